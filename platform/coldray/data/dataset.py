@@ -1,0 +1,225 @@
+"""The dataset every reader produces and every later stage reads.
+
+Notation used for shapes: U users, I items, d labels of an attribute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.errors import DataFormatError, EmptyDatasetError, UnknownAttributeError
+from coldray.spelling import choices, nearest
+
+Ids: TypeAlias = npt.NDArray[Any]
+"""External ids: a one-dimensional array of int64 or of str, ascending and unique."""
+IntArray: TypeAlias = npt.NDArray[np.int32]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelAttribute:
+    """An attribute with any number of labels an item, such as genres or actors."""
+
+    matrix: sp.csr_array
+    """Membership ``[I, d]``, float32 zeros and ones."""
+    labels: npt.NDArray[np.str_]
+    """Label names ``[d]``, ascending."""
+
+    def take(self, items: npt.NDArray[np.integer[Any]]) -> LabelAttribute:
+        """Return the attribute of `items` alone; the label vocabulary is kept."""
+        return LabelAttribute(self.matrix[items], self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class NumberAttribute:
+    """One number an item, such as the year; NaN where it is unknown."""
+
+    values: FloatArray
+    """float64 ``[I]``."""
+
+    def take(self, items: npt.NDArray[np.integer[Any]]) -> NumberAttribute:
+        """Return the attribute of `items` alone."""
+        return NumberAttribute(self.values[items])
+
+
+@dataclass(frozen=True, eq=False)
+class TextAttribute:
+    """Free text an item, such as a title or a plot; empty where it is unknown."""
+
+    texts: tuple[str, ...]
+    """Length I."""
+
+    def take(self, items: npt.NDArray[np.integer[Any]]) -> TextAttribute:
+        """Return the attribute of `items` alone."""
+        return TextAttribute(tuple(self.texts[i] for i in items))
+
+
+Attribute: TypeAlias = LabelAttribute | NumberAttribute | TextAttribute
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Who clicked what, and what is known of each item.
+
+    Raises
+    ------
+    DataFormatError
+        If ids are not unique and ascending, or a shape does not fit.
+    EmptyDatasetError
+        If there is no user, no item or no interaction.
+    """
+
+    name: str
+    """The source's name, shown in every result."""
+    user_ids: Ids
+    """External user ids ``[U]``; the position is the user's index."""
+    item_ids: Ids
+    """External item ids ``[I]``; the position is the item's index."""
+    interactions: sp.csr_array
+    """Clicks ``[U, I]``, float32 ones, no stored zeros, indices sorted."""
+    attributes: Mapping[str, Attribute]
+    """Item attributes by name, in the order the source gives them."""
+    default_attributes: tuple[str, ...] = ()
+    """The attributes a study uses unless it names others."""
+    ratings: sp.csr_array | None = None
+    """float32 ratings ``[U, I]`` on the pattern of `interactions`."""
+    timestamps: sp.csr_array | None = None
+    """int64 seconds since 1970 ``[U, I]`` on the pattern of `interactions`."""
+    synthetic: bool = False
+    """True for generated data; every report says so."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """How the data came to be: files, filters and counts, as plain JSON values."""
+
+    def __post_init__(self) -> None:
+        for kind, ids in (("user", self.user_ids), ("item", self.item_ids)):
+            if len(ids) > 1 and not bool(np.all(ids[1:] > ids[:-1])):
+                raise DataFormatError(f"Dataset {self.name!r}: {kind} ids must be unique and ascending.")
+        expected = (len(self.user_ids), len(self.item_ids))
+        for what, matrix in (
+            ("interactions", self.interactions),
+            ("ratings", self.ratings),
+            ("timestamps", self.timestamps),
+        ):
+            if matrix is not None and matrix.shape != expected:
+                raise DataFormatError(
+                    f"Dataset {self.name!r}: {what} have shape {matrix.shape}, the ids give {expected}."
+                )
+        if 0 in expected or self.interactions.nnz == 0:
+            raise EmptyDatasetError(
+                f"Dataset {self.name!r} has {expected[0]} users, {expected[1]} items and {self.interactions.nnz} "
+                "interactions: nothing to learn from. Loosen the filters or check the files."
+            )
+        for name, attribute in self.attributes.items():
+            if attribute_length(attribute) != expected[1]:
+                raise DataFormatError(
+                    f"Dataset {self.name!r}: attribute {name!r} describes {attribute_length(attribute)} items, not {expected[1]}."
+                )
+        self.check_attributes(self.default_attributes)
+
+    @property
+    def n_users(self) -> int:
+        """Number of users U."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items I."""
+        return len(self.item_ids)
+
+    @property
+    def density(self) -> float:
+        """Share of the user × item cells that hold a click."""
+        return float(self.interactions.nnz / (self.n_users * self.n_items))
+
+    def check_attributes(self, names: Iterable[str]) -> None:
+        """Raise :class:`UnknownAttributeError` for the first name the dataset does not have."""
+        for name in names:
+            if name not in self.attributes:
+                raise UnknownAttributeError(
+                    f"Dataset {self.name!r} has no attribute {name!r}.{nearest(name, self.attributes)} "
+                    f"It has: {choices(self.attributes)}."
+                )
+
+    def take_items(self, items: npt.NDArray[np.integer[Any]]) -> Dataset:
+        """Return the dataset of `items` alone (ascending indices); all users stay, with or without clicks."""
+        return replace(
+            self,
+            item_ids=self.item_ids[items],
+            interactions=_take_columns(self.interactions, items),
+            ratings=None if self.ratings is None else _take_columns(self.ratings, items),
+            timestamps=None if self.timestamps is None else _take_columns(self.timestamps, items),
+            attributes={name: attribute.take(items) for name, attribute in self.attributes.items()},
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of everything a model could read: ids, interactions and attributes."""
+        digest = hashlib.sha256()
+        for part in (self.user_ids, self.item_ids):
+            _update(digest, part)
+        for matrix in (self.interactions, self.ratings, self.timestamps):
+            _update_matrix(digest, matrix)
+        for name in sorted(self.attributes):
+            digest.update(name.encode())
+            attribute = self.attributes[name]
+            if isinstance(attribute, LabelAttribute):
+                _update(digest, attribute.labels)
+                _update_matrix(digest, attribute.matrix)
+            elif isinstance(attribute, NumberAttribute):
+                _update(digest, attribute.values)
+            else:
+                _update(digest, np.asarray(attribute.texts))
+        return digest.hexdigest()
+
+
+def attribute_length(attribute: Attribute) -> int:
+    """Return the number of items an attribute describes."""
+    if isinstance(attribute, LabelAttribute):
+        return int(attribute.matrix.shape[0])
+    return len(attribute.values if isinstance(attribute, NumberAttribute) else attribute.texts)
+
+
+def binary_matrix(
+    rows: npt.NDArray[np.integer[Any]], columns: npt.NDArray[np.integer[Any]], shape: tuple[int, int]
+) -> sp.csr_array:
+    """Return a CSR float32 matrix with one at each (row, column) pair; repeated pairs count once."""
+    matrix = sp.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def _take_columns(matrix: sp.csr_array, items: npt.NDArray[np.integer[Any]]) -> sp.csr_array:
+    taken = sp.csr_array(matrix[:, items])
+    taken.sort_indices()
+    return taken
+
+
+def _update_matrix(digest: Any, matrix: sp.csr_array | None) -> None:
+    if matrix is None:
+        digest.update(b"none")
+        return
+    canonical = matrix if matrix.has_sorted_indices else matrix.sorted_indices()
+    digest.update(repr(matrix.shape).encode())
+    _update(digest, canonical.indptr.astype(np.int64))
+    _update(digest, canonical.indices.astype(np.int32))
+    _update(digest, canonical.data)
+
+
+def _update(digest: Any, array: npt.NDArray[Any]) -> None:
+    if array.dtype.kind in "UO":
+        for text in array:
+            encoded = str(text).encode()
+            digest.update(len(encoded).to_bytes(8, "little"))
+            digest.update(encoded)
+    else:
+        digest.update(str(array.dtype).encode())
+        digest.update(np.ascontiguousarray(array).data)

@@ -1,0 +1,212 @@
+"""Cold-item splits: some items are known by their clicks, the others by their attributes alone.
+
+Selecting a model on test data is impossible by construction: a study receives a :class:`TuningSplit`, which has
+no test side. Not the test items' clicks, not their attributes, not even their ids are in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.data.dataset import Dataset, IntArray
+from coldray.errors import ConfigError, EmptyDatasetError
+
+Protocol: TypeAlias = Literal["notebook", "balanced"]
+"""``notebook``: 60/20/20 of the items. ``balanced``: 80/20 of the interactions, twice."""
+
+BALANCED_ASSIGNMENTS = 10
+"""How many random assignments the balanced protocol draws to keep the best of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """What a model is fitted on, and what its lists are held against.
+
+    Items of `dataset` fall into three kinds: *warm* (`warm_items`, their clicks are `train`), the *held-out* cold
+    items (`held_out_items`, their clicks are `held_out`), and cold items that are neither, which only compete for a
+    place when every item is a candidate.
+    """
+
+    dataset: Dataset
+    """The items that exist for this fold. Its interactions are to be read through `train` and `held_out` only."""
+    warm_items: IntArray
+    held_out_items: IntArray
+    split: int
+    """Number of the split this fold belongs to."""
+    seed: int
+
+    @property
+    def train(self) -> sp.csr_array:
+        """Clicks of the warm items ``[U, I]`` float32; columns of cold items are empty."""
+        return _keep_columns(self.dataset.interactions, self.warm_items)
+
+    @property
+    def held_out(self) -> sp.csr_array:
+        """Clicks of the held-out items ``[U, I]`` float32."""
+        return _keep_columns(self.dataset.interactions, self.held_out_items)
+
+    @property
+    def name(self) -> str:
+        """``seed 42 / split 0``."""
+        return f"seed {self.seed} / split {self.split}"
+
+
+@dataclass(frozen=True, eq=False)
+class TuningSplit:
+    """What a study may see: train and validation items. There is no test side to look at."""
+
+    dataset: Dataset
+    """Train and validation items only, with their own item indices."""
+    train_items: IntArray
+    validation_items: IntArray
+    split: int
+    seed: int
+    protocol: Protocol
+
+    @property
+    def fold(self) -> Fold:
+        """Fit on train, measure on validation."""
+        return Fold(self.dataset, self.train_items, self.validation_items, self.split, self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """An assignment of every item to train, validation or test.
+
+    Raises
+    ------
+    EmptyDatasetError
+        If a part has no item or no interaction.
+    """
+
+    dataset: Dataset
+    train_items: IntArray
+    validation_items: IntArray
+    test_items: IntArray
+    split: int
+    seed: int
+    protocol: Protocol
+
+    def __post_init__(self) -> None:
+        clicks = np.bincount(self.dataset.interactions.indices, minlength=self.dataset.n_items)
+        for part, items in (
+            ("train", self.train_items),
+            ("validation", self.validation_items),
+            ("test", self.test_items),
+        ):
+            if clicks[items].sum() == 0:
+                raise EmptyDatasetError(
+                    f"Split {self.split} of seed {self.seed}: the {part} part has {len(items)} items and no interaction. "
+                    f"Dataset {self.dataset.name!r} has only {self.dataset.n_items} items; loosen its filters."
+                )
+
+    def for_tuning(self) -> TuningSplit:
+        """Return the split without its test side."""
+        visible = np.sort(np.concatenate([self.train_items, self.validation_items]))
+        return TuningSplit(
+            dataset=self.dataset.take_items(visible),
+            train_items=np.searchsorted(visible, self.train_items).astype(np.int32),
+            validation_items=np.searchsorted(visible, self.validation_items).astype(np.int32),
+            split=self.split,
+            seed=self.seed,
+            protocol=self.protocol,
+        )
+
+    @property
+    def test_fold(self) -> Fold:
+        """Fit on train, measure on test: to be used once, after the selection."""
+        return Fold(self.dataset, self.train_items, self.test_items, self.split, self.seed)
+
+    def counts(self) -> dict[str, int]:
+        """Return the size of each part, and how many users have no click in train."""
+        interactions = self.dataset.interactions
+        clicks = np.bincount(interactions.indices, minlength=self.dataset.n_items)
+        users_with_train = np.diff(_keep_columns(interactions, self.train_items).indptr) > 0
+        return {
+            "train_items": len(self.train_items),
+            "validation_items": len(self.validation_items),
+            "test_items": len(self.test_items),
+            "train_interactions": int(clicks[self.train_items].sum()),
+            "validation_interactions": int(clicks[self.validation_items].sum()),
+            "test_interactions": int(clicks[self.test_items].sum()),
+            "users_without_train_clicks": int(self.dataset.n_users - users_with_train.sum()),
+        }
+
+
+def cold_item_splits(dataset: Dataset, *, protocol: Protocol = "notebook", n_splits: int, seed: int) -> Iterator[Split]:
+    """Yield `n_splits` cold-item splits, drawn one after another from one ``RandomState(seed)``.
+
+    Parameters
+    ----------
+    protocol
+        ``notebook``: the items are permuted; the first 60 % train, the next 20 % validate, the rest test, each
+        part sorted. ``balanced``: of ten random assignments of 80 % of the items, the one whose share of the
+        *interactions* is nearest to 80 % is kept, the rest is test; the kept part is divided into train and
+        validation in the same way.
+
+    Raises
+    ------
+    ConfigError
+        If the protocol is unknown or `n_splits` is not positive.
+    EmptyDatasetError
+        If a part is left without interactions.
+    """
+    if n_splits < 1:
+        raise ConfigError(f"n_splits is {n_splits}; at least 1 split is needed.")
+    generator = np.random.RandomState(seed)
+    for number in range(n_splits):
+        if protocol == "notebook":
+            train, validation, test = _notebook_parts(dataset.n_items, generator)
+        elif protocol == "balanced":
+            train, validation, test = _balanced_parts(dataset, generator)
+        else:
+            raise ConfigError(f"Unknown split protocol {protocol!r}; choose 'notebook' or 'balanced'.")
+        yield Split(dataset, train, validation, test, split=number, seed=seed, protocol=protocol)
+
+
+def _notebook_parts(n_items: int, generator: np.random.RandomState) -> tuple[IntArray, IntArray, IntArray]:
+    order = generator.permutation(n_items)
+    train_end, validation_end = int(0.6 * n_items), int(0.8 * n_items)
+    return (
+        _ascending(order[:train_end]),
+        _ascending(order[train_end:validation_end]),
+        _ascending(order[validation_end:]),
+    )
+
+
+def _balanced_parts(dataset: Dataset, generator: np.random.RandomState) -> tuple[IntArray, IntArray, IntArray]:
+    clicks = np.bincount(dataset.interactions.indices, minlength=dataset.n_items)
+    rest, test = _most_balanced(np.arange(dataset.n_items), clicks, generator)
+    train, validation = _most_balanced(rest, clicks, generator)
+    return _ascending(train), _ascending(validation), _ascending(test)
+
+
+def _most_balanced(
+    items: npt.NDArray[Any], clicks: npt.NDArray[Any], generator: np.random.RandomState
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    cut = int(0.8 * len(items))
+    total = clicks[items].sum()
+    orders = [generator.permutation(items) for _ in range(BALANCED_ASSIGNMENTS)]
+    best = min(orders, key=lambda order: abs(clicks[order[:cut]].sum() / total - 0.8))
+    return best[:cut], best[cut:]
+
+
+def _ascending(items: npt.NDArray[Any]) -> IntArray:
+    return np.sort(items).astype(np.int32)
+
+
+def _keep_columns(matrix: sp.csr_array, columns: IntArray) -> sp.csr_array:
+    """Return `matrix` with every column but `columns` emptied; the shape stays."""
+    wanted = np.zeros(matrix.shape[1], bool)
+    wanted[columns] = True
+    keep = wanted[matrix.indices]
+    row_ends = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
+    return sp.csr_array(
+        (matrix.data[keep], matrix.indices[keep], row_ends.astype(matrix.indptr.dtype)), shape=matrix.shape
+    )

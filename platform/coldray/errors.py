@@ -1,0 +1,78 @@
+"""Every error that coldray raises on purpose.
+
+Each message names the value, the limit it broke and the way out. Catch :class:`ColdrayError` for all of them.
+"""
+
+from __future__ import annotations
+
+
+class ColdrayError(Exception):
+    """Base of every deliberate error of the platform."""
+
+
+class DataError(ColdrayError):
+    """The data cannot be used as it is."""
+
+
+class DataFileError(DataError):
+    """A data file is missing or cannot be read."""
+
+
+class DataFormatError(DataError):
+    """A data file was read, but its columns or values are not what the format promises."""
+
+
+class EmptyDatasetError(DataError):
+    """Nothing is left to learn from, usually after filtering."""
+
+
+class UnknownAttributeError(DataError):
+    """An item attribute was asked for that the dataset does not have."""
+
+
+class UnknownIdError(DataError):
+    """A user or item id is not in the vocabulary and the policy is to raise."""
+
+
+class DownloadError(DataError):
+    """A file could not be fetched, or what arrived is not the published file."""
+
+
+class ConfigError(ColdrayError):
+    """A configuration or study file is invalid."""
+
+
+class ModelError(ColdrayError):
+    """A model cannot be fitted or used."""
+
+
+class NotFittedError(ModelError):
+    """The model was asked for scores before it was fitted."""
+
+
+class SingularMatrixError(ModelError):
+    """A linear system of the model has no unique solution."""
+
+
+class NumericalError(ModelError):
+    """A computation produced NaN or infinite values."""
+
+
+class CatalogTooLargeError(ModelError):
+    """A computation needs more memory than there is; raised before anything is allocated."""
+
+
+class StudyError(ColdrayError):
+    """A study cannot start or has no usable trial."""
+
+
+class OutputError(ColdrayError):
+    """Results cannot be written where they were asked to go."""
+
+
+class TrackingError(ColdrayError):
+    """The tracking server cannot be reached or refused a request."""
+
+
+class BundleError(ColdrayError):
+    """A model bundle is incomplete, damaged or of a schema this version cannot read."""

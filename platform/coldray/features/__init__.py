@@ -1,0 +1,1 @@
+"""Item attributes → matrices."""

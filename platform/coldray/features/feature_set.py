@@ -1,0 +1,55 @@
+"""What models read of the items: one matrix or one number an attribute.
+
+Notation used for shapes: I items, d terms of an attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+
+@dataclass(frozen=True, eq=False)
+class VectorFeature:
+    """A vector an item, compared by its (smoothed) cosine."""
+
+    matrix: sp.csr_array
+    """float32 ``[I, d]``; multi-hot, TF-IDF weights or a dense embedding stored as CSR."""
+    terms: tuple[str, ...]
+    """What each column means (a label, a word); for embeddings their dimension number."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScalarFeature:
+    """A number an item, compared by its distance."""
+
+    values: npt.NDArray[np.float64]
+    """float64 ``[I]``, NaN where unknown."""
+    span: float
+    """Largest minus smallest value seen when the features were fitted; the unit of the distance. Positive."""
+
+
+Feature: TypeAlias = VectorFeature | ScalarFeature
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """The features of a list of items, by attribute name, in a fixed order."""
+
+    features: Mapping[str, Feature]
+    n_items: int
+
+    def take(self, items: npt.NDArray[np.integer]) -> FeatureSet:
+        """Return the features of `items` alone."""
+        taken: dict[str, Feature] = {}
+        for name, feature in self.features.items():
+            if isinstance(feature, VectorFeature):
+                taken[name] = VectorFeature(feature.matrix[items], feature.terms)
+            else:
+                taken[name] = ScalarFeature(feature.values[items], feature.span)
+        return FeatureSet(taken, len(items))

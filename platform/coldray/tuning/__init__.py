@@ -1,0 +1,1 @@
+"""Spaces, studies and selection."""

@@ -1,0 +1,96 @@
+"""What a study found, as plain values that tables, figures and the tracking server read."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+TrialStatus: TypeAlias = Literal["finished", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class FoldMetrics:
+    """The metrics of one configuration on one split."""
+
+    seed: int
+    split: int
+    metrics: Mapping[str, float]
+    """By name and cutoff, such as ``ndcg@10``; means over users."""
+    seconds: float = 0.0
+
+
+def mean_metric(folds: tuple[FoldMetrics, ...], metric: str) -> float:
+    """Return the mean over splits; NaN when there is none."""
+    return statistics.fmean(fold.metrics[metric] for fold in folds) if folds else math.nan
+
+
+def std_metric(folds: tuple[FoldMetrics, ...], metric: str) -> float:
+    """Return the sample standard deviation over splits; 0 for a single split."""
+    return statistics.stdev(fold.metrics[metric] for fold in folds) if len(folds) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One configuration, evaluated on validation data split after split."""
+
+    trial_id: str
+    number: int
+    config: Mapping[str, Any]
+    """The model's parameters by name, defaults included."""
+    folds: tuple[FoldMetrics, ...]
+    """Validation metrics; fewer than the study's splits if the trial was pruned or failed."""
+    status: TrialStatus
+    error: str | None = None
+    seconds: float = 0.0
+
+    def mean(self, metric: str) -> float:
+        """Return the mean validation `metric` over the splits that were run."""
+        return mean_metric(self.folds, metric)
+
+    def std(self, metric: str) -> float:
+        """Return the sample standard deviation of the validation `metric` over splits."""
+        return std_metric(self.folds, metric)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which trial was chosen, and why."""
+
+    winner: TrialResult
+    best: TrialResult
+    """The trial with the highest mean; the winner is at most `tolerance` below it."""
+    within_tolerance: tuple[TrialResult, ...]
+    metric: str
+    tolerance: float
+    rule: tuple[str, ...]
+    """The simplicity rule, in the words of the study file."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A finished study with its one test."""
+
+    name: str
+    model: str
+    dataset: Mapping[str, Any]
+    """``name``, ``synthetic``, ``n_users``, ``n_items``, ``n_interactions``, ``density``, ``fingerprint``, ``attributes``."""
+    protocol: Mapping[str, str]
+    """How the numbers came to be: split protocol, candidates, filters, seeds, in words."""
+    searched: tuple[str, ...]
+    """Names of the parameters that were searched."""
+    cutoffs: tuple[int, ...]
+    trials: tuple[TrialResult, ...]
+    selection: Selection
+    test: tuple[FoldMetrics, ...]
+    """The winner on the test items of each split."""
+    test_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """95 % bootstrap interval of each mean test metric."""
+    seconds: float = 0.0
+
+    def ranked_trials(self) -> list[TrialResult]:
+        """Return the finished trials, best mean validation metric first."""
+        finished = [trial for trial in self.trials if trial.status == "finished"]
+        return sorted(finished, key=lambda trial: (-trial.mean(self.selection.metric), trial.number))

@@ -1,0 +1,1 @@
+"""What the jobs run: the whole way from source to report."""

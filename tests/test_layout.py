@@ -1,0 +1,51 @@
+"""The top-level folders keep out of the way of the modules they share a name with."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = ["data", "features", "models", "training", "evaluation", "tuning", "tracking", "serving", "plots", "workflows"]
+SHARED = {"errors", "spelling", "atomic", "memory"}
+
+
+@pytest.mark.parametrize("folder", ["platform", "mlflow", "serve", "jobs", "tune_spaces", "tests"])
+def test_top_level_folders_are_not_packages(folder):
+    assert (ROOT / folder).is_dir()
+    assert not (ROOT / folder / "__init__.py").exists()
+
+
+def test_platform_and_mlflow_are_the_real_modules_from_the_repository_root():
+    code = "import platform, mlflow; print(platform.system(), platform.__file__, mlflow.__file__, mlflow.__version__)"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert str(ROOT / "platform") not in printed
+    assert str(ROOT / "mlflow") not in printed
+
+
+def imported_modules(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+def test_a_stage_imports_only_from_the_stages_before_it():
+    package = ROOT / "platform" / "coldray"
+    departures = []
+    for path in package.rglob("*.py"):
+        stage = path.relative_to(package).parts[0].removesuffix(".py")
+        for module in imported_modules(path):
+            if not module.startswith("coldray."):
+                continue
+            target = module.split(".")[1]
+            if target in SHARED:
+                continue
+            if stage in SHARED or ORDER.index(target) > ORDER.index(stage):
+                departures.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert departures == []
