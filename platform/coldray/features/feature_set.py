@@ -53,3 +53,17 @@ class FeatureSet:
             else:
                 taken[name] = ScalarFeature(feature.values[items], feature.span)
         return FeatureSet(taken, len(items))
+
+    def append(self, other: FeatureSet) -> FeatureSet:
+        """Return these items followed by those of `other`, which must be encoded in the same way."""
+        joined: dict[str, Feature] = {}
+        for name, feature in self.features.items():
+            added = other.features[name]
+            if isinstance(feature, VectorFeature) and isinstance(added, VectorFeature):
+                stacked = sp.csr_array(sp.vstack([feature.matrix, added.matrix], format="csr"))
+                joined[name] = VectorFeature(stacked, feature.terms)
+            elif isinstance(feature, ScalarFeature) and isinstance(added, ScalarFeature):
+                joined[name] = ScalarFeature(np.concatenate([feature.values, added.values]), feature.span)
+            else:
+                raise TypeError(f"The attribute {name!r} is a vector for some items and a number for others.")
+        return FeatureSet(joined, self.n_items + other.n_items)

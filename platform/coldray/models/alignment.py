@@ -1,0 +1,248 @@
+"""The closed form of MARec (Eq. 6 and 9), from one factorisation for every λ₁, α and β.
+
+Eq. 9 reads ``P = (S + λ₁I + Xᵀf^A)⁻¹`` with ``S = XᵀX + λ₀FFᵀ`` and ``Xᵀf^A = αβ C g D``, where ``C = XᵀX`` and
+``D = diag(max(p − r_j, 0) / p)`` is non-zero on the *aligned* items J alone, those with fewer than p clicks. Since
+``Θ̃ = P(P⁻¹ − λ₁I) = I − λ₁P``, the weights are ``Θ = Θ̃ − P·diagMat(diag Θ̃ / diag P) = I − P·diagMat(1 / diag P)``.
+
+- λ₁ only shifts the eigenvalues of S, so one eigendecomposition serves all of them.
+- αβ only scales a term with |J| columns, so Woodbury's identity leaves a |J| × |J| system.
+- With λ₀ = 0 and p = 1 the aligned items are exactly the cold ones and the inverse is block triangular: warm
+  columns are those of EASE on the warm items, cold columns are ``αβ (C_w + λ₁I)⁻¹ C_w g``.
+
+Eq. 9 is not the stationary point of the objective Eq. 8 as the paper prints it; Eq. 9 is what is computed here, as
+in the authors' experiments.
+
+Notation used for shapes: U users, I items, n items in the linear system (W warm ones, or all I), r rank, J aligned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+import scipy.sparse as sp
+
+from coldray.errors import ConfigError, SingularMatrixError
+from coldray.features.feature_set import FeatureSet, VectorFeature
+from coldray.memory import require_memory
+from coldray.models.base import TrainingSet
+from coldray.models.device import DeviceName, Matrix, matmul, resolve_device, symmetric_eigen
+
+Solver: TypeAlias = Literal["auto", "items", "users", "cholesky"]
+Double: TypeAlias = npt.NDArray[np.float64]
+
+RANK_TOLERANCE = 1e-12
+"""Eigenvalues of XXᵀ below this share of the largest are rounding, not data."""
+
+
+def click_percentile(clicks: npt.NDArray[np.int64]) -> float:
+    """Return ``p = max(10th percentile of the clicks of an item, 1)``."""
+    return max(float(np.percentile(clicks, 10)), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Which items are aligned with their attributes, and how strongly."""
+
+    items: npt.NDArray[np.int32]
+    """The aligned items J, ascending: fewer than p clicks."""
+    strength: Matrix
+    """``d_j / β = max(p − r_j, 0) / p`` of each, float32 ``[J]``; 1 for a cold item."""
+    triangular: bool
+    """True when J are the cold items and nothing else couples them with the warm ones."""
+
+    @classmethod
+    def of(cls, train: TrainingSet, *, lambda_0: float) -> Alignment:
+        """Apply the percentile rule to `train`."""
+        clicks = train.clicks
+        p = click_percentile(clicks)
+        items = np.flatnonzero(clicks < p).astype(np.int32)
+        strength = ((p - clicks[items]) / p).astype(np.float32)
+        return cls(items, strength, triangular=lambda_0 == 0 and not clicks[items].any())
+
+
+def system_items(train: TrainingSet, alignment: Alignment) -> npt.NDArray[np.int32]:
+    """Return the items of the linear system: the warm ones if it is triangular, else all."""
+    return train.warm_items if alignment.triangular else np.arange(train.interactions.shape[1], dtype=np.int32)
+
+
+def stacked_features(features: FeatureSet) -> sp.csr_array:
+    """Return F ``[I, Σd]`` float32: all vectors side by side, and each number centred in units of its span."""
+    columns = []
+    for feature in features.features.values():
+        if isinstance(feature, VectorFeature):
+            columns.append(feature.matrix)
+        else:
+            known = np.isfinite(feature.values)
+            centre = float(feature.values[known].mean()) if known.any() else 0.0
+            column = np.where(known, (feature.values - centre) / feature.span, 0.0)
+            columns.append(sp.csr_array(column[:, None].astype(np.float32)))
+    return sp.csr_array(sp.hstack(columns, format="csr"))
+
+
+@dataclass(frozen=True, eq=False)
+class GramSpectrum:
+    """``S = V diag(e) Vᵀ``; eigenvectors with eigenvalue 0 may be left out."""
+
+    values: Double
+    """Eigenvalues e ``[r]``, non-negative."""
+    vectors: Matrix
+    """Eigenvectors V, float32 ``[n, r]``."""
+
+
+def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device: DeviceName = "auto") -> GramSpectrum:
+    """Decompose ``S = XᵀX + λ₀FFᵀ`` over the items of the system.
+
+    Parameters
+    ----------
+    solver
+        ``items`` decomposes the ``n × n`` matrix, ``users`` the ``U × U`` matrix ``XXᵀ`` (for ``λ₀ = 0``); ``auto``
+        takes the smaller one.
+
+    Raises
+    ------
+    ConfigError
+        For ``users`` with ``λ₀ > 0``.
+    CatalogTooLargeError
+        If the matrix and its eigenvectors do not fit in memory.
+    """
+    items = system_items(train, Alignment.of(train, lambda_0=lambda_0))
+    clicks = sp.csr_array(train.interactions[:, items])
+    users = solver == "users" or (solver == "auto" and lambda_0 == 0 and clicks.shape[0] < clicks.shape[1])
+    if users and lambda_0 > 0:
+        raise ConfigError("solver='users' decomposes XXᵀ, which lambda_0 > 0 is not part of. Use solver='items'.")
+    size = min(clicks.shape) if users else clicks.shape[1]
+    _require(24 * size**2 + (12 * size * clicks.shape[1] if users else 0), clicks.shape[1])
+    where = resolve_device(device)
+    if users:
+        values, left = symmetric_eigen(_dense(clicks @ clicks.T), where)
+        keep = values > RANK_TOLERANCE * values[-1]
+        vectors = np.asarray((clicks.T @ left[:, keep]) / np.sqrt(values[keep]))
+        return GramSpectrum(values[keep], vectors.astype(np.float32))
+    values, vectors = symmetric_eigen(_gram(clicks, train, items, lambda_0), where)
+    return GramSpectrum(np.maximum(values, 0), vectors.astype(np.float32))
+
+
+class RidgeSystem(Protocol):
+    """``S + λ₁I`` for one λ₁, ready to be solved."""
+
+    def solve_gram(self, right: Matrix) -> Matrix:
+        """Return ``(S + λ₁I)⁻¹ S B`` for ``B [n, m]``."""
+
+    def inverse(self) -> Matrix:
+        """Return ``(S + λ₁I)⁻¹ [n, n]``."""
+
+
+class SpectralRidge:
+    """The system from a spectrum that other λ₁ share."""
+
+    def __init__(self, spectrum: GramSpectrum, lambda_1: float, device: DeviceName = "auto") -> None:
+        self.spectrum, self.lambda_1, self.device = spectrum, lambda_1, resolve_device(device)
+
+    def solve_gram(self, right: Matrix) -> Matrix:
+        """Apply the spectral filter ``e / (e + λ₁)``."""
+        values, vectors = self.spectrum.values, self.spectrum.vectors
+        filtered = (values / (values + self.lambda_1)).astype(np.float32)[:, None]
+        return matmul(vectors, filtered * matmul(vectors.T, right, self.device), self.device)
+
+    def inverse(self) -> Matrix:
+        """Sum the eigenvectors over ``1 / (e + λ₁)``, and the eigenvalue-0 rest over ``1 / λ₁``."""
+        values, vectors = self.spectrum.values, self.spectrum.vectors
+        complete = len(values) == len(vectors)
+        gains = 1 / (values + self.lambda_1) - (0 if complete else 1 / self.lambda_1)
+        inverse = matmul(vectors * gains.astype(np.float32), vectors.T, self.device)
+        if not complete:
+            inverse[np.diag_indices_from(inverse)] += np.float32(1 / self.lambda_1)
+        return inverse
+
+
+class CholeskyRidge:
+    """The system for a single λ₁, factorised in float64: the cheapest way when no other λ₁ follows."""
+
+    def __init__(self, train: TrainingSet, *, lambda_0: float, lambda_1: float) -> None:
+        items = system_items(train, Alignment.of(train, lambda_0=lambda_0))
+        clicks = sp.csr_array(train.interactions[:, items])
+        _require(24 * len(items) ** 2, len(items))
+        self.gram = _gram(clicks, train, items, lambda_0)
+        shifted = self.gram.copy()
+        shifted[np.diag_indices_from(shifted)] += lambda_1
+        self.factor, failed = scipy.linalg.lapack.dpotrf(shifted, lower=True, overwrite_a=True, clean=True)
+        if failed:
+            raise SingularMatrixError(
+                f"XᵀX + λ₁I over {len(items):,} items is singular to working precision with lambda_1={lambda_1:g}. "
+                "Use a larger lambda_1."
+            )
+
+    def solve_gram(self, right: Matrix) -> Matrix:
+        """Two triangular solves."""
+        product = (self.gram @ right.astype(np.float64)).astype(np.float64)
+        return np.asarray(scipy.linalg.cho_solve((self.factor, True), product, check_finite=False), np.float32)
+
+    def inverse(self) -> Matrix:
+        """Invert from the factor."""
+        lower, _ = scipy.linalg.lapack.dpotri(self.factor, lower=True)
+        full = np.tril(lower)
+        full += np.tril(lower, -1).T
+        return full.astype(np.float32)
+
+
+def item_weights(inverse: npt.NDArray[Any]) -> Matrix:
+    """Return ``Θ = I − P·diagMat(1 / diag P)``, with an exact zero diagonal."""
+    weights = np.asarray(-inverse / np.diag(inverse), np.float32)
+    np.fill_diagonal(weights, 0.0)
+    return weights
+
+
+def aligned_inverse(ridge: Matrix, aligned_gram: Matrix, alignment: Alignment, scale: float) -> Double:
+    """Return ``P = (S + λ₁I + αβ C g D)⁻¹`` by Woodbury's identity, float64 ``[n, n]``.
+
+    Parameters
+    ----------
+    ridge
+        ``(S + λ₁I)⁻¹ [n, n]``.
+    aligned_gram
+        ``C g`` on the columns of the aligned items, ``[n, J]``.
+    scale
+        αβ.
+
+    Raises
+    ------
+    SingularMatrixError
+        If the aligned system has no inverse.
+    """
+    base = ridge.astype(np.float64)
+    update = base @ (scale * aligned_gram.astype(np.float64) * alignment.strength)
+    inner = update[alignment.items]
+    inner[np.diag_indices_from(inner)] += 1
+    try:
+        corrected = np.linalg.solve(inner, base[alignment.items])
+    except np.linalg.LinAlgError as error:
+        raise SingularMatrixError(
+            f"The aligned system is singular with alpha·beta={scale:g}: {error}. Use another alpha, beta or lambda_1."
+        ) from error
+    base -= update @ corrected
+    return base
+
+
+def _gram(clicks: sp.csr_array, train: TrainingSet, items: npt.NDArray[np.int32], lambda_0: float) -> Double:
+    gram = _dense(clicks.T @ clicks)
+    if lambda_0 > 0:
+        stacked = stacked_features(train.features.take(items))
+        gram += lambda_0 * _dense(stacked @ stacked.T)
+    return gram
+
+
+def _dense(matrix: sp.csr_array) -> Double:
+    dense: Double = matrix.toarray().astype(np.float64)
+    return dense
+
+
+def _require(need: int, n_items: int) -> None:
+    require_memory(
+        need,
+        purpose=f"The closed form of MARec on {n_items:,} items",
+        way_out="Use fewer items through the filters (min_item_interactions), or a machine with more memory.",
+    )

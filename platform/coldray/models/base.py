@@ -1,0 +1,165 @@
+"""The one interface of all models.
+
+Notation used for shapes: b users in a block, U users, I items, n items asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from pydantic import BaseModel, ConfigDict
+
+from coldray.errors import NotFittedError
+from coldray.features.feature_set import FeatureSet
+from coldray.models.computations import Computations
+
+Items: TypeAlias = npt.NDArray[np.integer[Any]]
+Scores: TypeAlias = npt.NDArray[np.float32]
+Scorer: TypeAlias = Callable[[sp.csr_array], Scores]
+"""From histories ``[b, I]`` to scores ``[b, n]`` of fixed items."""
+
+
+class ModelConfig(BaseModel):
+    """Base of every model's parameters: frozen, and a misspelt name is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=ModelConfig)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What a model is fitted on."""
+
+    interactions: sp.csr_array
+    """Clicks ``[U, I]``, float32 ones; the columns of cold items are empty."""
+    features: FeatureSet
+    """Features of all I items."""
+    key: str
+    """Unique among the training sets that share computations."""
+
+    def __post_init__(self) -> None:
+        if self.features.n_items != self.interactions.shape[1]:
+            raise ValueError(
+                f"The features describe {self.features.n_items} items, the clicks {self.interactions.shape[1]}."
+            )
+
+    @property
+    def clicks(self) -> npt.NDArray[np.int64]:
+        """Clicks of each item, int64 ``[I]``."""
+        return np.bincount(self.interactions.indices, minlength=self.interactions.shape[1])
+
+    @property
+    def warm_items(self) -> npt.NDArray[np.int32]:
+        """Items with clicks, ascending."""
+        return np.flatnonzero(self.clicks > 0).astype(np.int32)
+
+    @property
+    def cold_items(self) -> npt.NDArray[np.int32]:
+        """Items without a click, ascending."""
+        return np.flatnonzero(self.clicks == 0).astype(np.int32)
+
+
+class Recommender(ABC, Generic[ConfigT]):
+    """A model that scores items for users described by what they clicked.
+
+    A subclass names its `config_type`, implements :meth:`fit`, :meth:`scorer`, :meth:`state` and
+    :meth:`from_state`, and says through `scores_cold_items` whether attributes alone are enough for it.
+    """
+
+    name: ClassVar[str]
+    """The model's name in study files and bundles."""
+    config_type: ClassVar[type[ModelConfig]]
+    scores_cold_items: ClassVar[bool] = False
+    """True if an item without clicks gets a score from its attributes."""
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    @abstractmethod
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Learn from `train` and return self; a second call starts afresh.
+
+        Parameters
+        ----------
+        train
+            Clicks and features.
+        computations
+            Where results that other configurations share are kept; a private cache by default.
+        """
+
+    @property
+    @abstractmethod
+    def n_items(self) -> int:
+        """Number of items the fitted model knows; 0 before the fit."""
+
+    @abstractmethod
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that scores `items` for a block of histories.
+
+        What does not depend on the histories is done here, once.
+        """
+
+    def score(self, histories: sp.csr_array, items: Items) -> Scores:
+        """Score `items` for users described by their clicks.
+
+        Parameters
+        ----------
+        histories
+            CSR ``[b, I]`` float32; users the model never saw are served like all others.
+        items
+            Item indices ``[n]``.
+
+        Returns
+        -------
+        Scores
+            float32 ``[b, n]``, higher is better, comparable within a row.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        return self.scorer(items)(histories)
+
+    def add_items(self, features: FeatureSet) -> Self:
+        """Return a model that also scores new items, known by their attributes alone.
+
+        The new items take the indices from `n_items` on. Only for models with `scores_cold_items`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs clicks to score an item.")
+
+    def ranking_key(self) -> str | None:
+        """Name what the order of items within the warm and within the cold side depends on.
+
+        Two fitted models with the same key order the warm items among themselves, and the cold items among
+        themselves, in the same way; their cold scores differ by the factor :attr:`cold_scale` alone. None
+        (the default) promises nothing.
+        """
+        return None
+
+    @property
+    def cold_scale(self) -> float:
+        """Factor of all cold scores, for models with a :meth:`ranking_key`."""
+        return 1.0
+
+    @abstractmethod
+    def state(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the fitted arrays, by name, from which :meth:`from_state` rebuilds the model."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, config: ConfigT, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
+        """Rebuild a fitted model from its configuration, its arrays and the features of its items."""
+
+    def check_fitted(self) -> None:
+        """Raise :class:`NotFittedError` before the fit."""
+        if self.n_items == 0:
+            raise NotFittedError(f"{type(self).__name__} was asked for scores before fit().")

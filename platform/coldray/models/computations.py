@@ -1,0 +1,57 @@
+"""Results that several configurations share, computed once.
+
+A model asks for what does not depend on its whole configuration through :meth:`Computations.get`. Alone, a model
+gets a plain cache; in a study the same calls are answered from the cluster's object store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Keyed(Protocol):
+    """Data with a name that tells it from other data."""
+
+    @property
+    def key(self) -> str:
+        """Unique among the data of one study."""
+
+
+D = TypeVar("D", bound=Keyed)
+
+
+class Computations:
+    """A cache of functions of a training set, in this process."""
+
+    def __init__(self) -> None:
+        self._results: dict[str, Any] = {}
+
+    def get(self, function: Callable[Concatenate[D, P], T], data: D, /, *args: P.args, **parameters: P.kwargs) -> T:
+        """Return ``function(data, **parameters)``, computing it the first time it is asked for.
+
+        Parameters
+        ----------
+        function
+            A module-level function; it must not depend on anything but its arguments.
+        data
+            Told from other data by its ``key``.
+        **parameters
+            Plain values, told from others by their ``repr``. Positional ones are refused.
+        """
+        if args:
+            raise TypeError(f"{function.__name__} was given positional parameters; name them.")
+        key = computation_key(function, data, parameters)
+        if key not in self._results:
+            self._results[key] = function(data, **parameters)  # type: ignore[call-arg]
+        result: T = self._results[key]
+        return result
+
+
+def computation_key(function: Callable[..., Any], data: Keyed, parameters: dict[str, Any]) -> str:
+    """Return the name under which a result is shared."""
+    listed = ", ".join(f"{name}={parameters[name]!r}" for name in sorted(parameters))
+    return f"{function.__module__}.{function.__qualname__}({data.key}; {listed})"
