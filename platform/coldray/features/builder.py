@@ -1,0 +1,296 @@
+"""Item attributes → a :class:`FeatureSet`, for the dataset's items and for items that come later.
+
+Notation used for shapes: I items.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+
+from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, TextAttribute, attribute_length
+from coldray.errors import ConfigError, DataFormatError, NotFittedError, UnknownAttributeError
+from coldray.features.feature_set import Feature, FeatureSet
+from coldray.features.multi_hot import MultiHotConfig, MultiHotEncoder, read_labels
+from coldray.features.scalar import ScalarEncoder, read_numbers
+from coldray.features.text_embeddings import EmbeddingConfig, EmbeddingEncoder
+from coldray.features.tfidf import TfidfConfig, TfidfEncoder, read_texts
+from coldray.spelling import choices, nearest
+
+logger = logging.getLogger(__name__)
+
+AttributeKind: TypeAlias = Literal["labels", "number", "text"]
+"""What an attribute holds for an item: any number of labels, one number, one text."""
+
+
+class FeatureConfig(BaseModel):
+    """Which attributes are read, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attributes: tuple[str, ...] | None = None
+    """Attributes to encode, in this order; the dataset's default attributes if not given."""
+    min_items: PositiveInt = 2
+    """A label needs at least this many items to become a column."""
+    max_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """A label may be on at most this share of the items."""
+    max_terms: PositiveInt = 10_000
+    """Terms kept of a text that is encoded by TF-IDF: the most frequent ones."""
+    text: dict[str, Literal["tfidf", "embedding"]] = Field(default_factory=dict)
+    """How each text attribute is encoded, by name; TF-IDF for those not named."""
+    embedding_model: str = EmbeddingConfig().model
+    """A sentence-transformers model: its id on the Hugging Face hub, or a local folder."""
+    embedding_cache: Path | None = None
+    """Where embeddings are kept; a folder of the user's cache if not given."""
+
+    @field_validator("attributes")
+    @classmethod
+    def _named_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        repeated = sorted({name for name in names or () if (names or ()).count(name) > 1})
+        if repeated:
+            raise ValueError(f"Attributes are named twice: {', '.join(repeated)}. Name each once.")
+        return names
+
+
+class Encoder(Protocol):
+    """What learns one attribute's vocabulary and encodes items with it; it accepts one kind of attribute."""
+
+    def fit(self, attribute: Any) -> Self:
+        """Learn from the dataset's items; a second fit forgets the first."""
+
+    def transform(self, attribute: Any) -> Feature:
+        """Encode any items."""
+
+    def state(self) -> dict[str, Any]:
+        """Return arrays of numbers and JSON values only, for :meth:`from_state`."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Restore a fitted encoder."""
+
+
+_ENCODERS: dict[str, tuple[type[Encoder], AttributeKind]] = {
+    "multi_hot": (MultiHotEncoder, "labels"),
+    "tfidf": (TfidfEncoder, "text"),
+    "scalar": (ScalarEncoder, "number"),
+    "embedding": (EmbeddingEncoder, "text"),
+}
+_READERS: dict[AttributeKind, Callable[[Sequence[object], str], Attribute]] = {
+    "labels": read_labels,
+    "number": read_numbers,
+    "text": read_texts,
+}
+
+
+class FeatureEncoder:
+    """One fitted encoder an attribute.
+
+    Parameters
+    ----------
+    config
+        The defaults of :class:`FeatureConfig` if not given.
+    """
+
+    def __init__(self, config: FeatureConfig | None = None) -> None:
+        self.config = config or FeatureConfig()
+        self._methods: dict[str, str] | None = None
+        self._encoders: dict[str, Encoder] = {}
+
+    @property
+    def methods(self) -> Mapping[str, str]:
+        """How each attribute is encoded, in order: multi_hot, tfidf, scalar or embedding; NotFittedError before fit."""
+        if self._methods is None:
+            raise NotFittedError("The feature encoder has seen no dataset yet. Call fit, or from_state, first.")
+        return self._methods
+
+    @property
+    def kinds(self) -> dict[str, AttributeKind]:
+        """What each encoded attribute holds: what :func:`attributes_from_records` needs to read new items."""
+        return {name: _ENCODERS[method][1] for name, method in self.methods.items()}
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Learn the vocabulary of each attribute from all items of `dataset`; a second fit forgets the first.
+
+        Raises
+        ------
+        UnknownAttributeError
+            If the config names an attribute that the dataset does not have.
+        ConfigError
+            If `text` names an attribute that is not a text or not encoded, or the embedding model cannot be loaded.
+        """
+        self._methods, self._encoders = None, {}
+        methods = _choose_methods(dataset, self.config)
+        for name, method in methods.items():
+            self._encoders[name] = self._new_encoder(method).fit(dataset.attributes[name])
+            self._warn_if_empty(name)
+        self._methods = methods
+        return self
+
+    def transform(self, attributes: Mapping[str, Attribute], n_items: int) -> FeatureSet:
+        """Encode items with the fitted vocabularies.
+
+        Parameters
+        ----------
+        attributes
+            Attributes of the I items by name. One that is missing is unknown for all of them: an empty row, or NaN.
+            One that the encoder was not fitted on is not read.
+        n_items
+            I.
+
+        Raises
+        ------
+        DataFormatError
+            If an attribute describes another number of items, or is not of the kind the encoder was fitted on.
+        """
+        features: dict[str, Feature] = {}
+        for name, kind in self.kinds.items():
+            attribute = attributes[name] if name in attributes else _READERS[kind]([None] * n_items, name)
+            if _kind_of(attribute) != kind:
+                raise DataFormatError(
+                    f"Attribute {name!r} was fitted as {kind}, but these items have {_kind_of(attribute)}."
+                )
+            if attribute_length(attribute) != n_items:
+                raise DataFormatError(
+                    f"Attribute {name!r} describes {attribute_length(attribute)} items, not {n_items}."
+                )
+            features[name] = self._encoders[name].transform(attribute)
+        return FeatureSet(features, n_items)
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`from_state` needs, flat: arrays of numbers, and JSON values, under string keys.
+
+        The keys are ``config``, ``methods`` and ``<attribute>/<part of its encoder's state>``. The embedding cache
+        belongs to a machine and stays out.
+        """
+        state: dict[str, Any] = {
+            "config": self.config.model_dump(mode="json", exclude={"embedding_cache"}),
+            "methods": [[name, method] for name, method in self.methods.items()],
+        }
+        for name, encoder in self._encoders.items():
+            state |= {f"{name}/{part}": value for part, value in encoder.state().items()}
+        return state
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Any], *, embedding_model: str | None = None, embedding_cache: Path | None = None
+    ) -> Self:
+        """Restore a fitted encoder from :meth:`state`, also after its JSON values went through JSON.
+
+        `embedding_model` is where this machine has the embedding model, if not where the fit had it;
+        `embedding_cache` is as in :class:`FeatureConfig`.
+
+        Raises
+        ------
+        DataFormatError
+            If a part is missing or not what :meth:`state` gives.
+        """
+        changed: dict[str, Any] = {"embedding_cache": embedding_cache}
+        if embedding_model is not None:
+            changed["embedding_model"] = embedding_model
+        try:
+            encoder = cls(FeatureConfig.model_validate({**state["config"], **changed}))
+            encoder._methods = {str(name): str(method) for name, method in state["methods"]}
+            for name, method in encoder._methods.items():
+                prefix = f"{name}/"
+                part = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+                restored: Encoder
+                if method == "embedding":
+                    restored = EmbeddingEncoder.from_state(part, model=embedding_model, cache_folder=embedding_cache)
+                else:
+                    restored = _ENCODERS[method][0].from_state(part)
+                encoder._encoders[name] = restored
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataFormatError(
+                f"The state of a feature encoder is incomplete or damaged ({type(error).__name__}: {error}). "
+                "Save it again from a fitted encoder."
+            ) from error
+        return encoder
+
+    def _new_encoder(self, method: str) -> Encoder:
+        config = self.config
+        if method == "multi_hot":
+            return MultiHotEncoder(MultiHotConfig(min_items=config.min_items, max_share=config.max_share))
+        if method == "tfidf":
+            return TfidfEncoder(TfidfConfig(max_terms=config.max_terms))
+        if method == "embedding":
+            return EmbeddingEncoder(EmbeddingConfig(model=config.embedding_model, cache_folder=config.embedding_cache))
+        return ScalarEncoder()
+
+    def _warn_if_empty(self, name: str) -> None:
+        """Say which attribute compares nothing: legal, as every cosine is then 0, but hardly meant."""
+        encoder = self._encoders[name]
+        if isinstance(encoder, MultiHotEncoder) and not encoder.labels:
+            limits = (
+                f"no label is on at least {self.config.min_items} and at most {self.config.max_share:.0%} of the items"
+            )
+            logger.warning("Attribute %r has no columns: %s. Lower min_items or raise max_share.", name, limits)
+        elif isinstance(encoder, TfidfEncoder) and not encoder.terms:
+            logger.warning("Attribute %r has no columns: no text holds a word. Leave the attribute out.", name)
+
+
+def build_features(dataset: Dataset, config: FeatureConfig | None = None) -> FeatureSet:
+    """Fit the encoders on all items of `dataset` and encode these items; errors as in :class:`FeatureEncoder`."""
+    return FeatureEncoder(config).fit(dataset).transform(dataset.attributes, dataset.n_items)
+
+
+def attribute_kinds(attributes: Mapping[str, Attribute]) -> dict[str, AttributeKind]:
+    """Return what each attribute of a dataset holds."""
+    return {name: _kind_of(attribute) for name, attribute in attributes.items()}
+
+
+def attributes_from_records(
+    records: Sequence[Mapping[str, object]], kinds: Mapping[str, AttributeKind]
+) -> dict[str, Attribute]:
+    """Read new items given as plain dicts, one an item.
+
+    Parameters
+    ----------
+    records
+        Attribute values by name: labels as a list of str or one str, a number as an int or a float, a text as a str.
+        A field that is missing or None is unknown.
+    kinds
+        What each attribute holds: :attr:`FeatureEncoder.kinds`, or :func:`attribute_kinds` of a dataset.
+
+    Returns
+    -------
+    dict
+        Every attribute of `kinds`, for the I records in their order.
+
+    Raises
+    ------
+    UnknownAttributeError
+        If a record has a field that is not in `kinds`.
+    DataFormatError
+        If a value is not of its attribute's kind.
+    """
+    for position, record in enumerate(records):
+        for name in record:
+            if name not in kinds:
+                raise UnknownAttributeError(
+                    f"New item {position} (counted from 0) has an unknown attribute {name!r}.{nearest(name, kinds)} "
+                    f"Known are: {choices(kinds)}."
+                )
+    return {name: _READERS[kind]([record.get(name) for record in records], name) for name, kind in kinds.items()}
+
+
+def _choose_methods(dataset: Dataset, config: FeatureConfig) -> dict[str, str]:
+    """Return how each attribute is to be encoded, in order."""
+    names = dataset.default_attributes if config.attributes is None else config.attributes
+    dataset.check_attributes((*names, *config.text))
+    for name in config.text:
+        if not isinstance(dataset.attributes[name], TextAttribute):
+            raise ConfigError(f"`text` names {name!r}, which holds {_kind_of(dataset.attributes[name])}. Leave it out.")
+        if name not in names:
+            raise ConfigError(f"`text` names {name!r}, which is not encoded. Add it to `attributes` or leave it out.")
+    chosen = {"labels": "multi_hot", "number": "scalar", "text": "tfidf"}
+    return {name: config.text.get(name) or chosen[_kind_of(dataset.attributes[name])] for name in names}
+
+
+def _kind_of(attribute: Attribute) -> AttributeKind:
+    if isinstance(attribute, LabelAttribute):
+        return "labels"
+    return "number" if isinstance(attribute, NumberAttribute) else "text"

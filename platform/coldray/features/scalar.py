@@ -1,0 +1,93 @@
+"""Numbers → a value an item, with the unit its distances are measured in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+
+from coldray.data.dataset import NumberAttribute
+from coldray.errors import DataFormatError, NotFittedError
+from coldray.features.feature_set import ScalarFeature
+
+
+class ScalarEncoder:
+    """Keep each number as it is; learn the span that makes distances comparable between attributes."""
+
+    def __init__(self) -> None:
+        self._span: float | None = None
+
+    @property
+    def span(self) -> float:
+        """Largest minus smallest value seen in :meth:`fit`; positive.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        if self._span is None:
+            raise NotFittedError("The scalar encoder has no span yet. Call fit, or from_state, first.")
+        return self._span
+
+    def fit(self, attribute: NumberAttribute) -> Self:
+        """Learn the span of the finite values; 1.0 where there is none (no value, or all equal).
+
+        Parameters
+        ----------
+        attribute
+            float64 ``[I]``, NaN where unknown.
+        """
+        finite = attribute.values[np.isfinite(attribute.values)]
+        # Plain Python floats: the difference of two huge values overflows to inf without a warning.
+        span = float(finite.max()) - float(finite.min()) if len(finite) else 0.0
+        self._span = span if np.isfinite(span) and span > 0 else 1.0
+        return self
+
+    def transform(self, attribute: NumberAttribute) -> ScalarFeature:
+        """Return the values ``[I]`` with the fitted span; NaN stays NaN, and an infinite value becomes NaN."""
+        values = np.where(np.isfinite(attribute.values), attribute.values, np.nan).astype(np.float64)
+        return ScalarFeature(values, self.span)
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`from_state` needs, as JSON values."""
+        return {"span": self.span}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Restore a fitted encoder from :meth:`state`.
+
+        Raises
+        ------
+        DataFormatError
+            If the span is not a positive number.
+        """
+        encoder = cls()
+        encoder._span = float(state["span"])
+        if not (np.isfinite(encoder._span) and encoder._span > 0):
+            raise DataFormatError(f"A scalar encoder's span must be positive and finite, not {encoder._span}.")
+        return encoder
+
+
+def read_numbers(values: Sequence[object], name: str) -> NumberAttribute:
+    """Return plain values, one a new item, as attribute `name`; None is unknown, as is NaN.
+
+    Raises
+    ------
+    DataFormatError
+        If a value is no number, or infinite.
+    """
+    numbers = np.full(len(values), np.nan)
+    for position, value in enumerate(values):
+        # bool is an int to Python, but True is no year.
+        if isinstance(value, Real) and not isinstance(value, bool) and not math.isinf(value):
+            numbers[position] = float(value)
+        elif value is not None:
+            raise DataFormatError(
+                f"New item {position} (counted from 0): {name!r} must be a finite int or float, not {value!r:.60} "
+                f"({type(value).__name__})."
+            )
+    return NumberAttribute(numbers)

@@ -1,0 +1,157 @@
+"""Text → a TF-IDF vector an item.
+
+Notation used for shapes: I items, m terms kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from coldray.data.dataset import TextAttribute
+from coldray.errors import DataFormatError, NotFittedError
+from coldray.features.feature_set import VectorFeature
+
+
+class TfidfConfig(BaseModel):
+    """What a term is, and how many are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_terms: PositiveInt = 10_000
+    """The most frequent terms over all texts that are kept."""
+    analyzer: Literal["word", "char_wb"] = "word"
+    """Words of two or more letters or digits, or runs of characters inside words, which forgive spelling."""
+    ngram_range: tuple[PositiveInt, PositiveInt] = (1, 1)
+    """Shortest and longest run of words, or of characters, that is a term."""
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> Self:
+        low, high = self.ngram_range
+        if low > high:
+            raise ValueError(f"ngram_range is (shortest, longest): {low} is more than {high}. Swap them.")
+        return self
+
+
+class TfidfEncoder:
+    """scikit-learn's TF-IDF: ``tf · (ln((1 + I) / (1 + df)) + 1)``, each row of unit length.
+
+    Parameters
+    ----------
+    config
+        The defaults of :class:`TfidfConfig` if not given.
+    """
+
+    def __init__(self, config: TfidfConfig | None = None) -> None:
+        self.config = config or TfidfConfig()
+        self._terms: tuple[str, ...] | None = None
+        self._idf: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The terms kept, ascending, one a column.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        if self._terms is None:
+            raise NotFittedError("The TF-IDF encoder has no vocabulary yet. Call fit, or from_state, first.")
+        return self._terms
+
+    def fit(self, attribute: TextAttribute) -> Self:
+        """Learn the terms and their inverse document frequencies; a second fit forgets the first.
+
+        Parameters
+        ----------
+        attribute
+            Texts of the I items.
+        """
+        vectorizer = self._vectorizer(max_features=self.config.max_terms)
+        analyse = vectorizer.build_analyzer()
+        if not any(analyse(text) for text in attribute.texts):
+            # scikit-learn refuses an empty vocabulary; here it is as legal as a label attribute of rare labels only.
+            self._terms, self._idf = (), np.zeros(0, np.float32)
+            return self
+        vectorizer.fit(attribute.texts)
+        self._terms = tuple(str(term) for term in vectorizer.get_feature_names_out())
+        self._idf = np.asarray(vectorizer.idf_, dtype=np.float32)
+        return self
+
+    def transform(self, attribute: TextAttribute) -> VectorFeature:
+        """Encode texts; terms outside the fitted vocabulary are ignored.
+
+        Parameters
+        ----------
+        attribute
+            Texts of any I items.
+
+        Returns
+        -------
+        VectorFeature
+            float32 ``[I, m]``, rows of unit length, or empty where no term is known.
+        """
+        terms = self.terms
+        if not terms or not attribute.texts:
+            return VectorFeature(sp.csr_array((len(attribute.texts), len(terms)), dtype=np.float32), terms)
+        vectorizer = self._vectorizer(vocabulary={term: column for column, term in enumerate(terms)})
+        vectorizer.idf_ = self._idf
+        matrix = sp.csr_array(vectorizer.transform(attribute.texts), dtype=np.float32)
+        matrix.sort_indices()
+        return VectorFeature(matrix, terms)
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`from_state` needs: JSON values and ``idf``, a float32 array ``[m]``."""
+        return {"config": self.config.model_dump(mode="json"), "terms": list(self.terms), "idf": self._idf}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Restore a fitted encoder from :meth:`state`.
+
+        Raises
+        ------
+        DataFormatError
+            If there is not one frequency a term.
+        """
+        encoder = cls(TfidfConfig.model_validate(state["config"]))
+        encoder._terms = tuple(str(term) for term in state["terms"])
+        encoder._idf = np.asarray(state["idf"], dtype=np.float32)
+        if encoder._idf.shape != (len(encoder._terms),):
+            raise DataFormatError(
+                f"A TF-IDF encoder of {len(encoder._terms)} terms cannot have inverse document frequencies of shape "
+                f"{encoder._idf.shape}."
+            )
+        return encoder
+
+    def _vectorizer(self, **options: Any) -> TfidfVectorizer:
+        return TfidfVectorizer(
+            analyzer=self.config.analyzer,
+            ngram_range=tuple(self.config.ngram_range),
+            dtype=np.float32,
+            norm="l2",
+            **options,
+        )
+
+
+def read_texts(values: Sequence[object], name: str) -> TextAttribute:
+    """Return plain values, one a new item, as attribute `name`; None is a blank text.
+
+    Raises
+    ------
+    DataFormatError
+        If a value is no str.
+    """
+    for position, value in enumerate(values):
+        if not (value is None or isinstance(value, str)):
+            raise DataFormatError(
+                f"New item {position} (counted from 0): {name!r} must be a str, not {value!r:.60} "
+                f"({type(value).__name__})."
+            )
+    return TextAttribute(tuple(value if isinstance(value, str) else "" for value in values))
