@@ -1,0 +1,136 @@
+"""Evaluating a fitted model on the held-out cold items of a fold."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.data.splits import Fold
+from coldray.errors import EmptyDatasetError
+from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
+from coldray.evaluation.ranking import Ranking, rank
+from coldray.models.base import Recommender, TrainingSet
+from coldray.models.topk import merge_top_k
+
+Candidates: TypeAlias = Literal["cold", "all"]
+"""``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationTask:
+    """A fold made ready: who is asked about, and what their lists are held against."""
+
+    train: TrainingSet
+    held_out: sp.csr_array
+    """Clicks of the held-out items ``[U, I]``."""
+    held_out_items: npt.NDArray[np.int32]
+    users: npt.NDArray[np.int32]
+    """Users with a held-out click and a train click. Without the first there is nothing to measure, without the
+    second nothing to personalise with."""
+    split: int
+    seed: int
+
+    @classmethod
+    def of(cls, fold: Fold, train: TrainingSet) -> EvaluationTask:
+        """Prepare `fold` for models fitted on `train`.
+
+        Raises
+        ------
+        EmptyDatasetError
+            If no user has both a train and a held-out click.
+        """
+        held_out = fold.held_out
+        wanted = np.diff(held_out.indptr) > 0
+        known = np.diff(train.interactions.indptr) > 0
+        users = np.flatnonzero(wanted & known).astype(np.int32)
+        if len(users) == 0:
+            raise EmptyDatasetError(f"{fold.name}: no user has clicks both in train and among the held-out items.")
+        return cls(train, held_out, fold.held_out_items, users, split=fold.split, seed=fold.seed)
+
+
+class RankingCache:
+    """The most recent rankings of one side of a list, for configurations that differ in αβ alone."""
+
+    def __init__(self, size: int = 8) -> None:
+        self._rankings: OrderedDict[tuple[Any, ...], tuple[Ranking, float]] = OrderedDict()
+        self.size = size
+
+    def get(self, key: tuple[Any, ...]) -> tuple[Ranking, float] | None:
+        """Return the ranking kept under `key` and the scale of its scores."""
+        if key in self._rankings:
+            self._rankings.move_to_end(key)
+        return self._rankings.get(key)
+
+    def put(self, key: tuple[Any, ...], ranking: Ranking, scale: float) -> None:
+        """Keep `ranking`, and forget the oldest one beyond the size."""
+        self._rankings[key] = (ranking, scale)
+        if len(self._rankings) > self.size:
+            self._rankings.popitem(last=False)
+
+
+def rank_task(
+    model: Recommender[Any], task: EvaluationTask, *, candidates: Candidates, k: int, cache: RankingCache | None = None
+) -> Ranking:
+    """Return the top `k` of every user of the task.
+
+    Where the model promises that αβ leaves the order within the warm and within the cold side alone
+    (:meth:`~coldray.models.base.Recommender.ranking_key`), the sides are ranked once, kept in `cache`, and merged for
+    each αβ.
+    """
+    if candidates == "cold":
+        return _side(model, task, task.held_out_items, k, cache, exclude=False)
+    if model.ranking_key() is None:
+        everything = np.arange(model.n_items, dtype=np.int32)
+        return _rank(model, task, everything, k, exclude=True)
+    cold = _side(model, task, task.train.cold_items, k, cache, exclude=False)
+    warm = _side(model, task, task.train.warm_items, k, cache, exclude=True)
+    items, scores = merge_top_k(warm.items, warm.scores, cold.items, cold.scores, k)
+    return replace(cold, items=items, scores=scores)
+
+
+def evaluate(
+    model: Recommender[Any],
+    task: EvaluationTask,
+    *,
+    candidates: Candidates,
+    cutoffs: tuple[int, ...],
+    cache: RankingCache | None = None,
+) -> RankingMetrics:
+    """Return the metrics of a fitted model on the held-out items."""
+    ranking = rank_task(model, task, candidates=candidates, k=max(cutoffs), cache=cache)
+    n_candidates = len(task.held_out_items) if candidates == "cold" else model.n_items
+    return ranking_metrics(ranking, task.held_out, cutoffs, n_candidates=n_candidates)
+
+
+def _side(
+    model: Recommender[Any],
+    task: EvaluationTask,
+    items: npt.NDArray[np.int32],
+    k: int,
+    cache: RankingCache | None,
+    *,
+    exclude: bool,
+) -> Ranking:
+    """Rank only warm (`exclude` set: without the train positives) or only cold items."""
+    scale = 1.0 if exclude else model.cold_scale
+    key = (task.train.key, model.ranking_key(), exclude, len(items), k)
+    kept = cache.get(key) if cache is not None and model.ranking_key() is not None else None
+    if kept is not None:
+        ranking, kept_scale = kept
+        return replace(ranking, scores=ranking.scores * np.float32(scale / kept_scale))
+    ranking = _rank(model, task, items, k, exclude=exclude)
+    if cache is not None:
+        cache.put(key, ranking, scale)
+    return ranking
+
+
+def _rank(
+    model: Recommender[Any], task: EvaluationTask, items: npt.NDArray[np.int32], k: int, *, exclude: bool
+) -> Ranking:
+    histories = task.train.interactions
+    return rank(model.scorer(items), histories, items, k=k, exclude=histories if exclude else None, users=task.users)

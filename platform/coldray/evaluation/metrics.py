@@ -1,0 +1,220 @@
+"""How good ranked lists are, user by user.
+
+Every measure is over the first k places. H_k: hits among them; n_u: the number of relevant items of user u (|I_u| in
+the paper), candidates or not.
+
+==============  ======================================================================================
+``hr``          H_k / min(k, n_u), the truncated recall of MARec, Eq. 12
+``ndcg``        Σ hit_r / log₂(1 + r) over the same sum for an ideal list of min(k, n_u) hits, Eq. 13
+``recall``      H_k / n_u
+``precision``   H_k / k
+``map``         Σ hit_r · H_r / r over min(k, n_u)
+``mrr``         1 / rank of the first hit; 0 without a hit
+``coverage``    share of the candidates that are in at least one list; one number for all users
+==============  ======================================================================================
+
+Notation used for shapes: U users, I items, m ranked users, e evaluated users, K list length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.errors import ConfigError, EmptyDatasetError
+from coldray.evaluation.ranking import FloatArray, IntArray, Ranking
+from coldray.models.topk import cell_positions, nonzero_pattern
+from coldray.spelling import choices, nearest
+
+BLOCK_BYTES = 2 << 20
+"""Size of the dense block in which hits are looked up; it stays in the cache."""
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RankingMetrics:
+    """The measures of the users that have relevant items."""
+
+    users: IntArray
+    """User indices ``[e]``, in the order of the ranking."""
+    per_user: Mapping[str, FloatArray]
+    """float32 ``[e]`` by name and cutoff, such as ``hr@10``."""
+    coverage: Mapping[str, float]
+    """By cutoff, such as ``coverage@10``; over all lists of the ranking, also those of users left out above."""
+
+    def means(self) -> dict[str, float]:
+        """Return the mean over users of every measure, summed in float64, and the coverage."""
+        means = {name: float(values.mean(dtype=np.float64)) for name, values in self.per_user.items()}
+        return means | dict(self.coverage)
+
+
+@dataclass(frozen=True, eq=False)
+class _Hits:
+    """What every measure is computed from."""
+
+    flags: npt.NDArray[np.bool_]
+    """Is the item at this place relevant, ``[e, K]``."""
+    counts: IntArray
+    """Hits up to and including this place, ``[e, K]``."""
+    n_relevant: npt.NDArray[np.int64]
+    """``[e]``, all positive."""
+
+    def attainable(self, k: int) -> npt.NDArray[np.int64]:
+        """Return the most hits that a list of k can have, ``[e]``."""
+        return np.minimum(k, self.n_relevant)
+
+
+def ranking_metrics(
+    ranking: Ranking,
+    relevant: sp.csr_array,
+    cutoffs: Sequence[int] = (10, 25, 50),
+    names: Sequence[str] = ("hr", "ndcg", "recall", "precision", "map", "mrr"),
+    *,
+    n_candidates: int,
+) -> RankingMetrics:
+    """Measure `ranking` against the items that were relevant.
+
+    Users without relevant items are left out.
+
+    Parameters
+    ----------
+    ranking
+        Lists of at least ``max(cutoffs)`` places.
+    relevant
+        CSR ``[U, I]``; an item is relevant where the value is not zero.
+    cutoffs
+        The k's, each from 1 to the length of the lists.
+    names
+        Which measures, out of those in the module's table; coverage is always computed.
+    n_candidates
+        Number of items that competed for a place, the base of the coverage.
+
+    Raises
+    ------
+    ConfigError
+        If a cutoff or a name is not usable, the ranking's users or items are not in `relevant`, or the lists hold more
+        items than `n_candidates`.
+    EmptyDatasetError
+        If no ranked user has a relevant item.
+    """
+    _check_request(ranking, relevant, cutoffs, names, n_candidates)
+    n_relevant, flags = _look_up(ranking, nonzero_pattern(relevant))
+    evaluated = n_relevant > 0
+    if not evaluated.any():
+        raise EmptyDatasetError(
+            f"None of the {len(evaluated)} ranked users has a relevant item, so there is nothing to average. "
+            "Check that the relevant matrix is of the held-out side of this split."
+        )
+    flags = flags[evaluated]
+    hits = _Hits(flags, np.cumsum(flags, axis=1, dtype=np.int32), n_relevant[evaluated])
+    per_user = {}
+    for name in dict.fromkeys(names):
+        for k, values in _MEASURES[name](hits, cutoffs).items():
+            per_user[f"{name}@{k}"] = values.astype(np.float32)
+    return RankingMetrics(
+        users=ranking.users[evaluated],
+        per_user=per_user,
+        coverage={f"coverage@{k}": _coverage(ranking.items[:, :k], relevant.shape[1], n_candidates) for k in cutoffs},
+    )
+
+
+def _look_up(ranking: Ranking, relevant: sp.csr_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return the number of relevant items ``[m]`` and whether each listed item is one ``[m, K]``."""
+    n_items = relevant.shape[1]
+    n_relevant = np.diff(relevant.indptr)[ranking.users].astype(np.int64)
+    flags = np.zeros(ranking.items.shape, bool)
+    size = max(1, BLOCK_BYTES // max(1, n_items))
+    for start in range(0, len(flags), size):
+        block = slice(start, start + size)
+        rows = relevant[ranking.users[block]]
+        wanted = np.zeros(rows.shape, bool)
+        wanted.reshape(-1)[cell_positions(rows)] = True
+        flags[block] = np.take_along_axis(wanted, ranking.items[block], axis=1)
+    flags &= ranking.items >= 0  # -1 pads a list; as an index it is the last item
+    return n_relevant, flags
+
+
+def _hr(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+    return {k: hits.counts[:, k - 1] / hits.attainable(k) for k in cutoffs}
+
+
+def _recall(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+    return {k: hits.counts[:, k - 1] / hits.n_relevant for k in cutoffs}
+
+
+def _precision(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+    return {k: hits.counts[:, k - 1] / k for k in cutoffs}
+
+
+def _ndcg(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+    discounts = 1.0 / np.log2(np.arange(2, hits.flags.shape[1] + 2))
+    gains = np.cumsum(hits.flags * discounts, axis=1)
+    # Summed in the same order as the gains, so that a perfect list is worth exactly 1.
+    ideal = np.cumsum(discounts)
+    return {k: gains[:, k - 1] / ideal[hits.attainable(k) - 1] for k in cutoffs}
+
+
+def _map(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+    ranks = np.arange(1, hits.flags.shape[1] + 1)
+    precisions = np.cumsum(hits.flags * (hits.counts / ranks), axis=1)
+    return {k: precisions[:, k - 1] / hits.attainable(k) for k in cutoffs}
+
+
+def _mrr(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+    reciprocal = 1.0 / (hits.flags.argmax(axis=1) + 1)
+    return {k: np.where(hits.counts[:, k - 1] > 0, reciprocal, 0.0) for k in cutoffs}
+
+
+_MEASURES: Mapping[str, Callable[[_Hits, Sequence[int]], dict[int, Doubles]]] = {
+    "hr": _hr,
+    "ndcg": _ndcg,
+    "recall": _recall,
+    "precision": _precision,
+    "map": _map,
+    "mrr": _mrr,
+}
+METRIC_NAMES: tuple[str, ...] = tuple(_MEASURES)
+"""What `names` may hold."""
+
+
+def _coverage(items: IntArray, n_items: int, n_candidates: int) -> float:
+    shown = np.zeros(n_items + 1, bool)
+    shown[items] = True
+    n_shown = int(shown[:-1].sum())
+    if n_shown > n_candidates:
+        raise ConfigError(
+            f"The lists hold {n_shown} different items, n_candidates is {n_candidates}; pass the number of items that "
+            "were ranked."
+        )
+    return n_shown / n_candidates
+
+
+def _check_request(
+    ranking: Ranking, relevant: sp.csr_array, cutoffs: Sequence[int], names: Sequence[str], n_candidates: int
+) -> None:
+    if n_candidates < 1:
+        raise ConfigError(f"n_candidates is {n_candidates}; pass the number of items that were ranked.")
+    if len(cutoffs) == 0:
+        raise ConfigError("There is no cutoff; pass at least one, such as cutoffs=(10,).")
+    for k in cutoffs:
+        if not 1 <= k <= ranking.k:
+            raise ConfigError(
+                f"Cutoff {k} is not possible: the lists have {ranking.k} places. Use cutoffs from 1 to {ranking.k}, or "
+                f"rank with k={k}."
+            )
+    for name in names:
+        if name not in _MEASURES:
+            raise ConfigError(f"Unknown metric {name!r}.{nearest(name, _MEASURES)} Metrics: {choices(_MEASURES)}.")
+    n_users, n_items = relevant.shape
+    for axis, indices, lowest, size in (("user", ranking.users, 0, n_users), ("item", ranking.items, -1, n_items)):
+        if indices.size and (indices.min() < lowest or indices.max() >= size):
+            raise ConfigError(
+                f"The ranking has {axis} indices from {indices.min()} to {indices.max()}; the relevant matrix has "
+                f"{size} {axis}s. They must be of the same dataset."
+            )

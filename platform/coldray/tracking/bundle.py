@@ -1,0 +1,280 @@
+"""The model bundle: what is logged, registered and served.
+
+A folder of plain files, read without unpickling anything:
+
+- ``manifest.json``: schema version, model and configuration, encoders, dataset fingerprint, protocol, metrics, and the
+  SHA-256 of every other file;
+- ``arrays.safetensors``: the model's arrays and those of the encoders;
+- ``items.parquet``: item ids and attributes; ``users.parquet``: user ids and their clicks, as item indices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import safetensors
+import safetensors.numpy
+import scipy.sparse as sp
+from pydantic import ValidationError
+
+from coldray import __version__
+from coldray.atomic import replacing_folder
+from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute, NumberAttribute
+from coldray.errors import BundleError, ColdrayError, UnknownIdError
+from coldray.features.builder import FeatureEncoder, attributes_from_records
+from coldray.models.base import Recommender, TrainingSet
+from coldray.models.registry import model_type
+from coldray.models.topk import top_k
+
+SCHEMA_VERSION = 1
+FILES = ("arrays.safetensors", "items.parquet", "users.parquet")
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One place of a list."""
+
+    item: Any
+    """External item id."""
+    score: float
+    cold: bool
+    """True if the item had no click when the model was fitted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A fitted model with everything it needs to serve."""
+
+    model: Recommender[Any]
+    encoder: FeatureEncoder
+    user_ids: Ids
+    item_ids: Ids
+    attributes: Mapping[str, Attribute]
+    interactions: sp.csr_array
+    """Clicks the model was fitted on ``[U, I]``."""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """Facts about the model, as plain JSON values: dataset, protocol, metrics."""
+
+    def recommend(self, histories: Sequence[Sequence[Any]], k: int) -> list[list[Recommendation]]:
+        """Return the best `k` items for users described by the ids of what they clicked; clicked items are left out.
+
+        Raises
+        ------
+        UnknownIdError
+            If a history names an item the bundle does not have.
+        """
+        clicked = self._histories(histories)
+        items = np.arange(self.model.n_items)
+        indices, scores = top_k(self.model.score(clicked, items), k, exclude=clicked)
+        warm = np.bincount(self.interactions.indices, minlength=self.model.n_items) > 0
+        return [
+            [
+                Recommendation(_plain(self.item_ids[i]), float(s), not bool(warm[i]))
+                for i, s in zip(row, values, strict=True)
+                if i >= 0
+            ]
+            for row, values in zip(indices, scores, strict=True)
+        ]
+
+    def history(self, user_id: Any) -> list[Any]:
+        """Return the ids of the items a user of the bundle clicked.
+
+        Raises
+        ------
+        UnknownIdError
+            If the bundle does not know the user.
+        """
+        user = _position(self.user_ids, user_id, "user")
+        row = slice(self.interactions.indptr[user], self.interactions.indptr[user + 1])
+        return [_plain(self.item_ids[i]) for i in self.interactions.indices[row]]
+
+    def add_items(self, records: Mapping[Any, Mapping[str, object]]) -> Bundle:
+        """Return a bundle that also knows new items, given as attribute values by name under the item's id.
+
+        New items come after the known ones, in the order given.
+        """
+        known = set(self.item_ids.tolist())
+        repeated = [item for item in records if item in known]
+        if repeated:
+            raise UnknownIdError(f"Item {repeated[0]!r} is in the bundle already; new items need new ids.")
+        attributes = attributes_from_records(list(records.values()), self.encoder.kinds)
+        features = self.encoder.transform(attributes, len(records))
+        added = np.asarray(list(records)).astype(self.item_ids.dtype.kind if self.item_ids.dtype.kind == "U" else int)
+        width = len(self.item_ids) + len(records)
+        clicks = self.interactions
+        return Bundle(
+            self.model.add_items(features),
+            self.encoder,
+            self.user_ids,
+            np.concatenate([self.item_ids, added]),
+            self.attributes,
+            sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], width)),
+            self.manifest,
+        )
+
+    def _histories(self, histories: Sequence[Sequence[Any]]) -> sp.csr_array:
+        index = {item: i for i, item in enumerate(self.item_ids.tolist())}
+        rows, columns = [], []
+        for row, history in enumerate(histories):
+            for item in dict.fromkeys(history):
+                if item not in index:
+                    raise UnknownIdError(f"History {row} names the item {item!r}, which the model does not know.")
+                rows.append(row)
+                columns.append(index[item])
+        shape = (len(histories), len(self.item_ids))
+        return sp.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+
+
+def fit_bundle(
+    model: Recommender[Any], dataset: Dataset, encoder: FeatureEncoder, manifest: Mapping[str, Any]
+) -> Bundle:
+    """Fit `model` on every interaction of `dataset`, for serving."""
+    features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
+    model.fit(TrainingSet(dataset.interactions, features, "all interactions"))
+    return Bundle(
+        model, encoder, dataset.user_ids, dataset.item_ids, dataset.attributes, dataset.interactions, manifest
+    )
+
+
+def save_bundle(bundle: Bundle, folder: Path) -> Path:
+    """Write `bundle` to `folder`, completely or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    encoder_state = bundle.encoder.state()
+    encoder_arrays = {key: value for key, value in encoder_state.items() if isinstance(value, np.ndarray)}
+    arrays = {f"model/{name}": np.ascontiguousarray(value) for name, value in bundle.model.state().items()}
+    arrays |= {f"encoder/{name}": np.ascontiguousarray(value) for name, value in encoder_arrays.items()}
+    with replacing_folder(folder) as temporary:
+        safetensors.numpy.save_file(arrays, temporary / FILES[0])
+        _items_frame(bundle).write_parquet(temporary / FILES[1])
+        _users_frame(bundle).write_parquet(temporary / FILES[2])
+        manifest = {
+            **bundle.manifest,
+            "schema_version": SCHEMA_VERSION,
+            "coldray_version": __version__,
+            "model": bundle.model.name,
+            "config": bundle.model.config.model_dump(mode="json"),
+            "encoder": {key: value for key, value in encoder_state.items() if key not in encoder_arrays},
+            "files": {name: _sha256(temporary / name) for name in FILES},
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle, verifying every file; nothing is unpickled.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing or damaged, or the schema is newer than this version.
+    """
+    manifest = _read_manifest(folder)
+    for name in FILES:
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"The bundle {folder} lacks {name}.")
+        if _sha256(path) != manifest["files"].get(name):
+            raise BundleError(f"{path} is damaged: its SHA-256 is not the manifest's. Fetch the bundle again.")
+    arrays = safetensors.numpy.load_file(folder / FILES[0])
+    items, users = pl.read_parquet(folder / FILES[1]), pl.read_parquet(folder / FILES[2])
+    try:
+        encoder_state = dict(manifest["encoder"])
+        encoder_state |= _part(arrays, "encoder/")
+        encoder = FeatureEncoder.from_state(encoder_state)
+        kind = model_type(manifest["model"])
+        config = kind.config_type.model_validate(manifest["config"])
+        attributes = _attributes(items, encoder)
+        features = encoder.transform(attributes, items.height)
+        model = kind.from_state(config, _part(arrays, "model/"), features)
+    except (KeyError, ValidationError, ColdrayError) as error:
+        raise BundleError(f"The bundle {folder} cannot be restored: {error}.") from error
+    return Bundle(
+        model, encoder, users["user_id"].to_numpy(), _ids(items), attributes, _clicks(users, items.height), manifest
+    )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder} is no bundle: manifest.json cannot be read ({error}).") from error
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"The bundle {folder} has schema version {version}; this coldray reads version {SCHEMA_VERSION}. "
+            "Use the coldray version that wrote it, or register the model again."
+        )
+    return manifest
+
+
+def _items_frame(bundle: Bundle) -> pl.DataFrame:
+    columns: dict[str, Any] = {"item_id": bundle.item_ids}
+    for name in bundle.encoder.kinds:
+        attribute = bundle.attributes[name]
+        if isinstance(attribute, LabelAttribute):
+            matrix, labels = attribute.matrix, attribute.labels.tolist()
+            rows = zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True)
+            listed = [[labels[j] for j in matrix.indices[a:b]] for a, b in rows]
+            columns[f"attribute:{name}"] = pl.Series(listed, dtype=pl.List(pl.String))
+        elif isinstance(attribute, NumberAttribute):
+            columns[f"attribute:{name}"] = pl.Series(attribute.values).fill_nan(None)
+        else:
+            columns[f"attribute:{name}"] = pl.Series(attribute.texts, dtype=pl.String)
+    return pl.DataFrame(columns)
+
+
+def _users_frame(bundle: Bundle) -> pl.DataFrame:
+    clicks = bundle.interactions
+    items = pl.Series(np.split(clicks.indices.astype(np.int32), clicks.indptr[1:-1]), dtype=pl.List(pl.Int32))
+    return pl.DataFrame({"user_id": bundle.user_ids, "items": items})
+
+
+def _attributes(items: pl.DataFrame, encoder: FeatureEncoder) -> dict[str, Attribute]:
+    names = list(encoder.kinds)
+    frame = items.select([pl.col(f"attribute:{name}").alias(name) for name in names])
+    return attributes_from_records(frame.to_dicts(), encoder.kinds) if names else {}
+
+
+def _ids(frame: pl.DataFrame) -> Ids:
+    ids = frame["item_id"]
+    return ids.to_numpy() if ids.dtype.is_integer() else np.asarray(ids.to_list(), dtype=np.str_)
+
+
+def _clicks(users: pl.DataFrame, n_items: int) -> sp.csr_array:
+    lengths = users["items"].list.len().to_numpy()
+    indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    indices = users["items"].explode(empty_as_null=False).to_numpy().astype(np.int32)
+    return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(users.height, n_items))
+
+
+def _part(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _position(ids: Ids, wanted: Any, kind: str) -> int:
+    found = np.flatnonzero(ids == wanted)
+    if len(found) == 0:
+        raise UnknownIdError(f"The bundle does not know the {kind} {wanted!r}.")
+    return int(found[0])
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,44 @@
+"""The bundle as an MLflow model, logged as code: loading it unpickles nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from coldray.tracking.bundle import Bundle, load_bundle
+
+
+class BundleModel(PythonModel):  # type: ignore[misc]
+    """Recommends items for rows of ``user_id`` or ``history``.
+
+    ``predict`` takes a data frame with a column ``user_id`` (users of the bundle) or ``history`` (a list of item ids a
+    row), and the parameter ``k``; it returns a row for each recommended item: ``row``, ``rank``, ``item``, ``score``,
+    ``cold``.
+    """
+
+    bundle: Bundle
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the bundle among the model's artifacts."""
+        self.bundle = load_bundle(Path(context.artifacts["bundle"]))
+
+    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Return the recommendations as a table."""
+        if "history" in model_input:
+            histories = [list(history) for history in model_input["history"]]
+        else:
+            histories = [self.bundle.history(user) for user in model_input["user_id"].tolist()]
+        lists = self.bundle.recommend(histories, int((params or {}).get("k", 10)))
+        rows = [
+            {"row": row, "rank": rank, "item": place.item, "score": place.score, "cold": place.cold}
+            for row, places in enumerate(lists)
+            for rank, place in enumerate(places, start=1)
+        ]
+        return pd.DataFrame(rows, columns=["row", "rank", "item", "score", "cold"])
+
+
+mlflow.models.set_model(BundleModel())

@@ -1,0 +1,70 @@
+"""Ray Tune's events, turned into results and passed on to those who watch a study."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from coldray.models.registry import model_type
+from coldray.tuning.listeners import StudyListener
+from coldray.tuning.results import FoldMetrics, TrialResult, TrialStatus
+
+
+class TuneEvents(tune.Callback):  # type: ignore[misc]
+    """Turns Ray Tune's events into ours and keeps the results."""
+
+    def __init__(self, listener: StudyListener, searched: tuple[str, ...], model: str, n_splits: int) -> None:
+        self.listener, self.searched, self.model = listener, searched, model_type(model)
+        self.n_splits = n_splits
+        self.numbers: dict[str, int] = {}
+        self.started: dict[str, float] = {}
+        self.ended: dict[int, TrialResult] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray Tune saves its callbacks beside the search; whoever watches (a terminal, a server) is not part of it.
+        return {**self.__dict__, "listener": StudyListener()}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if trial.trial_id not in self.numbers:
+            self.numbers[trial.trial_id] = len(self.numbers)
+            self.started[trial.trial_id] = time.perf_counter()
+            shown = {name: trial.config[name] for name in self.searched}
+            self.listener.trial_started(trial.trial_id, self.numbers[trial.trial_id], shown)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.listener.trial_reported(trial.trial_id, _folds(result))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._end(trial, trial.last_result.get("error"))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        cause = trial.get_error()
+        self._end(trial, f"{type(cause).__name__}: {cause}" if cause else "the worker was lost")
+
+    def _end(self, trial: Trial, error: str | None) -> None:
+        folds = _folds(trial.last_result)
+        number = self.numbers.setdefault(trial.trial_id, len(self.numbers))
+        if number in self.ended:
+            return
+        status: TrialStatus = "failed" if error else "finished" if len(folds) >= self.n_splits else "pruned"
+        seconds = time.perf_counter() - self.started.get(trial.trial_id, time.perf_counter())
+        config = self._complete(trial.config)
+        self.ended[number] = TrialResult(trial.trial_id, number, config, folds, status, error, seconds)
+        self.listener.trial_ended(self.ended[number])
+
+    def _complete(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the whole configuration, defaults included; what the model refuses is kept as it was asked."""
+        try:
+            return self.model.config_type.model_validate(dict(parameters)).model_dump(mode="json")
+        except ValueError:
+            return dict(parameters)
+
+
+def _folds(result: Mapping[str, Any]) -> tuple[FoldMetrics, ...]:
+    return tuple(FoldMetrics(**fold) for fold in result.get("folds", ()))

@@ -1,0 +1,35 @@
+"""Folds made ready on the cluster: encoded items and clicks, kept in the object store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ray
+
+from coldray.data.splits import Fold
+from coldray.evaluation.fold import EvaluationTask
+from coldray.features.builder import FeatureConfig, build_features
+from coldray.models.base import TrainingSet
+
+
+def prepare_task(fold: Fold, features: FeatureConfig) -> EvaluationTask:
+    """Encode the items of a fold and collect what models are fitted on and measured with."""
+    return EvaluationTask.of(fold, TrainingSet(fold.train, build_features(fold.dataset, features), fold.name))
+
+
+_prepare = ray.remote(num_cpus=1)(prepare_task)
+
+
+def prepare_tasks(folds: Sequence[Fold], features: FeatureConfig) -> dict[str, ray.ObjectRef]:
+    """Prepare folds on the cluster; return the references by fold name."""
+    references = {fold.name: _prepare.remote(ray.put(fold), features) for fold in folds}
+    try:
+        ray.get([_nothing.remote(reference) for reference in references.values()])
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, Exception) else error from None
+    return references
+
+
+@ray.remote(num_cpus=0)
+def _nothing(task: EvaluationTask) -> None:
+    """Wait for a task without fetching it."""

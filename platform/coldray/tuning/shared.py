@@ -1,0 +1,98 @@
+"""Computations shared by the trials of a study: each is done once in the cluster and kept in the object store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, Literal, TypeAlias
+
+import ray
+from ray.actor import ActorHandle
+
+from coldray.models.computations import Computations, D, P, T, computation_key
+
+State: TypeAlias = Literal["running", "done"]
+
+LABELS = {
+    "regression_moments": "regression moments",
+    "coclick_moments": "co-click correlations",
+    "aligned_similarity": "mixed similarity",
+    "gram_spectrum": "eigendecomposition",
+}
+
+
+@dataclass(frozen=True)
+class SharedStatus:
+    """What the progress display shows of one shared computation."""
+
+    label: str
+    state: State
+    seconds: float
+
+
+@ray.remote(num_cpus=0)
+def _compute(function: Callable[..., Any], data: Any, parameters: dict[str, Any]) -> Any:
+    # No CPU is reserved: whoever waits for the result holds one and does nothing meanwhile.
+    return function(data, **parameters)
+
+
+@ray.remote(num_cpus=0)
+class SharedResults:
+    """Names of results and where they are. It starts each computation as a Ray task, so Ray retries a lost worker."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, list[ray.ObjectRef]] = {}
+        self._results: dict[str, list[ray.ObjectRef]] = {}
+        self._status: dict[str, tuple[str, State, float, float]] = {}
+
+    def add_data(self, key: str, reference: list[ray.ObjectRef]) -> None:
+        """Make data known under the key its computations are named by."""
+        self._data[key] = reference
+
+    def request(self, key: str, function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> Any:
+        """Return the reference of a result in a list, starting its computation if nobody has."""
+        if key not in self._results:
+            task = _compute.options(name=function.__name__, scheduling_strategy="SPREAD")
+            self._results[key] = [task.remote(function, self._data[data_key][0], parameters)]
+            label = _label(function, data_key, parameters)
+            self._status[key] = (label, "running", time.monotonic(), 0.0)
+        return self._results[key]
+
+    def status(self) -> list[SharedStatus]:
+        """Return every computation asked for so far, in that order."""
+        for key, (label, state, started, _) in list(self._status.items()):
+            if state == "running":
+                ready, _ = ray.wait(self._results[key], timeout=0, fetch_local=False)
+                if ready:
+                    self._status[key] = (label, "done", started, time.monotonic())
+        now = time.monotonic()
+        return [
+            SharedStatus(label, state, (ended or now) - started)
+            for label, state, started, ended in self._status.values()
+        ]
+
+
+class ClusterComputations(Computations):
+    """Answers a model's shared computations from the cluster's object store."""
+
+    def __init__(self, results: ActorHandle) -> None:
+        super().__init__()
+        self._actor = results
+
+    def get(self, function: Callable[Concatenate[D, P], T], data: D, /, *args: P.args, **parameters: P.kwargs) -> T:
+        """Return ``function(data, **parameters)``, computed once in the cluster."""
+        if args:
+            raise TypeError(f"{function.__name__} was given positional parameters; name them.")
+        key = computation_key(function, data, parameters)
+        reference = ray.get(self._actor.request.remote(key, function, data.key, parameters))[0]
+        result: T = ray.get(reference)
+        return result
+
+
+def _label(function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> str:
+    shown = {
+        name: value for name, value in parameters.items() if name in ("delta", "order", "lambda_0") and value != 0.0
+    }
+    details = ", ".join(f"{name}={value}" for name, value in shown.items())
+    return f"{LABELS.get(function.__name__, function.__name__)} of {data_key}" + (f" ({details})" if details else "")

@@ -1,0 +1,250 @@
+"""Study files: what is searched, how, on which splits, and how the winner is chosen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
+
+from coldray.data.filters import FilterConfig
+from coldray.data.splits import Protocol
+from coldray.errors import ConfigError
+from coldray.features.builder import FeatureConfig
+from coldray.models.base import ModelConfig
+from coldray.models.registry import model_type
+from coldray.spelling import choices, nearest
+
+Candidates: TypeAlias = Literal["cold", "all"]
+"""``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""
+Algorithm: TypeAlias = Literal["optuna", "random", "grid"]
+Preference: TypeAlias = Literal["low", "high"] | list[Any]
+"""Which value of a parameter is the simpler one: the lower, the higher, or the earlier in a list."""
+
+RANGES = ("choice", "uniform", "log_uniform", "int_uniform")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SearchConfig(_Section):
+    """How configurations are proposed."""
+
+    algorithm: Algorithm = "optuna"
+    """``optuna`` (TPE), ``random``, or ``grid`` (every combination of the choices)."""
+    trials: PositiveInt = 32
+    """Number of configurations; a grid takes all of its points."""
+    seed: int = 0
+    """Seed of the proposals."""
+    max_concurrent: PositiveInt | None = None
+    """Trials that run at once; by default one for each CPU of the cluster, at most 8."""
+
+
+class SchedulerConfig(_Section):
+    """Asynchronous successive halving (ASHA) over splits: weak configurations stop before their last split."""
+
+    grace_splits: PositiveInt = 1
+    """Splits every trial may run."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """One in this many trials goes on beyond each rung."""
+
+
+class SplitConfig(_Section):
+    """The splits every configuration is evaluated on: `n_splits` for each seed."""
+
+    protocol: Protocol = "notebook"
+    n_splits: PositiveInt = 3
+    seeds: tuple[int, ...] = Field(default=(42,), min_length=1)
+
+
+class SelectionConfig(_Section):
+    """How the winner is chosen: the simplest of the configurations nearly as good as the best."""
+
+    metric: str = "ndcg@10"
+    """Validation metric, its mean over splits is maximised."""
+    tolerance: NonNegativeFloat = 0.02
+    """Relative loss of the metric accepted for a simpler configuration."""
+    simplest: tuple[dict[str, Preference], ...] = ()
+    """What simpler means: one parameter an entry, the first entry decides before the second."""
+
+
+class StudyConfig(_Section):
+    """A whole study file."""
+
+    name: str
+    model: str
+    space: dict[str, Any] = Field(min_length=1)
+    """For each parameter a value, or ``{choice: […]}``, ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``,
+    ``{int_uniform: [low, high]}``. Parameters left out keep the model's default."""
+    search: SearchConfig = SearchConfig()
+    scheduler: SchedulerConfig | None = None
+    splits: SplitConfig = SplitConfig()
+    candidates: Candidates = "cold"
+    cutoffs: tuple[PositiveInt, ...] = Field(default=(10, 25, 50), min_length=1)
+    features: FeatureConfig = FeatureConfig()
+    filters: FilterConfig | None = None
+    """Filters on the dataset; by default those of its published protocol, or none."""
+    selection: SelectionConfig = SelectionConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        config_type = model_type(self.model).config_type
+        for name, spec in self.space.items():
+            _check_parameter(name, spec, config_type)
+        known = metric_names(self.cutoffs)
+        if self.selection.metric not in known:
+            raise ConfigError(
+                f"selection.metric {self.selection.metric!r} is not computed.{nearest(self.selection.metric, known)} "
+                f"Computed: {choices(known)}."
+            )
+        for entry in self.selection.simplest:
+            for name in entry:
+                _check_name(f"selection.simplest: {name}", name, config_type.model_fields)
+        if self.search.algorithm == "grid":
+            _check_grid(self.space)
+        _check_some_valid(self.space, config_type)
+        return self
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Names of the parameters that are searched."""
+        return tuple(name for name, spec in self.space.items() if is_range(spec))
+
+    @property
+    def n_trials(self) -> int:
+        """Number of configurations the study evaluates."""
+        return len(grid_points(self.space)) if self.search.algorithm == "grid" else self.search.trials
+
+
+def metric_names(cutoffs: Iterable[int]) -> list[str]:
+    """Return every metric a study computes."""
+    names = ("hr", "ndcg", "recall", "precision", "map", "mrr", "coverage")
+    return [f"{name}@{k}" for name in names for k in cutoffs]
+
+
+def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:
+    """Read and validate a study file.
+
+    Parameters
+    ----------
+    overrides
+        Values that take the place of those in the file, by dotted name (``search.trials``).
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, the field and the nearest valid name.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the study file {path}: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The study file {path} is not valid YAML: {error}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"The study file {path} must hold fields such as 'name', 'model' and 'space'.")
+    for dotted, value in (overrides or {}).items():
+        *sections, last = dotted.split(".")
+        target = content
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[last] = value
+    try:
+        return StudyConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"Study file {path}: {_explain(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"Study file {path}: {error}") from error
+
+
+def is_range(spec: Any) -> bool:
+    """Tell a range to search from a fixed value."""
+    return isinstance(spec, dict) and len(spec) == 1 and next(iter(spec)) in RANGES
+
+
+def grid_points(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return every combination of the choices; fixed values are in each of them."""
+    axes = [spec["choice"] if is_range(spec) else [spec] for spec in space.values()]
+    return [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
+
+
+def _check_parameter(name: str, spec: Any, config_type: type[ModelConfig]) -> None:
+    _check_name(f"space.{name}", name, config_type.model_fields)
+    if not is_range(spec):
+        if isinstance(spec, dict) and len(spec) == 1 and isinstance(next(iter(spec.values())), list):
+            kind = next(iter(spec))
+            raise ConfigError(f"space.{name}: {kind!r} is no range.{nearest(kind, RANGES)} Ranges: {choices(RANGES)}.")
+        _validated(f"space.{name}", name, spec, config_type)
+        return
+    kind, values = next(iter(spec.items()))
+    if not isinstance(values, list) or (kind == "choice" and not values) or (kind != "choice" and len(values) != 2):
+        wanted = "a list of at least one value" if kind == "choice" else "[low, high]"
+        raise ConfigError(f"space.{name}: {kind} takes {wanted}, not {values!r}.")
+    if kind != "choice":
+        _check_bounds(name, kind, values, config_type)
+
+
+def _check_bounds(name: str, kind: str, bounds: list[Any], config_type: type[ModelConfig]) -> None:
+    if not all(isinstance(bound, (int, float)) and math.isfinite(bound) for bound in bounds):
+        raise ConfigError(f"space.{name}: {kind} takes two finite numbers, not {bounds!r}.")
+    low, high = bounds
+    if low >= high or (kind == "log_uniform" and low <= 0):
+        positive = "0 < " if kind == "log_uniform" else ""
+        raise ConfigError(f"space.{name}: {kind} needs {positive}low < high, not [{low:g}, {high:g}].")
+    for bound in bounds:
+        _validated(f"space.{name}", name, bound, config_type)
+
+
+def _check_name(where: str, name: str, valid: Iterable[str]) -> None:
+    if name not in set(valid):
+        raise ConfigError(f"{where} is no parameter of the model.{nearest(name, valid)} Parameters: {choices(valid)}.")
+
+
+def _validated(where: str, name: str, value: Any, config_type: type[ModelConfig]) -> None:
+    try:
+        config_type.model_validate({name: value})
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {value!r} is not valid: {error.errors()[0]['msg']}.") from error
+
+
+def _check_grid(space: Mapping[str, Any]) -> None:
+    for name, spec in space.items():
+        if is_range(spec) and "choice" not in spec:
+            raise ConfigError(
+                f"space.{name}: a grid needs {{choice: […]}}, not {next(iter(spec))}. "
+                "List the values, or use search.algorithm: optuna or random."
+            )
+
+
+def _check_some_valid(space: Mapping[str, Any], config_type: type[ModelConfig]) -> None:
+    """Each choice that the model refuses is named; a space that leaves nothing has no valid configuration."""
+    for name, spec in space.items():
+        if not (is_range(spec) and "choice" in spec):
+            continue
+        for value in spec["choice"]:
+            _validated(f"space.{name} (the space has no valid configuration with it)", name, value, config_type)
+
+
+def _explain(error: ValidationError) -> str:
+    """Put the first problem into one sentence that names the field and, for a misspelt one, the nearest."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        valid = _fields_at(StudyConfig, problem["loc"][:-1])
+        return f"unknown field {where!r}.{nearest(str(problem['loc'][-1]), valid)} Fields: {choices(valid)}."
+    if problem["type"] == "missing":
+        return f"the field {where!r} is missing."
+    return f"{where}: {problem['msg']}, got {problem['input']!r}."
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        nested = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        model = next(kind for kind in nested if issubclass(kind, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,171 @@
+"""A study: search on validation data, choose, and test the choice once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.actor import ActorHandle
+
+from coldray.data.dataset import Dataset
+from coldray.data.splits import Split, TuningSplit, cold_item_splits
+from coldray.errors import ConfigError
+from coldray.evaluation.fold import EvaluationTask
+from coldray.models.registry import model_type
+from coldray.tuning.description import describe_dataset, describe_protocol
+from coldray.tuning.events import TuneEvents
+from coldray.tuning.folds import prepare_tasks
+from coldray.tuning.listeners import StudyListener
+from coldray.tuning.results import StudyResult, TrialResult
+from coldray.tuning.search import scheduler, search_algorithm, search_space
+from coldray.tuning.selection import select
+from coldray.tuning.shared import SharedResults
+from coldray.tuning.space import StudyConfig
+from coldray.tuning.trial import TrialPlan, run_trial
+from coldray.tuning.winner import measure_winner
+
+POLL_SECONDS = 0.5
+"""How often the shared computations are looked at for the progress display."""
+MAX_CONCURRENT = 8
+
+
+def draw_splits(dataset: Dataset, config: StudyConfig) -> list[Split]:
+    """Return the splits of a study: `n_splits` for each seed."""
+    return [
+        split
+        for seed in config.splits.seeds
+        for split in cold_item_splits(
+            dataset, protocol=config.splits.protocol, n_splits=config.splits.n_splits, seed=seed
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """All trials of a search."""
+
+    trials: tuple[TrialResult, ...]
+    seconds: float
+
+
+def search(
+    config: StudyConfig,
+    splits: Sequence[TuningSplit],
+    *,
+    storage: Path,
+    study_id: str,
+    listener: StudyListener | None = None,
+) -> SearchOutcome:
+    """Evaluate configurations on train and validation data; test data is not in `splits`.
+
+    Parameters
+    ----------
+    storage
+        Folder in which Ray Tune keeps the state of the search.
+    study_id
+        Name of the search in that folder.
+
+    Raises
+    ------
+    StudyError
+        If the folds cannot be prepared.
+    """
+    started = time.perf_counter()
+    watcher = listener or StudyListener()
+    watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
+    tasks = prepare_tasks([split.fold for split in splits], config.features)
+    results = SharedResults.remote()
+    for key, reference in tasks.items():
+        ray.get(results.add_data.remote(key, [_train_of.remote(reference)]))
+    plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
+    events = TuneEvents(watcher, config.searched, config.model, len(splits))
+    trainable = tune.with_parameters(run_trial, plan=plan, tasks=list(tasks.values()), results=results)
+    concurrent = config.search.max_concurrent or max(1, min(MAX_CONCURRENT, int(ray.cluster_resources().get("CPU", 1))))
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        param_space=search_space(config),
+        tune_config=tune.TuneConfig(
+            num_samples=1 if config.search.algorithm == "grid" else config.search.trials,
+            search_alg=search_algorithm(config, concurrent),
+            scheduler=scheduler(config, len(splits)),
+            max_concurrent_trials=None if config.search.algorithm == "optuna" else concurrent,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(name=study_id, storage_path=str(storage), callbacks=[events], verbose=0),
+    )
+    watcher.search_started(config.n_trials, len(splits), config.selection.metric)
+    try:
+        with _Watching(results, watcher):
+            tuner.fit()
+    finally:
+        watcher.search_ended()
+        ray.kill(results)
+    return SearchOutcome(tuple(events.ended[key] for key in sorted(events.ended)), time.perf_counter() - started)
+
+
+@ray.remote(num_cpus=0)
+def _train_of(task: EvaluationTask) -> Any:
+    return task.train
+
+
+class _Watching:
+    """Tells the listener about shared computations while trials run, from a thread of the driver."""
+
+    def __init__(self, results: ActorHandle, listener: StudyListener) -> None:
+        self.results, self.listener, self.done = results, listener, threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self.done.wait(POLL_SECONDS):
+            self.listener.shared(ray.get(self.results.status.remote()))
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+
+def run_study(
+    config: StudyConfig, dataset: Dataset, *, storage: Path, study_id: str, listener: StudyListener | None = None
+) -> StudyResult:
+    """Search, select and test.
+
+    Parameters
+    ----------
+    storage
+        Folder for the state of the search; it must be writable.
+    study_id
+        Name of the study in `storage`.
+    """
+    watcher = listener or StudyListener()
+    dataset.check_attributes(config.features.attributes or ())
+    if not model_type(config.model).scores_cold_items:
+        raise ConfigError(f"The model {config.model!r} cannot score cold items, which this study ranks.")
+    splits = draw_splits(dataset, config)
+    protocol = describe_protocol(config, dataset, splits)
+    watcher.study_started(config, dataset, study_id, protocol)
+    outcome = search(config, [s.for_tuning() for s in splits], storage=storage, study_id=study_id, listener=watcher)
+    selection = select(outcome.trials, config.selection)
+    watcher.stage(f"testing the winner, trial {selection.winner.number}, once on each split")
+    tested = measure_winner(config, selection, splits)
+    return StudyResult(
+        name=config.name,
+        model=config.model,
+        dataset=describe_dataset(dataset, config),
+        protocol=protocol,
+        searched=config.searched,
+        cutoffs=config.cutoffs,
+        trials=outcome.trials,
+        selection=selection,
+        test=tested.folds,
+        test_intervals=tested.intervals,
+        seconds=outcome.seconds,
+    )

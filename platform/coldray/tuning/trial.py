@@ -1,0 +1,81 @@
+"""One trial: a configuration, evaluated split after split on validation data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from ray import tune
+from ray.actor import ActorHandle
+
+from coldray.errors import ColdrayError, NumericalError
+from coldray.evaluation.fold import Candidates, EvaluationTask, RankingCache, evaluate
+from coldray.models.registry import model_type
+from coldray.tuning.shared import ClusterComputations
+
+FAILED_METRIC = 0.0
+"""What a failed trial reports to the search: the worst value any metric can take."""
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What all trials of a study have in common."""
+
+    model: str
+    candidates: Candidates
+    cutoffs: tuple[int, ...]
+    metric: str
+    """The metric reported to search and scheduler."""
+    study_id: str
+
+
+def run_trial(
+    parameters: Mapping[str, Any], *, plan: TrialPlan, tasks: Sequence[ray.ObjectRef], results: ActorHandle
+) -> None:
+    """Report the running mean of the metric after each split, so that a scheduler can stop a weak trial.
+
+    A model that cannot be fitted fails its own trial alone: the reason is reported, the worker goes on.
+    """
+    folds: list[dict[str, Any]] = []
+    try:
+        model = model_type(plan.model)
+        config = model.config_type.model_validate(dict(parameters))
+        shared = ClusterComputations(results)
+        for reference in tasks:
+            started = time.perf_counter()
+            task: EvaluationTask = ray.get(reference)
+            fitted = model(config).fit(task.train, shared)
+            metrics = evaluate(
+                fitted, task, candidates=plan.candidates, cutoffs=plan.cutoffs, cache=_cache(plan.study_id)
+            ).means()
+            if not all(np.isfinite(value) for value in metrics.values()):
+                raise NumericalError(f"{task.train.key}: a metric is not finite.")
+            seconds = time.perf_counter() - started
+            folds.append({"seed": task.seed, "split": task.split, "metrics": metrics, "seconds": seconds})
+            mean = float(np.mean([fold["metrics"][plan.metric] for fold in folds]))
+            tune.report({plan.metric: mean, "splits_done": len(folds), "folds": folds})
+    except (ColdrayError, MemoryError, np.linalg.LinAlgError) as error:
+        tune.report(
+            {plan.metric: FAILED_METRIC, "splits_done": len(folds) + 1, "folds": folds, "error": _reason(error)}
+        )
+
+
+def _reason(error: BaseException) -> str:
+    """Return the message of `error`, or of its cause when it comes out of a Ray task."""
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}"
+
+
+_caches: dict[str, RankingCache] = {}
+
+
+def _cache(study_id: str) -> RankingCache:
+    """Return the rankings of this worker process, which runs one trial after the other."""
+    if study_id not in _caches:
+        _caches.clear()
+        _caches[study_id] = RankingCache()
+    return _caches[study_id]

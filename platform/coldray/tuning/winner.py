@@ -1,0 +1,68 @@
+"""The one use of test data: the winner, refitted and measured once on each split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from coldray.data.splits import Split
+from coldray.errors import StudyError
+from coldray.evaluation.fold import Candidates, EvaluationTask, evaluate
+from coldray.evaluation.metrics import RankingMetrics
+from coldray.evaluation.significance import bootstrap_interval
+from coldray.models.registry import model_type
+from coldray.tuning.folds import prepare_tasks
+from coldray.tuning.results import FoldMetrics, Selection
+from coldray.tuning.space import StudyConfig
+
+
+@dataclass(frozen=True)
+class WinnerMetrics:
+    """The winner on the test items."""
+
+    folds: tuple[FoldMetrics, ...]
+    intervals: dict[str, tuple[float, float]]
+
+
+def measure_winner(config: StudyConfig, selection: Selection, splits: Sequence[Split]) -> WinnerMetrics:
+    """Refit the winner on the train part of each split and measure it on the test items, once.
+
+    Raises
+    ------
+    StudyError
+        If the winner cannot be fitted on a split.
+    """
+    tasks = prepare_tasks([split.test_fold for split in splits], config.features)
+    parameters = dict(selection.winner.config)
+    outcomes = [
+        _measure.remote(task, parameters, config.model, config.candidates, config.cutoffs) for task in tasks.values()
+    ]
+    try:
+        measured: list[tuple[RankingMetrics, FoldMetrics]] = ray.get(outcomes)
+    except ray.exceptions.RayTaskError as error:
+        raise StudyError(f"The winner (trial {selection.winner.number}) could not be tested: {error.cause}") from error
+    intervals = {
+        name: bootstrap_interval(
+            np.concatenate([metrics.per_user[name] for metrics, _ in measured]),
+            generator=np.random.default_rng(config.search.seed),
+        )
+        for name in measured[0][0].per_user
+    }
+    return WinnerMetrics(tuple(fold for _, fold in measured), intervals)
+
+
+@ray.remote(num_cpus=1)
+def _measure(
+    task: EvaluationTask, parameters: dict[str, Any], model: str, candidates: Candidates, cutoffs: tuple[int, ...]
+) -> tuple[RankingMetrics, FoldMetrics]:
+    started = time.perf_counter()
+    kind = model_type(model)
+    fitted = kind(kind.config_type.model_validate(parameters)).fit(task.train)
+    metrics = evaluate(fitted, task, candidates=candidates, cutoffs=cutoffs)
+    fold = FoldMetrics(task.seed, task.split, metrics.means(), time.perf_counter() - started)
+    return metrics, fold

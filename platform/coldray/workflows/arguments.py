@@ -1,0 +1,119 @@
+"""The options that all jobs share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from coldray.data.filters import FilterConfig
+from coldray.data.sources import SOURCES, SourceConfig
+from coldray.data.tabular import TabularConfig
+from coldray.errors import ConfigError
+
+PAPER_FILTERS = FilterConfig(
+    min_rating_exclusive=3.0,
+    min_user_interactions=5,
+    min_item_interactions=5,
+    attribute_min_items=5,
+    attribute_max_share=0.3,
+)
+"""The filters of the published HetRec protocol."""
+DEFAULT_FILTERS = {"hetrec": PAPER_FILTERS}
+"""Filters a source gets when the study file names none."""
+
+
+def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
+    """Return the parser of a tuning job whose study file is `study` unless another is given."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--study", type=Path, default=study, help="study file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="settings",
+        help="replace a field of the study file, by dotted name (search.trials=64); may be repeated",
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where reports and bundles go")
+    parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")
+    parser.add_argument("--cpus", type=int, default=None, help="CPUs of a local Ray; all by default")
+    tracking = parser.add_argument_group("tracking")
+    default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    tracking.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
+    tracking.add_argument("--experiment", default="coldray", help="MLflow experiment")
+    tracking.add_argument("--model-name", default="coldray-marec", help="name in the MLflow registry")
+    _data_options(parser)
+    return parser
+
+
+def _data_options(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", default="sample", help=f"one of {', '.join(SOURCES)}")
+    data.add_argument("--data-dir", type=Path, default=None, help="folder of the dataset, or the folder it lies in")
+    data.add_argument("--no-download", action="store_true", help="do not fetch a missing dataset")
+    own = parser.add_argument_group("your own data (--dataset csv or parquet)")
+    own.add_argument("--interactions", type=Path, help="file with a row for each interaction")
+    own.add_argument("--items", type=Path, help="file with a row for each item and its attributes")
+    own.add_argument("--user-column", default="user_id")
+    own.add_argument("--item-column", default="item_id")
+    own.add_argument("--rating-column", default=None)
+    own.add_argument("--timestamp-column", default=None)
+    own.add_argument("--label-columns", type=_names, default=(), metavar="A,B", help="attributes with labels")
+    own.add_argument("--label-separator", default="|")
+    own.add_argument("--number-columns", type=_names, default=(), metavar="A,B", help="attributes with numbers")
+    own.add_argument("--text-columns", type=_names, default=(), metavar="A,B", help="attributes with text")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def source_of(options: argparse.Namespace) -> SourceConfig:
+    """Return the data source the options describe.
+
+    Raises
+    ------
+    ConfigError
+        If the source is unknown, or its own files are not named.
+    """
+    tabular = None
+    if options.dataset in ("csv", "parquet"):
+        if options.interactions is None:
+            raise ConfigError(f"--dataset {options.dataset} needs --interactions FILE (and --items FILE for attributes).")
+        tabular = TabularConfig(
+            interactions=options.interactions,
+            items=options.items,
+            user_column=options.user_column,
+            item_column=options.item_column,
+            rating_column=options.rating_column,
+            timestamp_column=options.timestamp_column,
+            label_columns=options.label_columns,
+            label_separator=options.label_separator,
+            number_columns=options.number_columns,
+            text_columns=options.text_columns,
+        )
+    return SourceConfig(
+        name=options.dataset, data_dir=options.data_dir, tabular=tabular, download=not options.no_download
+    )
+
+
+def overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """Return ``FIELD=VALUE`` settings as values, read like YAML.
+
+    Raises
+    ------
+    ConfigError
+        If a setting has no ``=``.
+    """
+    values = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes FIELD=VALUE, such as search.trials=64, not {setting!r}.")
+        values[name] = yaml.safe_load(text)
+    return values

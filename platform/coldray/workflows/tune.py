@@ -1,0 +1,172 @@
+"""The tuning job: source → dataset → study → report, bundle and registry."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import ray
+from mlflow.types import DataType
+from rich.console import Console
+from rich.text import Text
+
+from coldray.atomic import check_writable
+from coldray.data.dataset import Dataset, Ids
+from coldray.data.filters import apply_filters
+from coldray.data.sources import load_dataset
+from coldray.errors import ColdrayError
+from coldray.features.builder import FeatureEncoder
+from coldray.models.registry import model_type
+from coldray.plots.console import console_summary
+from coldray.plots.report import write_report
+from coldray.plots.study import study_figures
+from coldray.plots.style import save_figure
+from coldray.tracking.bundle import fit_bundle, save_bundle
+from coldray.tracking.runs import StudyTracker
+from coldray.tuning.listeners import Listeners
+from coldray.tuning.results import StudyResult, mean_metric
+from coldray.tuning.space import StudyConfig, load_study
+from coldray.tuning.study import run_study
+from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of, study_parser
+from coldray.workflows.progress import StudyProgress
+
+
+def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
+    """Run a tuning job from the command line; return its exit status.
+
+    Parameters
+    ----------
+    study
+        The study file used unless ``--study`` names another.
+    """
+    options = study_parser(description, study).parse_args(arguments)
+    console = Console(stderr=False, soft_wrap=not sys.stdout.isatty())
+    try:
+        tune(options, console)
+    except ColdrayError as error:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        return 130
+    finally:
+        ray.shutdown()
+    return 0
+
+
+def tune(options: argparse.Namespace, console: Console) -> StudyResult:
+    """Run the job that the options of :func:`~coldray.workflows.arguments.study_parser` describe.
+
+    Everything that can be wrong is checked before anything takes long.
+    """
+    config = load_study(options.study, overrides(options.settings))
+    source = source_of(options)
+    output = options.output_dir.absolute()
+    check_writable(output)
+    progress = StudyProgress(console)
+    progress.stage(f"opening the tracking server {options.tracking_uri}")
+    tracker = StudyTracker(options.tracking_uri, options.experiment, artifact_location=output.parent / "mlartifacts")
+    progress.stage(f"reading the dataset {source.name}")
+    dataset = load_dataset(source)
+    filters = config.filters or DEFAULT_FILTERS.get(source.name)
+    dataset = apply_filters(dataset, filters) if filters else dataset
+    start_ray(options.ray_address, options.cpus, progress)
+    study_id = f"{config.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    failed = True
+    try:
+        result = run_study(
+            config, dataset, storage=output / "ray", study_id=study_id, listener=Listeners(progress, tracker)
+        )
+        folder = publish(result, config, dataset, output / study_id, tracker, progress, options.model_name)
+        failed = False
+    finally:
+        tracker.close(failed=failed)
+    console.print()
+    console.print(console_summary(result))
+    print_next_steps(console, folder / "report.html", options)
+    return result
+
+
+def start_ray(address: str, cpus: int | None, progress: StudyProgress) -> None:
+    """Connect to a cluster, or start Ray in this process."""
+    if ray.is_initialized():
+        return
+    local = address == "local"
+    progress.stage("starting Ray on this machine" if local else f"connecting to the Ray cluster at {address}")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; silences a warning
+    try:
+        ray.init(
+            address=address,
+            num_cpus=cpus if local else None,
+            include_dashboard=False if local else None,
+            log_to_driver=False,
+            logging_level="warning",
+        )
+    except (ConnectionError, ValueError) as error:
+        raise ColdrayError(f"No Ray cluster answers at {address!r}: {error}. Use --ray-address local.") from error
+
+
+def publish(
+    result: StudyResult,
+    config: StudyConfig,
+    dataset: Dataset,
+    folder: Path,
+    tracker: StudyTracker,
+    progress: StudyProgress,
+    model_name: str,
+) -> Path:
+    """Write figures, report and bundle to `folder`, log them, and make the winner the champion of the registry."""
+    progress.stage("drawing figures and writing the report")
+    figures = study_figures(result)
+    paths = [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    paths.append(write_report(result, folder / "report.html", figures=figures))
+    tracker.finish(result, paths)
+    progress.stage("fitting the winner on all interactions for the bundle")
+    kind = model_type(config.model)
+    winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
+    bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), bundle_manifest(result))
+    path = save_bundle(bundle, folder / "bundle")
+    types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
+    version = tracker.register(path, types, model_name)
+    progress.stage(f"registered {model_name} version {version}, alias champion")
+    return folder
+
+
+def bundle_manifest(result: StudyResult) -> dict[str, object]:
+    """Return the facts a bundle carries about the study it comes from."""
+    names = result.test[0].metrics
+    return {
+        "dataset": dict(result.dataset),
+        "protocol": dict(result.protocol),
+        "trained_on": "all interactions of the dataset",
+        "metrics": {
+            "measured_on": "the test items of each split, by models fitted on its train part alone",
+            **{name: mean_metric(result.test, name) for name in names},
+        },
+    }
+
+
+def id_type(ids: Ids) -> DataType:
+    """Return the MLflow type of external ids."""
+    return DataType.string if ids.dtype.kind == "U" else DataType.long
+
+
+def print_next_steps(console: Console, report: Path, options: argparse.Namespace) -> None:
+    """Say where the report is and what to type next."""
+    shown = report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report
+    console.print(f"Report: {shown}", soft_wrap=True, highlight=False)
+    console.print("Next:", highlight=False)
+    scripts = Path(sys.executable).parent
+    tools = scripts.relative_to(Path.cwd()) if scripts.is_relative_to(Path.cwd()) else scripts
+    console.print(
+        f"  {tools}/mlflow ui --backend-store-uri {options.tracking_uri} --port 5000"
+        if options.tracking_uri.startswith("sqlite")
+        else f"  compare the trials at {options.tracking_uri}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    console.print(f"  {tools}/python jobs/tune_marec.py --dataset hetrec", soft_wrap=True, highlight=False)
