@@ -118,9 +118,10 @@ class Dataset:
                 "interactions: nothing to learn from. Loosen the filters or check the files."
             )
         for name, attribute in self.attributes.items():
-            if attribute_length(attribute) != expected[1]:
+            length = attribute_length(attribute)
+            if length != expected[1]:
                 raise DataFormatError(
-                    f"Dataset {self.name!r}: attribute {name!r} describes {attribute_length(attribute)} items, not {expected[1]}."
+                    f"Dataset {self.name!r}: attribute {name!r} describes {length} items, not {expected[1]}."
                 )
         self.check_attributes(self.default_attributes)
 
@@ -176,7 +177,7 @@ class Dataset:
             elif isinstance(attribute, NumberAttribute):
                 _update(digest, attribute.values)
             else:
-                _update(digest, np.asarray(attribute.texts))
+                _update(digest, np.asarray(attribute.texts, dtype=object))
         return digest.hexdigest()
 
 

@@ -7,14 +7,14 @@ no test side. Not the test items' clicks, not their attributes, not even their i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.data.dataset import Dataset, IntArray
+from coldray.data.dataset import Dataset, IntArray, LabelAttribute
 from coldray.errors import ConfigError, EmptyDatasetError
 
 Protocol: TypeAlias = Literal["notebook", "balanced"]
@@ -102,15 +102,16 @@ class Split:
         ):
             if clicks[items].sum() == 0:
                 raise EmptyDatasetError(
-                    f"Split {self.split} of seed {self.seed}: the {part} part has {len(items)} items and no interaction. "
-                    f"Dataset {self.dataset.name!r} has only {self.dataset.n_items} items; loosen its filters."
+                    f"Split {self.split} of seed {self.seed}: the {part} part has {len(items)} items and no "
+                    f"interaction. Dataset {self.dataset.name!r} has only {self.dataset.n_items} items; loosen its "
+                    "filters."
                 )
 
     def for_tuning(self) -> TuningSplit:
         """Return the split without its test side."""
         visible = np.sort(np.concatenate([self.train_items, self.validation_items]))
         return TuningSplit(
-            dataset=self.dataset.take_items(visible),
+            dataset=_without_unused_labels(self.dataset.take_items(visible)),
             train_items=np.searchsorted(visible, self.train_items).astype(np.int32),
             validation_items=np.searchsorted(visible, self.validation_items).astype(np.int32),
             split=self.split,
@@ -193,8 +194,18 @@ def _most_balanced(
     cut = int(0.8 * len(items))
     total = clicks[items].sum()
     orders = [generator.permutation(items) for _ in range(BALANCED_ASSIGNMENTS)]
-    best = min(orders, key=lambda order: abs(clicks[order[:cut]].sum() / total - 0.8))
+    best = min(orders, key=lambda order: abs(clicks[order[:cut]].sum() - 0.8 * total))
     return best[:cut], best[cut:]
+
+
+def _without_unused_labels(dataset: Dataset) -> Dataset:
+    """Drop the labels no item has: an actor known from test items alone must not be seen, not even by name."""
+    attributes = dict(dataset.attributes)
+    for name, attribute in attributes.items():
+        if isinstance(attribute, LabelAttribute):
+            used = np.unique(attribute.matrix.indices)
+            attributes[name] = LabelAttribute(sp.csr_array(attribute.matrix[:, used]), attribute.labels[used])
+    return replace(dataset, attributes=attributes)
 
 
 def _ascending(items: npt.NDArray[Any]) -> IntArray:

@@ -1,0 +1,178 @@
+"""Filters on a dataset: rating threshold, iterative k-core, and limits on the labels of an attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt
+
+from coldray.data.dataset import Attribute, Dataset, IntArray, LabelAttribute
+from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError
+
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+
+class FilterConfig(BaseModel):
+    """What is kept of a dataset. The defaults keep everything.
+
+    The published HetRec protocol is ``min_rating_exclusive=3.0, min_user_interactions=5, min_item_interactions=5,
+    attribute_min_items=5, attribute_max_share=0.3``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_rating_exclusive: FiniteFloat | None = None
+    """Keep interactions rated above this; null keeps all."""
+    min_user_interactions: NonNegativeInt = 0
+    """Drop users with fewer interactions, again and again until none is left to drop."""
+    min_item_interactions: NonNegativeInt = 0
+    """Drop items with fewer interactions, again and again until none is left to drop."""
+    attribute_min_items: PositiveInt = 1
+    """Drop labels that fewer of the remaining items have."""
+    attribute_max_share: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Drop labels that more than this share of the remaining items have."""
+
+
+def apply_filters(dataset: Dataset, config: FilterConfig) -> Dataset:
+    """Return `dataset` with the rating filter, then the k-core, then the label limits applied.
+
+    The label limits see the items that are left and concern :class:`LabelAttribute` alone. A label attribute that
+    loses its last label is removed, from the default attributes too. ``provenance["filters"]`` gains one entry with
+    the configuration and the counts before and after.
+
+    Raises
+    ------
+    ConfigError
+        If a rating threshold is set and the dataset has no ratings.
+    EmptyDatasetError
+        If nothing is left; the message names the filter and its value.
+    """
+    kept = _rated_above(dataset, config.min_rating_exclusive)
+    users, items = k_core(
+        sp.csr_array(kept.interactions),
+        min_row=config.min_user_interactions,
+        min_column=config.min_item_interactions,
+    )
+    if not users.any() or not items.any():
+        raise EmptyDatasetError(
+            f"Dataset {dataset.name!r}: min_user_interactions={config.min_user_interactions} and "
+            f"min_item_interactions={config.min_item_interactions} leave no user and no item of "
+            f"{kept.interactions.nnz:,} interactions. Use smaller values."
+        )
+    kept = _take(kept, np.flatnonzero(users).astype(np.int32), np.flatnonzero(items).astype(np.int32))
+    attributes = {
+        name: limited
+        for name, attribute in kept.attributes.items()
+        if (limited := _limit_labels(attribute, config)) is not None
+    }
+    filtered = replace(
+        kept,
+        attributes=attributes,
+        default_attributes=tuple(name for name in kept.default_attributes if name in attributes),
+    )
+    entry = {"config": config.model_dump(mode="json"), "before": _counts(dataset), "after": _counts(filtered)}
+    history = [*dataset.provenance.get("filters", []), entry]
+    return replace(filtered, provenance={**dataset.provenance, "filters": history})
+
+
+def k_core(matrix: sp.csr_array, *, min_row: int, min_column: int) -> tuple[BoolArray, BoolArray]:
+    """Return which rows and columns form the largest part with the least counts asked for.
+
+    Parameters
+    ----------
+    matrix
+        Interactions ``[U, I]``; the stored entries count, whatever their value.
+    min_row, min_column
+        Least stored entries a kept row (column) has among the kept columns (rows).
+
+    Returns
+    -------
+    rows, columns
+        Masks ``[U]`` and ``[I]``; all false when no such part exists.
+    """
+    n_rows, n_columns = matrix.shape
+    row_of = np.repeat(np.arange(n_rows), np.diff(matrix.indptr))
+    column_of = matrix.indices
+    rows, columns = np.ones(n_rows, bool), np.ones(n_columns, bool)
+    while True:
+        alive = rows[row_of] & columns[column_of]
+        keep_rows = rows & (np.bincount(row_of[alive], minlength=n_rows) >= min_row)
+        keep_columns = columns & (np.bincount(column_of[alive], minlength=n_columns) >= min_column)
+        if (keep_rows == rows).all() and (keep_columns == columns).all():
+            return rows, columns
+        rows, columns = keep_rows, keep_columns
+
+
+def _rated_above(dataset: Dataset, threshold: float | None) -> Dataset:
+    if threshold is None:
+        return dataset
+    if dataset.ratings is None:
+        raise ConfigError(
+            f"Dataset {dataset.name!r} has no ratings, so min_rating_exclusive={threshold} cannot be applied. "
+            "Set it to null."
+        )
+    ratings, interactions = dataset.ratings.sorted_indices(), dataset.interactions.sorted_indices()
+    if not (
+        np.array_equal(ratings.indptr, interactions.indptr) and np.array_equal(ratings.indices, interactions.indices)
+    ):
+        raise DataFormatError(f"Dataset {dataset.name!r}: ratings and interactions are not on the same pairs.")
+    keep = ratings.data > threshold
+    if not keep.any():
+        raise EmptyDatasetError(
+            f"Dataset {dataset.name!r}: min_rating_exclusive={threshold} leaves nothing; the highest rating is "
+            f"{ratings.data.max():g}. Use a smaller value."
+        )
+    timestamps = None if dataset.timestamps is None else _mask(dataset.timestamps.sorted_indices(), keep)
+    return replace(dataset, interactions=_mask(interactions, keep), ratings=_mask(ratings, keep), timestamps=timestamps)
+
+
+def _mask(matrix: sp.csr_array, keep: BoolArray) -> sp.csr_array:
+    # Not through eliminate_zeros: a stored rating or timestamp of 0 is a value.
+    row_ends = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
+    return sp.csr_array(
+        (matrix.data[keep], matrix.indices[keep], row_ends.astype(matrix.indptr.dtype)), shape=matrix.shape
+    )
+
+
+def _take(dataset: Dataset, users: IntArray, items: IntArray) -> Dataset:
+    if len(users) < dataset.n_users:
+        dataset = replace(
+            dataset,
+            user_ids=dataset.user_ids[users],
+            interactions=dataset.interactions[users],
+            ratings=None if dataset.ratings is None else dataset.ratings[users],
+            timestamps=None if dataset.timestamps is None else dataset.timestamps[users],
+        )
+    return dataset.take_items(items) if len(items) < dataset.n_items else dataset
+
+
+def _limit_labels(attribute: Attribute, config: FilterConfig) -> Attribute | None:
+    if not isinstance(attribute, LabelAttribute):
+        return attribute
+    n_items, n_labels = attribute.matrix.shape
+    counts = np.bincount(attribute.matrix.indices, minlength=n_labels)
+    # The quotient, not share × items: 29 of 100 is 0.29, while 0.29 × 100 is 28.999999999999996.
+    keep = (counts >= config.attribute_min_items) & (counts / n_items <= config.attribute_max_share)
+    if not keep.any():
+        return None
+    if keep.all():
+        return attribute
+    return LabelAttribute(sp.csr_array(attribute.matrix[:, np.flatnonzero(keep)]), attribute.labels[keep])
+
+
+def _counts(dataset: Dataset) -> Mapping[str, Any]:
+    return {
+        "users": dataset.n_users,
+        "items": dataset.n_items,
+        "interactions": int(dataset.interactions.nnz),
+        "labels": {
+            name: len(attribute.labels)
+            for name, attribute in dataset.attributes.items()
+            if isinstance(attribute, LabelAttribute)
+        },
+    }

@@ -1,0 +1,298 @@
+"""Tables → :class:`Dataset`: bring-your-own parquet and CSV, and the assembly that other readers share.
+
+Notation used for shapes: U users, I items, d labels of an attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from coldray.data.dataset import (
+    Attribute,
+    Dataset,
+    Ids,
+    IntArray,
+    LabelAttribute,
+    NumberAttribute,
+    TextAttribute,
+    binary_matrix,
+)
+from coldray.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError
+from coldray.spelling import choices, nearest
+
+FileFormat: TypeAlias = Literal["csv", "parquet"]
+WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
+"""Ids that survive a trip through int64 unchanged; "007" and "1.0" stay text."""
+
+
+class TabularConfig(BaseModel):
+    """Where the tables lie, and what their columns mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interactions: Path
+    """Table with a row an interaction; a parquet file, a folder of parquet files, or a CSV file with a header."""
+    items: Path | None = None
+    """Table with a row an item; null when nothing is known of the items."""
+    user_column: str = "user_id"
+    """Column of `interactions` with the user's id: integer or text."""
+    item_column: str = "item_id"
+    """Column of `interactions` with the item's id: integer or text."""
+    rating_column: str | None = None
+    """Column of `interactions` with a rating; null when a row alone says it all."""
+    timestamp_column: str | None = None
+    """Column of `interactions` with a time: seconds since 1970, or a date type of parquet (UTC)."""
+    item_id_column: str | None = None
+    """Column of `items` with the item's id; null means the name in `item_column`."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of `items` with labels: a parquet list, or text divided by `label_separator`."""
+    label_separator: str = Field(default="|", min_length=1)
+    """What divides the labels in a text column."""
+    number_columns: tuple[str, ...] = ()
+    """Columns of `items` with one number; empty, null and NaN mean unknown."""
+    text_columns: tuple[str, ...] = ()
+    """Columns of `items` with free text."""
+
+    @property
+    def attribute_columns(self) -> tuple[str, ...]:
+        """Every attribute's column: labels, numbers, texts."""
+        return self.label_columns + self.number_columns + self.text_columns
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        names = self.attribute_columns
+        if names and self.items is None:
+            raise ConfigError(f"Attribute columns are given ({', '.join(names)}) but no items table; set `items`.")
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"Column {repeated[0]!r} is given as an attribute twice; name it once.")
+        return self
+
+
+def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
+    """Read a dataset from the tables of `config`.
+
+    Items are those with an interaction. An item without a row in `items` has no label, NaN and empty texts; a row
+    without an interaction is left out and counted in ``provenance["items_without_interactions"]``.
+
+    A name that ends in ``.csv``, ``.tsv`` or ``.parquet`` says how the file is read; for others `file_format` does.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or unreadable, a column is missing, an id is null or repeated, a rating or number is not a
+        number, or there is no interaction; each has its own subclass.
+    """
+    pairs = _read_pairs(config, file_format)
+    file = config.interactions.name
+    provenance: dict[str, Any] = {"source": file_format, "interactions": file}
+
+    def attributes(item_ids: Ids) -> dict[str, Attribute]:
+        if config.items is None:
+            return {}
+        rows = _read_items(config, config.items, file_format, pairs.schema["item"])
+        known = rows.join(_vocabulary(item_ids, rows.schema["item"]), on="item", how="semi")
+        provenance["items"] = config.items.name
+        provenance["items_without_interactions"] = rows.height - known.height
+        provenance["items_without_attributes"] = len(item_ids) - known.height
+        return _attributes(config, config.items, known, item_ids)
+
+    name, default = config.interactions.stem, config.attribute_columns
+    return assemble(pairs, attributes, name=name, file=file, default_attributes=default, provenance=provenance)
+
+
+def assemble(
+    pairs: pl.DataFrame,
+    attributes: Callable[[Ids], dict[str, Attribute]],
+    *,
+    name: str,
+    file: str,
+    default_attributes: Iterable[str],
+    provenance: dict[str, Any],
+) -> Dataset:
+    """Build a dataset whose users and items are in ascending order of their ids.
+
+    `pairs`, read from `file`, has the columns `user` and `item` (Int64 or String) and may have `rating` and
+    `timestamp` (seconds). `attributes` is called with the item ids; those of `default_attributes` that it returns
+    become the default.
+    """
+    if pairs.is_empty():
+        raise EmptyDatasetError(f"{file} has no interactions: nothing to learn from.")
+    user_ids, item_ids = _ascending(pairs["user"]), _ascending(pairs["item"])
+    rows, columns = _positions(pairs["user"], user_ids), _positions(pairs["item"], item_ids)
+    shape = (len(user_ids), len(item_ids))
+    clicks = binary_matrix(rows, columns, shape)
+    if clicks.nnz < pairs.height:
+        refuse_repeated(pairs, ("user", "item"), file)
+
+    def values(column: str, dtype: type[np.generic]) -> sp.csr_array | None:
+        if column not in pairs.columns:
+            return None
+        return sp.csr_array((pairs[column].to_numpy().astype(dtype), (rows, columns)), shape=shape).sorted_indices()
+
+    built = attributes(item_ids)
+    dataset = Dataset(name, user_ids, item_ids, clicks, built, provenance=provenance)
+    return replace(
+        dataset,
+        default_attributes=tuple(attribute for attribute in default_attributes if attribute in built),
+        ratings=values("rating", np.float32),
+        timestamps=values("timestamp", np.int64),
+    )
+
+
+def label_attribute(edges: pl.DataFrame, item_ids: Ids) -> LabelAttribute:
+    """Return the labels of `item_ids` from a table with a row (`item`, `label`) a membership.
+
+    Blank labels and items outside `item_ids` are left out; a repeated row counts once.
+    """
+    edges = edges.with_columns(pl.col("label").str.strip_chars()).filter(pl.col("label") != "")
+    edges = edges.join(_vocabulary(item_ids, edges.schema["item"]), on="item", how="semi")
+    labels = np.asarray(edges.get_column("label").unique().sort().to_list(), dtype=np.str_)
+    rows, columns = _positions(edges.get_column("item"), item_ids), _positions(edges.get_column("label"), labels)
+    return LabelAttribute(binary_matrix(rows, columns, (len(item_ids), len(labels))), labels)
+
+
+def plain_attribute(table: pl.DataFrame, column: str, item_ids: Ids) -> NumberAttribute | TextAttribute:
+    """Return a column of a table with a row an `item`: text if it is String, else numbers; missing where no row is."""
+    wanted = _vocabulary(item_ids, table.schema["item"])
+    values = wanted.join(table.select("item", value=column), on="item", how="left", maintain_order="left")["value"]
+    if values.dtype == pl.String:
+        return TextAttribute(tuple(values.fill_null("").to_list()))
+    return NumberAttribute(values.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64))
+
+
+def require_columns(found: Sequence[str], wanted: Iterable[str], source: str) -> None:
+    """Raise :class:`DataFormatError` naming the first of `wanted` that is not in `found`."""
+    for name in wanted:
+        if name not in found:
+            raise DataFormatError(f"{source} has no column {name!r}.{nearest(name, found)} It has: {choices(found)}.")
+
+
+def refuse_repeated(table: pl.DataFrame, columns: Sequence[str], source: str) -> None:
+    """Raise :class:`DataFormatError` with the count and the first offender if `columns` do not tell rows apart."""
+    if not (repeated := table.height - table.select(columns).n_unique()):
+        return
+    first = table.filter(pl.struct(columns).is_duplicated()).select(columns).row(0, named=True)
+    offender = ", ".join(f"{column} {value!r}" for column, value in first.items())
+    raise DataFormatError(f"{source} has {repeated:,} repeated rows; the first is of {offender}. Keep one row each.")
+
+
+def _vocabulary(ids: Ids, dtype: pl.DataType) -> pl.DataFrame:
+    return pl.DataFrame({"item": pl.Series(ids.tolist(), dtype=dtype)})
+
+
+def _ascending(ids: pl.Series) -> Ids:
+    unique = ids.unique().sort()
+    return np.asarray(unique.to_list(), dtype=np.str_) if unique.dtype == pl.String else unique.to_numpy()
+
+
+def _positions(ids: pl.Series, vocabulary: Ids) -> IntArray:
+    table = _vocabulary(vocabulary, ids.dtype).with_row_index("position")
+    found = ids.alias("item").to_frame().join(table, on="item", how="left", maintain_order="left")
+    return found.get_column("position").to_numpy().astype(np.int32)
+
+
+def _is_csv(path: Path, file_format: FileFormat) -> bool:
+    return {".csv": True, ".tsv": True, ".parquet": False}.get(path.suffix.lower(), file_format == "csv")
+
+
+def _read(path: Path, file_format: FileFormat, columns: dict[str, str]) -> pl.DataFrame:
+    """Read only `columns` (new name → name in the file); CSV columns stay text, to be typed without loss later."""
+    if not path.exists():
+        raise DataFileError(f"{path} does not exist. Correct the path in the data configuration.")
+    try:
+        if not _is_csv(path, file_format):
+            table = pl.scan_parquet(path)
+        else:
+            table = pl.scan_csv(path, infer_schema=False, separator="\t" if path.suffix.lower() == ".tsv" else ",")
+        require_columns(table.collect_schema().names(), columns.values(), path.name)
+        return table.select(pl.col(name).alias(new) for new, name in columns.items()).collect(engine="streaming")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataFileError(f"{path} cannot be read: {error}") from error
+
+
+def _read_pairs(config: TabularConfig, file_format: FileFormat) -> pl.DataFrame:
+    path = config.interactions
+    given = (config.user_column, config.item_column, config.rating_column, config.timestamp_column)
+    roles = zip(("user", "item", "rating", "timestamp"), given, strict=True)
+    columns = {role: name for role, name in roles if name is not None}
+    table = _read(path, file_format, columns)
+    for role, name in columns.items():
+        typed = _ids if role in ("user", "item") else _numbers
+        values = typed(table.get_column(role), f"{path.name}, column {name!r}")
+        if values.dtype == pl.String and _is_csv(path, file_format) and values.str.contains(WHOLE_NUMBER).all():
+            values = values.cast(pl.Int64)
+        table = table.with_columns(values)
+    return table
+
+
+def _read_items(config: TabularConfig, path: Path, file_format: FileFormat, id_type: pl.DataType) -> pl.DataFrame:
+    id_column = config.item_id_column or config.item_column
+    # Attributes are renamed because one may be called "item".
+    columns = {"item": id_column} | {f"attribute {name}": name for name in config.attribute_columns}
+    table, source = _read(path, file_format, columns), f"{path.name}, column {id_column!r}"
+    ids = _ids(table.get_column("item"), source)
+    if ids.dtype == pl.String and id_type == pl.Int64:
+        # What is not a whole number cannot be an item of the interactions; null joins with nothing.
+        ids = ids.set(~ids.str.contains(WHOLE_NUMBER), None).cast(pl.Int64)
+    if ids.dtype != id_type:
+        raise DataFormatError(f"{source} holds {ids.dtype}, the ids of the interactions are {id_type}; use one type.")
+    table = table.with_columns(ids)
+    refuse_repeated(table.drop_nulls("item"), ("item",), path.name)
+    return table
+
+
+def _attributes(config: TabularConfig, path: Path, rows: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute]:
+    built: dict[str, Attribute] = {}
+    for name in config.label_columns:
+        cells = pl.col(f"attribute {name}")
+        listed = isinstance(rows.schema[f"attribute {name}"], pl.List | pl.Array)
+        lists = cells.cast(pl.List(pl.String)) if listed else cells.cast(pl.String).str.split(config.label_separator)
+        built[name] = label_attribute(rows.select("item", label=lists).explode("label"), item_ids)
+    for name in config.number_columns:
+        values = _numbers(rows.get_column(f"attribute {name}"), f"{path.name}, column {name!r}", blank_allowed=True)
+        built[name] = plain_attribute(rows.with_columns(values), values.name, item_ids)
+    for name in config.text_columns:
+        texts = rows.select("item", text=pl.col(f"attribute {name}").cast(pl.String))
+        built[name] = plain_attribute(texts, "text", item_ids)
+    return built
+
+
+def _ids(ids: pl.Series, source: str) -> pl.Series:
+    """Return ids as Int64 or String, refusing blanks and any other type."""
+    blank = (ids.is_null() | (ids == "").fill_null(True)) if ids.dtype == pl.String else ids.is_null()
+    _refuse(blank, ids, source, "have no id")
+    if ids.dtype.is_integer():
+        whole = ids.cast(pl.Int64, strict=False)
+        _refuse(whole.is_null(), ids, source, "are beyond 64-bit signed integers; store them as text")
+        return whole
+    if ids.dtype in (pl.String, pl.Categorical, pl.Enum):
+        return ids.cast(pl.String)
+    raise DataFormatError(f"{source} holds {ids.dtype}; ids must be integers or text.")
+
+
+def _numbers(values: pl.Series, source: str, blank_allowed: bool = False) -> pl.Series:
+    """Return finite Float64 values, seconds since 1970 for dates; blank and NaN become null where allowed."""
+    if values.dtype in (pl.Date, pl.Datetime):
+        values = values.dt.epoch("s")
+    parsed = values.cast(pl.Float64, strict=False)
+    bad = ~parsed.is_finite().fill_null(False)
+    if blank_allowed:
+        empty = values.is_null() | parsed.is_nan().fill_null(False)
+        bad &= ~(empty | (values.str.strip_chars() == "").fill_null(True) if values.dtype == pl.String else empty)
+    _refuse(bad, values, source, "are no number")
+    return parsed.fill_nan(None)
+
+
+def _refuse(bad: pl.Series, values: pl.Series, source: str, problem: str) -> None:
+    if bad.any():
+        row = int(bad.arg_max() or 0)
+        first = f"the first is {values[row]!r} in row {row + 1:,}"
+        raise DataFormatError(f"{source}: {bad.sum():,} values {problem}; {first}.")
