@@ -1,0 +1,162 @@
+"""Study results like those a search leaves behind, built without one."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult
+
+CUTOFFS = (10, 25, 50)
+SPACE = {
+    "lambda1": [1.0, 10.0, 100.0, 1000.0, 5000.0],
+    "second_order": [True, False],
+    "learning_rate": [1e-5, 3e-4, 1e-2],
+    "n_factors": [16, 32, 48, 64],
+    "zero_weight": [0.05, 0.1, 0.2, 0.5],
+    "text_encoder": ["all-MiniLM-L6-v2", "tf-idf", "none at all", "characters"],
+    "delta": [0, 1, 20, 100, 5000],
+    "attributes": [["genres"], ["genres", "directors"], ["genres", "directors", "actors", "year"]],
+    "dropout": [None, 0.1, 0.3],
+}
+HOSTILE = "<script>alert('x')</script> & NaN in the normal equations; " + "the matrix is singular " * 30
+
+
+def fold(seed: int, split: int, level: float, cutoffs: tuple[int, ...] = CUTOFFS) -> FoldMetrics:
+    metrics = {}
+    for step, k in enumerate(cutoffs):
+        metrics[f"ndcg@{k}"] = level + 0.021 * step
+        metrics[f"hr@{k}"] = level - 0.012 + 0.034 * step
+    return FoldMetrics(seed=seed, split=split, metrics=metrics, seconds=3.2)
+
+
+def build_study(
+    *,
+    parameters: tuple[str, ...] = ("lambda1", "second_order", "zero_weight"),
+    n_trials: int = 36,
+    n_pruned: int = 6,
+    n_failed: int = 2,
+    folds: tuple[tuple[int, int], ...] = ((42, 0), (42, 1), (42, 2), (7, 0), (7, 1), (7, 2)),
+    dataset: dict | None = None,
+    winner_rank: int = 0,
+    cutoffs: tuple[int, ...] = CUTOFFS,
+    error: str = HOSTILE,
+    space: dict | None = None,
+) -> StudyResult:
+    """Return a study whose metric peaks at the middle of each parameter's values."""
+    space = space or SPACE
+    draws = np.random.default_rng(5)
+    trials = []
+    for number in range(n_trials):
+        choice = {name: int(draws.integers(len(space[name]))) for name in parameters}
+        level = 0.36 - sum(0.02 * abs(c - len(space[n]) // 2) / math.sqrt(len(parameters)) for n, c in choice.items())
+        noise = draws.normal(0, 0.006, len(folds))
+        done = [fold(*key, level + noise[i] + 0.004 * i, cutoffs) for i, key in enumerate(folds)]
+        status = "finished"
+        if number >= n_trials - n_failed:
+            status, done = "failed", done[:0]
+        elif number >= n_trials - n_failed - n_pruned:
+            status, done = "pruned", done[:1]
+        trials.append(
+            TrialResult(
+                trial_id=f"t{number:04d}",
+                number=number,
+                config={**{name: space[name][c] for name, c in choice.items()}, "alpha": 1.0, "seed": 42},
+                folds=tuple(done),
+                status=status,
+                error=error if status == "failed" else None,
+                seconds=3.2 * len(done),
+            )
+        )
+    metric = f"ndcg@{cutoffs[0]}"
+    ranked = sorted((t for t in trials if t.status == "finished"), key=lambda t: (-t.mean(metric), t.number))
+    winner = ranked[winner_rank]
+    tolerance = ranked[0].mean(metric) - winner.mean(metric) + 0.001
+    within = tuple(t for t in ranked if t.mean(metric) >= ranked[0].mean(metric) - tolerance)
+    test = tuple(fold(*key, 0.3076 + 0.005 * math.sin(3 * i), cutoffs) for i, key in enumerate(folds))
+    names = list(test[0].metrics)
+    means = {name: float(np.mean([t.metrics[name] for t in test])) for name in names}
+    return StudyResult(
+        name="marec_ml1m",
+        model="marec",
+        dataset=dataset
+        or {
+            "name": "ml1m-hetrec",
+            "synthetic": False,
+            "n_users": 6040,
+            "n_items": 3416,
+            "n_interactions": 943_317,
+            "density": 943_317 / (6040 * 3416),
+            "fingerprint": "9f2c4e77ab0d51c8e6a1f0b3d2c49e885f7716aa",
+            "attributes": ("genres", "countries", "directors", "actors", "location1", "year"),
+        },
+        protocol={
+            "split": "item-cold, 60 / 20 / 20, permuted by RandomState(seed)",
+            "candidates": "cold: only the held-out items are ranked",
+            "filters": "none",
+            "seeds": ", ".join(str(s) for s in dict.fromkeys(s for s, _ in folds)),
+        },
+        searched=parameters,
+        cutoffs=cutoffs,
+        trials=tuple(trials),
+        selection=Selection(
+            winner=winner,
+            best=ranked[0],
+            within_tolerance=within,
+            metric=metric,
+            tolerance=tolerance,
+            rule=("first order before second order", "larger lambda1"),
+        ),
+        test=test,
+        test_intervals={name: (value - 0.0094, value + 0.0087) for name, value in means.items()},
+        seconds=4271.0,
+    )
+
+
+PUBLISHED_DATASET = {
+    "name": "hetrec",
+    "synthetic": False,
+    "n_users": 2107,
+    "n_items": 6234,
+    "n_interactions": 407_000,
+    "density": 0.031,
+    "fingerprint": "aa11bb22cc33dd44ee55ff66",
+    "attributes": ("genres", "directors"),
+}
+
+
+@pytest.fixture
+def study() -> Callable[..., StudyResult]:
+    return build_study
+
+
+@pytest.fixture
+def parameters() -> tuple[str, ...]:
+    return tuple(SPACE)
+
+
+@pytest.fixture
+def published_dataset() -> dict:
+    return dict(PUBLISHED_DATASET)
+
+
+SHAPES = {
+    "three parameters": {},
+    "one parameter": {"parameters": ("lambda1",)},
+    "two parameters": {"parameters": ("lambda1", "text_encoder")},
+    "nine parameters": {"parameters": tuple(SPACE)},
+    "single trial": {"n_trials": 1, "n_pruned": 0, "n_failed": 0},
+    "single split": {"folds": ((42, 0),)},
+    "twelve splits": {"folds": tuple((seed, split) for seed in (1, 2, 42) for split in range(4))},
+    "winner below the top": {"winner_rank": 14},
+    "odd cutoffs": {"cutoffs": (5, 100)},
+    "published dataset": {"dataset": PUBLISHED_DATASET},
+    "synthetic": {"dataset": {**PUBLISHED_DATASET, "name": "sample", "synthetic": True}},
+}
+
+
+@pytest.fixture(scope="session", params=list(SHAPES))
+def any_study(request: pytest.FixtureRequest) -> StudyResult:
+    """Each of the shapes that a study can have."""
+    return build_study(**SHAPES[request.param])
