@@ -202,8 +202,9 @@ def _block_keys(block: ScoreArray, k: int, exclude: sp.csr_array | None, names: 
     threshold = maxima[:, place]  # [b]
     kept = np.flatnonzero(block >= threshold[:, None])  # [c]
     counts = np.diff(np.searchsorted(kept, np.arange(n_rows + 1, dtype=np.int64) * n))
-    # -inf as threshold cannot tell excluded cells from others; many cells kept means ties or a clustered row.
-    few = (counts <= SLACK * k) & (threshold > -np.inf)
+    # Many cells kept means ties or a clustered row. A threshold of -inf, which cannot tell excluded cells from others,
+    # is among them: it keeps the whole row, at least 2 × SLACK × k cells.
+    few = counts <= SLACK * k
     if few.all():
         return _kept_keys(block, kept, counts, k)
     keys = np.empty((n_rows, k), np.int64)

@@ -1,0 +1,25 @@
+"""The models a study file can name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coldray.errors import ConfigError
+from coldray.models.base import Recommender
+from coldray.models.marec import MARec
+from coldray.spelling import choices, nearest
+
+MODELS: dict[str, type[Recommender[Any]]] = {model.name: model for model in (MARec,)}
+
+
+def model_type(name: str) -> type[Recommender[Any]]:
+    """Return the model class called `name`.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"Unknown model {name!r}.{nearest(name, MODELS)} Known models: {choices(MODELS)}.")
+    return MODELS[name]
