@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror}. Free space or choose another folder.") from error
+        raise _refused(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -55,13 +55,22 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        previous = temporary.with_name(f"{temporary.name}.previous")
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(previous)
         temporary.replace(path)
+        shutil.rmtree(previous, ignore_errors=True)
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror}. Free space or choose another folder.") from error
+        raise _refused(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refused(path: Path, error: OSError) -> OSError | OutputError:
+    """Return the error to raise: ours for a file that cannot be written, any other (a network's) as it is."""
+    if error.errno is None:
+        return error
+    return OutputError(f"Cannot write {path}: {error.strerror}. Free space or choose another folder.")
 
 
 def check_writable(folder: Path) -> None:

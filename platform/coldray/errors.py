@@ -66,6 +66,10 @@ class StudyError(ColdrayError):
     """A study cannot start or has no usable trial."""
 
 
+class ClusterError(ColdrayError):
+    """The Ray cluster cannot be reached."""
+
+
 class OutputError(ColdrayError):
     """Results cannot be written where they were asked to go."""
 

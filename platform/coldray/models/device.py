@@ -59,5 +59,5 @@ def symmetric_eigen(
             return values, vectors
         on_device = torch.linalg.eigh(torch.from_numpy(matrix).to(device))
         return on_device[0].cpu().numpy(), on_device[1].cpu().numpy()
-    except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+    except (np.linalg.LinAlgError, RuntimeError) as error:
         raise SingularMatrixError(f"The eigendecomposition of a {matrix.shape} matrix failed: {error}.") from error

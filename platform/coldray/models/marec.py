@@ -260,7 +260,7 @@ class _Fitted:
 
     def restored(self) -> _Restored:
         """Return the same weights, all computed, with what new items need."""
-        state = {
+        state: dict[str, npt.NDArray[Any]] = {
             "rows": self.rows,
             "warm_items": self.train.warm_items,
             "weights": self.columns(np.arange(self.n_items)),

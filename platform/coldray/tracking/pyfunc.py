@@ -7,12 +7,12 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from coldray.tracking.bundle import Bundle, load_bundle
 
 
-class BundleModel(PythonModel):  # type: ignore[misc]
+class BundleModel(PythonModel):
     """Recommends items for rows of ``user_id`` or ``history``.
 
     ``predict`` takes a data frame with a column ``user_id`` (users of the bundle) or ``history`` (a list of item ids a

@@ -7,9 +7,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlparse
 
 import mlflow
@@ -19,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array
+from mlflow.types.schema import Array, TensorSpec
 
 from coldray import __version__
 from coldray.data.dataset import Dataset
@@ -168,24 +170,29 @@ class StudyTracker(StudyListener):
 
         `ids` are the types of user and item ids.
         """
-        previous = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-        mlflow.set_tracking_uri(self.tracking_uri)
-        mlflow.set_registry_uri(self.tracking_uri)
-        try:
-            with mlflow.start_run(run_id=self.run_id):
-                info = mlflow.pyfunc.log_model(
-                    name="model",
-                    python_model=str(pyfunc_path()),
-                    artifacts={"bundle": str(bundle)},
-                    signature=_signature(*ids),
-                    pip_requirements=[f"coldray=={__version__}"],
-                    registered_model_name=model_name,
-                )
-            self.client.set_registered_model_alias(model_name, alias, info.registered_model_version)
-        finally:
-            mlflow.set_tracking_uri(previous[0])
-            mlflow.set_registry_uri(previous[1])
-        return str(info.registered_model_version)
+        with _active_server(self.tracking_uri), mlflow.start_run(run_id=self.run_id), warnings.catch_warnings():
+            # An example would be scored while logging; the signature says all it would.
+            warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(pyfunc_path()),
+                artifacts={"bundle": str(bundle)},
+                signature=_signature(*ids),
+                pip_requirements=[f"coldray=={__version__}"],
+            )
+        if not self.client.search_registered_models(f"name = '{model_name}'"):
+            self.client.create_registered_model(model_name)
+        version = self.client.create_model_version(
+            model_name, info.model_uri, run_id=self.run_id, model_id=info.model_id
+        ).version
+        self.client.set_registered_model_alias(model_name, alias, version)
+        return str(version)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
 
     def close(self, *, failed: bool) -> None:
         """End the parent run and every nested run still open."""
@@ -197,9 +204,22 @@ class StudyTracker(StudyListener):
             self.client.set_terminated(self.run_id, "FAILED" if failed else "FINISHED")
 
 
+@contextmanager
+def _active_server(uri: str) -> Iterator[None]:
+    """Let MLflow's module-level calls, which only know one server, speak to `uri` for a while."""
+    previous = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(previous[0])
+        mlflow.set_registry_uri(previous[1])
+
+
 def _signature(user_id: DataType, item_id: DataType) -> ModelSignature:
     """Either column will do, see :class:`~coldray.tracking.pyfunc.BundleModel`."""
-    columns = [
+    columns: list[ColSpec | TensorSpec] = [
         ColSpec(user_id, "user_id", required=False),
         ColSpec(Array(item_id), "history", required=False),
     ]

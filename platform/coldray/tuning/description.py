@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coldray.data.dataset import Dataset
+from coldray.data.filters import FilterConfig
 from coldray.data.splits import Split
 from coldray.tuning.space import StudyConfig
 
@@ -24,9 +25,7 @@ def describe_dataset(dataset: Dataset, config: StudyConfig) -> dict[str, Any]:
     }
 
 
-def describe_protocol(
-    config: StudyConfig, dataset: Dataset, splits: Sequence[Split]
-) -> dict[str, str]:
+def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str]:
     """Return how the numbers came to be, in words: they belong beside every number."""
     parts = {
         "notebook": "items permuted; 60 % train, 20 % validation, 20 % test",
@@ -46,7 +45,14 @@ def describe_protocol(
         "candidates": f"{config.candidates}: {listed[config.candidates]}",
         "users": "with a train and a held-out click"
         + (f"; {left_out} without a train click left out, summed over splits" if left_out else "; none left out"),
-        "filters": str(dataset.provenance.get("filters", "none")),
+        "filters": "; ".join(map(_filter_words, dataset.provenance.get("filters", []))) or "none",
         "metrics": "hr@k (Eq. 12) and ndcg@k (Eq. 13) of Monteil et al. 2024: hits over min(k, relevant items)",
         "selection": f"mean validation {config.selection.metric}; test items are used once, by the winner",
     }
+
+
+def _filter_words(entry: Mapping[str, Any]) -> str:
+    """Name the filters of one entry of the provenance that are not at their default."""
+    defaults = FilterConfig().model_dump()
+    changed = {name: entry["config"][name] for name in defaults if entry["config"][name] != defaults[name]}
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in changed.items()) or "none"

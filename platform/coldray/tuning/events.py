@@ -14,7 +14,7 @@ from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, TrialResult, TrialStatus
 
 
-class TuneEvents(tune.Callback):  # type: ignore[misc]
+class TuneEvents(tune.Callback):
     """Turns Ray Tune's events into ours and keeps the results."""
 
     def __init__(self, listener: StudyListener, searched: tuple[str, ...], model: str, n_splits: int) -> None:
@@ -29,6 +29,7 @@ class TuneEvents(tune.Callback):  # type: ignore[misc]
         return {**self.__dict__, "listener": StudyListener()}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Number a trial the first time it starts."""
         if trial.trial_id not in self.numbers:
             self.numbers[trial.trial_id] = len(self.numbers)
             self.started[trial.trial_id] = time.perf_counter()
@@ -38,12 +39,15 @@ class TuneEvents(tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
+        """Pass on one more split."""
         self.listener.trial_reported(trial.trial_id, _folds(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Keep a trial that ran to its end or was stopped early."""
         self._end(trial, trial.last_result.get("error"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Keep a trial whose worker failed."""
         cause = trial.get_error()
         self._end(trial, f"{type(cause).__name__}: {cause}" if cause else "the worker was lost")
 

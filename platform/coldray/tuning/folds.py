@@ -20,7 +20,7 @@ def prepare_task(fold: Fold, features: FeatureConfig) -> EvaluationTask:
 _prepare = ray.remote(num_cpus=1)(prepare_task)
 
 
-def prepare_tasks(folds: Sequence[Fold], features: FeatureConfig) -> dict[str, ray.ObjectRef]:
+def prepare_tasks(folds: Sequence[Fold], features: FeatureConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
     """Prepare folds on the cluster; return the references by fold name."""
     references = {fold.name: _prepare.remote(ray.put(fold), features) for fold in folds}
     try:

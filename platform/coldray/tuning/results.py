@@ -76,7 +76,8 @@ class StudyResult:
     name: str
     model: str
     dataset: Mapping[str, Any]
-    """``name``, ``synthetic``, ``n_users``, ``n_items``, ``n_interactions``, ``density``, ``fingerprint``, ``attributes``."""
+    """``name``, ``synthetic``, ``n_users``, ``n_items``, ``n_interactions``, ``density``, ``fingerprint`` and
+    ``attributes``."""
     protocol: Mapping[str, str]
     """How the numbers came to be: split protocol, candidates, filters, seeds, in words."""
     searched: tuple[str, ...]

@@ -53,7 +53,7 @@ def search_algorithm(config: StudyConfig, max_concurrent: int) -> Searcher | Sea
 def scheduler(config: StudyConfig, n_splits: int) -> TrialScheduler:
     """Return ASHA over splits if the study asks for it, else let every trial run to its end."""
     if config.scheduler is None or n_splits == 1:
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
     return ASHAScheduler(
         time_attr="splits_done",
         metric=config.selection.metric,

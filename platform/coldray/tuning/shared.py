@@ -42,11 +42,11 @@ class SharedResults:
     """Names of results and where they are. It starts each computation as a Ray task, so Ray retries a lost worker."""
 
     def __init__(self) -> None:
-        self._data: dict[str, list[ray.ObjectRef]] = {}
-        self._results: dict[str, list[ray.ObjectRef]] = {}
+        self._data: dict[str, list[ray.ObjectRef[Any]]] = {}
+        self._results: dict[str, list[ray.ObjectRef[Any]]] = {}
         self._status: dict[str, tuple[str, State, float, float]] = {}
 
-    def add_data(self, key: str, reference: list[ray.ObjectRef]) -> None:
+    def add_data(self, key: str, reference: list[ray.ObjectRef[Any]]) -> None:
         """Make data known under the key its computations are named by."""
         self._data[key] = reference
 
@@ -76,7 +76,7 @@ class SharedResults:
 class ClusterComputations(Computations):
     """Answers a model's shared computations from the cluster's object store."""
 
-    def __init__(self, results: ActorHandle) -> None:
+    def __init__(self, results: ActorHandle[Any]) -> None:
         super().__init__()
         self._actor = results
 
@@ -85,7 +85,7 @@ class ClusterComputations(Computations):
         if args:
             raise TypeError(f"{function.__name__} was given positional parameters; name them.")
         key = computation_key(function, data, parameters)
-        reference = ray.get(self._actor.request.remote(key, function, data.key, parameters))[0]
+        reference: ray.ObjectRef[T] = ray.get(self._actor.request.remote(key, function, data.key, parameters))[0]
         result: T = ray.get(reference)
         return result
 

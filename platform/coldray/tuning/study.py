@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.actor import ActorHandle
+from ray.tune.logger import JsonLoggerCallback
 
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Split, TuningSplit, cold_item_splits
@@ -33,6 +35,8 @@ from coldray.tuning.winner import measure_winner
 POLL_SECONDS = 0.5
 """How often the shared computations are looked at for the progress display."""
 MAX_CONCURRENT = 8
+QUIET_TUNE = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+"""Ray Tune prints nothing, and of its log files keeps only the JSON ones, which a resume reads."""
 
 
 def draw_splits(dataset: Dataset, config: StudyConfig) -> list[Split]:
@@ -77,16 +81,18 @@ def search(
         If the folds cannot be prepared.
     """
     started = time.perf_counter()
+    for variable, value in QUIET_TUNE.items():
+        os.environ.setdefault(variable, value)
     watcher = listener or StudyListener()
     watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
     tasks = prepare_tasks([split.fold for split in splits], config.features)
-    results = SharedResults.remote()
+    results = SharedResults.remote()  # type: ignore[attr-defined]
     for key, reference in tasks.items():
         ray.get(results.add_data.remote(key, [_train_of.remote(reference)]))
     plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
     events = TuneEvents(watcher, config.searched, config.model, len(splits))
     trainable = tune.with_parameters(run_trial, plan=plan, tasks=list(tasks.values()), results=results)
-    concurrent = config.search.max_concurrent or max(1, min(MAX_CONCURRENT, int(ray.cluster_resources().get("CPU", 1))))
+    concurrent = config.search.max_concurrent or max(1, min(MAX_CONCURRENT, cluster_cpus()))
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space=search_space(config),
@@ -97,7 +103,9 @@ def search(
             max_concurrent_trials=None if config.search.algorithm == "optuna" else concurrent,
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(name=study_id, storage_path=str(storage), callbacks=[events], verbose=0),
+        run_config=tune.RunConfig(
+            name=study_id, storage_path=str(storage), callbacks=[JsonLoggerCallback(), events], verbose=0
+        ),
     )
     watcher.search_started(config.n_trials, len(splits), config.selection.metric)
     try:
@@ -114,10 +122,15 @@ def _train_of(task: EvaluationTask) -> Any:
     return task.train
 
 
+def cluster_cpus() -> int:
+    """Return the CPUs of the Ray cluster."""
+    return int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+
+
 class _Watching:
     """Tells the listener about shared computations while trials run, from a thread of the driver."""
 
-    def __init__(self, results: ActorHandle, listener: StudyListener) -> None:
+    def __init__(self, results: ActorHandle[Any], listener: StudyListener) -> None:
         self.results, self.listener, self.done = results, listener, threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 

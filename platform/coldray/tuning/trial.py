@@ -34,7 +34,7 @@ class TrialPlan:
 
 
 def run_trial(
-    parameters: Mapping[str, Any], *, plan: TrialPlan, tasks: Sequence[ray.ObjectRef], results: ActorHandle
+    parameters: Mapping[str, Any], *, plan: TrialPlan, tasks: Sequence[ray.ObjectRef[Any]], results: ActorHandle[Any]
 ) -> None:
     """Report the running mean of the metric after each split, so that a scheduler can stop a weak trial.
 

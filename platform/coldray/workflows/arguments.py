@@ -84,7 +84,9 @@ def source_of(options: argparse.Namespace) -> SourceConfig:
     tabular = None
     if options.dataset in ("csv", "parquet"):
         if options.interactions is None:
-            raise ConfigError(f"--dataset {options.dataset} needs --interactions FILE (and --items FILE for attributes).")
+            raise ConfigError(
+                f"--dataset {options.dataset} needs --interactions FILE (and --items FILE for attributes)."
+            )
         tabular = TabularConfig(
             interactions=options.interactions,
             items=options.items,

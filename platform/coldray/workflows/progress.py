@@ -123,7 +123,11 @@ class StudyProgress(StudyListener):
             parts.append(Text.assemble(("  best   ", "bold green"), self._best()))
         rows = Table.grid(padding=(0, 1))
         for number, config, splits in sorted(self.running.values(), key=lambda entry: entry[0])[:SHOWN_RUNNING]:
-            rows.add_row(Text(f"  #{number:<4}", "cyan"), Text(f"{splits}/{self.n_splits} splits"), Text(config_label(config, self.searched)))
+            rows.add_row(
+                Text(f"  #{number:<4}", "cyan"),
+                Text(f"{splits}/{self.n_splits} splits"),
+                Text(config_label(config, self.searched)),
+            )
         parts.append(rows)
         for entry in self.computing[:SHOWN_RUNNING]:
             parts.append(Text.assemble(("  waiting for ", "yellow"), f"{entry.label}, {entry.seconds:.0f} s"))

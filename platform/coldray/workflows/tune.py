@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
@@ -18,7 +20,7 @@ from coldray.atomic import check_writable
 from coldray.data.dataset import Dataset, Ids
 from coldray.data.filters import apply_filters
 from coldray.data.sources import load_dataset
-from coldray.errors import ColdrayError
+from coldray.errors import ClusterError, ColdrayError
 from coldray.features.builder import FeatureEncoder
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
@@ -44,6 +46,7 @@ def main(description: str, study: Path, arguments: Sequence[str] | None = None) 
         The study file used unless ``--study`` names another.
     """
     options = study_parser(description, study).parse_args(arguments)
+    quiet_libraries()
     console = Console(stderr=False, soft_wrap=not sys.stdout.isatty())
     try:
         tune(options, console)
@@ -53,8 +56,6 @@ def main(description: str, study: Path, arguments: Sequence[str] | None = None) 
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
         return 130
-    finally:
-        ray.shutdown()
     return 0
 
 
@@ -74,40 +75,54 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
     dataset = load_dataset(source)
     filters = config.filters or DEFAULT_FILTERS.get(source.name)
     dataset = apply_filters(dataset, filters) if filters else dataset
-    start_ray(options.ray_address, options.cpus, progress)
     study_id = f"{config.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    failed = True
-    try:
+    folder = output / study_id
+    with connected_ray(options.ray_address, options.cpus, progress), tracker:
         result = run_study(
             config, dataset, storage=output / "ray", study_id=study_id, listener=Listeners(progress, tracker)
         )
-        folder = publish(result, config, dataset, output / study_id, tracker, progress, options.model_name)
-        failed = False
-    finally:
-        tracker.close(failed=failed)
+        publish(result, config, dataset, folder, tracker, progress, options.model_name)
     console.print()
     console.print(console_summary(result))
     print_next_steps(console, folder / "report.html", options)
     return result
 
 
-def start_ray(address: str, cpus: int | None, progress: StudyProgress) -> None:
-    """Connect to a cluster, or start Ray in this process."""
+@contextmanager
+def connected_ray(address: str, cpus: int | None, progress: StudyProgress) -> Iterator[None]:
+    """Connect to a cluster, or start Ray on this machine, and end what was begun; an existing connection is used.
+
+    Raises
+    ------
+    ClusterError
+        If no cluster answers.
+    """
     if ray.is_initialized():
+        yield
         return
     local = address == "local"
     progress.stage("starting Ray on this machine" if local else f"connecting to the Ray cluster at {address}")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; silences a warning
     try:
         ray.init(
             address=address,
             num_cpus=cpus if local else None,
             include_dashboard=False if local else None,
             log_to_driver=False,
-            logging_level="warning",
+            logging_level=logging.WARNING,
         )
-    except (ConnectionError, ValueError) as error:
-        raise ColdrayError(f"No Ray cluster answers at {address!r}: {error}. Use --ray-address local.") from error
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterError(f"No Ray cluster answers at {address!r}: {error}. Use --ray-address local.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to the study: its events are shown by its own progress display."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic", "ray._private.authentication.authentication_token_setup"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def publish(
@@ -118,7 +133,7 @@ def publish(
     tracker: StudyTracker,
     progress: StudyProgress,
     model_name: str,
-) -> Path:
+) -> None:
     """Write figures, report and bundle to `folder`, log them, and make the winner the champion of the registry."""
     progress.stage("drawing figures and writing the report")
     figures = study_figures(result)
@@ -133,7 +148,6 @@ def publish(
     types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
     version = tracker.register(path, types, model_name)
     progress.stage(f"registered {model_name} version {version}, alias champion")
-    return folder
 
 
 def bundle_manifest(result: StudyResult) -> dict[str, object]:
