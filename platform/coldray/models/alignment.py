@@ -184,9 +184,9 @@ class CholeskyRidge:
     def inverse(self) -> Matrix:
         """Invert from the factor."""
         lower, _ = scipy.linalg.lapack.dpotri(self.factor, lower=True)
-        full = np.tril(lower)
+        full: Double = np.tril(lower)
         full += np.tril(lower, -1).T
-        return full.astype(np.float32)
+        return np.asarray(full, np.float32)
 
 
 def item_weights(inverse: npt.NDArray[Any]) -> Matrix:

@@ -29,7 +29,7 @@ class TuneEvents(tune.Callback):
         return {**self.__dict__, "listener": StudyListener()}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Number a trial the first time it starts."""
+        """Give a trial its number the first time it starts."""
         if trial.trial_id not in self.numbers:
             self.numbers[trial.trial_id] = len(self.numbers)
             self.started[trial.trial_id] = time.perf_counter()

@@ -144,22 +144,31 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyC
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read the study file {path}: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"The study file {path} is not valid YAML: {error}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"The study file {path} must hold fields such as 'name', 'model' and 'space'.")
     for dotted, value in (overrides or {}).items():
-        *sections, last = dotted.split(".")
-        target = content
-        for section in sections:
-            target = target.setdefault(section, {})
-        target[last] = value
+        _replace(content, dotted, value)
     try:
         return StudyConfig.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"Study file {path}: {_explain(error)}") from error
     except ConfigError as error:
         raise ConfigError(f"Study file {path}: {error}") from error
+
+
+def _replace(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, last = dotted.split(".")
+    target = content
+    for depth, section in enumerate(sections, start=1):
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
+        if not isinstance(target, dict):
+            held = ".".join(sections[:depth])
+            raise ConfigError(f"{dotted!r} cannot be set: {held} holds {target!r}, no fields. Set {held} itself.")
+    target[last] = value
 
 
 def is_range(spec: Any) -> bool:

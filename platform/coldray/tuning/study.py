@@ -91,6 +91,7 @@ def search(
         ray.get(results.add_data.remote(key, [_train_of.remote(reference)]))
     plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
     events = TuneEvents(watcher, config.searched, config.model, len(splits))
+    callbacks = [JsonLoggerCallback(), events]  # type: ignore[no-untyped-call]
     trainable = tune.with_parameters(run_trial, plan=plan, tasks=list(tasks.values()), results=results)
     concurrent = config.search.max_concurrent or max(1, min(MAX_CONCURRENT, cluster_cpus()))
     tuner = tune.Tuner(
@@ -103,9 +104,7 @@ def search(
             max_concurrent_trials=None if config.search.algorithm == "optuna" else concurrent,
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(
-            name=study_id, storage_path=str(storage), callbacks=[JsonLoggerCallback(), events], verbose=0
-        ),
+        run_config=tune.RunConfig(name=study_id, storage_path=str(storage), callbacks=callbacks, verbose=0),
     )
     watcher.search_started(config.n_trials, len(splits), config.selection.metric)
     try:

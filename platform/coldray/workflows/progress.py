@@ -67,6 +67,7 @@ class StudyProgress(StudyListener):
         """Start the display."""
         self.metric, self.n_splits = metric, n_splits
         self.bar.reset(self.task, total=n_trials)
+        self.last_line = time.monotonic()
         self.stage(f"searching: {n_trials} trials × {n_splits} splits, validation {metric}")
         if self.console.is_terminal:
             self.live = Live(
@@ -129,8 +130,10 @@ class StudyProgress(StudyListener):
                 Text(config_label(config, self.searched)),
             )
         parts.append(rows)
-        for entry in self.computing[:SHOWN_RUNNING]:
-            parts.append(Text.assemble(("  waiting for ", "yellow"), f"{entry.label}, {entry.seconds:.0f} s"))
+        parts += [
+            Text.assemble(("  waiting for ", "yellow"), f"{entry.label}, {entry.seconds:.0f} s")
+            for entry in self.computing[:SHOWN_RUNNING]
+        ]
         if self.computed:
             parts.append(Text(f"  {self.computed} shared computations done, each once for all trials", "dim"))
         return Group(*parts)
