@@ -117,15 +117,17 @@ def _side(
     exclude: bool,
 ) -> Ranking:
     """Rank only warm (`exclude` set: without the train positives) or only cold items."""
+    order = model.ranking_key()
+    if cache is None or order is None:
+        return _rank(model, task, items, k, exclude=exclude)
     scale = 1.0 if exclude else model.cold_scale
-    key = (task.train.key, model.ranking_key(), exclude, len(items), k)
-    kept = cache.get(key) if cache is not None and model.ranking_key() is not None else None
+    key = (task.train.key, order, exclude, len(items), k)
+    kept = cache.get(key)
     if kept is not None:
         ranking, kept_scale = kept
         return replace(ranking, scores=ranking.scores * np.float32(scale / kept_scale))
     ranking = _rank(model, task, items, k, exclude=exclude)
-    if cache is not None:
-        cache.put(key, ranking, scale)
+    cache.put(key, ranking, scale)
     return ranking
 
 

@@ -26,7 +26,7 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from coldray.errors import ConfigError, SingularMatrixError
-from coldray.features.feature_set import FeatureSet, VectorFeature
+from coldray.features.feature_set import Feature, FeatureSet, VectorFeature
 from coldray.memory import require_memory
 from coldray.models.base import TrainingSet
 from coldray.models.device import DeviceName, Matrix, matmul, resolve_device, symmetric_eigen
@@ -69,18 +69,29 @@ def system_items(train: TrainingSet, alignment: Alignment) -> npt.NDArray[np.int
     return train.warm_items if alignment.triangular else np.arange(train.interactions.shape[1], dtype=np.int32)
 
 
-def stacked_features(features: FeatureSet) -> sp.csr_array:
-    """Return F ``[I, Σd]`` float32: all vectors side by side, and each number centred in units of its span."""
+def stacked_features(features: FeatureSet, fitted: FeatureSet | None = None) -> sp.csr_array:
+    """Return F ``[I, Σd]`` float32: all vectors side by side, and each number centred in units of its span.
+
+    Parameters
+    ----------
+    fitted
+        The items whose mean is the centre of a number; `features` themselves by default.
+    """
     columns = []
-    for feature in features.features.values():
+    for name, feature in features.features.items():
         if isinstance(feature, VectorFeature):
             columns.append(feature.matrix)
         else:
-            known = np.isfinite(feature.values)
-            centre = float(feature.values[known].mean()) if known.any() else 0.0
-            column = np.where(known, (feature.values - centre) / feature.span, 0.0)
+            column = np.nan_to_num((feature.values - _centre((fitted or features).features[name])) / feature.span)
             columns.append(sp.csr_array(column[:, None].astype(np.float32)))
     return sp.csr_array(sp.hstack(columns, format="csr"))
+
+
+def _centre(feature: Feature) -> float:
+    if isinstance(feature, VectorFeature):
+        raise TypeError("A number is described by a vector for the fitted items.")
+    known = feature.values[np.isfinite(feature.values)]
+    return float(known.mean()) if len(known) else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +125,8 @@ def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device
     users = solver == "users" or (solver == "auto" and lambda_0 == 0 and clicks.shape[0] < clicks.shape[1])
     if users and lambda_0 > 0:
         raise ConfigError("solver='users' decomposes XXᵀ, which lambda_0 > 0 is not part of. Use solver='items'.")
-    size = min(clicks.shape) if users else clicks.shape[1]
-    _require(24 * size**2 + (12 * size * clicks.shape[1] if users else 0), clicks.shape[1])
+    size = clicks.shape[0] if users else clicks.shape[1]
+    _require(28 * size**2 + (12 * size * clicks.shape[1] if users else 0), clicks.shape[1])
     where = resolve_device(device)
     if users:
         values, left = symmetric_eigen(_dense(clicks @ clicks.T), where)
@@ -165,7 +176,7 @@ class CholeskyRidge:
     def __init__(self, train: TrainingSet, *, lambda_0: float, lambda_1: float) -> None:
         items = system_items(train, Alignment.of(train, lambda_0=lambda_0))
         clicks = sp.csr_array(train.interactions[:, items])
-        _require(24 * len(items) ** 2, len(items))
+        _require(28 * len(items) ** 2, len(items))
         self.gram = _gram(clicks, train, items, lambda_0)
         shifted = self.gram.copy()
         shifted[np.diag_indices_from(shifted)] += lambda_1

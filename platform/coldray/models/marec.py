@@ -298,8 +298,8 @@ class _Restored:
         similarity = mix(Similarities(warm, new, config.smoothing), self.mixture, config.order)
         columns = np.asarray(self._state["transfer"] @ similarity)
         if "inverse" in self._state:
-            known, added = stacked_features(self.features), stacked_features(new)
-            coupling = (known[self.rows] @ added.T).toarray()
+            fitted = self.features.take(self.rows)  # with λ₀ > 0 these are all items of the fit
+            coupling = (stacked_features(fitted) @ stacked_features(new, fitted).T).toarray()
             columns += np.float32(config.lambda_0) * (self._state["inverse"] @ coupling)
         weights = np.concatenate([self._state["weights"], columns.astype(np.float32)], axis=1)
         return _Restored(self.features.append(new), {**self._state, "weights": weights})

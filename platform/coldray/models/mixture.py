@@ -44,6 +44,8 @@ CONDITION_LIMIT = 1e-9
 """Smallest eigenvalue of the scaled normal equations, relative to the largest, that counts as regular."""
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Values a weight may take in the correlation learner."""
+CORRELATION_TIE = 1e-9
+"""Correlations that differ by less than this share are equal."""
 FULL_GRID_LIMIT = 5**8
 """Largest grid that is searched point by point; beyond it, one weight after the other until nothing improves."""
 
@@ -266,8 +268,20 @@ class CoclickMoments:
 
 
 def coclick_moments(train: TrainingSet, *, delta: Delta, order: Order) -> CoclickMoments:
-    """Return the moments of the similarities against the co-click cosine ``C_ij / √(C_ii C_jj)``."""
+    """Return the moments of the similarities against the co-click cosine ``C_ij / √(C_ii C_jj)``.
+
+    Raises
+    ------
+    CatalogTooLargeError
+        If the co-click matrix does not fit in memory.
+    """
     warm = train.warm_items
+    count = len(term_names(train.features, order))
+    require_memory(
+        24 * len(warm) ** 2 + 8 * max(BLOCK_FLOATS, 8 * count * len(warm)),
+        purpose=f"Learning the weights of {count} similarities between {len(warm):,} warm items",
+        way_out="Use order=1, or fewer items through the filters.",
+    )
     clicks = sp.csr_array(train.interactions[:, warm])
     norms = np.sqrt(np.diff(sp.csc_array(clicks).indptr))
     cosine = ((clicks.T @ clicks).toarray() / np.multiply.outer(norms, norms)).astype(np.float32)
@@ -275,7 +289,7 @@ def coclick_moments(train: TrainingSet, *, delta: Delta, order: Order) -> Coclic
     features = train.features.take(warm)
     similarities = Similarities(features, features, delta)
     pairs = term_pairs(len(similarities), order)
-    size, count = len(warm), len(pairs)
+    size = len(warm)
     products, sums, cross = np.zeros((count, count)), np.zeros(count), np.zeros(count)
     width = max(8, min(256, BLOCK_FLOATS // max(count * size, 1)))
     for start in range(0, size, width):
@@ -294,13 +308,16 @@ def coclick_moments(train: TrainingSet, *, delta: Delta, order: Order) -> Coclic
 def correlation_weights(moments: CoclickMoments) -> Weights:
     """Return the grid weights whose mixture correlates best with the co-clicks.
 
+    Proportional weights correlate alike; of those the largest are returned, since the size of g matters beside αβ.
     Every combination of :data:`GRID` is tried when there are few enough of them. Otherwise one weight after the
     other takes its best grid value, from each single similarity as a start, until a round changes nothing.
     """
     count = len(moments.with_coclicks)
     if len(GRID) ** count <= FULL_GRID_LIMIT:
         grid = np.stack(np.meshgrid(*[GRID] * count, indexing="ij"), axis=-1).reshape(-1, count)
-        return np.asarray(grid[np.argmax(_correlations(moments, grid))])
+        found = _correlations(moments, grid)
+        best = grid[found >= found.max() - CORRELATION_TIE * abs(found.max())]
+        return np.asarray(best[np.argmax(best.sum(axis=1))])
     starts = np.eye(count)[np.argsort(-_correlations(moments, np.eye(count)), kind="stable")[:5]]
     ends = [_cyclic_search(moments, start) for start in starts]
     return ends[int(np.argmax(_correlations(moments, np.stack(ends))))]

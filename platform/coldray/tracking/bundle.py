@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 import safetensors
 import safetensors.numpy
 import scipy.sparse as sp
@@ -105,8 +106,9 @@ class Bundle:
         repeated = [item for item in records if item in known]
         if repeated:
             raise UnknownIdError(f"Item {repeated[0]!r} is in the bundle already; new items need new ids.")
-        attributes = attributes_from_records(list(records.values()), self.encoder.kinds)
-        features = self.encoder.transform(attributes, len(records))
+        kinds = self.encoder.kinds
+        features = self.encoder.transform(attributes_from_records(list(records.values()), kinds), len(records))
+        attributes = attributes_from_records([*_records(_items_frame(self), self.encoder), *records.values()], kinds)
         added = np.asarray(list(records)).astype(self.item_ids.dtype.kind if self.item_ids.dtype.kind == "U" else int)
         width = len(self.item_ids) + len(records)
         clicks = self.interactions
@@ -115,7 +117,7 @@ class Bundle:
             self.encoder,
             self.user_ids,
             np.concatenate([self.item_ids, added]),
-            self.attributes,
+            attributes,
             sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], width)),
             self.manifest,
         )
@@ -196,13 +198,19 @@ def load_bundle(folder: Path) -> Bundle:
         encoder = FeatureEncoder.from_state(encoder_state)
         kind = model_type(manifest["model"])
         config = kind.config_type.model_validate(manifest["config"])
-        attributes = _attributes(items, encoder)
+        attributes = attributes_from_records(_records(items, encoder), encoder.kinds)
         features = encoder.transform(attributes, items.height)
         model = kind.from_state(config, _part(arrays, "model/"), features)
     except (KeyError, ValidationError, ColdrayError) as error:
         raise BundleError(f"The bundle {folder} cannot be restored: {error}.") from error
     return Bundle(
-        model, encoder, users["user_id"].to_numpy(), _ids(items), attributes, _clicks(users, items.height), manifest
+        model,
+        encoder,
+        _ids(users["user_id"]),
+        _ids(items["item_id"]),
+        attributes,
+        _clicks(users, items.height),
+        manifest,
     )
 
 
@@ -211,12 +219,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError(f"{folder} is no bundle: manifest.json cannot be read ({error}).") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{folder} is no bundle: manifest.json holds no fields.")
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"The bundle {folder} has schema version {version}; this coldray reads version {SCHEMA_VERSION}. "
             "Use the coldray version that wrote it, or register the model again."
         )
+    if not isinstance(manifest.get("files"), dict):
+        raise BundleError(f"The manifest of the bundle {folder} lacks 'files', the checksums.")
     return manifest
 
 
@@ -238,18 +250,17 @@ def _items_frame(bundle: Bundle) -> pl.DataFrame:
 
 def _users_frame(bundle: Bundle) -> pl.DataFrame:
     clicks = bundle.interactions
-    items = pl.Series(np.split(clicks.indices.astype(np.int32), clicks.indptr[1:-1]), dtype=pl.List(pl.Int32))
-    return pl.DataFrame({"user_id": bundle.user_ids, "items": items})
+    items = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.indices.astype(np.int32))
+    return pl.DataFrame({"user_id": bundle.user_ids, "items": pl.Series(items)})
 
 
-def _attributes(items: pl.DataFrame, encoder: FeatureEncoder) -> dict[str, Attribute]:
-    names = list(encoder.kinds)
-    frame = items.select([pl.col(f"attribute:{name}").alias(name) for name in names])
-    return attributes_from_records(frame.to_dicts(), encoder.kinds) if names else {}
+def _records(items: pl.DataFrame, encoder: FeatureEncoder) -> list[dict[str, Any]]:
+    """Return the attribute values of each item by name."""
+    frame = items.select([pl.col(f"attribute:{name}").alias(name) for name in encoder.kinds])
+    return frame.to_dicts() if encoder.kinds else [{} for _ in range(items.height)]
 
 
-def _ids(frame: pl.DataFrame) -> Ids:
-    ids = frame["item_id"]
+def _ids(ids: pl.Series) -> Ids:
     return ids.to_numpy() if ids.dtype.is_integer() else np.asarray(ids.to_list(), dtype=np.str_)
 
 

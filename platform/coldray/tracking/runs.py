@@ -8,10 +8,11 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from urllib.parse import urlparse
 
 import mlflow
@@ -31,6 +32,8 @@ from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, StudyResult, TrialResult, mean_metric, std_metric
 from coldray.tuning.space import StudyConfig
 
+P = ParamSpec("P")
+T = TypeVar("T")
 PARENT_TAG = "mlflow.parentRunId"
 RUN_NAME_TAG = "mlflow.runName"
 CONNECT_SECONDS = 5
@@ -39,6 +42,19 @@ CONNECT_SECONDS = 5
 def trial_key(study_id: str, config: Mapping[str, Any]) -> str:
     """Return the idempotent name of a trial: the hash of its study and its configuration."""
     return hashlib.sha256(json.dumps([study_id, dict(config)], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _server_call(method: Callable[Concatenate[StudyTracker, P], T]) -> Callable[Concatenate[StudyTracker, P], T]:
+    """Turn whatever the server refuses during `method` into one error of ours."""
+
+    @wraps(method)
+    def call(self: StudyTracker, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except (MlflowException, requests.RequestException) as error:
+            raise TrackingError(f"The MLflow server at {self.tracking_uri} refused: {error}") from error
+
+    return call
 
 
 class StudyTracker(StudyListener):
@@ -59,24 +75,23 @@ class StudyTracker(StudyListener):
         If the server cannot be reached, before any work starts.
     """
 
+    @_server_call
     def __init__(self, tracking_uri: str, experiment: str, *, artifact_location: Path | None = None) -> None:
         self.tracking_uri = tracking_uri
         check_reachable(tracking_uri)
-        try:
-            self.client = MlflowClient(tracking_uri, tracking_uri)
-            found = self.client.get_experiment_by_name(experiment)
-            local = urlparse(tracking_uri).scheme == "sqlite" and artifact_location is not None
-            location = artifact_location.absolute().as_uri() if local and artifact_location else None
-            self.experiment_id = (
-                found.experiment_id if found else self.client.create_experiment(experiment, artifact_location=location)
-            )
-        except (MlflowException, requests.RequestException, OSError) as error:
-            raise TrackingError(f"The MLflow server at {tracking_uri} refused: {error}") from error
+        self.client = MlflowClient(tracking_uri, tracking_uri)
+        found = self.client.get_experiment_by_name(experiment)
+        local = urlparse(tracking_uri).scheme == "sqlite" and artifact_location is not None
+        location = artifact_location.absolute().as_uri() if local and artifact_location else None
+        self.experiment_id = (
+            found.experiment_id if found else self.client.create_experiment(experiment, artifact_location=location)
+        )
         self.experiment = experiment
         self.run_id = ""
         self._trials: dict[str, str] = {}
         self._study_id = ""
 
+    @_server_call
     def study_started(self, config: StudyConfig, dataset: Dataset, study_id: str, protocol: Mapping[str, str]) -> None:
         """Open the parent run with the dataset as its input and the protocol as tags."""
         self._study_id = study_id
@@ -125,6 +140,7 @@ class StudyTracker(StudyListener):
         context = mlflow.entities.InputTag("mlflow.data.context", "training and evaluation")
         self.client.log_inputs(self.run_id, [mlflow.entities.DatasetInput(source, [context])])
 
+    @_server_call
     def trial_started(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
         """Open the nested run of a trial."""
         tags = {
@@ -136,6 +152,7 @@ class StudyTracker(StudyListener):
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"trial {number:03d}")
         self._trials[trial_id] = run.info.run_id
 
+    @_server_call
     def trial_ended(self, trial: TrialResult) -> None:
         """Log a trial in one batch and close its run."""
         run_id = self._trials.get(trial.trial_id)
@@ -149,6 +166,7 @@ class StudyTracker(StudyListener):
         self.client.log_batch(run_id, metrics=metrics, params=_params(trial.config), tags=tags)
         self.client.set_terminated(run_id, "FAILED" if trial.status == "failed" else "FINISHED")
 
+    @_server_call
     def finish(self, result: StudyResult, artifacts: Sequence[Path]) -> None:
         """Log what the study found on the parent run, and its figures and report."""
         metrics = fold_metrics("test", result.test) + fold_metrics("val", result.selection.winner.folds)
@@ -165,27 +183,29 @@ class StudyTracker(StudyListener):
         if winner:
             self.client.set_tag(winner, "coldray.winner", "true")
 
+    @_server_call
     def register(self, bundle: Path, ids: tuple[DataType, DataType], model_name: str, alias: str = "champion") -> str:
         """Log the bundle folder as a model, register it and move the alias to it; return the new version.
 
         `ids` are the types of user and item ids.
         """
-        with _active_server(self.tracking_uri), mlflow.start_run(run_id=self.run_id), warnings.catch_warnings():
+        with _active_server(self.tracking_uri), warnings.catch_warnings():
             # An example would be scored while logging; the signature says all it would.
             warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
-            info = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(pyfunc_path()),
-                artifacts={"bundle": str(bundle)},
-                signature=_signature(*ids),
-                pip_requirements=[f"coldray=={__version__}"],
-            )
-        if not self.client.search_registered_models(f"name = '{model_name}'"):
-            self.client.create_registered_model(model_name)
-        version = self.client.create_model_version(
-            model_name, info.model_uri, run_id=self.run_id, model_id=info.model_id
-        ).version
-        self.client.set_registered_model_alias(model_name, alias, version)
+            with mlflow.start_run(run_id=self.run_id):
+                info = mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(pyfunc_path()),
+                    artifacts={"bundle": str(bundle)},
+                    signature=_signature(*ids),
+                    pip_requirements=[f"coldray=={__version__}"],
+                )
+            if not self.client.search_registered_models(f"name = '{model_name}'"):
+                self.client.create_registered_model(model_name)
+            version = self.client.create_model_version(
+                model_name, info.model_uri, run_id=self.run_id, model_id=info.model_id
+            ).version
+            self.client.set_registered_model_alias(model_name, alias, version)
         return str(version)
 
     def __enter__(self) -> Self:

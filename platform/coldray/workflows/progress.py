@@ -61,7 +61,7 @@ class StudyProgress(StudyListener):
 
     def stage(self, message: str) -> None:
         """Print one line."""
-        self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {message}", highlight=False)
+        self._print(Text(message))
 
     def search_started(self, n_trials: int, n_splits: int, metric: str) -> None:
         """Start the display."""
@@ -96,7 +96,7 @@ class StudyProgress(StudyListener):
         if better:
             self.best = trial
         if trial.status == "failed":
-            self.stage(f"[red]trial {trial.number} failed:[/red] {trial.error}")
+            self._print(Text.assemble((f"trial {trial.number} failed:", "red"), f" {trial.error}"))
         elif better and self.live is None:
             self._line(f"best so far: {self._best()}")
         else:
@@ -149,6 +149,10 @@ class StudyProgress(StudyListener):
         if self.live is None and time.monotonic() - self.last_line > LINE_SECONDS and self.metric:
             waiting = f"; waiting for {self.computing[0].label}" if self.computing else ""
             self._line(f"{sum(self.counts.values())} trials done, {len(self.running)} running{waiting}")
+
+    def _print(self, message: Text) -> None:
+        """Print a line with the time; brackets in it are text, never markup."""
+        self.console.print(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", message), highlight=False)
 
     def _line(self, message: str) -> None:
         self.last_line = time.monotonic()
