@@ -194,10 +194,12 @@ class CholeskyRidge:
 
     def inverse(self) -> Matrix:
         """Invert from the factor."""
-        lower, _ = scipy.linalg.lapack.dpotri(self.factor, lower=True)
-        full: Double = np.tril(lower)
-        full += np.tril(lower, -1).T
-        return np.asarray(full, np.float32)
+        lower, _ = scipy.linalg.lapack.dpotri(self.factor, lower=True)  # zero above the diagonal, like the factor
+        inverse: Matrix = lower.astype(np.float32)
+        del lower
+        inverse[np.diag_indices_from(inverse)] *= 0.5
+        inverse += inverse.T
+        return inverse
 
 
 def item_weights(inverse: npt.NDArray[Any]) -> Matrix:

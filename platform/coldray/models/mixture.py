@@ -310,9 +310,18 @@ def correlation_weights(moments: CoclickMoments) -> Weights:
 
     Proportional weights correlate alike; of those the largest are returned, since the size of g matters beside αβ.
     Every combination of :data:`GRID` is tried when there are few enough of them. Otherwise one weight after the
-    other takes its best grid value, from each single similarity as a start, until a round changes nothing.
+    other takes its best grid value, from the best single similarities as starts, until a round changes nothing.
+
+    Raises
+    ------
+    SingularMatrixError
+        If no similarity varies between the warm items.
     """
     count = len(moments.with_coclicks)
+    if np.isneginf(_correlations(moments, np.eye(count))).all():
+        raise SingularMatrixError(
+            "No similarity varies between the warm items, so none correlates with the co-clicks. Use other attributes."
+        )
     if len(GRID) ** count <= FULL_GRID_LIMIT:
         grid = np.stack(np.meshgrid(*[GRID] * count, indexing="ij"), axis=-1).reshape(-1, count)
         found = _correlations(moments, grid)

@@ -21,7 +21,8 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, Schema
+from mlflow.types import ParamSpec as ParameterSpec
 from mlflow.types.schema import Array, TensorSpec
 
 from coldray import __version__
@@ -48,7 +49,7 @@ def _server_call(method: Callable[Concatenate[StudyTracker, P], T]) -> Callable[
     """Turn whatever the server refuses during `method` into one error of ours."""
 
     @wraps(method)
-    def call(self: StudyTracker, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: StudyTracker, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(self, *args, **kwargs)
         except (MlflowException, requests.RequestException) as error:
@@ -243,7 +244,7 @@ def _signature(user_id: DataType, item_id: DataType) -> ModelSignature:
         ColSpec(user_id, "user_id", required=False),
         ColSpec(Array(item_id), "history", required=False),
     ]
-    return ModelSignature(inputs=Schema(columns), params=ParamSchema([ParamSpec("k", DataType.integer, 10)]))
+    return ModelSignature(inputs=Schema(columns), params=ParamSchema([ParameterSpec("k", DataType.integer, 10)]))
 
 
 def check_reachable(tracking_uri: str) -> None:
