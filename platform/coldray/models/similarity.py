@@ -107,8 +107,10 @@ class _VectorKernel:
 
 class _ScalarKernel:
     def __init__(self, rows: ScalarFeature, columns: ScalarFeature) -> None:
-        self.rows = (rows.values / rows.span).astype(np.float32)
-        self.columns = (columns.values / rows.span).astype(np.float32)
+        known = rows.values[np.isfinite(rows.values)]
+        centre = known.mean() if len(known) else 0.0  # small numbers keep more digits in float32
+        self.rows = ((rows.values - centre) / rows.span).astype(np.float32)
+        self.columns = ((columns.values - centre) / rows.span).astype(np.float32)
 
     def __call__(self, start: int, stop: int, out: Block) -> None:
         np.subtract.outer(self.rows[start:stop], self.columns, out=out)

@@ -74,7 +74,7 @@ def _winner(result: StudyResult) -> Padding:
     selection = result.selection
     text = f"→ selected: #{selection.winner.number}"
     if selection.winner.number != selection.best.number:
-        text += f", within {selection.tolerance:.4g} of the best (#{selection.best.number})"
+        text += f", within {100 * selection.tolerance:.3g} % of the best (#{selection.best.number})"
         text += f" and preferred by the rule: {'; '.join(selection.rule)}" if selection.rule else ""
     return Padding(Text(text), (0, 0, 1, 1))
 

@@ -16,12 +16,14 @@ _SYMBOLS = {
     "delta": "δ",
     "lambda": "λ",
     "lambda1": "λ₁",
+    "lambda_0": "λ₀",
     "lambda_1": "λ₁",
     "lambda2": "λ₂",
     "lambda_2": "λ₂",
     "mu": "μ",
     "sigma": "σ",
     "tau": "τ",
+    "w0": "w₀",
 }
 # A switch reads better by the name of its state than as "second order=no".
 _SWITCHES = {"second_order": ("first order", "second order")}

@@ -39,7 +39,7 @@ def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Sp
     left_out = sum(split.counts()["users_without_train_clicks"] for split in splits)
     return {
         "split": f"{config.splits.protocol}: {parts[config.splits.protocol]}",
-        "splits": f"{config.splits.n_splits} for each of the seeds {', '.join(map(str, config.splits.seeds))}",
+        "splits": f"{config.splits.n_splits} for each seed ({', '.join(map(str, config.splits.seeds))})",
         "first split": ", ".join(f"{counts[f'{part}_items']:,} {part}" for part in ("train", "validation", "test"))
         + " items",
         "candidates": f"{config.candidates}: {listed[config.candidates]}",

@@ -20,7 +20,6 @@ class TuneEvents(tune.Callback):
     def __init__(self, listener: StudyListener, searched: tuple[str, ...], model: str, n_splits: int) -> None:
         self.listener, self.searched, self.model = listener, searched, model_type(model)
         self.n_splits = n_splits
-        self.numbers: dict[str, int] = {}
         self.started: dict[str, float] = {}
         self.ended: dict[int, TrialResult] = {}
 
@@ -29,12 +28,11 @@ class TuneEvents(tune.Callback):
         return {**self.__dict__, "listener": StudyListener()}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Give a trial its number the first time it starts."""
-        if trial.trial_id not in self.numbers:
-            self.numbers[trial.trial_id] = len(self.numbers)
+        """Tell that a trial starts; one that is resumed has been told before."""
+        if trial.trial_id not in self.started:
             self.started[trial.trial_id] = time.perf_counter()
             shown = {name: trial.config[name] for name in self.searched}
-            self.listener.trial_started(trial.trial_id, self.numbers[trial.trial_id], shown)
+            self.listener.trial_started(trial.trial_id, _number(trial, trials), shown)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -44,16 +42,15 @@ class TuneEvents(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Keep a trial that ran to its end or was stopped early."""
-        self._end(trial, trial.last_result.get("error"))
+        self._end(trial, _number(trial, trials), trial.last_result.get("error"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Keep a trial whose worker failed."""
         cause = trial.get_error()
-        self._end(trial, f"{type(cause).__name__}: {cause}" if cause else "the worker was lost")
+        self._end(trial, _number(trial, trials), f"{type(cause).__name__}: {cause}" if cause else "the worker was lost")
 
-    def _end(self, trial: Trial, error: str | None) -> None:
+    def _end(self, trial: Trial, number: int, error: str | None) -> None:
         folds = _folds(trial.last_result)
-        number = self.numbers.setdefault(trial.trial_id, len(self.numbers))
         if number in self.ended:
             return
         status: TrialStatus = "failed" if error else "finished" if len(folds) >= self.n_splits else "pruned"
@@ -68,6 +65,11 @@ class TuneEvents(tune.Callback):
             return self.model.config_type.model_validate(dict(parameters)).model_dump(mode="json")
         except ValueError:
             return dict(parameters)
+
+
+def _number(trial: Trial, trials: list[Trial]) -> int:
+    """Return the trial's place in the order of the proposals; which of them starts first is up to the cluster."""
+    return [other.trial_id for other in trials].index(trial.trial_id)
 
 
 def _folds(result: Mapping[str, Any]) -> tuple[FoldMetrics, ...]:

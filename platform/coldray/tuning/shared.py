@@ -91,8 +91,6 @@ class ClusterComputations(Computations):
 
 
 def _label(function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> str:
-    shown = {
-        name: value for name, value in parameters.items() if name in ("delta", "order", "lambda_0") and value != 0.0
-    }
-    details = ", ".join(f"{name}={value}" for name, value in shown.items())
-    return f"{LABELS.get(function.__name__, function.__name__)} of {data_key}" + (f" ({details})" if details else "")
+    symbols = {"delta": "δ", "order": "order", "lambda_0": "λ₀"}
+    shown = [f"{symbols[name]}={value}" for name, value in parameters.items() if name in symbols and value]
+    return f"{LABELS.get(function.__name__, function.__name__)} of {data_key}" + (f" ({', '.join(shown)})" if shown else "")
