@@ -126,7 +126,7 @@ def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device
     if users and lambda_0 > 0:
         raise ConfigError("solver='users' decomposes XXᵀ, which lambda_0 > 0 is not part of. Use solver='items'.")
     size = clicks.shape[0] if users else clicks.shape[1]
-    _require(28 * size**2 + (12 * size * clicks.shape[1] if users else 0), clicks.shape[1])
+    require_closed_form_memory(28 * size**2 + (12 * size * clicks.shape[1] if users else 0), clicks.shape[1])
     where = resolve_device(device)
     if users:
         values, left = symmetric_eigen(_dense(clicks @ clicks.T), where)
@@ -176,7 +176,7 @@ class CholeskyRidge:
     def __init__(self, train: TrainingSet, *, lambda_0: float, lambda_1: float) -> None:
         items = system_items(train, Alignment.of(train, lambda_0=lambda_0))
         clicks = sp.csr_array(train.interactions[:, items])
-        _require(28 * len(items) ** 2, len(items))
+        require_closed_form_memory(28 * len(items) ** 2, len(items))
         self.gram = _gram(clicks, train, items, lambda_0)
         shifted = self.gram.copy()
         shifted[np.diag_indices_from(shifted)] += lambda_1
@@ -253,7 +253,8 @@ def _dense(matrix: sp.csr_array) -> Double:
     return dense
 
 
-def _require(need: int, n_items: int) -> None:
+def require_closed_form_memory(need: int, n_items: int) -> None:
+    """Raise :class:`~coldray.errors.CatalogTooLargeError` if `need` bytes for that many items are not there."""
     require_memory(
         need,
         purpose=f"The closed form of MARec on {n_items:,} items",

@@ -150,6 +150,9 @@ class Recommender(ABC, Generic[ConfigT]):
         """Factor of all cold scores, for models with a :meth:`ranking_key`."""
         return 1.0
 
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Raise :class:`~coldray.errors.CatalogTooLargeError` if a fit on that much data cannot fit in memory."""
+
     @abstractmethod
     def state(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return the fitted arrays, by name, from which :meth:`from_state` rebuilds the model."""

@@ -28,6 +28,7 @@ from coldray.models.alignment import (
     aligned_inverse,
     gram_spectrum,
     item_weights,
+    require_closed_form_memory,
     stacked_features,
     system_items,
 )
@@ -41,6 +42,7 @@ from coldray.models.mixture import (
     correlation_weights,
     learn_weights,
     regression_moments,
+    require_moments_memory,
 )
 from coldray.models.similarity import Delta, Order, Similarities, mix, term_names
 
@@ -136,6 +138,11 @@ class MARec(Recommender[MARecConfig]):
         ridge = self._ridge(train, None if computations is None and self.config.solver == "auto" else shared)
         self._fitted = _Fitted(train, self.config, weights, similarity, ridge)
         return self
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check the moments and the closed form, which grow with the square of the items."""
+        require_moments_memory(n_items, 1)
+        require_closed_form_memory(24 * n_items**2, n_items)
 
     def _ridge(self, train: TrainingSet, shared: Computations | None) -> RidgeSystem:
         config = self.config

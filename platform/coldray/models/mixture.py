@@ -98,16 +98,21 @@ def regression_moments(
     terms = term_names(features, order)
     size, count = len(warm), len(terms)
     if where.type == "cpu":
-        need = 20 * size**2 + 8 * cpu_count() * max(BLOCK_FLOATS, 8 * count * size)
-        require_memory(
-            need,
-            purpose=f"Learning the weights of {count} similarities between {size:,} warm items",
-            way_out="Use order=1, or fewer items through the filters.",
-        )
+        require_moments_memory(size, count)
         sums = _moments_cpu(clicks, features, delta, order)
     else:
         sums = _moments_torch(clicks, features, delta, order, where)
     return RegressionMoments(*sums, n_cells=clicks.shape[0] * size, n_clicks=int(clicks.nnz), terms=terms)
+
+
+def require_moments_memory(n_items: int, n_terms: int) -> None:
+    """Raise :class:`~coldray.errors.CatalogTooLargeError` if the moments of that many items do not fit in memory."""
+    blocks = cpu_count() * max(BLOCK_FLOATS, 8 * n_terms * n_items)
+    require_memory(
+        20 * n_items**2 + 8 * blocks,
+        purpose=f"Learning the weights of {n_terms} similarities between {n_items:,} warm items",
+        way_out="Use order=1, or fewer items through the filters.",
+    )
 
 
 def _moments_cpu(
@@ -251,12 +256,12 @@ def learn_weights(moments: RegressionMoments, *, w0: float, nonnegative: bool) -
 def _collinear(terms: tuple[str, ...], used: npt.NDArray[np.bool_], vectors: npt.NDArray[np.float64]) -> str:
     if not used.any():
         return "All similarities are zero: no two warm items share an attribute. Use other attributes."
-    names = np.asarray(terms)[used]
+    names = [name for name, kept in zip(terms, used, strict=True) if kept]
     share = np.abs(vectors[:, 0])
-    strongest = [names[t] for t in np.argsort(-share, kind="stable")[:3] if share[t] > 0.1 * share.max()]
+    strongest = [repr(names[t]) for t in np.argsort(-share, kind="stable")[:3] if share[t] > 0.1 * share.max()]
     return (
-        f"The regression for the similarity weights is singular: {', '.join(repr(str(name)) for name in strongest)} carry the same "
-        "information. Drop one of the attributes, use order=1, or learner='nonnegative'."
+        f"The regression for the similarity weights is singular: {', '.join(strongest)} carry the same information. "
+        "Drop one of the attributes, use order=1, or learner='nonnegative'."
     )
 
 

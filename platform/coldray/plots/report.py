@@ -116,7 +116,9 @@ def selection_reasons(result: StudyResult) -> list[str]:
     if len(near) == 1:
         reasons.append(f"No other trial lies within the tolerance of {100 * selection.tolerance:.3g} % below it.")
     else:
-        reasons.append(f"{len(near)} trials, the best included, lie within the tolerance of {100 * selection.tolerance:.3g} %.")
+        reasons.append(
+            f"{len(near)} trials, the best included, lie within the tolerance of {100 * selection.tolerance:.3g} %."
+        )
     if selection.rule:
         reasons.append(f"Among trials within the tolerance the rule prefers: {'; '.join(selection.rule)}.")
     same = winner.number == best.number

@@ -46,7 +46,8 @@ class TuneEvents(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Keep a trial whose worker failed."""
-        cause = trial.get_error()
+        error = trial.get_error()
+        cause = getattr(error, "cause", None) or error  # Ray wraps it in one whose text is a whole traceback
         self._end(trial, _number(trial, trials), f"{type(cause).__name__}: {cause}" if cause else "the worker was lost")
 
     def _end(self, trial: Trial, number: int, error: str | None) -> None:

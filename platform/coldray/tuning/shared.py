@@ -93,4 +93,6 @@ class ClusterComputations(Computations):
 def _label(function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> str:
     symbols = {"delta": "δ", "order": "order", "lambda_0": "λ₀"}
     shown = [f"{symbols[name]}={value}" for name, value in parameters.items() if name in symbols and value]
-    return f"{LABELS.get(function.__name__, function.__name__)} of {data_key}" + (f" ({', '.join(shown)})" if shown else "")
+    return f"{LABELS.get(function.__name__, function.__name__)} of {data_key}" + (
+        f" ({', '.join(shown)})" if shown else ""
+    )

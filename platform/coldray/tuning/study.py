@@ -17,7 +17,7 @@ from ray.tune.logger import JsonLoggerCallback
 
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Split, TuningSplit, cold_item_splits
-from coldray.errors import ConfigError
+from coldray.errors import ConfigError, StudyError
 from coldray.evaluation.fold import EvaluationTask
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
@@ -78,6 +78,8 @@ def search(
     Raises
     ------
     StudyError
+        If the search was interrupted.
+    DataError
         If the folds cannot be prepared.
     """
     started = time.perf_counter()
@@ -113,6 +115,11 @@ def search(
     finally:
         watcher.search_ended()
         ray.kill(results)
+    if len(events.ended) < config.n_trials:
+        raise StudyError(
+            f"The search was interrupted: {len(events.ended)} of {config.n_trials} trials ended. Nothing was selected, "
+            "tested or registered."
+        )
     return SearchOutcome(tuple(events.ended[key] for key in sorted(events.ended)), time.perf_counter() - started)
 
 
@@ -145,6 +152,35 @@ class _Watching:
         self.thread.join()
 
 
+def check_study(config: StudyConfig, dataset: Dataset) -> list[Split]:
+    """Find out what can be wrong before anything takes long, and return the splits.
+
+    Raises
+    ------
+    UnknownAttributeError
+        If the study names an attribute that the dataset does not have.
+    ConfigError
+        If the model cannot score cold items, or the dataset has no attribute to score them from.
+    EmptyDatasetError
+        If a part of a split is left without interactions.
+    CatalogTooLargeError
+        If the model on all items of the dataset does not fit in memory.
+    """
+    names = dataset.default_attributes if config.features.attributes is None else config.features.attributes
+    dataset.check_attributes((*names, *config.features.text))
+    if not names:
+        raise ConfigError(
+            f"The study uses no item attribute of dataset {dataset.name!r}, and cold items have nothing else. Name some "
+            "in features.attributes; of your own data by --items FILE with --label-columns, --number-columns or "
+            "--text-columns."
+        )
+    model = model_type(config.model)
+    if not model.scores_cold_items:
+        raise ConfigError(f"The model {config.model!r} cannot score cold items, which this study ranks.")
+    model(model.config_type()).check_size(dataset.n_users, dataset.n_items)
+    return draw_splits(dataset, config)
+
+
 def run_study(
     config: StudyConfig, dataset: Dataset, *, storage: Path, study_id: str, listener: StudyListener | None = None
 ) -> StudyResult:
@@ -158,10 +194,7 @@ def run_study(
         Name of the study in `storage`.
     """
     watcher = listener or StudyListener()
-    dataset.check_attributes(config.features.attributes or ())
-    if not model_type(config.model).scores_cold_items:
-        raise ConfigError(f"The model {config.model!r} cannot score cold items, which this study ranks.")
-    splits = draw_splits(dataset, config)
+    splits = check_study(config, dataset)
     protocol = describe_protocol(config, dataset, splits)
     watcher.study_started(config, dataset, study_id, protocol)
     outcome = search(config, [s.for_tuning() for s in splits], storage=storage, study_id=study_id, listener=watcher)

@@ -110,12 +110,17 @@ def overrides(settings: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If a setting has no ``=``.
+        If a setting has no ``=``, or its value is not valid YAML.
     """
     values = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set takes FIELD=VALUE, such as search.trials=64, not {setting!r}.")
-        values[name] = yaml.safe_load(text)
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"--set {name}: {text!r} is not valid YAML; brackets and quotes must be closed."
+            ) from error
     return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,13 +29,15 @@ from coldray.plots.report import write_report
 from coldray.plots.study import study_figures
 from coldray.plots.style import save_figure
 from coldray.tracking.bundle import fit_bundle, save_bundle
-from coldray.tracking.runs import StudyTracker
+from coldray.tracking.runs import StudyTracker, check_reachable
 from coldray.tuning.listeners import Listeners
 from coldray.tuning.results import StudyResult, mean_metric
 from coldray.tuning.space import StudyConfig, load_study
-from coldray.tuning.study import run_study
+from coldray.tuning.study import check_study, run_study
 from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of, study_parser
 from coldray.workflows.progress import StudyProgress
+
+CONNECT_SECONDS = 5.0
 
 
 def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
@@ -68,13 +71,15 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
     source = source_of(options)
     output = options.output_dir.absolute()
     check_writable(output)
+    check_reachable(options.tracking_uri)
     progress = StudyProgress(console)
-    progress.stage(f"opening the tracking server {options.tracking_uri}")
-    tracker = StudyTracker(options.tracking_uri, options.experiment, artifact_location=output.parent / "mlartifacts")
     progress.stage(f"reading the dataset {source.name}")
     dataset = load_dataset(source)
     filters = config.filters or DEFAULT_FILTERS.get(source.name)
     dataset = apply_filters(dataset, filters) if filters else dataset
+    check_study(config, dataset)
+    progress.stage(f"opening the tracking server {options.tracking_uri}")
+    tracker = StudyTracker(options.tracking_uri, options.experiment, artifact_location=output.parent / "mlartifacts")
     study_id = f"{config.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = output / study_id
     with connected_ray(options.ray_address, options.cpus, progress), tracker:
@@ -102,6 +107,7 @@ def connected_ray(address: str, cpus: int | None, progress: StudyProgress) -> It
         return
     local = address == "local"
     progress.stage("starting Ray on this machine" if local else f"connecting to the Ray cluster at {address}")
+    check_cluster(address)
     try:
         ray.init(
             address=address,
@@ -116,6 +122,26 @@ def connected_ray(address: str, cpus: int | None, progress: StudyProgress) -> It
         yield
     finally:
         ray.shutdown()
+
+
+def check_cluster(address: str) -> None:
+    """Fail within seconds when nothing listens at ``host:port``; Ray itself would try for minutes.
+
+    Raises
+    ------
+    ClusterError
+        If the connection is refused or not answered.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"No Ray cluster answers at {address!r} ({error}). Start one with `ray start --head`, or use "
+            "--ray-address local."
+        ) from error
 
 
 def quiet_libraries() -> None:
