@@ -1,12 +1,25 @@
 """Fixtures that several folders of tests share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+THIRD_PARTY_WARNINGS = (
+    # MLflow's tables use a loading strategy that SQLAlchemy 2.1 is about to drop.
+    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",
+    # MLflow says it of its own chat types when mlflow.pyfunc is imported.
+    "ignore:.*Any type hint is inferred as AnyType:UserWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pass what libraries warn of and nobody here can change; every other warning is an error."""
+    for line in THIRD_PARTY_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +33,27 @@ def real_data() -> Callable[[str], Path]:
         return root / name
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """Run one embedded Ray with two CPUs for all tests that need a cluster; stop it after the last one."""
+    import ray  # imported here, as most tests do without it
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; silences a warning
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        namespace="tests",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return one MLflow database for all tests, as setting one up takes seconds; experiments keep tests apart."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"

@@ -170,8 +170,8 @@ def check_study(config: StudyConfig, dataset: Dataset) -> list[Split]:
     dataset.check_attributes((*names, *config.features.text))
     if not names:
         raise ConfigError(
-            f"The study uses no item attribute of dataset {dataset.name!r}, and cold items have nothing else. Name some "
-            "in features.attributes; of your own data by --items FILE with --label-columns, --number-columns or "
+            f"The study uses no item attribute of dataset {dataset.name!r}, and cold items have nothing else. Name "
+            "some in features.attributes; of your own data by --items FILE with --label-columns, --number-columns or "
             "--text-columns."
         )
     model = model_type(config.model)

@@ -1,0 +1,343 @@
+"""A bundle is complete, verified, free of pickle, and recommends what the fitted model did."""
+
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.sparse as sp
+
+from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextAttribute, binary_matrix
+from coldray.data.sample import sample_dataset
+from coldray.errors import BundleError, OutputError, UnknownAttributeError, UnknownIdError
+from coldray.features.builder import FeatureConfig, FeatureEncoder
+from coldray.models.marec import MARec, MARecConfig
+from coldray.tracking.bundle import Bundle, fit_bundle, load_bundle, save_bundle
+
+FILES = {"manifest.json", "arrays.safetensors", "items.parquet", "users.parquet"}
+
+
+def fitted(dataset, attributes=None, **parameters):
+    config = MARecConfig.model_validate({"order": 1, "delta": 5.0, "lambda_1": 10.0, **parameters})
+    encoder = FeatureEncoder(FeatureConfig(attributes=attributes))
+    return fit_bundle(MARec(config), dataset, encoder, {"dataset": {"name": dataset.name}, "metrics": {"ndcg@10": 0.5}})
+
+
+def planted_bundle(ids="text"):
+    # The three attributes say the same, which leaves a plain regression undetermined.
+    return fitted(planted(ids), learner="nonnegative")
+
+
+def planted(ids="text") -> Dataset:
+    """Two tastes: even users click the five even items, odd users the five odd ones; labels say which is which.
+
+    User 10 clicked nothing; item 10 has no click and item 11 neither a click nor an attribute.
+    """
+    n_users, n_items = 11, 12
+    clicks = [(u, i) for u in range(10) for i in range(10) if u % 2 == i % 2 and (u + i) % 5 != 0]
+    users, items = np.array(clicks).T
+    labels = np.asarray(["even", "odd"])
+    described = np.arange(11)
+    genres = LabelAttribute(binary_matrix(described, described % 2, (n_items, 2)), labels)
+    years = np.where(described % 2 == 0, 1950.0, 2000.0)
+    user_ids, item_ids = np.arange(100, 100 + n_users), np.arange(7, 7 + 3 * n_items, 3)
+    if ids == "text":
+        user_ids = np.asarray([f"user {i:02d}" for i in range(n_users)])
+        item_ids = np.asarray([f"ítem {i:02d}" for i in range(n_items)])
+    return Dataset(
+        "planted",
+        user_ids,
+        item_ids,
+        binary_matrix(users, items, (n_users, n_items)),
+        {
+            "genres": genres,
+            "year": NumberAttribute(np.append(years, np.nan)),
+            "text": TextAttribute((*("calm slow" if i % 2 == 0 else "loud fast" for i in range(11)), "")),
+        },
+        default_attributes=("genres", "year", "text"),
+    )
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return sample_dataset(0, 120, 100)
+
+
+@pytest.fixture(scope="module")
+def sample_bundle(sample):
+    return fitted(sample)
+
+
+@pytest.fixture
+def saved(sample_bundle, tmp_path):
+    return save_bundle(sample_bundle, tmp_path / "bundle")
+
+
+def rewrite(folder, **changes):
+    """Replace entries of a manifest; ``...`` removes one."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps({name: value for name, value in manifest.items() if value != "..."}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("parameters", [{}, {"order": 2, "learner": "nonnegative"}, {"lambda_0": 2.0, "alpha": 0.5}])
+def test_a_restored_bundle_recommends_exactly_the_same(sample, tmp_path, parameters):
+    bundle = fitted(sample, **parameters)
+    loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
+    histories = [bundle.history(user) for user in sample.user_ids]
+    assert [loaded.history(user) for user in sample.user_ids] == histories
+    assert loaded.recommend(histories, 20) == bundle.recommend(histories, 20)
+    assert loaded.model.config == bundle.model.config
+    assert loaded.model.mixture == bundle.model.mixture
+    assert loaded.interactions.shape == sample.interactions.shape
+    assert (loaded.interactions != sample.interactions).nnz == 0
+    assert set(loaded.attributes) == set(sample.default_attributes)
+
+
+def test_the_manifest_carries_the_facts_and_what_wrote_it(saved):
+    manifest = load_bundle(saved).manifest
+    assert manifest["dataset"] == {"name": "sample"}
+    assert manifest["metrics"] == {"ndcg@10": 0.5}
+    assert manifest["schema_version"] == 1
+    assert manifest["model"] == "marec"
+    assert manifest["config"]["lambda_1"] == 10.0
+    assert set(manifest["files"]) == FILES - {"manifest.json"}
+
+
+@pytest.mark.parametrize("ids", ["text", "numbers"])
+def test_ids_keep_their_type_and_lists_are_planted_ones(tmp_path, ids):
+    dataset = planted(ids)
+    loaded = load_bundle(save_bundle(planted_bundle(ids), tmp_path / "bundle"))
+    for mine, theirs in ((loaded.user_ids, dataset.user_ids), (loaded.item_ids, dataset.item_ids)):
+        assert mine.dtype.kind == theirs.dtype.kind
+        assert mine.tolist() == theirs.tolist()
+    for user in range(10):
+        history = loaded.history(dataset.user_ids[user])
+        own = {int(i) for i in np.flatnonzero(dataset.interactions[[user]].toarray()[0])}
+        assert history == [dataset.item_ids[i] for i in sorted(own)]
+        missing = {i for i in range(10) if i % 2 == user % 2} - own
+        places = loaded.recommend([history], 12)[0]
+        first = [place for place in places if not place.cold][: len(missing)]
+        assert {place.item for place in first} == {dataset.item_ids[i] for i in missing}
+        assert not set(history) & {place.item for place in places}
+        assert {place.item for place in places if place.cold} == {dataset.item_ids[10], dataset.item_ids[11]}
+        assert all(type(place.item) is (str if ids == "text" else int) for place in places)
+        json.dumps([place.__dict__ for place in places])
+        scores = [place.score for place in places]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_k_limits_the_list_and_may_exceed_the_catalogue(sample_bundle, sample):
+    history = sample_bundle.history(sample.user_ids[0])
+    assert [len(places) for places in sample_bundle.recommend([history, []], 3)] == [3, 3]
+    assert len(sample_bundle.recommend([history], 1000)[0]) == sample.n_items - len(history)
+    assert sample_bundle.recommend([history], 3)[0] == sample_bundle.recommend([history], 10)[0][:3]
+
+
+def test_a_repeated_item_in_a_history_counts_once(sample_bundle, sample):
+    history = sample_bundle.history(sample.user_ids[0])
+    assert sample_bundle.recommend([history * 3], 5) == sample_bundle.recommend([history], 5)
+
+
+def test_a_user_without_clicks_has_an_empty_history_and_still_a_list(tmp_path):
+    loaded = load_bundle(save_bundle(planted_bundle(), tmp_path / "bundle"))
+    assert loaded.history("user 10") == []
+    places = loaded.recommend([[]], 4)[0]
+    assert len(places) == 4
+    assert all(np.isfinite(place.score) for place in places)
+
+
+def test_the_only_user_of_a_bundle_survives(tmp_path):
+    dataset = planted()
+    one = replace(dataset, user_ids=dataset.user_ids[:1], interactions=sp.csr_array(dataset.interactions[[0]]))
+    model = planted_bundle()
+    bundle = Bundle(model.model, model.encoder, one.user_ids, one.item_ids, one.attributes, one.interactions)
+    loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
+    assert loaded.history("user 00") == bundle.history("user 00")
+
+
+def test_users_with_equally_many_clicks_survive(tmp_path):
+    clicks = planted().interactions[[0, 1, 2, 3]]
+    assert len(set(np.diff(clicks.indptr))) == 1
+    made = planted_bundle()
+    bundle = Bundle(made.model, made.encoder, made.user_ids[:4], made.item_ids, made.attributes, sp.csr_array(clicks))
+    loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
+    assert (loaded.interactions != bundle.interactions).nnz == 0
+
+
+def test_missing_attributes_are_still_missing_after_the_round_trip(tmp_path):
+    loaded = load_bundle(save_bundle(planted_bundle(), tmp_path / "bundle"))
+    assert loaded.attributes["genres"].matrix[[11]].nnz == 0
+    assert np.isnan(loaded.attributes["year"].values[11])
+    assert loaded.attributes["text"].texts[11] == ""
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["fresh", "restored"])
+@pytest.mark.parametrize("ids", ["text", "numbers"])
+def test_a_new_item_ranks_first_for_the_users_it_was_made_for(tmp_path, ids, stored):
+    dataset = planted(ids)
+    bundle = planted_bundle(ids)
+    if stored:
+        bundle = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
+    new = {"text": ("new even", "new odd"), "numbers": (9001, 9002)}[ids]
+    extended = bundle.add_items(
+        {
+            new[0]: {"genres": ["even"], "year": 1950, "text": "calm slow"},
+            new[1]: {"genres": ["odd"], "year": 2000, "text": "loud fast"},
+        }
+    )
+    assert extended.item_ids[-2:].tolist() == list(new)
+    assert bundle.model.n_items == 12
+    for user in range(10):
+        places = extended.recommend([extended.history(dataset.user_ids[user])], 14)[0]
+        scores = {place.item: place.score for place in places}
+        assert scores[new[user % 2]] > scores[new[1 - user % 2]]
+        cold = [place.item for place in places if place.cold]
+        # The known cold item 10 is even too, with the very same attributes.
+        same = {new[0], dataset.item_ids[10].item()} if user % 2 == 0 else {new[1]}
+        assert set(cold[: len(same)]) == same
+        assert places[0].item in same
+    assert len(extended.recommend([[new[0]]], 13)[0]) == 13
+
+
+def test_old_items_keep_their_scores_when_new_ones_come(sample_bundle, sample):
+    extended = sample_bundle.add_items({"item-x": {"genres": ["drama"], "year": 1999}})
+    history = sample_bundle.history(sample.user_ids[3])
+    before = {place.item: place.score for place in sample_bundle.recommend([history], 200)[0]}
+    after = {place.item: place.score for place in extended.recommend([history], 200)[0]}
+    assert set(after) - set(before) == {"item-x"}
+    assert {item: after[item] for item in before} == before
+
+
+def test_a_bundle_with_new_items_can_be_saved(sample_bundle, sample, tmp_path):
+    extended = sample_bundle.add_items({"item-x": {"genres": ["drama"], "year": 1999, "actors": ["nobody known"]}})
+    loaded = load_bundle(save_bundle(extended, tmp_path / "bundle"))
+    histories = [sample_bundle.history(user) for user in sample.user_ids[:20]]
+    assert loaded.recommend(histories, 50) == extended.recommend(histories, 50)
+    again = loaded.add_items({"item-y": {"genres": ["drama"]}})
+    assert again.item_ids[-2:].tolist() == ["item-x", "item-y"]
+
+
+def test_new_items_may_come_without_any_attribute(sample_bundle):
+    extended = sample_bundle.add_items({"bare": {}})
+    assert extended.recommend([["bare"]], 3)[0]
+
+
+def test_bad_new_items_are_named(sample_bundle, sample):
+    with pytest.raises(UnknownIdError, match=r"'item-0001' is in the bundle already"):
+        sample_bundle.add_items({"item-0001": {}})
+    with pytest.raises(UnknownAttributeError, match="Did you mean 'genres'"):
+        sample_bundle.add_items({"item-x": {"genre": ["drama"]}})
+
+
+def test_unknown_ids_are_named(sample_bundle):
+    with pytest.raises(UnknownIdError, match="user 'nobody'"):
+        sample_bundle.history("nobody")
+    with pytest.raises(UnknownIdError, match="user 5"):
+        sample_bundle.history(5)
+    with pytest.raises(UnknownIdError, match="History 1 names the item 'nothing'"):
+        sample_bundle.recommend([[], ["nothing"]], 3)
+
+
+def test_nothing_in_a_bundle_is_pickled(saved, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("unpickling")
+
+    assert {path.name for path in saved.iterdir()} == FILES
+    for path in saved.iterdir():
+        assert not path.read_bytes().startswith(b"\x80"), f"{path.name} begins like a pickle"
+    for name in ("load", "loads", "Unpickler", "_Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    assert load_bundle(saved).recommend([[]], 3)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_missing_file_is_named(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        load_bundle(saved)
+
+
+@pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
+@pytest.mark.parametrize("damage", ["one bit", "cut", "empty"])
+def test_a_damaged_file_is_named(saved, name, damage):
+    content = bytearray((saved / name).read_bytes())
+    if damage == "one bit":
+        content[len(content) // 2] ^= 1
+    (saved / name).write_bytes({"one bit": content, "cut": content[:-10], "empty": b""}[damage])
+    with pytest.raises(BundleError, match=rf"{name}.*damaged".replace(".p", r"\.p")):
+        load_bundle(saved)
+
+
+def test_a_newer_schema_is_refused_with_the_way_out(saved):
+    rewrite(saved, schema_version=2)
+    with pytest.raises(BundleError, match=r"schema version 2; this coldray reads version 1\. Use"):
+        load_bundle(saved)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\x00"])
+def test_a_manifest_that_is_none_is_refused(saved, content):
+    (saved / "manifest.json").write_text(content)
+    with pytest.raises(BundleError, match=r"bundle"):
+        load_bundle(saved)
+
+
+@pytest.mark.parametrize("field", ["files", "encoder", "model", "config", "schema_version"])
+def test_a_manifest_without_a_field_is_refused(saved, field):
+    rewrite(saved, **{field: "..."})
+    with pytest.raises(BundleError, match=field.replace("_", ".")):
+        load_bundle(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model": "marek"}, "Did you mean 'marec'"),
+        ({"config": {"lambda_9": 1.0}}, "lambda_9"),
+        ({"encoder": {"config": {}}}, "encoder"),
+    ],
+    ids=["model", "config", "encoder"],
+)
+def test_a_manifest_this_version_cannot_use_is_refused(saved, changes, expected):
+    rewrite(saved, **changes)
+    with pytest.raises(BundleError, match=expected):
+        load_bundle(saved)
+
+
+@pytest.mark.parametrize("folder", ["absent", "file"])
+def test_what_is_no_bundle_is_refused(tmp_path, folder):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="no bundle"):
+        load_bundle(tmp_path / folder)
+
+
+def test_a_place_that_cannot_be_written_is_told_and_stays_clean(sample_bundle, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match=r"Cannot write .*file/bundle"):
+        save_bundle(sample_bundle, tmp_path / "file" / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_existing_bundle_survives_a_save_that_fails(sample_bundle, saved):
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    broken = replace(sample_bundle, manifest={"dataset": object()})
+    with pytest.raises(TypeError):
+        save_bundle(broken, saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert [path.name for path in saved.parent.iterdir()] == ["bundle"]
+
+
+def test_a_save_replaces_a_bundle_as_a_whole(saved):
+    (saved / "stale").write_text("")
+    save_bundle(planted_bundle(), saved)
+    assert {path.name for path in saved.iterdir()} == FILES
+    assert load_bundle(saved).item_ids[0] == "ítem 00"
+
+
+def test_the_tables_can_be_read_by_anything(saved, sample):
+    items = pl.read_parquet(saved / "items.parquet")
+    assert items["item_id"].to_list() == sample.item_ids.tolist()
+    assert items.columns == ["item_id", *(f"attribute:{name}" for name in sample.default_attributes)]
