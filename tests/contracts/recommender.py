@@ -1,0 +1,253 @@
+"""What every model must do. A model's tests inherit :class:`RecommenderContract` and so get all of it."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import scipy.sparse as sp
+from pydantic import ValidationError
+
+from coldray.errors import NotFittedError
+from coldray.models.base import ModelConfig, Recommender, TrainingSet
+from coldray.models.registry import model_type
+from contracts.problems import genre_groups, random_features, random_training_set
+
+_fits: dict[tuple[type, str, str], Recommender[Any]] = {}
+
+
+def histories_of(*users, n_items):
+    """Return the histories of users given by what they clicked."""
+    dense = np.zeros((len(users), n_items), np.float32)
+    for row, items in zip(dense, users, strict=True):
+        row[list(items)] = 1
+    return sp.csr_array(dense)
+
+
+def all_items(model):
+    return np.arange(model.n_items)
+
+
+class RecommenderContract:
+    """The tests of the interface; `Test…` subclasses name the model and a configuration that is quick to fit.
+
+    A fit is done once for each class, configuration and training set and shared by the tests, none of which may
+    change it.
+    """
+
+    model: ClassVar[type[Recommender[Any]]]
+    config: ClassVar[ModelConfig]
+    tolerance: ClassVar[float] = 1e-5
+    """By how much a score may depend on the other rows of its block, relative to the largest score."""
+
+    @pytest.fixture
+    def train(self) -> TrainingSet:
+        return random_training_set(11)
+
+    @pytest.fixture
+    def fitted(self, train):
+        return self.fit_once(train)
+
+    def fit_once(self, train):
+        key = (self.model, self.config.model_dump_json(), train.key)
+        if key not in _fits:
+            _fits[key] = self.model(self.config).fit(train)
+        return _fits[key]
+
+    def assert_close(self, found, expected):
+        scale = max(float(np.abs(expected).max(initial=0)), 1e-30)
+        np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=self.tolerance)
+
+    # ---- configuration
+
+    def test_is_registered_under_its_name(self):
+        assert model_type(self.model.name) is self.model
+
+    def test_config_survives_json(self):
+        text = self.config.model_dump_json()
+        again = self.model.config_type.model_validate_json(text)
+        assert again == self.config
+        assert again.model_dump_json() == text
+
+    def test_config_refuses_a_typo(self):
+        for name in self.model.config_type.model_fields:
+            with pytest.raises(ValidationError, match=f"{name}x"):
+                self.model.config_type.model_validate({f"{name}x": self.config.model_dump()[name]})
+
+    def test_config_is_frozen(self):
+        for name in self.model.config_type.model_fields:
+            with pytest.raises(ValidationError, match="frozen"):
+                setattr(self.config, name, getattr(self.config, name))
+
+    # ---- before the fit
+
+    def test_before_the_fit(self, train):
+        model = self.model(self.config)
+        assert model.n_items == 0
+        with pytest.raises(NotFittedError, match=self.model.__name__):
+            model.score(train.interactions, np.arange(2))
+        with pytest.raises(NotFittedError, match=self.model.__name__):
+            model.scorer(np.arange(2))
+        with pytest.raises(NotFittedError, match=self.model.__name__):
+            model.state()
+        if self.model.scores_cold_items:
+            with pytest.raises(NotFittedError, match=self.model.__name__):
+                model.add_items(train.features)
+
+    # ---- the fit
+
+    def test_fit_returns_the_model_and_leaves_the_data_alone(self):
+        train, untouched = random_training_set(12), random_training_set(12)
+        model = self.model(self.config)
+        assert model.fit(train) is model
+        assert model.n_items == train.interactions.shape[1]
+        assert (train.interactions != untouched.interactions).nnz == 0
+        for name, feature in train.features.features.items():
+            before = untouched.features.features[name]
+            for part in vars(feature):
+                found, expected = getattr(feature, part), getattr(before, part)
+                if sp.issparse(found):
+                    found, expected = found.toarray(), expected.toarray()
+                np.testing.assert_array_equal(found, expected)
+
+    def test_a_second_fit_refits(self, train):
+        other = random_training_set(13, n_users=26, n_warm=20, n_cold=5)
+        first = self.fit_once(train)
+        expected = self.fit_once(other)
+        model = self.model(self.config).fit(train)
+        before = model.score(train.interactions, all_items(model))
+        self.assert_close(before, first.score(train.interactions, all_items(first)))
+        model.fit(other)
+        assert model.n_items == other.interactions.shape[1]
+        after = model.score(other.interactions, all_items(model))
+        self.assert_close(after, expected.score(other.interactions, all_items(expected)))
+        shared = min(before.shape[1], after.shape[1])
+        assert not np.allclose(before[:20, :shared], after[:20, :shared], rtol=1e-3)
+
+    # ---- scores
+
+    def test_scores_are_float32_and_finite(self, train, fitted):
+        scores = fitted.score(train.interactions, all_items(fitted))
+        assert scores.shape == train.interactions.shape
+        assert scores.dtype == np.float32
+        assert np.isfinite(scores).all()
+        assert np.ptp(scores, axis=1).min() > 0
+        assert np.ptp(scores[:, train.warm_items], axis=0).min() > 0
+
+    def test_a_user_the_fit_never_saw_is_served(self, train, fitted):
+        warm = train.warm_items
+        seen = train.interactions.toarray()
+        unseen = histories_of(warm[[0, 3, 5, 7]], warm[[1, 2]], n_items=fitted.n_items)
+        for row in unseen.toarray():
+            assert not (seen == row).all(axis=1).any(), "the problem has this very user"
+        scores = fitted.score(unseen, all_items(fitted))
+        assert np.isfinite(scores).all()
+        assert np.ptp(scores, axis=1).min() > 0
+        assert not np.allclose(scores[0], scores[1])
+
+    def test_an_empty_history_is_served(self, train, fitted):
+        known = train.interactions[[0]]
+        with_empty = sp.csr_array(sp.vstack([known, sp.csr_array((1, fitted.n_items), dtype=np.float32)], format="csr"))
+        scores = fitted.score(with_empty, all_items(fitted))
+        assert scores.shape == (2, fitted.n_items)
+        assert np.isfinite(scores).all()
+        self.assert_close(scores[:1], fitted.score(known, all_items(fitted)))
+
+    def test_no_user_and_no_item(self, train, fitted):
+        assert fitted.score(train.interactions[:0], all_items(fitted)).shape == (0, fitted.n_items)
+        assert fitted.score(train.interactions[:4], np.zeros(0, np.int32)).shape == (4, 0)
+
+    def test_a_block_equals_its_rows_one_by_one(self, train, fitted):
+        scorer = fitted.scorer(all_items(fitted))
+        block = scorer(train.interactions)
+        rows = np.concatenate([scorer(train.interactions[[user]]) for user in range(train.interactions.shape[0])])
+        self.assert_close(rows, block)
+
+    def test_some_items_are_columns_of_all(self, train, fitted):
+        every = fitted.score(train.interactions, all_items(fitted))
+        for items in (train.warm_items, train.cold_items, np.array([5, 1, 20, 5]), all_items(fitted)[::-1]):
+            self.assert_close(fitted.score(train.interactions, items), every[:, items])
+
+    def test_a_user_of_a_group_is_given_the_item_withheld(self):
+        train, genres = genre_groups()
+        model = self.fit_once(train)
+        warm = train.warm_items
+        scores = model.score(train.interactions, warm)
+        clicked = train.interactions.toarray()[:, warm]
+        best = warm[np.where(clicked > 0, -np.inf, scores).argmax(axis=1)]
+        group = genres[train.interactions.indices[train.interactions.indptr[:-1]]]
+        np.testing.assert_array_equal(genres[best], group)
+
+    # ---- storage
+
+    def test_the_state_rebuilds_the_model(self, train, fitted):
+        again = self.rebuilt(fitted, train.features)
+        assert again.n_items == fitted.n_items
+        assert again.config == fitted.config
+        found, expected = (model.score(train.interactions, all_items(model)) for model in (again, fitted))
+        np.testing.assert_array_equal(found, expected)
+        assert self.same_arrays(again.state(), fitted.state())
+
+    def rebuilt(self, model, features):
+        """Return the model after a trip through a safetensors file and JSON."""
+        arrays = {name: np.ascontiguousarray(value) for name, value in model.state().items()}
+        loaded = safetensors.numpy.load(safetensors.numpy.save(arrays))
+        config = self.model.config_type.model_validate_json(model.config.model_dump_json())
+        return self.model.from_state(config, loaded, features)
+
+    @staticmethod
+    def same_arrays(found, expected):
+        return found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
+
+    # ---- cold items
+
+    def test_cold_items_are_told_apart(self, train, fitted):
+        if not self.model.scores_cold_items:
+            return
+        scores = fitted.score(train.interactions, train.cold_items)
+        assert np.ptp(scores, axis=1).min() > 0
+        assert np.ptp(scores, axis=0).min() > 0
+
+    def test_a_cold_item_is_ranked_first_for_the_group_of_its_genre(self):
+        if not self.model.scores_cold_items:
+            return
+        train, genres = genre_groups()
+        model = self.fit_once(train)
+        best = train.cold_items[model.score(train.interactions, train.cold_items).argmax(axis=1)]
+        group = genres[train.interactions.indices[train.interactions.indptr[:-1]]]
+        np.testing.assert_array_equal(genres[best], group)
+
+    def test_items_are_added_by_their_attributes(self, train, fitted):
+        new = random_features(np.random.default_rng(3), 4)
+        if not self.model.scores_cold_items:
+            with pytest.raises(NotImplementedError, match=self.model.__name__):
+                fitted.add_items(new)
+            return
+        n_items = fitted.n_items
+        before = fitted.score(train.interactions, all_items(fitted))
+        extended = fitted.add_items(new)
+        assert extended.n_items == n_items + 4
+        assert fitted.n_items == n_items
+        n_users = train.interactions.shape[0]
+        padded = sp.csr_array(
+            sp.hstack([train.interactions, sp.csr_array((n_users, 4), dtype=np.float32)], format="csr")
+        )
+        scores = extended.score(padded, all_items(extended))
+        assert scores.shape == (n_users, n_items + 4)
+        assert np.isfinite(scores).all()
+        self.assert_close(scores[:, :n_items], before)
+        assert np.ptp(scores[:, n_items:], axis=0).min() > 0
+        assert np.ptp(scores[:, n_items:], axis=1).min() > 0
+        again = self.rebuilt(extended, train.features.append(new))
+        np.testing.assert_array_equal(again.score(padded, all_items(again)), scores)
+        twice = fitted.add_items(new.take(np.array([0, 1]))).add_items(new.take(np.array([2, 3])))
+        self.assert_close(twice.score(padded, all_items(twice)), scores)
+
+    def test_a_click_on_an_added_item_is_no_error(self, train, fitted):
+        if not self.model.scores_cold_items:
+            return
+        extended = fitted.add_items(random_features(np.random.default_rng(3), 2))
+        history = histories_of(
+            [train.warm_items[0], extended.n_items - 1], [extended.n_items - 2], n_items=extended.n_items
+        )
+        assert np.isfinite(extended.score(history, all_items(extended))).all()
