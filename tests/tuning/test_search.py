@@ -53,7 +53,7 @@ def test_a_grid_lists_each_of_its_points_once():
 
 
 def test_optuna_works_in_batches_with_its_own_seed():
-    limiter = search_algorithm(study("optuna", search={"seed": 7, "trials": 40}), 3)
+    limiter = search_algorithm(study("optuna", search={"seed": 7, "trials": 40, "max_concurrent": 3}))
     assert isinstance(limiter, ConcurrencyLimiter)
     assert limiter.max_concurrent == 3
     assert limiter.batch is True
@@ -67,14 +67,14 @@ def test_optuna_works_in_batches_with_its_own_seed():
 @pytest.mark.parametrize("algorithm", ["random", "grid"])
 def test_random_and_grid_are_ray_tunes_own(algorithm):
     space = {"order": {"choice": [1, 2]}}
-    generator = search_algorithm(study(algorithm, space), 3)
+    generator = search_algorithm(study(algorithm, space, search={"max_concurrent": 3}))
     assert isinstance(generator, BasicVariantGenerator)
     assert generator.max_concurrent == 3
 
 
 def proposals(seed, count=8):
     """Return what Optuna proposes in batches of two when the metric is that of λ₁."""
-    limiter = search_algorithm(study("optuna", search={"seed": seed, "trials": count}), 2)
+    limiter = search_algorithm(study("optuna", search={"seed": seed, "trials": count, "max_concurrent": 2}))
     limiter.set_search_properties("ndcg@10", "max", search_space(study("optuna")))
     found = []
     for start in range(0, count, 2):

@@ -53,7 +53,8 @@ class MARecConfig(ModelConfig):
     lambda_1: PositiveFloat = 1.0
     """λ₁, ridge regularization of the item weights; a spectral filter on users for the cold items."""
     lambda_0: NonNegativeFloat = 0.0
-    """λ₀, weight of the attribute Gram matrix FFᵀ beside the co-clicks."""
+    """λ₀, weight of the attribute Gram matrix FFᵀ beside the co-clicks. With a large αβ beside it, Eq. 9 can rank the
+    wrong items first: once it is not zero, search small values (0.01) or a small αβ."""
     alpha: PositiveFloat = 1.0
     """α, strength of the alignment. Only αβ matters, and only when warm and cold items compete in one list."""
     beta: PositiveFloat = 100.0

@@ -38,6 +38,8 @@ Weights: TypeAlias = npt.NDArray[np.float64]
 
 TRIANGLE_STEPS = 8
 """Row blocks the triangular factor is cut into: 8 of them leave 9/16 of the full product's work."""
+USERS_PER_BLOCK = 256
+"""Users whose dense regressors a GPU holds at once."""
 BLOCK_FLOATS = 2**22
 """float32 values of the terms held at once by a thread (16 MiB)."""
 CONDITION_LIMIT = 2e-7
@@ -101,6 +103,13 @@ def regression_moments(
         require_moments_memory(size, count)
         sums = _moments_cpu(clicks, features, delta, order)
     else:
+        need = 4 * size * (size * len(features.features) + 3 * USERS_PER_BLOCK * count)
+        require_memory(
+            need,
+            purpose=f"Learning the weights of {count} similarities between {size:,} warm items on {where}",
+            way_out="Use device='cpu', order=1, or fewer items through the filters.",
+            available=torch.cuda.mem_get_info(where)[0],
+        )
         sums = _moments_torch(clicks, features, delta, order, where)
     return RegressionMoments(*sums, n_cells=clicks.shape[0] * size, n_clicks=int(clicks.nnz), terms=terms)
 
@@ -192,7 +201,12 @@ def _pivoted_cholesky(gram: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.flo
 
 
 def _moments_torch(
-    clicks: sp.csr_array, features: Any, delta: Delta, order: Order, device: torch.device, users_per_block: int = 256
+    clicks: sp.csr_array,
+    features: Any,
+    delta: Delta,
+    order: Order,
+    device: torch.device,
+    users_per_block: int = USERS_PER_BLOCK,
 ) -> tuple[Any, Any, Any, Any]:
     """Compute the same moments from dense regressors of one block of users after the other, for a GPU."""
     similarities = Similarities(features, features, delta)

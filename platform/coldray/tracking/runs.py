@@ -91,11 +91,12 @@ class StudyTracker(StudyListener):
         self.run_id = ""
         self._trials: dict[str, str] = {}
         self._study_id = ""
+        self._searched: tuple[str, ...] = ()
 
     @_server_call
     def study_started(self, config: StudyConfig, dataset: Dataset, study_id: str, protocol: Mapping[str, str]) -> None:
         """Open the parent run with the dataset as its input and the protocol as tags."""
-        self._study_id = study_id
+        self._study_id, self._searched = study_id, config.searched
         tags = {
             "coldray.version": __version__,
             "coldray.study": config.name,
@@ -158,7 +159,7 @@ class StudyTracker(StudyListener):
         """Log a trial in one batch and close its run."""
         run_id = self._trials.get(trial.trial_id)
         if run_id is None:  # it failed before it started
-            self.trial_started(trial.trial_id, trial.number, trial.config)
+            self.trial_started(trial.trial_id, trial.number, {name: trial.config[name] for name in self._searched})
             run_id = self._trials[trial.trial_id]
         metrics = [*fold_metrics("val", trial.folds), _metric("seconds", trial.seconds)]
         tags = [RunTag("coldray.status", trial.status)]
@@ -216,26 +217,44 @@ class StudyTracker(StudyListener):
         self.close(failed=kind is not None)
 
     def close(self, *, failed: bool) -> None:
-        """End the parent run and every nested run still open."""
+        """End the parent run and every nested run still open.
+
+        Raises
+        ------
+        TrackingError
+            If the server refuses, unless the study `failed`: then its own error is the one to see.
+        """
+        try:
+            self._close("FAILED" if failed else "FINISHED")
+        except TrackingError:
+            if not failed:
+                raise
+
+    @_server_call
+    def _close(self, status: str) -> None:
         for run_id in self._trials.values():
             run: Run = self.client.get_run(run_id)
             if run.info.status == "RUNNING":
                 self.client.set_terminated(run_id, "KILLED")
         if self.run_id:
-            self.client.set_terminated(self.run_id, "FAILED" if failed else "FINISHED")
+            self.client.set_terminated(self.run_id, status)
 
 
 @contextmanager
 def _active_server(uri: str) -> Iterator[None]:
     """Let MLflow's module-level calls, which only know one server, speak to `uri` for a while."""
-    previous = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    previous = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    registry = mlflow.get_registry_uri()
+    pinned = registry != uri  # otherwise it follows the tracking server, and must go on doing so
+    if pinned:
+        mlflow.set_registry_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(previous[0])
-        mlflow.set_registry_uri(previous[1])
+        mlflow.set_tracking_uri(previous)
+        if pinned:
+            mlflow.set_registry_uri(registry)
 
 
 def _signature(user_id: DataType, item_id: DataType) -> ModelSignature:

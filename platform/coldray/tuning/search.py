@@ -34,20 +34,20 @@ def _domain(spec: Any, *, grid: bool) -> Any:
     return tune.loguniform(low, high) if kind == "log_uniform" else tune.uniform(low, high)
 
 
-def search_algorithm(config: StudyConfig, max_concurrent: int) -> Searcher | SearchAlgorithm:
+def search_algorithm(config: StudyConfig) -> Searcher | SearchAlgorithm:
     """Return the search algorithm, seeded.
 
-    Optuna proposes `max_concurrent` configurations at a time and waits for all of them, so that its proposals do not
-    depend on which of them happened to be the fastest.
+    Optuna proposes `max_concurrent` configurations together and waits for all of them, so that its proposals depend
+    neither on which of them was the fastest nor on the number of CPUs.
     """
     if config.search.algorithm != "optuna":
-        return BasicVariantGenerator(max_concurrent=max_concurrent, random_state=config.search.seed)
+        return BasicVariantGenerator(max_concurrent=config.search.max_concurrent, random_state=config.search.seed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
-        seed=config.search.seed, n_startup_trials=min(STARTUP_TRIALS, config.search.trials), multivariate=False
+        seed=config.search.seed, n_startup_trials=min(STARTUP_TRIALS, config.search.trials), constant_liar=True
     )
     searcher = OptunaSearch(metric=config.selection.metric, mode="max", sampler=sampler)
-    return ConcurrencyLimiter(searcher, max_concurrent=max_concurrent, batch=True)
+    return ConcurrencyLimiter(searcher, max_concurrent=config.search.max_concurrent, batch=True)
 
 
 def scheduler(config: StudyConfig, n_splits: int) -> TrialScheduler:

@@ -41,8 +41,9 @@ class SearchConfig(_Section):
     """Number of configurations; a grid takes all of its points."""
     seed: int = 0
     """Seed of the proposals."""
-    max_concurrent: PositiveInt | None = None
-    """Trials that run at once; by default one for each CPU of the cluster, at most 8."""
+    max_concurrent: PositiveInt = 8
+    """Trials proposed together; as many of them run at once as the cluster has CPUs. A larger cluster wants more, at
+    the price of proposals that know less."""
 
 
 class SchedulerConfig(_Section):
@@ -200,7 +201,8 @@ def _check_parameter(name: str, spec: Any, config_type: type[ModelConfig]) -> No
 
 def _check_bounds(name: str, kind: str, bounds: list[Any], config_type: type[ModelConfig]) -> None:
     if not all(isinstance(bound, (int, float)) and math.isfinite(bound) for bound in bounds):
-        raise ConfigError(f"space.{name}: {kind} takes two finite numbers, not {bounds!r}.")
+        hint = " YAML reads 1e4 as text; write 1.0e+4 or 10000." if any(isinstance(b, str) for b in bounds) else ""
+        raise ConfigError(f"space.{name}: {kind} takes two finite numbers, not {bounds!r}.{hint}")
     low, high = bounds
     if low >= high or (kind == "log_uniform" and low <= 0):
         positive = "0 < " if kind == "log_uniform" else ""

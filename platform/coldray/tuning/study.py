@@ -34,7 +34,6 @@ from coldray.tuning.winner import measure_winner
 
 POLL_SECONDS = 0.5
 """How often the shared computations are looked at for the progress display."""
-MAX_CONCURRENT = 8
 QUIET_TUNE = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
 """Ray Tune prints nothing, and of its log files keeps only the JSON ones, which a resume reads."""
 
@@ -95,15 +94,13 @@ def search(
     events = TuneEvents(watcher, config.searched, config.model, len(splits))
     callbacks = [JsonLoggerCallback(), events]  # type: ignore[no-untyped-call]
     trainable = tune.with_parameters(run_trial, plan=plan, tasks=list(tasks.values()), results=results)
-    concurrent = config.search.max_concurrent or max(1, min(MAX_CONCURRENT, cluster_cpus()))
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space=search_space(config),
         tune_config=tune.TuneConfig(
             num_samples=1 if config.search.algorithm == "grid" else config.search.trials,
-            search_alg=search_algorithm(config, concurrent),
+            search_alg=search_algorithm(config),
             scheduler=scheduler(config, len(splits)),
-            max_concurrent_trials=None if config.search.algorithm == "optuna" else concurrent,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(name=study_id, storage_path=str(storage), callbacks=callbacks, verbose=0),
@@ -126,11 +123,6 @@ def search(
 @ray.remote(num_cpus=0)
 def _train_of(task: EvaluationTask) -> Any:
     return task.train
-
-
-def cluster_cpus() -> int:
-    """Return the CPUs of the Ray cluster."""
-    return int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
 
 
 class _Watching:
