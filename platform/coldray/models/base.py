@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -51,7 +52,7 @@ class TrainingSet:
                 f"The features describe {self.features.n_items} items, the clicks {self.interactions.shape[1]}."
             )
 
-    @property
+    @cached_property
     def clicks(self) -> npt.NDArray[np.int64]:
         """Clicks of each item, int64 ``[I]``."""
         return np.bincount(self.interactions.indices, minlength=self.interactions.shape[1])
