@@ -40,15 +40,9 @@ def ray_cluster() -> Iterator[None]:
     """Run one embedded Ray with two CPUs for all tests that need a cluster; stop it after the last one."""
     import ray  # imported here, as most tests do without it
 
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; silences a warning
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        namespace="tests",
-    )
+    from coldray.workflows.cluster import start_ray
+
+    start_ray(cpus=2)
     yield
     ray.shutdown()
 

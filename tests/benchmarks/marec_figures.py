@@ -25,6 +25,7 @@ from coldray.tuning.results import FoldMetrics, Selection, TrialResult, mean_met
 from coldray.tuning.space import StudyConfig, load_study
 from coldray.tuning.study import draw_splits, run_study
 from coldray.tuning.winner import measure_winner
+from coldray.workflows.cluster import start_ray
 
 STUDY = Path(__file__).resolve().parents[2] / "tune_spaces" / "marec.yaml"
 CUTOFFS = (10, 25, 50)
@@ -158,7 +159,7 @@ class running_ray:  # noqa: N801 - used as a context manager, like a function
     """An embedded Ray for one measurement, and a folder for its search."""
 
     def __enter__(self) -> Path:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False)
+        start_ray()
         self.folder = tempfile.TemporaryDirectory()
         return Path(self.folder.name)
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import ray
 from mlflow.types import DataType
 from rich.console import Console
 from rich.text import Text
@@ -21,7 +18,7 @@ from coldray.atomic import check_writable
 from coldray.data.dataset import Dataset, Ids
 from coldray.data.filters import apply_filters
 from coldray.data.sources import load_dataset
-from coldray.errors import ClusterError, ColdrayError
+from coldray.errors import ColdrayError
 from coldray.features.builder import FeatureEncoder
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
@@ -35,9 +32,8 @@ from coldray.tuning.results import StudyResult, mean_metric
 from coldray.tuning.space import StudyConfig, load_study
 from coldray.tuning.study import check_study, run_study
 from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of, study_parser
+from coldray.workflows.cluster import connected_ray
 from coldray.workflows.progress import StudyProgress
-
-CONNECT_SECONDS = 5.0
 
 
 def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
@@ -93,61 +89,10 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
     return result
 
 
-@contextmanager
-def connected_ray(address: str, cpus: int | None, progress: StudyProgress) -> Iterator[None]:
-    """Connect to a cluster, or start Ray on this machine, and end what was begun; an existing connection is used.
-
-    Raises
-    ------
-    ClusterError
-        If no cluster answers.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    local = address == "local"
-    progress.stage("starting Ray on this machine" if local else f"connecting to the Ray cluster at {address}")
-    check_cluster(address)
-    try:
-        ray.init(
-            address=address,
-            num_cpus=cpus if local else None,
-            include_dashboard=False if local else None,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ClusterError(f"No Ray cluster answers at {address!r}: {error}. Use --ray-address local.") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def check_cluster(address: str) -> None:
-    """Fail within seconds when nothing listens at ``host:port``; Ray itself would try for minutes.
-
-    Raises
-    ------
-    ClusterError
-        If the connection is refused or not answered.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not (colon and port.isdigit()):
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise ClusterError(
-            f"No Ray cluster answers at {address!r} ({error}). Start one with `ray start --head`, or use "
-            "--ray-address local."
-        ) from error
-
-
 def quiet_libraries() -> None:
     """Leave the terminal to the study: its events are shown by its own progress display."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in ("mlflow", "alembic", "ray._private.authentication.authentication_token_setup"):
+    for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -1,0 +1,81 @@
+"""The Ray cluster of a job: one that runs already, or one of this machine for as long as the job lasts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from coldray.errors import ClusterError
+from coldray.tuning.listeners import StudyListener
+
+CONNECT_SECONDS = 5.0
+
+
+def start_ray(cpus: int | None = None) -> None:
+    """Start Ray on this machine, guarded by a token that lives and dies with this process.
+
+    Left alone, Ray writes a token to the user's home when it starts locally; from then on `ray start --head` asks for
+    it and a plain `ray job submit` is refused. Whoever has chosen a mode through RAY_AUTH_MODE keeps it.
+    """
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # It would announce, at every start, the mode that Ray takes by itself.
+        logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences a warning
+    ray.init(
+        address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
+    )
+
+
+@contextmanager
+def connected_ray(address: str, cpus: int | None, listener: StudyListener) -> Iterator[None]:
+    """Connect to a cluster, or start Ray on this machine, and end what was begun; an existing connection is used.
+
+    Raises
+    ------
+    ClusterError
+        If no cluster answers.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if address == "local":
+            listener.stage("starting Ray on this machine")
+            start_ray(cpus)
+        else:
+            listener.stage(f"connecting to the Ray cluster at {address}")
+            check_cluster(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterError(f"No Ray cluster answers at {address!r}: {error}. Use --ray-address local.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_cluster(address: str) -> None:
+    """Fail within seconds when nothing listens at ``host:port``; Ray itself would try for minutes.
+
+    Raises
+    ------
+    ClusterError
+        If the connection is refused or not answered.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"No Ray cluster answers at {address!r} ({error}). Start one with `ray start --head`, or use "
+            "--ray-address local."
+        ) from error
