@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror}. Choose another folder.") from error
+        raise _refused(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -51,7 +51,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror}. Choose another folder.") from error
+        raise _refused(path, error) from error
     try:
         yield temporary
         temporary.chmod(0o755)

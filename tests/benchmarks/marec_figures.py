@@ -44,7 +44,7 @@ def dataset() -> Dataset:
     return read_hetrec(data_folder("ml1m-hetrec"), name="ml1m-hetrec")
 
 
-def test_task() -> EvaluationTask:
+def split_0_task() -> EvaluationTask:
     """Return split 0 of seed 42, ready to fit on train and to measure on test."""
     split = next(cold_item_splits(dataset(), n_splits=1, seed=42))
     return prepare_task(split.test_fold, FeatureConfig())
@@ -53,7 +53,7 @@ def test_task() -> EvaluationTask:
 def fit_and_measure(config: MARecConfig, candidates: Candidates = "cold") -> tuple[dict[str, float], float]:
     """Go from the loaded dataset to test metrics; return the metrics and the seconds."""
     start = time.perf_counter()
-    task = test_task()
+    task = split_0_task()
     model = MARec(config).fit(task.train)
     metrics = evaluate(model, task, candidates=candidates, cutoffs=CUTOFFS).means()
     return metrics, time.perf_counter() - start
@@ -87,7 +87,7 @@ def first_order_fit() -> dict[str, float]:
 def grid(candidates: Candidates) -> float:
     """Measure 5 λ₁ × 5 β × 4 α from the loaded dataset; return the seconds."""
     start = time.perf_counter()
-    task = test_task()
+    task = split_0_task()
     shared, kept = Computations(), RankingCache()
     for lambda_1, beta, alpha in itertools.product(LAMBDAS, BETAS, ALPHAS):
         config = MEASURED.model_copy(update={"lambda_1": lambda_1, "beta": beta, "alpha": alpha})

@@ -29,7 +29,7 @@ def slow_top_k(scores, k, exclude=None):
     return indices, values
 
 
-def check_against_slow(scores, k, exclude=None, **options):
+def assert_equals_slow(scores, k, exclude=None, **options):
     indices, values = top_k(scores, k, exclude=None if exclude is None else sp.csr_array(exclude), **options)
     expected_indices, expected_values = slow_top_k(scores, k, exclude)
     assert indices.dtype == np.int32
@@ -48,7 +48,7 @@ matrices = hnp.array_shapes(min_dims=2, max_dims=2, max_side=40).flatmap(
 @given(scores=matrices, k=st.integers(1, 50), data=st.data())
 def test_equals_the_slow_sort(scores, k, data):
     exclude = data.draw(st.none() | hnp.arrays(np.int8, scores.shape, elements=st.integers(0, 1)))
-    check_against_slow(scores, k, exclude)
+    assert_equals_slow(scores, k, exclude)
 
 
 @given(
@@ -63,7 +63,7 @@ def test_equals_the_slow_sort_where_groups_are_used(seed, n, k, levels, share_ex
     scores = (generator.integers(0, levels, (4, n)) - levels // 2).astype(np.float32)
     scores[generator.integers(4)] = -np.inf
     exclude = None if share_excluded is None else (generator.random((4, n)) < share_excluded).astype(np.int8)
-    check_against_slow(scores, k, exclude)
+    assert_equals_slow(scores, k, exclude)
 
 
 def test_a_block_may_mix_tied_rows_with_distinct_ones():
@@ -71,8 +71,8 @@ def test_a_block_may_mix_tied_rows_with_distinct_ones():
     scores = generator.standard_normal((6, 500), dtype=np.float32)
     scores[[1, 4]] = 0
     scores[3, :400] = -np.inf
-    check_against_slow(scores, 5)
-    check_against_slow(scores, 5, (generator.random(scores.shape) < 0.3).astype(np.int8))
+    assert_equals_slow(scores, 5)
+    assert_equals_slow(scores, 5, (generator.random(scores.shape) < 0.3).astype(np.int8))
 
 
 @pytest.mark.parametrize("n", [64, 65, 127, 128, 1000, 3260])
@@ -164,8 +164,8 @@ def test_scores_are_not_modified_whatever_their_layout(order, exclude):
     scores = np.asarray(generator.standard_normal((30, 300), dtype=np.float32), order=order)
     scores.setflags(write=False)
     before = scores.copy()
-    check_against_slow(scores, 4, (generator.random(scores.shape) < 0.2).astype(np.int8) if exclude else None)
-    check_against_slow(scores[::2, ::-1], 4)
+    assert_equals_slow(scores, 4, (generator.random(scores.shape) < 0.2).astype(np.int8) if exclude else None)
+    assert_equals_slow(scores[::2, ::-1], 4)
     np.testing.assert_array_equal(scores, before)
 
 

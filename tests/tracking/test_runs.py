@@ -355,7 +355,27 @@ def test_a_database_below_a_file_is_told(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "databricks", ""])
+def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path):
+    (tmp_path / "clicks.csv").write_text("user,item\n1,2\n")
+    with pytest.raises(TrackingError, match=r"clicks\.csv is not an sqlite database"):
+        check_reachable(f"sqlite:///{tmp_path}/clicks.csv")
+    assert (tmp_path / "clicks.csv").read_text() == "user,item\n1,2\n"
+
+
+def test_a_folder_that_takes_no_files_is_told_at_once(tmp_path):
+    folder = Path("/proc")  # refuses even root, whom permissions do not stop
+    if not folder.is_dir():
+        pytest.skip("there is no /proc here")
+    with pytest.raises(TrackingError, match="/proc is not a writable folder"):
+        check_reachable("sqlite:////proc/mlflow.db")
+
+
+def test_checking_a_new_database_creates_nothing(tmp_path):
+    check_reachable(f"sqlite:///{tmp_path}/mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "databricks", "sqlite://", ""])
 def test_a_store_that_is_not_supported_is_told_with_the_way_out(uri):
     with pytest.raises(TrackingError, match=r"is not supported.*sqlite:///") as caught:
         check_reachable(uri)

@@ -76,6 +76,8 @@ BAD = {
     "no trials": (changed("search/trials", 0), ["search.trials", "greater than 0", "got 0"]),
     "no splits": (changed("splits/n_splits", 0), ["splits.n_splits", "greater than 0"]),
     "no seeds": (changed("splits/seeds", []), ["splits.seeds", "at least 1"]),
+    "a seed listed twice": (changed("splits/seeds", [1, 7, 1]), ["splits.seeds", "1 is listed twice"]),
+    "a negative seed": (changed("splits/seeds", [-1]), ["splits.seeds", "not -1"]),
     "no cutoffs": (changed("cutoffs", []), ["cutoffs", "at least 1"]),
     "empty space": (changed("space", {}), ["space", "at least 1"]),
     "empty choice": (changed("space/beta", {"choice": []}), ["space.beta", "choice", "at least one value", "[]"]),
@@ -87,6 +89,20 @@ BAD = {
     "infinite bound": (changed("space/beta", {"uniform": [1, float("inf")]}), ["space.beta", "finite", "inf"]),
     "text as bound": (changed("space/beta", {"uniform": [1, "many"]}), ["space.beta", "numbers", "many"]),
     "bound the model refuses": (changed("space/w0", {"uniform": [0.5, 2]}), ["space.w0", "2", "less than or equal"]),
+    "fractions of a whole number": (changed("space/order", {"uniform": [1, 2]}), ["space.order", "1.38", "1 or 2"]),
+    "whole numbers from a fraction": (
+        changed("space/alpha", {"int_uniform": [1.5, 3]}),
+        ["space.alpha", "two whole numbers", "[1.5, 3]"],
+    ),
+    "seed of the search": (changed("search/seed", -1), ["search.seed", "-1"]),
+    "a rule that counts words": (
+        changed("selection/simplest", [{"learner": "low"}]),
+        ["selection.simplest: learner", "'regression' is no number"],
+    ),
+    "misspelt value in the rule": (
+        changed("selection/simplest", [{"learner": ["regresion"]}]),
+        ["selection.simplest: learner", "'regresion'"],
+    ),
     "value the model refuses": (changed("space/lambda_1", -1.0), ["space.lambda_1", "-1.0", "greater than 0"]),
     "choice the model refuses": (changed("space/order", {"choice": [1, 3]}), ["space.order", "3", "1 or 2"]),
     "learner the model lacks": (changed("space/learner", {"choice": ["ridge"]}), ["space.learner", "'ridge'"]),
@@ -97,6 +113,8 @@ BAD = {
     "unknown metric": (changed("selection/metric", "ndgc@10"), ["'ndgc@10'", "Did you mean 'ndcg@10'?"]),
     "metric without its cutoff": (changed("selection/metric", "ndcg@50"), ["'ndcg@50'", "not computed", "ndcg@10"]),
     "negative tolerance": (changed("selection/tolerance", -0.1), ["selection.tolerance", "-0.1"]),
+    "tolerance of everything": (changed("selection/tolerance", 1), ["selection.tolerance", "less than 1"]),
+    "name that leaves the output folder": (changed("name", "../up"), ["name", "'../up'"]),
     "unknown name in the rule": (
         changed("selection/simplest", [{"ordr": "low"}]),
         ["selection.simplest", "ordr", "Did you mean 'order'?"],

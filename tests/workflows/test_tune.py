@@ -15,13 +15,14 @@ from PIL import Image
 from coldray.data.sample import sample_dataset
 from coldray.tracking.bundle import load_bundle
 from coldray.workflows import tune as job
+from coldray.workflows.command import main
 
 STUDY = Path(__file__).parents[2] / "tune_spaces" / "marec.yaml"
 SMALL = ("search.trials=2", "search.algorithm=random", "splits.n_splits=2", "space.order=1", "space.delta=5")
 
 
 def run(*arguments, study=STUDY):
-    return job.main("Tune.", study, [str(argument) for argument in arguments])
+    return main("Tune.", study, [str(argument) for argument in arguments])
 
 
 def settings(*fields):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +38,7 @@ T = TypeVar("T")
 PARENT_TAG = "mlflow.parentRunId"
 RUN_NAME_TAG = "mlflow.runName"
 CONNECT_SECONDS = 5
+SQLITE_HEAD = b"SQLite format 3\0"
 
 
 def trial_key(study_id: str, config: Mapping[str, Any]) -> str:
@@ -283,17 +284,31 @@ def check_reachable(tracking_uri: str) -> None:
                 f"The MLflow server at {tracking_uri} cannot be reached ({type(error).__name__}). Start it, give "
                 "another --tracking-uri, or leave the option out for a local sqlite database."
             ) from error
-    elif parsed.scheme == "sqlite":
-        folder = Path(parsed.path.removeprefix("/") or "mlflow.db").parent
-        if not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise TrackingError(
-                f"The MLflow database {tracking_uri} cannot be written: {folder} is not a writable folder."
-            )
+    elif parsed.scheme == "sqlite" and parsed.path.strip("/"):
+        _check_database(Path(parsed.path.removeprefix("/")), tracking_uri)
     else:
         raise TrackingError(
             f"The tracking URI {tracking_uri!r} is not supported: MLflow no longer keeps runs in plain files. "
             "Use sqlite:///path/mlflow.db or http://host:port."
         )
+
+
+def _check_database(path: Path, tracking_uri: str) -> None:
+    """Find out what MLflow would only find out after minutes of retries; nothing is created."""
+    reason = ""
+    try:
+        if path.exists():
+            with path.open("r+b") as file:
+                head = file.read(len(SQLITE_HEAD))
+            reason = "" if head in (b"", SQLITE_HEAD) else f"{path} is not an sqlite database"
+        else:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+    except OSError as error:
+        what = path if path.exists() else f"{path.parent} is not a writable folder"
+        reason = f"{what} ({error.strerror})"
+    if reason:
+        raise TrackingError(f"The MLflow database {tracking_uri} cannot be written: {reason}.")
 
 
 def fold_metrics(prefix: str, folds: Sequence[FoldMetrics]) -> list[Metric]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from coldray.data.filters import FilterConfig
 from coldray.data.splits import Protocol
@@ -39,7 +39,7 @@ class SearchConfig(_Section):
     """``optuna`` (TPE), ``random``, or ``grid`` (every combination of the choices)."""
     trials: PositiveInt = 32
     """Number of configurations; a grid takes all of its points."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the proposals."""
     max_concurrent: PositiveInt = 8
     """Trials proposed together; as many of them run at once as the cluster has CPUs. A larger cluster wants more, at
@@ -62,13 +62,23 @@ class SplitConfig(_Section):
     n_splits: PositiveInt = 3
     seeds: tuple[int, ...] = Field(default=(42,), min_length=1)
 
+    @field_validator("seeds")
+    @classmethod
+    def _drawn_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        for seed in seeds:
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"A seed is from 0 to {2**32 - 1}, not {seed}")
+            if seeds.count(seed) > 1:
+                raise ValueError(f"The seed {seed} is listed twice and would give the same splits again")
+        return seeds
+
 
 class SelectionConfig(_Section):
     """How the winner is chosen: the simplest of the configurations nearly as good as the best."""
 
     metric: str = "ndcg@10"
     """Validation metric, its mean over splits is maximised."""
-    tolerance: NonNegativeFloat = 0.02
+    tolerance: float = Field(default=0.02, ge=0, lt=1)
     """Relative loss of the metric accepted for a simpler configuration."""
     simplest: tuple[dict[str, Preference], ...] = ()
     """What simpler means: one parameter an entry, the first entry decides before the second."""
@@ -77,7 +87,8 @@ class SelectionConfig(_Section):
 class StudyConfig(_Section):
     """A whole study file."""
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w.-]*$")
+    """Letters, digits, ``_``, ``.`` and ``-``: it becomes part of folder names."""
     model: str
     space: dict[str, Any] = Field(min_length=1)
     """For each parameter a value, or ``{choice: […]}``, ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``,
@@ -106,6 +117,7 @@ class StudyConfig(_Section):
         for entry in self.selection.simplest:
             for name in entry:
                 _check_name(f"selection.simplest: {name}", name, config_type.model_fields)
+            _check_preferences(entry, self.space, config_type)
         if self.search.algorithm == "grid":
             _check_grid(self.space)
         _check_some_valid(self.space, config_type)
@@ -146,7 +158,8 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyC
     except OSError as error:
         raise ConfigError(f"Cannot read the study file {path}: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The study file {path} is not valid YAML: {error}.") from error
+        reason = " ".join(str(error).split())  # YAML's own text has a line for every detail
+        raise ConfigError(f"The study file {path} is not valid YAML: {reason}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"The study file {path} must hold fields such as 'name', 'model' and 'space'.")
     for dotted, value in (overrides or {}).items():
@@ -207,8 +220,12 @@ def _check_bounds(name: str, kind: str, bounds: list[Any], config_type: type[Mod
     if low >= high or (kind == "log_uniform" and low <= 0):
         positive = "0 < " if kind == "log_uniform" else ""
         raise ConfigError(f"space.{name}: {kind} needs {positive}low < high, not [{low:g}, {high:g}].")
+    if kind == "int_uniform" and not all(float(bound).is_integer() for bound in bounds):
+        raise ConfigError(f"space.{name}: int_uniform takes two whole numbers, not {bounds!r}.")
     for bound in bounds:
         _validated(f"space.{name}", name, bound, config_type)
+    if kind != "int_uniform":  # both ends may be whole numbers of a parameter that takes no others
+        _validated(f"space.{name}: a value of {kind}", name, low + 0.3819660112501051 * (high - low), config_type)
 
 
 def _check_name(where: str, name: str, valid: Iterable[str]) -> None:
@@ -221,6 +238,24 @@ def _validated(where: str, name: str, value: Any, config_type: type[ModelConfig]
         config_type.model_validate({name: value})
     except ValidationError as error:
         raise ConfigError(f"{where}: {value!r} is not valid: {error.errors()[0]['msg']}.") from error
+
+
+def _check_preferences(
+    entry: Mapping[str, Preference], space: Mapping[str, Any], config_type: type[ModelConfig]
+) -> None:
+    """Find a rule that could not compare the trials before they run, not after."""
+    for name, preference in entry.items():
+        where = f"selection.simplest: {name}"
+        if isinstance(preference, list):
+            for value in preference:
+                _validated(where, name, value, config_type)
+            continue
+        spec = space.get(name, config_type.model_fields[name].default)
+        values = (spec["choice"] if "choice" in spec else []) if is_range(spec) else [spec]
+        for value in values:
+            valid = getattr(config_type.model_validate({name: value}), name)
+            if not isinstance(valid, (int, float)):
+                raise ConfigError(f"{where}: {value!r} is no number to be {preference}; list the values in order.")
 
 
 def _check_grid(space: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from coldray.data.filters import FilterConfig
 from coldray.data.sources import SOURCES, SourceConfig
@@ -41,7 +42,7 @@ def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
     )
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where reports and bundles go")
     parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")
-    parser.add_argument("--cpus", type=int, default=None, help="CPUs of a local Ray; all by default")
+    parser.add_argument("--cpus", type=_positive, default=None, help="CPUs of a local Ray; all by default")
     tracking = parser.add_argument_group("tracking")
     default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     tracking.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
@@ -69,6 +70,13 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--text-columns", type=_names, default=(), metavar="A,B", help="attributes with text")
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
+    return number
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -79,7 +87,7 @@ def source_of(options: argparse.Namespace) -> SourceConfig:
     Raises
     ------
     ConfigError
-        If the source is unknown, or its own files are not named.
+        If the source is unknown, its own files are not named, or files are named that it does not read.
     """
     tabular = None
     if options.dataset in ("csv", "parquet"):
@@ -87,17 +95,15 @@ def source_of(options: argparse.Namespace) -> SourceConfig:
             raise ConfigError(
                 f"--dataset {options.dataset} needs --interactions FILE (and --items FILE for attributes)."
             )
-        tabular = TabularConfig(
-            interactions=options.interactions,
-            items=options.items,
-            user_column=options.user_column,
-            item_column=options.item_column,
-            rating_column=options.rating_column,
-            timestamp_column=options.timestamp_column,
-            label_columns=options.label_columns,
-            label_separator=options.label_separator,
-            number_columns=options.number_columns,
-            text_columns=options.text_columns,
+        try:
+            tabular = TabularConfig(**{name: getattr(options, name) for name in TabularConfig.model_fields})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            option = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
+            raise ConfigError(f"{option}: {problem['msg']}, got {problem['input']!r}.") from error
+    elif options.interactions is not None or options.items is not None:
+        raise ConfigError(
+            f"--interactions and --items are read by --dataset csv and parquet alone, not by {options.dataset!r}."
         )
     return SourceConfig(
         name=options.dataset, data_dir=options.data_dir, tabular=tabular, download=not options.no_download

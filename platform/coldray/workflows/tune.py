@@ -7,18 +7,15 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow.types import DataType
 from rich.console import Console
-from rich.text import Text
 
 from coldray.atomic import check_writable
 from coldray.data.dataset import Dataset, Ids
 from coldray.data.filters import apply_filters
 from coldray.data.sources import load_dataset
-from coldray.errors import ColdrayError
 from coldray.features.builder import FeatureEncoder
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
@@ -31,31 +28,9 @@ from coldray.tuning.listeners import Listeners
 from coldray.tuning.results import StudyResult, mean_metric
 from coldray.tuning.space import StudyConfig, load_study
 from coldray.tuning.study import check_study, run_study
-from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of, study_parser
+from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.progress import StudyProgress
-
-
-def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
-    """Run a tuning job from the command line; return its exit status.
-
-    Parameters
-    ----------
-    study
-        The study file used unless ``--study`` names another.
-    """
-    options = study_parser(description, study).parse_args(arguments)
-    quiet_libraries()
-    console = Console(stderr=False, soft_wrap=not sys.stdout.isatty())
-    try:
-        tune(options, console)
-    except ColdrayError as error:
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
-        return 130
-    return 0
 
 
 def tune(options: argparse.Namespace, console: Console) -> StudyResult:

@@ -1,0 +1,41 @@
+"""The command line of a job: it answers at once, and loads what a study needs only when there is one to run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from coldray.errors import ColdrayError
+from coldray.workflows.arguments import overrides, source_of, study_parser
+
+
+def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
+    """Run a tuning job from the command line; return its exit status.
+
+    Parameters
+    ----------
+    study
+        The study file used unless ``--study`` names another.
+    """
+    options = study_parser(description, study).parse_args(arguments)
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    try:
+        overrides(options.settings)
+        source_of(options)
+        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] loading Ray, torch and MLflow", highlight=False)
+        from coldray.workflows.tune import quiet_libraries, tune  # seconds of imports, after the first line is out
+
+        quiet_libraries()
+        tune(options, console)
+    except ColdrayError as error:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        return 130
+    return 0
