@@ -216,6 +216,13 @@ def test_equal_regressors_are_refused_by_name_and_shared_out_where_nonnegative()
     assert shared[1] + shared[2] == pytest.approx(alone[1], rel=1e-6)
 
 
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_similarities_that_are_all_zero_are_told(nonnegative):
+    moments = RegressionMoments(np.zeros((2, 2)), np.zeros(2), np.zeros((2, 2)), np.zeros(2), 12, 5, ("a", "b"))
+    with pytest.raises(SingularMatrixError, match="All similarities are zero"):
+        learn_weights(moments, w0=0.2, nonnegative=nonnegative)
+
+
 # ---- the correlation with co-clicks
 
 

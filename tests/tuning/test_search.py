@@ -52,6 +52,14 @@ def test_a_grid_lists_each_of_its_points_once():
     assert sorted(map(str, variants)) == sorted(map(str, grid_points(space)))
 
 
+@pytest.mark.parametrize("algorithm", ["optuna", "random", "grid"])
+def test_fixed_values_alone_are_one_configuration(algorithm):
+    config = study(algorithm, {"order": 1, "delta": {"genres": 5.0}})
+    assert config.n_trials == 1
+    assert isinstance(search_algorithm(config), BasicVariantGenerator)  # Optuna refuses a space without a range
+    assert [spec for _, spec in generate_variants(search_space(config))] == [config.space]
+
+
 def test_optuna_works_in_batches_with_its_own_seed():
     limiter = search_algorithm(study("optuna", search={"seed": 7, "trials": 40, "max_concurrent": 3}))
     assert isinstance(limiter, ConcurrencyLimiter)

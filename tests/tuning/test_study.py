@@ -229,6 +229,7 @@ def test_what_trials_share_is_seen_and_named_once(recorder):
     labels = [entry.label for entry in statuses[-1]]
     assert len(labels) == len(set(labels))
     assert any("seed 42 / split 0" in label for label in labels)
+    assert {entry.state for entry in statuses[-1]} == {"done"}  # also those that ended after the last look
     assert max(sum("regression moments" in entry.label for entry in status) for status in statuses) <= 2
 
 
@@ -482,18 +483,30 @@ def break_unexpectedly():
     raise ZeroDivisionError("by [zero]")
 
 
-def test_an_unexpected_error_is_told_in_one_line():
+def test_an_unexpected_error_is_told_in_one_line(tmp_path):
     """Such an error ends the trial's function, and reaches the driver wrapped in Ray's own."""
     with pytest.raises(ray.exceptions.RayTaskError) as raised:
         ray.get(break_unexpectedly.remote())
     assert "break_unexpectedly" in str(raised.value)
     recorder = Recorder()
     events = TuneEvents(recorder, ("lambda_1",), "marec", 2)
-    trial = SimpleNamespace(trial_id="t1", config={"lambda_1": 2.0}, last_result={}, get_error=lambda: raised.value)
+    (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at noon)\nolder\nFailure # 2 (now)\n{raised.value}\n")
+    trial = SimpleNamespace(
+        trial_id="t1", config={"lambda_1": 2.0}, last_result={}, error_file=str(tmp_path / "error.txt")
+    )
     events.on_trial_start(0, [SimpleNamespace(trial_id="t0"), trial], trial)
     events.on_trial_error(0, [SimpleNamespace(trial_id="t0"), trial], trial)
     (ended,) = recorder.named("trial_ended")[0]
     assert (ended.number, ended.status, ended.error) == (1, "failed", "ZeroDivisionError: by [zero]")
+
+
+def test_what_breaks_a_trial_reaches_its_result(dataset, tmp_path, monkeypatch):
+    """With Ray's own files, whose place and form the result depends on."""
+    config = study({"lambda_1": {"choice": [1.0]}}, search={"algorithm": "grid"}, splits={"n_splits": 1})
+    splits = [split.for_tuning() for split in draw_splits(dataset, config)]
+    monkeypatch.setattr("coldray.tuning.study.TrialPlan", lambda *_: None)  # run_trial reads its fields
+    outcome = search(config, splits, storage=tmp_path, study_id="broken")
+    assert [trial.error for trial in outcome.trials] == ["AttributeError: 'NoneType' object has no attribute 'model'"]
 
 
 def test_trials_are_numbered_as_they_were_proposed_whichever_starts_first():

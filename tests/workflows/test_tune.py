@@ -192,6 +192,7 @@ def test_a_study_file_that_does_not_exist(refused, tmp_path):
         ("filters.min_user_interactions=100000", "min_user_interactions=100000"),
         ("filters.min_rating_exclusive=3", "rating"),
         ("cutoffs=[0]", "cutoffs"),
+        ("features.text={genres: tfidf}", "which holds labels"),
     ],
 )
 def test_a_setting_that_is_not_possible(refused, setting, expected):
@@ -234,6 +235,35 @@ def test_own_data_without_the_column(refused, tmp_path):
     (tmp_path / "clicks.csv").write_text("user,item_id\n1,2\n")
     line = refused("--dataset", "csv", "--interactions", tmp_path / "clicks.csv")
     assert "user_id" in line
+
+
+def test_own_data_that_is_no_table(refused, tmp_path):
+    (tmp_path / "clicks.csv").write_text('user_id,item_id\n"u1,a1\nu2\n,,,\n')
+    assert "clicks.csv cannot be read" in refused("--dataset", "csv", "--interactions", tmp_path / "clicks.csv")
+
+
+def test_own_data_with_a_separator_of_nothing(refused, tmp_path):
+    line = refused("--dataset", "csv", "--interactions", tmp_path / "clicks.csv", "--label-separator", "")
+    assert "--label-separator" in line
+
+
+def test_own_data_for_a_source_that_does_not_read_it(refused, tmp_path):
+    assert "not by 'sample'" in refused("--interactions", tmp_path / "clicks.csv")
+
+
+def test_a_study_file_that_is_no_yaml(refused, tmp_path):
+    (tmp_path / "broken.yaml").write_text("name: [x\n")
+    assert "broken.yaml is not valid YAML" in refused("--study", tmp_path / "broken.yaml")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--cpus", "0"), ("--cpus", "many"), ("--model-name", "a/b"), ("--model-name", "")]
+)
+def test_an_option_that_is_not_possible(capsys, option, value):
+    with pytest.raises(SystemExit) as stopped:
+        run(option, value)
+    assert stopped.value.code == 2
+    assert f"argument {option}: " in capsys.readouterr().err
 
 
 def test_own_data_with_no_attribute_to_score_new_items_by(refused, tmp_path):

@@ -215,7 +215,8 @@ def _read(path: Path, file_format: FileFormat, columns: dict[str, str]) -> pl.Da
         require_columns(table.collect_schema().names(), columns.values(), path.name)
         return table.select(pl.col(name).alias(new) for new, name in columns.items()).collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataFileError(f"{path} cannot be read: {error}") from error
+        reason = " ".join(str(error).split("\n\n")[0].split())  # polars adds paragraphs of advice on its own options
+        raise DataFileError(f"{path} cannot be read: {reason}") from error
 
 
 def _read_pairs(config: TabularConfig, file_format: FileFormat) -> pl.DataFrame:

@@ -123,7 +123,7 @@ class FeatureEncoder:
             If `text` names an attribute that is not a text or not encoded, or the embedding model cannot be loaded.
         """
         self._methods, self._encoders = None, {}
-        methods = _choose_methods(dataset, self.config)
+        methods = choose_methods(dataset, self.config)
         for name, method in methods.items():
             self._encoders[name] = self._new_encoder(method).fit(dataset.attributes[name])
             self._warn_if_empty(name)
@@ -277,8 +277,8 @@ def attributes_from_records(
     return {name: _READERS[kind]([record.get(name) for record in records], name) for name, kind in kinds.items()}
 
 
-def _choose_methods(dataset: Dataset, config: FeatureConfig) -> dict[str, str]:
-    """Return how each attribute is to be encoded, in order."""
+def choose_methods(dataset: Dataset, config: FeatureConfig) -> dict[str, str]:
+    """Return how each attribute is to be encoded, in order; errors as in :meth:`FeatureEncoder.fit`."""
     names = dataset.default_attributes if config.attributes is None else config.attributes
     dataset.check_attributes((*names, *config.text))
     for name in config.text:

@@ -242,7 +242,7 @@ def learn_weights(moments: RegressionMoments, *, w0: float, nonnegative: bool) -
     Raises
     ------
     SingularMatrixError
-        If two similarities carry the same information and nothing says which weight is which.
+        If all similarities are zero, or two carry the same information and nothing says which weight is which.
     """
     weighted = w0 * (moments.products - moments.click_products) + moments.click_products
     sums = w0 * (moments.sums - moments.click_sums) + moments.click_sums
@@ -253,9 +253,11 @@ def learn_weights(moments: RegressionMoments, *, w0: float, nonnegative: bool) -
     used = scale > 0  # a similarity that is zero everywhere keeps the weight 0
     scaled = covariance[np.ix_(used, used)] / np.multiply.outer(scale[used], scale[used])
     values, vectors = np.linalg.eigh(scaled)
+    if not used.any():
+        raise SingularMatrixError(_collinear(moments.terms, used, vectors))
     weights = np.zeros(len(scale))
     if not nonnegative:
-        if len(values) == 0 or values[0] < CONDITION_LIMIT * values[-1]:
+        if values[0] < CONDITION_LIMIT * values[-1]:
             raise SingularMatrixError(_collinear(moments.terms, used, vectors))
         weights[used] = vectors @ ((vectors.T @ (target[used] / scale[used])) / values) / scale[used]
         return weights

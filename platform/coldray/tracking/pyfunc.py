@@ -9,6 +9,7 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from coldray.errors import DataFormatError
 from coldray.tracking.bundle import Bundle, load_bundle
 
 
@@ -30,6 +31,8 @@ class BundleModel(PythonModel):
         """Return the recommendations as a table."""
         if "history" in model_input:
             histories = [list(history) for history in model_input["history"]]
+        elif "user_id" not in model_input:
+            raise DataFormatError("The input needs a column 'user_id', or 'history' with a list of item ids a row.")
         else:
             histories = [self.bundle.history(user) for user in model_input["user_id"].tolist()]
         lists = self.bundle.recommend(histories, int((params or {}).get("k", 10)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -46,9 +47,7 @@ class TuneEvents(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Keep a trial whose worker failed."""
-        error = trial.get_error()
-        cause = getattr(error, "cause", None) or error  # Ray wraps it in one whose text is a whole traceback
-        self._end(trial, _number(trial, trials), f"{type(cause).__name__}: {cause}" if cause else "the worker was lost")
+        self._end(trial, _number(trial, trials), _failure(trial))
 
     def _end(self, trial: Trial, number: int, error: str | None) -> None:
         folds = _folds(trial.last_result)
@@ -71,6 +70,22 @@ class TuneEvents(tune.Callback):
 def _number(trial: Trial, trials: list[Trial]) -> int:
     """Return the trial's place in the order of the proposals; which of them starts first is up to the cluster."""
     return [other.trial_id for other in trials].index(trial.trial_id)
+
+
+def _failure(trial: Trial) -> str:
+    """Return in one line why a worker failed, from the file Ray has just written beside the trial.
+
+    Ray's own accessor looks where that file is copied to later. An error of the trial's function is a traceback, whose
+    last line says it; a lost worker is described, and the first line says it.
+    """
+    try:
+        text = Path(trial.error_file or "").read_text(encoding="utf-8")
+    except OSError:
+        return "the worker was lost"
+    latest = [line.strip() for line in text.rpartition("Failure # ")[2].splitlines()[1:] if line.strip()]
+    if not latest:
+        return "the worker was lost"
+    return latest[-1] if any(line.startswith("File ") for line in latest) else latest[0]
 
 
 def _folds(result: Mapping[str, Any]) -> tuple[FoldMetrics, ...]:

@@ -40,7 +40,7 @@ def search_algorithm(config: StudyConfig) -> Searcher | SearchAlgorithm:
     Optuna proposes `max_concurrent` configurations together and waits for all of them, so that its proposals depend
     neither on which of them was the fastest nor on the number of CPUs.
     """
-    if config.search.algorithm != "optuna":
+    if config.search.algorithm != "optuna" or config.enumerated:  # Optuna refuses a space without a range
         return BasicVariantGenerator(max_concurrent=config.search.max_concurrent, random_state=config.search.seed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(

@@ -38,7 +38,7 @@ class SearchConfig(_Section):
     algorithm: Algorithm = "optuna"
     """``optuna`` (TPE), ``random``, or ``grid`` (every combination of the choices)."""
     trials: PositiveInt = 32
-    """Number of configurations; a grid takes all of its points."""
+    """Number of configurations; a grid takes all of its points, a space of fixed values the one it has."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the proposals."""
     max_concurrent: PositiveInt = 8
@@ -117,10 +117,11 @@ class StudyConfig(_Section):
         for entry in self.selection.simplest:
             for name in entry:
                 _check_name(f"selection.simplest: {name}", name, config_type.model_fields)
-            _check_preferences(entry, self.space, config_type)
         if self.search.algorithm == "grid":
             _check_grid(self.space)
         _check_some_valid(self.space, config_type)
+        for entry in self.selection.simplest:
+            _check_preferences(entry, self.space, config_type)
         return self
 
     @property
@@ -130,8 +131,13 @@ class StudyConfig(_Section):
 
     @property
     def n_trials(self) -> int:
-        """Number of configurations the study evaluates."""
-        return len(grid_points(self.space)) if self.search.algorithm == "grid" else self.search.trials
+        """Number of configurations the study evaluates; 1 where nothing is searched."""
+        return len(grid_points(self.space)) if self.enumerated else self.search.trials
+
+    @property
+    def enumerated(self) -> bool:
+        """True if the configurations are those the space lists, and none is proposed."""
+        return self.search.algorithm == "grid" or not self.searched
 
 
 def metric_names(cutoffs: Iterable[int]) -> list[str]:
@@ -251,10 +257,8 @@ def _check_preferences(
                 _validated(where, name, value, config_type)
             continue
         spec = space.get(name, config_type.model_fields[name].default)
-        values = (spec["choice"] if "choice" in spec else []) if is_range(spec) else [spec]
-        for value in values:
-            valid = getattr(config_type.model_validate({name: value}), name)
-            if not isinstance(valid, (int, float)):
+        for value in spec.get("choice", []) if is_range(spec) else [spec]:
+            if not isinstance(value, (int, float)):
                 raise ConfigError(f"{where}: {value!r} is no number to be {preference}; list the values in order.")
 
 

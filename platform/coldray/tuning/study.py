@@ -19,6 +19,7 @@ from coldray.data.dataset import Dataset
 from coldray.data.splits import Split, TuningSplit, cold_item_splits
 from coldray.errors import ConfigError, StudyError
 from coldray.evaluation.fold import EvaluationTask
+from coldray.features.builder import choose_methods
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
 from coldray.tuning.events import TuneEvents
@@ -98,7 +99,7 @@ def search(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space=search_space(config),
         tune_config=tune.TuneConfig(
-            num_samples=1 if config.search.algorithm == "grid" else config.search.trials,
+            num_samples=1 if config.enumerated else config.search.trials,
             search_alg=search_algorithm(config),
             scheduler=scheduler(config, len(splits)),
             reuse_actors=True,
@@ -139,9 +140,11 @@ class _Watching:
     def __enter__(self) -> None:
         self.thread.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.done.set()
         self.thread.join()
+        if kind is None:  # what came after the last look counts too
+            self.listener.shared(ray.get(self.results.status.remote()))
 
 
 def check_study(config: StudyConfig, dataset: Dataset) -> list[Split]:
@@ -152,15 +155,14 @@ def check_study(config: StudyConfig, dataset: Dataset) -> list[Split]:
     UnknownAttributeError
         If the study names an attribute that the dataset does not have.
     ConfigError
-        If the model cannot score cold items, or the dataset has no attribute to score them from.
+        If the model cannot score cold items, the dataset has no attribute to score them from, or an attribute cannot
+        be encoded as the study asks.
     EmptyDatasetError
         If a part of a split is left without interactions.
     CatalogTooLargeError
         If the model on all items of the dataset does not fit in memory.
     """
-    names = dataset.default_attributes if config.features.attributes is None else config.features.attributes
-    dataset.check_attributes((*names, *config.features.text))
-    if not names:
+    if not choose_methods(dataset, config.features):
         raise ConfigError(
             f"The study uses no item attribute of dataset {dataset.name!r}, and cold items have nothing else. Name "
             "some in features.attributes; of your own data by --items FILE with --label-columns, --number-columns or "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
     default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     tracking.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
     tracking.add_argument("--experiment", default="coldray", help="MLflow experiment")
-    tracking.add_argument("--model-name", default="coldray-marec", help="name in the MLflow registry")
+    tracking.add_argument(
+        "--model-name", type=_registry_name, default="coldray-marec", help="name in the MLflow registry"
+    )
     _data_options(parser)
     return parser
 
@@ -77,6 +80,12 @@ def _positive(text: str) -> int:
     return number
 
 
+def _registry_name(text: str) -> str:
+    if not re.fullmatch(r"[\w .-]+", text):  # of the rest, MLflow refuses some, and its search language others
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a model; use letters, digits, '_', '.' and '-'")
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -96,7 +105,9 @@ def source_of(options: argparse.Namespace) -> SourceConfig:
                 f"--dataset {options.dataset} needs --interactions FILE (and --items FILE for attributes)."
             )
         try:
-            tabular = TabularConfig(**{name: getattr(options, name) for name in TabularConfig.model_fields})
+            tabular = TabularConfig(
+                **{name: value for name, value in vars(options).items() if name in TabularConfig.model_fields}
+            )
         except ValidationError as error:
             problem = error.errors()[0]
             option = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
