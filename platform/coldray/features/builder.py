@@ -130,7 +130,9 @@ class FeatureEncoder:
         self._methods = methods
         return self
 
-    def transform(self, attributes: Mapping[str, Attribute], n_items: int) -> FeatureSet:
+    def transform(
+        self, attributes: Mapping[str, Attribute], n_items: int, *, encoded: Mapping[str, Feature] | None = None
+    ) -> FeatureSet:
         """Encode items with the fitted vocabularies.
 
         Parameters
@@ -140,6 +142,8 @@ class FeatureEncoder:
             One that the encoder was not fitted on is not read.
         n_items
             I.
+        encoded
+            Features of these items that are there already, by name; they are taken as they are.
 
         Raises
         ------
@@ -148,6 +152,9 @@ class FeatureEncoder:
         """
         features: dict[str, Feature] = {}
         for name, kind in self.kinds.items():
+            if encoded and name in encoded:
+                features[name] = encoded[name]
+                continue
             attribute = attributes[name] if name in attributes else _READERS[kind]([None] * n_items, name)
             if _kind_of(attribute) != kind:
                 raise DataFormatError(

@@ -4,7 +4,7 @@ A folder of plain files, read without unpickling anything:
 
 - ``manifest.json``: schema version, model and configuration, encoders, dataset fingerprint, protocol, metrics, and the
   SHA-256 of every other file;
-- ``arrays.safetensors``: the model's arrays and those of the encoders;
+- ``arrays.safetensors``: the model's arrays, those of the encoders, and embeddings of texts;
 - ``items.parquet``: item ids and attributes; ``users.parquet``: user ids and their clicks, as item indices.
 """
 
@@ -31,6 +31,7 @@ from coldray.atomic import replacing_folder
 from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute, NumberAttribute
 from coldray.errors import BundleError, ColdrayError, UnknownIdError
 from coldray.features.builder import FeatureEncoder, attributes_from_records
+from coldray.features.feature_set import FeatureSet, VectorFeature
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.registry import model_type
 from coldray.models.topk import top_k
@@ -59,6 +60,8 @@ class Bundle:
     user_ids: Ids
     item_ids: Ids
     attributes: Mapping[str, Attribute]
+    features: FeatureSet
+    """The encoded attributes of all items."""
     interactions: sp.csr_array
     """Clicks the model was fitted on ``[U, I]``."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +121,7 @@ class Bundle:
             self.user_ids,
             np.concatenate([self.item_ids, added]),
             attributes,
+            self.features.append(features),
             sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], width)),
             self.manifest,
         )
@@ -142,7 +146,14 @@ def fit_bundle(
     features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
     model.fit(TrainingSet(dataset.interactions, features, "all interactions"))
     return Bundle(
-        model, encoder, dataset.user_ids, dataset.item_ids, dataset.attributes, dataset.interactions, manifest
+        model,
+        encoder,
+        dataset.user_ids,
+        dataset.item_ids,
+        dataset.attributes,
+        features,
+        dataset.interactions,
+        manifest,
     )
 
 
@@ -158,6 +169,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
     encoder_arrays = {key: value for key, value in encoder_state.items() if isinstance(value, np.ndarray)}
     arrays = {f"model/{name}": np.ascontiguousarray(value) for name, value in bundle.model.state().items()}
     arrays |= {f"encoder/{name}": np.ascontiguousarray(value) for name, value in encoder_arrays.items()}
+    arrays |= {f"embedding/{name}": matrix for name, matrix in _embeddings(bundle).items()}
     with replacing_folder(folder) as temporary:
         safetensors.numpy.save_file(arrays, temporary / FILES[0])
         _items_frame(bundle).write_parquet(temporary / FILES[1])
@@ -199,7 +211,8 @@ def load_bundle(folder: Path) -> Bundle:
         kind = model_type(manifest["model"])
         config = kind.config_type.model_validate(manifest["config"])
         attributes = attributes_from_records(_records(items, encoder), encoder.kinds)
-        features = encoder.transform(attributes, items.height)
+        embedded = {name: _embedding(matrix) for name, matrix in _part(arrays, "embedding/").items()}
+        features = encoder.transform(attributes, items.height, encoded=embedded)
         model = kind.from_state(config, _part(arrays, "model/"), features)
     except (KeyError, ValidationError, ColdrayError) as error:
         raise BundleError(f"The bundle {folder} cannot be restored: {error}.") from error
@@ -209,9 +222,23 @@ def load_bundle(folder: Path) -> Bundle:
         _ids(users["user_id"]),
         _ids(items["item_id"]),
         attributes,
+        features,
         _clicks(users, items.height),
         manifest,
     )
+
+
+def _embeddings(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the dense embeddings: to encode them again, a server would need the sentence model and minutes."""
+    return {
+        name: feature.matrix.toarray()
+        for name, feature in bundle.features.features.items()
+        if bundle.encoder.methods[name] == "embedding" and isinstance(feature, VectorFeature)
+    }
+
+
+def _embedding(matrix: npt.NDArray[np.float32]) -> VectorFeature:
+    return VectorFeature(sp.csr_array(matrix), tuple(str(number) for number in range(matrix.shape[1])))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

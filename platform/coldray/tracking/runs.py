@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tempfile
 import time
 import warnings
@@ -325,7 +324,7 @@ def fold_metrics(prefix: str, folds: Sequence[FoldMetrics]) -> list[Metric]:
 
 
 def _metric(key: str, value: float, step: int = 0) -> Metric:
-    return Metric(key, value if math.isfinite(value) else 0.0, int(time.time() * 1000), step)
+    return Metric(key, value, int(time.time() * 1000), step)
 
 
 def _params(values: Mapping[str, Any]) -> list[Param]:

@@ -16,7 +16,7 @@ from coldray.atomic import check_writable
 from coldray.data.dataset import Dataset, Ids
 from coldray.data.filters import apply_filters
 from coldray.data.sources import load_dataset
-from coldray.features.builder import FeatureEncoder
+from coldray.features.builder import FeatureEncoder, choose_methods
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
 from coldray.plots.report import write_report
@@ -51,6 +51,7 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
     check_study(config, dataset)
     progress.stage(f"opening the tracking server {options.tracking_uri}")
     tracker = StudyTracker(options.tracking_uri, options.experiment, artifact_location=output.parent / "mlartifacts")
+    encode_texts(config, dataset, progress)
     study_id = f"{config.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = output / study_id
     with connected_ray(options.ray_address, options.cpus, progress), tracker:
@@ -69,6 +70,19 @@ def quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def encode_texts(config: StudyConfig, dataset: Dataset, progress: StudyProgress) -> None:
+    """Fill the embedding cache once, with a progress bar, before the splits read from it side by side.
+
+    An embedding depends on its text alone, so nothing of the test items reaches the selection by this.
+    """
+    methods = choose_methods(dataset, config.features)
+    names = tuple(name for name, method in methods.items() if method == "embedding")
+    if names:
+        progress.stage(f"embedding the texts of {', '.join(names)} with {config.features.embedding_model}")
+        update = {"attributes": names, "text": dict.fromkeys(names, "embedding")}
+        FeatureEncoder(config.features.model_copy(update=update)).fit(dataset)
 
 
 def publish(
@@ -129,4 +143,5 @@ def print_next_steps(console: Console, report: Path, options: argparse.Namespace
         soft_wrap=True,
         highlight=False,
     )
-    console.print(f"  {tools}/python jobs/tune_marec.py --dataset hetrec", soft_wrap=True, highlight=False)
+    if options.dataset != "hetrec":
+        console.print(f"  {tools}/python jobs/tune_marec.py --dataset hetrec", soft_wrap=True, highlight=False)
