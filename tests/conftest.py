@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -14,6 +15,10 @@ THIRD_PARTY_WARNINGS = (
     # MLflow says it of its own chat types when mlflow.pyfunc is imported.
     "ignore:.*Any type hint is inferred as AnyType:UserWarning",
 )
+
+# A busy machine is slow, not wrong: no test is judged by its time.
+settings.register_profile("coldray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("coldray")
 
 
 def pytest_configure(config: pytest.Config) -> None:
