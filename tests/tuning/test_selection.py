@@ -118,7 +118,7 @@ def test_a_number_rule_on_words_says_so():
 
 STATUSES = st.sampled_from(["finished", "finished", "pruned", "failed"])
 TRIALS = st.lists(
-    st.tuples(STATUSES, st.lists(st.floats(0, 0.99), min_size=1, max_size=3), st.integers(1, 3), st.sampled_from("abz")),
+    st.tuples(STATUSES, st.lists(st.floats(0, 1), min_size=1, max_size=3), st.integers(1, 3), st.sampled_from("abz")),
     min_size=1,
     max_size=12,
 ).map(
