@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldray.errors import ConfigError, SingularMatrixError
+from coldray.errors import ConfigError, NumericalError, SingularMatrixError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.alignment import (
     Alignment,
@@ -16,6 +16,7 @@ from coldray.models.alignment import (
     click_percentile,
     gram_spectrum,
     item_weights,
+    require_before_pole,
     stacked_features,
     system_items,
 )
@@ -185,6 +186,23 @@ def test_an_aligned_system_without_an_inverse_is_refused():
     alignment = Alignment(np.array([0], np.int32), np.ones(1, np.float32), triangular=False)
     with pytest.raises(SingularMatrixError, match=r"alpha·beta=2"):
         aligned_inverse(np.eye(2, dtype=np.float32), np.array([[-0.5], [0.0]], np.float32), alignment, 2.0)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([1, 5, 90]))
+def test_the_pole_is_where_the_determinant_first_vanishes(seed, size):
+    """A planted spectrum: of all eigenvalues of K, −0.5 is the lowest, so the pole is at αβ = 2."""
+    generator = np.random.default_rng(seed)
+    values = np.append(generator.uniform(-0.4, 3.0, size - 1), -0.5)
+    basis = np.eye(size) + 0.3 * generator.standard_normal((size, size)) / np.sqrt(size)
+    coupling = basis * values @ np.linalg.inv(basis)
+    require_before_pole(1.99 * coupling, 1.99)
+    with pytest.raises(NumericalError, match=r"alpha·beta=2\.01 is beyond the pole of Eq. 9 at 2 .*smaller lambda_0"):
+        require_before_pole(2.01 * coupling, 2.01)
+
+
+def test_without_aligned_items_there_is_no_pole():
+    require_before_pole(np.zeros((0, 0)), 1e9)
 
 
 def test_item_weights_have_a_zero_diagonal_and_predict_an_item_from_the_others():

@@ -142,6 +142,29 @@ def test_attributes_in_the_gram_matrix_agree_with_the_reference(seed, solver):
     assert_same_model(train, MARecConfig(lambda_0=0.8, beta=5.0, lambda_1=4.0, delta=1.0, solver=solver))
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_beyond_the_pole_of_eq_9_a_fit_is_refused_and_below_it_right_items_come_first(order):
+    """With λ₀ > 0, a rising αβ ends at a pole, behind which the order of cold items turns over."""
+    train, genres = genre_groups()
+    group = genres[train.interactions.indices[train.interactions.indptr[:-1]]]
+    refused = []
+    for scale in np.geomspace(0.1, 1e3, 9):
+        config = MARecConfig(
+            lambda_0=0.1, lambda_1=5.0, delta=0.1, alpha=1.0, beta=scale, order=order, learner="nonnegative"
+        )
+        model = MARec(config).fit(train)
+        try:
+            scores = model.score(train.interactions, train.cold_items)
+        except NumericalError as error:
+            assert "pole" in str(error)
+            refused.append(True)
+        else:
+            refused.append(False)
+            np.testing.assert_array_equal(genres[train.cold_items[scores.argmax(axis=1)]], group)
+    assert refused == sorted(refused)
+    assert {True, False} == set(refused)
+
+
 @pytest.mark.parametrize("shape", [{"n_users": 14, "n_warm": 24}, {"n_users": 60, "n_warm": 20}], ids=["U<W", "U>W"])
 def test_configurations_that_share_computations_agree_with_the_reference(shape):
     """What is shared is computed once, and each λ₁, λ₀, α, β, w₀, learner and order still gets its own answer."""

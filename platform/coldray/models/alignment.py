@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
+import scipy.sparse.linalg
 
-from coldray.errors import ConfigError, SingularMatrixError
+from coldray.errors import ConfigError, NumericalError, SingularMatrixError
 from coldray.features.feature_set import Feature, FeatureSet, VectorFeature
 from coldray.memory import require_memory
 from coldray.models.base import TrainingSet
@@ -36,6 +37,8 @@ Double: TypeAlias = npt.NDArray[np.float64]
 
 RANK_TOLERANCE = 1e-12
 """Eigenvalues of XXᵀ below this share of the largest are rounding, not data."""
+ARNOLDI_SIZE = 64
+"""Order of a matrix above which an extreme eigenvalue is iterated for."""
 
 
 def click_percentile(clicks: npt.NDArray[np.int64]) -> float:
@@ -209,7 +212,9 @@ def item_weights(inverse: npt.NDArray[Any]) -> Matrix:
     return weights
 
 
-def aligned_inverse(ridge: Matrix, aligned_gram: Matrix, alignment: Alignment, scale: float) -> Double:
+def aligned_inverse(
+    ridge: Matrix, aligned_gram: Matrix, alignment: Alignment, scale: float, *, coupled: bool = False
+) -> Double:
     """Return ``P = (S + λ₁I + αβ C g D)⁻¹`` by Woodbury's identity, float64 ``[n, n]``.
 
     Parameters
@@ -220,15 +225,21 @@ def aligned_inverse(ridge: Matrix, aligned_gram: Matrix, alignment: Alignment, s
         ``C g`` on the columns of the aligned items, ``[n, J]``.
     scale
         αβ.
+    coupled
+        True if ``λ₀ > 0`` couples the aligned items with the others; then αβ must stay below the pole.
 
     Raises
     ------
     SingularMatrixError
         If the aligned system has no inverse.
+    NumericalError
+        If αβ lies beyond the pole.
     """
     base = ridge.astype(np.float64)
     update = base @ (scale * aligned_gram.astype(np.float64) * alignment.strength)
     inner = update[alignment.items]
+    if coupled:
+        require_before_pole(inner, scale)
     inner[np.diag_indices_from(inner)] += 1
     try:
         corrected = np.linalg.solve(inner, base[alignment.items])
@@ -238,6 +249,35 @@ def aligned_inverse(ridge: Matrix, aligned_gram: Matrix, alignment: Alignment, s
         ) from error
     base -= update @ corrected
     return base
+
+
+def require_before_pole(coupling: Double, scale: float) -> None:
+    """Raise :class:`~coldray.errors.NumericalError` if αβ lies beyond the pole of Eq. 9.
+
+    With ``λ₀ > 0`` the determinant of ``S + λ₁I + αβ C g D`` is proportional to that of ``I + αβK``, where K (`coupling`
+    is ``αβK``) grows with λ₀. As αβ rises from 0, the first real eigenvalue to reach 0 is a pole: P is infinite there,
+    and beyond it has the wrong sign along the eigenvector, so that the wrong items come first.
+    """
+    if len(coupling) == 0:
+        return
+    lowest = _lowest_real_part(coupling)
+    if lowest <= -1:
+        raise NumericalError(
+            f"alpha·beta={scale:g} is beyond the pole of Eq. 9 at {-scale / lowest:.3g} that lambda_0 > 0 brings, where "
+            "wrong items come first. Use a smaller alpha or beta, a smaller lambda_0 or a larger lambda_1."
+        )
+
+
+def _lowest_real_part(matrix: Double) -> float:
+    """Return the smallest real part of the eigenvalues of a square matrix."""
+    if len(matrix) > ARNOLDI_SIZE:
+        try:
+            start = np.ones(len(matrix))  # given, so that the answer does not depend on a random draw
+            found = scipy.sparse.linalg.eigs(matrix, k=1, which="SR", v0=start, tol=1e-4, return_eigenvectors=False)
+            return float(found[0].real)
+        except scipy.sparse.linalg.ArpackError:
+            pass  # clustered eigenvalues: take the long way
+    return float(np.linalg.eigvals(matrix).real.min())
 
 
 def _gram(clicks: sp.csr_array, train: TrainingSet, items: npt.NDArray[np.int32], lambda_0: float) -> Double:
