@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = ["data", "features", "models", "training", "evaluation", "tuning", "tracking", "serving", "plots", "workflows"]
-SHARED = {"errors", "spelling", "atomic", "memory"}
+ORDER = ["data", "features", "evaluation", "training", "models", "tuning", "tracking", "serving", "plots", "workflows"]
+SHARED = {"errors", "spelling", "atomic", "device", "memory"}
 
 
 @pytest.mark.parametrize("folder", ["platform", "mlflow", "serve", "jobs", "tune_spaces", "tests"])

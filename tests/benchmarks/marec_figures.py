@@ -16,10 +16,10 @@ from figures import data_folder, figure
 from coldray.data.dataset import Dataset
 from coldray.data.hetrec import read_hetrec
 from coldray.data.splits import cold_item_splits
-from coldray.evaluation.fold import Candidates, EvaluationTask, RankingCache, evaluate
 from coldray.features.builder import FeatureConfig
 from coldray.models.computations import Computations
 from coldray.models.marec import MARec, MARecConfig
+from coldray.tuning.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
 from coldray.tuning.folds import prepare_task
 from coldray.tuning.results import FoldMetrics, Selection, TrialResult, mean_metric
 from coldray.tuning.space import StudyConfig, load_study

@@ -8,7 +8,7 @@ from figures import best_of, figure
 
 from coldray.evaluation.metrics import ranking_metrics
 from coldray.evaluation.ranking import Ranking
-from coldray.models.topk import top_k
+from coldray.evaluation.topk import top_k
 
 USERS, ITEMS, LIST_LENGTH = 6040, 3260, 50
 

@@ -55,7 +55,7 @@ def test_the_study_files_of_the_platform_are_valid(path):
 def test_the_published_study_searches_the_whole_space_of_the_model():
     config = load_study(STUDIES / "marec.yaml")
     assert set(config.space) == set(MARecConfig.model_fields) - {"solver", "device"}
-    assert config.searched == ("lambda_1", "delta", "w0", "order", "learner")
+    assert config.searched == ("lambda_1", "lambda_0", "beta", "delta", "w0", "order", "learner")  # αβ alone matters
 
 
 BAD = {

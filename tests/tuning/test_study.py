@@ -19,8 +19,8 @@ import scipy.sparse as sp
 from coldray.data.dataset import LabelAttribute, NumberAttribute, TextAttribute
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError, StudyError, UnknownAttributeError
-from coldray.evaluation.fold import evaluate
 from coldray.models.marec import MARec, MARecConfig
+from coldray.tuning.evaluation import evaluate
 from coldray.tuning.events import TuneEvents
 from coldray.tuning.folds import prepare_task
 from coldray.tuning.listeners import StudyListener

@@ -28,7 +28,7 @@ import scipy.sparse as sp
 
 from coldray.errors import ConfigError, EmptyDatasetError
 from coldray.evaluation.ranking import FloatArray, IntArray, Ranking
-from coldray.models.topk import cell_positions, nonzero_pattern
+from coldray.evaluation.topk import cell_positions, nonzero_pattern
 from coldray.spelling import choices, nearest
 
 BLOCK_BYTES = 2 << 20

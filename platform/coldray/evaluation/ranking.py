@@ -5,6 +5,7 @@ Notation used for shapes: U users, I items, n candidates, m ranked users, b user
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,11 +14,12 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.errors import ConfigError, ModelError
-from coldray.models.base import Scorer
-from coldray.models.topk import available_threads, check_list_length, nonzero_pattern, run_blocks, top_k
+from coldray.evaluation.topk import available_threads, check_list_length, nonzero_pattern, run_blocks, top_k
 
 IntArray: TypeAlias = npt.NDArray[np.int32]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+Scorer: TypeAlias = Callable[[sp.csr_array], FloatArray]
+"""From histories ``[b, I]`` to scores ``[b, n]`` of fixed items."""
 
 BLOCK_BYTES = 32 << 20
 """Scores a thread holds by default: large enough for matrix products to run at full speed."""

@@ -26,11 +26,11 @@ import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg
 
+from coldray.device import DeviceName, Matrix, matmul, resolve_device, symmetric_eigen
 from coldray.errors import ConfigError, NumericalError, SingularMatrixError
 from coldray.features.feature_set import Feature, FeatureSet, VectorFeature
 from coldray.memory import require_memory
 from coldray.models.base import TrainingSet
-from coldray.models.device import DeviceName, Matrix, matmul, resolve_device, symmetric_eigen
 
 Solver: TypeAlias = Literal["auto", "items", "users", "cholesky"]
 Double: TypeAlias = npt.NDArray[np.float64]
@@ -254,8 +254,8 @@ def aligned_inverse(
 def require_before_pole(coupling: Double, scale: float) -> None:
     """Raise :class:`~coldray.errors.NumericalError` if αβ lies beyond the pole of Eq. 9.
 
-    With ``λ₀ > 0`` the determinant of ``S + λ₁I + αβ C g D`` is proportional to that of ``I + αβK``, where K (`coupling`
-    is ``αβK``) grows with λ₀. As αβ rises from 0, the first real eigenvalue to reach 0 is a pole: P is infinite there,
+    With ``λ₀ > 0`` the determinant of ``S + λ₁I + αβ C g D`` is proportional to that of ``I + αβK``, where `coupling`
+    is ``αβK`` and grows with λ₀. As αβ rises from 0, the first real eigenvalue to reach 0 is a pole: P is infinite,
     and beyond it has the wrong sign along the eigenvector, so that the wrong items come first.
     """
     if len(coupling) == 0:
@@ -263,8 +263,8 @@ def require_before_pole(coupling: Double, scale: float) -> None:
     lowest = _lowest_real_part(coupling)
     if lowest <= -1:
         raise NumericalError(
-            f"alpha·beta={scale:g} is beyond the pole of Eq. 9 at {-scale / lowest:.3g} that lambda_0 > 0 brings, where "
-            "wrong items come first. Use a smaller alpha or beta, a smaller lambda_0 or a larger lambda_1."
+            f"alpha·beta={scale:g} is beyond the pole of Eq. 9 at {-scale / lowest:.3g} that lambda_0 > 0 brings, "
+            "where wrong items come first. Use a smaller alpha or beta, a smaller lambda_0 or a larger lambda_1."
         )
 
 

@@ -6,7 +6,7 @@ Notation used for shapes: b users in a block, U users, I items, n items asked fo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
@@ -17,13 +17,12 @@ import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict
 
 from coldray.errors import NotFittedError
+from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.models.computations import Computations
 
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
 Scores: TypeAlias = npt.NDArray[np.float32]
-Scorer: TypeAlias = Callable[[sp.csr_array], Scores]
-"""From histories ``[b, I]`` to scores ``[b, n]`` of fixed items."""
 
 
 class ModelConfig(BaseModel):

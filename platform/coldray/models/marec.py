@@ -16,7 +16,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from coldray.device import DeviceName, Matrix, resolve_device
 from coldray.errors import NumericalError
+from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.models.alignment import (
     Alignment,
@@ -32,9 +34,8 @@ from coldray.models.alignment import (
     stacked_features,
     system_items,
 )
-from coldray.models.base import Items, ModelConfig, Recommender, Scorer, TrainingSet
+from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.device import DeviceName, Matrix, resolve_device
 from coldray.models.mixture import (
     Learner,
     Weights,
@@ -53,10 +54,11 @@ class MARecConfig(ModelConfig):
     lambda_1: PositiveFloat = 1.0
     """λ₁, ridge regularization of the item weights; a spectral filter on users for the cold items."""
     lambda_0: NonNegativeFloat = 0.0
-    """λ₀, weight of the attribute Gram matrix FFᵀ beside the co-clicks. With a large αβ beside it, Eq. 9 can rank the
-    wrong items first: once it is not zero, search small values (0.01) or a small αβ."""
+    """λ₀, weight of the attribute Gram matrix FFᵀ beside the co-clicks. Once it is not zero, αβ must stay below a pole
+    of Eq. 9 (near 1 on MovieLens); beyond it a fit is refused."""
     alpha: PositiveFloat = 1.0
-    """α, strength of the alignment. Only αβ matters, and only when warm and cold items compete in one list."""
+    """α, strength of the alignment. Only αβ matters, and with ``λ₀ = 0`` only when warm and cold items compete in one
+    list."""
     beta: PositiveFloat = 100.0
     """β, strength of the alignment of items with few clicks."""
     delta: PositiveFloat | dict[str, PositiveFloat] = 20.0
@@ -260,7 +262,8 @@ class _Fitted:
     @cached_property
     def _inverse(self) -> npt.NDArray[np.float64]:
         aligned = np.asarray(self._coclicks @ self.similarity, np.float32)
-        return aligned_inverse(self.ridge.inverse(), aligned, self.alignment, self.scale)
+        coupled = self.config.lambda_0 > 0
+        return aligned_inverse(self.ridge.inverse(), aligned, self.alignment, self.scale, coupled=coupled)
 
     @cached_property
     def _all_columns(self) -> Matrix:

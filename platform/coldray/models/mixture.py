@@ -27,10 +27,10 @@ import scipy.sparse as sp
 import torch
 from threadpoolctl import threadpool_limits
 
+from coldray.device import DeviceName, cpu_count, resolve_device
 from coldray.errors import SingularMatrixError
 from coldray.memory import require_memory
 from coldray.models.base import TrainingSet
-from coldray.models.device import DeviceName, cpu_count, resolve_device
 from coldray.models.similarity import Delta, Order, Similarities, term_names, term_pairs
 
 Learner: TypeAlias = Literal["regression", "nonnegative", "correlation"]

@@ -30,11 +30,11 @@ from coldray import __version__
 from coldray.atomic import replacing_folder
 from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute, NumberAttribute
 from coldray.errors import BundleError, ColdrayError, UnknownIdError
+from coldray.evaluation.topk import top_k
 from coldray.features.builder import FeatureEncoder, attributes_from_records
 from coldray.features.feature_set import FeatureSet, VectorFeature
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.registry import model_type
-from coldray.models.topk import top_k
 
 SCHEMA_VERSION = 1
 FILES = ("arrays.safetensors", "items.parquet", "users.parquet")

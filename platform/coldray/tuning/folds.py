@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import ray
 
 from coldray.data.splits import Fold
-from coldray.evaluation.fold import EvaluationTask
 from coldray.features.builder import FeatureConfig, build_features
 from coldray.models.base import TrainingSet
+from coldray.tuning.evaluation import EvaluationTask
 
 
 def prepare_task(fold: Fold, features: FeatureConfig) -> EvaluationTask:

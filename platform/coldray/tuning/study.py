@@ -18,10 +18,10 @@ from ray.tune.logger import JsonLoggerCallback
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Split, TuningSplit, cold_item_splits
 from coldray.errors import ConfigError, StudyError
-from coldray.evaluation.fold import EvaluationTask
 from coldray.features.builder import choose_methods
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
+from coldray.tuning.evaluation import EvaluationTask
 from coldray.tuning.events import TuneEvents
 from coldray.tuning.folds import prepare_tasks
 from coldray.tuning.listeners import StudyListener

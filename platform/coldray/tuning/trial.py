@@ -13,8 +13,8 @@ from ray import tune
 from ray.actor import ActorHandle
 
 from coldray.errors import ColdrayError, NumericalError
-from coldray.evaluation.fold import Candidates, EvaluationTask, RankingCache, evaluate
 from coldray.models.registry import model_type
+from coldray.tuning.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
 from coldray.tuning.shared import ClusterComputations
 
 FAILED_METRIC = 0.0

@@ -12,10 +12,10 @@ import ray
 
 from coldray.data.splits import Split
 from coldray.errors import StudyError
-from coldray.evaluation.fold import Candidates, EvaluationTask, evaluate
 from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.models.registry import model_type
+from coldray.tuning.evaluation import Candidates, EvaluationTask, evaluate
 from coldray.tuning.folds import prepare_tasks
 from coldray.tuning.results import FoldMetrics, Selection
 from coldray.tuning.space import StudyConfig

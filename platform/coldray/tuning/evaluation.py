@@ -14,8 +14,8 @@ from coldray.data.splits import Fold
 from coldray.errors import EmptyDatasetError
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank
+from coldray.evaluation.topk import merge_top_k
 from coldray.models.base import Recommender, TrainingSet
-from coldray.models.topk import merge_top_k
 
 Candidates: TypeAlias = Literal["cold", "all"]
 """``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from coldray.errors import ConfigError, ModelError, NumericalError
-from coldray.models import topk
-from coldray.models.topk import merge_top_k, nonzero_pattern, run_blocks, top_k
+from coldray.evaluation import topk
+from coldray.evaluation.topk import merge_top_k, nonzero_pattern, run_blocks, top_k
 
 TIED = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, math.inf, -math.inf])
 ANY = st.floats(width=32, allow_nan=False)

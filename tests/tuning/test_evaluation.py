@@ -7,10 +7,10 @@ import scipy.sparse as sp
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Fold
 from coldray.errors import EmptyDatasetError
-from coldray.evaluation.fold import EvaluationTask, RankingCache, evaluate, rank_task
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.marec import MARec, MARecConfig
+from coldray.tuning.evaluation import EvaluationTask, RankingCache, evaluate, rank_task
 from contracts.problems import random_features, random_training_set
 
 
@@ -135,7 +135,7 @@ def test_merged_sides_equal_one_ranking_of_everything(task, candidates, k):
 @pytest.mark.parametrize("candidates", ["cold", "all"])
 def test_a_model_that_promises_nothing_is_ranked_as_a_whole(task, candidates):
     cache = RankingCache()
-    for lambda_0, beta in ((0.5, 2.0), (0.5, 8.0)):
+    for lambda_0, beta in ((0.5, 0.02), (0.5, 0.08)):
         model = MARec(MARecConfig(lambda_0=lambda_0, beta=beta, delta=1.0)).fit(task.train)
         assert model.ranking_key() is None
         ranking = rank_task(model, task, candidates=candidates, k=9, cache=cache)
