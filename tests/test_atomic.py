@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from coldray.atomic import check_writable, replacing, replacing_folder
+from coldray.atomic import check_writable, replacing, replacing_folder, writable_folder
 from coldray.errors import OutputError
 
 
@@ -82,3 +82,28 @@ def test_check_writable_refuses_a_read_only_folder(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="Choose another folder"):
         check_writable(tmp_path)
+
+
+def test_a_folder_made_for_a_block_that_fails_goes_again(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "a" / "b", tmp_path / "mine" / "c", tmp_path / "mine"):
+        with pytest.raises(ZeroDivisionError), writable_folder(folder):
+            _ = len(entries(folder)) / 0
+    assert entries(tmp_path) == ["mine"]
+    assert entries(tmp_path / "mine") == []
+
+
+def test_a_folder_made_for_a_block_stays_if_the_block_succeeds_or_has_written(tmp_path):
+    with writable_folder(tmp_path / "empty"):
+        pass
+    with pytest.raises(ZeroDivisionError), writable_folder(tmp_path / "a" / "b"):
+        _ = (tmp_path / "a" / "written").write_text("half") / 0
+    assert entries(tmp_path) == ["a", "empty"]
+    assert entries(tmp_path / "a") == ["written"]
+
+
+def test_a_folder_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="Cannot write to"), writable_folder(tmp_path / "file" / "sub"):
+        pass
+    assert entries(tmp_path) == ["file"]

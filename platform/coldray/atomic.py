@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from coldray.errors import OutputError
@@ -71,6 +71,26 @@ def _refused(path: Path, error: OSError) -> OSError | OutputError:
     if error.errno is None:
         return error
     return OutputError(f"Cannot write {path}: {error.strerror}. Free space or choose another folder.")
+
+
+@contextmanager
+def writable_folder(folder: Path) -> Iterator[None]:
+    """Make `folder` and try to write in it; if the block fails, what was made for it goes again unless it holds files.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be created in `folder`.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        check_writable(folder)
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):  # it holds files, or was never made
+                path.rmdir()
+        raise
 
 
 def check_writable(folder: Path) -> None:

@@ -150,6 +150,15 @@ def test_an_attribute_whose_labels_are_all_too_rare_has_no_columns_and_is_named(
     blank = dataset_of([{"title": ""}, {}], default=("title",))
     assert build_features(blank).features["title"].matrix.shape == (2, 0)
     assert "'title' has no columns" in caplog.text
+    assert "year" not in caplog.text
+
+
+def test_an_encoder_with_nothing_to_compare_items_by_says_why_for_each_attribute():
+    blank = dataset_of([{"title": ""}, {}])
+    encoder = FeatureEncoder().fit(blank)
+    with pytest.raises(ConfigError, match=r"'genres' has no columns.*'year' has no values.*'title' has no columns"):
+        encoder.check_usable()
+    encoder.fit(dataset_of([{"year": 1974}, {}])).check_usable()
 
 
 def test_text_can_be_read_by_a_sentence_model_and_restored_elsewhere(tmp_path):

@@ -429,14 +429,26 @@ def test_an_unknown_attribute_of_delta_is_refused():
 
 
 def test_users_solver_with_attributes_in_the_gram_matrix_is_refused():
-    with pytest.raises(ConfigError, match="lambda_0"):
-        MARec(MARecConfig(solver="users", lambda_0=0.1, delta=1.0)).fit(random_training_set(44))
+    with pytest.raises(ConfigError, match=r"solver='users'.*lambda_0=0\.1.*Use solver='items'"):
+        MARecConfig(solver="users", lambda_0=0.1, delta=1.0)
+    for parameters in ({"solver": "users"}, {"solver": "items", "lambda_0": 0.1}, {"lambda_0": 0.1}):
+        MARecConfig(**parameters)
 
 
 def test_an_absent_cuda_device_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ConfigError, match="cuda"):
         MARec(MARecConfig(device="cuda")).fit(random_training_set(45))
+
+
+def test_attributes_are_checked_before_the_fit_as_by_the_fit():
+    kinds = {"a": "labels", "b": "text", "year": "number"}
+    for delta in (3.0, {"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0, "year": 1.0}):
+        MARec(MARecConfig(delta=delta)).check_attributes(kinds)
+    with pytest.raises(ConfigError, match=r"'aa'.*Did you mean 'a'.*Used: a, b, year"):
+        MARec(MARecConfig(delta={"aa": 1.0, "a": 2.0, "b": 2.0})).check_attributes(kinds)
+    with pytest.raises(ConfigError, match=r"leaves out b\. Give one for each of a, b, or one number"):
+        MARec(MARecConfig(delta={"a": 1.0})).check_attributes(kinds)
 
 
 @pytest.mark.parametrize("parameters", [{}, {"learner": "correlation"}, {"lambda_0": 0.5}], ids=str)

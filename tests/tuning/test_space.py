@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coldray.errors import ConfigError
 from coldray.models.marec import MARecConfig
-from coldray.tuning.space import StudyConfig, grid_points, is_range, load_study, metric_names
+from coldray.tuning.space import StudyConfig, grid_points, is_range, listed_values, load_study, metric_names
 
 STUDIES = Path(__file__).parents[2] / "tune_spaces"
 GOOD = {
@@ -78,6 +78,19 @@ BAD = {
     "no seeds": (changed("splits/seeds", []), ["splits.seeds", "at least 1"]),
     "a seed listed twice": (changed("splits/seeds", [1, 7, 1]), ["splits.seeds", "1 is listed twice"]),
     "a negative seed": (changed("splits/seeds", [-1]), ["splits.seeds", "not -1"]),
+    "a cutoff listed twice": (changed("cutoffs", [5, 10, 5]), ["cutoffs", "5 is listed twice"]),
+    "values that exclude each other": (
+        changed("space", {"lambda_1": {"log_uniform": [1, 100]}, "solver": "users", "lambda_0": 0.5}),
+        ["the space has no valid configuration", "solver='users'", "lambda_0=0.5", "Use solver='items'"],
+    ),
+    "choices that all exclude a value": (
+        changed("space", {"solver": "users", "lambda_0": {"choice": [0.5, 1.0]}, "order": {"choice": [1, 2]}}),
+        ["the space has no valid configuration", "lambda_0=0.5"],
+    ),
+    "a range that a value excludes but for its end": (
+        changed("space", {"solver": {"choice": ["users"]}, "lambda_0": {"uniform": [0, 1]}}),
+        ["the space has no valid configuration", "solver='users'", "lambda_0=0.5"],
+    ),
     "no cutoffs": (changed("cutoffs", []), ["cutoffs", "at least 1"]),
     "empty space": (changed("space", {}), ["space", "at least 1"]),
     "empty choice": (changed("space/beta", {"choice": []}), ["space.beta", "choice", "at least one value", "[]"]),
@@ -230,14 +243,53 @@ SPACES = st.lists(st.sampled_from(sorted(SPECS)), min_size=1, max_size=4, unique
 )
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"solver": "users", "lambda_0": {"choice": [0.5, 0.0]}},
+        {"solver": {"choice": ["users", "items"]}, "lambda_0": 0.5},
+        {"solver": {"choice": ["users", "auto"]}, "lambda_0": {"uniform": [0, 1]}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("algorithm", ["optuna", "random"])
+def test_a_space_in_which_some_values_go_together_can_be_searched(space, algorithm):
+    space = space | {"lambda_1": {"log_uniform": [1, 100]}}
+    assert StudyConfig.model_validate({**GOOD, "space": space, "search": {"algorithm": algorithm}}).n_trials == 32
+
+
+def test_a_space_of_too_many_combinations_is_taken_on_trust(monkeypatch):
+    space = {"order": {"choice": [1, 2]}, "lambda_0": {"choice": [1.0, 0.0]}, "solver": {"choice": ["users", "items"]}}
+    fixed = {**space, "solver": "users", "lambda_0": 1.0}
+    monkeypatch.setattr("coldray.tuning.space.MAX_COMBINATIONS", 1)
+    StudyConfig.model_validate({**GOOD, "space": space})
+    StudyConfig.model_validate({**GOOD, "space": fixed})
+    monkeypatch.setattr("coldray.tuning.space.MAX_COMBINATIONS", 2)
+    with pytest.raises(ConfigError, match="no valid configuration"):
+        StudyConfig.model_validate({**GOOD, "space": fixed})
+
+
+def test_the_space_lists_its_fixed_values_and_choices():
+    space = {"order": {"choice": [1, 2]}, "beta": {"uniform": [1, 2]}, "delta": {"genres": 5.0}}
+    assert list(listed_values(space)) == [("order", 1), ("order", 2), ("delta", {"genres": 5.0})]
+
+
 @given(SPACES)
 def test_every_point_of_a_valid_grid_is_a_configuration_of_the_model(space):
-    config = StudyConfig.model_validate(
-        {"name": "grid", "model": "marec", "space": space, "search": {"algorithm": "grid"}}
-    )
+    study = {"name": "grid", "model": "marec", "space": space, "search": {"algorithm": "grid"}}
+    excluded = [point.get("solver") == "users" and point.get("lambda_0", 0) > 0 for point in grid_points(space)]
+    if all(excluded):
+        with pytest.raises(ConfigError, match="no valid configuration"):
+            StudyConfig.model_validate(study)
+        return
+    config = StudyConfig.model_validate(study)
     points = grid_points(config.space)
     assert len(points) == config.n_trials
-    for point in points:
+    for point, impossible in zip(points, excluded, strict=True):
         assert list(point) == list(space)
+        if impossible:
+            with pytest.raises(ConfigError, match="solver='users'"):
+                MARecConfig.model_validate(point)
+            continue
         made = MARecConfig.model_validate(point).model_dump()
         assert {name: made[name] for name in space} == point

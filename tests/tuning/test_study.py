@@ -19,6 +19,7 @@ import scipy.sparse as sp
 from coldray.data.dataset import LabelAttribute, NumberAttribute, TextAttribute
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError, StudyError, UnknownAttributeError
+from coldray.features.builder import FeatureConfig
 from coldray.models.marec import MARec, MARecConfig
 from coldray.tuning.evaluation import evaluate
 from coldray.tuning.events import TuneEvents
@@ -27,7 +28,7 @@ from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import mean_metric
 from coldray.tuning.selection import select
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.study import draw_splits, run_study, search
+from coldray.tuning.study import check_study, draw_splits, run_study, search
 from coldray.tuning.winner import measure_winner
 
 # Workers cannot import this module by its name, so what it defines travels by value.
@@ -124,7 +125,9 @@ def test_a_grid_runs_each_point_once(result):
 
 def test_a_trial_keeps_its_whole_configuration(result):
     for trial in result.trials:
-        assert MARecConfig.model_validate(trial.config).model_dump(mode="json") == trial.config
+        assert set(trial.config) == set(MARecConfig.model_fields)
+        if trial.config["lambda_0"] == 0:
+            assert MARecConfig.model_validate(trial.config).model_dump(mode="json") == trial.config
         assert (trial.config["order"], trial.config["solver"], trial.config["w0"]) == (1, "users", 0.2)
 
 
@@ -528,11 +531,11 @@ def test_trials_are_numbered_as_they_were_proposed_whichever_starts_first():
 def test_a_study_in_which_all_fails_names_the_first_reason(dataset, tmp_path):
     recorder = Recorder()
     config = study(
-        {"lambda_0": {"choice": [1.0, 2.0]}, "solver": "users"},
+        {"alpha": {"choice": [1e300, 1e301]}},
         search={"algorithm": "grid", "max_concurrent": 1},
         splits={"n_splits": 1},
     )
-    with pytest.raises(StudyError, match=r"None of the 2 trials.*solver='users' decomposes") as caught:
+    with pytest.raises(StudyError, match=r"None of the 2 trials.*A score of row 0 is NaN") as caught:
         run_study(config, dataset, storage=tmp_path, study_id="hopeless", listener=recorder)
     assert "Traceback" not in str(caught.value)
     assert len(recorder.named("search_ended")) == 1
@@ -574,6 +577,67 @@ def test_an_unknown_attribute_is_refused_before_anything_starts(dataset, tmp_pat
         run_study(config, dataset, storage=tmp_path, study_id="unknown", listener=recorder)
     assert recorder.events == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("delta", "expected"),
+    [
+        ({"genre": 5.0, "actors": 2.0}, [r"{'genre': 5.0, 'actors': 2.0} is not valid", "Did you mean 'genres'?"]),
+        ({"genres": 5.0}, ["leaves out", "Give one for each of"]),
+        ({"choice": [20.0, {"genre": 5.0}]}, [r"{'genre': 5.0} is not valid", "Used: "]),
+        ({"choice": [{"genres": 5.0}, 20.0]}, [r"{'genres': 5.0} is not valid", "leaves out"]),
+    ],
+    ids=str,
+)
+def test_a_delta_that_does_not_go_with_the_attributes_is_refused_before_anything_starts(
+    dataset, tmp_path, delta, expected
+):
+    recorder = Recorder()
+    config = study({"lambda_1": {"log_uniform": [1, 100]}, "delta": delta})
+    with pytest.raises(ConfigError, match=r"^space\.delta: ") as caught:
+        run_study(config, dataset, storage=tmp_path, study_id="delta", listener=recorder)
+    for part in (*expected, *sample_vectors(dataset)):
+        assert part in str(caught.value)
+    assert recorder.events == []
+
+
+def sample_vectors(dataset):
+    """Return the default attributes that are compared by a cosine."""
+    return [n for n in dataset.default_attributes if not isinstance(dataset.attributes[n], NumberAttribute)]
+
+
+def test_a_delta_for_every_attribute_of_the_study_is_accepted(dataset):
+    every = dict.fromkeys(sample_vectors(dataset), 5.0)
+    check_study(study({"delta": {"choice": [every, 20.0]}}), dataset)
+    narrow = {"attributes": ["year", "genres"]}
+    check_study(study({"delta": {"genres": 5.0}}, features=narrow), dataset)
+    with pytest.raises(ConfigError, match=r"Used: genres, year\."):
+        check_study(study({"delta": every}, features=narrow), dataset)
+
+
+def test_attributes_that_leave_nothing_to_compare_are_refused_before_a_trial_starts(dataset, tmp_path):
+    recorder = Recorder()
+    attributes = {name: a for name, a in dataset.attributes.items() if name != "year"}
+    attributes["year"] = NumberAttribute(np.full(dataset.n_items, np.nan))
+    features = {"attributes": ["genres", "year"], "min_items": 99, "max_share": 0.5}
+    config = study({"order": {"choice": [1, 2]}}, features=features, splits={"n_splits": 1})
+    with pytest.raises(ConfigError, match="nothing to compare items by") as caught:
+        run_study(
+            config, replace(dataset, attributes=attributes), storage=tmp_path, study_id="nothing", listener=recorder
+        )
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in ("items of seed 42 / split 0", "'genres' has no columns", "at least 99", "50%", "'year' has no values"):
+        assert part in message
+    assert not recorder.named("search_started")
+
+
+def test_one_attribute_that_tells_items_apart_is_enough(dataset):
+    features = FeatureConfig(attributes=("genres", "year"), min_items=99)
+    (split, _) = draw_splits(dataset, CANARY)
+    assert prepare_task(split.test_fold, features).train.features.features["genres"].matrix.shape[1] == 0
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        prepare_task(split.test_fold, FeatureConfig(attributes=("genres",), min_items=99))
 
 
 def test_folds_that_cannot_be_prepared_fail_as_what_they_are(dataset, tmp_path):

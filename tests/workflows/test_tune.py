@@ -133,19 +133,20 @@ def refused(tmp_path, capsys, monkeypatch):
         raise AssertionError("Ray was started for a job that cannot run")
 
     monkeypatch.setattr(job, "connected_ray", never)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.delenv("COLDRAY_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     output, database = tmp_path / "runs", tmp_path / "mlflow.db"
 
     def check(*arguments, study=STUDY):
+        existed = output.exists()
         status = run("--output-dir", output, "--tracking-uri", f"sqlite:///{database}", *arguments, study=study)
         printed = capsys.readouterr()
         assert status == 1
         assert "Traceback" not in printed.out + printed.err
         (line,) = printed.err.splitlines()
         assert line.startswith("error: ")
-        if output.is_dir():
-            assert list(output.iterdir()) == []
+        assert output.exists() == existed, "a folder was left by a job that cannot run"
         assert not database.exists(), "a tracking database was set up for a job that cannot run"
         return line
 
@@ -192,6 +193,12 @@ def test_a_study_file_that_does_not_exist(refused, tmp_path):
         ("filters.min_user_interactions=100000", "min_user_interactions=100000"),
         ("filters.min_rating_exclusive=3", "rating"),
         ("cutoffs=[0]", "cutoffs"),
+        ("cutoffs=[10, 25, 10]", "10 is listed twice"),
+        ("space.delta={genre: 5}", "Did you mean 'genres'?"),
+        ("space.delta={genres: 5}", "leaves out"),
+        ("space={solver: users, lambda_0: 0.5}", "the space has no valid configuration"),
+        ("space.device=cuda", "torch finds no CUDA device"),
+        ("space.device={choice: [cpu, cuda]}", "The winner is fitted for its bundle where the job runs."),
         ("features.text={genres: tfidf}", "which holds labels"),
     ],
 )
@@ -249,6 +256,31 @@ def test_own_data_with_a_separator_of_nothing(refused, tmp_path):
 
 def test_own_data_for_a_source_that_does_not_read_it(refused, tmp_path):
     assert "not by 'sample'" in refused("--interactions", tmp_path / "clicks.csv")
+
+
+@pytest.mark.parametrize("dataset", ["sample", "csv"])
+def test_a_data_folder_for_a_source_that_does_not_read_it(refused, tmp_path, dataset):
+    files = ("--interactions", tmp_path / "clicks.csv") if dataset == "csv" else ()
+    line = refused("--dataset", dataset, "--data-dir", tmp_path, *files)
+    assert "--data-dir is read by --dataset hetrec, ml1m-hetrec" in line
+    assert f"alone, not by '{dataset}'" in line
+
+
+def test_an_output_folder_that_was_there_stays(refused, tmp_path):
+    (tmp_path / "runs").mkdir()
+    refused("--dataset", "hetrec", "--data-dir", tmp_path, "--no-download")
+    assert (tmp_path / "runs").is_dir()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_cuda_that_the_workers_of_the_cluster_do_not_find(tmp_path, tracking_uri, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("coldray.workflows.devices.workers_with_cuda", lambda: [False])
+    monkeypatch.setattr(job, "run_study", lambda *_, **__: pytest.fail("a search began"))
+    output = tmp_path / "runs"
+    assert run("--output-dir", output, "--tracking-uri", tracking_uri, "--set", "space.device=cuda") == 1
+    assert "no worker of the Ray cluster finds a CUDA device" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_a_study_file_that_is_no_yaml(refused, tmp_path):

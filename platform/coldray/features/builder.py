@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self, TypeAlias
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, TextAttribute, attribute_length
@@ -99,6 +100,7 @@ class FeatureEncoder:
         self.config = config or FeatureConfig()
         self._methods: dict[str, str] | None = None
         self._encoders: dict[str, Encoder] = {}
+        self._empty: dict[str, str] = {}
 
     @property
     def methods(self) -> Mapping[str, str]:
@@ -122,13 +124,18 @@ class FeatureEncoder:
         ConfigError
             If `text` names an attribute that is not a text or not encoded, or the embedding model cannot be loaded.
         """
-        self._methods, self._encoders = None, {}
+        self._methods, self._encoders, self._empty = None, {}, {}
         methods = choose_methods(dataset, self.config)
         for name, method in methods.items():
             self._encoders[name] = self._new_encoder(method).fit(dataset.attributes[name])
-            self._warn_if_empty(name)
+            self._note_if_empty(name, dataset.attributes[name])
         self._methods = methods
         return self
+
+    def check_usable(self) -> None:
+        """Raise ConfigError if the items of :meth:`fit` can be compared by no attribute, saying why for each."""
+        if len(self._empty) == len(self.methods):
+            raise ConfigError(" ".join(["There is nothing to compare items by.", *self._empty.values()]))
 
     def transform(
         self, attributes: Mapping[str, Attribute], n_items: int, *, encoded: Mapping[str, Feature] | None = None
@@ -227,16 +234,20 @@ class FeatureEncoder:
             return EmbeddingEncoder(EmbeddingConfig(model=config.embedding_model, cache_folder=config.embedding_cache))
         return ScalarEncoder()
 
-    def _warn_if_empty(self, name: str) -> None:
-        """Say which attribute compares nothing: legal, as every cosine is then 0, but hardly meant."""
+    def _note_if_empty(self, name: str, attribute: Attribute) -> None:
+        """Say which attribute compares nothing: legal, as every similarity is then 0, but hardly meant."""
         encoder = self._encoders[name]
         if isinstance(encoder, MultiHotEncoder) and not encoder.labels:
-            limits = (
-                f"no label is on at least {self.config.min_items} and at most {self.config.max_share:.0%} of the items"
+            self._empty[name] = (
+                f"Attribute {name!r} has no columns: no label is on at least {self.config.min_items} and at most "
+                f"{self.config.max_share:.0%} of the items. Lower min_items or raise max_share."
             )
-            logger.warning("Attribute %r has no columns: %s. Lower min_items or raise max_share.", name, limits)
         elif isinstance(encoder, TfidfEncoder) and not encoder.terms:
-            logger.warning("Attribute %r has no columns: no text holds a word. Leave the attribute out.", name)
+            self._empty[name] = f"Attribute {name!r} has no columns: no text holds a word. Leave the attribute out."
+        elif isinstance(attribute, NumberAttribute) and not np.isfinite(attribute.values).any():
+            self._empty[name] = f"Attribute {name!r} has no values: no number is known. Leave the attribute out."
+        if name in self._empty:
+            logger.warning("%s", self._empty[name])
 
 
 def build_features(dataset: Dataset, config: FeatureConfig | None = None) -> FeatureSet:

@@ -107,6 +107,15 @@ class GramSpectrum:
     """Eigenvectors V, float32 ``[n, r]``."""
 
 
+def check_solver(solver: Solver, lambda_0: float) -> None:
+    """Raise :class:`~coldray.errors.ConfigError` for ``users`` with ``λ₀ > 0``, which it cannot decompose."""
+    if solver == "users" and lambda_0 > 0:
+        raise ConfigError(
+            f"solver='users' decomposes XXᵀ, which lambda_0={lambda_0:g} is not part of. Use solver='items', or "
+            "lambda_0=0."
+        )
+
+
 def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device: DeviceName = "auto") -> GramSpectrum:
     """Decompose ``S = XᵀX + λ₀FFᵀ`` over the items of the system.
 
@@ -123,11 +132,10 @@ def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device
     CatalogTooLargeError
         If the matrix and its eigenvectors do not fit in memory.
     """
+    check_solver(solver, lambda_0)
     items = system_items(train, Alignment.of(train, lambda_0=lambda_0))
     clicks = sp.csr_array(train.interactions[:, items])
     users = solver == "users" or (solver == "auto" and lambda_0 == 0 and clicks.shape[0] < clicks.shape[1])
-    if users and lambda_0 > 0:
-        raise ConfigError("solver='users' decomposes XXᵀ, which lambda_0 > 0 is not part of. Use solver='items'.")
     size = clicks.shape[0] if users else clicks.shape[1]
     require_closed_form_memory(28 * size**2 + (12 * size * clicks.shape[1] if users else 0), clicks.shape[1])
     where = resolve_device(device)

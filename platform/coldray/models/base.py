@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coldray.errors import NotFittedError
 from coldray.evaluation.ranking import Scorer
+from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
 from coldray.models.computations import Computations
 
@@ -26,7 +27,11 @@ Scores: TypeAlias = npt.NDArray[np.float32]
 
 
 class ModelConfig(BaseModel):
-    """Base of every model's parameters: frozen, and a misspelt name is an error."""
+    """Base of every model's parameters: frozen, and a misspelt name is an error.
+
+    Values that exclude each other are refused by a validator of the whole model that raises
+    :class:`~coldray.errors.ConfigError`; the default of a parameter goes with any value of another.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -149,6 +154,17 @@ class Recommender(ABC, Generic[ConfigT]):
     def cold_scale(self) -> float:
         """Factor of all cold scores, for models with a :meth:`ranking_key`."""
         return 1.0
+
+    def check_attributes(self, kinds: Mapping[str, AttributeKind]) -> None:
+        """Raise :class:`~coldray.errors.ConfigError` if the configuration does not go with these item attributes.
+
+        Asked before a study starts. By default no parameter depends on the attributes.
+
+        Parameters
+        ----------
+        kinds
+            What each attribute that the features are made of holds, by name.
+        """
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Raise :class:`~coldray.errors.CatalogTooLargeError` if a fit on that much data cannot fit in memory."""

@@ -14,11 +14,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from coldray.device import DeviceName, Matrix, resolve_device
 from coldray.errors import NumericalError
 from coldray.evaluation.ranking import Scorer
+from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
 from coldray.models.alignment import (
     Alignment,
@@ -28,6 +29,7 @@ from coldray.models.alignment import (
     Solver,
     SpectralRidge,
     aligned_inverse,
+    check_solver,
     gram_spectrum,
     item_weights,
     require_closed_form_memory,
@@ -45,7 +47,7 @@ from coldray.models.mixture import (
     regression_moments,
     require_moments_memory,
 )
-from coldray.models.similarity import Delta, Order, Similarities, mix, term_names
+from coldray.models.similarity import Delta, Order, Similarities, check_delta, mix, term_names
 
 
 class MARecConfig(ModelConfig):
@@ -73,6 +75,11 @@ class MARecConfig(ModelConfig):
     """``items`` or ``users`` (eigendecompositions), ``cholesky`` (one λ₁), or ``auto`` by shape and use."""
     device: DeviceName = "auto"
     """Where dense algebra runs."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        check_solver(self.solver, self.lambda_0)
+        return self
 
     @property
     def smoothing(self) -> Delta:
@@ -141,6 +148,10 @@ class MARec(Recommender[MARecConfig]):
         ridge = self._ridge(train, None if computations is None and self.config.solver == "auto" else shared)
         self._fitted = _Fitted(train, self.config, weights, similarity, ridge)
         return self
+
+    def check_attributes(self, kinds: Mapping[str, AttributeKind]) -> None:
+        """Check that a δ by attribute names every attribute compared by its cosine, and nothing else."""
+        check_delta(self.config.smoothing, kinds, [name for name, kind in kinds.items() if kind != "number"])
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check the moments and the closed form, which grow with the square of the items."""

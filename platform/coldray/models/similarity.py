@@ -6,6 +6,7 @@ Notation used for shapes: r row items, c column items, K attributes, T terms (K,
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -44,19 +45,33 @@ def deltas(features: FeatureSet, delta: Delta) -> dict[str, float]:
     vectors = [name for name, feature in features.features.items() if isinstance(feature, VectorFeature)]
     if not isinstance(delta, tuple):
         return dict.fromkeys(vectors, delta)
+    check_delta(delta, features.features, vectors)
+    return dict(delta)
+
+
+def check_delta(delta: Delta, attributes: Collection[str], vectors: Collection[str]) -> None:
+    """Find out whether δ goes with the attributes, of which those of `vectors` are compared by their cosine.
+
+    Raises
+    ------
+    ConfigError
+        If a named attribute is unknown or one is left out.
+    """
+    if not isinstance(delta, tuple):
+        return
     given = dict(delta)
     for name in given:
-        if name not in features.features:
+        if name not in attributes:
             raise ConfigError(
-                f"delta names the attribute {name!r}, which is not used.{nearest(name, features.features)} "
-                f"Used: {choices(features.features)}."
+                f"delta names the attribute {name!r}, which is not used.{nearest(name, attributes)} "
+                f"Used: {choices(attributes)}."
             )
     missing = [name for name in vectors if name not in given]
     if missing:
         raise ConfigError(
-            f"delta is given by attribute but leaves out {choices(missing)}; add them or give one number."
+            f"delta is given by attribute but leaves out {choices(missing)}. Give one for each of {choices(vectors)}, "
+            "or one number for all."
         )
-    return given
 
 
 class Similarities:

@@ -10,6 +10,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from coldray.errors import ConfigError
 from coldray.models.registry import model_type
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, TrialResult, TrialStatus
@@ -61,10 +62,11 @@ class TuneEvents(tune.Callback):
 
     def _complete(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the whole configuration, defaults included; what the model refuses is kept as it was asked."""
+        kind = self.model.config_type
         try:
-            return self.model.config_type.model_validate(dict(parameters)).model_dump(mode="json")
-        except ValueError:
-            return dict(parameters)
+            return kind.model_validate(dict(parameters)).model_dump(mode="json")
+        except (ConfigError, ValueError):
+            return {**kind().model_dump(mode="json"), **parameters}
 
 
 def _number(trial: Trial, trials: list[Trial]) -> int:

@@ -7,14 +7,27 @@ from collections.abc import Sequence
 import ray
 
 from coldray.data.splits import Fold
-from coldray.features.builder import FeatureConfig, build_features
+from coldray.errors import ConfigError
+from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.base import TrainingSet
 from coldray.tuning.evaluation import EvaluationTask
 
 
 def prepare_task(fold: Fold, features: FeatureConfig) -> EvaluationTask:
-    """Encode the items of a fold and collect what models are fitted on and measured with."""
-    return EvaluationTask.of(fold, TrainingSet(fold.train, build_features(fold.dataset, features), fold.name))
+    """Encode the items of a fold and collect what models are fitted on and measured with.
+
+    Raises
+    ------
+    ConfigError
+        If the features leave nothing to compare the items of the fold by.
+    """
+    data = fold.dataset
+    encoder = FeatureEncoder(features).fit(data)
+    try:
+        encoder.check_usable()
+    except ConfigError as error:
+        raise ConfigError(f"The {data.n_items:,} items of {fold.name}: {error}") from error
+    return EvaluationTask.of(fold, TrainingSet(fold.train, encoder.transform(data.attributes, data.n_items), fold.name))
 
 
 _prepare = ray.remote(num_cpus=1)(prepare_task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
@@ -26,6 +26,8 @@ Preference: TypeAlias = Literal["low", "high"] | list[Any]
 """Which value of a parameter is the simpler one: the lower, the higher, or the earlier in a list."""
 
 RANGES = ("choice", "uniform", "log_uniform", "int_uniform")
+MAX_COMBINATIONS = 10_000
+"""So many combinations are tried to find one that the model accepts; a space of more is taken on trust."""
 
 
 class _Section(BaseModel):
@@ -102,6 +104,14 @@ class StudyConfig(_Section):
     filters: FilterConfig | None = None
     """Filters on the dataset; by default those of its published protocol, or none."""
     selection: SelectionConfig = SelectionConfig()
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _measured_once(cls, cutoffs: tuple[int, ...]) -> tuple[int, ...]:
+        for cutoff in cutoffs:
+            if cutoffs.count(cutoff) > 1:
+                raise ValueError(f"The cutoff {cutoff} is listed twice and would give the same metrics again")
+        return cutoffs
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -202,6 +212,15 @@ def grid_points(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
 
 
+def listed_values(space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the name of a parameter with each value the space lists for it: a fixed one, or every choice."""
+    for name, spec in space.items():
+        if not is_range(spec):
+            yield name, spec
+        elif "choice" in spec:
+            yield from ((name, value) for value in spec["choice"])
+
+
 def _check_parameter(name: str, spec: Any, config_type: type[ModelConfig]) -> None:
     _check_name(f"space.{name}", name, config_type.model_fields)
     if not is_range(spec):
@@ -216,6 +235,9 @@ def _check_parameter(name: str, spec: Any, config_type: type[ModelConfig]) -> No
         raise ConfigError(f"space.{name}: {kind} takes {wanted}, not {values!r}.")
     if kind != "choice":
         _check_bounds(name, kind, values, config_type)
+        return
+    for value in values:
+        _validated(f"space.{name}", name, value, config_type)
 
 
 def _check_bounds(name: str, kind: str, bounds: list[Any], config_type: type[ModelConfig]) -> None:
@@ -272,12 +294,33 @@ def _check_grid(space: Mapping[str, Any]) -> None:
 
 
 def _check_some_valid(space: Mapping[str, Any], config_type: type[ModelConfig]) -> None:
-    """Each choice that the model refuses is named; a space that leaves nothing has no valid configuration."""
-    for name, spec in space.items():
-        if not (is_range(spec) and "choice" in spec):
-            continue
-        for value in spec["choice"]:
-            _validated(f"space.{name} (the space has no valid configuration with it)", name, value, config_type)
+    """Refuse a space whose values exclude each other in every combination; where some go together, it can be searched.
+
+    A value drawn from a range lies inside it, so inside it the combinations are tried.
+    """
+    axes = [_samples(spec) for spec in space.values()]
+    refusal: ConfigError | None = None
+    for values in itertools.islice(itertools.product(*axes), MAX_COMBINATIONS):
+        try:
+            config_type.model_validate(dict(zip(space, values, strict=True)))
+            return
+        except ConfigError as error:
+            refusal = refusal or error
+    if math.prod(map(len, axes)) <= MAX_COMBINATIONS:
+        raise ConfigError(f"the space has no valid configuration: {refusal}") from refusal
+
+
+def _samples(spec: Any) -> list[Any]:
+    """Return a fixed value, every choice, or values of a range: one between its ends, and next to both."""
+    if not is_range(spec):
+        return [spec]
+    kind, values = next(iter(spec.items()))
+    if kind == "choice":
+        return list(values)
+    low, high = values
+    if kind == "int_uniform":
+        return [low, (low + high) // 2, high]
+    return [(low + high) / 2, math.nextafter(low, high), math.nextafter(high, low)]  # the first is told of
 
 
 def _explain(error: ValidationError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ray.tune.logger import JsonLoggerCallback
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Split, TuningSplit, cold_item_splits
 from coldray.errors import ConfigError, StudyError
-from coldray.features.builder import choose_methods
+from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
 from coldray.tuning.evaluation import EvaluationTask
@@ -29,7 +29,7 @@ from coldray.tuning.results import StudyResult, TrialResult
 from coldray.tuning.search import scheduler, search_algorithm, search_space
 from coldray.tuning.selection import select
 from coldray.tuning.shared import SharedResults
-from coldray.tuning.space import StudyConfig
+from coldray.tuning.space import StudyConfig, listed_values
 from coldray.tuning.trial import TrialPlan, run_trial
 from coldray.tuning.winner import measure_winner
 
@@ -155,14 +155,15 @@ def check_study(config: StudyConfig, dataset: Dataset) -> list[Split]:
     UnknownAttributeError
         If the study names an attribute that the dataset does not have.
     ConfigError
-        If the model cannot score cold items, the dataset has no attribute to score them from, or an attribute cannot
-        be encoded as the study asks.
+        If the model cannot score cold items, the dataset has no attribute to score them from, an attribute cannot be
+        encoded as the study asks, or a value of the space does not go with the attributes.
     EmptyDatasetError
         If a part of a split is left without interactions.
     CatalogTooLargeError
         If the model on all items of the dataset does not fit in memory.
     """
-    if not choose_methods(dataset, config.features):
+    names = choose_methods(dataset, config.features)
+    if not names:
         raise ConfigError(
             f"The study uses no item attribute of dataset {dataset.name!r}, and cold items have nothing else. Name "
             "some in features.attributes; of your own data by --items FILE with --label-columns, --number-columns or "
@@ -171,8 +172,19 @@ def check_study(config: StudyConfig, dataset: Dataset) -> list[Split]:
     model = model_type(config.model)
     if not model.scores_cold_items:
         raise ConfigError(f"The model {config.model!r} cannot score cold items, which this study ranks.")
+    _check_values(config, attribute_kinds({name: dataset.attributes[name] for name in names}))
     model(model.config_type()).check_size(dataset.n_users, dataset.n_items)
     return draw_splits(dataset, config)
+
+
+def _check_values(config: StudyConfig, kinds: Mapping[str, AttributeKind]) -> None:
+    """Refuse a value of the space with which no trial could be fitted to these attributes."""
+    model = model_type(config.model)
+    for name, value in listed_values(config.space):
+        try:
+            model(model.config_type.model_validate({name: value})).check_attributes(kinds)
+        except ConfigError as error:
+            raise ConfigError(f"space.{name}: {value!r} is not valid: {error}") from error
 
 
 def run_study(

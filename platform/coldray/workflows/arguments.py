@@ -27,6 +27,8 @@ PAPER_FILTERS = FilterConfig(
 """The filters of the published HetRec protocol."""
 DEFAULT_FILTERS = {"hetrec": PAPER_FILTERS}
 """Filters a source gets when the study file names none."""
+FOLDER_SOURCES = ("hetrec", "ml1m-hetrec", "ml-100k")
+"""The sources that are looked for in ``--data-dir``."""
 
 
 def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
@@ -96,7 +98,7 @@ def source_of(options: argparse.Namespace) -> SourceConfig:
     Raises
     ------
     ConfigError
-        If the source is unknown, its own files are not named, or files are named that it does not read.
+        If the source is unknown, its own files are not named, or files or a folder are named that it does not read.
     """
     tabular = None
     if options.dataset in ("csv", "parquet"):
@@ -116,9 +118,15 @@ def source_of(options: argparse.Namespace) -> SourceConfig:
         raise ConfigError(
             f"--interactions and --items are read by --dataset csv and parquet alone, not by {options.dataset!r}."
         )
-    return SourceConfig(
+    source = SourceConfig(
         name=options.dataset, data_dir=options.data_dir, tabular=tabular, download=not options.no_download
     )
+    if source.data_dir is not None and source.name not in FOLDER_SOURCES:
+        raise ConfigError(
+            f"--data-dir is read by --dataset {', '.join(FOLDER_SOURCES)} alone, not by {source.name!r}. Leave it "
+            "out, or name one of them."
+        )
+    return source
 
 
 def overrides(settings: Sequence[str]) -> dict[str, Any]:

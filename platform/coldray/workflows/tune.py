@@ -12,10 +12,10 @@ from pathlib import Path
 from mlflow.types import DataType
 from rich.console import Console
 
-from coldray.atomic import check_writable
+from coldray.atomic import writable_folder
 from coldray.data.dataset import Dataset, Ids
 from coldray.data.filters import apply_filters
-from coldray.data.sources import load_dataset
+from coldray.data.sources import SourceConfig, load_dataset
 from coldray.features.builder import FeatureEncoder, choose_methods
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
@@ -30,6 +30,7 @@ from coldray.tuning.space import StudyConfig, load_study
 from coldray.tuning.study import check_study, run_study
 from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of
 from coldray.workflows.cluster import connected_ray
+from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.progress import StudyProgress
 
 
@@ -41,28 +42,43 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
     config = load_study(options.study, overrides(options.settings))
     source = source_of(options)
     output = options.output_dir.absolute()
-    check_writable(output)
-    check_reachable(options.tracking_uri)
     progress = StudyProgress(console)
+    with writable_folder(output):
+        check_reachable(options.tracking_uri)
+        dataset = read_dataset(source, config, progress)
+        check_study(config, dataset)
+        check_this_process(config)
+        result, folder = search_and_publish(config, dataset, output, options, progress)
+    console.print()
+    console.print(console_summary(result))
+    print_next_steps(console, folder / "report.html", options)
+    return result
+
+
+def read_dataset(source: SourceConfig, config: StudyConfig, progress: StudyProgress) -> Dataset:
+    """Return the dataset of a job, filtered as the study asks or as its published protocol does."""
     progress.stage(f"reading the dataset {source.name}")
     dataset = load_dataset(source)
     filters = config.filters or DEFAULT_FILTERS.get(source.name)
-    dataset = apply_filters(dataset, filters) if filters else dataset
-    check_study(config, dataset)
+    return apply_filters(dataset, filters) if filters else dataset
+
+
+def search_and_publish(
+    config: StudyConfig, dataset: Dataset, output: Path, options: argparse.Namespace, progress: StudyProgress
+) -> tuple[StudyResult, Path]:
+    """Run a study that has been checked; return its result, and the folder of what was written."""
     progress.stage(f"opening the tracking server {options.tracking_uri}")
     tracker = StudyTracker(options.tracking_uri, options.experiment, artifact_location=output.parent / "mlartifacts")
     encode_texts(config, dataset, progress)
     study_id = f"{config.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = output / study_id
     with connected_ray(options.ray_address, options.cpus, progress), tracker:
+        check_workers(config)
         result = run_study(
             config, dataset, storage=output / "ray", study_id=study_id, listener=Listeners(progress, tracker)
         )
         publish(result, config, dataset, folder, tracker, progress, options.model_name)
-    console.print()
-    console.print(console_summary(result))
-    print_next_steps(console, folder / "report.html", options)
-    return result
+    return result, folder
 
 
 def quiet_libraries() -> None:

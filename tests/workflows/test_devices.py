@@ -1,0 +1,53 @@
+"""``device: cuda`` is refused where no trial, or no bundle, could be fitted with it."""
+
+import pytest
+import torch
+
+from coldray.errors import ConfigError
+from coldray.tuning.space import StudyConfig
+from coldray.workflows import devices
+from coldray.workflows.devices import asks_for_cuda, check_this_process, check_workers, workers_with_cuda
+
+
+def study(device):
+    space = {"lambda_1": {"log_uniform": [1, 100]}} | ({} if device is None else {"device": device})
+    return StudyConfig.model_validate({"name": "small", "model": "marec", "space": space})
+
+
+CUDA = ["cuda", {"choice": ["cpu", "cuda"]}]
+OTHER = [None, "auto", "cpu", {"choice": ["cpu", "auto"]}]
+
+
+@pytest.mark.parametrize("device", CUDA, ids=str)
+def test_cuda_that_this_process_does_not_find_is_refused(device, monkeypatch):
+    assert asks_for_cuda(study(device))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_this_process(study(device))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"space\.device: .*no CUDA device.*Use device='auto'.*winner"):
+        check_this_process(study(device))
+
+
+@pytest.mark.parametrize("device", OTHER, ids=str)
+def test_a_study_that_does_not_insist_on_cuda_asks_nobody(device, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(devices, "workers_with_cuda", lambda: pytest.fail("workers were asked"))
+    check_this_process(study(device))
+    check_workers(study(device))
+
+
+@pytest.mark.parametrize("device", CUDA, ids=str)
+def test_cuda_that_no_worker_finds_is_refused_and_one_is_enough(device, monkeypatch):
+    monkeypatch.setattr(devices, "workers_with_cuda", lambda: [False, True])
+    check_workers(study(device))
+    monkeypatch.setattr(devices, "workers_with_cuda", lambda: [False, False])
+    with pytest.raises(ConfigError, match=r"no worker .* finds a CUDA device.*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0"):
+        check_workers(study(device))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_workers_themselves_are_asked(monkeypatch):
+    """A driver's own view, patched here, is not that of its workers."""
+    found = torch.cuda.is_available()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: not found)
+    assert workers_with_cuda() == [found]
