@@ -10,15 +10,13 @@ Source: Cantador, Brusilovsky and Kuflik, *2nd Workshop on Information Heterogen
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from coldray.data.archive import DataFiles, parse_numbers
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.tabular import (
     assemble,
@@ -27,7 +25,7 @@ from coldray.data.tabular import (
     refuse_repeated,
     require_columns,
 )
-from coldray.errors import DataFileError, DataFormatError
+from coldray.errors import DataFormatError
 
 RATING_FILES = ("user_ratedmovies-timestamps.dat", "user_ratedmovies.dat")
 """Either will do. The first is preferred: its times are unambiguous."""
@@ -72,7 +70,7 @@ def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
     DataFormatError
         If a column is missing, a value is not of its type, or a movie or a (user, item) pair is repeated.
     """
-    files = _Files(path)
+    files = DataFiles(path, "HetRec")
     rating_file = next((file for file in RATING_FILES if files.content(file) is not None), RATING_FILES[1])
     pairs = _ratings(files, rating_file)
     movies = _movies(files)
@@ -94,67 +92,15 @@ def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
     )
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The files of a folder, or of an archive whatever folder they are in there."""
-
-    path: Path
-
-    def content(self, name: str) -> bytes | None:
-        """Return the bytes of a file, None when it is absent."""
-        try:
-            if self.path.is_dir():
-                file = self.path / name
-                return file.read_bytes() if file.is_file() else None
-            with zipfile.ZipFile(self.path) as archive:
-                member = next((m for m in archive.namelist() if m.rsplit("/", 1)[-1] == name), None)
-                return None if member is None else archive.read(member)
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise DataFileError(f"{name} cannot be read from {self.path}: {error}") from error
-
-    def table(self, name: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> pl.DataFrame | None:
-        """Return a file's columns as stripped text with their `line` number, None when the file is absent."""
-        content = self.content(name)
-        if content is None:
-            return None
-        text = content.decode("iso-8859-1").encode()
-        try:
-            table = pl.read_csv(
-                io.BytesIO(text),
-                separator="\t",
-                quote_char=None,
-                infer_schema=False,
-                truncate_ragged_lines=True,
-                row_index_name="line",
-                row_index_offset=2,
-            )
-        except pl.exceptions.PolarsError as error:
-            raise DataFormatError(f"{name} in {self.path} is not a tab-separated table: {error}") from error
-        table = table.rename(str.strip)
-        require_columns([column for column in table.columns if column != "line"], required, name)
-        kept = [*required, *(column for column in optional if column in table.columns)]
-        stripped = table.select("line", *(pl.col(column).str.strip_chars() for column in kept))
-        return stripped.filter(~pl.all_horizontal(pl.col(kept).is_null()))
-
-    def required_table(self, name: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> pl.DataFrame:
-        """Return :meth:`table` of a file that must be there."""
-        table = self.table(name, required, optional)
-        if table is None:
-            raise DataFileError(
-                f"{self.path} has no {name}. Name the folder that holds the HetRec files, or their .zip, by --data-dir."
-            )
-        return table
-
-
-def _ratings(files: _Files, name: str) -> pl.DataFrame:
+def _ratings(files: DataFiles, name: str) -> pl.DataFrame:
     table = files.required_table(name, ("userID", "movieID", "rating"), ("timestamp", *DATE_COLUMNS))
     columns = [
-        _parsed(table, "userID", pl.Int64(), name).alias("user"),
-        _parsed(table, "movieID", pl.Int64(), name).alias("item"),
-        _parsed(table, "rating", pl.Float32(), name),
+        parse_numbers(table, "userID", pl.Int64(), name).alias("user"),
+        parse_numbers(table, "movieID", pl.Int64(), name).alias("item"),
+        parse_numbers(table, "rating", pl.Float32(), name),
     ]
     if "timestamp" in table.columns:
-        columns.append(_parsed(table, "timestamp", pl.Int64(), name) // 1000)
+        columns.append(parse_numbers(table, "timestamp", pl.Int64(), name) // 1000)
     elif set(DATE_COLUMNS) <= set(table.columns):
         columns.append(_seconds(table, name))
     return pl.DataFrame(columns)
@@ -175,36 +121,20 @@ def _seconds(table: pl.DataFrame, name: str) -> pl.Series:
     return times
 
 
-def _parsed(table: pl.DataFrame, column: str, dtype: pl.DataType, name: str, *, optional: bool = False) -> pl.Series:
-    """Return a column as numbers; the first that is none is an error with its line. `optional` lets blanks be null."""
-    text = table.get_column(column)
-    values = text.cast(dtype, strict=False)
-    bad = ~(values.is_finite().fill_null(False) if dtype.is_float() else values.is_not_null())
-    if optional:
-        bad &= ~text.is_in(["", r"\N"]).fill_null(True)
-    if bad.any():
-        row = bad.arg_max() or 0
-        line = table.get_column("line")[row]
-        raise DataFormatError(
-            f"{name}, line {line}: {column} is {text[row]!r}, not a number ({bad.sum():,} such lines in the file)."
-        )
-    return values
-
-
-def _movies(files: _Files) -> pl.DataFrame:
+def _movies(files: DataFiles) -> pl.DataFrame:
     table = files.required_table(MOVIE_FILE, ("id", "title", "year"))
     movies = pl.DataFrame(
         [
-            _parsed(table, "id", pl.Int64(), MOVIE_FILE).alias("item"),
+            parse_numbers(table, "id", pl.Int64(), MOVIE_FILE).alias("item"),
             table.get_column("title"),
-            _parsed(table, "year", pl.Int32(), MOVIE_FILE, optional=True),
+            parse_numbers(table, "year", pl.Int32(), MOVIE_FILE, optional=True),
         ]
     )
     refuse_repeated(movies, ("item",), MOVIE_FILE)
     return movies
 
 
-def _attributes(files: _Files, movies: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute]:
+def _attributes(files: DataFiles, movies: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute]:
     built: dict[str, Attribute] = {}
     for name, (file, column) in LABEL_FILES.items():
         edges = _edges(files, file, (column,))
@@ -227,11 +157,13 @@ def _attributes(files: _Files, movies: pl.DataFrame, item_ids: Ids) -> dict[str,
     return built
 
 
-def _edges(files: _Files, file: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> pl.DataFrame | None:
+def _edges(
+    files: DataFiles, file: str, required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> pl.DataFrame | None:
     table = files.table(file, ("movieID", *required), optional)
     if table is None:
         return None
-    item = _parsed(table, "movieID", pl.Int64(), file).alias("item")
+    item = parse_numbers(table, "movieID", pl.Int64(), file).alias("item")
     return table.select(item, pl.exclude("line", "movieID"))
 
 
@@ -243,7 +175,7 @@ def _location_texts(locations: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("item", maintain_order=True).agg(pl.col("text").str.join(" "))
 
 
-def _tags(files: _Files) -> pl.DataFrame | None:
+def _tags(files: DataFiles) -> pl.DataFrame | None:
     edges = _edges(files, "movie_tags.dat", ("tagID",))
     if edges is None:
         return None
@@ -255,7 +187,7 @@ def _tags(files: _Files) -> pl.DataFrame | None:
     return edges.select("item", label="tagID")
 
 
-def _overviews(files: _Files, movies: pl.DataFrame) -> pl.DataFrame | None:
+def _overviews(files: DataFiles, movies: pl.DataFrame) -> pl.DataFrame | None:
     """Return one overview a movie: released in the title's year, else in the movie's year, else the best match."""
     content = files.content(OVERVIEW_FILE)
     if content is None:
@@ -267,7 +199,7 @@ def _overviews(files: _Files, movies: pl.DataFrame) -> pl.DataFrame | None:
     require_columns(table.columns, ("MovieID", "overview"), OVERVIEW_FILE)
     absent = [name for name in ("Title", "release_year", "match_score") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
-    item = _parsed(table.with_row_index("line", offset=2), "MovieID", pl.Int64(), OVERVIEW_FILE)
+    item = parse_numbers(table.with_row_index("line", offset=2), "MovieID", pl.Int64(), OVERVIEW_FILE)
     released = pl.col("release_year").cast(pl.Float64, strict=False)
     in_title = pl.col("Title").str.extract(r"\((\d{4})\)\s*$").cast(pl.Float64, strict=False)
     score = pl.col("match_score").cast(pl.Float64, strict=False)

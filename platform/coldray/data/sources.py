@@ -12,17 +12,20 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
 from coldray.data.dataset import Dataset
 from coldray.data.download import fetch_hetrec
 from coldray.data.hetrec import MOVIE_FILE, RATING_FILES, read_hetrec
+from coldray.data.movielens import RATING_FILE as MOVIELENS_RATING_FILE
+from coldray.data.movielens import read_movielens
 from coldray.data.sample import sample_dataset
 from coldray.data.tabular import TabularConfig, read_tabular
 from coldray.errors import ConfigError, DataFileError
 from coldray.spelling import choices, nearest
 
-SourceName = Literal["sample", "hetrec", "ml1m-hetrec", "csv", "parquet"]
+SourceName = Literal["sample", "hetrec", "ml1m-hetrec", "ml-100k", "csv", "parquet"]
 SOURCES: tuple[str, ...] = get_args(SourceName)
 DATA_VARIABLE = "COLDRAY_DATA"
 """Environment variable with the folder that holds the datasets when `data_dir` is not given."""
 HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
 ML1M_FOLDER = "ml1m-hetrec"
+ML100K_FOLDER = "ml-100k"
 
 
 class SourceConfig(BaseModel):
@@ -31,7 +34,8 @@ class SourceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: SourceName
-    """``sample`` is generated; ``hetrec`` is found or downloaded; ``ml1m-hetrec`` is found; the rest is your own."""
+    """``sample`` is generated; ``hetrec`` is found or downloaded; ``ml1m-hetrec`` and ``ml-100k`` are found; the rest
+    is your own."""
     data_dir: Path | None = None
     """Folder of the files, or of the folder or .zip that has them; null means the one COLDRAY_DATA names."""
     tabular: TabularConfig | None = None
@@ -67,6 +71,8 @@ def load_dataset(source: SourceConfig) -> Dataset:
         return read_hetrec(find_hetrec(source.data_dir, download=source.download))
     if source.name == "ml1m-hetrec":
         return read_hetrec(find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec")
+    if source.name == "ml-100k":
+        return read_movielens(find_ml100k(source.data_dir))
     if source.tabular is None:
         raise ConfigError(f"Source {source.name!r} needs `tabular`: the tables and the meaning of their columns.")
     return read_tabular(source.tabular, source.name)
@@ -118,6 +124,29 @@ def find_ml1m_hetrec(data_dir: Path | None) -> Path:
     raise DataFileError(
         f"ml1m-hetrec is not in {where}. It is not downloaded: put {MOVIE_FILE}, {RATING_FILES[1]} and the movie_*.dat "
         f"files in a folder and name it with --data-dir (or {DATA_VARIABLE})."
+    )
+
+
+def find_ml100k(data_dir: Path | None) -> Path:
+    """Return the folder or archive of MovieLens 100K: `data_dir` itself, or the ``ml-100k`` or ``ml-100k.zip`` in it.
+
+    Raises
+    ------
+    DataFileError
+        If it is in none of them; it is never downloaded.
+    """
+    root = _data_root(data_dir)
+    if root is not None and root.suffix == ".zip":
+        return root
+    archive = f"{ML100K_FOLDER}.zip"
+    places = [] if root is None else [root, root / ML100K_FOLDER, root / archive]
+    for place in places:
+        if (place / MOVIELENS_RATING_FILE).is_file() or (place.name == archive and place.is_file()):
+            return place
+    where = " nor in ".join(str(place) for place in places) or "any folder, as none was given"
+    raise DataFileError(
+        f"ml-100k is not in {where}. It is not downloaded: put u.data, u.item and u.genre, or {archive}, in a folder "
+        f"and name it with --data-dir (or {DATA_VARIABLE})."
     )
 
 
