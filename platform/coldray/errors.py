@@ -58,6 +58,18 @@ class NumericalError(ModelError):
     """A computation produced NaN or infinite values."""
 
 
+class DivergedError(NumericalError):
+    """The loss, the gradient or a weight became NaN or infinite in training; the last good checkpoint is kept."""
+
+
+class CheckpointError(ModelError):
+    """A training checkpoint is damaged, of another schema, or of another model, configuration or data."""
+
+
+class TrainingFailedError(ModelError):
+    """Workers that train together failed, or were lost more often than allowed."""
+
+
 class CatalogTooLargeError(ModelError):
     """A computation needs more memory than there is; raised before anything is allocated."""
 

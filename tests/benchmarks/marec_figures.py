@@ -18,7 +18,8 @@ from coldray.data.hetrec import read_hetrec
 from coldray.data.splits import cold_item_splits
 from coldray.features.builder import FeatureConfig
 from coldray.models.computations import Computations
-from coldray.models.marec import MARec, MARecConfig
+from coldray.models.marec import MARec
+from coldray.models.marec_config import MARecConfig
 from coldray.tuning.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
 from coldray.tuning.folds import prepare_task
 from coldray.tuning.results import FoldMetrics, Selection, TrialResult, mean_metric

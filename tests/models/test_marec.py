@@ -13,7 +13,8 @@ from coldray.errors import CatalogTooLargeError, ConfigError, NumericalError, Si
 from coldray.features.feature_set import FeatureSet, ScalarFeature
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.marec import MARec, MARecConfig
+from coldray.models.marec import MARec
+from coldray.models.marec_config import MARecConfig
 from contracts.problems import (
     genre_groups,
     random_features,

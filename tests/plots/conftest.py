@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from coldray.tuning.ablation_result import AblationResult, Cloud, Lift, LossCurve, ModeResult
 from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult
 
 CUTOFFS = (10, 25, 50)
@@ -160,3 +161,131 @@ SHAPES = {
 def any_study(request: pytest.FixtureRequest) -> StudyResult:
     """Each of the shapes that a study can have."""
     return build_study(**SHAPES[request.param])
+
+
+MODES = ("MARec", "+CA", "+CA+UA", "+CA+UA+GE")
+MAREC = {"lambda1": 1000.0, "order": 2, "delta": 20, "learner": "nonnegative"}
+MODE_CONFIGS = {
+    "MARec": MAREC,
+    "+CA": {**MAREC, "ca_weight": 0.4, "ua_weight": 0.0, "ge_weight": 0.0, "ca_temperature": 0.07},
+    "+CA+UA": {**MAREC, "ca_weight": 0.4, "ua_weight": 0.0, "ge_weight": 0.0, "ca_temperature": 0.07},
+    "+CA+UA+GE": {**MAREC, "ca_weight": 0.4, "ua_weight": 0.0, "ge_weight": 0.15, "ge": {"kl_weight": 1.0}},
+}
+GAINS = {"MARec": 0.0, "+CA": 0.012, "+CA+UA": -0.001, "+CA+UA+GE": 0.019}
+TERMS = {"InfoNCE": (5.8, 3.1), "Gaussian NLL": (1.4, -0.6), "reconstruction": (0.62, 0.34), "KL": (0.4, 11.5)}
+LIST_LENGTHS = (5, 10, 20, 50, 100)
+
+
+def mode_fold(seed: int, split: int, level: float, cutoffs: tuple[int, ...]) -> FoldMetrics:
+    rise = {k: math.log(k / 10) for k in cutoffs}
+    metrics = {f"hr@{k}": level - 0.014 + 0.045 * rise[k] for k in cutoffs}
+    metrics |= {f"ndcg@{k}": level + 0.025 * rise[k] for k in cutoffs}
+    metrics |= {f"coverage@{k}": min(0.99, 0.38 + 0.8 * (level - 0.3) + 0.17 * rise[k]) for k in cutoffs}
+    return FoldMetrics(seed=seed, split=split, metrics=metrics, seconds=12.5)
+
+
+def build_lift(per_user: dict, baseline: dict, metric: str) -> Lift:
+    difference = float(np.mean(per_user[metric]) - np.mean(baseline[metric]))
+    p = 0.0002 if abs(difference) > 0.005 else 0.31
+    relative = difference / float(np.mean(baseline[metric]))
+    return Lift(difference, difference - 0.004, difference + 0.005, relative, p, min(1.0, 3 * p))
+
+
+def build_cloud(draws: np.random.Generator, n: int = 900, spread: float = 1.0) -> Cloud:
+    cold = np.arange(n) % 5 == 0
+    points = draws.normal(0, (2.0, 1.0), (n, 2)) + spread * np.column_stack([cold, cold])
+    return Cloud(points, cold, (0.123, 0.071))
+
+
+def build_curves(draws: np.random.Generator, folds: tuple[tuple[int, int], ...]) -> dict[str, tuple[LossCurve, ...]]:
+    curves = {}
+    for term, (start, end) in TERMS.items():
+        lengths = draws.integers(24, 60, len(folds))
+        curves[term] = tuple(
+            LossCurve(
+                f"{seed}/{split}",
+                end
+                + (start - end) * (np.exp(-np.arange(n) / 9) + 0.03 * split)
+                + draws.normal(0, 0.015 * abs(start - end), n),
+            )
+            for (seed, split), n in zip(folds, lengths, strict=True)
+        )
+    return curves
+
+
+def build_ablation(
+    *,
+    modes: tuple[str, ...] = MODES,
+    folds: tuple[tuple[int, int], ...] = ((42, 0), (42, 1), (42, 2), (7, 0), (7, 1), (7, 2)),
+    cutoffs: tuple[int, ...] = LIST_LENGTHS,
+    gains: dict[str, float] = GAINS,
+    configs: dict[str, dict] = MODE_CONFIGS,
+    dataset: dict | None = None,
+    without: tuple[str, ...] = (),
+) -> AblationResult:
+    """Return an ablation in which each mode lies its gain above the baseline; `without` leaves out loss terms."""
+    draws = np.random.default_rng(11)
+    spread = {key: draws.normal(0, 0.008) for key in folds}
+    names = list(mode_fold(0, 0, 0.3, cutoffs).metrics)
+    users = {name: draws.uniform(0.1, 0.5, 240) for name in names}
+    curves = build_curves(draws, folds)
+    clouds = {name: build_cloud(draws, spread=2.5) for name in dict.fromkeys((modes[0], modes[-1]))}
+    found = []
+    for name in modes:
+        gain = gains.get(name, 0.0)
+        tested = tuple(mode_fold(*key, 0.3076 + gain + spread[key], cutoffs) for key in folds)
+        per_user = {metric: values + gain for metric, values in users.items() if not metric.startswith("coverage")}
+        means = {metric: float(np.mean([fold.metrics[metric] for fold in tested])) for metric in per_user}
+        found.append(
+            ModeResult(
+                name=name,
+                config=configs.get(name, {}),
+                folds=tested,
+                per_user=per_user,
+                intervals={metric: (mean - 0.0094, mean + 0.0087) for metric, mean in means.items()},
+                lifts={} if name == modes[0] else {m: build_lift(per_user, found[0].per_user, m) for m in per_user},
+            )
+        )
+    study = build_study(dataset=dataset)
+    return AblationResult(
+        name="marec_ablation",
+        dataset=study.dataset,
+        protocol=study.protocol,
+        cutoffs=cutoffs,
+        modes=tuple(found),
+        curves={term: found for term, found in curves.items() if term not in without},
+        features=build_cloud(draws),
+        scores=clouds,
+        neighbour_distance=draws.beta(4, 6, 683),
+        correction="Holm",
+        seconds=1834.0,
+    )
+
+
+@pytest.fixture
+def ablation() -> Callable[..., AblationResult]:
+    return build_ablation
+
+
+ABLATION_SHAPES = {
+    "four modes": {},
+    "two modes": {"modes": MODES[:2], "without": ("Gaussian NLL", "reconstruction", "KL")},
+    "the baseline alone": {"modes": MODES[:1], "without": tuple(TERMS)},
+    "single fold": {"folds": ((42, 0),)},
+    "twelve folds": {"folds": tuple((seed, split) for seed in (1, 2, 42) for split in range(4))},
+    "one list length": {"cutoffs": (10,)},
+    "odd list lengths": {"cutoffs": (5, 6, 7, 45, 50, 100, 1000)},
+    "published dataset": {"dataset": PUBLISHED_DATASET},
+    "synthetic": {"dataset": {**PUBLISHED_DATASET, "name": "sample", "synthetic": True}},
+    "long names": {
+        "modes": ("a baseline with a very long name", "+a part with a very long name"),
+        "dataset": {**PUBLISHED_DATASET, "name": "a dataset whose name is far longer than a title has room for"},
+    },
+    "KL alone": {"without": ("reconstruction",)},
+}
+
+
+@pytest.fixture(scope="session", params=list(ABLATION_SHAPES))
+def any_ablation(request: pytest.FixtureRequest) -> AblationResult:
+    """Each of the shapes that an ablation can have."""
+    return build_ablation(**ABLATION_SHAPES[request.param])

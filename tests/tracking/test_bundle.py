@@ -15,7 +15,8 @@ from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextA
 from coldray.data.sample import sample_dataset
 from coldray.errors import BundleError, ConfigError, OutputError, UnknownAttributeError, UnknownIdError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.marec import MARec, MARecConfig
+from coldray.models.marec import MARec
+from coldray.models.marec_config import MARecConfig
 from coldray.tracking.bundle import Bundle, fit_bundle, load_bundle, save_bundle
 
 FILES = {"manifest.json", "arrays.safetensors", "items.parquet", "users.parquet"}

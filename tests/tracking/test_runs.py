@@ -16,7 +16,8 @@ from mlflow.types import DataType
 from coldray.data.sample import sample_dataset
 from coldray.errors import TrackingError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.marec import MARec, MARecConfig
+from coldray.models.marec import MARec
+from coldray.models.marec_config import MARecConfig
 from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
 from coldray.tracking.runs import StudyTracker, _active_server, check_reachable, fold_metrics
 from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult

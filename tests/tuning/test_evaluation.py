@@ -9,7 +9,8 @@ from coldray.data.splits import Fold
 from coldray.errors import EmptyDatasetError
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.marec import MARec, MARecConfig
+from coldray.models.marec import MARec
+from coldray.models.marec_config import MARecConfig
 from coldray.tuning.evaluation import EvaluationTask, RankingCache, evaluate, rank_task
 from contracts.problems import random_features, random_training_set
 

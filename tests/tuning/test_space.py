@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.errors import ConfigError
-from coldray.models.marec import MARecConfig
+from coldray.models.marec_config import MARecConfig
 from coldray.tuning.space import StudyConfig, grid_points, is_range, listed_values, load_study, metric_names
 
 STUDIES = Path(__file__).parents[2] / "tune_spaces"

@@ -20,7 +20,8 @@ from coldray.data.dataset import LabelAttribute, NumberAttribute, TextAttribute
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError, StudyError, UnknownAttributeError
 from coldray.features.builder import FeatureConfig
-from coldray.models.marec import MARec, MARecConfig
+from coldray.models.marec import MARec
+from coldray.models.marec_config import MARecConfig
 from coldray.tuning.evaluation import evaluate
 from coldray.tuning.events import TuneEvents
 from coldray.tuning.folds import prepare_task

@@ -7,16 +7,14 @@ elementwise, diagonals are zero while the weights are learned, and the weights a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from coldray.device import DeviceName, Matrix, resolve_device
+from coldray.device import Matrix, resolve_device
 from coldray.errors import NumericalError
 from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
@@ -28,18 +26,14 @@ from coldray.models.alignment import (
     RidgeSystem,
     Solver,
     SpectralRidge,
-    aligned_inverse,
-    check_solver,
     gram_spectrum,
-    item_weights,
     require_closed_form_memory,
-    stacked_features,
-    system_items,
 )
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
 from coldray.models.computations import Computations
+from coldray.models.marec_config import MARecConfig
+from coldray.models.marec_weights import FittedWeights, StoredWeights
 from coldray.models.mixture import (
-    Learner,
     Weights,
     coclick_moments,
     correlation_weights,
@@ -47,44 +41,8 @@ from coldray.models.mixture import (
     regression_moments,
     require_moments_memory,
 )
+from coldray.models.refinement import Refinement
 from coldray.models.similarity import Delta, Order, Similarities, check_delta, mix, term_names
-
-
-class MARecConfig(ModelConfig):
-    """Parameters of :class:`MARec`; the defaults are the paper's for HetRec."""
-
-    lambda_1: PositiveFloat = 1.0
-    """λ₁, ridge regularization of the item weights; a spectral filter on users for the cold items."""
-    lambda_0: NonNegativeFloat = 0.0
-    """λ₀, weight of the attribute Gram matrix FFᵀ beside the co-clicks. Once it is not zero, αβ must stay below a pole
-    of Eq. 9 (near 1 on MovieLens); beyond it a fit is refused."""
-    alpha: PositiveFloat = 1.0
-    """α, strength of the alignment. Only αβ matters, and with ``λ₀ = 0`` only when warm and cold items compete in one
-    list."""
-    beta: PositiveFloat = 100.0
-    """β, strength of the alignment of items with few clicks."""
-    delta: PositiveFloat | dict[str, PositiveFloat] = 20.0
-    """δ, smoothing of the cosine: one number, or one for each attribute."""
-    w0: float = Field(default=0.2, gt=0, le=1)
-    """w₀, weight of a cell without a click while the similarity weights are learned."""
-    order: Order = 2
-    """1: attributes alone. 2: products of two attributes too."""
-    learner: Learner = "regression"
-    """How the similarity weights μ are found: ``regression``, ``nonnegative`` (μ ≥ 0) or ``correlation``."""
-    solver: Solver = "auto"
-    """``items`` or ``users`` (eigendecompositions), ``cholesky`` (one λ₁), or ``auto`` by shape and use."""
-    device: DeviceName = "auto"
-    """Where dense algebra runs."""
-
-    @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        check_solver(self.solver, self.lambda_0)
-        return self
-
-    @property
-    def smoothing(self) -> Delta:
-        """δ in a hashable form."""
-        return tuple(sorted(self.delta.items())) if isinstance(self.delta, dict) else self.delta
 
 
 def mixture_weights(train: TrainingSet, computations: Computations, config: MARecConfig) -> Weights:
@@ -119,7 +77,7 @@ class MARec(Recommender[MARecConfig]):
 
     def __init__(self, config: MARecConfig | None = None) -> None:
         super().__init__(config or MARecConfig())
-        self._fitted: _Fitted | _Restored | None = None
+        self._fitted: FittedWeights | StoredWeights | None = None
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Learn the mixture and factorise the co-clicks.
@@ -145,9 +103,24 @@ class MARec(Recommender[MARecConfig]):
             weights=tuple(map(float, weights)),
             lambda_0=self.config.lambda_0,
         )
+        aligned = train.features.take(Alignment.of(train, lambda_0=self.config.lambda_0).items)
+        refinements = self._refinements(train, shared, similarity, aligned)
+        for refinement in refinements:
+            similarity = similarity + refinement.between(aligned)
         ridge = self._ridge(train, None if computations is None and self.config.solver == "auto" else shared)
-        self._fitted = _Fitted(train, self.config, weights, similarity, ridge)
+        self._fitted = FittedWeights(train, self.config, weights, similarity, ridge, refinements)
         return self
+
+    def _refinements(
+        self, train: TrainingSet, shared: Computations, similarity: Matrix, aligned: FeatureSet
+    ) -> Sequence[Refinement]:
+        """Return learned similarities to be added to the mixture g between warm and aligned items; none here."""
+        return ()
+
+    @classmethod
+    def _stored_refinements(cls, config: MARecConfig, state: Mapping[str, npt.NDArray[Any]]) -> Sequence[Refinement]:
+        """Rebuild the refinements from the arrays of a fitted model."""
+        return ()
 
     def check_attributes(self, kinds: Mapping[str, AttributeKind]) -> None:
         """Check that a δ by attribute names every attribute compared by its cosine, and nothing else."""
@@ -195,7 +168,7 @@ class MARec(Recommender[MARecConfig]):
     def ranking_key(self) -> str | None:
         """Everything but α and β, when cold items are all that is aligned."""
         fitted = self._require()
-        if not (isinstance(fitted, _Fitted) and fitted.alignment.triangular):
+        if not (isinstance(fitted, FittedWeights) and fitted.alignment.triangular):
             return None
         return self.config.model_copy(update={"alpha": 1.0, "beta": 1.0}).model_dump_json()
 
@@ -223,105 +196,11 @@ class MARec(Recommender[MARecConfig]):
     def from_state(cls, config: MARecConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
         """Rebuild the model; `features` are those of all its items."""
         model = cls(config)
-        model._fitted = _Restored(features, state)
+        model._fitted = StoredWeights(features, state, cls._stored_refinements(config, state))
         return model
 
-    def _require(self) -> _Fitted | _Restored:
+    def _require(self) -> FittedWeights | StoredWeights:
         self.check_fitted()
         if self._fitted is None:  # pragma: no cover  check_fitted has raised
             raise AssertionError
         return self._fitted
-
-
-class _Fitted:
-    """A fit whose item weights are computed on demand."""
-
-    def __init__(
-        self, train: TrainingSet, config: MARecConfig, mixture: Weights, similarity: Matrix, ridge: RidgeSystem
-    ) -> None:
-        self.train, self.config, self.mixture, self.similarity, self.ridge = train, config, mixture, similarity, ridge
-        self.features = train.features
-        self.alignment = Alignment.of(train, lambda_0=config.lambda_0)
-        self.rows = system_items(train, self.alignment)
-        self.n_items = train.interactions.shape[1]
-        self.scale = config.alpha * config.beta
-
-    def columns(self, items: Items) -> Matrix:
-        """Return the rows of Θ that are not zero, on the columns of `items`."""
-        if not self.alignment.triangular:
-            return self._all_columns[:, items]
-        weights = np.zeros((len(self.rows), len(items)), np.float32)
-        cold = np.isin(items, self.alignment.items)
-        if cold.any():
-            at = np.searchsorted(self.alignment.items, items[cold])
-            smoothed = self.ridge.solve_gram(np.ascontiguousarray(self.similarity[:, at]))
-            weights[:, cold] = np.float32(self.scale) * smoothed
-        if not cold.all():
-            weights[:, ~cold] = self._warm_columns[:, np.searchsorted(self.rows, items[~cold])]
-        return weights
-
-    @cached_property
-    def _warm_columns(self) -> Matrix:
-        return item_weights(self.ridge.inverse())
-
-    @cached_property
-    def _coclicks(self) -> sp.csr_array:
-        """C on all rows and the warm columns."""
-        clicks = self.train.interactions
-        return sp.csr_array(clicks[:, self.rows].T @ clicks[:, self.train.warm_items])
-
-    @cached_property
-    def _inverse(self) -> npt.NDArray[np.float64]:
-        aligned = np.asarray(self._coclicks @ self.similarity, np.float32)
-        coupled = self.config.lambda_0 > 0
-        return aligned_inverse(self.ridge.inverse(), aligned, self.alignment, self.scale, coupled=coupled)
-
-    @cached_property
-    def _all_columns(self) -> Matrix:
-        return item_weights(self._inverse)
-
-    def restored(self) -> _Restored:
-        """Return the same weights, all computed, with what new items need."""
-        state: dict[str, npt.NDArray[Any]] = {
-            "rows": self.rows,
-            "warm_items": self.train.warm_items,
-            "weights": self.columns(np.arange(self.n_items)),
-            "mixture": self.mixture,
-        }
-        if self.alignment.triangular:
-            state["transfer"] = np.float32(self.scale) * self.ridge.solve_gram(np.eye(len(self.rows), dtype=np.float32))
-        else:
-            state["transfer"] = np.asarray(self.scale * (self._inverse @ self._coclicks.toarray()), np.float32)
-            if self.config.lambda_0 > 0:
-                state["inverse"] = self._inverse.astype(np.float32)
-        return _Restored(self.features, state)
-
-
-class _Restored:
-    """Item weights as they are stored."""
-
-    def __init__(self, features: FeatureSet, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        self.features = features
-        self._state = state
-        self.rows, self.mixture = state["rows"], state["mixture"]
-        self.n_items = state["weights"].shape[1]
-
-    def columns(self, items: Items) -> Matrix:
-        return self._state["weights"][:, items]
-
-    def restored(self) -> _Restored:
-        return self
-
-    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
-        return self._state
-
-    def with_items(self, new: FeatureSet, config: MARecConfig) -> _Restored:
-        warm = self.features.take(self._state["warm_items"])
-        similarity = mix(Similarities(warm, new, config.smoothing), self.mixture, config.order)
-        columns = np.asarray(self._state["transfer"] @ similarity)
-        if "inverse" in self._state:
-            fitted = self.features.take(self.rows)  # with λ₀ > 0 these are all items of the fit
-            coupling = (stacked_features(fitted) @ stacked_features(new, fitted).T).toarray()
-            columns += np.float32(config.lambda_0) * (self._state["inverse"] @ coupling)
-        weights = np.concatenate([self._state["weights"], columns.astype(np.float32)], axis=1)
-        return _Restored(self.features.append(new), {**self._state, "weights": weights})

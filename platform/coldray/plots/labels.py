@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from coldray.tuning.ablation_result import AblationResult
 from coldray.tuning.results import FoldMetrics, StudyResult, TrialResult
 
 DASH = "–"
@@ -109,7 +110,7 @@ def duration_label(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def is_synthetic(result: StudyResult) -> bool:
+def is_synthetic(result: StudyResult | AblationResult) -> bool:
     """Tell whether the study ran on generated data."""
     return bool(result.dataset.get("synthetic", False))
 

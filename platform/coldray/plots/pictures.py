@@ -28,20 +28,20 @@ class Picture:
     is_wide: bool
 
 
-def pictures(result: StudyResult, figures: Mapping[str, Figure]) -> list[Picture]:
-    """Return `figures` in their order, described from what `result` holds."""
-    return [_picture(result, name, figure) for name, figure in figures.items()]
+def pictures(figures: Mapping[str, Figure], words: Mapping[str, tuple[str, str]]) -> list[Picture]:
+    """Return `figures` in their order, with the caption and the alternative text that `words` has for their names."""
+    return [_picture(name, figure, words) for name, figure in figures.items()]
 
 
-def _picture(result: StudyResult, name: str, figure: Figure) -> Picture:
-    caption, alt = _words(result).get(name, (name.replace("_", " "), f"Figure: {name.replace('_', ' ')}."))
+def _picture(name: str, figure: Figure, words: Mapping[str, tuple[str, str]]) -> Picture:
+    caption, alt = words.get(name, (name.replace("_", " "), f"Figure: {name.replace('_', ' ')}."))
     width, height = figure.get_size_inches() * _CSS_PIXELS_PER_INCH
     wide = figure.get_figwidth() > HALF_WIDTH
     return Picture(name, as_data_uri(figure), alt, caption, round(width), round(height), wide)
 
 
-def _words(result: StudyResult) -> dict[str, tuple[str, str]]:
-    """Return caption and alternative text of the figures that the library draws."""
+def study_words(result: StudyResult) -> dict[str, tuple[str, str]]:
+    """Return caption and alternative text of the figures of a study."""
     metric, winner = result.selection.metric, result.selection.winner
     label, reached = metric_label(metric), metric_number(winner.mean(metric))
     parameters = ", ".join(parameter_label(name) for name in result.searched)

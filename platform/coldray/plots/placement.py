@@ -40,6 +40,12 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequ
         taken.append(note.get_window_extent())
 
 
+def leave_headroom(axes: Axes, share: float) -> None:
+    """Raise the upper limit so that the top `share` of the panel is free of data: room for a legend."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, low + (high - low) / (1 - share))
+
+
 def _settle(note: Annotation, taken: Sequence[Bbox], inside: Bbox, points_per_pixel: float) -> float:
     """Move `note` to the first free place and return its gap; the nearest place when none is free."""
     size = note.get_window_extent()

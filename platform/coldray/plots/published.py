@@ -61,3 +61,12 @@ HETREC = PublishedTable(
 def published_for(dataset: Mapping[str, Any]) -> PublishedTable | None:
     """Return the published results on ``dataset``; None when nothing published is comparable."""
     return HETREC if HETREC.describes(dataset) else None
+
+
+def no_comparison(dataset: Mapping[str, Any]) -> str:
+    """Return, in sentences, why no published result is comparable with one on ``dataset``."""
+    kind = "generated data" if dataset.get("synthetic", False) else "not the published dataset"
+    return (
+        f"There is no comparison with published numbers: the dataset of this study ({dataset.get('name', 'unnamed')}) "
+        f"is {kind}. The published numbers are for {HETREC.title}: {HETREC.n_users:,} users × {HETREC.n_items:,} items."
+    )

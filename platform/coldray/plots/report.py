@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from coldray.atomic import replacing
 from coldray.plots.labels import (
     counted,
     duration_label,
@@ -17,8 +15,9 @@ from coldray.plots.labels import (
     metric_label,
     metric_number,
 )
-from coldray.plots.pictures import Picture, pictures
-from coldray.plots.published import HETREC, published_for
+from coldray.plots.page import SYNTHETIC_LABEL, render, save_page
+from coldray.plots.pictures import Picture, pictures, study_words
+from coldray.plots.published import no_comparison, published_for
 from coldray.plots.study import study_figures
 from coldray.plots.tables import (
     Table,
@@ -35,7 +34,8 @@ from coldray.plots.tables import (
 )
 from coldray.tuning.results import StudyResult, mean_metric
 
-SYNTHETIC_LABEL = "Synthetic data: generated sample, not a real dataset"
+__all__ = ["SYNTHETIC_LABEL", "outcome", "report_page", "selection_reasons", "write_report"]
+
 _TOP = 10
 
 
@@ -56,26 +56,17 @@ def write_report(result: StudyResult, path: Path, *, figures: Mapping[str, Figur
     OutputError
         If the folder cannot be created or written.
     """
-    page = report_page(result, study_figures(result) if figures is None else figures)
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return path
+    return save_page(report_page(result, study_figures(result) if figures is None else figures), path)
 
 
 def report_page(result: StudyResult, figures: Mapping[str, Figure]) -> str:
     """Return the report as one HTML page."""
-    environment = Environment(
-        loader=PackageLoader("coldray", "plots"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shown = pictures(result, figures)
-    return environment.get_template("report.html").render(
+    shown = pictures(figures, study_words(result))
+    return render(
+        "report.html",
+        synthetic=is_synthetic(result),
         title=f"{result.name}: {result.model} on {result.dataset.get('name', 'an unnamed dataset')}",
         outcome=outcome(result),
-        synthetic=SYNTHETIC_LABEL if is_synthetic(result) else None,
         protocol=facts("How the numbers came to be", result.protocol),
         dataset=dataset_facts(result),
         winner=winner_configuration(result),
@@ -131,13 +122,7 @@ def _comparison(result: StudyResult, shown: list[Picture]) -> dict[str, Picture 
     """Return the comparison with published numbers, or the sentence that says why there is none."""
     table = published_for(result.dataset)
     if table is None:
-        name = result.dataset.get("name", "unnamed")
-        kind = "generated data" if is_synthetic(result) else "not the published dataset"
-        reason = (
-            f"There is no comparison with published numbers: the dataset of this study ({name}) is {kind}. The "
-            f"published numbers are for {HETREC.title}: {HETREC.n_users:,} users × {HETREC.n_items:,} items."
-        )
-        return {"published": None, "published_picture": None, "published_note": reason}
+        return {"published": None, "published_picture": None, "published_note": no_comparison(result.dataset)}
     note = (
         f"Published: {table.source}; {table.protocol}. Measured here: {counted(len(result.test), 'split')}, by the "
         "protocol above. Compare the candidates and the number of splits before the numbers."

@@ -37,6 +37,9 @@ SKY_BLUE = "#56B4E9"
 GREY = "#6B6B6B"
 INK = "#222222"
 
+LEGEND: dict[str, Any] = {"columnspacing": 0.9, "handletextpad": 0.3, "handlelength": 1.2}
+"""Options of a legend inside a narrow panel."""
+
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib and has λ₁, ±, → and the Greek letters
     "font.size": 10,
@@ -101,6 +104,13 @@ def set_note(figure: Figure, note: str) -> None:
     """Write a note under the figure, wrapped to its width."""
     characters = int(figure.get_figwidth() * 72 / (9 * 0.56))
     figure.supxlabel("\n".join(textwrap.wrap(note, characters)), x=0.01, ha="left", fontsize=9, color=GREY)
+
+
+def write_instead(axes: Axes, words: str) -> None:
+    """Write why there is nothing to draw in the place of a panel."""
+    axes.set_axis_off()
+    text = "\n".join(textwrap.wrap(words, 28))
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=GREY)
 
 
 def grid_along(axes: Axes, axis: Literal["x", "y"]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from coldray.plots.labels import (
     DASH,
@@ -19,7 +18,8 @@ from coldray.plots.labels import (
 )
 from coldray.plots.published import PublishedTable
 from coldray.plots.study import top_trials
-from coldray.tuning.results import StudyResult, TrialResult, mean_metric, std_metric
+from coldray.tuning.ablation_result import AblationResult
+from coldray.tuning.results import FoldMetrics, StudyResult, TrialResult, mean_metric, std_metric
 
 _FINGERPRINT_CHARACTERS = 12
 _MANY_PARAMETERS = 5
@@ -48,7 +48,8 @@ class Table:
     """Position of the row of the selected configuration."""
 
 
-def _number(text: str, note: str = "") -> Cell:
+def number(text: str, note: str = "") -> Cell:
+    """Return the cell of a number."""
     return Cell(text, note=note, is_number=True)
 
 
@@ -57,7 +58,7 @@ def facts(caption: str, values: Mapping[str, str]) -> Table:
     return Table(caption, (), tuple((Cell(name.replace("_", " ")), Cell(str(value))) for name, value in values.items()))
 
 
-def dataset_facts(result: StudyResult) -> Table:
+def dataset_facts(result: StudyResult | AblationResult) -> Table:
     """Return what is known of the dataset; a fingerprint is shortened, and whole in its title."""
     words = {"n_users": "users", "n_items": "items", "n_interactions": "interactions"}
     rows = []
@@ -93,9 +94,9 @@ def winner_validation(result: StudyResult) -> Table:
     """Return the winner's validation metrics over its splits."""
     winner = result.selection.winner
     metrics = winner.folds[0].metrics if winner.folds else {}
-    rows = ((Cell(metric_label(metric)), _number(trial_metric(winner, metric))) for metric in metrics)
+    rows = ((Cell(metric_label(metric)), number(trial_metric(winner, metric))) for metric in metrics)
     caption = f"Validation metrics of trial #{winner.number} over {counted(len(winner.folds), 'split')}"
-    return Table(caption, (Cell("Metric"), _number(_spread_header(len(winner.folds)))), tuple(rows))
+    return Table(caption, (Cell("Metric"), number(_spread_header(len(winner.folds)))), tuple(rows))
 
 
 def _spread_header(n_splits: int) -> str:
@@ -111,9 +112,9 @@ def tested_metrics(result: StudyResult) -> Table | None:
     rows = []
     for base in dict.fromkeys(metric.partition("@")[0] for metric in metrics):
         names = [f"{base}@{cutoff}" if cutoff else base for cutoff in cutoffs]
-        cells = (_test_cell(result, name) if name in metrics else _number(DASH) for name in names)
+        cells = (_test_cell(result, name) if name in metrics else number(DASH) for name in names)
         rows.append((Cell(metric_label(f"{base}@").rstrip("@")), *cells))
-    header = (Cell("Metric"), *(_number(f"@{cutoff}" if cutoff else "all") for cutoff in cutoffs))
+    header = (Cell("Metric"), *(number(f"@{cutoff}" if cutoff else "all") for cutoff in cutoffs))
     shown = "mean ± standard deviation" if len(result.test) > 1 else "value"
     interval = ", with the 95 % interval of the mean below" if result.test_intervals else ""
     caption = f"Test metrics over {counted(len(result.test), 'split')}: {shown}{interval}"
@@ -121,9 +122,16 @@ def tested_metrics(result: StudyResult) -> Table | None:
 
 
 def _test_cell(result: StudyResult, metric: str) -> Cell:
-    text = mean_and_std(mean_metric(result.test, metric), std_metric(result.test, metric), len(result.test))
-    interval = result.test_intervals.get(metric)
-    return _number(text, note=f"{metric_number(interval[0])} to {metric_number(interval[1])}" if interval else "")
+    return measured_cell(result.test, result.test_intervals, metric)
+
+
+def measured_cell(folds: tuple[FoldMetrics, ...], intervals: Mapping[str, tuple[float, float]], metric: str) -> Cell:
+    """Return ``mean ± std`` over `folds` with the interval below; a dash where a fold lacks the metric."""
+    if not folds or any(metric not in fold.metrics for fold in folds):
+        return number(DASH)
+    text = mean_and_std(mean_metric(folds, metric), std_metric(folds, metric), len(folds))
+    interval = intervals.get(metric)
+    return number(text, note=f"{metric_number(interval[0])} to {metric_number(interval[1])}" if interval else "")
 
 
 def tested_splits(result: StudyResult) -> Table | None:
@@ -134,7 +142,7 @@ def tested_splits(result: StudyResult) -> Table | None:
     rows = (
         (
             Cell(f"seed {fold.seed}, split {fold.split}"),
-            *(_number(metric_number(fold.metrics[metric])) for metric in metrics),
+            *(number(metric_number(fold.metrics[metric])) for metric in metrics),
         )
         for fold in result.test
     )
@@ -142,7 +150,7 @@ def tested_splits(result: StudyResult) -> Table | None:
 
 
 def _header(first: str, metrics: Iterable[str]) -> tuple[Cell, ...]:
-    return (Cell(first), *(_number(metric_label(metric)) for metric in metrics))
+    return (Cell(first), *(number(metric_label(metric)) for metric in metrics))
 
 
 def best_configurations(result: StudyResult, top: int) -> Table:
@@ -170,7 +178,7 @@ def best_configurations(result: StudyResult, top: int) -> Table:
 def _trial_cell(trial: TrialResult, metric: str, *, stacked: bool) -> Cell:
     """Return a validation metric; `stacked` puts the deviation below the mean, which leaves width to the parameters."""
     mean, plus_minus, std = trial_metric(trial, metric).partition(" ± ")
-    return _number(mean, note=f"± {std}") if stacked and plus_minus else _number(mean + plus_minus + std)
+    return number(mean, note=f"± {std}") if stacked and plus_minus else number(mean + plus_minus + std)
 
 
 def _standing(result: StudyResult, trial: TrialResult) -> str:
@@ -180,9 +188,9 @@ def _standing(result: StudyResult, trial: TrialResult) -> str:
 def trial_counts(result: StudyResult) -> Table:
     """Return how many trials ended in which way."""
     statuses = [trial.status for trial in result.trials]
-    rows = [(Cell(status), _number(str(statuses.count(status)))) for status in ("finished", "pruned", "failed")]
-    rows.append((Cell("all"), _number(str(len(statuses)))))
-    return Table("Trials by how they ended", (Cell("Status"), _number("Trials")), tuple(rows))
+    rows = [(Cell(status), number(str(statuses.count(status)))) for status in ("finished", "pruned", "failed")]
+    rows.append((Cell("all"), number(str(len(statuses)))))
+    return Table("Trials by how they ended", (Cell("Status"), number("Trials")), tuple(rows))
 
 
 def failures(result: StudyResult) -> Table | None:
@@ -196,15 +204,22 @@ def failures(result: StudyResult) -> Table | None:
 
 def published_numbers(result: StudyResult, table: PublishedTable) -> Table:
     """Return the published results with the one measured here as the last row."""
-    metrics: tuple[Any, ...] = tuple(dict.fromkeys(name for row in table.methods.values() for name in row))
+    return published_and_measured(table, {result.model: (result.test, result.test_intervals)})
+
+
+def published_and_measured(
+    table: PublishedTable,
+    measured: Mapping[str, tuple[tuple[FoldMetrics, ...], Mapping[str, tuple[float, float]]]],
+) -> Table:
+    """Return the published results and after them those `measured` here: folds and intervals by name."""
+    metrics: tuple[str, ...] = tuple(dict.fromkeys(name for row in table.methods.values() for name in row))
     rows = [
-        (Cell(method), Cell("published"), *(_number(metric_number(row[metric])) for metric in metrics))
+        (Cell(method), Cell("published"), *(number(metric_number(row[metric])) for metric in metrics))
         for method, row in table.methods.items()
     ]
-    measured = (
-        _test_cell(result, metric) if result.test and metric in result.test[0].metrics else _number(DASH)
-        for metric in metrics
-    )
-    rows.append((Cell(result.model), Cell("measured here"), *measured))
+    rows += [
+        (Cell(name), Cell("measured here"), *(measured_cell(folds, intervals, metric) for metric in metrics))
+        for name, (folds, intervals) in measured.items()
+    ]
     header = (Cell("Method"), Cell("Source"), *_header("", metrics)[1:])
     return Table(f"{table.title}: published and measured", header, tuple(rows), highlighted=len(rows) - 1)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 from urllib.parse import urlparse
 
 import mlflow
@@ -34,6 +34,7 @@ from coldray.tuning.space import StudyConfig
 
 P = ParamSpec("P")
 T = TypeVar("T")
+TrackerT = TypeVar("TrackerT", bound="StudyTracker")
 PARENT_TAG = "mlflow.parentRunId"
 RUN_NAME_TAG = "mlflow.runName"
 CONNECT_SECONDS = 5
@@ -45,11 +46,11 @@ def trial_key(study_id: str, config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([study_id, dict(config)], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _server_call(method: Callable[Concatenate[StudyTracker, P], T]) -> Callable[Concatenate[StudyTracker, P], T]:
+def server_call(method: Callable[Concatenate[TrackerT, P], T]) -> Callable[Concatenate[TrackerT, P], T]:
     """Turn whatever the server refuses during `method` into one error of ours."""
 
     @wraps(method)
-    def call(self: StudyTracker, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: TrackerT, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(self, *args, **kwargs)
         except (MlflowException, requests.RequestException) as error:
@@ -76,7 +77,10 @@ class StudyTracker(StudyListener):
         If the server cannot be reached, before any work starts.
     """
 
-    @_server_call
+    kind: ClassVar[str] = "study"
+    """What the parent run is of, as its tag ``coldray.kind`` says."""
+
+    @server_call
     def __init__(self, tracking_uri: str, experiment: str, *, artifact_location: Path | None = None) -> None:
         self.tracking_uri = tracking_uri
         check_reachable(tracking_uri)
@@ -93,7 +97,7 @@ class StudyTracker(StudyListener):
         self._study_id = ""
         self._searched: tuple[str, ...] = ()
 
-    @_server_call
+    @server_call
     def study_started(self, config: StudyConfig, dataset: Dataset, study_id: str, protocol: Mapping[str, str]) -> None:
         """Open the parent run with the dataset as its input and the protocol as tags."""
         self._study_id, self._searched = study_id, config.searched
@@ -102,7 +106,7 @@ class StudyTracker(StudyListener):
             "coldray.study": config.name,
             "coldray.study_id": study_id,
             "coldray.model": config.model,
-            "coldray.kind": "study",
+            "coldray.kind": self.kind,
             "dataset.name": dataset.name,
             "dataset.fingerprint": dataset.fingerprint,
             "dataset.synthetic": str(dataset.synthetic).lower(),
@@ -119,7 +123,7 @@ class StudyTracker(StudyListener):
             "selection.metric": config.selection.metric,
             "selection.tolerance": config.selection.tolerance,
         }
-        self.client.log_batch(self.run_id, params=_params(settings))
+        self.client.log_batch(self.run_id, params=params_of(settings))
         self._log_dataset(dataset)
 
     def _log_dataset(self, dataset: Dataset) -> None:
@@ -142,7 +146,7 @@ class StudyTracker(StudyListener):
         context = mlflow.entities.InputTag("mlflow.data.context", "training and evaluation")
         self.client.log_inputs(self.run_id, [mlflow.entities.DatasetInput(source, [context])])
 
-    @_server_call
+    @server_call
     def trial_started(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
         """Open the nested run of a trial."""
         tags = {
@@ -154,38 +158,38 @@ class StudyTracker(StudyListener):
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"trial {number:03d}")
         self._trials[trial_id] = run.info.run_id
 
-    @_server_call
+    @server_call
     def trial_ended(self, trial: TrialResult) -> None:
         """Log a trial in one batch and close its run."""
         run_id = self._trials.get(trial.trial_id)
         if run_id is None:  # it failed before it started
             self.trial_started(trial.trial_id, trial.number, {name: trial.config[name] for name in self._searched})
             run_id = self._trials[trial.trial_id]
-        metrics = [*fold_metrics("val", trial.folds), _metric("seconds", trial.seconds)]
+        metrics = [*fold_metrics("val", trial.folds), metric_of("seconds", trial.seconds)]
         tags = [RunTag("coldray.status", trial.status)]
         if trial.error:
             tags.append(RunTag("coldray.error", trial.error[:5000]))
-        self.client.log_batch(run_id, metrics=metrics, params=_params(trial.config), tags=tags)
+        self.client.log_batch(run_id, metrics=metrics, params=params_of(trial.config), tags=tags)
         self.client.set_terminated(run_id, "FAILED" if trial.status == "failed" else "FINISHED")
 
-    @_server_call
+    @server_call
     def finish(self, result: StudyResult, artifacts: Sequence[Path]) -> None:
         """Log what the study found on the parent run, and its figures and report."""
         metrics = fold_metrics("test", result.test) + fold_metrics("val", result.selection.winner.folds)
-        metrics.append(_metric("study_seconds", result.seconds))
+        metrics.append(metric_of("study_seconds", result.seconds))
         chosen = {f"winner.{name}": value for name, value in result.selection.winner.config.items()}
         tags = [
             RunTag("coldray.winner_run_id", self._trials.get(result.selection.winner.trial_id, "")),
             RunTag("coldray.winner_trial", str(result.selection.winner.number)),
         ]
-        self.client.log_batch(self.run_id, metrics=metrics, params=_params(chosen), tags=tags)
+        self.client.log_batch(self.run_id, metrics=metrics, params=params_of(chosen), tags=tags)
         for path in artifacts:
             self.client.log_artifact(self.run_id, str(path), "report")
         winner = self._trials.get(result.selection.winner.trial_id)
         if winner:
             self.client.set_tag(winner, "coldray.winner", "true")
 
-    @_server_call
+    @server_call
     def register(self, bundle: Path, ids: tuple[DataType, DataType], model_name: str, alias: str = "champion") -> str:
         """Log the bundle folder as a model, register it and move the alias to it; return the new version.
 
@@ -230,7 +234,7 @@ class StudyTracker(StudyListener):
             if not failed:
                 raise
 
-    @_server_call
+    @server_call
     def _close(self, status: str) -> None:
         for run_id in self._trials.values():
             run: Run = self.client.get_run(run_id)
@@ -317,17 +321,19 @@ def fold_metrics(prefix: str, folds: Sequence[FoldMetrics]) -> list[Metric]:
     logged = []
     for name in folds[0].metrics:
         key = f"{prefix}_{name.replace('@', '_at_')}"
-        logged.append(_metric(key, mean_metric(tuple(folds), name)))
-        logged.append(_metric(f"{key}_std", std_metric(tuple(folds), name)))
-        logged += [_metric(f"{key}_split", fold.metrics[name], step) for step, fold in enumerate(folds)]
+        logged.append(metric_of(key, mean_metric(tuple(folds), name)))
+        logged.append(metric_of(f"{key}_std", std_metric(tuple(folds), name)))
+        logged += [metric_of(f"{key}_split", fold.metrics[name], step) for step, fold in enumerate(folds)]
     return logged
 
 
-def _metric(key: str, value: float, step: int = 0) -> Metric:
+def metric_of(key: str, value: float, step: int = 0) -> Metric:
+    """Return a metric with the time of now."""
     return Metric(key, value, int(time.time() * 1000), step)
 
 
-def _params(values: Mapping[str, Any]) -> list[Param]:
+def params_of(values: Mapping[str, Any]) -> list[Param]:
+    """Return parameters as MLflow keeps them: text."""
     return [
         Param(name, value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict) else str(value))
         for name, value in values.items()

@@ -82,7 +82,10 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
-        """Return the tensors of `examples`, int64 ``[b]``, on the CPU; random parts come from `generator`."""
+        """Return the tensors of `examples`, int64 ``[b]``, on the CPU; random parts come from `generator`.
+
+        Of several workers, some may get no example of the last batch of an epoch.
+        """
 
     @abstractmethod
     def loss(self, module: torch.nn.Module, batch: Batch, step: Step) -> Loss:
@@ -93,4 +96,7 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def validate(self, module: torch.nn.Module, users: slice) -> Mapping[str, PerUser]:
-        """Return metrics of the validation users in that range, ``[n]`` each; called without gradients."""
+        """Return metrics of the validation users in that range, ``[n]`` each, all finite; called without gradients.
+
+        `module` is the one that was built, on the device it trains on, and the range is never empty.
+        """

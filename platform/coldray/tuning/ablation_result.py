@@ -1,6 +1,6 @@
 """What an ablation found: a baseline and what is added to it, one after the other, on the same folds.
 
-Notation used for shapes: m users summed over folds, n items.
+Notation used for shapes: m users tested on at least one fold, n items.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ModeResult:
     folds: tuple[FoldMetrics, ...]
     """Test metrics, split by split and seed by seed."""
     per_user: Mapping[str, FloatArray]
-    """Values ``[m]`` of each metric; in the same order of users in all modes."""
+    """Values ``[m]`` of each metric: every tested user's mean over the folds, the same users in all modes."""
     intervals: Mapping[str, tuple[float, float]]
     """95 % bootstrap intervals of the means over users."""
     lifts: Mapping[str, Lift]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 
 from coldray.data.splits import Fold
 from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.base import TrainingSet
 from coldray.tuning.evaluation import EvaluationTask
+from coldray.tuning.shared import SharedResults
 
 
 def prepare_task(fold: Fold, features: FeatureConfig) -> EvaluationTask:
@@ -46,3 +49,16 @@ def prepare_tasks(folds: Sequence[Fold], features: FeatureConfig) -> dict[str, r
 @ray.remote(num_cpus=0)
 def _nothing(task: EvaluationTask) -> None:
     """Wait for a task without fetching it."""
+
+
+def shared_results(tasks: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> ActorHandle[Any]:
+    """Return an actor that shares computations on the train sides of `tasks`; to be killed when it is done with."""
+    results = SharedResults.remote()  # type: ignore[attr-defined]
+    for key, reference in tasks.items():
+        ray.get(results.add_data.remote(key, [_train_of.remote(reference)]))
+    return results  # type: ignore[no-any-return]
+
+
+@ray.remote(num_cpus=0)
+def _train_of(task: EvaluationTask) -> TrainingSet:
+    return task.train

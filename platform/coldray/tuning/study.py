@@ -21,14 +21,12 @@ from coldray.errors import ConfigError, StudyError
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
-from coldray.tuning.evaluation import EvaluationTask
 from coldray.tuning.events import TuneEvents
-from coldray.tuning.folds import prepare_tasks
+from coldray.tuning.folds import prepare_tasks, shared_results
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import StudyResult, TrialResult
 from coldray.tuning.search import scheduler, search_algorithm, search_space
 from coldray.tuning.selection import select
-from coldray.tuning.shared import SharedResults
 from coldray.tuning.space import StudyConfig, listed_values
 from coldray.tuning.trial import TrialPlan, run_trial
 from coldray.tuning.winner import measure_winner
@@ -88,9 +86,7 @@ def search(
     watcher = listener or StudyListener()
     watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
     tasks = prepare_tasks([split.fold for split in splits], config.features)
-    results = SharedResults.remote()  # type: ignore[attr-defined]
-    for key, reference in tasks.items():
-        ray.get(results.add_data.remote(key, [_train_of.remote(reference)]))
+    results = shared_results(tasks)
     plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
     events = TuneEvents(watcher, config.searched, config.model, len(splits))
     callbacks = [JsonLoggerCallback(), events]  # type: ignore[no-untyped-call]
@@ -119,11 +115,6 @@ def search(
             "tested or registered."
         )
     return SearchOutcome(tuple(events.ended[key] for key in sorted(events.ended)), time.perf_counter() - started)
-
-
-@ray.remote(num_cpus=0)
-def _train_of(task: EvaluationTask) -> Any:
-    return task.train
 
 
 class _Watching:

@@ -57,6 +57,16 @@ def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
     return parser
 
 
+def ablation_parser(description: str, study: Path) -> argparse.ArgumentParser:
+    """Return the parser of the ablation job: a study's options, seeds, and whether to begin anew."""
+    parser = study_parser(description, study)
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[42, 43], help="seeds of splits and training; n_splits for each"
+    )
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an interrupted ablation could go on")
+    return parser
+
+
 def _data_options(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", default="sample", help=f"one of {', '.join(SOURCES)}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from coldray.errors import ColdrayError
-from coldray.workflows.arguments import overrides, source_of, study_parser
+from coldray.workflows.arguments import ablation_parser, overrides, source_of, study_parser
 
 
 def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
@@ -22,16 +23,42 @@ def main(description: str, study: Path, arguments: Sequence[str] | None = None) 
     study
         The study file used unless ``--study`` names another.
     """
-    options = study_parser(description, study).parse_args(arguments)
+
+    def run(options: argparse.Namespace, console: Console) -> None:
+        from coldray.workflows.tune import tune  # seconds of imports, after the first line is out
+
+        tune(options, console)
+
+    return run_job(study_parser(description, study), run, arguments)
+
+
+def ablation_main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
+    """Run the ablation job from the command line; return its exit status."""
+
+    def run(options: argparse.Namespace, console: Console) -> None:
+        from coldray.workflows.ablation import ablate
+
+        ablate(options, console)
+
+    return run_job(ablation_parser(description, study), run, arguments)
+
+
+def run_job(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace, Console], None],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Parse the command line and run a job, turning every deliberate error into one line and the exit status 1."""
+    options = parser.parse_args(arguments)
     console = Console(soft_wrap=not sys.stdout.isatty())
     try:
         overrides(options.settings)
         source_of(options)
         console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] loading Ray, torch and MLflow", highlight=False)
-        from coldray.workflows.tune import quiet_libraries, tune  # seconds of imports, after the first line is out
+        from coldray.workflows.tune import quiet_libraries
 
         quiet_libraries()
-        tune(options, console)
+        run(options, console)
     except ColdrayError as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
         return 1

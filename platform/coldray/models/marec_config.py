@@ -1,0 +1,50 @@
+"""The parameters of MARec."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+
+from coldray.device import DeviceName
+from coldray.models.alignment import Solver, check_solver
+from coldray.models.base import ModelConfig
+from coldray.models.mixture import Learner
+from coldray.models.similarity import Delta, Order
+
+
+class MARecConfig(ModelConfig):
+    """Parameters of :class:`~coldray.models.marec.MARec`; the defaults are the paper's for HetRec."""
+
+    lambda_1: PositiveFloat = 1.0
+    """λ₁, ridge regularization of the item weights; a spectral filter on users for the cold items."""
+    lambda_0: NonNegativeFloat = 0.0
+    """λ₀, weight of the attribute Gram matrix FFᵀ beside the co-clicks. Once it is not zero, αβ must stay below a pole
+    of Eq. 9 (near 1 on MovieLens); beyond it a fit is refused."""
+    alpha: PositiveFloat = 1.0
+    """α, strength of the alignment. Only αβ matters, and with ``λ₀ = 0`` only when warm and cold items compete in one
+    list."""
+    beta: PositiveFloat = 100.0
+    """β, strength of the alignment of items with few clicks."""
+    delta: PositiveFloat | dict[str, PositiveFloat] = 20.0
+    """δ, smoothing of the cosine: one number, or one for each attribute."""
+    w0: float = Field(default=0.2, gt=0, le=1)
+    """w₀, weight of a cell without a click while the similarity weights are learned."""
+    order: Order = 2
+    """1: attributes alone. 2: products of two attributes too."""
+    learner: Learner = "regression"
+    """How the similarity weights μ are found: ``regression``, ``nonnegative`` (μ ≥ 0) or ``correlation``."""
+    solver: Solver = "auto"
+    """``items`` or ``users`` (eigendecompositions), ``cholesky`` (one λ₁), or ``auto`` by shape and use."""
+    device: DeviceName = "auto"
+    """Where dense algebra runs."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        check_solver(self.solver, self.lambda_0)
+        return self
+
+    @property
+    def smoothing(self) -> Delta:
+        """δ in a hashable form."""
+        return tuple(sorted(self.delta.items())) if isinstance(self.delta, dict) else self.delta

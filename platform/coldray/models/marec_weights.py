@@ -1,0 +1,141 @@
+"""The item weights Θ of MARec: computed on demand after a fit, or as they are stored.
+
+Notation used for shapes: n items, I all items, W warm ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.device import Matrix
+from coldray.features.feature_set import FeatureSet
+from coldray.models.alignment import (
+    Alignment,
+    RidgeSystem,
+    aligned_inverse,
+    item_weights,
+    stacked_features,
+    system_items,
+)
+from coldray.models.base import Items, TrainingSet
+from coldray.models.marec_config import MARecConfig
+from coldray.models.mixture import Weights
+from coldray.models.refinement import Refinement
+from coldray.models.similarity import Similarities, mix
+
+
+class FittedWeights:
+    """A fit whose item weights are computed on demand."""
+
+    def __init__(
+        self,
+        train: TrainingSet,
+        config: MARecConfig,
+        mixture: Weights,
+        similarity: Matrix,
+        ridge: RidgeSystem,
+        refinements: Sequence[Refinement] = (),
+    ) -> None:
+        self.train, self.config, self.mixture, self.similarity, self.ridge = train, config, mixture, similarity, ridge
+        self.refinements = refinements
+        self.features = train.features
+        self.alignment = Alignment.of(train, lambda_0=config.lambda_0)
+        self.rows = system_items(train, self.alignment)
+        self.n_items = train.interactions.shape[1]
+        self.scale = config.alpha * config.beta
+
+    def columns(self, items: Items) -> Matrix:
+        """Return the rows of Θ that are not zero, on the columns of `items`."""
+        if not self.alignment.triangular:
+            return self._all_columns[:, items]
+        weights = np.zeros((len(self.rows), len(items)), np.float32)
+        cold = np.isin(items, self.alignment.items)
+        if cold.any():
+            at = np.searchsorted(self.alignment.items, items[cold])
+            smoothed = self.ridge.solve_gram(np.ascontiguousarray(self.similarity[:, at]))
+            weights[:, cold] = np.float32(self.scale) * smoothed
+        if not cold.all():
+            weights[:, ~cold] = self._warm_columns[:, np.searchsorted(self.rows, items[~cold])]
+        return weights
+
+    @cached_property
+    def _warm_columns(self) -> Matrix:
+        return item_weights(self.ridge.inverse())
+
+    @cached_property
+    def _coclicks(self) -> sp.csr_array:
+        """C on all rows and the warm columns."""
+        clicks = self.train.interactions
+        return sp.csr_array(clicks[:, self.rows].T @ clicks[:, self.train.warm_items])
+
+    @cached_property
+    def _inverse(self) -> npt.NDArray[np.float64]:
+        aligned = np.asarray(self._coclicks @ self.similarity, np.float32)
+        coupled = self.config.lambda_0 > 0
+        return aligned_inverse(self.ridge.inverse(), aligned, self.alignment, self.scale, coupled=coupled)
+
+    @cached_property
+    def _all_columns(self) -> Matrix:
+        return item_weights(self._inverse)
+
+    def restored(self) -> StoredWeights:
+        """Return the same weights, all computed, with what new items need."""
+        state: dict[str, npt.NDArray[Any]] = {
+            "rows": self.rows,
+            "warm_items": self.train.warm_items,
+            "weights": self.columns(np.arange(self.n_items)),
+            "mixture": self.mixture,
+        }
+        if self.alignment.triangular:
+            state["transfer"] = np.float32(self.scale) * self.ridge.solve_gram(np.eye(len(self.rows), dtype=np.float32))
+        else:
+            state["transfer"] = np.asarray(self.scale * (self._inverse @ self._coclicks.toarray()), np.float32)
+            if self.config.lambda_0 > 0:
+                state["inverse"] = self._inverse.astype(np.float32)
+        for refinement in self.refinements:
+            state |= refinement.arrays()
+        return StoredWeights(self.features, state, self.refinements)
+
+
+class StoredWeights:
+    """Item weights as they are stored."""
+
+    def __init__(
+        self, features: FeatureSet, state: Mapping[str, npt.NDArray[Any]], refinements: Sequence[Refinement] = ()
+    ) -> None:
+        self.features, self.refinements = features, refinements
+        self._state = state
+        self.rows, self.mixture = state["rows"], state["mixture"]
+        self.n_items = state["weights"].shape[1]
+
+    def columns(self, items: Items) -> Matrix:
+        """Return the stored rows of Θ on the columns of `items`."""
+        return self._state["weights"][:, items]
+
+    def restored(self) -> StoredWeights:
+        """Return itself."""
+        return self
+
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return what is stored."""
+        return self._state
+
+    def with_items(self, new: FeatureSet, config: MARecConfig) -> StoredWeights:
+        """Return weights with a column for each item of `new` appended."""
+        warm = self.features.take(self._state["warm_items"])
+        similarity = mix(Similarities(warm, new, config.smoothing), self.mixture, config.order)
+        for refinement in self.refinements:
+            similarity = similarity + refinement.between(new)
+        columns = np.asarray(self._state["transfer"] @ similarity)
+        if "inverse" in self._state:
+            fitted = self.features.take(self.rows)  # with λ₀ > 0 these are all items of the fit
+            coupling = (stacked_features(fitted) @ stacked_features(new, fitted).T).toarray()
+            columns += np.float32(config.lambda_0) * (self._state["inverse"] @ coupling)
+        weights = np.concatenate([self._state["weights"], columns.astype(np.float32)], axis=1)
+        return StoredWeights(self.features.append(new), {**self._state, "weights": weights}, self.refinements)

@@ -1,0 +1,43 @@
+"""The networks that the learned refinements are built from."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from coldray.training.task import Batch
+
+
+class AttributeTower(nn.Module):
+    """From the attributes of an item to a vector: Linear, LayerNorm, GELU, Linear.
+
+    The first layer is an embedding bag, which is a linear layer for sparse rows.
+
+    Parameters
+    ----------
+    n_inputs, hidden, out
+        Sizes F, h and o.
+    dropout
+        Share of the hidden units left out in training.
+    """
+
+    def __init__(self, n_inputs: int, hidden: int, out: int, dropout: float) -> None:
+        super().__init__()
+        self.first = nn.EmbeddingBag(n_inputs, hidden, mode="sum")
+        # Small, since the normalisation that follows makes the step relative to the size of the weights.
+        nn.init.normal_(self.first.weight, std=0.05)
+        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.rest = nn.Sequential(nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, out))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return ``[b, o]``."""
+        rows = self.first(batch["indices"], batch["offsets"], per_sample_weights=batch["weights"])  # [b, h]
+        out: torch.Tensor = self.rest(rows + self.bias)
+        return out
+
+
+def dense_tower(n_inputs: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
+    """Return Linear, LayerNorm, GELU, Linear for dense rows ``[b, n_inputs]``."""
+    return nn.Sequential(
+        nn.Linear(n_inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, out)
+    )

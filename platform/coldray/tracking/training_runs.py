@@ -1,0 +1,102 @@
+"""The epochs of a training on the MLflow tracking server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import requests
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from coldray.errors import TrackingError
+from coldray.tracking.runs import check_reachable
+from coldray.training.history import EpochRecord, TrainingResult
+from coldray.training.progress import TrainingListener
+
+BATCH_LIMIT = 1000
+"""Metrics that MLflow takes in one call."""
+
+
+class TrainingTracker(TrainingListener):
+    """Logs each epoch's loss, metrics, learning rate and throughput to a run, many epochs a call.
+
+    Parameters
+    ----------
+    tracking_uri
+        An MLflow tracking URI.
+    run_id
+        The run to log to; it is left open.
+    prefix
+        Begins the name of every metric, such as ``epoch_loss``; the step is the number of the epoch.
+    every_epochs, every_seconds
+        After so many epochs, or so much time, what has come together is sent; the rest at the end of the training.
+
+    Raises
+    ------
+    TrackingError
+        If the server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        run_id: str,
+        *,
+        prefix: str = "epoch",
+        every_epochs: int = 20,
+        every_seconds: float = 30.0,
+    ) -> None:
+        check_reachable(tracking_uri)
+        self.tracking_uri, self.run_id, self.prefix = tracking_uri, run_id, prefix
+        self.every_epochs, self.every_seconds = every_epochs, every_seconds
+        self.client = MlflowClient(tracking_uri, tracking_uri)
+        self._waiting: list[Metric] = []
+        self._epochs = 0
+        self._sent = time.monotonic()
+
+    def epoch_done(self, record: EpochRecord) -> None:
+        """Keep the epoch; send it with others when there are enough.
+
+        Raises
+        ------
+        TrackingError
+            If the server refuses.
+        """
+        now = int(time.time() * 1000)
+        self._waiting += [Metric(name, value, now, record.epoch) for name, value in self._values(record)]
+        self._epochs += 1
+        if self._epochs >= self.every_epochs or time.monotonic() - self._sent >= self.every_seconds:
+            self._send()
+
+    def training_ended(self, result: TrainingResult | None) -> None:
+        """Send the rest, of a training that failed too.
+
+        Raises
+        ------
+        TrackingError
+            If the server refuses.
+        """
+        now = int(time.time() * 1000)
+        if result is not None:
+            self._waiting.append(Metric(f"{self.prefix}_best", float(result.best_epoch), now, 0))
+        self._send()
+
+    def _values(self, record: EpochRecord) -> Iterator[tuple[str, float]]:
+        yield f"{self.prefix}_loss", record.loss
+        yield f"{self.prefix}_learning_rate", record.learning_rate
+        yield f"{self.prefix}_examples_per_second", record.examples_per_second
+        yield f"{self.prefix}_seconds", record.seconds
+        for name, value in record.parts.items():
+            yield f"{self.prefix}_loss_{name}", value
+        for name, value in record.metrics.items():
+            yield f"{self.prefix}_val_{name.replace('@', '_at_')}", value
+
+    def _send(self) -> None:
+        waiting, self._waiting, self._epochs, self._sent = self._waiting, [], 0, time.monotonic()
+        try:
+            for start in range(0, len(waiting), BATCH_LIMIT):
+                self.client.log_batch(self.run_id, metrics=waiting[start : start + BATCH_LIMIT])
+        except (MlflowException, requests.RequestException) as error:
+            raise TrackingError(f"The MLflow server at {self.tracking_uri} refused: {error}") from error

@@ -1,0 +1,57 @@
+"""How a model is trained: the parameters every gradient-trained model shares."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class TrainingConfig(BaseModel):
+    """Parameters of a training; a model's configuration inherits them, so names are flat and can be searched."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """``adam`` adds the weight decay to the gradient, ``adamw`` takes it off the weights."""
+    learning_rate: PositiveFloat = 1e-3
+    """The largest learning rate: what the warm-up ends at and the schedule begins with."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Weight decay of the optimizer."""
+    clip_norm: PositiveFloat | None = None
+    """Largest norm of the gradient over all parameters; None leaves it as it is."""
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    """After the warm-up: the same rate, half a cosine down to zero at the last step, or `plateau_factor` times the rate
+    whenever `plateau_patience` validations in a row are no better."""
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    """What the plateau schedule multiplies the learning rate by."""
+    plateau_patience: PositiveInt = 2
+    """Validations without improvement after which the plateau schedule lowers the rate."""
+    warmup_epochs: NonNegativeFloat = 0.0
+    """Epochs, fractions included, over which the learning rate rises linearly from near zero."""
+    batch_size: PositiveInt = 1024
+    """Examples of a step over all workers together; each worker takes its share."""
+    epochs: PositiveInt = 100
+    """The most epochs there will be."""
+    patience: PositiveInt | None = 5
+    """Validations without improvement after which training stops; None trains for all epochs."""
+    min_delta: NonNegativeFloat = 0.0
+    """By how much the metric must exceed the best so far to count as an improvement."""
+    validate_every: PositiveInt = 1
+    """Epochs from one validation to the next; the last epoch always ends with one."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """``auto``: bfloat16 on GPUs that have it, float16 on other GPUs, float32 on the CPU. Weights stay float32."""
+    train_seed: NonNegativeInt = 0
+    """Seed of the first weights, the order of the examples, dropout and what batches draw."""
+    workers: PositiveInt = 1
+    """Processes that train together. One without a GPU runs in the calling process."""
+    use_gpu: bool = False
+    """Give each worker a GPU of the cluster."""
+    checkpoint_every: PositiveInt = 1
+    """Epochs from one checkpoint to the next."""
+    checkpoint_every_steps: PositiveInt | None = None
+    """Steps from one checkpoint within an epoch to the next, for long epochs; None takes none within epochs."""
+    num_to_keep: PositiveInt = 2
+    """Checkpoints kept. Each holds the best weights so far, so neither they nor the last position is ever deleted."""
+    max_failures: NonNegativeInt = 3
+    """Times that lost workers are replaced before training fails; each time it goes on from the last checkpoint."""

@@ -1,0 +1,142 @@
+"""Train a task and evaluate its weights: in the calling process, or by workers of a Ray cluster.
+
+A model states what is special to it as a :class:`~coldray.training.task.TrainingTask`; then ::
+
+    result = train(task, config, storage=Path("runs"), name="two-tower", resume=True)
+    module.load_state_dict(result.weights)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from coldray.training.checkpoint import Snapshot, latest_checkpoint, save_checkpoint
+from coldray.training.config import TrainingConfig
+from coldray.training.gradients import Divergence
+from coldray.training.history import TrainingResult, Weights
+from coldray.training.loop import TrainingLoop, loaded_module
+from coldray.training.outcome import diverged, training_result
+from coldray.training.progress import TrainingListener
+from coldray.training.requirements import require_cluster, require_storage, require_trainable
+from coldray.training.task import TrainingTask
+from coldray.training.validation import Evaluation, evaluate_module
+from coldray.training.workers import OneWorker
+
+CPU = torch.device("cpu")
+
+
+def train(
+    task: TrainingTask,
+    config: TrainingConfig,
+    *,
+    storage: Path | None = None,
+    name: str = "training",
+    resume: bool = False,
+    listener: TrainingListener | None = None,
+) -> TrainingResult:
+    """Train until the epochs or the patience run out, and return the best weights.
+
+    One worker without a GPU trains in the calling process, whose random state is left alone; anything else is done by
+    Ray Train on the cluster this process is connected to, which replaces lost workers and goes on from the last
+    checkpoint.
+
+    Parameters
+    ----------
+    task, config
+        What is trained, and how.
+    storage
+        Folder of runs, which all nodes of a cluster must share; None keeps no checkpoint beyond the training.
+    name
+        Name of the run: its checkpoints are in that folder of `storage`.
+    resume
+        Go on from the last checkpoint of that name, if there is one. A training that had ended is not repeated.
+    listener
+        Told of every epoch.
+
+    Raises
+    ------
+    ConfigError, DataError, ClusterError, OutputError
+        If it cannot begin: see :mod:`~coldray.training.requirements`.
+    CheckpointError
+        If the checkpoint to resume from is damaged or of another training.
+    DivergedError
+        If the loss, the gradient or a weight is not finite any more.
+    NumericalError
+        If a validation metric is not finite.
+    TrainingFailedError
+        If workers failed otherwise, or were lost more often than `config.max_failures`.
+    """
+    require_trainable(task, config)
+    require_storage(storage, name, resume)
+    listener = listener or TrainingListener()
+    try:
+        result = _train(task, config, storage, name, resume, listener)
+    except BaseException:
+        with suppress(Exception):  # why the training failed is the error to see
+            listener.training_ended(None)
+        raise
+    listener.training_ended(result)
+    return result
+
+
+def evaluate(task: TrainingTask, weights: Weights, *, workers: int = 1, use_gpu: bool = False) -> Evaluation:
+    """Return the metrics of all validation users with given weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights are not those of the task's module.
+    ConfigError, ClusterError
+        If there are fewer CPUs or GPUs than workers.
+    NumericalError
+        If the metric of a user is not finite.
+    """
+    if workers > 1 or use_gpu:
+        from coldray.training.distributed import evaluate_on_cluster
+
+        require_cluster(workers, use_gpu)
+        return evaluate_on_cluster(task, weights, workers, use_gpu)
+    with torch.random.fork_rng(devices=[]):
+        module = loaded_module(task, weights, CPU)
+        return evaluate_module(task, module, OneWorker(), CPU)
+
+
+def _train(
+    task: TrainingTask,
+    config: TrainingConfig,
+    storage: Path | None,
+    name: str,
+    resume: bool,
+    listener: TrainingListener,
+) -> TrainingResult:
+    if config.workers == 1 and not config.use_gpu:
+        return _train_here(task, config, None if storage is None else storage / name, resume, listener)
+    from coldray.training.distributed import train_on_cluster  # Ray Train takes seconds to import
+
+    require_cluster(config.workers, config.use_gpu)
+    return train_on_cluster(task, config, storage, name, resume, listener)
+
+
+def _train_here(
+    task: TrainingTask, config: TrainingConfig, run: Path | None, resume: bool, listener: TrainingListener
+) -> TrainingResult:
+    latest = latest_checkpoint(run) if run is not None and resume else None
+
+    def keep(snapshot: Callable[[], Snapshot]) -> None:
+        nonlocal latest
+        if run is not None:
+            latest = save_checkpoint(run, snapshot(), config.num_to_keep)
+
+    with torch.random.fork_rng(devices=[]):
+        loop = TrainingLoop(task, config, OneWorker(), CPU, listener, keep)
+        if latest is not None:
+            loop.restore(latest)
+        try:
+            loop.run()
+        except Divergence as divergence:
+            raise diverged(loop.describe(divergence), latest) from divergence
+    return training_result(loop.progress, loop.best, config.workers, "cpu", latest)

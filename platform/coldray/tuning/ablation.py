@@ -1,0 +1,266 @@
+"""An ablation: a baseline and what is added to it, tuned stage by stage on validation data, tested on equal folds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import ray
+
+from coldray.data.dataset import Dataset
+from coldray.data.splits import Fold, Split
+from coldray.errors import StudyError
+from coldray.models.marec_plus import MARecPlusConfig
+from coldray.tuning.ablation_folds import TERMS, Arrays, FoldPlan, FoldWorker
+from coldray.tuning.ablation_result import AblationResult, Cloud, LossCurve
+from coldray.tuning.ablation_statistics import CORRECTION, mean_by_user, mode_results
+from coldray.tuning.ablation_store import AblationStore, Stored
+from coldray.tuning.description import describe_dataset, describe_protocol
+from coldray.tuning.listeners import StudyListener
+from coldray.tuning.results import FoldMetrics
+from coldray.tuning.space import StudyConfig
+from coldray.tuning.stages import BASELINE, Stage, check_stages, stage_configurations, stage_of, stages
+from coldray.tuning.study import check_study
+
+CURVE_CUTOFFS = (5, 10, 15, 20, 25, 30, 40, 50)
+"""List lengths of the curves; those of the study are measured as well."""
+
+
+def check_ablation(config: StudyConfig, dataset: Dataset) -> list[Split]:
+    """Find out what can be wrong before anything takes long, and return the splits; as :func:`check_study`."""
+    check_stages(config)
+    return check_study(config, dataset)
+
+
+def run_ablation(
+    config: StudyConfig,
+    dataset: Dataset,
+    *,
+    study_id: str,
+    store: AblationStore | None = None,
+    listener: StudyListener | None = None,
+) -> AblationResult:
+    """Tune stage by stage on validation data, then test every stage once on the test items of each split.
+
+    Parameters
+    ----------
+    study_id
+        Name of the ablation.
+    store
+        Where results of folds are kept, and looked for before they are computed.
+
+    Raises
+    ------
+    StudyError
+        If no configuration of a stage can be fitted on all folds.
+    """
+    started = time.perf_counter()
+    watcher, kept = listener or StudyListener(), store or AblationStore(None)
+    splits = check_ablation(config, dataset)
+    protocol = describe_protocol(config, dataset, splits)
+    watcher.study_started(config, dataset, study_id, protocol)
+    cutoffs = tuple(sorted({*CURVE_CUTOFFS, *config.cutoffs}))
+    plan = FoldPlan(config.candidates, cutoffs, config.selection.metric)
+    with _Workers(config, plan, len(splits)) as workers:
+        modes = _tune(config, [split.for_tuning().fold for split in splits], workers, kept, watcher)
+        tested = _test([split.test_fold for split in splits], modes, workers, kept, watcher)
+    return _result(config, describe_dataset(dataset, config), protocol, modes, tested, cutoffs, started)
+
+
+def _tune(
+    config: StudyConfig, folds: Sequence[Fold], workers: _Workers, store: AblationStore, listener: StudyListener
+) -> dict[str, dict[str, Any]]:
+    """Return the configuration of each stage that does best on validation data, given those before it."""
+    metric = workers.plan.metric
+    chosen: dict[str, Any] = {}
+    modes = {}
+    for stage in stages():
+        configurations = stage_configurations(config, stage, chosen)
+        listener.stage(f"tuning {stage.name}: {len(configurations)} configurations on {len(folds)} validation folds")
+        table = _validate(stage, configurations, folds, workers, store, listener)
+        best, value = _best(stage, table)
+        chosen = configurations[best]
+        words = ", ".join(f"{name}={chosen[name]}" for name in chosen if name in _tuned(config, stage))
+        listener.stage(f"tuned {stage.name}: validation {metric} {value:.4f} with {words}")
+        modes[stage.name] = MARecPlusConfig.model_validate(chosen).model_dump(mode="json")
+    return modes
+
+
+def _tuned(config: StudyConfig, stage: Stage) -> set[str]:
+    """Return the parameters that a stage is told by."""
+    return {name for name in config.searched if stage_of(name) == stage.prefix}
+
+
+def _best(stage: Stage, table: Sequence[Sequence[tuple[float, str]]]) -> tuple[int, float]:
+    """Return the configuration with the best mean over folds, the first of equals."""
+    means = [float(np.mean([value for value, _ in folds])) for folds in zip(*table, strict=True)]
+    usable = [i for i, mean in enumerate(means) if math.isfinite(mean)]
+    if not usable:
+        reason = next(reason for folds in table for _, reason in folds if reason)
+        raise StudyError(
+            f"No configuration of the stage {stage.name} could be fitted on every fold. The first: {reason}"
+        )
+    best = max(usable, key=lambda i: (means[i], -i))
+    return best, means[best]
+
+
+class _Workers:
+    """The workers of the cluster, started when the first fold has to be computed."""
+
+    def __init__(self, config: StudyConfig, plan: FoldPlan, n_folds: int) -> None:
+        self.config, self.plan, self.n_folds = config, plan, n_folds
+        self.actors: list[Any] = []
+
+    def of(self, position: int) -> Any:
+        """Return the worker of the fold at that position, always the same one."""
+        if not self.actors:
+            cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+            count = max(1, min(cpus, self.n_folds))
+            self.actors = [FoldWorker.remote(self.plan, self.config.features) for _ in range(count)]  # type: ignore[attr-defined]
+        return self.actors[position % len(self.actors)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+
+
+def _validate(
+    stage: Stage,
+    configurations: Sequence[Mapping[str, Any]],
+    folds: Sequence[Fold],
+    workers: _Workers,
+    store: AblationStore,
+    listener: StudyListener,
+) -> list[list[tuple[float, str]]]:
+    """Return value and reason by fold and configuration; folds that are stored are not computed again."""
+    metric = workers.plan.metric
+    keys = {
+        fold.name: {"fold": fold.name, "stage": stage.name, "metric": metric, "tried": list(configurations)}
+        for fold in folds
+    }
+    found: dict[str, list[tuple[float, str]]] = {}
+    running = {}
+    for position, fold in enumerate(folds):
+        stored = store.get(keys[fold.name])
+        if stored is None:
+            running[workers.of(position).validate.remote(fold, list(configurations))] = fold.name
+        else:
+            found[fold.name] = [(float(value), reason) for value, reason in stored.values["validated"]]
+    for name, outcome in _as_completed(running, f"{stage.name}: validation", listener):
+        store.put(keys[name], {"validated": outcome}, {})
+        found[name] = outcome
+    return [found[fold.name] for fold in folds]
+
+
+@dataclass(frozen=True, eq=False)
+class _Tested:
+    """The test of all modes on one fold."""
+
+    fold: Fold
+    stored: Stored
+
+
+def _test(
+    folds: Sequence[Fold],
+    modes: Mapping[str, Mapping[str, Any]],
+    workers: _Workers,
+    store: AblationStore,
+    listener: StudyListener,
+) -> list[_Tested]:
+    """Test every mode on every fold, once; folds that are stored are not computed again."""
+    listener.stage(f"testing {len(modes)} modes on {len(folds)} folds, once")
+    cutoffs = workers.plan.cutoffs
+    keys = {
+        fold.name: {"fold": fold.name, "tested": dict(modes), "cutoffs": cutoffs, "diagnosed": i == 0}
+        for i, fold in enumerate(folds)
+    }
+    found: dict[str, Stored] = {}
+    running = {}
+    for position, fold in enumerate(folds):
+        stored = store.get(keys[fold.name])
+        if stored is None:
+            running[workers.of(position).test.remote(fold, dict(modes), position == 0)] = fold.name
+        else:
+            found[fold.name] = stored
+    for name, (means, arrays) in _as_completed(running, "test", listener):
+        store.put(keys[name], means, arrays)
+        found[name] = Stored(means, arrays)
+    return [_Tested(fold, found[fold.name]) for fold in folds]
+
+
+def _as_completed(running: dict[Any, str], what: str, listener: StudyListener) -> Any:
+    """Yield names and results in the order they end, telling how many are left."""
+    waiting, total = list(running), len(running)
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=1)
+        for reference in ready:
+            try:
+                outcome = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise StudyError(f"{what} on {running[reference]} failed: {error.cause or error}") from error
+            listener.stage(f"{what} {total - len(waiting)}/{total}: {running[reference]} done")
+            yield running[reference], outcome
+
+
+def _result(
+    config: StudyConfig,
+    dataset: Mapping[str, Any],
+    protocol: Mapping[str, str],
+    modes: Mapping[str, Mapping[str, Any]],
+    tested: Sequence[_Tested],
+    cutoffs: tuple[int, ...],
+    started: float,
+) -> AblationResult:
+    folds = {
+        mode: tuple(
+            FoldMetrics(
+                one.fold.seed, one.fold.split, one.stored.values[mode]["metrics"], one.stored.values[mode]["seconds"]
+            )
+            for one in tested
+        )
+        for mode in modes
+    }
+    arrays = [one.stored.arrays for one in tested]
+    metrics = [name.rpartition("/")[2] for name in arrays[0] if name.startswith(f"per_user/{BASELINE}/")]
+    per_user = {
+        mode: {
+            metric: mean_by_user([(of_fold["users"], of_fold[f"per_user/{mode}/{metric}"]) for of_fold in arrays])
+            for metric in metrics
+        }
+        for mode in modes
+    }
+    compared = [f"{base}@{k}" for k in config.cutoffs for base in ("hr", "ndcg")]
+    curves = {
+        term: tuple(
+            LossCurve(one.fold.name, one.stored.arrays[f"curve/{term}"])
+            for one in tested
+            if f"curve/{term}" in one.stored.arrays
+        )
+        for term in TERMS
+    }
+    first = arrays[0]
+    return AblationResult(
+        name=config.name,
+        dataset=dataset,
+        protocol=protocol,
+        cutoffs=cutoffs,
+        modes=mode_results(modes, folds, per_user, compared, config.search.seed),
+        curves={term: of_term for term, of_term in curves.items() if of_term},
+        features=_cloud(first, "features"),
+        scores={mode: _cloud(first, f"scores/{mode}") for mode in (BASELINE, list(modes)[-1])},
+        neighbour_distance=first["neighbour_distance"],
+        correction=CORRECTION,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _cloud(arrays: Mapping[str, Any] | Arrays, name: str) -> Cloud:
+    explained = arrays[f"{name}/explained"]
+    return Cloud(arrays[f"{name}/points"], arrays["cold"], (float(explained[0]), float(explained[1])))

@@ -1,0 +1,87 @@
+"""The stages of an ablation: a baseline and what is added to it, each tuned on validation data given those before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from coldray.errors import ConfigError
+from coldray.models.marec_plus import REFINEMENTS, MARecPlus
+from coldray.tuning.space import StudyConfig, grid_points, is_range
+
+BASELINE = "MARec"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the ablation."""
+
+    name: str
+    """``MARec``, ``+CA``, …"""
+    prefix: str | None
+    """Prefix of the parameters that it adds; None for the baseline, which has all others."""
+
+
+def stages() -> tuple[Stage, ...]:
+    """Return the stages in order: the baseline, then one refinement more each time."""
+    added = list(REFINEMENTS)
+    refined = tuple(
+        Stage("".join(f"+{prefix.upper()}" for prefix in added[: i + 1]), prefix) for i, prefix in enumerate(added)
+    )
+    return (Stage(BASELINE, None), *refined)
+
+
+def stage_of(name: str) -> str | None:
+    """Return the prefix of a parameter, None for those of the baseline."""
+    return next((prefix for prefix in REFINEMENTS if name.startswith(f"{prefix}_")), None)
+
+
+def check_stages(config: StudyConfig) -> None:
+    """Find out whether a study file can be tuned stage by stage.
+
+    Raises
+    ------
+    ConfigError
+        If it is of another model, or a parameter has a range instead of listed values.
+    """
+    if config.model != MARecPlus.name:
+        raise ConfigError(
+            f"An ablation is of the model {MARecPlus.name!r}; the study {config.name!r} tunes {config.model!r}."
+        )
+    for name, spec in config.space.items():
+        if is_range(spec) and "choice" not in spec:
+            raise ConfigError(
+                f"space.{name}: an ablation tries listed values, {{choice: […]}}, not {next(iter(spec))}. List them."
+            )
+
+
+def stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the configurations a stage is tuned over.
+
+    What earlier stages chose stays; refinements of later stages have the weight 0. There are at most `search.trials`
+    of them, drawn from all combinations with the study's seed. Those of a refinement begin with its weight 0, so a
+    stage that does not help on validation data is left out.
+
+    Parameters
+    ----------
+    chosen
+        Parameters that earlier stages chose.
+    """
+    prefixes = list(REFINEMENTS)
+    reached = prefixes.index(stage.prefix) if stage.prefix else -1
+    later = {f"{prefix}_weight": 0.0 for prefix in prefixes[reached + 1 :]}
+    own = {name: spec for name, spec in config.space.items() if stage_of(name) == stage.prefix}
+    points = [{**chosen, **point, **later} for point in grid_points(own)]
+    left_out = [{**chosen, **later, f"{stage.prefix}_weight": 0.0}] if stage.prefix else []
+    trained = [point for point in points if not stage.prefix or point.get(f"{stage.prefix}_weight", 1) > 0]
+    return [*left_out, *_some(trained, config.search.trials - len(left_out), config.search.seed)]
+
+
+def _some(points: list[dict[str, Any]], n: int, seed: int) -> Iterable[dict[str, Any]]:
+    if len(points) <= n:
+        return points
+    kept = np.sort(np.random.default_rng(seed).permutation(len(points))[: max(n, 1)])
+    return [points[i] for i in kept]
