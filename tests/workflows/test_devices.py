@@ -41,7 +41,7 @@ def test_cuda_that_no_worker_finds_is_refused_and_one_is_enough(device, monkeypa
     monkeypatch.setattr(devices, "workers_with_cuda", lambda: [False, True])
     check_workers(study(device))
     monkeypatch.setattr(devices, "workers_with_cuda", lambda: [False, False])
-    with pytest.raises(ConfigError, match=r"no worker .* finds a CUDA device.*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0"):
+    with pytest.raises(ConfigError, match=r"no worker .* finds a CUDA device.*gpus_per_trial"):
         check_workers(study(device))
 
 
@@ -51,3 +51,13 @@ def test_the_workers_themselves_are_asked(monkeypatch):
     found = torch.cuda.is_available()
     monkeypatch.setattr("torch.cuda.is_available", lambda: not found)
     assert workers_with_cuda() == [found]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("gpus", [0.5, 2])
+def test_more_gpus_than_a_node_has_are_refused_before_the_search_waits_for_them(gpus):
+    config = StudyConfig.model_validate(
+        {"name": "small", "model": "marec", "space": {"lambda_1": 1.0}, "search": {"gpus_per_trial": gpus}}
+    )
+    with pytest.raises(ConfigError, match=rf"search\.gpus_per_trial is {gpus}, but no node .* more than 0 GPUs"):
+        check_workers(config)

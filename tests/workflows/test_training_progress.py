@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from coldray.training.history import EpochRecord, TrainingResult
-from coldray.training.progress import StepProgress, TrainingPlan
+from coldray.training.progress import StepProgress, TrainingListener, TrainingPlan, current_listener, watching
 from coldray.workflows import training_progress
 from coldray.workflows.training_progress import TrainingProgress
 
@@ -112,3 +112,30 @@ def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch):
     assert "epoch 2, step 75/1,500  loss 0.6250  54,321 examples/s  (best 0.2500)" in line
     made.epoch_done(record(1, 0.5))
     assert "epoch 2  loss 0.5000  ndcg@10 0.5000" in made.console.export_text()
+
+
+def test_a_second_training_is_not_taken_for_the_first_with_new_workers():
+    terminal = Console(file=io.StringIO(), width=200)
+    progress = TrainingProgress(terminal)
+    plan = TrainingPlan("one", "ndcg@10", 3, 0, 2, 20, 1, "cpu")
+    progress.training_started(plan)
+    progress.training_ended(None)
+    progress.training_started(plan)
+    assert "replaced" not in terminal.file.getvalue()
+
+
+def test_a_fit_that_names_no_listener_tells_the_one_that_watches():
+    class Names(TrainingListener):
+        def __init__(self):
+            self.names = []
+
+        def training_started(self, plan):
+            self.names.append(plan.name)
+
+    outer, inner = Names(), Names()
+    with watching(outer):
+        with watching(inner):
+            current_listener().training_started(TrainingPlan("one", None, 3, 0, 2, 20, 1, "cpu"))
+        current_listener().training_started(TrainingPlan("two", None, 3, 0, 2, 20, 1, "cpu"))
+    current_listener().training_started(TrainingPlan("three", None, 3, 0, 2, 20, 1, "cpu"))
+    assert (outer.names, inner.names) == (["two"], ["one"])

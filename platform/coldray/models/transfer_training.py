@@ -73,7 +73,6 @@ class TransferTask(TrainingTask):
         The items to validate on, which are not trained on; None trains on all.
     """
 
-    name = "transfer"
     metric = f"ndcg@{VALIDATION_CUTOFF}"
 
     def __init__(
@@ -84,6 +83,7 @@ class TransferTask(TrainingTask):
         profiles: Profiles,
         held_out: HeldOut | None,
     ) -> None:
+        self.name = network.__name__
         self.network, self.config, self.inputs, self.held_out = network, config, inputs, held_out
         self.profiles = torch.from_numpy(profiles)
         every = np.arange(len(profiles))

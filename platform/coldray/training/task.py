@@ -61,7 +61,7 @@ class Loss:
 class TrainingTask(ABC):
     """What is trained, on what, and how well it does. Tasks are sent to workers: they hold arrays, no open files."""
 
-    name: ClassVar[str]
+    name: str
     """Name of the model; a checkpoint of another name is refused."""
     metric: ClassVar[str] = "ndcg@10"
     """The validation metric, the larger the better, by which training stops and the best weights are kept."""

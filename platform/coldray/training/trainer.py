@@ -20,7 +20,7 @@ from coldray.training.gradients import Divergence
 from coldray.training.history import TrainingResult, Weights
 from coldray.training.loop import TrainingLoop, loaded_module
 from coldray.training.outcome import diverged, training_result
-from coldray.training.progress import TrainingListener
+from coldray.training.progress import TrainingListener, current_listener
 from coldray.training.requirements import require_cluster, require_storage, require_trainable
 from coldray.training.task import TrainingTask
 from coldray.training.validation import Evaluation, evaluate_module
@@ -55,7 +55,7 @@ def train(
     resume
         Go on from the last checkpoint of that name, if there is one. A training that had ended is not repeated.
     listener
-        Told of every epoch.
+        Told of every epoch; by default the one of :func:`~coldray.training.progress.watching`.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def train(
     """
     require_trainable(task, config)
     require_storage(storage, name, resume)
-    listener = listener or TrainingListener()
+    listener = listener or current_listener()
     try:
         result = _train(task, config, storage, name, resume, listener)
     except BaseException:

@@ -51,9 +51,12 @@ def _nothing(task: EvaluationTask) -> None:
     """Wait for a task without fetching it."""
 
 
-def shared_results(tasks: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> ActorHandle[Any]:
-    """Return an actor that shares computations on the train sides of `tasks`; to be killed when it is done with."""
-    results = SharedResults.remote()  # type: ignore[attr-defined]
+def shared_results(tasks: Mapping[str, ray.ObjectRef[EvaluationTask]], gpus: float = 0.0) -> ActorHandle[Any]:
+    """Return an actor that shares computations on the train sides of `tasks`; to be killed when it is done with.
+
+    Each computation reserves `gpus` GPUs.
+    """
+    results = SharedResults.remote(gpus)  # type: ignore[attr-defined]
     for key, reference in tasks.items():
         ray.get(results.add_data.remote(key, [_train_of.remote(reference)]))
     return results  # type: ignore[no-any-return]

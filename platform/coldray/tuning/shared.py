@@ -41,7 +41,8 @@ def _compute(function: Callable[..., Any], data: Any, parameters: dict[str, Any]
 class SharedResults:
     """Names of results and where they are. It starts each computation as a Ray task, so Ray retries a lost worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: float = 0.0) -> None:
+        self._gpus = gpus
         self._data: dict[str, list[ray.ObjectRef[Any]]] = {}
         self._results: dict[str, list[ray.ObjectRef[Any]]] = {}
         self._status: dict[str, tuple[str, State, float, float]] = {}
@@ -53,7 +54,7 @@ class SharedResults:
     def request(self, key: str, function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> Any:
         """Return the reference of a result in a list, starting its computation if nobody has."""
         if key not in self._results:
-            task = _compute.options(name=function.__name__, scheduling_strategy="SPREAD")
+            task = _compute.options(name=function.__name__, scheduling_strategy="SPREAD", num_gpus=self._gpus)
             self._results[key] = [task.remote(function, self._data[data_key][0], parameters)]
             label = _label(function, data_key, parameters)
             self._status[key] = (label, "running", time.monotonic(), 0.0)

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from coldray.data.filters import FilterConfig
 from coldray.data.splits import Protocol
@@ -46,6 +55,9 @@ class SearchConfig(_Section):
     max_concurrent: PositiveInt = 8
     """Trials proposed together; as many of them run at once as the cluster has CPUs. A larger cluster wants more, at
     the price of proposals that know less."""
+    gpus_per_trial: NonNegativeFloat = 0.0
+    """GPUs, or a share of one, reserved for each trial and each shared computation. Without one Ray hides the GPUs of
+    a cluster from its workers."""
 
 
 class SchedulerConfig(_Section):

@@ -86,13 +86,13 @@ def search(
     watcher = listener or StudyListener()
     watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
     tasks = prepare_tasks([split.fold for split in splits], config.features)
-    results = shared_results(tasks)
+    results = shared_results(tasks, config.search.gpus_per_trial)
     plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
     events = TuneEvents(watcher, config.searched, config.model, len(splits))
     callbacks = [JsonLoggerCallback(), events]  # type: ignore[no-untyped-call]
     trainable = tune.with_parameters(run_trial, plan=plan, tasks=list(tasks.values()), results=results)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": 1}),
+        tune.with_resources(trainable, {"cpu": 1, "gpu": config.search.gpus_per_trial}),
         param_space=search_space(config),
         tune_config=tune.TuneConfig(
             num_samples=1 if config.enumerated else config.search.trials,

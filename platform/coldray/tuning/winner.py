@@ -40,7 +40,10 @@ def measure_winner(config: StudyConfig, selection: Selection, splits: Sequence[S
     tasks = prepare_tasks([split.test_fold for split in splits], config.features)
     parameters = dict(selection.winner.config)
     outcomes = [
-        _measure.remote(task, parameters, config.model, config.candidates, config.cutoffs) for task in tasks.values()
+        _measure.options(num_gpus=config.search.gpus_per_trial).remote(
+            task, parameters, config.model, config.candidates, config.cutoffs
+        )
+        for task in tasks.values()
     ]
     try:
         measured: list[tuple[RankingMetrics, FoldMetrics]] = ray.get(outcomes)

@@ -38,12 +38,21 @@ def check_workers(config: StudyConfig) -> None:
     Raises
     ------
     ConfigError
-        If the study asks for CUDA and no node has a worker that finds such a device.
+        If a trial reserves more GPUs than a node of the cluster has, or the study asks for CUDA and no node has a
+        worker that finds such a device.
     """
-    if asks_for_cuda(config) and not any(workers_with_cuda()):
+    wanted = config.search.gpus_per_trial
+    if wanted > 0:
+        most = max(node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+        if wanted > most:
+            raise ConfigError(
+                f"search.gpus_per_trial is {wanted:g}, but no node of the Ray cluster has more than {most:g} GPUs. "
+                "Leave it out to run on CPUs."
+            )
+    elif asks_for_cuda(config) and not any(workers_with_cuda()):
         raise ConfigError(
             "space.device is 'cuda', but no worker of the Ray cluster finds a CUDA device. Ray hides GPUs from workers "
-            "that reserve none: start its nodes with RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0, or use 'auto' or 'cpu'."
+            "that reserve none: set search.gpus_per_trial, or use 'auto' or 'cpu'."
         )
 
 

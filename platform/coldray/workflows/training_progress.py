@@ -72,10 +72,11 @@ class TrainingProgress(TrainingListener):
         self._heartbeat()
 
     def training_ended(self, result: TrainingResult | None) -> None:
-        """Stop the display and say how it ended."""
+        """Stop the display and say how it ended; another training may follow."""
         if self.live is not None:
             self.live.stop()
             self.live = None
+        self.plan, self.best, self.record = None, None, None
         if result is None:
             self._print("training failed")
             return

@@ -24,6 +24,7 @@ from coldray.plots.study import study_figures
 from coldray.plots.style import save_figure
 from coldray.tracking.bundle import fit_bundle, save_bundle
 from coldray.tracking.runs import StudyTracker, check_reachable
+from coldray.training.progress import watching
 from coldray.tuning.listeners import Listeners
 from coldray.tuning.results import StudyResult, mean_metric
 from coldray.tuning.space import StudyConfig, load_study
@@ -32,6 +33,7 @@ from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.progress import StudyProgress
+from coldray.workflows.training_progress import TrainingProgress
 
 
 def tune(options: argparse.Namespace, console: Console) -> StudyResult:
@@ -119,7 +121,8 @@ def publish(
     progress.stage("fitting the winner on all interactions for the bundle")
     kind = model_type(config.model)
     winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
-    bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), bundle_manifest(result))
+    with watching(TrainingProgress(progress.console)):
+        bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), bundle_manifest(result))
     path = save_bundle(bundle, folder / "bundle")
     types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
     version = tracker.register(path, types, model_name)
