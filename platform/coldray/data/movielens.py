@@ -38,8 +38,8 @@ def read_movielens(path: Path, name: str = "ml-100k") -> Dataset:
     """Read a dataset in the layout of MovieLens 100K.
 
     Items are the rated movies; what ``u.item`` does not know of them stays missing. Ratings and times (seconds since
-    1970) are kept. The attribute ``year`` is the year of the release date, else the one in the title; ``title`` is
-    without its year.
+    1970) are kept. The attribute ``year`` is the one in the title, else that of the release date, which may be of a
+    re-release; ``title`` is without its year.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def _movies(files: DataFiles) -> pl.DataFrame:
     movies = table.select(
         parse_numbers(table, "item", pl.Int64(), MOVIE_FILE),
         title=pl.when(pl.col("title") != UNKNOWN).then(title),
-        year=pl.coalesce(_release_years(table), pl.col("title").str.extract(YEAR_IN_TITLE).cast(pl.Int32)),
+        year=pl.coalesce(pl.col("title").str.extract(YEAR_IN_TITLE).cast(pl.Int32), _release_years(table)),
         genres=pl.concat_list(pl.when(pl.col(flag) == "1").then(pl.lit(flag.removeprefix(FLAG))) for flag in flags),
     )
     refuse_repeated(movies, ("item",), MOVIE_FILE)

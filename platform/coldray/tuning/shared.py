@@ -19,6 +19,7 @@ LABELS = {
     "coclick_moments": "co-click correlations",
     "aligned_similarity": "mixed similarity",
     "gram_spectrum": "eigendecomposition",
+    "learn_similarity": "training",
 }
 
 
@@ -94,6 +95,7 @@ class ClusterComputations(Computations):
 def _label(function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> str:
     symbols = {"delta": "δ", "order": "order", "lambda_0": "λ₀"}
     shown = [f"{symbols[name]}={value}" for name, value in parameters.items() if name in symbols and value]
+    shown += [value.__name__ for name, value in parameters.items() if name == "network"]
     return f"{LABELS.get(function.__name__, function.__name__)} of {data_key}" + (
         f" ({', '.join(shown)})" if shown else ""
     )
