@@ -8,12 +8,15 @@ from coldray.errors import ConfigError
 from coldray.models.base import Recommender
 from coldray.models.carec import CARec
 from coldray.models.gerec import GERec
+from coldray.models.kernel_align import KernelAlign
 from coldray.models.marec import MARec
 from coldray.models.marec_plus import MARecPlus
 from coldray.models.uarec import UARec
 from coldray.spelling import choices, nearest
 
-MODELS: dict[str, type[Recommender[Any]]] = {model.name: model for model in (MARec, CARec, UARec, GERec, MARecPlus)}
+MODELS: dict[str, type[Recommender[Any]]] = {
+    model.name: model for model in (MARec, CARec, UARec, GERec, MARecPlus, KernelAlign)
+}
 
 
 def model_type(name: str) -> type[Recommender[Any]]:

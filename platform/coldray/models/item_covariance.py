@@ -1,0 +1,235 @@
+"""The covariance of items: kernels of their attributes, with weights learned by marginal likelihood.
+
+``K = c₀ + Σ_k a_k C_k + Σ_s b_s exp(−ℓ_s Δx_s²) + a_p exp(−Σ_j l_j (1 − C_j) − Σ_s q_s Δx_s²)``: an additive part
+and one product part. The interaction profiles Z of the warm items are taken for r draws of a Gaussian process with the
+covariance ``M = K + σ²I``; the weights minimise ``[tr(ZᵀM⁻¹Z)/r + log det M] / 2n`` (Rasmussen and Williams, *Gaussian
+Processes for Machine Learning*, 2006, Eq. 5.8, for r outputs). Its gradient in M is ``½(M⁻¹ − ααᵀ/r)/n`` with
+``α = M⁻¹Z`` (Eq. 5.9).
+
+Notation used for shapes: n items of a subset, r profile dimensions, K kernels, J of them in the product, S numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from coldray.errors import SingularMatrixError
+from coldray.features.feature_set import FeatureSet
+from coldray.models.kernels import KernelBasis, Matrix
+
+Double: TypeAlias = npt.NDArray[np.float64]
+LEARNING_RATE = 0.12
+"""Step of Adam on the logarithms of the weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of a covariance, all positive."""
+
+    constant: float
+    """c₀."""
+    noise: float
+    """σ²."""
+    additive: Double
+    """a_k ``[K]``."""
+    bumps: Double
+    """b_s ``[S]``."""
+    bump_decays: Double
+    """ℓ_s ``[S]``."""
+    product: float
+    """a_p."""
+    decays: Double
+    """l_j ``[J]``."""
+    number_decays: Double
+    """q_s ``[S]``."""
+
+    @classmethod
+    def initial(cls, n_kernels: int, n_product: int, n_numbers: int) -> Self:
+        """Return where the learning begins: every part has some say."""
+        return cls(
+            constant=0.1,
+            noise=0.5,
+            additive=np.full(n_kernels, 0.5 / max(n_kernels, 1)),
+            bumps=np.full(n_numbers, 0.1),
+            bump_decays=np.full(n_numbers, 1.0),
+            product=0.5,
+            decays=np.full(n_product, 0.5),
+            number_decays=np.full(n_numbers, 0.3),
+        )
+
+    def logarithms(self) -> Double:
+        """Return the logarithms of all, in the order of the fields."""
+        scalars = ([self.constant], [self.noise], self.additive, self.bumps, self.bump_decays, [self.product])
+        return np.asarray(np.log(np.concatenate([*scalars, self.decays, self.number_decays])))
+
+    def moved(self, logarithms: Double) -> Weights:
+        """Return weights with those logarithms and the shapes of these."""
+        sizes = (1, 1, len(self.additive), len(self.bumps), len(self.bumps), 1, len(self.decays), len(self.bumps))
+        parts = np.split(np.exp(logarithms), np.cumsum(sizes)[:-1])
+        constant, noise, additive, bumps, bump_decays, product, decays, number_decays = parts
+        return Weights(
+            float(constant[0]), float(noise[0]), additive, bumps, bump_decays, float(product[0]), decays, number_decays
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ItemCovariance:
+    """A covariance with learned weights."""
+
+    basis: KernelBasis
+    weights: Weights
+
+    def between(self, rows: FeatureSet, columns: FeatureSet) -> Matrix:
+        """Return ``K`` between two lists of items, float32 ``[r, c]``, without the noise."""
+        w = self.weights
+        total = np.full((rows.n_items, columns.n_items), w.constant, np.float32)
+        exponent = np.zeros_like(total)
+        for k, kernel in enumerate(self.basis.kernels(rows, columns)):
+            if k in self.basis.product:
+                exponent += np.float32(w.decays[self.basis.product.index(k)]) * (1 - kernel)
+            kernel *= np.float32(w.additive[k])
+            total += kernel
+        for s, distance in enumerate(self.basis.distances(rows, columns)):
+            exponent += np.float32(w.number_decays[s]) * distance
+            total += np.float32(w.bumps[s]) * np.exp(-np.float32(w.bump_decays[s]) * distance)
+        np.exp(-exponent, out=exponent)
+        exponent *= np.float32(w.product)
+        total += exponent
+        return total
+
+    def noisy(self, items: FeatureSet) -> Double:
+        """Return ``M = K + σ²I`` of a list of items, float64 ``[r, r]``."""
+        covariance = self.between(items, items).astype(np.float64)
+        covariance[np.diag_indices_from(covariance)] = self.variances(items) + self.weights.noise
+        return covariance
+
+    def variances(self, items: FeatureSet) -> npt.NDArray[np.float32]:
+        """Return ``K_jj`` of each item, float32 ``[r]``, without the noise."""
+        w = self.weights
+        whole = w.constant + float(w.bumps.sum()) + w.product
+        return np.asarray(
+            sum((np.float32(a) * d for a, d in zip(w.additive, self.basis.diagonals(items), strict=True)), whole)
+            * np.ones(items.n_items, np.float32),
+            np.float32,
+        )
+
+
+class MarginalLikelihood:
+    """The negative log marginal likelihood a cell, and its gradient, on a subset of the warm items."""
+
+    def __init__(self, basis: KernelBasis, items: FeatureSet, profiles: npt.NDArray[np.float32]) -> None:
+        self.basis, self.profiles = basis, profiles.astype(np.float64)
+        self.kernels = np.stack([k.ravel() for k in basis.kernels(items, items)]) if basis.terms else np.empty((0, 0))
+        self.distances = (
+            np.stack([d.ravel() for d in basis.distances(items, items)]) if basis.numbers else np.empty((0, 0))
+        )
+        self.n = items.n_items
+        own = np.arange(self.n) * (self.n + 1)
+        for kernel, diagonal in zip(self.kernels, basis.diagonals(items), strict=False):
+            kernel[own] = diagonal
+        for distance in self.distances:
+            distance[own] = 0
+
+    def __call__(self, weights: Weights) -> tuple[float, Double]:
+        """Return the value, and the gradient in the logarithms of the weights.
+
+        Raises
+        ------
+        SingularMatrixError
+            If M is not positive definite.
+        """
+        bumps, product = self._parts(weights)
+        covariance = self._covariance(weights, bumps, product)
+        factor, failed = scipy.linalg.lapack.dpotrf(covariance, lower=True, overwrite_a=True, clean=True)
+        if failed:
+            raise SingularMatrixError(
+                f"The covariance of {self.n:,} items is not positive definite with noise {weights.noise:.3g}; "
+                "use a larger noise floor or fewer attributes."
+            )
+        n, r = self.profiles.shape
+        solved = scipy.linalg.cho_solve((factor, True), self.profiles, check_finite=False)
+        value = (np.sum(self.profiles * solved) / r + 2 * np.log(np.diag(factor)).sum()) / (2 * n)
+        inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=True)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        gradient = 0.5 * (inverse - solved @ solved.T / r) / n
+        return float(value), self._pushed(weights, gradient, bumps, product)
+
+    def _parts(self, w: Weights) -> tuple[Any, Any]:
+        """Return the bumps ``[S, n²]`` and the product part ``[n²]``, in float32."""
+        bumps = (
+            w.bumps[:, None].astype(np.float32) * np.exp(-w.bump_decays[:, None].astype(np.float32) * self.distances)
+            if len(w.bumps)
+            else np.empty((0, self.n**2), np.float32)
+        )
+        exponent = np.zeros(self.n**2, np.float32)
+        for decay, k in zip(w.decays, self.basis.product, strict=True):
+            exponent += np.float32(decay) * (1 - self.kernels[k])
+        for decay, distance in zip(w.number_decays, self.distances, strict=False):
+            exponent += np.float32(decay) * distance
+        return bumps, np.float32(w.product) * np.exp(-exponent)
+
+    def _covariance(self, w: Weights, bumps: Any, product: Any) -> Double:
+        total = product + bumps.sum(axis=0) + np.float32(w.constant)
+        if len(w.additive):
+            total += w.additive.astype(np.float32) @ self.kernels
+        covariance: Double = total.reshape(self.n, self.n).astype(np.float64)
+        covariance[np.diag_indices(self.n)] += w.noise
+        return covariance
+
+    def _pushed(self, w: Weights, gradient: Double, bumps: Any, product: Any) -> Double:
+        """Push the gradient in M through K: each is a sum over cells, times the weight for its logarithm."""
+        cells = gradient.astype(np.float32).ravel()
+        weighted = cells * product
+        additive = w.additive * (self.kernels @ cells) if len(w.additive) else np.empty(0)
+        bump = bumps @ cells
+        decay = np.array([-(cells * one) @ distance for one, distance in zip(bumps, self.distances, strict=False)])
+        total = float(weighted.sum())
+        decays = [-(total - weighted @ self.kernels[k]) for k in self.basis.product]
+        number_decays = [-(weighted @ distance) for distance in self.distances[: len(w.bumps)]]
+        return np.concatenate(
+            [
+                [w.constant * float(cells.sum())],
+                [w.noise * float(np.trace(gradient))],
+                additive,
+                bump,
+                w.bump_decays * decay if len(decay) else np.empty(0),
+                [total],
+                w.decays * np.array(decays),
+                w.number_decays * np.array(number_decays) if number_decays else np.empty(0),
+            ]
+        ).astype(np.float64)
+
+
+def learn_weights(
+    basis: KernelBasis, items: FeatureSet, profiles: npt.NDArray[np.float32], *, steps: int, min_noise: float = 1e-3
+) -> tuple[Weights, Double]:
+    """Return the weights after `steps` of Adam on their logarithms, and the values on the way ``[steps]``.
+
+    Parameters
+    ----------
+    items
+        The subset of the warm items to learn on.
+    profiles
+        Their profiles ``[n, r]``.
+    min_noise
+        Floor of σ².
+    """
+    likelihood = MarginalLikelihood(basis, items, profiles)
+    weights = Weights.initial(len(basis.terms), len(basis.product), len(basis.numbers))
+    position = weights.logarithms()
+    first, second = np.zeros_like(position), np.zeros_like(position)
+    values = np.empty(steps)
+    for step in range(steps):
+        values[step], gradient = likelihood(weights)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.99 * second + 0.01 * gradient**2
+        corrected = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.99 ** (step + 1))
+        position = position - LEARNING_RATE * corrected[0] / (np.sqrt(corrected[1]) + 1e-10)
+        position[1] = max(position[1], np.log(min_noise))
+        weights = weights.moved(position)
+    return weights, values

@@ -1,0 +1,161 @@
+"""KernelAlign: its kernels, its marginal likelihood, and the contract of all models."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coldray.errors import ConfigError
+from coldray.features.feature_set import FeatureSet
+from coldray.models.computations import Computations
+from coldray.models.item_covariance import ItemCovariance, MarginalLikelihood, Weights, learn_weights
+from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
+from coldray.models.kernels import KernelBasis
+from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
+from contracts.recommender import RecommenderContract
+
+
+class TestKernelAlign(RecommenderContract):
+    model = KernelAlign
+    config = KernelAlignConfig(n_factors=12, subset=100, steps=25, ridge=1.0)
+
+
+def random_weights(basis, generator):
+    shape = Weights.initial(len(basis.terms), len(basis.product), len(basis.numbers))
+    return shape.moved(shape.logarithms() + generator.normal(0, 0.5, len(shape.logarithms())))
+
+
+def reference(basis, weights, rows, columns):
+    """Return the covariance of two lists of items, cell by cell, straight from the formula."""
+    kernels = [kernel.astype(float) for kernel in basis.kernels(rows, columns)]
+    distances = [distance.astype(float) for distance in basis.distances(rows, columns)]
+    found = np.empty((rows.n_items, columns.n_items))
+    for i in range(rows.n_items):
+        for j in range(columns.n_items):
+            additive = sum(a * kernel[i, j] for a, kernel in zip(weights.additive, kernels, strict=True))
+            bumps = sum(
+                b * np.exp(-decay * d[i, j])
+                for b, decay, d in zip(weights.bumps, weights.bump_decays, distances, strict=True)
+            )
+            exponent = sum(
+                decay * (1 - kernels[k][i, j]) for decay, k in zip(weights.decays, basis.product, strict=True)
+            ) + sum(q * d[i, j] for q, d in zip(weights.number_decays, distances, strict=True))
+            found[i, j] = weights.constant + additive + bumps + weights.product * np.exp(-exponent)
+    return found
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_covariance_is_the_formula_and_its_diagonal_the_variances(seed):
+    generator = np.random.default_rng(seed)
+    rows, columns = random_features(generator, 9), random_features(generator, 5)
+    basis = KernelBasis.of(rows)
+    weights = random_weights(basis, generator)
+    covariance = ItemCovariance(basis, weights)
+    np.testing.assert_allclose(covariance.between(rows, columns), reference(basis, weights, rows, columns), rtol=1e-4)
+    own, variances = np.diag(covariance.between(rows, rows)), covariance.variances(rows)
+    complete = np.isfinite(rows.features["year"].values)
+    for feature in (rows.features["a"], rows.features["b"]):
+        complete &= np.diff(feature.matrix.indptr) > 0
+    np.testing.assert_allclose(variances[complete], own[complete], rtol=1e-4)
+    assert (variances[~complete] > own[~complete]).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_gradient_is_that_of_finite_differences(seed):
+    generator = np.random.default_rng(seed)
+    items = random_features(generator, 24, n_vectors=3)
+    basis = KernelBasis.of(items)
+    profiles = generator.standard_normal((24, 5)).astype(np.float32)
+    likelihood = MarginalLikelihood(basis, items, profiles)
+    weights = random_weights(basis, generator)
+    _, gradient = likelihood(weights)
+    position = weights.logarithms()
+    for i in range(len(position)):
+        step = np.zeros_like(position)
+        step[i] = 1e-2
+        above, below = (likelihood(weights.moved(position + sign * step))[0] for sign in (1, -1))
+        assert gradient[i] == pytest.approx((above - below) / 2e-2, abs=2e-5, rel=2e-2)
+
+
+def test_the_value_is_the_density_of_scipy():
+    from scipy.stats import multivariate_normal
+
+    generator = np.random.default_rng(5)
+    items = random_features(generator, 15)
+    basis = KernelBasis.of(items)
+    weights = random_weights(basis, generator)
+    profiles = generator.standard_normal((15, 3)).astype(np.float32)
+    covariance = ItemCovariance(basis, weights).noisy(items)
+    density = sum(multivariate_normal(cov=covariance).logpdf(column) for column in profiles.T.astype(float))
+    expected = -density / (3 * 15) - np.log(2 * np.pi) / 2
+    assert MarginalLikelihood(basis, items, profiles)(weights)[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_learning_finds_the_attribute_that_matters():
+    """Profiles are drawn from one attribute's kernel; the other attribute is noise."""
+    generator = np.random.default_rng(2)
+    genres = generator.integers(0, 6, 120)
+    features = FeatureSet(
+        {"genre": vector_feature(np.eye(6)[genres]), "noise": vector_feature(np.eye(6)[generator.integers(0, 6, 120)])},
+        120,
+    )
+    profiles = np.eye(6)[genres] @ generator.standard_normal((6, 10)) + 0.3 * generator.standard_normal((120, 10))
+    basis = KernelBasis.of(features)
+    weights, values = learn_weights(basis, features, profiles.astype(np.float32), steps=60)
+    by_name = {term.name: a for term, a in zip(basis.terms, weights.additive, strict=True)}
+    decays = {basis.terms[k].attribute: decay for k, decay in zip(basis.product, weights.decays, strict=True)}
+    assert values[-1] < values[0] - 0.1
+    assert by_name["genre"] > 3 * by_name["noise"]
+    assert decays["genre"] > 3 * decays["noise"]
+    assert weights.noise == pytest.approx(0.09, rel=0.5)
+
+
+def test_an_item_without_attributes_has_the_largest_variance_and_the_mean_of_all():
+    train = random_training_set(3, n_users=40)
+    model = KernelAlign(KernelAlignConfig(n_factors=8, steps=20)).fit(train)
+    blank = FeatureSet(
+        {
+            name: scalar_feature([np.nan], 70.0) if name == "year" else vector_feature(np.zeros((1, f.matrix.shape[1])))
+            for name, f in train.features.features.items()
+        },
+        1,
+    )
+    extended = model.add_items(blank)
+    variance = extended.variance(np.arange(extended.n_items))
+    assert variance[-1] > variance[train.warm_items].max()
+    assert np.isfinite(extended.score(extended_histories(train), np.array([extended.n_items - 1]))).all()
+
+
+def extended_histories(train):
+    import scipy.sparse as sp
+
+    n_users = train.interactions.shape[0]
+    return sp.csr_array(sp.hstack([train.interactions, sp.csr_array((n_users, 1), dtype=np.float32)], format="csr"))
+
+
+def test_trials_that_differ_in_the_smoothing_share_the_covariance():
+    train = random_training_set(4)
+    calls = []
+
+    class Counting(Computations):
+        def get(self, function, data, /, *args, **parameters):
+            def counted(*a, **k):
+                calls.append(function.__name__)
+                return function(*a, **k)
+
+            counted.__module__, counted.__qualname__ = function.__module__, function.__qualname__
+            return super().get(counted, data, *args, **parameters)
+
+    shared = Counting()
+    for alpha in (0.0, 0.2):
+        for ridge in (1.0, 6.0):
+            KernelAlign(KernelAlignConfig(n_factors=8, steps=5, alpha=alpha, ridge=ridge)).fit(train, shared)
+    assert calls.count("learned_covariance") == calls.count("conditional") == 1
+    assert calls.count("user_smoother") == 4
+
+
+def test_attributes_that_tell_nothing_apart_are_refused():
+    same = FeatureSet({"year": scalar_feature([2000.0, 2000.0, 2000.0], 1.0)}, 3)
+    with pytest.raises(ConfigError, match=r"No attribute tells the warm items apart.*features\.attributes"):
+        KernelBasis.of(same)
