@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from coldray.errors import ConfigError
 from coldray.models.carec import CARec, CARecConfig, ContrastiveTowers, info_nce
+from coldray.models.item_profiles import item_profiles
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import RecommenderContract
 from models.learned import QUICK, Shard, one_thread, step_at  # noqa: F401
@@ -17,7 +18,7 @@ from models.learned import QUICK, Shard, one_thread, step_at  # noqa: F401
 
 class TestCARec(RecommenderContract):
     model = CARec
-    config = CARecConfig(**QUICK, embedding_dim=16)
+    config = CARecConfig(**QUICK, embedding_dim=16, temperature=1.0)
 
 
 def unit_vectors(seed, n, dim=5):
@@ -50,7 +51,9 @@ def test_the_loss_of_known_vectors(temperature):
     expected = np.log(1 + (n - 1) * np.exp(-1 / temperature))
     np.testing.assert_allclose(info_nce(orthogonal, orthogonal, temperature, step_at()).numpy(), expected)
     swapped = orthogonal.roll(1, dims=0)  # every item is nearest to the wrong one
-    np.testing.assert_allclose(info_nce(orthogonal, swapped, temperature, step_at()).numpy(), expected + 1 / temperature)
+    np.testing.assert_allclose(
+        info_nce(orthogonal, swapped, temperature, step_at()).numpy(), expected + 1 / temperature
+    )
 
 
 @pytest.mark.parametrize("sizes", [(4, 3), (1, 6), (0, 7), (2, 3, 2)], ids=str)
@@ -110,8 +113,6 @@ def test_projected_attributes_meet_the_profiles_of_their_own_items():
         }
     )
     towers.eval()
-    from coldray.models.item_profiles import item_profiles
-
     profiles = torch.from_numpy(item_profiles(train, dim=model.config.profile_dim))
     with torch.no_grad():
         interactions = functional.normalize(towers.interactions(profiles), dim=1).numpy()

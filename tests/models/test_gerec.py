@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from torch.distributions import Independent, Normal, kl_divergence
 
 from coldray.models import gerec
+from coldray.models.attribute_inputs import bag
 from coldray.models.gerec import ConditionalAutoencoder, GERec, GERecConfig
 from coldray.models.learned_similarity import LearnedSimilarity
 from contracts.problems import random_training_set
@@ -85,9 +86,10 @@ def free():
 
 def redrawn(model, draws, seed):
     """Return the similarity of `model` with other draws of z."""
-    noise = np.random.default_rng(seed).normal(size=(draws, model.config.latent_dim)).astype(np.float32)
-    config = model.config.model_copy(update={"draws": draws})
-    return LearnedSimilarity.from_arrays(ConditionalAutoencoder, config, {**model.state(), "network.noise": noise})
+    learned = LearnedSimilarity.from_arrays(ConditionalAutoencoder, config, model.state())
+    generator = torch.Generator().manual_seed(seed)
+    learned.network.noise = torch.randn(draws, model.config.latent_dim, generator=generator)
+    return learned
 
 
 def test_more_draws_leave_less_to_chance(free):
@@ -105,12 +107,11 @@ def test_draws_are_averaged_before_the_direction_is_taken(free):
     cold = train.features.take(train.cold_items)
     learned = redrawn(model, 3, 0)
     network = learned.network
-    from coldray.models.attribute_inputs import bag
-
     with torch.no_grad():
         condition = network.condition(bag(learned.encoder.encode(cold)))
         decoded = [
-            [network.decode(z[None], condition[[item]])[0].numpy() for z in network.noise] for item in range(len(condition))
+            [network.decode(z[None], condition[[item]])[0].numpy() for z in network.noise]
+            for item in range(len(condition))
         ]
     mean = np.mean(decoded, axis=1)
     queries = mean / np.linalg.norm(mean, axis=1, keepdims=True)

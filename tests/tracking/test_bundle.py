@@ -17,6 +17,8 @@ from coldray.errors import BundleError, ConfigError, OutputError, UnknownAttribu
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.marec import MARec
 from coldray.models.marec_config import MARecConfig
+from coldray.models.marec_plus import MARecPlus
+from coldray.models.uarec import UARec
 from coldray.tracking.bundle import Bundle, fit_bundle, load_bundle, save_bundle
 
 FILES = {"manifest.json", "arrays.safetensors", "items.parquet", "users.parquet"}
@@ -97,6 +99,36 @@ def test_a_restored_bundle_recommends_exactly_the_same(sample, tmp_path, paramet
     assert loaded.interactions.shape == sample.interactions.shape
     assert (loaded.interactions != sample.interactions).nnz == 0
     assert set(loaded.attributes) == set(sample.default_attributes)
+
+
+LEARNED = {"hidden_dim": 16, "profile_dim": 8, "batch_size": 8, "epochs": 2}
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        (MARecPlus, {"order": 1, "delta": 5.0, "ge_latent_dim": 4}),
+        (MARecPlus, {"order": 1, "delta": 5.0, "ua_weight": 0.0, "ca_weight": 0.0}),
+        (UARec, {"confidence_power": 1.0}),
+    ],
+)
+def test_a_restored_bundle_of_a_learned_model_recommends_exactly_the_same(sample, tmp_path, model, parameters):
+    config = model.config_type.model_validate({**LEARNED, **parameters})
+    bundle = fit_bundle(model(config), sample, FeatureEncoder(FeatureConfig()), {"dataset": {"name": "sample"}})
+    loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
+    assert type(loaded.model) is model
+    assert loaded.model.config == config
+    histories = [bundle.history(user) for user in sample.user_ids]
+    assert loaded.recommend(histories, 20) == bundle.recommend(histories, 20)
+    arrays = loaded.model.state()
+    assert arrays.keys() == bundle.model.state().keys()
+    for name, values in bundle.model.state().items():
+        np.testing.assert_array_equal(arrays[name], values)
+    new = {"item-x": {"genres": ["drama"], "year": 1999}, "bare": {}}
+    extended = loaded.add_items(new)
+    assert extended.recommend(histories, 20) == bundle.add_items(new).recommend(histories, 20)
+    again = load_bundle(save_bundle(extended, tmp_path / "extended"))
+    assert again.recommend(histories, 20) == extended.recommend(histories, 20)
 
 
 def test_the_manifest_carries_the_facts_and_what_wrote_it(saved):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from coldray.errors import ConfigError
 from coldray.models.marec_config import MARecConfig
+from coldray.models.registry import model_type
 from coldray.tuning.space import StudyConfig, grid_points, is_range, listed_values, load_study, metric_names
 
 STUDIES = Path(__file__).parents[2] / "tune_spaces"
@@ -56,6 +57,19 @@ def test_the_published_study_searches_the_whole_space_of_the_model():
     config = load_study(STUDIES / "marec.yaml")
     assert set(config.space) == set(MARecConfig.model_fields) - {"solver", "device"}
     assert config.searched == ("lambda_1", "lambda_0", "beta", "delta", "w0", "order", "learner")  # αβ alone matters
+
+
+@pytest.mark.parametrize("name", ["carec", "uarec", "gerec", "marec_plus"])
+def test_the_studies_of_learned_models_name_only_what_the_model_has(name):
+    config = load_study(STUDIES / f"{name}.yaml")
+    fields = set(model_type(name).config_type.model_fields)
+    assert config.model == name
+    assert set(config.space) <= fields
+    assert {parameter for entry in config.selection.simplest for parameter in entry} <= fields
+    assert {field for field in fields if field.startswith(("ca_", "ua_", "ge_"))} <= set(config.space)
+    misspelt = {**config.space, "hidden_dimension": 64}
+    with pytest.raises(ConfigError, match=r"hidden_dimension.*Did you mean 'hidden_dim'"):
+        load_study(STUDIES / f"{name}.yaml", {"space": misspelt})
 
 
 BAD = {

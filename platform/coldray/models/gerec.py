@@ -26,18 +26,25 @@ LOG_VARIANCE = 8.0
 """log σ² of z is kept within ± this."""
 
 
+DRAWS = 16
+"""Values of z averaged for an item, unless the configuration says otherwise."""
+
+
 class GERecConfig(TransferConfig):
     """Parameters of :class:`GERec`."""
 
-    batch_size: PositiveInt = 128
     latent_dim: PositiveInt = 16
     """Dimensions of z."""
     kl_weight: NonNegativeFloat = 1.0
     """Weight of the divergence of z from N(0, I), once it is warm."""
     kl_warmup: NonNegativeFloat = 10.0
     """Epochs over which that weight rises from 0."""
-    draws: PositiveInt = 16
+    draws: PositiveInt = DRAWS
     """Values of z that are decoded and averaged for an item without clicks."""
+
+    def learning(self) -> Self:
+        """Leave out the draws, which are made after the training; it is stopped by the default number."""
+        return self.model_copy(update={"draws": DRAWS})
 
 
 class ConditionalAutoencoder(TransferNetwork):
@@ -53,7 +60,7 @@ class ConditionalAutoencoder(TransferNetwork):
         self.decoder = dense_tower(latent + hidden, hidden, n_profile, dropout)
         # The same draws for all items: an item's profile depends neither on the others of a block nor on the call.
         generator = torch.Generator().manual_seed(config.train_seed)
-        self.register_buffer("noise", torch.randn(config.draws, latent, generator=generator))
+        self.register_buffer("noise", torch.randn(config.draws, latent, generator=generator), persistent=False)
 
     @classmethod
     def of(cls, config: Any, n_inputs: int, n_profile: int) -> Self:

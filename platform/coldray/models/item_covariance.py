@@ -23,7 +23,7 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.kernels import KernelBasis, Matrix
 
 Double: TypeAlias = npt.NDArray[np.float64]
-LEARNING_RATE = 0.12
+LEARNING_RATE = 0.25
 """Step of Adam on the logarithms of the weights."""
 
 

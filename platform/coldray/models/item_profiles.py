@@ -27,6 +27,9 @@ def item_profiles(train: TrainingSet, *, dim: int, shrinkage: float = 5.0) -> Pr
     scaled to unit mean square. Cosines between profiles are those between the damped columns, as far as the leading
     vectors carry them.
 
+    Beyond `DENSE_ITEMS` items, singular values that coincide exactly leave the basis open, and then it differs from one
+    call to the next; cosines do not.
+
     Parameters
     ----------
     dim
@@ -67,8 +70,8 @@ def _leading(matrix: sp.csr_array, dim: int) -> tuple[npt.NDArray[np.float64], n
         )
         values, vectors = np.linalg.eigh((matrix.T @ matrix).toarray())
         return np.sqrt(np.maximum(values[::-1][:dim], 0)), vectors[:, ::-1][:, :dim]
-    # ARPACK starts from a seeded draw. A plain `v0` such as ones is an eigenvector of many a regular X; where ARPACK hits
-    # one it starts again from a draw that nothing seeds.
+    # A seeded start: a plain one, such as ones, is an eigenvector of many a regular X, and at an eigenvector ARPACK
+    # starts again from a draw that nothing seeds.
     generator = np.random.default_rng(0)
     _, values, right = scipy.sparse.linalg.svds(matrix, k=dim, random_state=generator, return_singular_vectors="vh")
     order = np.argsort(-values)

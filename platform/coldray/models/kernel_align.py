@@ -46,7 +46,7 @@ class KernelAlignConfig(ModelConfig):
     """Dimensions of the profiles that the covariance is learned from; fewer where there are fewer items or users."""
     subset: PositiveInt = 900
     """Warm items the covariance is learned on; all of them are inverted."""
-    steps: PositiveInt = 36
+    steps: PositiveInt = 40
     """Steps of Adam."""
     min_noise: PositiveFloat = 1e-3
     """Floor of σ²."""

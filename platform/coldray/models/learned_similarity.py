@@ -40,7 +40,7 @@ class TransferConfig(TrainingConfig, ModelConfig):
     learning_rate: PositiveFloat = 3e-3
     weight_decay: NonNegativeFloat = 1e-2
     clip_norm: PositiveFloat | None = 5.0
-    batch_size: PositiveInt = 256
+    batch_size: PositiveInt = 128
     epochs: PositiveInt = 60
     patience: PositiveInt | None = 8
     hidden_dim: PositiveInt = 256

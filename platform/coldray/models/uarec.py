@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from torch.nn import functional
 
 from coldray.models.base import ModelConfig
@@ -28,7 +28,6 @@ LOG_VARIANCE = 4.0
 class UARecConfig(TransferConfig):
     """Parameters of :class:`UARec`."""
 
-    batch_size: PositiveInt = 128
     confidence_power: NonNegativeFloat = 0.5
     """The power of the relative precision in the transfer; 0 trusts all items alike."""
 
