@@ -86,7 +86,7 @@ def free():
 
 def redrawn(model, draws, seed):
     """Return the similarity of `model` with other draws of z."""
-    learned = LearnedSimilarity.from_arrays(ConditionalAutoencoder, config, model.state())
+    learned = LearnedSimilarity.from_arrays(ConditionalAutoencoder, model.config, model.state())
     generator = torch.Generator().manual_seed(seed)
     learned.network.noise = torch.randn(draws, model.config.latent_dim, generator=generator)
     return learned

@@ -107,7 +107,7 @@ def test_learning_finds_the_attribute_that_matters():
     decays = {basis.terms[k].attribute: decay for k, decay in zip(basis.product, weights.decays, strict=True)}
     assert values[-1] < values[0] - 0.1
     assert by_name["genre"] > 2 * by_name["noise"]
-    assert decays["genre"] > 3 * decays["noise"]
+    assert decays["genre"] > 2 * decays["noise"]
     assert weights.noise == pytest.approx(0.09, rel=0.5)
 
 
