@@ -11,12 +11,14 @@ Notation used for shapes: n items of a subset, r profile dimensions, K kernels, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
+from threadpoolctl import threadpool_limits
 
 from coldray.errors import SingularMatrixError
 from coldray.features.feature_set import FeatureSet
@@ -120,20 +122,28 @@ class ItemCovariance:
 
 
 class MarginalLikelihood:
-    """The negative log marginal likelihood a cell, and its gradient, on a subset of the warm items."""
+    """The negative log marginal likelihood a cell, and its gradient, on a subset of the warm items.
+
+    M is symmetric, so only the cells on and below its diagonal are held, ``[m]`` of ``m = n(n + 1)/2``.
+    """
 
     def __init__(self, basis: KernelBasis, items: FeatureSet, profiles: npt.NDArray[np.float32]) -> None:
-        self.basis, self.profiles = basis, profiles.astype(np.float64)
-        self.kernels = np.stack([k.ravel() for k in basis.kernels(items, items)]) if basis.terms else np.empty((0, 0))
-        self.distances = (
-            np.stack([d.ravel() for d in basis.distances(items, items)]) if basis.numbers else np.empty((0, 0))
-        )
-        self.n = items.n_items
-        own = np.arange(self.n) * (self.n + 1)
-        for kernel, diagonal in zip(self.kernels, basis.diagonals(items), strict=False):
-            kernel[own] = diagonal
-        for distance in self.distances:
-            distance[own] = 0
+        self.basis, self.n = basis, items.n_items
+        self.profiles = np.asfortranarray(profiles, dtype=np.float64)
+        columns, rows = np.triu_indices(self.n)  # column by column, as LAPACK stores the lower triangle
+        self.rows, self.columns = rows, columns
+        self.own = np.flatnonzero(rows == columns)
+        self.kernels = self._cells(basis.kernels(items, items), len(basis.terms))
+        for kernel, diagonal in zip(self.kernels, basis.diagonals(items), strict=True):
+            kernel[self.own] = diagonal
+        self.distances = self._cells(basis.distances(items, items), len(basis.numbers))
+        self.distances[:, self.own] = 0
+
+    def _cells(self, matrices: Iterable[Matrix], count: int) -> Matrix:
+        held = np.empty((count, len(self.rows)), np.float32)
+        for row, matrix in zip(held, matrices, strict=True):
+            row[:] = matrix[self.rows, self.columns]
+        return held
 
     def __call__(self, weights: Weights) -> tuple[float, Double]:
         """Return the value, and the gradient in the logarithms of the weights.
@@ -144,8 +154,9 @@ class MarginalLikelihood:
             If M is not positive definite.
         """
         bumps, product = self._parts(weights)
-        covariance = self._covariance(weights, bumps, product)
-        factor, failed = scipy.linalg.lapack.dpotrf(covariance, lower=True, overwrite_a=True, clean=True)
+        factor, failed = scipy.linalg.lapack.dpotrf(
+            self._covariance(weights, bumps, product), lower=True, overwrite_a=True, clean=False
+        )
         if failed:
             raise SingularMatrixError(
                 f"The covariance of {self.n:,} items is not positive definite with noise {weights.noise:.3g}; "
@@ -154,53 +165,49 @@ class MarginalLikelihood:
         n, r = self.profiles.shape
         solved = scipy.linalg.cho_solve((factor, True), self.profiles, check_finite=False)
         value = (np.sum(self.profiles * solved) / r + 2 * np.log(np.diag(factor)).sum()) / (2 * n)
-        inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=True)
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        gradient = 0.5 * (inverse - solved @ solved.T / r) / n
-        return float(value), self._pushed(weights, gradient, bumps, product)
+        inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
+        inverse -= solved @ solved.T / r
+        cells = (inverse[self.rows, self.columns] / n).astype(np.float32)
+        cells[self.own] /= 2  # every other cell stands for its mirror image as well
+        return float(value), self._pushed(weights, cells, bumps, product)
 
-    def _parts(self, w: Weights) -> tuple[Any, Any]:
-        """Return the bumps ``[S, n²]`` and the product part ``[n²]``, in float32."""
-        bumps = (
-            w.bumps[:, None].astype(np.float32) * np.exp(-w.bump_decays[:, None].astype(np.float32) * self.distances)
-            if len(w.bumps)
-            else np.empty((0, self.n**2), np.float32)
-        )
-        exponent = np.zeros(self.n**2, np.float32)
-        for decay, k in zip(w.decays, self.basis.product, strict=True):
-            exponent += np.float32(decay) * (1 - self.kernels[k])
-        for decay, distance in zip(w.number_decays, self.distances, strict=False):
-            exponent += np.float32(decay) * distance
-        return bumps, np.float32(w.product) * np.exp(-exponent)
+    def _parts(self, w: Weights) -> tuple[Matrix, Matrix]:
+        """Return the bumps ``[S, m]`` and the product part ``[m]``."""
+        single = np.float32
+        bumps = np.exp(-w.bump_decays[:, None].astype(single) * self.distances) * w.bumps[:, None].astype(single)
+        exponent = w.number_decays.astype(single) @ self.distances + single(w.decays.sum())
+        chosen = np.zeros(len(self.kernels), single)
+        chosen[list(self.basis.product)] = w.decays
+        exponent -= chosen @ self.kernels
+        np.negative(exponent, out=exponent)
+        np.exp(exponent, out=exponent)
+        exponent *= single(w.product)
+        return bumps, exponent
 
-    def _covariance(self, w: Weights, bumps: Any, product: Any) -> Double:
-        total = product + bumps.sum(axis=0) + np.float32(w.constant)
-        if len(w.additive):
-            total += w.additive.astype(np.float32) @ self.kernels
-        covariance: Double = total.reshape(self.n, self.n).astype(np.float64)
+    def _covariance(self, w: Weights, bumps: Matrix, product: Matrix) -> Double:
+        """Return M with the cells on and below the diagonal filled in, in Fortran order."""
+        cells = product + bumps.sum(axis=0) + np.float32(w.constant) + w.additive.astype(np.float32) @ self.kernels
+        covariance: Double = np.zeros((self.n, self.n), order="F")
+        covariance[self.rows, self.columns] = cells
         covariance[np.diag_indices(self.n)] += w.noise
         return covariance
 
-    def _pushed(self, w: Weights, gradient: Double, bumps: Any, product: Any) -> Double:
-        """Push the gradient in M through K: each is a sum over cells, times the weight for its logarithm."""
-        cells = gradient.astype(np.float32).ravel()
+    def _pushed(self, w: Weights, cells: Matrix, bumps: Matrix, product: Matrix) -> Double:
+        """Push the gradient in M ``[m]`` through K: sums over cells, times the weight for its logarithm."""
         weighted = cells * product
-        additive = w.additive * (self.kernels @ cells) if len(w.additive) else np.empty(0)
-        bump = bumps @ cells
-        decay = np.array([-(cells * one) @ distance for one, distance in zip(bumps, self.distances, strict=False)])
-        total = float(weighted.sum())
-        decays = [-(total - weighted @ self.kernels[k]) for k in self.basis.product]
-        number_decays = [-(weighted @ distance) for distance in self.distances[: len(w.bumps)]]
+        total = float(weighted.sum(dtype=np.float64))
+        decays = (self.kernels @ weighted)[list(self.basis.product)] - total
+        bump_decays = -((bumps * cells) * self.distances).sum(axis=1)
         return np.concatenate(
             [
-                [w.constant * float(cells.sum())],
-                [w.noise * float(np.trace(gradient))],
-                additive,
-                bump,
-                w.bump_decays * decay if len(decay) else np.empty(0),
+                [w.constant * float(cells.sum(dtype=np.float64))],
+                [w.noise * float(cells[self.own].sum(dtype=np.float64))],
+                w.additive * (self.kernels @ cells),
+                bumps @ cells,
+                w.bump_decays * bump_decays,
                 [total],
-                w.decays * np.array(decays),
-                w.number_decays * np.array(number_decays) if number_decays else np.empty(0),
+                w.decays * decays,
+                -w.number_decays * (self.distances @ weighted),
             ]
         ).astype(np.float64)
 
@@ -225,7 +232,8 @@ def learn_weights(
     first, second = np.zeros_like(position), np.zeros_like(position)
     values = np.empty(steps)
     for step in range(steps):
-        values[step], gradient = likelihood(weights)
+        with threadpool_limits(1):  # matrices this small are factorised no faster by several threads that spin
+            values[step], gradient = likelihood(weights)
         first = 0.9 * first + 0.1 * gradient
         second = 0.99 * second + 0.01 * gradient**2
         corrected = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.99 ** (step + 1))
