@@ -53,7 +53,7 @@ class GradientStep:
         self.clip_norm = config.clip_norm
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         self.optimizer: torch.optim.Optimizer = kind(
-            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self._versions = self._buffer_versions()
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
@@ -143,10 +143,11 @@ class GradientStep:
         self.scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        finite = math.isfinite(norm.item())
+        length = norm.item()
+        finite = math.isfinite(length)
         if not finite and (not self.scaler.is_enabled() or self.scaler.get_scale() < SMALLEST_SCALE):
-            raise Divergence(f"the norm of the gradient is {norm.item()}")
-        if finite and self.clip_norm is not None:
+            raise Divergence(f"the norm of the gradient is {length}")
+        if finite and self.clip_norm is not None and length > self.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
         self.scaler.step(self.optimizer)  # leaves out a step whose float16 gradients overflowed, and lowers its scale
         self.scaler.update()
@@ -154,6 +155,9 @@ class GradientStep:
     def _buffer_versions(self) -> list[tuple[int, int]]:
         """Return marks that differ after a buffer is written to, such as the running means of a batch norm.
 
-        The forward pass does that, so they are compared with those at the end of the step before.
+        The forward pass does that, so they are compared with those at the end of the step before. One worker alone
+        has nobody to agree with.
         """
+        if self.workers.size == 1:
+            return []
         return [(buffer.data_ptr(), buffer._version) for buffer in self.module.buffers()]

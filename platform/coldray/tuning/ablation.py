@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import ray
@@ -15,7 +15,7 @@ from coldray.data.dataset import Dataset
 from coldray.data.splits import Fold, Split
 from coldray.errors import StudyError
 from coldray.models.marec_plus import MARecPlusConfig
-from coldray.tuning.ablation_folds import TERMS, Arrays, FoldPlan, FoldWorker
+from coldray.tuning.ablation_folds import TERMS, Arrays, FoldPlan, FoldWorkers, as_completed
 from coldray.tuning.ablation_result import AblationResult, Cloud, LossCurve
 from coldray.tuning.ablation_statistics import CORRECTION, mean_by_user, mode_results
 from coldray.tuning.ablation_store import AblationStore, Stored
@@ -64,15 +64,16 @@ def run_ablation(
     protocol = describe_protocol(config, dataset, splits)
     watcher.study_started(config, dataset, study_id, protocol)
     cutoffs = tuple(sorted({*CURVE_CUTOFFS, *config.cutoffs}))
-    plan = FoldPlan(config.candidates, cutoffs, config.selection.metric)
-    with _Workers(config, plan, len(splits)) as workers:
+    drawn = f"{config.splits.protocol}, {config.splits.n_splits} a seed"
+    plan = FoldPlan(dataset.fingerprint, drawn, config.features, config.candidates, cutoffs, config.selection.metric)
+    with FoldWorkers(plan, len(splits)) as workers:
         modes = _tune(config, [split.for_tuning().fold for split in splits], workers, kept, watcher)
         tested = _test([split.test_fold for split in splits], modes, workers, kept, watcher)
     return _result(config, describe_dataset(dataset, config), protocol, modes, tested, cutoffs, started)
 
 
 def _tune(
-    config: StudyConfig, folds: Sequence[Fold], workers: _Workers, store: AblationStore, listener: StudyListener
+    config: StudyConfig, folds: Sequence[Fold], workers: FoldWorkers, store: AblationStore, listener: StudyListener
 ) -> dict[str, dict[str, Any]]:
     """Return the configuration of each stage that does best on validation data, given those before it."""
     metric = workers.plan.metric
@@ -82,7 +83,7 @@ def _tune(
         configurations = stage_configurations(config, stage, chosen)
         listener.stage(f"tuning {stage.name}: {len(configurations)} configurations on {len(folds)} validation folds")
         table = _validate(stage, configurations, folds, workers, store, listener)
-        best, value = _best(stage, table)
+        best, value = _best(stage, table, listener)
         chosen = configurations[best]
         words = ", ".join(f"{name}={chosen[name]}" for name in chosen if name in _tuned(config, stage))
         listener.stage(f"tuned {stage.name}: validation {metric} {value:.4f} with {words}")
@@ -95,67 +96,58 @@ def _tuned(config: StudyConfig, stage: Stage) -> set[str]:
     return {name for name in config.searched if stage_of(name) == stage.prefix}
 
 
-def _best(stage: Stage, table: Sequence[Sequence[tuple[float, str]]]) -> tuple[int, float]:
-    """Return the configuration with the best mean over folds, the first of equals."""
+def _best(stage: Stage, table: Sequence[Sequence[tuple[float, str]]], listener: StudyListener) -> tuple[int, float]:
+    """Return the configuration with the best mean over folds, the first of equals.
+
+    A refinement that cannot be trained is an error: its weight 0, which always can, would say that it does not help.
+    """
     means = [float(np.mean([value for value, _ in folds])) for folds in zip(*table, strict=True)]
     usable = [i for i, mean in enumerate(means) if math.isfinite(mean)]
-    if not usable:
-        reason = next(reason for folds in table for _, reason in folds if reason)
+    reasons = [reason for folds in table for _, reason in folds if reason]
+    left_out = {0} if stage.prefix and len(means) > 1 else set()
+    if not set(usable) - left_out:
         raise StudyError(
-            f"No configuration of the stage {stage.name} could be fitted on every fold. The first: {reason}"
+            f"No configuration of the stage {stage.name} could be fitted on every fold. The first: {reasons[0]}"
         )
+    if reasons:
+        n_failed = len(means) - len(usable)
+        listener.stage(f"{stage.name}: {n_failed} of {len(means)} configurations failed. The first: {reasons[0]}")
     best = max(usable, key=lambda i: (means[i], -i))
     return best, means[best]
-
-
-class _Workers:
-    """The workers of the cluster, started when the first fold has to be computed."""
-
-    def __init__(self, config: StudyConfig, plan: FoldPlan, n_folds: int) -> None:
-        self.config, self.plan, self.n_folds = config, plan, n_folds
-        self.actors: list[Any] = []
-
-    def of(self, position: int) -> Any:
-        """Return the worker of the fold at that position, always the same one."""
-        if not self.actors:
-            cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-            count = max(1, min(cpus, self.n_folds))
-            self.actors = [FoldWorker.remote(self.plan, self.config.features) for _ in range(count)]  # type: ignore[attr-defined]
-        return self.actors[position % len(self.actors)]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for actor in self.actors:
-            ray.kill(actor)
 
 
 def _validate(
     stage: Stage,
     configurations: Sequence[Mapping[str, Any]],
     folds: Sequence[Fold],
-    workers: _Workers,
+    workers: FoldWorkers,
     store: AblationStore,
     listener: StudyListener,
 ) -> list[list[tuple[float, str]]]:
     """Return value and reason by fold and configuration; folds that are stored are not computed again."""
-    metric = workers.plan.metric
     keys = {
-        fold.name: {"fold": fold.name, "stage": stage.name, "metric": metric, "tried": list(configurations)}
+        fold.name: {**workers.plan.key(), "fold": fold.name, "stage": stage.name, "tried": list(configurations)}
         for fold in folds
     }
     found: dict[str, list[tuple[float, str]]] = {}
-    running = {}
+    fitted: dict[str, dict[int, tuple[float, str]]] = {}
+    running: dict[Any, tuple[str, int]] = {}
     for position, fold in enumerate(folds):
         stored = store.get(keys[fold.name])
-        if stored is None:
-            running[workers.of(position).validate.remote(fold, list(configurations))] = fold.name
-        else:
+        if stored is not None:
             found[fold.name] = [(float(value), reason) for value, reason in stored.values["validated"]]
-    for name, outcome in _as_completed(running, f"{stage.name}: validation", listener):
-        store.put(keys[name], {"validated": outcome}, {})
-        found[name] = outcome
+            continue
+        worker, reference = workers.of(position), ray.put(fold)
+        fitted[fold.name] = {}
+        running |= {
+            worker.validate.remote(reference, parameters): (fold.name, i) for i, parameters in enumerate(configurations)
+        }
+    for name, i, outcome in as_completed(running, f"{stage.name}: validation", listener):
+        fitted[name][i] = outcome
+        if len(fitted[name]) == len(configurations):
+            found[name] = [fitted[name][j] for j in range(len(configurations))]
+            store.put(keys[name], {"validated": found[name]}, {})
+            listener.stage(f"{stage.name}: validation {len(found)}/{len(folds)}: {name} done")
     return [found[fold.name] for fold in folds]
 
 
@@ -170,15 +162,14 @@ class _Tested:
 def _test(
     folds: Sequence[Fold],
     modes: Mapping[str, Mapping[str, Any]],
-    workers: _Workers,
+    workers: FoldWorkers,
     store: AblationStore,
     listener: StudyListener,
 ) -> list[_Tested]:
     """Test every mode on every fold, once; folds that are stored are not computed again."""
     listener.stage(f"testing {len(modes)} modes on {len(folds)} folds, once")
-    cutoffs = workers.plan.cutoffs
     keys = {
-        fold.name: {"fold": fold.name, "tested": dict(modes), "cutoffs": cutoffs, "diagnosed": i == 0}
+        fold.name: {**workers.plan.key(), "fold": fold.name, "tested": dict(modes), "diagnosed": i == 0}
         for i, fold in enumerate(folds)
     }
     found: dict[str, Stored] = {}
@@ -186,27 +177,14 @@ def _test(
     for position, fold in enumerate(folds):
         stored = store.get(keys[fold.name])
         if stored is None:
-            running[workers.of(position).test.remote(fold, dict(modes), position == 0)] = fold.name
+            running[workers.of(position).test.remote(fold, dict(modes), position == 0)] = (fold.name, None)
         else:
             found[fold.name] = stored
-    for name, (means, arrays) in _as_completed(running, "test", listener):
+    for name, _, (means, arrays) in as_completed(running, "test", listener):
         store.put(keys[name], means, arrays)
         found[name] = Stored(means, arrays)
+        listener.stage(f"test {len(found)}/{len(folds)}: {name} done")
     return [_Tested(fold, found[fold.name]) for fold in folds]
-
-
-def _as_completed(running: dict[Any, str], what: str, listener: StudyListener) -> Any:
-    """Yield names and results in the order they end, telling how many are left."""
-    waiting, total = list(running), len(running)
-    while waiting:
-        ready, waiting = ray.wait(waiting, num_returns=1)
-        for reference in ready:
-            try:
-                outcome = ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                raise StudyError(f"{what} on {running[reference]} failed: {error.cause or error}") from error
-            listener.stage(f"{what} {total - len(waiting)}/{total}: {running[reference]} done")
-            yield running[reference], outcome
 
 
 def _result(

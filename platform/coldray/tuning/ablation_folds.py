@@ -6,9 +6,9 @@ Notation used for shapes: m tested users, n items.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,32 +17,45 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 
 from coldray.data.splits import Fold
-from coldray.errors import ColdrayError
+from coldray.errors import ColdrayError, StudyError
 from coldray.features.builder import FeatureConfig
 from coldray.models.attribute_inputs import AttributeInputs
 from coldray.models.computations import Computations
 from coldray.models.marec_plus import MARecPlus, MARecPlusConfig
 from coldray.tuning.evaluation import Candidates, EvaluationTask, evaluate
 from coldray.tuning.folds import prepare_task
+from coldray.tuning.listeners import StudyListener
 
 PROFILE_USERS = 500
 """Users whose scores make an item's score profile in the diagnostics."""
 TERMS = {"InfoNCE": "ca", "Gaussian NLL": "ua", "reconstruction": "ge", "KL": "ge"}
 """Terms of the training losses, and whose they are."""
+RETRIES = 3
+"""So often a fold is begun anew after its worker was lost."""
 Arrays = dict[str, npt.NDArray[Any]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class FoldPlan:
     """What all folds have in common."""
 
+    dataset: str
+    """Fingerprint of the data."""
+    splits: str
+    """How they were drawn."""
+    features: FeatureConfig
     candidates: Candidates
     cutoffs: tuple[int, ...]
     metric: str
     """What the stages are tuned by."""
 
+    def key(self) -> dict[str, Any]:
+        """Return what results depend on, whatever is computed, as plain values."""
+        return {**asdict(self), "features": self.features.model_dump(mode="json")}
 
-@ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=3)
+
+@ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)
 class FoldWorker:
     """Works on some of the folds, and keeps what the stages of a fold share.
 
@@ -50,21 +63,78 @@ class FoldWorker:
     that is lost comes back without them and computes them again.
     """
 
-    def __init__(self, plan: FoldPlan, features: FeatureConfig) -> None:
-        self.plan, self.features = plan, features
+    def __init__(self, plan: FoldPlan) -> None:
+        self.plan = plan
         self.prepared: dict[str, tuple[EvaluationTask, Computations]] = {}
 
-    def validate(self, fold: Fold, configurations: Sequence[Mapping[str, Any]]) -> list[tuple[float, str]]:
-        """Return the validation metric of each configuration, or NaN and the reason it failed."""
+    def validate(self, fold: Fold, parameters: Mapping[str, Any]) -> tuple[float, str]:
+        """Return the validation metric of a configuration, or NaN and the reason it failed."""
         if fold.name not in self.prepared:
-            self.prepared[fold.name] = (prepare_task(fold, self.features), Computations())
+            self.prepared[fold.name] = (prepare_task(fold, self.plan.features), Computations())
         task, shared = self.prepared[fold.name]
-        return [_validated(task, parameters, self.plan, shared) for parameters in configurations]
+        return _validated(task, parameters, self.plan, shared)
 
     def test(self, fold: Fold, modes: Mapping[str, Mapping[str, Any]], diagnose: bool) -> tuple[dict[str, Any], Arrays]:
         """Fit every mode on train and measure it on the test items, once: see :func:`tested_modes`."""
         self.prepared.clear()  # no stage will follow
-        return tested_modes(prepare_task(fold, self.features), modes, self.plan, diagnose)
+        return tested_modes(prepare_task(fold, self.plan.features), modes, self.plan, diagnose)
+
+
+class FoldWorkers:
+    """The workers of the cluster, started when the first fold has to be computed."""
+
+    def __init__(self, plan: FoldPlan, n_folds: int) -> None:
+        self.plan, self.n_folds = plan, n_folds
+        self.actors: list[Any] = []
+
+    def of(self, position: int) -> Any:
+        """Return the worker of the fold at that position, always the same one."""
+        if not self.actors:
+            cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+            count = max(1, min(cpus, self.n_folds))
+            self.actors = [FoldWorker.remote(self.plan) for _ in range(count)]  # type: ignore[attr-defined]
+        return self.actors[position % len(self.actors)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+
+
+def as_completed(
+    running: Mapping[Any, tuple[str, T]], step: str, listener: StudyListener
+) -> Iterator[tuple[str, T, Any]]:
+    """Yield what runs as it ends, with its outcome, telling how far the step is.
+
+    Parameters
+    ----------
+    running
+        For each reference the name of the fold, and whatever else tells it from others.
+
+    Raises
+    ------
+    StudyError
+        If one fails, or its worker is lost again and again.
+    """
+    waiting, total = list(running), len(running)
+    if waiting:
+        listener.advanced(step, 0, total)
+    while waiting:
+        (reference,), waiting = ray.wait(waiting, num_returns=1)
+        name, what = running[reference]
+        try:
+            outcome = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise StudyError(f"{step} on {name} failed: {error.cause or error}") from error
+        except ray.exceptions.RayError as error:
+            raise StudyError(
+                f"{step} on {name} failed: its worker was lost {RETRIES + 1} times, most often for want of memory. "
+                "Use fewer CPUs, so that fewer folds are worked on at once."
+            ) from error
+        listener.advanced(step, total - len(waiting), total)
+        yield name, what, outcome
 
 
 def _validated(
@@ -73,7 +143,8 @@ def _validated(
     cutoff = int(plan.metric.partition("@")[2])
     try:
         model = _model(parameters, task).fit(task.train, shared)
-        return evaluate(model, task, candidates=plan.candidates, cutoffs=(cutoff,)).means()[plan.metric], ""
+        value = evaluate(model, task, candidates=plan.candidates, cutoffs=(cutoff,)).means()[plan.metric]
+        return value, "" if np.isfinite(value) else f"NumericalError: {plan.metric} is {value}"
     except (ColdrayError, MemoryError, np.linalg.LinAlgError) as error:
         cause = getattr(error, "cause", None) or error
         return float("nan"), f"{type(cause).__name__}: {cause}"

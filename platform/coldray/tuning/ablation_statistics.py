@@ -84,7 +84,8 @@ def _lifts(
     lifts: dict[str, dict[str, Lift]] = {name: {} for name in names[1:]}
     for (name, metric), p_value, p_adjusted in zip(pairs, raw, adjusted, strict=True):
         ours, theirs = per_user[name][metric], baseline[metric]
-        low, high = paired_interval(ours, theirs, generator=np.random.default_rng(seed))
+        # Of the mean over all users, as the p-value is; bootstraps of a share of them would contradict it.
+        low, high = paired_interval(ours, theirs, share=1.0, generator=np.random.default_rng(seed))
         difference = float(np.mean(ours - theirs))
         mean = float(theirs.mean())
         relative = difference / mean if mean > 0 else float("nan")

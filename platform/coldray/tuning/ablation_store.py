@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,23 +45,29 @@ class AblationStore:
         if path is None or not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            return None  # it is computed again and replaced
-        stored = json.loads(str(arrays.pop("json")))
-        if stored["key"] != _plain(key):
+            stored = json.loads(str(arrays.pop("json")))
+            of, values, complete = stored["key"], stored["values"], stored["arrays"] == list(arrays)
+        except Exception:  # a damaged archive fails in a dozen ways; it is computed again and replaced
+            return None
+        if of != _plain(key) or not complete:
             return None
         self.found += 1
-        return Stored(stored["values"], arrays)
+        return Stored(values, arrays)
 
     def put(self, key: Mapping[str, Any], values: Mapping[str, Any], arrays: Arrays) -> None:
-        """Keep a result."""
+        """Keep a result; `values` are what JSON can hold.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
         path = self._path(key)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"key": _plain(key), "values": values}, default=str)
+        text = json.dumps({"key": _plain(key), "values": values, "arrays": list(arrays)})
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, json=np.array(text), **dict(arrays))
 

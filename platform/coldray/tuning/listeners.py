@@ -20,6 +20,9 @@ class StudyListener:
     def stage(self, message: str) -> None:
         """Tell that a step outside the trials began, such as reading data or testing the winner."""
 
+    def advanced(self, step: str, done: int, total: int) -> None:
+        """Tell how far a step of an ablation is; it begins with 0 done."""
+
     def search_started(self, n_trials: int, n_splits: int, metric: str) -> None:
         """Tell that trials begin."""
 
@@ -54,6 +57,11 @@ class Listeners(StudyListener):
         """Pass on."""
         for listener in self.listeners:
             listener.stage(message)
+
+    def advanced(self, step: str, done: int, total: int) -> None:
+        """Pass on."""
+        for listener in self.listeners:
+            listener.advanced(step, done, total)
 
     def search_started(self, n_trials: int, n_splits: int, metric: str) -> None:
         """Pass on."""

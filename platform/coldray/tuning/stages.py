@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from coldray.errors import ConfigError
-from coldray.models.marec_plus import REFINEMENTS, MARecPlus
+from coldray.models.marec_config import MARecConfig
+from coldray.models.marec_plus import REFINEMENTS, MARecPlus, MARecPlusConfig
 from coldray.tuning.space import StudyConfig, grid_points, is_range
 
 BASELINE = "MARec"
@@ -45,7 +46,8 @@ def check_stages(config: StudyConfig) -> None:
     Raises
     ------
     ConfigError
-        If it is of another model, or a parameter has a range instead of listed values.
+        If it is of another model, a parameter has a range instead of listed values or is none that a stage could
+        choose, or too few configurations are asked for to try a refinement.
     """
     if config.model != MARecPlus.name:
         raise ConfigError(
@@ -56,6 +58,23 @@ def check_stages(config: StudyConfig) -> None:
             raise ConfigError(
                 f"space.{name}: an ablation tries listed values, {{choice: […]}}, not {next(iter(spec))}. List them."
             )
+        if name == "train_seed":
+            raise ConfigError("space.train_seed: an ablation trains with the seed of each split. Leave it out.")
+        if name in _of_training() and is_range(spec) and len(spec["choice"]) > 1:
+            raise ConfigError(
+                f"space.{name}: it belongs to the training of all refinements, and the baseline, tuned first, cannot "
+                f"choose among {spec['choice']!r}. Give one value."
+            )
+    if config.search.trials < 2:
+        raise ConfigError(
+            "search.trials: 1 leaves a stage no room but for the weight 0, without its refinement. Use 2 or more."
+        )
+
+
+def _of_training() -> set[str]:
+    """Return the parameters that all refinements are trained with, none of which the baseline depends on."""
+    own = set(MARecPlusConfig.model_fields) - set(MARecConfig.model_fields)
+    return {name for name in own if stage_of(name) is None}
 
 
 def stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -74,8 +93,9 @@ def stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str,
     reached = prefixes.index(stage.prefix) if stage.prefix else -1
     later = {f"{prefix}_weight": 0.0 for prefix in prefixes[reached + 1 :]}
     own = {name: spec for name, spec in config.space.items() if stage_of(name) == stage.prefix}
-    points = [{**chosen, **point, **later} for point in grid_points(own)]
-    left_out = [{**chosen, **later, f"{stage.prefix}_weight": 0.0}] if stage.prefix else []
+    kept = {name: value for name, value in chosen.items() if stage_of(name) != stage.prefix}  # without the weight 0
+    points = [{**kept, **point, **later} for point in grid_points(own)]
+    left_out = [{**kept, **later, f"{stage.prefix}_weight": 0.0}] if stage.prefix else []
     trained = [point for point in points if not stage.prefix or point.get(f"{stage.prefix}_weight", 1) > 0]
     return [*left_out, *_some(trained, config.search.trials - len(left_out), config.search.seed)]
 
@@ -83,5 +103,5 @@ def stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str,
 def _some(points: list[dict[str, Any]], n: int, seed: int) -> Iterable[dict[str, Any]]:
     if len(points) <= n:
         return points
-    kept = np.sort(np.random.default_rng(seed).permutation(len(points))[: max(n, 1)])
+    kept = np.sort(np.random.default_rng(seed).permutation(len(points))[:n])
     return [points[i] for i in kept]

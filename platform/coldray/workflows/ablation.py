@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -23,10 +24,10 @@ from coldray.tuning.ablation_result import AblationResult
 from coldray.tuning.ablation_store import AblationStore
 from coldray.tuning.listeners import Listeners
 from coldray.tuning.space import StudyConfig, load_study
+from coldray.workflows.ablation_progress import AblationProgress
 from coldray.workflows.arguments import overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
-from coldray.workflows.progress import StudyProgress
 from coldray.workflows.tune import encode_texts, read_dataset
 
 
@@ -39,8 +40,7 @@ def ablate(options: argparse.Namespace, console: Console) -> AblationResult:
     config = load_study(options.study, settings)
     source = source_of(options)
     output = options.output_dir.absolute()
-    progress = StudyProgress(console)
-    with writable_folder(output):
+    with AblationProgress(console) as progress, writable_folder(output):
         check_reachable(options.tracking_uri)
         dataset = read_dataset(source, config, progress)
         check_ablation(config, dataset)
@@ -55,7 +55,7 @@ def ablate(options: argparse.Namespace, console: Console) -> AblationResult:
 
 
 def _run_and_publish(
-    config: StudyConfig, dataset: Dataset, output: Path, options: argparse.Namespace, progress: StudyProgress
+    config: StudyConfig, dataset: Dataset, output: Path, options: argparse.Namespace, progress: AblationProgress
 ) -> tuple[AblationResult, AblationFiles]:
     """Run an ablation that has been checked; return its result, and what was written."""
     progress.stage(f"opening the tracking server {options.tracking_uri}")
@@ -82,6 +82,8 @@ def _run_and_publish(
             result, [files.archive, files.report, files.results, files.summary, files.config, *files.pictures]
         )
     shutil.rmtree(state, ignore_errors=True)
+    with suppress(OSError):  # another ablation keeps its state there
+        state.parent.rmdir()
     return result, files
 
 

@@ -33,6 +33,24 @@ FOLDER_SOURCES = ("hetrec", "ml1m-hetrec", "ml-100k")
 
 def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
     """Return the parser of a tuning job whose study file is `study` unless another is given."""
+    parser = _job_parser(description, study)
+    parser.add_argument(
+        "--model-name", type=_registry_name, default="coldray-marec", help="name in the MLflow registry"
+    )
+    return parser
+
+
+def ablation_parser(description: str, study: Path) -> argparse.ArgumentParser:
+    """Return the parser of the ablation job: a study's options, seeds, and whether to begin anew."""
+    parser = _job_parser(description, study)
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[42, 43], help="seeds of splits and training; n_splits for each"
+    )
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an interrupted ablation could go on")
+    return parser
+
+
+def _job_parser(description: str, study: Path) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--study", type=Path, default=study, help="study file")
     parser.add_argument(
@@ -50,20 +68,7 @@ def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
     default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     tracking.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
     tracking.add_argument("--experiment", default="coldray", help="MLflow experiment")
-    tracking.add_argument(
-        "--model-name", type=_registry_name, default="coldray-marec", help="name in the MLflow registry"
-    )
     _data_options(parser)
-    return parser
-
-
-def ablation_parser(description: str, study: Path) -> argparse.ArgumentParser:
-    """Return the parser of the ablation job: a study's options, seeds, and whether to begin anew."""
-    parser = study_parser(description, study)
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[42, 43], help="seeds of splits and training; n_splits for each"
-    )
-    parser.add_argument("--fresh", action="store_true", help="begin anew where an interrupted ablation could go on")
     return parser
 
 

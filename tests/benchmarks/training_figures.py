@@ -1,0 +1,191 @@
+"""Training by several workers against one, and the ablation of MARec's learned refinements on real data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import ray
+import ray.cloudpickle
+from figures import data_folder, figure
+from torch import nn
+
+from coldray.data.sources import SourceConfig, load_dataset
+from coldray.data.splits import cold_item_splits
+from coldray.features.builder import FeatureConfig
+from coldray.models.attribute_inputs import AttributeInputs
+from coldray.models.carec import CARecConfig, ContrastiveTowers
+from coldray.models.item_profiles import item_profiles
+from coldray.models.transfer_training import HeldOut, TransferTask
+from coldray.training.history import TrainingResult
+from coldray.training.task import Batch, Loss, Step
+from coldray.training.trainer import evaluate, train
+from coldray.tuning.ablation import run_ablation
+from coldray.tuning.ablation_result import AblationResult, ModeResult
+from coldray.tuning.folds import prepare_task
+from coldray.tuning.listeners import StudyListener
+from coldray.tuning.results import mean_metric
+from coldray.tuning.space import load_study
+from coldray.tuning.stages import stage_of
+from coldray.workflows.cluster import start_ray
+
+# Ray's workers do not find the benchmarks.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+Task = TypeVar("Task", bound=TransferTask)
+
+STUDY = Path(__file__).resolve().parents[2] / "tune_spaces" / "marec_plus.yaml"
+SEEDS = [42, 43]
+CAREC = CARecConfig()
+"""CA-Rec as it is by default; workers draw their dropout each on their own."""
+PLAIN = CARecConfig(dropout=0.0)
+"""The same with nothing drawn in a step, so that any number of workers has the same gradient."""
+KILLED_EPOCH = 4.5
+"""Epochs done when worker 1 dies: in the middle of the fifth."""
+
+
+class DyingTask(TransferTask):
+    """CA-Rec's training, in which worker 1 kills its own process once, in mid-epoch, and leaves the file behind."""
+
+    kill: Path
+
+    def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
+        if step.workers.rank == 1 and step.progress >= KILLED_EPOCH and not self.kill.exists():
+            self.kill.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().loss(module, batch, step)
+
+
+def carec_task(config: CARecConfig, kind: type[Task]) -> Task:
+    """Return CA-Rec's training on ml-100k: the warm items of split 0 of seed 42, a tenth of them held out."""
+    source = SourceConfig(name="ml-100k", data_dir=data_folder("ml-100k"))
+    split = next(cold_item_splits(load_dataset(source), n_splits=1, seed=42))
+    data = prepare_task(split.test_fold, FeatureConfig()).train
+    inputs = AttributeInputs.of(data).encode(data.features.take(data.warm_items))
+    held_out = HeldOut.of(data, config.validation_share, np.random.default_rng(config.train_seed))
+    if held_out is None:
+        raise ValueError("No user of ml-100k has clicks on both sides of the validation.")
+    return kind(ContrastiveTowers, config, inputs, item_profiles(data, dim=config.profile_dim), held_out)
+
+
+def told(name: str, result: TrainingResult, seconds: float) -> float:
+    """Print how a training went and return its validation metric."""
+    metric = result.best_metric
+    if metric is None:
+        raise ValueError(f"{name}: nothing was validated.")
+    epochs = f"{len(result.history)} epochs, the best is {result.best_epoch}"
+    print(f"{name}: {TransferTask.metric} {metric:.6f} ({epochs}, {seconds:.1f} s)", file=sys.stderr)
+    return metric
+
+
+def trained(name: str, task: TransferTask, config: CARecConfig, workers: int = 1) -> tuple[TrainingResult, float]:
+    """Train and return the result with its validation metric."""
+    start = time.perf_counter()
+    result = train(task, config.model_copy(update={"workers": workers}))
+    return result, told(name, result, time.perf_counter() - start)
+
+
+@figure("two_workers_gap", unit="ndcg@10", bar=0.005)
+@figure("evaluation_two_workers_gap", unit="ndcg@10", bar=1e-6)
+@figure("killed_worker_gap", unit="ndcg@10", bar=1e-3)
+def several_workers() -> dict[str, float]:
+    """CA-Rec on ml-100k by one worker, by two, and by two of which one dies: best validation ndcg@10.
+
+    One worker and two are compared without dropout, whose masks they draw differently: those alone move the best metric
+    by 0.006 (standard deviation over masks).
+    """
+    start_ray(cpus=2)
+    try:
+        task = carec_task(PLAIN, TransferTask)
+        one, alone = trained("1 worker, no dropout", task, PLAIN)
+        _, together = trained("2 workers, no dropout", task, PLAIN, workers=2)
+        by_one, by_two = (evaluate(task, one.weights, workers=n).metrics[task.metric] for n in (1, 2))
+        trained("1 worker", carec_task(CAREC, TransferTask), CAREC)
+        _, whole = trained("2 workers", carec_task(CAREC, TransferTask), CAREC, workers=2)
+        with tempfile.TemporaryDirectory() as folder:
+            dying = carec_task(CAREC, DyingTask)
+            dying.kill = Path(folder) / "killed"
+            _, interrupted = trained("2 workers, one killed", dying, CAREC, workers=2)
+            if not dying.kill.exists():
+                raise RuntimeError(f"The training ended before epoch {KILLED_EPOCH:g}: no worker was killed.")
+    finally:
+        ray.shutdown()
+    return {
+        "two_workers_gap": abs(alone - together),
+        "evaluation_two_workers_gap": abs(by_one - by_two),
+        "killed_worker_gap": abs(whole - interrupted),
+    }
+
+
+@figure("stack_over_marec_ndcg10", unit="×", bar=1.0, better="higher")
+@figure("ablation_ml1m_seconds", bar=720.0)
+def ml1m_ablation() -> dict[str, float]:
+    """The full stack over tuned MARec in mean test ndcg@10, 2 seeds × 3 splits, and how long tuning and test took."""
+    result, seconds = ablation("ml1m-hetrec")
+    baseline, *_, full = result.modes
+    ratio = mean_metric(full.folds, "ndcg@10") / mean_metric(baseline.folds, "ndcg@10")
+    return {"stack_over_marec_ndcg10": ratio, "ablation_ml1m_seconds": seconds}
+
+
+@figure("ablation_100k_seconds", bar=60.0)
+def ml100k_ablation() -> float:
+    """The same ablation on ml-100k."""
+    return ablation("ml-100k")[1]
+
+
+class Telling(StudyListener):
+    """Prints the stages with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    def stage(self, message: str) -> None:
+        print(f"{time.perf_counter() - self.start:6.1f} s  {message}", file=sys.stderr, flush=True)
+
+
+def ablation(name: Literal["ml1m-hetrec", "ml-100k"]) -> tuple[AblationResult, float]:
+    """Run the ablation on a dataset and print its table; return the result and the seconds after Ray is up."""
+    dataset = load_dataset(SourceConfig(name=name, data_dir=data_folder(name)))
+    config = load_study(STUDY, {"splits.seeds": SEEDS})
+    start_ray()
+    try:
+        start = time.perf_counter()
+        result = run_ablation(config, dataset, study_id=f"ablation-{name}", listener=Telling())
+        seconds = time.perf_counter() - start
+    finally:
+        ray.shutdown()
+    print_table(result, config.searched)
+    return result, seconds
+
+
+def print_table(result: AblationResult, searched: tuple[str, ...]) -> None:
+    """Print the modes as a Markdown table; lifts, intervals and p-values are those of ndcg@10 over users."""
+    columns = ["mode", "hr@10", "ndcg@10", "hr@50", "lift", "95 % interval", "adjusted p", "tuned"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", file=sys.stderr)
+    for mode in result.modes:
+        print(f"| {' | '.join(cells(mode, searched))} |", file=sys.stderr)
+
+
+def cells(mode: ModeResult, searched: tuple[str, ...]) -> list[str]:
+    """Return the row of a mode: means and standard deviations are over folds."""
+    spread = np.std([fold.metrics["ndcg@10"] for fold in mode.folds], ddof=1)
+    ndcg = f"{mean_metric(mode.folds, 'ndcg@10'):.4f} ± {spread:.4f}"
+    lift, interval, p = "", "", ""
+    if "ndcg@10" in mode.lifts:
+        found = mode.lifts["ndcg@10"]
+        lift = f"{found.difference:+.4f} ({found.relative:+.1%})"
+        interval, p = f"[{found.low:+.4f}, {found.high:+.4f}]", f"{found.p_adjusted:.2g}"
+    reached = {None, *mode.name.strip("+").lower().split("+")}
+    tuned = ", ".join(
+        f"{key}={mode.config[key]:g}"
+        for key in searched
+        if isinstance(mode.config[key], int | float) and stage_of(key) in reached
+    )
+    hits = [f"{mean_metric(mode.folds, metric):.4f}" for metric in ("hr@10", "hr@50")]
+    return [mode.name, hits[0], ndcg, hits[1], lift, interval, p, tuned]
