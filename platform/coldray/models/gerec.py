@@ -14,12 +14,14 @@ from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
+from torch import nn
 from torch.nn import functional
 
 from coldray.models.base import ModelConfig
 from coldray.models.learned_similarity import Outputs, TransferConfig, TransferNetwork
 from coldray.models.learned_transfer import LearnedTransfer
 from coldray.models.towers import AttributeTower, dense_tower
+from coldray.training.row_random import normal_rows
 from coldray.training.task import Batch, Loss, Step
 
 LOG_VARIANCE = 8.0
@@ -72,7 +74,7 @@ class ConditionalAutoencoder(TransferNetwork):
         condition = self.condition(batch)  # [b, h]
         mean, log_variance = self.encoder(torch.cat([batch["profiles"], condition], dim=1)).chunk(2, dim=1)
         log_variance = log_variance.clamp(-LOG_VARIANCE, LOG_VARIANCE)
-        z = mean + torch.randn_like(mean) * torch.exp(log_variance / 2)
+        z = mean + normal_rows(mean) * torch.exp(log_variance / 2)
         return {"profiles": self.decode(z, condition), "mean": mean, "log_variance": log_variance}
 
     def decode(self, z: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
@@ -96,9 +98,16 @@ class ConditionalAutoencoder(TransferNetwork):
 
     def queries(self, items: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the directions of the mean generated profiles; all are trusted alike."""
-        condition = self.condition(items)  # [n, h]
-        draws = [self.decode(z.expand(len(condition), -1), condition) for z in self.noise]
-        mean = torch.stack(draws).mean(dim=0)
+        # The decoder is linear before and after its hidden layer: what z and the attributes add to it is computed once
+        # each, and the hidden units are averaged before the last layer.
+        first, *hidden, last = self.decoder
+        if not isinstance(first, nn.Linear):  # pragma: no cover  dense_tower begins with one
+            raise TypeError("The decoder must begin with a linear layer.")
+        latent = self.noise.shape[1]
+        of_items = functional.linear(self.condition(items), first.weight[:, latent:], first.bias)  # [n, h]
+        of_draws = functional.linear(self.noise, first.weight[:, :latent])  # [draws, h]
+        units = [nn.Sequential(*hidden)(of_items + draw) for draw in of_draws]
+        mean = last(torch.stack(units).mean(dim=0))
         return functional.normalize(mean, dim=1), torch.ones_like(mean[:, 0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from coldray.training.row_random import RowDropout
 from coldray.training.task import Batch
 
 
@@ -27,7 +28,7 @@ class AttributeTower(nn.Module):
         # Small, since the normalisation that follows makes the step relative to the size of the weights.
         nn.init.normal_(self.first.weight, std=0.05)
         self.bias = nn.Parameter(torch.zeros(hidden))
-        self.rest = nn.Sequential(nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, out))
+        self.rest = nn.Sequential(nn.LayerNorm(hidden), nn.GELU(), RowDropout(dropout), nn.Linear(hidden, out))
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return ``[b, o]``."""
@@ -39,5 +40,5 @@ class AttributeTower(nn.Module):
 def dense_tower(n_inputs: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
     """Return Linear, LayerNorm, GELU, Linear for dense rows ``[b, n_inputs]``."""
     return nn.Sequential(
-        nn.Linear(n_inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, out)
+        nn.Linear(n_inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), RowDropout(dropout), nn.Linear(hidden, out)
     )

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import torch
 
 from coldray.errors import CheckpointError, ModelError
-from coldray.training.batches import EpochBatches, steps_per_epoch
+from coldray.training.batches import EpochBatches, share, steps_per_epoch
 from coldray.training.checkpoint import (
     Identity,
     Snapshot,
@@ -29,6 +29,7 @@ from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence, GradientStep
 from coldray.training.history import EpochRecord, Weights
 from coldray.training.progress import RateLimit, StepProgress, TrainingListener, TrainingPlan
+from coldray.training.row_random import batch_rows
 from coldray.training.schedule import learning_rate
 from coldray.training.seeds import Purpose, derived_generator, derived_seed, seed_default_generator
 from coldray.training.state import Progress
@@ -232,7 +233,9 @@ class TrainingLoop:
         }
         seed_default_generator(derived_seed(seed, Purpose.MODULE, epoch, step, rank), self.device)  # for dropout
         where = Step(epoch, epoch + step / self.steps, self.workers)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        first = share(n_batch, rank, self.workers.size).start
+        rows = batch_rows(first, n_batch, derived_seed(seed, Purpose.ROWS, epoch, step))
+        with rows, torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             loss = self.task.loss(self.module, batch, where)
         sums = self.descend(loss, len(examples), n_batch, self._learning_rate(step))
         self.progress.add(sums, n_batch)

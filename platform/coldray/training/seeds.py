@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     BATCH = 2
     MODULE = 3
     VALIDATION = 4
+    ROWS = 5
 
 
 def derived_seed(train_seed: int, purpose: Purpose, epoch: int = 0, step: int = 0, rank: int = 0) -> int:

@@ -59,7 +59,11 @@ class Loss:
 
 
 class TrainingTask(ABC):
-    """What is trained, on what, and how well it does. Tasks are sent to workers: they hold arrays, no open files."""
+    """What is trained, on what, and how well it does. Tasks are sent to workers: they hold arrays, no open files.
+
+    A module that draws for the examples of a batch does so through :mod:`~coldray.training.row_random`, so that the
+    number of workers changes nothing.
+    """
 
     name: str
     """Name of the model; a checkpoint of another name is refused."""
