@@ -14,6 +14,7 @@ from PIL import Image
 
 from coldray.data.sample import sample_dataset
 from coldray.tracking.bundle import load_bundle
+from coldray.tuning.space import load_study
 from coldray.workflows import tune as job
 from coldray.workflows.command import main
 
@@ -308,3 +309,11 @@ def test_own_data_with_no_attribute_to_score_new_items_by(refused, tmp_path):
 
 def test_brackets_in_what_is_refused_are_shown(refused, tmp_path):
     assert "[red]" in refused("--data-dir", tmp_path / "[red]", "--dataset", "hetrec")
+
+
+def test_each_model_has_a_champion_of_its_own():
+    studies = Path(__file__).parents[2] / "tune_spaces"
+    names = {job.registered_name(None, load_study(path)) for path in studies.glob("*.yaml")}
+    assert {"coldray-marec", "coldray-marec-plus", "coldray-kernel-align"} <= names
+    assert len(names) == len(list(studies.glob("*.yaml")))
+    assert job.registered_name("ours", load_study(studies / "marec.yaml")) == "ours"

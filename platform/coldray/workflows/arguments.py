@@ -35,7 +35,10 @@ def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
     """Return the parser of a tuning job whose study file is `study` unless another is given."""
     parser = _job_parser(description, study)
     parser.add_argument(
-        "--model-name", type=_registry_name, default="coldray-marec", help="name in the MLflow registry"
+        "--model-name",
+        type=_registry_name,
+        default=None,
+        help="name in the MLflow registry; coldray- and the model unless given",
     )
     return parser
 

@@ -79,7 +79,7 @@ def search_and_publish(
         result = run_study(
             config, dataset, storage=output / "ray", study_id=study_id, listener=Listeners(progress, tracker)
         )
-        publish(result, config, dataset, folder, tracker, progress, options.model_name)
+        publish(result, config, dataset, folder, tracker, progress, registered_name(options.model_name, config))
     return result, folder
 
 
@@ -101,6 +101,11 @@ def encode_texts(config: StudyConfig, dataset: Dataset, progress: StudyProgress)
         progress.stage(f"embedding the texts of {', '.join(names)} with {config.features.embedding_model}")
         update = {"attributes": names, "text": dict.fromkeys(names, "embedding")}
         FeatureEncoder(config.features.model_copy(update=update)).fit(dataset)
+
+
+def registered_name(given: str | None, config: StudyConfig) -> str:
+    """Return the name in the registry: the one given, or ``coldray-`` and the model's."""
+    return given or f"coldray-{config.model.replace('_', '-')}"
 
 
 def publish(
