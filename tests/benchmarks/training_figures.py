@@ -172,7 +172,10 @@ def cells(mode: ModeResult, searched: tuple[str, ...]) -> list[str]:
     if "ndcg@10" in mode.lifts:
         found = mode.lifts["ndcg@10"]
         lift = f"{found.difference:+.4f} ({found.relative:+.1%})"
-        interval, p = f"[{found.low:+.4f}, {found.high:+.4f}]", f"{found.p_adjusted:.2g}"
+        interval, p = (
+            f"[{found.low:+.4f}, {found.high:+.4f}]",
+            "< 0.001" if found.p_adjusted < 0.001 else f"{found.p_adjusted:.3f}",
+        )
     reached = {None, *mode.name.strip("+").lower().split("+")}
     tuned = ", ".join(
         f"{key}={mode.config[key]:g}"

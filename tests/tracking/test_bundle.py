@@ -87,7 +87,9 @@ def rewrite(folder, **changes):
     path.write_text(json.dumps({name: value for name, value in manifest.items() if value != "..."}), encoding="utf-8")
 
 
-@pytest.mark.parametrize("parameters", [{}, {"order": 2, "learner": "nonnegative"}, {"lambda_0": 2.0, "alpha": 0.5}])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"order": 2, "learner": "nonnegative"}, {"lambda_0": 2.0, "alpha": 0.5, "beta": 0.1}]
+)
 def test_a_restored_bundle_recommends_exactly_the_same(sample, tmp_path, parameters):
     bundle = fitted(sample, **parameters)
     loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
