@@ -87,7 +87,9 @@ def _tune(
         chosen = configurations[best]
         words = ", ".join(f"{name}={chosen[name]}" for name in chosen if name in _tuned(config, stage))
         listener.stage(f"tuned {stage.name}: validation {metric} {value:.4f} with {words}")
-        modes[stage.name] = MARecPlusConfig.model_validate(chosen).model_dump(mode="json")
+        found = MARecPlusConfig.model_validate(chosen)
+        # The seed of a training is that of its fold.
+        modes[stage.name] = found.model_dump(mode="json", exclude={"train_seed"})
     return modes
 
 
