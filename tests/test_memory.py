@@ -67,7 +67,7 @@ def test_this_machine_has_memory(monkeypatch):
 
 
 def test_what_fits_is_allowed():
-    require_memory(3 * GIB, purpose="A matrix", way_out="Use less.", available=3 * GIB)
+    assert require_memory(3 * GIB, purpose="A matrix", way_out="Use less.", available=3 * GIB) is None
 
 
 def test_what_does_not_fit_is_refused_with_need_limit_and_way_out():

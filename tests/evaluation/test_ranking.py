@@ -114,13 +114,14 @@ def test_only_one_block_of_scores_a_thread_is_held():
 
 
 def test_threads_work_at_the_same_time():
-    barrier = threading.Barrier(2, timeout=20)
+    barrier, met = threading.Barrier(2, timeout=20), []
 
     def score(block):
-        barrier.wait()  # breaks unless a second block is being scored meanwhile
+        met.append(barrier.wait())  # breaks unless a second block is being scored meanwhile
         return np.zeros(block.shape, np.float32)
 
     rank(score, sp.csr_array((4, 3), dtype=np.float32), np.arange(3), k=1, block_size=2, n_threads=2)
+    assert sorted(met) == [0, 1]
 
 
 def test_the_default_block_fits_its_budget():

@@ -238,9 +238,9 @@ def test_a_finished_training_is_not_repeated_but_can_go_on(tmp_path):
 
 
 def test_a_resume_with_nothing_to_resume_begins(tmp_path):
-    same_history(
-        train(Regression(), CONFIG, storage=tmp_path, resume=True).history, train(Regression(), CONFIG).history
-    )
+    begun = train(Regression(), CONFIG, storage=tmp_path, resume=True)
+    assert begun.history[0].epoch == 0
+    same_history(begun.history, train(Regression(), CONFIG).history)
 
 
 def test_checkpoints_of_an_earlier_training_are_not_overwritten(tmp_path):
