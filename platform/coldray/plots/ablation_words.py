@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+
+from coldray.evaluation.significance import paired_p_value
 from coldray.plots.ablation_panels import SIGNIFICANT
 from coldray.plots.labels import metric_label, metric_number
 from coldray.plots.learning_panels import learning_note
@@ -60,11 +63,22 @@ def _verdict(result: AblationResult, before: ModeResult, mode: ModeResult) -> st
         return f"{mode.name} does not help beyond {before.name}: the fusion weight of {part} was tuned to 0 ({known})."
     if lift is None:
         return f"{mode.name}: {known}."
+    if before is not baseline and metric in before.per_user and metric in mode.per_user:
+        return _step(before, mode, metric, known)
     if lift.difference <= 0:
         return f"{mode.name} does not help: {known}."
     if lift.p_adjusted >= SIGNIFICANT or lift.low <= 0:
         return f"{mode.name} is not shown to help: {known}."
     return f"{mode.name} helps: {known}."
+
+
+def _step(before: ModeResult, mode: ModeResult, metric: str, known: str) -> str:
+    """Return whether a mode helps beyond the one before it, which its lift over the baseline does not tell."""
+    ours, theirs = mode.per_user[metric], before.per_user[metric]
+    difference, p_value = float(np.mean(ours - theirs)), paired_p_value(ours, theirs)
+    helps = "helps" if difference > 0 and p_value < SIGNIFICANT else "is not shown to help"
+    step = f"{signed(difference, 4)} in {metric_label(metric)} over users, {p_label(p_value)}"
+    return f"{mode.name} {helps} beyond {before.name}: {step} ({known})."
 
 
 def panel_words(result: AblationResult) -> dict[str, tuple[str, str]]:

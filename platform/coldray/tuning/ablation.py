@@ -61,7 +61,8 @@ def run_ablation(
     started = time.perf_counter()
     watcher, kept = listener or StudyListener(), store or AblationStore(None)
     splits = check_ablation(config, dataset)
-    protocol = describe_protocol(config, dataset, splits)
+    tuned = f"mean validation {config.selection.metric}, stage by stage; test items are used once, by every mode"
+    protocol = {**describe_protocol(config, dataset, splits), "selection": tuned}
     watcher.study_started(config, dataset, study_id, protocol)
     cutoffs = tuple(sorted({*CURVE_CUTOFFS, *config.cutoffs}))
     drawn = f"{config.splits.protocol}, {config.splits.n_splits} a seed"
