@@ -58,6 +58,11 @@ class RecommenderContract:
         scale = max(float(np.abs(expected).max(initial=0)), 1e-30)
         np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=self.tolerance)
 
+    def assert_personal(self, scores):
+        """Assert that each item's scores differ between users; that none do, if the model is not personalised."""
+        spread = np.ptp(scores, axis=0)
+        assert spread.min() > 0 if self.model.personalised else spread.max() == 0
+
     # ---- configuration
 
     def test_is_registered_under_its_name(self):
@@ -132,7 +137,7 @@ class RecommenderContract:
         assert scores.dtype == np.float32
         assert np.isfinite(scores).all()
         assert np.ptp(scores, axis=1).min() > 0
-        assert np.ptp(scores[:, train.warm_items], axis=0).min() > 0
+        self.assert_personal(scores[:, train.warm_items])
 
     def test_a_user_the_fit_never_saw_is_served(self, train, fitted):
         warm = train.warm_items
@@ -143,7 +148,7 @@ class RecommenderContract:
         scores = fitted.score(unseen, all_items(fitted))
         assert np.isfinite(scores).all()
         assert np.ptp(scores, axis=1).min() > 0
-        assert not np.allclose(scores[0], scores[1])
+        assert np.allclose(scores[0], scores[1]) != self.model.personalised
 
     def test_an_empty_history_is_served(self, train, fitted):
         known = train.interactions[[0]]
@@ -173,6 +178,9 @@ class RecommenderContract:
         model = self.fit_once(train)
         warm = train.warm_items
         scores = model.score(train.interactions, warm)
+        if not self.model.personalised:
+            self.assert_personal(scores)
+            return
         clicked = train.interactions.toarray()[:, warm]
         best = warm[np.where(clicked > 0, -np.inf, scores).argmax(axis=1)]
         group = genres[train.interactions.indices[train.interactions.indptr[:-1]]]
@@ -206,14 +214,17 @@ class RecommenderContract:
             return
         scores = fitted.score(train.interactions, train.cold_items)
         assert np.ptp(scores, axis=1).min() > 0
-        assert np.ptp(scores, axis=0).min() > 0
+        self.assert_personal(scores)
 
     def test_a_cold_item_is_ranked_first_for_the_group_of_its_genre(self):
         if not self.model.scores_cold_items:
             return
         train, genres = genre_groups()
-        model = self.fit_once(train)
-        best = train.cold_items[model.score(train.interactions, train.cold_items).argmax(axis=1)]
+        scores = self.fit_once(train).score(train.interactions, train.cold_items)
+        if not self.model.personalised:
+            self.assert_personal(scores)
+            return
+        best = train.cold_items[scores.argmax(axis=1)]
         group = genres[train.interactions.indices[train.interactions.indptr[:-1]]]
         np.testing.assert_array_equal(genres[best], group)
 
@@ -236,7 +247,7 @@ class RecommenderContract:
         assert scores.shape == (n_users, n_items + 4)
         assert np.isfinite(scores).all()
         self.assert_close(scores[:, :n_items], before)
-        assert np.ptp(scores[:, n_items:], axis=0).min() > 0
+        self.assert_personal(scores[:, n_items:])
         assert np.ptp(scores[:, n_items:], axis=1).min() > 0
         again = self.rebuilt(extended, train.features.append(new))
         np.testing.assert_array_equal(again.score(padded, all_items(again)), scores)

@@ -267,3 +267,10 @@ def test_an_unknown_field_of_a_record_is_named_with_the_nearest():
 def test_a_value_of_the_wrong_type_is_named_with_its_item_and_field(record, expected):
     with pytest.raises(DataFormatError, match=rf"item 2 .*'{next(iter(record))}' must be .*{expected}"):
         attributes_from_records([{}, {}, record], KINDS)
+
+
+def test_all_attributes_of_the_dataset_can_be_read():
+    data = dataset_of([{"genres": ["drama"], "year": 1990, "title": "One"}] * 3, default=("year",))
+    assert set(data.default_attributes) < set(data.attributes)
+    assert list(build_features(data, FeatureConfig(attributes="all")).features) == list(data.attributes)
+    assert list(build_features(data).features) == list(data.default_attributes)

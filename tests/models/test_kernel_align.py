@@ -1,7 +1,10 @@
 """KernelAlign: its kernels, its marginal likelihood, and the contract of all models."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +21,16 @@ from contracts.recommender import RecommenderContract
 class TestKernelAlign(RecommenderContract):
     model = KernelAlign
     config = KernelAlignConfig(n_factors=12, subset=100, steps=25, ridge=1.0)
+
+
+class TestKernelAlignWithPopularity(RecommenderContract):
+    model = KernelAlign
+    config = KernelAlignConfig(n_factors=12, subset=100, steps=25, ridge=1.0, popularity=0.3)
+
+
+class TestKernelAlignThroughInducingItems(RecommenderContract):
+    model = KernelAlign
+    config = KernelAlignConfig(n_factors=12, subset=100, steps=25, ridge=1.0, exact_items=0, inducing=18)
 
 
 def random_weights(basis, generator):
@@ -59,6 +72,23 @@ def test_the_covariance_is_the_formula_and_its_diagonal_the_variances(seed):
         complete &= np.diff(feature.matrix.indptr) > 0
     np.testing.assert_allclose(variances[complete], own[complete], rtol=1e-4)
     assert (variances[~complete] > own[~complete]).all()
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), unknown=st.floats(0, 1))
+def test_the_covariance_is_positive_definite_whatever_is_unknown(seed, unknown):
+    """Few numbers far from all others, many unknown: a constant distance to the unknown would break it."""
+    generator = np.random.default_rng(seed)
+    numbers = generator.choice([-1.0, 0.0, 1.0], 40, p=[0.05, 0.9, 0.05])
+    numbers[generator.random(40) < unknown] = np.nan
+    numbers[:4] = -1, -1, 1, 1
+    numbers[4:8] = np.nan
+    features = FeatureSet({"n": scalar_feature(numbers, 6.0), **random_features(generator, 40).features}, 40)
+    basis = KernelBasis.of(features)
+    weights = random_weights(basis, generator)
+    weights = dataclasses.replace(weights, bumps=weights.bumps * 20, bump_decays=weights.bump_decays / 20)
+    covariance = ItemCovariance(basis, weights).noisy(features)
+    assert np.linalg.eigvalsh(covariance - weights.noise * np.eye(40)).min() > -1e-5 * np.abs(covariance).max()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -124,14 +154,13 @@ def test_an_item_without_attributes_has_the_largest_variance_and_the_mean_of_all
     extended = model.add_items(blank)
     variance = extended.variance(np.arange(extended.n_items))
     assert variance[-1] > variance[train.warm_items].max()
-    assert np.isfinite(extended.score(extended_histories(train), np.array([extended.n_items - 1]))).all()
+    assert extended.falls_back(np.arange(extended.n_items)).tolist() == [False] * train.features.n_items + [True]
+    assert np.isfinite(extended.score(extended_histories(train, 1), np.array([extended.n_items - 1]))).all()
 
 
-def extended_histories(train):
-    import scipy.sparse as sp
-
-    n_users = train.interactions.shape[0]
-    return sp.csr_array(sp.hstack([train.interactions, sp.csr_array((n_users, 1), dtype=np.float32)], format="csr"))
+def extended_histories(train, n_new):
+    added = sp.csr_array((train.interactions.shape[0], n_new), dtype=np.float32)
+    return sp.csr_array(sp.hstack([train.interactions, added], format="csr"))
 
 
 def test_trials_that_differ_in_the_smoothing_share_the_covariance():
@@ -152,7 +181,76 @@ def test_trials_that_differ_in_the_smoothing_share_the_covariance():
         for ridge in (1.0, 6.0):
             KernelAlign(KernelAlignConfig(n_factors=8, steps=5, alpha=alpha, ridge=ridge)).fit(train, shared)
     assert calls.count("learned_covariance") == calls.count("conditional") == 1
-    assert calls.count("user_smoother") == 4
+    assert calls.count("co_clicks") == 1
+
+
+def test_a_run_over_the_popularity_smooths_once():
+    """What an αλγ grid makes in this process: the smoothing of the configuration before it."""
+    train, shared = random_training_set(4), Computations()
+    first, second, third = (
+        KernelAlign(KernelAlignConfig(n_factors=8, steps=5, ridge=ridge, popularity=popularity)).fit(train, shared)
+        for ridge, popularity in ((6.0, 0.1), (6.0, 0.4), (7.0, 0.4))
+    )
+    assert second.state()["smoother.factor"] is first.state()["smoother.factor"]
+    assert third.state()["smoother.factor"] is not first.state()["smoother.factor"]
+    alone = KernelAlign(third.config).fit(train)
+    items = np.arange(alone.n_items)
+    np.testing.assert_array_equal(alone.score(train.interactions, items), third.score(train.interactions, items))
+
+
+def test_a_warm_item_scores_as_the_formula_says():
+    """``X D (A + sI)⁻¹ A (K + σ²I)⁻¹ K`` in double precision, for warm and cold items together."""
+    train = random_training_set(7)
+    model = KernelAlign(KernelAlignConfig(n_factors=8, steps=10, alpha=0.3, ridge=2.0)).fit(train)
+    warm, items = train.warm_items, np.arange(model.n_items)
+    known = train.features.take(warm)
+    covariance = model._covariance()
+    between = covariance.between(known, train.features).astype(float)
+    between[np.arange(len(warm)), warm] = covariance.variances(known)
+    means = np.linalg.solve(covariance.noisy(known), between)
+    clicks = train.interactions.toarray()[:, warm].astype(float)
+    damping = np.diag((clicks.sum(axis=0) + 5) ** -0.3)
+    gram = damping @ clicks.T @ clicks @ damping
+    ridge = 2 * np.mean(np.diag(gram)) * np.eye(len(gram))
+    expected = clicks @ damping @ np.linalg.solve(gram + ridge, gram) @ means
+    np.testing.assert_allclose(model.score(train.interactions, items), expected, atol=2e-4 * np.abs(expected).max())
+    explained = np.sum(between * means, axis=0)
+    prior = covariance.variances(train.features) + covariance.weights.noise
+    np.testing.assert_allclose(model.variance(items), prior - explained, rtol=1e-3)
+
+
+def test_all_warm_items_as_inducing_ones_give_the_exact_form():
+    """Scores, variances, explanations and added items, up to the tolerance of the smoothing."""
+    train = random_training_set(7)
+    exact, inducing = (
+        KernelAlign(KernelAlignConfig(n_factors=8, steps=10, ridge=2.0, exact_items=limit, inducing=1000)).fit(train)
+        for limit in (1000, 0)
+    )
+    new = random_features(np.random.default_rng(1), 3)
+    exact, inducing = exact.add_items(new), inducing.add_items(new)
+    history, items = extended_histories(train, 3), np.arange(exact.n_items)
+    scores = exact.score(history, items)
+    np.testing.assert_allclose(inducing.score(history, items), scores, atol=0.01 * np.abs(scores).max())
+    np.testing.assert_allclose(inducing.variance(items), exact.variance(items), rtol=1e-3)
+    np.testing.assert_array_equal(inducing.falls_back(items), exact.falls_back(items))
+    for item in (train.warm_items[0], train.cold_items[0], items[-1]):
+        found, expected = (model.explain(history[[2]], int(item)) for model in (inducing, exact))
+        assert found.score == pytest.approx(inducing.score(history[[2]], np.array([item]))[0, 0], rel=1e-3)
+        np.testing.assert_allclose(found.shares, expected.shares, atol=0.02 * float(np.abs(scores).max()))
+
+
+def test_embeddings_are_compared_after_their_mean_is_taken_off():
+    generator = np.random.default_rng(8)
+    points = generator.standard_normal((12, 20)) + 5  # all of them point the same way
+    points[3] = 0  # an item without a text
+    features = FeatureSet({"text": vector_feature(points)}, 12)
+    basis = KernelBasis.of(features)
+    (kernel,) = basis.kernels(features, features)
+    known = np.delete(np.arange(12), 3)
+    centred = points[known] - points[known].mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    np.testing.assert_allclose(kernel[np.ix_(known, known)], centred @ centred.T, atol=1e-5)
+    np.testing.assert_array_equal(kernel[3], 0)
 
 
 def test_attributes_that_tell_nothing_apart_are_refused():

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, TextAttribute, attribute_length
 from coldray.errors import ConfigError, DataFormatError, NotFittedError, UnknownAttributeError
+from coldray.features.counts import PREFIX, count_attributes
 from coldray.features.feature_set import Feature, FeatureSet
 from coldray.features.multi_hot import MultiHotConfig, MultiHotEncoder, read_labels
 from coldray.features.scalar import ScalarEncoder, read_numbers
@@ -33,12 +34,14 @@ class FeatureConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    attributes: tuple[str, ...] | None = None
-    """Attributes to encode, in this order; the dataset's default attributes if not given."""
+    attributes: tuple[str, ...] | Literal["all"] | None = None
+    """Attributes to encode, in this order; ``all`` the dataset has, or its default attributes if not given."""
     min_items: PositiveInt = 2
     """A label needs at least this many items to become a column."""
     max_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """A label may be on at most this share of the items."""
+    counts: bool = False
+    """Whether how many labels, or words, an item has of each attribute is a number of its own."""
     max_terms: PositiveInt = 10_000
     """Terms kept of a text that is encoded by TF-IDF: the most frequent ones."""
     text: dict[str, Literal["tfidf", "embedding"]] = Field(default_factory=dict)
@@ -50,8 +53,9 @@ class FeatureConfig(BaseModel):
 
     @field_validator("attributes")
     @classmethod
-    def _named_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        repeated = sorted({name for name in names or () if (names or ()).count(name) > 1})
+    def _named_once(cls, names: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+        listed = names if isinstance(names, tuple) else ()
+        repeated = sorted({name for name in listed if listed.count(name) > 1})
         if repeated:
             raise ValueError(f"Attributes are named twice: {', '.join(repeated)}. Name each once.")
         return names
@@ -111,8 +115,8 @@ class FeatureEncoder:
 
     @property
     def kinds(self) -> dict[str, AttributeKind]:
-        """What each encoded attribute holds: what :func:`attributes_from_records` needs to read new items."""
-        return {name: _ENCODERS[method][1] for name, method in self.methods.items()}
+        """What each attribute to be read holds: what :func:`attributes_from_records` needs to read new items."""
+        return {name: _ENCODERS[method][1] for name, method in self.methods.items() if name not in self._counted}
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn the vocabulary of each attribute from all items of `dataset`; a second fit forgets the first.
@@ -126,15 +130,17 @@ class FeatureEncoder:
         """
         self._methods, self._encoders, self._empty = None, {}, {}
         methods = choose_methods(dataset, self.config)
+        counted = count_attributes(dataset.attributes, methods) if self.config.counts else {}
         for name, method in methods.items():
             self._encoders[name] = self._new_encoder(method).fit(dataset.attributes[name])
             self._note_if_empty(name, dataset.attributes[name])
-        self._methods = methods
+        self._encoders |= {name: ScalarEncoder().fit(count) for name, count in counted.items()}
+        self._methods = {**methods, **dict.fromkeys(counted, "scalar")}
         return self
 
     def check_usable(self) -> None:
         """Raise ConfigError if the items of :meth:`fit` can be compared by no attribute, saying why for each."""
-        if len(self._empty) == len(self.methods):
+        if len(self._empty) == len(self.kinds):
             raise ConfigError(" ".join(["There is nothing to compare items by.", *self._empty.values()]))
 
     def transform(
@@ -172,7 +178,15 @@ class FeatureEncoder:
                     f"Attribute {name!r} describes {attribute_length(attribute)} items, not {n_items}."
                 )
             features[name] = self._encoders[name].transform(attribute)
+        counts = count_attributes(attributes, self.kinds) if self._counted else {}
+        for name in self._counted:
+            features[name] = self._encoders[name].transform(counts.get(name, read_numbers([0.0] * n_items, name)))
         return FeatureSet(features, n_items)
+
+    @property
+    def _counted(self) -> tuple[str, ...]:
+        """Names of the counts."""
+        return tuple(name for name in self.methods if name.startswith(PREFIX)) if self.config.counts else ()
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`from_state` needs, flat: arrays of numbers, and JSON values, under string keys.
@@ -295,9 +309,16 @@ def attributes_from_records(
     return {name: _READERS[kind]([record.get(name) for record in records], name) for name, kind in kinds.items()}
 
 
+def attribute_names(dataset: Dataset, config: FeatureConfig) -> tuple[str, ...]:
+    """Return the attributes that are read, in order."""
+    if config.attributes == "all":
+        return tuple(dataset.attributes)
+    return dataset.default_attributes if config.attributes is None else config.attributes
+
+
 def choose_methods(dataset: Dataset, config: FeatureConfig) -> dict[str, str]:
     """Return how each attribute is to be encoded, in order; errors as in :meth:`FeatureEncoder.fit`."""
-    names = dataset.default_attributes if config.attributes is None else config.attributes
+    names = attribute_names(dataset, config)
     dataset.check_attributes((*names, *config.text))
     for name in config.text:
         if not isinstance(dataset.attributes[name], TextAttribute):

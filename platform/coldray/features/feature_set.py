@@ -44,6 +44,17 @@ class FeatureSet:
     features: Mapping[str, Feature]
     n_items: int
 
+    @property
+    def described(self) -> npt.NDArray[np.bool_]:
+        """Whether anything is known of each item ``[I]``."""
+        known = np.zeros(self.n_items, bool)
+        for feature in self.features.values():
+            if isinstance(feature, VectorFeature):
+                known |= np.diff(feature.matrix.indptr) > 0
+            else:
+                known |= np.isfinite(feature.values)
+        return known
+
     def take(self, items: npt.NDArray[np.integer]) -> FeatureSet:
         """Return the features of `items` alone."""
         taken: dict[str, Feature] = {}

@@ -84,6 +84,8 @@ class Recommender(ABC, Generic[ConfigT]):
     config_type: ClassVar[type[ModelConfig]]
     scores_cold_items: ClassVar[bool] = False
     """True if an item without clicks gets a score from its attributes."""
+    personalised: ClassVar[bool] = True
+    """False if every user is given the same scores."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config

@@ -6,7 +6,7 @@ gets a plain cache; in a study the same calls are answered from the cluster's ob
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
@@ -29,6 +29,7 @@ class Computations:
 
     def __init__(self) -> None:
         self._results: dict[str, Any] = {}
+        self._latest: dict[str, tuple[Hashable, Any]] = {}
 
     def get(self, function: Callable[Concatenate[D, P], T], data: D, /, *args: P.args, **parameters: P.kwargs) -> T:
         """Return ``function(data, **parameters)``, computing it the first time it is asked for.
@@ -48,6 +49,17 @@ class Computations:
         if key not in self._results:
             self._results[key] = function(data, **parameters)  # type: ignore[call-arg]
         result: T = self._results[key]
+        return result
+
+    def latest(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
+        """Return ``make()``, or what it made the last time for this kind of result if the key is still the same.
+
+        For what is made of shared results, in this process: configurations with the same key that come one after the
+        other make it once, and no more than one result a kind is held.
+        """
+        if kind not in self._latest or self._latest[kind][0] != key:
+            self._latest[kind] = (key, make())
+        result: T = self._latest[kind][1]
         return result
 
 

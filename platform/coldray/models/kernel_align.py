@@ -2,37 +2,47 @@
 
 MARec uses a mixture of similarities as a smoother. Here the mixture is the covariance of a Gaussian process over items,
 with weights learned by marginal likelihood (:mod:`~coldray.models.item_covariance`). What the clicks say of an item
-without clicks is its conditional mean, ``W = (K_ww + σ²I)⁻¹ K_w·``, and users are smoothed by ridge: scores are
-``X_w B`` with ``B = D (A + λ m I)⁻¹ A W``, ``A = D XᵀX D``, ``D = diag((n_i + 5)^−α)`` and m the mean of A's diagonal.
+without clicks is its conditional mean (:mod:`~coldray.models.item_posterior`), and users are smoothed by ridge
+(:mod:`~coldray.models.user_smoothing`). Catalogues too large for item × item matrices are seen through some of their
+items (:mod:`~coldray.models.inducing`). Optionally scores are multiplied by ``exp(γ p̂)``, with the popularity p̂ that
+the attributes promise (:mod:`~coldray.models.popularity_head`).
 
-Notation used for shapes: W warm items, n items, I all items.
+Notation used for shapes: W warm items, C cold items, n items, I all items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 import scipy.sparse as sp
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from coldray.errors import SingularMatrixError
+from coldray.device import DeviceName
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.item_covariance import ItemCovariance, Weights, learn_weights
-from coldray.models.item_profiles import item_profiles
-from coldray.models.kernels import KernelBasis
+from coldray.models.covariance_parts import covariance_parts
+from coldray.models.explanation import COMMON, POPULARITY, Explanation
+from coldray.models.inducing_weights import InducingWeights, condition_on_inducing
+from coldray.models.item_covariance import ItemCovariance
+from coldray.models.item_posterior import conditional, covariance_of, learned_covariance
+from coldray.models.kernel_weights import ExactWeights
+from coldray.models.popularity_head import PopularityHead, learn_popularity
+from coldray.models.smoothing_cg import smooth_by_conjugate_gradients
+from coldray.models.user_smoothing import UserSmoother, co_clicks, damping_of
 
 Matrix = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
-DAMPING_CLICKS = 5.0
-"""Clicks added to every item's count in D."""
+TREES = 200
+"""Trees that predict the popularity."""
+TOLERANCE = 1e-2
+"""Residual of the smoothing through inducing items; ndcg@10 does not tell it from an exact solution."""
 
 
 class KernelAlignConfig(ModelConfig):
@@ -42,6 +52,8 @@ class KernelAlignConfig(ModelConfig):
     """α, how far popular items are damped in the smoothing over users."""
     ridge: PositiveFloat = 6.0
     """λ of the smoothing over users, in units of the mean diagonal of A."""
+    popularity: NonNegativeFloat = 0.0
+    """γ, the weight of the predicted popularity; 0 leaves it out, unlearned."""
     n_factors: PositiveInt = 64
     """Dimensions of the profiles that the covariance is learned from; fewer where there are fewer items or users."""
     subset: PositiveInt = 900
@@ -51,96 +63,27 @@ class KernelAlignConfig(ModelConfig):
     min_noise: PositiveFloat = 1e-3
     """Floor of σ²."""
     kernel_seed: NonNegativeInt = 0
-    """Seed of the subset."""
+    """Seed of the subset, of the inducing items and of the popularity's trees."""
+    exact_items: NonNegativeInt = 15_000
+    """Items up to which the covariance of all warm ones is inverted."""
+    inducing: PositiveInt = 1500
+    """Beyond, warm items through which all others are seen. More are closer to the exact form, and slower."""
+    device: DeviceName = "auto"
+    """Where smoothing through inducing items runs; ``auto`` takes CUDA when there is one."""
 
 
-def learned_covariance(
-    train: TrainingSet, *, n_factors: int, subset: int, steps: int, min_noise: float, seed: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the logarithms of the learned weights, and the likelihood on the way."""
-    warm = train.features.take(train.warm_items)
-    basis = KernelBasis.of(warm)
-    profiles = item_profiles(train, dim=n_factors)
-    chosen = np.sort(np.random.default_rng(seed).permutation(warm.n_items)[:subset])
-    weights, values = learn_weights(basis, warm.take(chosen), profiles[chosen], steps=steps, min_noise=min_noise)
-    return weights.logarithms(), values
-
-
-def covariance_of(features: FeatureSet, logarithms: npt.NDArray[np.float64]) -> ItemCovariance:
-    """Return the covariance whose kernels are fitted on `features` and whose weights have these logarithms."""
-    basis = KernelBasis.of(features)
-    shape = Weights.initial(len(basis.terms), len(basis.product), len(basis.numbers))
-    return ItemCovariance(basis, shape.moved(logarithms))
-
-
-def precision(train: TrainingSet, *, logarithms: tuple[float, ...]) -> Matrix:
-    """Return ``(K_ww + σ²I)⁻¹``, float32 ``[W, W]``.
-
-    Raises
-    ------
-    SingularMatrixError
-        If it does not exist to working precision.
-    """
-    warm = train.features.take(train.warm_items)
-    covariance = covariance_of(warm, np.asarray(logarithms))
-    return _inverse(
-        covariance.noisy(warm), f"The covariance of {warm.n_items:,} items with noise {covariance.weights.noise:.3g}"
-    )
-
-
-def conditional(train: TrainingSet, *, logarithms: tuple[float, ...]) -> tuple[Matrix, Matrix, Matrix]:
-    """Return what the process says of all items given the warm ones.
-
-    Returns
-    -------
-    tuple
-        The means W ``[W, I]``, the variances ``[I]`` with the noise, and the precision ``[W, W]``, all float32.
-    """
-    warm = train.features.take(train.warm_items)
-    covariance = covariance_of(warm, np.asarray(logarithms))
-    inverse = precision(train, logarithms=logarithms)
-    between = covariance.between(warm, train.features)
-    means = np.asarray(inverse @ between, np.float32)
-    return means, conditional_variance(covariance, train.features, between, means), inverse
-
-
-def conditional_variance(covariance: ItemCovariance, items: FeatureSet, between: Matrix, means: Matrix) -> Matrix:
-    """Return ``K_jj + σ² − k_jᵀ(K_ww + σ²I)⁻¹k_j`` of each item ``[n]``, from its column k and its means ``[W, n]``."""
-    explained = np.einsum("wn,wn->n", between, means)
-    variances = covariance.variances(items) + np.float32(covariance.weights.noise) - explained
-    return np.asarray(np.maximum(variances, 0), np.float32)
-
-
-def user_smoother(train: TrainingSet, *, alpha: float, ridge: float) -> Matrix:
-    """Return ``D (A + λ m I)⁻¹ A``, float32 ``[W, W]``."""
-    warm = train.warm_items
-    damping = (train.clicks[warm] + DAMPING_CLICKS) ** -alpha
-    clicks = sp.csr_array(train.interactions[:, warm], dtype=np.float64)
-    gram = (clicks.T @ clicks).toarray() * damping[:, None] * damping
-    shifted = gram.copy()
-    shifted[np.diag_indices_from(shifted)] += ridge * float(np.mean(np.diag(gram)))
-    # (A + s)⁻¹ A = I − s (A + s)⁻¹: the inverse is cheaper than the solution for as many columns.
-    shift = float(shifted[0, 0] - gram[0, 0])
-    smoother = -shift * _inverse(shifted, f"The co-clicks of {len(warm):,} items with ridge {ridge:g}")
-    smoother[np.diag_indices_from(smoother)] += 1
-    return np.asarray(damping[:, None].astype(np.float32) * smoother, np.float32)
-
-
-def _inverse(matrix: npt.NDArray[np.float64], what: str) -> Matrix:
-    factor, failed = scipy.linalg.lapack.dpotrf(matrix, lower=True, overwrite_a=True, clean=True)
-    if failed:
-        raise SingularMatrixError(f"{what} is not positive definite to working precision. Raise min_noise or ridge.")
-    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
-    inverse: Matrix = lower.astype(np.float32)
-    inverse[np.diag_indices_from(inverse)] *= 0.5
-    inverse += inverse.T
-    return inverse
+def known_or_predicted(train: TrainingSet, head: PopularityHead) -> Matrix:
+    """Return ``log(clicks + 1)`` over the warm items' mean, float32 ``[I]``; that of cold items is predicted."""
+    popularity = (np.log1p(train.clicks) - head.mean).astype(np.float32)
+    popularity[train.cold_items] = head.predict(train.features.take(train.cold_items))
+    return popularity
 
 
 class KernelAlign(Recommender[KernelAlignConfig]):
     """Conditional means of a Gaussian process over item attributes, smoothed over users.
 
-    An item with no attribute at all falls back to what the constant part of the covariance says, the mean of all.
+    An item with no attribute at all falls back to what the constant part of the covariance says, the mean of all;
+    :meth:`falls_back` names such items.
     """
 
     name: ClassVar[str] = "kernel_align"
@@ -149,7 +92,8 @@ class KernelAlign(Recommender[KernelAlignConfig]):
 
     def __init__(self, config: KernelAlignConfig | None = None) -> None:
         super().__init__(config or KernelAlignConfig())
-        self._state: Arrays = {}
+        self._weights: ExactWeights | InducingWeights | None = None
+        self._learned: Arrays = {}
         self._features: FeatureSet | None = None
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
@@ -175,39 +119,88 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             min_noise=config.min_noise,
             seed=config.kernel_seed,
         )
-        learned = tuple(map(float, logarithms))
-        means, variances, inverse = shared.get(conditional, train, logarithms=learned)
-        smoother = shared.get(user_smoother, train, alpha=config.alpha, ridge=config.ridge)
+        settled = tuple(map(float, logarithms))
+        form = self._exact if train.features.n_items <= config.exact_items else self._through_inducing
+        self._weights, variances = form(train, shared, settled)
         self._features = train.features
-        self._state = {
-            "warm_items": train.warm_items,
-            "logarithms": np.asarray(logarithms),
-            "likelihood": np.asarray(likelihood),
-            "smoother": smoother,
-            "precision": inverse,
-            "means": means,
-            "variance": variances,
-        }
+        self._learned = {"logarithms": logarithms, "likelihood": likelihood, "variance": variances}
+        if config.popularity > 0:
+            head = shared.get(learn_popularity, train, trees=TREES, seed=config.kernel_seed)
+            self._learned |= {f"head.{name}": array for name, array in head.items()}
+            self._learned["popularity"] = known_or_predicted(train, PopularityHead.from_arrays(head))
         return self
 
+    def _exact(
+        self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...]
+    ) -> tuple[ExactWeights, Matrix]:
+        precision, means, variances = shared.get(conditional, train, logarithms=logarithms)
+        counts, alpha, ridge = shared.get(co_clicks, train), self.config.alpha, self.config.ridge
+
+        def smoothed() -> tuple[UserSmoother, Matrix]:
+            smoother = UserSmoother.of(counts, damping_of(train, alpha), ridge)
+            return smoother, smoother.weights(means)
+
+        smoother, weights = shared.latest("smoothed", (train.key, logarithms, alpha, ridge), smoothed)
+        noise = float(np.exp(logarithms[1]))
+        return ExactWeights(train.warm_items, train.cold_items, precision, noise, smoother, weights), variances
+
+    def _through_inducing(
+        self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...]
+    ) -> tuple[InducingWeights, Matrix]:
+        config = self.config
+        items, posterior, coordinates, variances = shared.get(
+            condition_on_inducing, train, logarithms=logarithms, count=config.inducing, seed=config.kernel_seed
+        )
+
+        def smoothed() -> Matrix:
+            return smooth_by_conjugate_gradients(
+                train,
+                alpha=config.alpha,
+                ridge=config.ridge,
+                right=posterior.projection,
+                tolerance=TOLERANCE,
+                device=config.device,
+            )
+
+        key = (train.key, logarithms, config.inducing, config.alpha, config.ridge)
+        projection = shared.latest("smoothed projection", key, smoothed)
+        smooth = replace(posterior, projection=projection)
+        return InducingWeights(train.warm_items, items, smooth, coordinates), variances
+
     def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the item × item matrices: covariance, precision, smoother and means, and what making them takes."""
+        """Check the item × item matrices: covariance, precision, smoother and weights, and what making them takes.
+
+        Beyond `exact_items`, those between all items and the inducing ones.
+        """
+        if n_items <= self.config.exact_items:
+            require_memory(
+                28 * n_items**2,
+                purpose=f"The covariance of {n_items:,} items with its inverse",
+                way_out="Lower exact_items, to see all items through inducing ones, or use fewer items.",
+            )
+            return
+        m = min(self.config.inducing, n_items)
         require_memory(
-            28 * n_items**2,
-            purpose=f"The covariance of {n_items:,} items with its inverse",
-            way_out="Use fewer items through the filters (min_item_interactions), or a machine with more memory.",
+            16 * n_items * m + 40 * m**2,
+            purpose=f"The covariance of {n_items:,} items with {m:,} inducing ones",
+            way_out="Lower inducing, or use fewer items through the filters (min_item_interactions).",
         )
 
     @property
     def n_items(self) -> int:
         """Number of items the fitted model knows; 0 before the fit."""
-        return self._state["means"].shape[1] if self._state else 0
+        return 0 if self._weights is None else self._weights.n_items
 
     def variance(self, items: Items) -> Matrix:
         """Return the predictive variance of each item's profile ``[n]``: small where attributes say much."""
         self.check_fitted()
-        variance: Matrix = self._state["variance"][items]
+        variance: Matrix = self._learned["variance"][items]
         return variance
+
+    def falls_back(self, items: Items) -> npt.NDArray[np.bool_]:
+        """Return whether each item has no attribute at all, and so the score of an average one ``[n]``."""
+        described: npt.NDArray[np.bool_] = self._known_features().described[items]
+        return ~described
 
     @property
     def parts(self) -> dict[str, float]:
@@ -220,43 +213,77 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         return {**additive, **numbers, **whole}
 
     def scorer(self, items: Items) -> Scorer:
-        """Return the function ``X → X_w B`` on the columns of `items`."""
-        self.check_fitted()
-        rows = self._state["warm_items"]
-        weights = self._state["smoother"] @ np.ascontiguousarray(self._state["means"][:, items])
+        """Return the function ``X → X_w B``, times ``exp(γ p̂)``, on the columns of `items`."""
+        scores = self._require().scorer(items)
+        if not self.config.popularity:
+            return scores
+        factors = np.exp(np.float32(self.config.popularity) * self._learned["popularity"][items])
 
-        def scores(histories: sp.csr_array) -> Matrix:
-            return np.asarray(sp.csr_array(histories[:, rows]) @ weights, np.float32)
+        def promoted(histories: sp.csr_array) -> Matrix:
+            return np.asarray(scores(histories) * factors, np.float32)
 
-        return scores
+        return promoted
+
+    def explain(self, history: sp.csr_array, item: int) -> Explanation:
+        """Take a score apart; see :class:`~coldray.models.explanation.Explanation`.
+
+        Parameters
+        ----------
+        history
+            Clicks of one user, CSR ``[1, I]``.
+        item
+            Index of the item.
+        """
+        weights, known, covariance = self._require(), self._known_features(), self._covariance()
+        clicked = np.flatnonzero(np.isin(weights.warm_items, history.indices))
+        clicks = np.zeros((len(clicked), len(weights.warm_items)), np.float32)
+        clicks[np.arange(len(clicked)), clicked] = history[[0]][:, weights.warm_items[clicked]].toarray()[0]
+        itself = np.flatnonzero(weights.basis_items == item)
+        own = int(itself[0]) if len(itself) else None
+        rows = known.take(weights.basis_items)
+        names, parts = covariance_parts(covariance, rows, known.take(np.array([item])), own=own)
+        shares = weights.influence(clicks) @ parts
+        named = (*names, COMMON)
+        if self.config.popularity:
+            rise = np.expm1(self.config.popularity * float(self._learned["popularity"][item]))
+            shares = np.append(shares, rise * shares.sum(axis=1, keepdims=True), axis=1)
+            named = (*named, POPULARITY)
+        return Explanation(item, float(shares.sum()), weights.warm_items[clicked], named, shares)
 
     def add_items(self, features: FeatureSet) -> Self:
         """Return a model with the items of `features` appended, at their conditional means."""
-        covariance = self._covariance()
-        warm = self._known_features().take(self._state["warm_items"])
-        between = covariance.between(warm, features)
-        means = np.asarray(self._state["precision"] @ between, np.float32)
-        variances = conditional_variance(covariance, features, between, means)
+        covariance, weights = self._covariance(), self._require()
+        between = covariance.between(self._known_features().take(weights.basis_items), features)
         extended = type(self)(self.config)
         extended._features = self._known_features().append(features)
-        extended._state = {
-            **self._state,
-            "means": np.concatenate([self._state["means"], means], axis=1),
-            "variance": np.concatenate([self._state["variance"], variances]),
-        }
+        extended._weights, explained = weights.append(between)
+        prior = covariance.variances(features) + np.float32(covariance.weights.noise)
+        added = {"variance": np.asarray(np.maximum(prior - explained, 0), np.float32)}
+        if self.config.popularity > 0:
+            added["popularity"] = self._head().predict(features)
+        joined = {name: np.concatenate([self._learned[name], array]) for name, array in added.items()}
+        extended._learned = {**self._learned, **joined}
         return extended
 
     def state(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the learned weights, the matrices, and the means and variances of all items."""
-        self.check_fitted()
-        return self._state
+        """Return the learned weights of the covariance, the matrices, and variances and popularity of all items."""
+        return {**self._require().state(), **self._learned}
 
     @classmethod
     def from_state(cls, config: KernelAlignConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
         """Rebuild the model; `features` are those of all its items."""
         model = cls(config)
-        model._state, model._features = dict(state), features
+        form = InducingWeights if "inducing_items" in state else ExactWeights
+        model._weights, model._features = form.from_state(state), features
+        held = model._weights.state()
+        model._learned = {name: array for name, array in state.items() if name not in held}
         return model
+
+    def _require(self) -> ExactWeights | InducingWeights:
+        self.check_fitted()
+        if self._weights is None:  # pragma: no cover  check_fitted has raised
+            raise AssertionError
+        return self._weights
 
     def _known_features(self) -> FeatureSet:
         self.check_fitted()
@@ -266,4 +293,10 @@ class KernelAlign(Recommender[KernelAlignConfig]):
 
     def _covariance(self) -> ItemCovariance:
         """Return the covariance; its kernels are fitted on the warm items again, which gives the same ones."""
-        return covariance_of(self._known_features().take(self._state["warm_items"]), self._state["logarithms"])
+        warm = self._known_features().take(self._require().warm_items)
+        return covariance_of(warm, self._learned["logarithms"])
+
+    def _head(self) -> PopularityHead:
+        prefix = "head."
+        arrays = {name.removeprefix(prefix): a for name, a in self._learned.items() if name.startswith(prefix)}
+        return PopularityHead.from_arrays(arrays)

@@ -17,13 +17,13 @@ from coldray.errors import ConfigError
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
-Kind: TypeAlias = Literal["rare", "plain", "count"]
+Kind: TypeAlias = Literal["rare", "plain", "count", "centred"]
 FEW_TERMS = 64
 """An attribute of labels with at most so many terms has a plain cosine as well: all its terms are common."""
 MANY_LABELS = 5.0
 """Labels an item has on average from which shared labels are counted as well: a long list is evidence of its own."""
-UNKNOWN_DISTANCE = 2.0
-"""Squared distance to an unknown number, in variances: what two random items have on average."""
+EMBEDDING_DIM = 16
+"""Columns from which an attribute whose rows are all full is an embedding; embeddings point one way on average."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class KernelTerm:
     attribute: str
     kind: Kind
     """``rare``: cosine of labels weighted by ``log((n + 1) / (df + 1))``. ``plain``: cosine. ``count``: inner product
-    of ``F / √df``, in units of its mean over the warm items."""
+    of ``F / √df``, in units of its mean over the warm items. ``centred``: cosine after the warm items' mean is taken
+    off."""
 
     @property
     def name(self) -> str:
         """``actors``, ``actors (plain)``, ``actors (count)``."""
-        return self.attribute if self.kind == "rare" else f"{self.attribute} ({self.kind})"
+        return self.attribute if self.kind in ("rare", "centred") else f"{self.attribute} ({self.kind})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +52,16 @@ class KernelBasis:
     numbers: tuple[str, ...]
     """Attributes that are numbers."""
     weights: dict[str, npt.NDArray[np.float32]]
-    """Column weights by name of the term; mean and standard deviation ``[2]`` by name of the number."""
+    """Column weights by name of the term, for ``centred`` ones the warm items' mean; mean and standard deviation
+    ``[2]`` by name of the number."""
     units: npt.NDArray[np.float64]
     """What each term is divided by ``[K]``; 1 for cosines."""
 
     @classmethod
     def of(cls, warm: FeatureSet) -> KernelBasis:
         """Fit the kernels on the features of the warm items.
+
+        Attributes that tell none of them apart are left out: an empty one, and a number that all items share.
 
         Raises
         ------
@@ -89,7 +93,8 @@ class KernelBasis:
         """Yield each term between two lists of items, float32 ``[r, c]``."""
         for term, unit in zip(self.terms, self.units, strict=True):
             left, right = (self._vectors(features, term) for features in (rows, columns))
-            yield np.asarray((left @ right.T).toarray() / unit, np.float32)
+            product: Any = left @ right.T
+            yield np.asarray((product.toarray() if sp.issparse(product) else product) / unit, np.float32)
 
     def diagonals(self, items: FeatureSet) -> Iterator[npt.NDArray[np.float32]]:
         """Yield each term of items with themselves, float32 ``[r]``.
@@ -100,25 +105,38 @@ class KernelBasis:
             if term.kind != "count":
                 yield np.ones(items.n_items, np.float32)
                 continue
-            vectors = self._vectors(items, term)
+            vectors = sp.csr_array(self._vectors(items, term))
             yield np.asarray(vectors.multiply(vectors).sum(axis=1) / unit, np.float32).ravel()
 
     def distances(self, rows: FeatureSet, columns: FeatureSet) -> Iterator[Matrix]:
-        """Yield the squared distance in each number, in variances, float32 ``[r, c]``."""
+        """Yield the squared distance in each number, in variances, float32 ``[r, c]``.
+
+        An item whose number is unknown lies at the mean, and 1 away from it in a direction of its own: 2 from other
+        items on average, as known ones are from each other. Distances of points in a space keep the covariance
+        positive definite; a constant for the unknown would not.
+        """
         for name in self.numbers:
             left, right = (self._standard(features, name) for features in (rows, columns))
-            squared = (left[:, None] - right[None, :]) ** 2
-            yield np.nan_to_num(squared, nan=UNKNOWN_DISTANCE).astype(np.float32)
+            squared = (np.nan_to_num(left)[:, None] - np.nan_to_num(right)[None, :]) ** 2
+            squared += np.isnan(left)[:, None]
+            squared += np.isnan(right)[None, :]
+            yield squared.astype(np.float32)
 
-    def _vectors(self, features: FeatureSet, term: KernelTerm) -> sp.csr_array:
-        feature = features.features[term.attribute]
-        if not isinstance(feature, VectorFeature):
-            raise TypeError(f"{term.attribute} is a number here and was none for the warm items.")
-        rows = sp.csr_array(feature.matrix @ sp.diags_array(self.weights[term.name]), dtype=np.float32)
+    def _vectors(self, features: FeatureSet, term: KernelTerm) -> sp.csr_array | Matrix:
+        matrix = _vector(features, term.attribute).matrix
+        if term.kind == "centred":
+            return self._centred(matrix, term)
+        rows = sp.csr_array(matrix @ sp.diags_array(self.weights[term.name]), dtype=np.float32)
         if term.kind == "count":
             return rows
         norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
         return sp.csr_array(sp.diags_array(1 / np.where(norms > 0, norms, 1)) @ rows, dtype=np.float32)
+
+    def _centred(self, matrix: sp.csr_array, term: KernelTerm) -> Matrix:
+        described = np.diff(matrix.indptr)[:, None] > 0
+        rows = np.where(described, matrix.toarray() - self.weights[term.name], np.float32(0))
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.where(norms > 0, norms, 1), np.float32)
 
     def _standard(self, features: FeatureSet, name: str) -> npt.NDArray[np.float64]:
         feature = features.features[name]
@@ -128,12 +146,21 @@ class KernelBasis:
         return (feature.values - float(mean)) / float(spread)
 
 
+def _vector(features: FeatureSet, name: str) -> VectorFeature:
+    feature = features.features[name]
+    if not isinstance(feature, VectorFeature):
+        raise TypeError(f"{name} is a number here and was none for the warm items.")
+    return feature
+
+
 def _kinds(feature: VectorFeature) -> list[Kind]:
     """Return the kernels of an attribute; none if it is empty for the warm items."""
     if feature.matrix.nnz == 0:
         return []
     if not (feature.matrix.data == 1).all():  # words or an embedding: weighted already
-        return ["plain"]
+        full = np.diff(feature.matrix.indptr) >= 0.9 * feature.matrix.shape[1]
+        described = np.diff(feature.matrix.indptr) > 0
+        return ["centred" if feature.matrix.shape[1] >= EMBEDDING_DIM and full[described].all() else "plain"]
     kinds: list[Kind] = ["rare"]
     if feature.matrix.shape[1] <= FEW_TERMS:
         kinds.append("plain")
@@ -145,6 +172,9 @@ def _kinds(feature: VectorFeature) -> list[Kind]:
 def _weights(feature: VectorFeature, kind: Kind) -> tuple[npt.NDArray[np.float32], float]:
     """Return the column weights of a kernel and its unit."""
     n_items, n_terms = feature.matrix.shape
+    if kind == "centred":
+        described = feature.matrix[np.flatnonzero(np.diff(feature.matrix.indptr))]
+        return np.asarray(described.mean(axis=0), np.float32).ravel(), 1.0
     if kind == "plain":
         return np.ones(n_terms, np.float32), 1.0
     frequency = np.bincount(feature.matrix.indices, minlength=n_terms)

@@ -7,15 +7,17 @@ from typing import Any
 from coldray.errors import ConfigError
 from coldray.models.base import Recommender
 from coldray.models.carec import CARec
+from coldray.models.content_knn import ContentKNN
 from coldray.models.gerec import GERec
 from coldray.models.kernel_align import KernelAlign
 from coldray.models.marec import MARec
 from coldray.models.marec_plus import MARecPlus
+from coldray.models.popularity import Popularity
 from coldray.models.uarec import UARec
 from coldray.spelling import choices, nearest
 
 MODELS: dict[str, type[Recommender[Any]]] = {
-    model.name: model for model in (MARec, CARec, UARec, GERec, MARecPlus, KernelAlign)
+    model.name: model for model in (MARec, CARec, UARec, GERec, MARecPlus, KernelAlign, ContentKNN, Popularity)
 }
 
 

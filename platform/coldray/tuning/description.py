@@ -8,6 +8,7 @@ from typing import Any
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
 from coldray.data.splits import Split
+from coldray.features.builder import attribute_names
 from coldray.tuning.space import StudyConfig
 
 
@@ -21,7 +22,7 @@ def describe_dataset(dataset: Dataset, config: StudyConfig) -> dict[str, Any]:
         "n_interactions": int(dataset.interactions.nnz),
         "density": dataset.density,
         "fingerprint": dataset.fingerprint,
-        "attributes": list(config.features.attributes or dataset.default_attributes),
+        "attributes": list(attribute_names(dataset, config.features)),
     }
 
 
