@@ -72,11 +72,13 @@ class KernelAlignConfig(ModelConfig):
     """Where smoothing through inducing items runs; ``auto`` takes CUDA when there is one."""
 
 
-def known_or_predicted(train: TrainingSet, head: PopularityHead) -> Matrix:
-    """Return ``log(clicks + 1)`` over the warm items' mean, float32 ``[I]``; that of cold items is predicted."""
+def known_or_predicted(train: TrainingSet, *, trees: int, seed: int) -> tuple[Arrays, Matrix]:
+    """Return what predicts the popularity, and that of all items ``[I]``: ``log(clicks + 1)`` less the warm mean."""
+    arrays = learn_popularity(train, trees=trees, seed=seed)
+    head = PopularityHead.from_arrays(arrays)
     popularity = (np.log1p(train.clicks) - head.mean).astype(np.float32)
     popularity[train.cold_items] = head.predict(train.features.take(train.cold_items))
-    return popularity
+    return arrays, popularity
 
 
 class KernelAlign(Recommender[KernelAlignConfig]):
@@ -125,9 +127,9 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         self._features = train.features
         self._learned = {"logarithms": logarithms, "likelihood": likelihood, "variance": variances}
         if config.popularity > 0:
-            head = shared.get(learn_popularity, train, trees=TREES, seed=config.kernel_seed)
+            head, popularity = shared.get(known_or_predicted, train, trees=TREES, seed=config.kernel_seed)
             self._learned |= {f"head.{name}": array for name, array in head.items()}
-            self._learned["popularity"] = known_or_predicted(train, PopularityHead.from_arrays(head))
+            self._learned["popularity"] = popularity
         return self
 
     def _exact(

@@ -74,10 +74,9 @@ class UserSmoother:
         SingularMatrixError
             If the matrix is not positive definite to working precision.
         """
-        mean = float(np.mean(np.diag(counts) * damping**2))
-        shift = ridge * mean
-        largest = float(np.sqrt(np.einsum("ij,ij,i,j->", counts, counts, damping**2, damping**2, optimize=True)))
-        kind = np.float32 if largest <= SINGLE_CONDITION * shift else np.float64
+        shift = ridge * float(np.mean(np.diag(counts) * damping**2))
+        # No eigenvalue of A exceeds its trace, which is W / λ times s.
+        kind = np.float32 if len(counts) <= SINGLE_CONDITION * ridge else np.float64
         matrix: Any = np.array(counts, kind, order="F")
         matrix[np.diag_indices_from(matrix)] += (shift / damping**2).astype(kind)
         potrf = scipy.linalg.lapack.spotrf if kind is np.float32 else scipy.linalg.lapack.dpotrf
