@@ -25,6 +25,8 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.kernels import KernelBasis, Matrix
 
 Double: TypeAlias = npt.NDArray[np.float64]
+DIAGNOSED = 512
+"""Items on which the attributes of a covariance that fails are looked at."""
 LEARNING_RATE = 0.25
 """Step of Adam on the logarithms of the weights."""
 
@@ -110,6 +112,29 @@ class ItemCovariance:
         covariance[np.diag_indices_from(covariance)] = self.variances(items) + self.weights.noise
         return covariance
 
+    def least_definite(self, items: FeatureSet) -> str:
+        """Return the attribute whose additive part has the smallest eigenvalue on (some of) the items, and that value.
+
+        For messages: a covariance fails where the parts are hardly definite and the noise is too small to make up.
+        """
+        some = items.take(np.arange(min(items.n_items, DIAGNOSED)))
+        smallest: dict[str, float] = {}
+        parts = zip(self.basis.terms, self.weights.additive, self.basis.kernels(some, some), strict=True)
+        for term, weight, kernel in parts:
+            value = float(np.linalg.eigvalsh(weight * kernel.astype(np.float64))[0])
+            smallest[term.attribute] = min(value, smallest.get(term.attribute, value))
+        for name, weight, decay, distance in zip(
+            self.basis.numbers,
+            self.weights.bumps,
+            self.weights.bump_decays,
+            self.basis.distances(some, some),
+            strict=True,
+        ):
+            np.fill_diagonal(distance, 0)
+            smallest[name] = float(np.linalg.eigvalsh(weight * np.exp(-decay * distance.astype(np.float64)))[0])
+        name = min(smallest, key=lambda attribute: smallest[attribute])
+        return f"{name!r} (smallest eigenvalue {smallest[name]:.2g})"
+
     def variances(self, items: FeatureSet) -> npt.NDArray[np.float32]:
         """Return ``K_jj`` of each item, float32 ``[r]``, without the noise."""
         w = self.weights
@@ -128,7 +153,7 @@ class MarginalLikelihood:
     """
 
     def __init__(self, basis: KernelBasis, items: FeatureSet, profiles: npt.NDArray[np.float32]) -> None:
-        self.basis, self.n = basis, items.n_items
+        self.basis, self.items, self.n = basis, items, items.n_items
         self.profiles = np.asfortranarray(profiles, dtype=np.float64)
         columns, rows = np.triu_indices(self.n)  # column by column, as LAPACK stores the lower triangle
         self.rows, self.columns = rows, columns
@@ -158,9 +183,10 @@ class MarginalLikelihood:
             self._covariance(weights, bumps, product), lower=True, overwrite_a=True, clean=False
         )
         if failed:
+            weakest = ItemCovariance(self.basis, weights).least_definite(self.items)
             raise SingularMatrixError(
-                f"The covariance of {self.n:,} items is not positive definite with noise {weights.noise:.3g}; "
-                "use a larger noise floor or fewer attributes."
+                f"The covariance of {self.n:,} items is not positive definite with noise {weights.noise:.3g}; its "
+                f"least definite part is {weakest}. Raise min_noise, or leave that attribute out."
             )
         n, r = self.profiles.shape
         solved = scipy.linalg.cho_solve((factor, True), self.profiles, check_finite=False)

@@ -29,9 +29,9 @@ def learned_covariance(
     train: TrainingSet, *, n_factors: int, subset: int, steps: int, min_noise: float, seed: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the logarithms of the learned weights, and the likelihood on the way."""
+    profiles = item_profiles(train, dim=n_factors)
     warm = train.features.take(train.warm_items)
     basis = KernelBasis.of(warm)
-    profiles = item_profiles(train, dim=n_factors)
     chosen = np.sort(np.random.default_rng(seed).permutation(warm.n_items)[:subset])
     weights, values = learn_weights(basis, warm.take(chosen), profiles[chosen], steps=steps, min_noise=min_noise)
     return weights.logarithms(), values
@@ -61,7 +61,13 @@ def conditional(train: TrainingSet, *, logarithms: tuple[float, ...]) -> tuple[M
     warm, cold = train.features.take(train.warm_items), train.features.take(train.cold_items)
     covariance = covariance_of(warm, np.asarray(logarithms))
     noise = covariance.weights.noise
-    inverse = _inverse(covariance.noisy(warm), f"The covariance of {warm.n_items:,} items with noise {noise:.3g}")
+    inverse = _inverse(covariance.noisy(warm))
+    if inverse is None:
+        raise SingularMatrixError(
+            f"The covariance of {warm.n_items:,} items with noise {noise:.3g} is not positive definite to working "
+            f"precision; its least definite part is {covariance.least_definite(warm)}. Raise min_noise, or leave that "
+            "attribute out."
+        )
     between = covariance.between(warm, cold)
     means = np.asarray(inverse @ between, np.float32)
     variances = np.empty(train.features.n_items, np.float32)
@@ -77,10 +83,11 @@ def conditional_variance(covariance: ItemCovariance, items: FeatureSet, between:
     return np.asarray(np.maximum(variances, 0), np.float32)
 
 
-def _inverse(matrix: npt.NDArray[np.float64], what: str) -> Matrix:
+def _inverse(matrix: npt.NDArray[np.float64]) -> Matrix | None:
+    """Return the inverse, or None for a matrix that is not positive definite."""
     factor, failed = scipy.linalg.lapack.dpotrf(matrix, lower=True, overwrite_a=True, clean=True)
     if failed:
-        raise SingularMatrixError(f"{what} is not positive definite to working precision. Raise min_noise.")
+        return None
     lower: npt.NDArray[Any]
     lower, _ = scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
     inverse: Matrix = lower.astype(np.float32)

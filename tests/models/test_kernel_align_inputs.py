@@ -1,0 +1,107 @@
+"""KernelAlign on input that is odd, too little or too much."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from coldray.errors import CatalogTooLargeError, DataError, SingularMatrixError
+from coldray.features.feature_set import FeatureSet
+from coldray.models.item_covariance import MarginalLikelihood, Weights
+from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
+from coldray.models.kernels import KernelBasis
+from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
+
+QUICK = KernelAlignConfig(n_factors=64, steps=8, ridge=1.0, popularity=0.2)
+
+
+def odd_attributes(kind, n_items):
+    """Return attributes of which one is as odd as `kind` says; the genre is always sound."""
+    generator = np.random.default_rng(5)
+    odd = {
+        "one value": lambda: vector_feature(np.ones((n_items, 1))),
+        "all different": lambda: vector_feature(np.eye(n_items)),
+        "empty": lambda: vector_feature(np.zeros((n_items, 3))),
+        "no columns": lambda: vector_feature(np.zeros((n_items, 0))),
+        "equal numbers": lambda: scalar_feature(np.full(n_items, 7.0), span=1.0),
+        "unknown numbers": lambda: scalar_feature(np.full(n_items, np.nan), span=1.0),
+        "some numbers unknown": lambda: scalar_feature(np.where(np.arange(n_items) % 3, np.arange(n_items), np.nan)),
+    }
+    genre = vector_feature(np.eye(4)[generator.integers(0, 4, n_items)])
+    return FeatureSet({"genre": genre, "odd": odd[kind]()}, n_items)
+
+
+@pytest.mark.parametrize("exact_items", [100, 0])
+@pytest.mark.parametrize(
+    "kind",
+    ["one value", "all different", "empty", "no columns", "equal numbers", "unknown numbers", "some numbers unknown"],
+)
+def test_an_odd_attribute_costs_nothing_but_itself(kind, exact_items):
+    train = random_training_set(21)
+    train = dataclasses.replace(train, features=odd_attributes(kind, train.features.n_items), key=kind)
+    model = KernelAlign(QUICK.model_copy(update={"exact_items": exact_items})).fit(train)
+    scores = model.score(train.interactions, np.arange(model.n_items))
+    assert np.isfinite(scores).all()
+    active = np.diff(train.interactions.indptr) > 0
+    assert np.ptp(scores[active][:, train.cold_items], axis=1).min() > 0
+    assert model.parts["genre"] > 0
+
+
+@pytest.mark.parametrize("exact_items", [100, 0])
+def test_items_alike_in_everything_get_equal_scores(exact_items):
+    train = random_training_set(22)
+    twice = np.arange(train.features.n_items)
+    first, second = train.cold_items[:2]
+    twice[second] = first
+    twice[train.warm_items[1]] = train.warm_items[0]
+    train = dataclasses.replace(train, features=train.features.take(twice), key="twice")
+    model = KernelAlign(QUICK.model_copy(update={"exact_items": exact_items})).fit(train)
+    scores = model.score(train.interactions, np.arange(model.n_items))
+    assert np.isfinite(scores).all()
+    np.testing.assert_allclose(scores[:, first], scores[:, second], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("n_warm", "n_cold"), [(2, 3), (5, 1), (12, 0)])
+def test_fewer_items_than_factors_are_enough(n_warm, n_cold):
+    train = random_training_set(23, n_warm=n_warm, n_cold=n_cold)
+    model = KernelAlign(QUICK).fit(train)
+    assert model.n_items == n_warm + n_cold
+    assert np.isfinite(model.score(train.interactions, np.arange(model.n_items))).all()
+    new = model.add_items(random_features(np.random.default_rng(1), 2))
+    assert np.isfinite(
+        new.score(
+            sp.csr_array(sp.hstack([train.interactions, sp.csr_array((30, 2), dtype=np.float32)], format="csr")),
+            np.arange(new.n_items),
+        )
+    ).all()
+
+
+def test_without_a_click_there_is_nothing_to_learn():
+    train = random_training_set(24)
+    empty = dataclasses.replace(train, interactions=sp.csr_array(train.interactions.shape, dtype=np.float32))
+    with pytest.raises(DataError, match="No item has a click"):
+        KernelAlign(QUICK).fit(empty)
+
+
+def test_a_covariance_that_is_not_definite_names_the_attribute():
+    """The kernel of the second attribute is turned upside down, as no attribute can be."""
+    items = random_features(np.random.default_rng(3), 20)
+    basis = KernelBasis.of(items)
+    weights = Weights.initial(len(basis.terms), len(basis.product), len(basis.numbers))
+    additive = [-9.0 if term.attribute == "b" else 0.1 for term in basis.terms]
+    broken = dataclasses.replace(weights, additive=np.array(additive))
+    profiles = np.ones((20, 2), np.float32)
+    with pytest.raises(
+        SingularMatrixError, match=r"20 items.*'b' \(smallest eigenvalue -.*Raise min_noise.*attribute out"
+    ):
+        MarginalLikelihood(basis, items, profiles)(broken)
+
+
+def test_a_catalogue_that_does_not_fit_is_refused_before_it_is_begun(monkeypatch):
+    monkeypatch.setattr("coldray.memory.available_bytes", lambda: 10 * 2**30)
+    with pytest.raises(CatalogTooLargeError, match=r"covariance of 40,000 items with its inverse.*Lower exact_items"):
+        KernelAlign(KernelAlignConfig(exact_items=50_000)).check_size(1000, 40_000)
+    KernelAlign().check_size(1000, 40_000)
+    with pytest.raises(CatalogTooLargeError, match=r"4,000,000 items with 1,500 inducing ones.*Lower inducing"):
+        KernelAlign().check_size(1000, 4_000_000)
