@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help install install-test install-lint tune test lint format bench clean
+.PHONY: help install install-test install-lint tune coldstart test lint format bench clean
 
 help:
-	@echo "make tune    set up, then tune MARec on the generated sample (ARGS='--dataset hetrec' for more)"
-	@echo "make test    set up, then run the tests"
-	@echo "make lint    ruff and mypy"
-	@echo "make bench   measure every figure of the README table (FIGURE=name for one)"
-	@echo "make clean   remove .venv and caches; runs/ and mlflow.db stay"
+	@echo "make tune       set up, then tune MARec on the generated sample (ARGS='--dataset hetrec' for more)"
+	@echo "make coldstart  set up, then compare several models on the same splits and register the best"
+	@echo "make test       set up, then run the tests"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      measure every figure of the README table (FIGURE=name for one)"
+	@echo "make clean      remove .venv and caches; runs/ and mlflow.db stay"
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"coldray needs Python 3.11 or newer, not {v.major}.{v.minor}; set PYTHON=...")'
@@ -33,7 +34,10 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@touch $@
 
 install: $(VENV)/.installed
-install-test: $(VENV)/.installed-test
+install-coldstart: $(VENV)/.installed
+	@$(BIN)/python jobs/tune_coldstart.py $(ARGS)
+
+test: $(VENV)/.installed-test
 install-lint: $(VENV)/.installed-lint
 
 tune: $(VENV)/.installed

@@ -78,6 +78,10 @@ class StudyError(ColdrayError):
     """A study cannot start or has no usable trial."""
 
 
+class SearchInterruptedError(StudyError):
+    """A search was stopped before all of its trials ended, most often by whoever started it."""
+
+
 class ClusterError(ColdrayError):
     """The Ray cluster cannot be reached."""
 

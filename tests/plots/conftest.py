@@ -1,13 +1,16 @@
 """Study results like those a search leaves behind, built without one."""
 
+import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from coldray.tuning.ablation_result import AblationResult, Cloud, Lift, LossCurve, ModeResult
-from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult
+from coldray.tuning.comparison_result import ComparisonResult, EntryResult, FailedEntry
+from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult, mean_metric
 
 CUTOFFS = (10, 25, 50)
 SPACE = {
@@ -289,3 +292,100 @@ ABLATION_SHAPES = {
 def any_ablation(request: pytest.FixtureRequest) -> AblationResult:
     """Each of the shapes that an ablation can have."""
     return build_ablation(**ABLATION_SHAPES[request.param])
+
+
+ENTRIES = {"marec": "strict", "marec_plus": "strict", "kernel_align": "strict", "kernel_align_full": "full"}
+LEVELS = {"marec": 0.0, "marec_plus": 0.002, "kernel_align": 0.05, "kernel_align_full": 0.07}
+
+
+def build_entry(name: str, track: str, gain: float, study: StudyResult, users: dict, rest: dict) -> EntryResult:
+    """Return an entry that lies `gain` above the study's winner, on validation and on test."""
+    winner = study.selection.winner
+
+    def raised(folds: tuple[FoldMetrics, ...]) -> tuple[FoldMetrics, ...]:
+        return tuple(
+            dataclasses.replace(fold, metrics={m: value + gain for m, value in fold.metrics.items()}) for fold in folds
+        )
+
+    selection = dataclasses.replace(study.selection, winner=dataclasses.replace(winner, folds=raised(winner.folds)))
+    moved = dataclasses.replace(study, name=name, model="marec", selection=selection, test=raised(study.test))
+    per_user = {metric: values + gain for metric, values in users.items()}
+    over = {m: build_lift(per_user, users, m) for m in users} if name != rest["baseline"] else {}
+    return EntryResult(
+        name=name,
+        track=track,
+        study=moved,
+        attributes={"genres": "multi_hot", "year": "scalar"},
+        per_user=per_user,
+        intervals={m: (mean_metric(moved.test, m) - 0.0094, mean_metric(moved.test, m) + 0.0087) for m in users},
+        over_baseline=over,
+        rival=rest["rival"],
+        over_rival={m: dataclasses.replace(lift, difference=gain / 8) for m, lift in over.items() if rest["rival"]},
+        seconds=123.4,
+    )
+
+
+def build_comparison(
+    *,
+    entries: dict[str, str] = ENTRIES,
+    levels: dict[str, float] = LEVELS,
+    failed: tuple[str, ...] = (),
+    champion: str | None = None,
+    **shape: Any,
+) -> ComparisonResult:
+    """Return a comparison in which each entry lies its level above the first."""
+    study = build_study(**shape)
+    draws = np.random.default_rng(3)
+    users = {name: draws.uniform(0.1, 0.5, 240) for name in study.test[0].metrics}
+    names = list(entries)
+    found = tuple(
+        build_entry(
+            name,
+            track,
+            levels.get(name, 0.0),
+            study,
+            users,
+            {"baseline": names[0], "rival": next((n for n in names if n != name and entries[n] == track), None)},
+        )
+        for name, track in entries.items()
+    )
+    best = champion or max(names, key=lambda name: levels.get(name, 0.0))
+    return ComparisonResult(
+        name="coldstart",
+        dataset=study.dataset,
+        protocol=study.protocol,
+        cutoffs=study.cutoffs,
+        metric=study.selection.metric,
+        baseline=names[0],
+        champion=best,
+        entries=found,
+        failed=tuple(FailedEntry(name, "full", "kernel_align", HOSTILE) for name in failed),
+        correction="Holm",
+        seconds=1834.0,
+    )
+
+
+@pytest.fixture
+def comparison() -> Callable[..., ComparisonResult]:
+    return build_comparison
+
+
+COMPARISON_SHAPES = {
+    "two tracks": {},
+    "one entry": {"entries": {"marec": "strict"}},
+    "the full track alone": {"entries": {"marec": "full", "kernel_align": "full"}},
+    "a failed entry": {"failed": ("[bold]content_knn[/bold]",)},
+    "single split": {"folds": ((42, 0),)},
+    "twelve splits": {"folds": tuple((seed, split) for seed in (1, 2, 42) for split in range(4))},
+    "odd cutoffs": {"cutoffs": (5, 100)},
+    "one cutoff": {"cutoffs": (10,)},
+    "published dataset": {"dataset": PUBLISHED_DATASET},
+    "synthetic": {"dataset": {**PUBLISHED_DATASET, "name": "sample", "synthetic": True}},
+    "long names": {"entries": {"marec": "strict", "a-learned-kernel-with-a-very-long-name": "full"}},
+}
+
+
+@pytest.fixture(scope="session", params=list(COMPARISON_SHAPES))
+def any_comparison(request: pytest.FixtureRequest) -> ComparisonResult:
+    """Each of the shapes that a comparison can have."""
+    return build_comparison(**COMPARISON_SHAPES[request.param])

@@ -45,12 +45,21 @@ def written(tmp_path, content):
     return path
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.name)
+STUDY_FILES = [path for path in sorted(STUDIES.glob("*.yaml")) if path.stem != "coldstart"]  # a comparison of studies
+
+
+@pytest.mark.parametrize("path", STUDY_FILES, ids=lambda path: path.name)
 def test_the_study_files_of_the_platform_are_valid(path):
     config = load_study(path)
     assert config.searched
     assert config.n_trials > 0
     assert config.name == path.stem
+
+
+def test_a_name_given_twice_is_refused_not_read_as_the_last(tmp_path):
+    text = yaml.safe_dump(GOOD).replace("search:\n", "search:\n  trials: 9\n")
+    with pytest.raises(ConfigError, match=r"study\.yaml: 'trials' is given twice"):
+        load_study(written(tmp_path, text))
 
 
 def test_the_published_study_searches_the_whole_space_of_the_model():

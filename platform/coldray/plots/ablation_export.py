@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
-import zipfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from coldray.atomic import replacing, replacing_folder
-from coldray.errors import OutputError
 from coldray.plots.ablation_report import write_ablation_report
 from coldray.plots.diagnostics import PANELS, diagnostic_figures
+from coldray.plots.export_files import check_free, pack, plain
 from coldray.plots.modes import has_metric
 from coldray.plots.style import save_figure
 from coldray.tuning.ablation_result import AblationResult, ModeResult
@@ -28,7 +24,6 @@ CONFIG = "config.json"
 REPORT = "report.html"
 _PICTURES = ("diagnostics.png", *(f"{panel.name}.png" for panel in PANELS))
 _FILES = frozenset((RESULTS, SUMMARY, CONFIG, REPORT, *_PICTURES))
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip file can hold
 
 
 @dataclass(frozen=True)
@@ -58,30 +53,14 @@ def export_ablation(result: AblationResult, folder: Path) -> AblationFiles:
     """
     folder = folder.absolute()
     archive = folder.with_name(f"{folder.name}.zip")
-    _check_free(folder, archive)
+    check_free(folder, archive, _FILES)
     with replacing(archive) as packed, replacing_folder(folder) as made:
         _write_files(result, made)
-        _pack(made, packed, folder.name)
+        pack(made, packed, folder.name)
     pictures = tuple(folder / name for name in _PICTURES)
     return AblationFiles(
         folder, archive, folder / RESULTS, folder / SUMMARY, folder / CONFIG, folder / REPORT, pictures
     )
-
-
-def _check_free(folder: Path, archive: Path) -> None:
-    """Refuse to replace what is no earlier export."""
-    if archive.is_dir():
-        raise OutputError(f"Cannot write {archive}: it is a folder. Choose another folder.")
-    try:
-        found = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
-    except OSError as error:
-        raise OutputError(f"Cannot write {folder}: {error.strerror}. Choose another folder.") from error
-    foreign = [name for name in found if name not in _FILES]
-    if foreign:
-        raise OutputError(
-            f"Cannot write {folder}: it holds {foreign[0]!r}, which an export would delete. Choose an empty or a new "
-            "folder."
-        )
 
 
 def _write_files(result: AblationResult, folder: Path) -> None:
@@ -134,34 +113,10 @@ def _summary(mode: ModeResult, metric: str) -> tuple[Any, ...]:
 def _config(result: AblationResult) -> dict[str, Any]:
     return {
         "name": result.name,
-        "dataset": _plain(result.dataset),
-        "protocol": _plain(result.protocol),
+        "dataset": plain(result.dataset),
+        "protocol": plain(result.protocol),
         "cutoffs": list(result.cutoffs),
         "correction": result.correction,
-        "seconds": _plain(result.seconds),
-        "modes": {mode.name: _plain(mode.config) for mode in result.modes},
+        "seconds": plain(result.seconds),
+        "modes": {mode.name: plain(mode.config) for mode in result.modes},
     }
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` as JSON has it; what JSON has no form for, as text."""
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(entry) for entry in value]
-    if value is None or isinstance(value, str | int):
-        return value
-    return value if isinstance(value, float) and math.isfinite(value) else str(value)
-
-
-def _pack(folder: Path, archive: Path, name: str) -> None:
-    """Write the files of `folder` as `name` to `archive`, by name and without times, so that the bytes repeat."""
-    with zipfile.ZipFile(archive, "w") as packed:
-        for path in sorted(folder.iterdir()):
-            entry = zipfile.ZipInfo(f"{name}/{path.name}", _EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.create_system = 3  # Unix, whichever system this is
-            entry.external_attr = 0o100644 << 16
-            packed.writestr(entry, path.read_bytes())

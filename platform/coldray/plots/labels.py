@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coldray.tuning.ablation_result import AblationResult
+from coldray.tuning.comparison_result import ComparisonResult
 from coldray.tuning.results import FoldMetrics, StudyResult, TrialResult
 
 DASH = "–"
@@ -110,7 +111,7 @@ def duration_label(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def is_synthetic(result: StudyResult | AblationResult) -> bool:
+def is_synthetic(result: StudyResult | AblationResult | ComparisonResult) -> bool:
     """Tell whether the study ran on generated data."""
     return bool(result.dataset.get("synthetic", False))
 

@@ -10,6 +10,7 @@ import numpy as np
 from coldray.plots.labels import DASH
 from coldray.plots.style import BLUE, GREY, SKY_BLUE, VERMILION
 from coldray.tuning.ablation_result import AblationResult, ModeResult
+from coldray.tuning.comparison_result import ComparisonResult, EntryResult
 from coldray.tuning.results import mean_metric
 
 
@@ -35,12 +36,12 @@ def mode_mark(position: int) -> Mark:
     return _MARKS[position % len(_MARKS)]
 
 
-def short_cutoff(result: AblationResult) -> int:
+def short_cutoff(result: AblationResult | ComparisonResult) -> int:
     """Return 10, or the shortest list that was measured."""
     return 10 if 10 in result.cutoffs or not result.cutoffs else min(result.cutoffs)
 
 
-def long_cutoff(result: AblationResult) -> int | None:
+def long_cutoff(result: AblationResult | ComparisonResult) -> int | None:
     """Return 50, or the longest list that was measured; None when only one length was."""
     longer = [cutoff for cutoff in result.cutoffs if cutoff > short_cutoff(result)]
     return 50 if 50 in longer else max(longer, default=None)
@@ -51,12 +52,12 @@ def leading_metric(result: AblationResult) -> str:
     return f"ndcg@{short_cutoff(result)}"
 
 
-def has_metric(mode: ModeResult, metric: str) -> bool:
-    """Tell whether every fold of `mode`, of one at least, has `metric`."""
+def has_metric(mode: ModeResult | EntryResult, metric: str) -> bool:
+    """Tell whether every test fold of `mode`, of one at least, has `metric`."""
     return bool(mode.folds) and all(metric in fold.metrics for fold in mode.folds)
 
 
-def mode_mean(mode: ModeResult, metric: str) -> float:
+def mode_mean(mode: ModeResult | EntryResult, metric: str) -> float:
     """Return the mean over folds; NaN where a fold lacks the metric."""
     return mean_metric(mode.folds, metric) if has_metric(mode, metric) else math.nan
 

@@ -19,6 +19,7 @@ from coldray.plots.labels import (
 from coldray.plots.published import PublishedTable
 from coldray.plots.study import top_trials
 from coldray.tuning.ablation_result import AblationResult
+from coldray.tuning.comparison_result import ComparisonResult
 from coldray.tuning.results import FoldMetrics, StudyResult, TrialResult, mean_metric, std_metric
 
 _FINGERPRINT_CHARACTERS = 12
@@ -58,7 +59,7 @@ def facts(caption: str, values: Mapping[str, str]) -> Table:
     return Table(caption, (), tuple((Cell(name.replace("_", " ")), Cell(str(value))) for name, value in values.items()))
 
 
-def dataset_facts(result: StudyResult | AblationResult) -> Table:
+def dataset_facts(result: StudyResult | AblationResult | ComparisonResult) -> Table:
     """Return what is known of the dataset; a fingerprint is shortened, and whole in its title."""
     words = {"n_users": "users", "n_items": "items", "n_interactions": "interactions"}
     rows = []

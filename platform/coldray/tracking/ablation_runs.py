@@ -13,6 +13,7 @@ from coldray.tracking.runs import (
     PARENT_TAG,
     StudyTracker,
     fold_metrics,
+    lift_metrics,
     metric_of,
     params_of,
     server_call,
@@ -42,10 +43,7 @@ class AblationTracker(StudyTracker):
         tags = {PARENT_TAG: self.run_id, "coldray.kind": "mode"}
         run_id = self.client.create_run(self.experiment_id, tags=tags, run_name=mode.name).info.run_id
         self._trials[mode.name] = run_id
-        metrics = fold_metrics("test", mode.folds)
-        for name, lift in mode.lifts.items():
-            key = name.replace("@", "_at_")
-            metrics += [metric_of(f"lift_{key}", lift.difference), metric_of(f"lift_{key}_p", lift.p_adjusted)]
+        metrics = [*fold_metrics("test", mode.folds), *lift_metrics(mode.lifts)]
         self.client.log_batch(run_id, params=params_of(mode.config), tags=[RunTag("coldray.mode", mode.name)])
         self._log_all(run_id, metrics)
         self.client.set_terminated(run_id, "FINISHED")

@@ -29,7 +29,7 @@ from coldray.data.dataset import Dataset
 from coldray.errors import TrackingError
 from coldray.tracking import pyfunc_path
 from coldray.tuning.listeners import StudyListener
-from coldray.tuning.results import FoldMetrics, StudyResult, TrialResult, mean_metric, std_metric
+from coldray.tuning.results import FoldMetrics, Lift, StudyResult, TrialResult, mean_metric, std_metric
 from coldray.tuning.space import StudyConfig
 
 P = ParamSpec("P")
@@ -70,6 +70,8 @@ class StudyTracker(StudyListener):
         Experiment name; created when absent.
     artifact_location
         Where a new experiment of a local database keeps its artifacts. Servers choose their own.
+    tags
+        More tags of the parent run, such as the comparison that the study belongs to.
 
     Raises
     ------
@@ -81,8 +83,16 @@ class StudyTracker(StudyListener):
     """What the parent run is of, as its tag ``coldray.kind`` says."""
 
     @server_call
-    def __init__(self, tracking_uri: str, experiment: str, *, artifact_location: Path | None = None) -> None:
+    def __init__(
+        self,
+        tracking_uri: str,
+        experiment: str,
+        *,
+        artifact_location: Path | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         self.tracking_uri = tracking_uri
+        self.tags = dict(tags or {})
         check_reachable(tracking_uri)
         self.client = MlflowClient(tracking_uri, tracking_uri)
         found = self.client.get_experiment_by_name(experiment)
@@ -101,19 +111,7 @@ class StudyTracker(StudyListener):
     def study_started(self, config: StudyConfig, dataset: Dataset, study_id: str, protocol: Mapping[str, str]) -> None:
         """Open the parent run with the dataset as its input and the protocol as tags."""
         self._study_id, self._searched = study_id, config.searched
-        tags = {
-            "coldray.version": __version__,
-            "coldray.study": config.name,
-            "coldray.study_id": study_id,
-            "coldray.model": config.model,
-            "coldray.kind": self.kind,
-            "dataset.name": dataset.name,
-            "dataset.fingerprint": dataset.fingerprint,
-            "dataset.synthetic": str(dataset.synthetic).lower(),
-            **{f"protocol.{name.replace(' ', '_')}": text for name, text in protocol.items()},
-        }
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{config.name} on {dataset.name}")
-        self.run_id = run.info.run_id
+        tags = {"coldray.study": config.name, "coldray.study_id": study_id, "coldray.model": config.model}
         settings = {
             "search.algorithm": config.search.algorithm,
             "search.trials": config.n_trials,
@@ -123,6 +121,29 @@ class StudyTracker(StudyListener):
             "selection.metric": config.selection.metric,
             "selection.tolerance": config.selection.tolerance,
         }
+        self._open(config.name, dataset, tags, settings, protocol)
+
+    def _open(
+        self,
+        name: str,
+        dataset: Dataset,
+        tags: Mapping[str, str],
+        settings: Mapping[str, Any],
+        protocol: Mapping[str, str],
+    ) -> None:
+        """Open the parent run of what is called `name`."""
+        told = {
+            "coldray.version": __version__,
+            "coldray.kind": self.kind,
+            "dataset.name": dataset.name,
+            "dataset.fingerprint": dataset.fingerprint,
+            "dataset.synthetic": str(dataset.synthetic).lower(),
+            **{f"protocol.{key.replace(' ', '_')}": text for key, text in protocol.items()},
+            **tags,
+            **self.tags,
+        }
+        run = self.client.create_run(self.experiment_id, tags=told, run_name=f"{name} on {dataset.name}")
+        self.run_id = run.info.run_id
         self.client.log_batch(self.run_id, params=params_of(settings))
         self._log_dataset(dataset)
 
@@ -324,6 +345,15 @@ def fold_metrics(prefix: str, folds: Sequence[FoldMetrics]) -> list[Metric]:
         logged.append(metric_of(key, mean_metric(tuple(folds), name)))
         logged.append(metric_of(f"{key}_std", std_metric(tuple(folds), name)))
         logged += [metric_of(f"{key}_split", fold.metrics[name], step) for step, fold in enumerate(folds)]
+    return logged
+
+
+def lift_metrics(lifts: Mapping[str, Lift]) -> list[Metric]:
+    """Return each difference to a baseline and its adjusted p, by metric; ``@`` becomes ``_at_``."""
+    logged = []
+    for name, lift in lifts.items():
+        key = name.replace("@", "_at_")
+        logged += [metric_of(f"lift_{key}", lift.difference), metric_of(f"lift_{key}_p", lift.p_adjusted)]
     return logged
 
 

@@ -12,26 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coldray.tuning.results import FoldMetrics
+from coldray.tuning.results import FoldMetrics, Lift
 
 FloatArray = npt.NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class Lift:
-    """A mode against the baseline, in one metric, over the same users."""
-
-    difference: float
-    """Mean difference."""
-    low: float
-    high: float
-    """95 % bootstrap interval of the difference."""
-    relative: float
-    """The difference as a share of the baseline."""
-    p_value: float
-    """Two-sided paired test."""
-    p_adjusted: float
-    """After the correction for all comparisons of the table."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""From the folds of an ablation to means, intervals and tests over users.
+"""From folds to means, intervals and tests over users.
 
 Notation used for shapes: m users tested on at least one fold.
 """
@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coldray.evaluation.significance import adjust_p_values, bootstrap_interval, paired_interval, paired_p_value
-from coldray.tuning.ablation_result import Lift, ModeResult
-from coldray.tuning.results import FoldMetrics
+from coldray.tuning.ablation_result import ModeResult
+from coldray.tuning.results import FoldMetrics, Lift
 
 CORRECTION = "Holm"
 Values = npt.NDArray[np.float64]
@@ -75,19 +75,48 @@ def mode_results(
 def _lifts(
     per_user: Mapping[str, Mapping[str, Values]], names: Sequence[str], compared: Sequence[str], seed: int
 ) -> dict[str, dict[str, Lift]]:
-    baseline = per_user[names[0]]
-    pairs = [(name, metric) for name in names[1:] for metric in compared]
-    if not pairs:
+    found = paired_lifts(per_user, [(name, names[0]) for name in names[1:]], compared, seed)
+    return {ours: lifts for (ours, _), lifts in found.items()}
+
+
+def paired_lifts(
+    per_user: Mapping[str, Mapping[str, Values]], pairs: Sequence[tuple[str, str]], compared: Sequence[str], seed: int
+) -> dict[tuple[str, str], dict[str, Lift]]:
+    """Return for each pair the lifts of the first over the second, metric by metric.
+
+    All comparisons are corrected for together; a pair and its reverse are one comparison.
+
+    Parameters
+    ----------
+    per_user
+        Values ``[m]`` by name and metric, of the same users in the same order.
+    pairs
+        Names of those held against each other.
+    compared
+        Metrics.
+    seed
+        Of the bootstraps.
+    """
+    tests = list(dict.fromkeys((*sorted(pair), metric) for pair in pairs for metric in compared))
+    if not tests:
         return {}
-    raw = [paired_p_value(per_user[name][metric], baseline[metric]) for name, metric in pairs]
-    adjusted = adjust_p_values(np.array(raw))
-    lifts: dict[str, dict[str, Lift]] = {name: {} for name in names[1:]}
-    for (name, metric), p_value, p_adjusted in zip(pairs, raw, adjusted, strict=True):
-        ours, theirs = per_user[name][metric], baseline[metric]
-        # Of the mean over all users, as the p-value is; bootstraps of a share of them would contradict it.
-        low, high = paired_interval(ours, theirs, share=1.0, generator=np.random.default_rng(seed))
-        difference = float(np.mean(ours - theirs))
-        mean = float(theirs.mean())
-        relative = difference / mean if mean > 0 else float("nan")
-        lifts[name][metric] = Lift(difference, low, high, relative, float(p_value), float(p_adjusted))
-    return lifts
+    raw = [paired_p_value(per_user[one][metric], per_user[other][metric]) for one, other, metric in tests]
+    adjusted = dict(zip(tests, zip(raw, adjust_p_values(np.array(raw)), strict=True), strict=True))
+    return {
+        (ours, theirs): {
+            metric: _lift(
+                per_user[ours][metric], per_user[theirs][metric], *adjusted[(*sorted((ours, theirs)), metric)], seed
+            )
+            for metric in compared
+        }
+        for ours, theirs in pairs
+    }
+
+
+def _lift(ours: Values, theirs: Values, p_value: float, p_adjusted: float, seed: int) -> Lift:
+    # Of the mean over all users, as the p-value is; bootstraps of a share of them would contradict it.
+    low, high = paired_interval(ours, theirs, share=1.0, generator=np.random.default_rng(seed))
+    difference = float(np.mean(ours - theirs))
+    mean = float(theirs.mean())
+    relative = difference / mean if mean > 0 else float("nan")
+    return Lift(difference, low, high, relative, float(p_value), float(p_adjusted))

@@ -21,7 +21,7 @@ class StudyListener:
         """Tell that a step outside the trials began, such as reading data or testing the winner."""
 
     def advanced(self, step: str, done: int, total: int) -> None:
-        """Tell how far a step of an ablation is; it begins with 0 done."""
+        """Tell how far a step such as a test is; it begins with 0 done."""
 
     def search_started(self, n_trials: int, n_splits: int, metric: str) -> None:
         """Tell that trials begin."""

@@ -33,6 +33,23 @@ def std_metric(folds: tuple[FoldMetrics, ...], metric: str) -> float:
 
 
 @dataclass(frozen=True)
+class Lift:
+    """One against another, such as a baseline, in one metric, over the same users."""
+
+    difference: float
+    """Mean difference."""
+    low: float
+    high: float
+    """95 % bootstrap interval of the difference."""
+    relative: float
+    """The difference as a share of what the other reaches."""
+    p_value: float
+    """Two-sided paired test."""
+    p_adjusted: float
+    """After the correction for all comparisons of the table."""
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """One configuration, evaluated on validation data split after split."""
 

@@ -6,9 +6,8 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Literal, Self, TypeAlias
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,6 +26,7 @@ from coldray.features.builder import FeatureConfig
 from coldray.models.base import ModelConfig
 from coldray.models.registry import model_type
 from coldray.spelling import choices, nearest
+from coldray.tuning.settings import explain, read_settings, replace_settings
 
 Candidates: TypeAlias = Literal["cold", "all"]
 """``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""
@@ -39,11 +39,13 @@ MAX_COMBINATIONS = 10_000
 """So many combinations are tried to find one that the model accepts; a space of more is taken on trust."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Base of every part of a file: frozen, and a misspelt field is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SearchConfig(_Section):
+class SearchConfig(Section):
     """How configurations are proposed."""
 
     algorithm: Algorithm = "optuna"
@@ -60,7 +62,7 @@ class SearchConfig(_Section):
     a cluster from its workers."""
 
 
-class SchedulerConfig(_Section):
+class SchedulerConfig(Section):
     """Asynchronous successive halving (ASHA) over splits: weak configurations stop before their last split."""
 
     grace_splits: PositiveInt = 1
@@ -69,7 +71,7 @@ class SchedulerConfig(_Section):
     """One in this many trials goes on beyond each rung."""
 
 
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """The splits every configuration is evaluated on: `n_splits` for each seed."""
 
     protocol: Protocol = "notebook"
@@ -87,7 +89,7 @@ class SplitConfig(_Section):
         return seeds
 
 
-class SelectionConfig(_Section):
+class SelectionConfig(Section):
     """How the winner is chosen: the simplest of the configurations nearly as good as the best."""
 
     metric: str = "ndcg@10"
@@ -98,7 +100,7 @@ class SelectionConfig(_Section):
     """What simpler means: one parameter an entry, the first entry decides before the second."""
 
 
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """A whole study file."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
@@ -181,36 +183,14 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyC
     ConfigError
         Naming the file, the field and the nearest valid name.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Cannot read the study file {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())  # YAML's own text has a line for every detail
-        raise ConfigError(f"The study file {path} is not valid YAML: {reason}.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"The study file {path} must hold fields such as 'name', 'model' and 'space'.")
-    for dotted, value in (overrides or {}).items():
-        _replace(content, dotted, value)
+    content = read_settings(path, "study file", "'name', 'model' and 'space'")
+    replace_settings(content, overrides or {})
     try:
         return StudyConfig.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"Study file {path}: {_explain(error)}") from error
+        raise ConfigError(f"Study file {path}: {explain(error, StudyConfig)}") from error
     except ConfigError as error:
         raise ConfigError(f"Study file {path}: {error}") from error
-
-
-def _replace(content: dict[str, Any], dotted: str, value: Any) -> None:
-    *sections, last = dotted.split(".")
-    target = content
-    for depth, section in enumerate(sections, start=1):
-        if target.get(section) is None:
-            target[section] = {}
-        target = target[section]
-        if not isinstance(target, dict):
-            held = ".".join(sections[:depth])
-            raise ConfigError(f"{dotted!r} cannot be set: {held} holds {target!r}, no fields. Set {held} itself.")
-    target[last] = value
 
 
 def is_range(spec: Any) -> bool:
@@ -333,23 +313,3 @@ def _samples(spec: Any) -> list[Any]:
     if kind == "int_uniform":
         return [low, (low + high) // 2, high]
     return [(low + high) / 2, math.nextafter(low, high), math.nextafter(high, low)]  # the first is told of
-
-
-def _explain(error: ValidationError) -> str:
-    """Put the first problem into one sentence that names the field and, for a misspelt one, the nearest."""
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        valid = _fields_at(StudyConfig, problem["loc"][:-1])
-        return f"unknown field {where!r}.{nearest(str(problem['loc'][-1]), valid)} Fields: {choices(valid)}."
-    if problem["type"] == "missing":
-        return f"the field {where!r} is missing."
-    return f"{where}: {problem['msg']}, got {problem['input']!r}."
-
-
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        nested = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        model = next(kind for kind in nested if issubclass(kind, BaseModel))
-    return list(model.model_fields)

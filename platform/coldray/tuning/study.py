@@ -17,19 +17,19 @@ from ray.tune.logger import JsonLoggerCallback
 
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Split, TuningSplit, cold_item_splits
-from coldray.errors import ConfigError, StudyError
+from coldray.errors import ConfigError, SearchInterruptedError
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
 from coldray.tuning.events import TuneEvents
 from coldray.tuning.folds import prepare_tasks, shared_results
 from coldray.tuning.listeners import StudyListener
-from coldray.tuning.results import StudyResult, TrialResult
+from coldray.tuning.results import Selection, StudyResult, TrialResult
 from coldray.tuning.search import scheduler, search_algorithm, search_space
 from coldray.tuning.selection import select
 from coldray.tuning.space import StudyConfig, listed_values
 from coldray.tuning.trial import TrialPlan, run_trial
-from coldray.tuning.winner import measure_winner
+from coldray.tuning.winner import WinnerMetrics, measure_winner
 
 POLL_SECONDS = 0.5
 """How often the shared computations are looked at for the progress display."""
@@ -75,8 +75,8 @@ def search(
 
     Raises
     ------
-    StudyError
-        If the search was interrupted.
+    SearchInterruptedError
+        If not all trials ended.
     DataError
         If the folds cannot be prepared.
     """
@@ -110,7 +110,7 @@ def search(
         watcher.search_ended()
         ray.kill(results)
     if len(events.ended) < config.n_trials:
-        raise StudyError(
+        raise SearchInterruptedError(
             f"The search was interrupted: {len(events.ended)} of {config.n_trials} trials ended. Nothing was selected, "
             "tested or registered."
         )
@@ -197,7 +197,20 @@ def run_study(
     outcome = search(config, [s.for_tuning() for s in splits], storage=storage, study_id=study_id, listener=watcher)
     selection = select(outcome.trials, config.selection)
     watcher.stage(f"testing the winner, trial {selection.winner.number}, once on each split")
-    tested = measure_winner(config, selection, splits)
+    return study_result(
+        config, dataset, protocol, outcome, selection, measure_winner(config, selection, splits, watcher)
+    )
+
+
+def study_result(
+    config: StudyConfig,
+    dataset: Dataset,
+    protocol: Mapping[str, str],
+    outcome: SearchOutcome,
+    selection: Selection,
+    tested: WinnerMetrics,
+) -> StudyResult:
+    """Return what a study found, as tables, figures and the tracking server read it."""
     return StudyResult(
         name=config.name,
         model=config.model,

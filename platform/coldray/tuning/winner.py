@@ -17,6 +17,7 @@ from coldray.evaluation.significance import bootstrap_interval
 from coldray.models.registry import model_type
 from coldray.tuning.evaluation import Candidates, EvaluationTask, evaluate
 from coldray.tuning.folds import prepare_tasks
+from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, Selection
 from coldray.tuning.space import StudyConfig
 
@@ -27,10 +28,16 @@ class WinnerMetrics:
 
     folds: tuple[FoldMetrics, ...]
     intervals: dict[str, tuple[float, float]]
+    measured: tuple[RankingMetrics, ...]
+    """The values of every user, fold by fold: whom another winner was tested on as well can be paired."""
 
 
-def measure_winner(config: StudyConfig, selection: Selection, splits: Sequence[Split]) -> WinnerMetrics:
+def measure_winner(
+    config: StudyConfig, selection: Selection, splits: Sequence[Split], listener: StudyListener | None = None
+) -> WinnerMetrics:
     """Refit the winner on the train part of each split and measure it on the test items, once.
+
+    The listener is told how many splits are done.
 
     Raises
     ------
@@ -46,9 +53,10 @@ def measure_winner(config: StudyConfig, selection: Selection, splits: Sequence[S
         for task in tasks.values()
     ]
     try:
-        measured: list[tuple[RankingMetrics, FoldMetrics]] = ray.get(outcomes)
-    except ray.exceptions.RayTaskError as error:
-        raise StudyError(f"The winner (trial {selection.winner.number}) could not be tested: {error.cause}") from error
+        measured = _gathered(outcomes, f"test of {config.name}", listener or StudyListener())
+    except ray.exceptions.RayError as error:  # the model refused, or its worker was lost
+        cause = getattr(error, "cause", None) or error
+        raise StudyError(f"The winner (trial {selection.winner.number}) could not be tested: {cause}") from error
     intervals = {
         name: bootstrap_interval(
             np.concatenate([metrics.per_user[name] for metrics, _ in measured]),
@@ -56,7 +64,20 @@ def measure_winner(config: StudyConfig, selection: Selection, splits: Sequence[S
         )
         for name in measured[0][0].per_user
     }
-    return WinnerMetrics(tuple(fold for _, fold in measured), intervals)
+    folds = tuple(fold for _, fold in measured)
+    return WinnerMetrics(folds, intervals, tuple(metrics for metrics, _ in measured))
+
+
+def _gathered(
+    outcomes: Sequence[ray.ObjectRef[tuple[RankingMetrics, FoldMetrics]]], step: str, listener: StudyListener
+) -> list[tuple[RankingMetrics, FoldMetrics]]:
+    """Wait for all outcomes, telling how many are there."""
+    waiting = list(outcomes)
+    listener.advanced(step, 0, len(outcomes))
+    while waiting:
+        _, waiting = ray.wait(waiting)
+        listener.advanced(step, len(outcomes) - len(waiting), len(outcomes))
+    return ray.get(list(outcomes))
 
 
 @ray.remote(num_cpus=1)

@@ -33,19 +33,22 @@ FOLDER_SOURCES = ("hetrec", "ml1m-hetrec", "ml-100k")
 
 def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
     """Return the parser of a tuning job whose study file is `study` unless another is given."""
-    parser = _job_parser(description, study)
-    parser.add_argument(
-        "--model-name",
-        type=_registry_name,
-        default=None,
-        help="name in the MLflow registry; coldray- and the model unless given",
-    )
+    parser = _job_parser(description, "--study", study)
+    _registry_option(parser, "the model")
+    return parser
+
+
+def comparison_parser(description: str, comparison: Path) -> argparse.ArgumentParser:
+    """Return the parser of the comparison job whose file is `comparison` unless another is given."""
+    parser = _job_parser(description, "--comparison", comparison)
+    _registry_option(parser, "the comparison")
+    parser.add_argument("--trials", type=_positive, default=None, help="trials of every entry, whatever the files say")
     return parser
 
 
 def ablation_parser(description: str, study: Path) -> argparse.ArgumentParser:
     """Return the parser of the ablation job: a study's options, seeds, and whether to begin anew."""
-    parser = _job_parser(description, study)
+    parser = _job_parser(description, "--study", study)
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[42, 43], help="seeds of splits and training; n_splits for each"
     )
@@ -53,16 +56,26 @@ def ablation_parser(description: str, study: Path) -> argparse.ArgumentParser:
     return parser
 
 
-def _job_parser(description: str, study: Path) -> argparse.ArgumentParser:
+def _registry_option(parser: argparse.ArgumentParser, subject: str) -> None:
+    parser.add_argument(
+        "--model-name",
+        type=_registry_name,
+        default=None,
+        help=f"name in the MLflow registry; coldray- and the name of {subject} unless given",
+    )
+
+
+def _job_parser(description: str, option: str, file: Path) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--study", type=Path, default=study, help="study file")
+    kind = option.removeprefix("--")
+    parser.add_argument(option, type=Path, default=file, metavar="FILE", help=f"{kind} file")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
         dest="settings",
-        help="replace a field of the study file, by dotted name (search.trials=64); may be repeated",
+        help=f"replace a field of the {kind} file, by dotted name (search.trials=64); may be repeated",
     )
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where reports and bundles go")
     parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from coldray.errors import ColdrayError
-from coldray.workflows.arguments import ablation_parser, overrides, source_of, study_parser
+from coldray.workflows.arguments import ablation_parser, comparison_parser, overrides, source_of, study_parser
 
 
 def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +41,17 @@ def ablation_main(description: str, study: Path, arguments: Sequence[str] | None
         ablate(options, console)
 
     return run_job(ablation_parser(description, study), run, arguments)
+
+
+def comparison_main(description: str, comparison: Path, arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison job from the command line; return its exit status."""
+
+    def run(options: argparse.Namespace, console: Console) -> None:
+        from coldray.workflows.coldstart import compare
+
+        compare(options, console)
+
+    return run_job(comparison_parser(description, comparison), run, arguments)
 
 
 def run_job(

@@ -53,6 +53,10 @@ class StudyProgress(StudyListener):
     def study_started(self, config: StudyConfig, dataset: Dataset, study_id: str, protocol: Mapping[str, str]) -> None:
         """Say what will be done."""
         self.searched = config.searched
+        self.show_dataset(study_id, dataset)
+
+    def show_dataset(self, study_id: str, dataset: Dataset) -> None:
+        """Say what the data are."""
         label = " (synthetic)" if dataset.synthetic else ""
         self.stage(
             f"{study_id}: {dataset.name}{label}, {dataset.n_users:,} users × {dataset.n_items:,} items, "

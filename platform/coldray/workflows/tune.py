@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow.types import DataType
@@ -25,6 +26,7 @@ from coldray.plots.style import save_figure
 from coldray.tracking.bundle import fit_bundle, save_bundle
 from coldray.tracking.runs import StudyTracker, check_reachable
 from coldray.training.progress import watching
+from coldray.tuning.comparison_config import ComparisonConfig
 from coldray.tuning.listeners import Listeners
 from coldray.tuning.results import StudyResult, mean_metric
 from coldray.tuning.space import StudyConfig, load_study
@@ -57,7 +59,7 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
     return result
 
 
-def read_dataset(source: SourceConfig, config: StudyConfig, progress: StudyProgress) -> Dataset:
+def read_dataset(source: SourceConfig, config: StudyConfig | ComparisonConfig, progress: StudyProgress) -> Dataset:
     """Return the dataset of a job, filtered as the study asks or as its published protocol does."""
     progress.stage(f"reading the dataset {source.name}")
     dataset = load_dataset(source)
@@ -123,11 +125,25 @@ def publish(
     paths = [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
     paths.append(write_report(result, folder / "report.html", figures=figures))
     tracker.finish(result, paths)
+    register_winner(result, config, dataset, folder, tracker, progress, model_name, bundle_manifest(result))
+
+
+def register_winner(
+    result: StudyResult,
+    config: StudyConfig,
+    dataset: Dataset,
+    folder: Path,
+    tracker: StudyTracker,
+    progress: StudyProgress,
+    model_name: str,
+    manifest: Mapping[str, object],
+) -> None:
+    """Fit the winner of a study on all interactions, and make it the champion of the registry."""
     progress.stage("fitting the winner on all interactions for the bundle")
     kind = model_type(config.model)
     winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
     with watching(TrainingProgress(progress.console)):
-        bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), bundle_manifest(result))
+        bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), manifest)
     path = save_bundle(bundle, folder / "bundle")
     types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
     version = tracker.register(path, types, model_name)
@@ -153,7 +169,7 @@ def id_type(ids: Ids) -> DataType:
     return DataType.string if ids.dtype.kind == "U" else DataType.long
 
 
-def print_next_steps(console: Console, report: Path, options: argparse.Namespace) -> None:
+def print_next_steps(console: Console, report: Path, options: argparse.Namespace, job: str = "tune_marec.py") -> None:
     """Say where the report is and what to type next."""
     shown = report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report
     console.print(f"Report: {shown}", soft_wrap=True, highlight=False)
@@ -168,4 +184,4 @@ def print_next_steps(console: Console, report: Path, options: argparse.Namespace
         highlight=False,
     )
     if options.dataset != "hetrec":
-        console.print(f"  {tools}/python jobs/tune_marec.py --dataset hetrec", soft_wrap=True, highlight=False)
+        console.print(f"  {tools}/python jobs/{job} --dataset hetrec", soft_wrap=True, highlight=False)

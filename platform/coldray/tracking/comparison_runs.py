@@ -1,0 +1,115 @@
+"""A comparison on the MLflow tracking server: one parent run, under it one run a study, under that its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from mlflow.entities import RunTag
+
+from coldray.data.dataset import Dataset
+from coldray.tracking.runs import (
+    PARENT_TAG,
+    StudyTracker,
+    fold_metrics,
+    lift_metrics,
+    metric_of,
+    params_of,
+    server_call,
+)
+from coldray.tuning.comparison_config import Comparison, Entry
+from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
+
+
+class ComparisonTracker(StudyTracker):
+    """Logs what a comparison found on its parent run, and gives every entry a tracker of its own."""
+
+    kind: ClassVar[str] = "comparison"
+
+    def __init__(self, tracking_uri: str, experiment: str, *, artifact_location: Path | None = None) -> None:
+        super().__init__(tracking_uri, experiment, artifact_location=artifact_location)
+        self.artifact_location = artifact_location
+        self.studies: dict[str, StudyTracker] = {}
+        """The tracker of each entry that has begun, by name."""
+        self._open_studies: dict[str, StudyTracker] = {}
+
+    @server_call
+    def comparison_started(
+        self, comparison: Comparison, dataset: Dataset, comparison_id: str, protocol: Mapping[str, str]
+    ) -> None:
+        """Open the parent run with the dataset as its input and the protocol as tags."""
+        self._study_id = comparison_id
+        config = comparison.config
+        settings = {
+            "baseline": config.baseline,
+            "entries": ", ".join(entry.name for entry in comparison.entries),
+            "candidates": config.candidates,
+            "splits": len(config.splits.seeds) * config.splits.n_splits,
+            "search.trials": config.search.trials,
+            "search.seed": config.search.seed,
+            "selection.metric": config.selection.metric,
+        }
+        tags = {"coldray.comparison": config.name, "coldray.comparison_id": comparison_id}
+        self._open(config.name, dataset, tags, settings, protocol)
+
+    def of_entry(self, entry: Entry) -> StudyTracker:
+        """Return the tracker of an entry's study, whose run lies below that of the comparison."""
+        tags = {
+            PARENT_TAG: self.run_id,
+            "coldray.comparison_id": self._study_id,
+            "coldray.entry": entry.name,
+            "coldray.track": entry.track,
+        }
+        tracker = StudyTracker(self.tracking_uri, self.experiment, artifact_location=self.artifact_location, tags=tags)
+        self.studies[entry.name] = self._open_studies[entry.name] = tracker
+        return tracker
+
+    @server_call
+    def log_comparison(
+        self, result: ComparisonResult, artifacts: Sequence[Path], reports: Mapping[str, Path] | None = None
+    ) -> None:
+        """Log what was found, the files on the parent run, and what each study found on its own.
+
+        Parameters
+        ----------
+        reports
+            The report of each entry's study, by name.
+        """
+        for entry in result.entries:
+            tracker = self.studies[entry.name]
+            report = (reports or {}).get(entry.name)
+            tracker.finish(entry.study, [report] if report else [])
+            self.client.log_batch(tracker.run_id, metrics=lift_metrics(entry.over_baseline))
+            self._open_studies.pop(entry.name).close(failed=False)
+        for failed in result.failed:
+            self._log_failure(failed)
+        champion = result.entry(result.champion)
+        found = {
+            "champion": champion.name,
+            "champion.track": champion.track,
+            "champion.model": champion.model,
+            **{f"champion.{name}": value for name, value in champion.config.items()},
+        }
+        metrics = [
+            *fold_metrics("test", champion.folds),
+            *fold_metrics("val", champion.validation),
+            metric_of("comparison_seconds", result.seconds),
+        ]
+        tags = [RunTag("coldray.champion_run_id", self.studies[champion.name].run_id)]
+        self.client.log_batch(self.run_id, metrics=metrics, params=params_of(found), tags=tags)
+        self.client.set_tag(self.studies[champion.name].run_id, "coldray.champion", "true")
+        for path in artifacts:
+            self.client.log_artifact(self.run_id, str(path), "comparison")
+
+    def _log_failure(self, failed: FailedEntry) -> None:
+        tracker = self._open_studies.pop(failed.name, None)
+        if tracker is not None:  # one that could not begin has no run
+            self.client.set_tag(tracker.run_id, "coldray.error", failed.reason[:5000])
+            tracker.close(failed=True)
+
+    def close(self, *, failed: bool) -> None:
+        """End the parent run, and the runs of studies that are still open with it."""
+        for tracker in self._open_studies.values():
+            tracker.close(failed=failed)
+        super().close(failed=failed)

@@ -1,0 +1,237 @@
+"""A comparison: every entry tuned on validation data, the champion chosen there, then all winners tested once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from coldray.data.dataset import Dataset
+from coldray.data.splits import Split, TuningSplit
+from coldray.errors import ConfigError, DataError, ModelError, SearchInterruptedError, StudyError
+from coldray.features.builder import choose_methods
+from coldray.tuning.ablation_statistics import CORRECTION
+from coldray.tuning.comparison_config import Comparison, Entry, check_track
+from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
+from coldray.tuning.comparison_statistics import TestedEntry, entry_results
+from coldray.tuning.description import describe_dataset, describe_protocol
+from coldray.tuning.listeners import StudyListener
+from coldray.tuning.results import Selection
+from coldray.tuning.selection import select
+from coldray.tuning.study import SearchOutcome, check_study, search, study_result
+from coldray.tuning.winner import measure_winner
+
+ListenerOf: TypeAlias = Callable[[Entry], StudyListener]
+TRACKS = (
+    "strict: exactly the dataset's default attributes, those that MARec uses; full: also the title, counts of labels, "
+    "or texts embedded by a pretrained model"
+)
+ENTRY_ERRORS = (StudyError, DataError, ModelError, ConfigError)
+"""What costs an entry, and no other; a server or a disk that fails stops the comparison."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A comparison that can start."""
+
+    splits: list[Split]
+    """The same for every entry."""
+    failed: tuple[FailedEntry, ...]
+    """Entries that cannot run on this dataset."""
+
+
+@dataclass(frozen=True)
+class TunedEntry:
+    """An entry after its search: what validation data say of it."""
+
+    entry: Entry
+    outcome: SearchOutcome
+    selection: Selection
+
+
+def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyListener | None = None) -> Checked:
+    """Find out what can be wrong before anything takes long, and return the splits.
+
+    An entry for which the dataset lacks an attribute, or which is too large for the memory, costs itself alone.
+
+    Raises
+    ------
+    ConfigError
+        If an entry of the strict track reads other attributes than the dataset's default ones, and as
+        :func:`~coldray.tuning.study.check_study`.
+    StudyError
+        If no entry is left.
+    """
+    splits: list[Split] = []
+    failed = []
+    for entry in comparison.entries:
+        check_track(entry, dataset)
+        try:
+            splits = check_study(entry.study, dataset)
+        except (DataError, ModelError) as error:
+            failed.append(_failed(entry, error, listener or StudyListener()))
+    if not splits:
+        raise _nothing_left(failed)
+    return Checked(splits, tuple(failed))
+
+
+def run_comparison(
+    comparison: Comparison,
+    dataset: Dataset,
+    checked: Checked,
+    *,
+    storage: Path,
+    comparison_id: str,
+    protocol: Mapping[str, str],
+    listener: StudyListener | None = None,
+    listener_of: ListenerOf | None = None,
+) -> ComparisonResult:
+    """Tune every entry, choose the champion, and test every winner once.
+
+    Parameters
+    ----------
+    checked
+        As of :func:`check_comparison`.
+    storage
+        Folder for the state of the searches; it must be writable.
+    comparison_id
+        Name of the comparison in `storage`.
+    protocol
+        As of :func:`comparison_protocol`.
+    listener
+        Told what concerns all entries.
+    listener_of
+        Gives the listener of each entry's study, when it begins.
+
+    Raises
+    ------
+    StudyError
+        If every entry fails.
+    SearchInterruptedError
+        If a search was stopped: no entry is begun after it.
+    """
+    started = time.perf_counter()
+    watcher = listener or StudyListener()
+
+    def begin(entry: Entry) -> StudyListener:
+        found = listener_of(entry) if listener_of else StudyListener()
+        told = describe_protocol(entry.study, dataset, checked.splits)
+        found.study_started(entry.study, dataset, _study_id(comparison_id, entry), told)
+        return found
+
+    failed = list(checked.failed)
+    unusable = {entry.name for entry in failed}
+    entries = [entry for entry in comparison.entries if entry.name not in unusable]
+    tuned, untuned = tune_entries(
+        entries,
+        [split.for_tuning() for split in checked.splits],
+        storage=storage,
+        comparison_id=comparison_id,
+        begin=begin,
+        listener=watcher,
+    )
+    tested, untested = _test_entries(tuned, dataset, checked.splits, watcher)
+    failed += [*untuned, *untested]
+    if not tested:
+        raise _nothing_left(failed)
+    config = comparison.config
+    usable = {one.entry.name for one in tested}
+    champion = choose_champion([found for found in tuned if found.entry.name in usable])
+    described = describe_dataset(dataset, comparison.entries[0].study)
+    return ComparisonResult(
+        name=config.name,
+        dataset={**described, "attributes": list(dataset.default_attributes)},
+        protocol=protocol,
+        cutoffs=config.cutoffs,
+        metric=config.selection.metric,
+        baseline=config.baseline,
+        champion=champion.entry.name,
+        entries=entry_results(tested, config.baseline, config.selection.metric, config.cutoffs, config.search.seed),
+        failed=tuple(failed),
+        correction=CORRECTION,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def comparison_protocol(comparison: Comparison, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str]:
+    """Return how the numbers came to be, in words: they belong beside every number."""
+    metric = comparison.config.selection.metric
+    return {
+        **describe_protocol(comparison.entries[0].study, dataset, splits),
+        "selection": f"each entry's configuration, and the champion among the entries, by mean validation {metric}; "
+        "test items are used once, by the winner of each entry",
+        "tracks": TRACKS,
+    }
+
+
+def tune_entries(
+    entries: Iterable[Entry],
+    splits: Sequence[TuningSplit],
+    *,
+    storage: Path,
+    comparison_id: str,
+    begin: ListenerOf,
+    listener: StudyListener,
+) -> tuple[list[TunedEntry], list[FailedEntry]]:
+    """Search and select for each entry; test data is not in `splits`.
+
+    `begin` is called as an entry's turn comes, and returns who listens to its search.
+    """
+    tuned: list[TunedEntry] = []
+    failed = []
+    for entry in entries:
+        watcher = begin(entry)
+        try:
+            study_id = _study_id(comparison_id, entry)
+            outcome = search(entry.study, splits, storage=storage, study_id=study_id, listener=watcher)
+            tuned.append(TunedEntry(entry, outcome, select(outcome.trials, entry.study.selection)))
+        except SearchInterruptedError:
+            raise
+        except ENTRY_ERRORS as error:
+            failed.append(_failed(entry, error, listener))
+    return tuned, failed
+
+
+def choose_champion(tuned: Sequence[TunedEntry]) -> TunedEntry:
+    """Return the entry whose winner has the best mean validation metric, the first of equals."""
+    return max(tuned, key=lambda found: found.selection.winner.mean(found.selection.metric))
+
+
+def _test_entries(
+    tuned: Sequence[TunedEntry], dataset: Dataset, splits: Sequence[Split], listener: StudyListener
+) -> tuple[list[TestedEntry], list[FailedEntry]]:
+    """Measure the winner of each entry, once on each split."""
+    tested, failed = [], []
+    listener.stage(f"testing {len(tuned)} winners on {len(splits)} test folds, once")
+    for found in tuned:
+        entry, winner, started = found.entry, found.selection.winner, time.perf_counter()
+        try:
+            measured = measure_winner(entry.study, found.selection, splits, listener)
+        except ENTRY_ERRORS as error:
+            failed.append(_failed(entry, error, listener))
+            continue
+        listener.stage(f"tested {entry.name}, trial {winner.number}")
+        told = describe_protocol(entry.study, dataset, splits)
+        study = study_result(entry.study, dataset, told, found.outcome, found.selection, measured)
+        seconds = found.outcome.seconds + time.perf_counter() - started
+        attributes = choose_methods(dataset, entry.study.features)
+        if entry.study.features.counts:
+            attributes["numbers of labels"] = "scalar"
+        tested.append(TestedEntry(entry, study, attributes, measured.measured, seconds))
+    return tested, failed
+
+
+def _study_id(comparison_id: str, entry: Entry) -> str:
+    return f"{comparison_id}-{entry.name}"
+
+
+def _failed(entry: Entry, error: Exception, listener: StudyListener) -> FailedEntry:
+    failed = FailedEntry(entry.name, entry.track, entry.study.model, f"{type(error).__name__}: {error}")
+    listener.stage(f"{entry.name} failed, the others go on: {failed.reason}")
+    return failed
+
+
+def _nothing_left(failed: Sequence[FailedEntry]) -> StudyError:
+    return StudyError(f"Every entry failed. The first, {failed[0].name}: {failed[0].reason}")

@@ -1,0 +1,120 @@
+"""The comparison job: source → dataset → studies tuned and tested → report, bundle and registry."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from coldray.atomic import writable_folder
+from coldray.data.dataset import Dataset
+from coldray.plots.comparison_console import console_comparison
+from coldray.plots.comparison_export import export_comparison
+from coldray.plots.report import write_report
+from coldray.tracking.comparison_runs import ComparisonTracker
+from coldray.tracking.runs import check_reachable
+from coldray.tuning.comparison import Checked, check_comparison, comparison_protocol, run_comparison
+from coldray.tuning.comparison_config import Comparison, Entry, load_comparison
+from coldray.tuning.comparison_result import ComparisonResult
+from coldray.tuning.listeners import Listeners, StudyListener
+from coldray.workflows.ablation_progress import AblationProgress
+from coldray.workflows.arguments import overrides, source_of
+from coldray.workflows.cluster import connected_ray
+from coldray.workflows.comparison_progress import EntryProgress
+from coldray.workflows.devices import check_this_process, check_workers
+from coldray.workflows.progress import StudyProgress
+from coldray.workflows.tune import bundle_manifest, encode_texts, print_next_steps, read_dataset, register_winner
+
+JOB = "tune_coldstart.py"
+
+
+def compare(options: argparse.Namespace, console: Console) -> ComparisonResult:
+    """Run the job that the options of ``jobs/tune_coldstart.py`` describe.
+
+    Everything that can be wrong is checked before anything takes long.
+    """
+    comparison = load_comparison(options.comparison, overrides(options.settings), trials=options.trials)
+    source = source_of(options)
+    output = options.output_dir.absolute()
+    with AblationProgress(console) as progress, writable_folder(output):
+        check_reachable(options.tracking_uri)
+        dataset = read_dataset(source, comparison.config, progress)
+        checked = check_comparison(comparison, dataset, progress)
+        for entry in comparison.entries:
+            check_this_process(entry.study)
+        result, folder = _run_and_publish(comparison, dataset, checked, output, options, progress)
+    console.print()
+    console.print(console_comparison(result))
+    print_next_steps(console, folder / "report.html", options, JOB)
+    return result
+
+
+def _run_and_publish(
+    comparison: Comparison,
+    dataset: Dataset,
+    checked: Checked,
+    output: Path,
+    options: argparse.Namespace,
+    progress: StudyProgress,
+) -> tuple[ComparisonResult, Path]:
+    """Run a comparison that has been checked; return its result, and the folder of what was written."""
+    progress.stage(f"opening the tracking server {options.tracking_uri}")
+    artifacts = output.parent / "mlartifacts"
+    tracker = ComparisonTracker(options.tracking_uri, options.experiment, artifact_location=artifacts)
+    usable = [entry for entry in comparison.entries if entry.name not in {failed.name for failed in checked.failed}]
+    for entry in usable:
+        encode_texts(entry.study, dataset, progress)
+    comparison_id = f"{comparison.config.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = output / comparison_id
+    protocol = comparison_protocol(comparison, dataset, checked.splits)
+    progress.show_dataset(comparison_id, dataset)
+
+    def listener_of(entry: Entry) -> StudyListener:
+        place = f"{usable.index(entry) + 1}/{len(usable)}"
+        return Listeners(EntryProgress(progress.console, place, entry.track), tracker.of_entry(entry))
+
+    with connected_ray(options.ray_address, options.cpus, progress), tracker:
+        for entry in usable:
+            check_workers(entry.study)
+        tracker.comparison_started(comparison, dataset, comparison_id, protocol)
+        result = run_comparison(
+            comparison,
+            dataset,
+            checked,
+            storage=output / "ray",
+            comparison_id=comparison_id,
+            protocol=protocol,
+            listener=progress,
+            listener_of=listener_of,
+        )
+        publish(result, comparison, dataset, folder, tracker, progress, options.model_name)
+    return result, folder
+
+
+def publish(
+    result: ComparisonResult,
+    comparison: Comparison,
+    dataset: Dataset,
+    folder: Path,
+    tracker: ComparisonTracker,
+    progress: StudyProgress,
+    model_name: str | None,
+) -> None:
+    """Write the export, a report of each study and the bundle to `folder`, log them, and register the champion."""
+    progress.stage("drawing figures and writing the report")
+    files = export_comparison(result, folder)
+    reports = {}
+    for entry in result.entries:
+        progress.stage(f"writing the report of {entry.name}")
+        reports[entry.name] = write_report(entry.study, folder / "studies" / entry.name / "report.html")
+    tracker.log_comparison(result, [files.archive, *files.written], reports)
+    champion = result.entry(result.champion)
+    (config,) = (entry.study for entry in comparison.entries if entry.name == champion.name)
+    manifest = {
+        **bundle_manifest(champion.study),
+        "comparison": {"name": result.name, "champion": champion.name, "track": champion.track},
+    }
+    name = model_name or f"coldray-{result.name.replace('_', '-')}"
+    register_winner(champion.study, config, dataset, folder, tracker, progress, name, manifest)

@@ -1,0 +1,185 @@
+"""Comparison files: what is valid, what all entries have in common, and what a bad file is told."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from coldray.data.sample import sample_dataset
+from coldray.errors import ConfigError
+from coldray.features.builder import FeatureConfig
+from coldray.tuning.comparison_config import check_track, load_comparison
+from coldray.tuning.space import load_study
+
+FILE = Path(__file__).parents[2] / "tune_spaces" / "coldstart.yaml"
+STUDY = {
+    "name": "given",
+    "model": "marec",
+    "space": {"lambda_1": {"log_uniform": [1, 100]}, "order": 1},
+    "search": {"algorithm": "random", "trials": 7, "seed": 3, "max_concurrent": 2},
+    "splits": {"n_splits": 5, "seeds": [1]},
+    "candidates": "all",
+    "cutoffs": [5],
+    "selection": {"metric": "hr@5", "tolerance": 0.1, "simplest": [{"order": "low"}]},
+}
+GOOD = {
+    "name": "small",
+    "baseline": "one",
+    "entries": {
+        "one": {"study": "given.yaml", "track": "strict"},
+        "two": {"study": "given.yaml", "track": "full", "overrides": {"search.trials": 2, "space.order": 2}},
+    },
+    "splits": {"n_splits": 2, "seeds": [8, 9]},
+    "cutoffs": [10, 20],
+    "selection": {"metric": "ndcg@20"},
+    "search": {"trials": 4, "seed": 6},
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a comparison beside its study; return its path."""
+
+    def write(content):
+        (tmp_path / "given.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
+        path = tmp_path / "comparison.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def refused(written):
+    def check(changes, **options):
+        with pytest.raises(ConfigError) as caught:
+            load_comparison(written(GOOD), changes, **options)
+        assert "comparison.yaml" in str(caught.value)
+        return str(caught.value)
+
+    return check
+
+
+def test_entries_share_what_makes_them_comparable_and_keep_the_rest(written):
+    comparison = load_comparison(written(GOOD))
+    assert [entry.name for entry in comparison.entries] == ["one", "two"]
+    for entry in comparison.entries:
+        study = entry.study
+        assert (study.splits.n_splits, study.splits.seeds) == (2, (8, 9))
+        assert (study.candidates, study.cutoffs, study.selection.metric) == ("cold", (10, 20), "ndcg@20")
+        assert (study.search.seed, study.name) == (6, entry.name)
+        assert (study.search.algorithm, study.search.max_concurrent, study.selection.tolerance) == ("random", 2, 0.1)
+    first, second = comparison.entries
+    assert (first.track, first.study.search.trials, first.study.space["order"]) == ("strict", 4, 1)
+    assert (second.track, second.study.search.trials, second.study.space["order"]) == ("full", 2, 2)
+
+
+def test_the_command_line_wins_over_both_files(written):
+    comparison = load_comparison(written(GOOD), {"splits.seeds": [3], "search.trials": 5}, trials=1)
+    assert {entry.study.splits.seeds for entry in comparison.entries} == {(3,)}
+    assert {entry.study.search.trials for entry in comparison.entries} == {1}
+
+
+def test_the_comparison_of_the_platform_names_studies_that_exist():
+    comparison = load_comparison(FILE)
+    assert comparison.config.name == FILE.stem
+    assert comparison.config.baseline == "marec"
+    assert {"marec", "marec_plus", "kernel_align"} <= {entry.name for entry in comparison.entries}
+    for entry in comparison.entries:
+        study = FILE.parent / comparison.config.entries[entry.name].study
+        assert entry.study.space == load_study(study).space
+
+
+def test_the_entries_of_the_platform_keep_to_their_tracks():
+    for entry in load_comparison(FILE).entries:
+        check_track(entry, sample_dataset(0, 120, 100))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"baseline": "oen"}, "The baseline 'oen' is no entry. Did you mean 'one'?"),
+        ({"entries.one.study": "gvien.yaml"}, "entries.one: Cannot read the study file"),
+        ({"entries.one.trakc": "strict"}, "unknown field 'entries.one.trakc'. Did you mean 'track'?"),
+        ({"entries.one.track": "lax"}, "entries.one.track"),
+        ({"entries.one.study": None}, "entries.one.study"),
+        ({"entries": {}}, "entries"),
+        ({"entries.a/b": {"study": "given.yaml", "track": "full"}}, "a/b"),
+        ({"entries.one.overrides": {"space.lambda_2": 1}}, "entries.one: Study file"),
+        ({"entries.one.overrides": {"splits.n_splits": 1}}, "overrides: splits.n_splits would change splits"),
+        ({"entries.one.overrides": {"cutoffs": [10]}}, "overrides: cutoffs would change cutoffs"),
+        ({"entries.one.overrides": {"selection": {}}}, "overrides: selection would change selection.metric"),
+        ({"entries.one.overrides": {"search": {"seed": 1}}}, "overrides: search would change search.seed"),
+        ({"selection.metric": "ndgc@20"}, "Did you mean 'ndcg@20'?"),
+        ({"selection.metric": "ndcg@50"}, "selection.metric 'ndcg@50' is not computed"),
+        ({"splitz": {}}, "Did you mean 'splits'?"),
+        ({"splits.n_split": 1}, "unknown field 'splits.n_split'. Did you mean 'n_splits'?"),
+        ({"name": "a/b"}, "name"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(refused, changes, expected):
+    assert expected in refused(changes)
+
+
+def test_two_entries_of_one_name_are_refused(written):
+    text = yaml.safe_dump(GOOD).replace("  two:", "  one:")
+    with pytest.raises(ConfigError, match="'one' is given twice"):
+        load_comparison(written(text))
+
+
+def test_a_missing_field_is_named(written):
+    content = copy.deepcopy(GOOD)
+    del content["baseline"]
+    with pytest.raises(ConfigError, match="the field 'baseline' is missing"):
+        load_comparison(written(content))
+
+
+# The strict track.
+
+
+def entry_reading(written, track="strict", **features):
+    first = load_comparison(written(GOOD)).entries[0]
+    study = first.study.model_copy(update={"features": FeatureConfig.model_validate(features)})
+    return replace(first, track=track, study=study)
+
+
+DEFAULT = ["genres", "directors", "actors", "year", "description"]
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({"attributes": [*DEFAULT, "title"]}, "it reads 'title'"),
+        ({"attributes": DEFAULT[1:]}, "it leaves out 'genres'"),
+        ({"text": {"description": "embedding"}}, "it embeds 'description'"),
+        ({"counts": True}, "it counts labels"),
+        ({"attributes": "all"}, "it reads 'title'"),
+    ],
+)
+def test_a_strict_entry_that_reads_something_else_is_refused_by_name(written, features, expected):
+    dataset = sample_dataset(0, 120, 100)
+    assert list(dataset.default_attributes) == DEFAULT
+    with pytest.raises(ConfigError, match="The entry 'one' is on the strict track") as caught:
+        check_track(entry_reading(written, **features), dataset)
+    assert expected in str(caught.value)
+    check_track(entry_reading(written, track="full", **features), dataset)
+
+
+def test_a_strict_model_counts_no_labels(written):
+    entry = entry_reading(written)
+    spaces = {"counts": {"choice": [False, True]}}, {"counts": True}, {"counts": False}, {"order": True}
+    for space, refused in zip(spaces, (True, True, False, False), strict=True):
+        counting = replace(entry, study=entry.study.model_copy(update={"space": space}))
+        if refused:
+            with pytest.raises(ConfigError, match="it counts labels"):
+                check_track(counting, sample_dataset(0, 120, 100))
+        check_track(replace(counting, track="full"), sample_dataset(0, 120, 100))
+        if not refused:
+            check_track(counting, sample_dataset(0, 120, 100))
+
+
+@pytest.mark.parametrize("features", [{}, {"attributes": DEFAULT[::-1]}, {"text": {"description": "tfidf"}}])
+def test_the_default_attributes_in_any_order_are_strict(written, features):
+    check_track(entry_reading(written, **features), sample_dataset(0, 120, 100))
