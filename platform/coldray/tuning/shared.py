@@ -20,6 +20,14 @@ LABELS = {
     "aligned_similarity": "mixed similarity",
     "gram_spectrum": "eigendecomposition",
     "learn_similarity": "training",
+    "learned_covariance": "covariance of items",
+    "conditional": "conditional means",
+    "condition_on_inducing": "conditional means",
+    "co_clicks": "co-clicks",
+    "known_or_predicted": "predicted popularity",
+    "learn_popularity": "predicted popularity",
+    "co_click_weights": "attribute weights",
+    "neighbours": "neighbours",
 }
 
 
