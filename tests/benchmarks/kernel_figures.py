@@ -39,9 +39,9 @@ STRICT = FeatureConfig()
 """The attributes MARec uses."""
 FULL = FeatureConfig(attributes="all", counts=True)
 """All there are, texts by TF-IDF."""
-ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4)
-RIDGES = (2.0, 4.0, 6.0, 12.0)
-POPULARITIES = (0.1, 0.2, 0.3)
+ALPHAS = (0.1, 0.2, 0.3, 0.4)
+RIDGES = (3.0, 6.0, 12.0)
+POPULARITIES = (0.05, 0.1, 0.15, 0.2, 0.3)
 TRIALS = 16
 """Trials of each study of a table."""
 

@@ -191,11 +191,24 @@ def test_a_run_over_the_popularity_smooths_once():
         KernelAlign(KernelAlignConfig(n_factors=8, steps=5, ridge=ridge, popularity=popularity)).fit(train, shared)
         for ridge, popularity in ((6.0, 0.1), (6.0, 0.4), (7.0, 0.4))
     )
+    everybody = [model.score(train.interactions, np.arange(model.n_items)) for model in (first, second, third)]
     assert second.state()["smoother.factor"] is first.state()["smoother.factor"]
     assert third.state()["smoother.factor"] is not first.state()["smoother.factor"]
-    alone = KernelAlign(third.config).fit(train)
-    items = np.arange(alone.n_items)
-    np.testing.assert_array_equal(alone.score(train.interactions, items), third.score(train.interactions, items))
+    for model, scores in zip((first, second, third), everybody, strict=True):
+        alone = KernelAlign(model.config).fit(train)
+        for items in (np.arange(alone.n_items), train.cold_items, train.warm_items[:3], train.cold_items):
+            np.testing.assert_array_equal(
+                alone.score(train.interactions, items), model.score(train.interactions, items)
+            )
+            assert_no_mixing(alone, model, train.interactions[[5]], items)
+        np.testing.assert_array_equal(scores, alone.score(train.interactions, np.arange(alone.n_items)))
+
+
+def assert_no_mixing(alone, model, history, items):
+    """Check that other users, and the same items with other clicks, are not answered with what is kept."""
+    twice = sp.csr_array((2 * history.data, history.indices, history.indptr), shape=history.shape)
+    for asked in (history, twice, history):
+        np.testing.assert_allclose(model.score(asked, items), alone.score(asked, items), rtol=1e-6)
 
 
 def test_a_warm_item_scores_as_the_formula_says():

@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from coldray.evaluation.ranking import Scorer
 from coldray.memory import require_memory
 from coldray.models.base import Items, TrainingSet
+from coldray.models.click_products import click_products
 from coldray.models.inducing import (
     ROWS_PER_BLOCK,
     InducingPosterior,
@@ -79,13 +80,15 @@ class InducingWeights:
         """Warm and cold items."""
         return int(self.coordinates.shape[1])
 
-    def scorer(self, items: Items) -> Scorer:
-        """Return the function ``X → X_w H c`` on the columns of `items`."""
+    def scorer(self, items: Items, factors: Matrix | None = None) -> Scorer:
+        """Return the function ``X → X_w H c``, times a factor an item ``[n]`` if given, on the columns of `items`."""
         coordinates = np.ascontiguousarray(self.coordinates[:, items])
+        if factors is not None:
+            coordinates *= factors
 
         def scores(histories: sp.csr_array) -> Matrix:
             clicks = sp.csr_array(histories[:, self.warm_items])
-            return np.asarray((clicks @ self.posterior.projection) @ coordinates, np.float32)
+            return np.asarray(click_products(clicks, self.posterior.projection) @ coordinates, np.float32)
 
         return scores
 

@@ -32,7 +32,7 @@ from coldray.models.explanation import COMMON, POPULARITY, Explanation
 from coldray.models.inducing_weights import InducingWeights, condition_on_inducing
 from coldray.models.item_covariance import ItemCovariance
 from coldray.models.item_posterior import conditional, covariance_of, learned_covariance
-from coldray.models.kernel_weights import ExactWeights
+from coldray.models.kernel_weights import ExactWeights, LatestScores
 from coldray.models.popularity_head import PopularityHead, learn_popularity
 from coldray.models.smoothing_cg import smooth_by_conjugate_gradients
 from coldray.models.user_smoothing import UserSmoother, co_clicks, damping_of
@@ -138,13 +138,18 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         precision, means, variances = shared.get(conditional, train, logarithms=logarithms)
         counts, alpha, ridge = shared.get(co_clicks, train), self.config.alpha, self.config.ridge
 
-        def smoothed() -> tuple[UserSmoother, Matrix]:
-            smoother = UserSmoother.of(counts, damping_of(train, alpha), ridge)
-            return smoother, smoother.weights(means)
+        def smoothed() -> LatestScores:
+            return LatestScores(UserSmoother.of(counts, damping_of(train, alpha), ridge))
 
-        smoother, weights = shared.latest("smoothed", (train.key, logarithms, alpha, ridge), smoothed)
-        noise = float(np.exp(logarithms[1]))
-        return ExactWeights(train.warm_items, train.cold_items, precision, noise, smoother, weights), variances
+        weights = ExactWeights(
+            train.warm_items,
+            train.cold_items,
+            precision,
+            float(np.exp(logarithms[1])),
+            means,
+            shared.latest("smoothed", (train.key, logarithms, alpha, ridge), smoothed),
+        )
+        return weights, variances
 
     def _through_inducing(
         self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...]
@@ -216,15 +221,10 @@ class KernelAlign(Recommender[KernelAlignConfig]):
 
     def scorer(self, items: Items) -> Scorer:
         """Return the function ``X → X_w B``, times ``exp(γ p̂)``, on the columns of `items`."""
-        scores = self._require().scorer(items)
-        if not self.config.popularity:
-            return scores
-        factors = np.exp(np.float32(self.config.popularity) * self._learned["popularity"][items])
-
-        def promoted(histories: sp.csr_array) -> Matrix:
-            return np.asarray(scores(histories) * factors, np.float32)
-
-        return promoted
+        weights, factors = self._require(), None
+        if self.config.popularity:
+            factors = np.exp(np.float32(self.config.popularity) * self._learned["popularity"][items])
+        return weights.scorer(items, factors)
 
     def explain(self, history: sp.csr_array, item: int) -> Explanation:
         """Take a score apart; see :class:`~coldray.models.explanation.Explanation`.

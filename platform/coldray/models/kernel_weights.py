@@ -5,7 +5,7 @@ Notation used for shapes: b rows, W warm items, C cold items, n items.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,9 +15,44 @@ import scipy.sparse as sp
 
 from coldray.evaluation.ranking import Scorer
 from coldray.models.base import Items
+from coldray.models.click_products import click_products
 from coldray.models.user_smoothing import UserSmoother
 
 Matrix = npt.NDArray[np.float32]
+KEPT_BYTES = 2**25
+"""Scores kept for the next configuration: those of a few thousand users on a thousand items."""
+
+
+class LatestScores:
+    """The last smoothed weights and scores: configurations of a grid ask for the same items and users."""
+
+    def __init__(self, smoother: UserSmoother) -> None:
+        self.smoother = smoother
+        self._items: Items = np.zeros(0, np.intp)
+        self._weights: Matrix | None = None
+        self._blocks: dict[int, tuple[sp.csr_array, Matrix]] = {}
+
+    def weights(self, items: Items, means: Callable[[Items], Matrix]) -> Matrix:
+        """Return the smoothed weights of `items` ``[W, n]``, whose conditional means are given by a function."""
+        if self._weights is None or not np.array_equal(self._items, items):
+            self._items, self._weights, self._blocks = np.array(items), self.smoother.weights(means(items)), {}
+        return self._weights
+
+    def products(self, histories: sp.csr_array, weights: Matrix) -> Matrix:
+        """Return ``X B`` for the items asked for last; kept, up to `KEPT_BYTES`, for when the same users come again."""
+        key = hash(histories.indices.tobytes())
+        kept = self._blocks.get(key)
+        if kept is not None and _same(kept[0], histories):
+            return kept[1]
+        products = click_products(histories, weights)
+        if (len(self._blocks) + 1) * products.nbytes <= KEPT_BYTES:
+            self._blocks[key] = histories, products
+        return products
+
+
+def _same(left: sp.csr_array, right: sp.csr_array) -> bool:
+    pairs = ((left.indptr, right.indptr), (left.indices, right.indices), (left.data, right.data))
+    return all(np.array_equal(one, other) for one, other in pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,53 +67,51 @@ class ExactWeights:
     """``(K_ww + σ²I)⁻¹`` ``[W, W]``."""
     noise: float
     """σ²."""
-    smoother: UserSmoother
-    cold_weights: Matrix
-    """B of the cold items ``[W, C]``."""
+    cold_means: Matrix
+    """Conditional means of the cold items ``[W, C]``."""
+    smoothed: LatestScores
+    """Shared by configurations that differ in nothing that the weights depend on."""
 
     @property
     def n_items(self) -> int:
         """Warm and cold items."""
         return len(self.warm_items) + len(self.cold_items)
 
-    def columns(self, items: Items) -> Matrix:
-        """Return B of some items ``[W, n]``."""
+    @property
+    def basis_items(self) -> Items:
+        """Items whose covariance with a new one is all that it takes: the warm ones."""
+        return self.warm_items
+
+    def scorer(self, items: Items, factors: Matrix | None = None) -> Scorer:
+        """Return the function ``X → X_w B``, times a factor an item ``[n]`` if given, on the columns of `items`."""
+        weights = np.zeros((self.n_items, len(items)), np.float32)
+        weights[self.warm_items] = self.smoothed.weights(items, self._means)
+
+        def scores(histories: sp.csr_array) -> Matrix:
+            if factors is None:
+                return click_products(histories, weights)
+            return self.smoothed.products(histories, weights) * factors
+
+        return scores
+
+    def _means(self, items: Items) -> Matrix:
+        """Return the conditional means of some items ``[W, n]``."""
         place = np.empty(self.n_items, np.intp)
         place[self.warm_items] = np.arange(len(self.warm_items))
         place[self.cold_items] = np.arange(len(self.cold_items)) + len(self.warm_items)
         places = place[items]
         warm = np.flatnonzero(places < len(self.warm_items))
         cold = np.flatnonzero(places >= len(self.warm_items))
-        weights = np.empty((len(self.warm_items), len(items)), np.float32)
-        weights[:, cold] = self.cold_weights[:, places[cold] - len(self.warm_items)]
-        if len(warm):
-            weights[:, warm] = self.smoother.weights(self._means_of_warm(places[warm]))
-        return weights
-
-    def _means_of_warm(self, rows: Items) -> Matrix:
-        """Return ``(K + σ²I)⁻¹K = I − σ²(K + σ²I)⁻¹`` of some warm items ``[W, n]``."""
-        means = np.float32(-self.noise) * self.precision[:, rows]
-        means[rows, np.arange(len(rows))] += 1
+        means = np.empty((len(self.warm_items), len(items)), np.float32)
+        means[:, cold] = self.cold_means[:, places[cold] - len(self.warm_items)]
+        # Of warm items they are (K + σ²I)⁻¹K = I − σ²(K + σ²I)⁻¹.
+        means[:, warm] = np.float32(-self.noise) * self.precision[:, places[warm]]
+        means[places[warm], warm] += 1
         return means
-
-    def scorer(self, items: Items) -> Scorer:
-        """Return the function ``X → X_w B`` on the columns of `items`."""
-        weights = np.zeros((self.n_items, len(items)), np.float32)
-        weights[self.warm_items] = self.columns(items)
-
-        def scores(histories: sp.csr_array) -> Matrix:
-            return np.asarray(histories @ weights, np.float32)
-
-        return scores
 
     def influence(self, histories: Matrix) -> Matrix:
         """Return what each warm item's covariance with an item adds to its score, for histories ``[b, W]``."""
-        return np.asarray(self.smoother.rows(histories) @ self.precision, np.float32)
-
-    @property
-    def basis_items(self) -> Items:
-        """Items whose covariance with a new one is all that it takes: the warm ones."""
-        return self.warm_items
+        return np.asarray(self.smoothed.smoother.rows(histories) @ self.precision, np.float32)
 
     def append(self, between: Matrix) -> tuple[Self, Matrix]:
         """Return weights with new items, given by their covariance with the basis items ``[W, n]``.
@@ -87,8 +120,9 @@ class ExactWeights:
         """
         means = np.asarray(self.precision @ between, np.float32)
         added = np.arange(between.shape[1]) + self.n_items
-        weights = np.concatenate([self.cold_weights, self.smoother.weights(means)], axis=1)
-        appended = replace(self, cold_items=np.append(self.cold_items, added), cold_weights=weights)
+        joined = np.concatenate([self.cold_means, means], axis=1)
+        cold, smoothed = np.append(self.cold_items, added), LatestScores(self.smoothed.smoother)
+        appended = replace(self, cold_items=cold, cold_means=joined, smoothed=smoothed)
         return appended, np.einsum("wn,wn->n", between, means)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -98,8 +132,8 @@ class ExactWeights:
             "cold_items": self.cold_items,
             "precision": self.precision,
             "noise": np.array([self.noise]),
-            "cold_weights": self.cold_weights,
-            **{f"smoother.{name}": value for name, value in self.smoother.state().items()},
+            "cold_means": self.cold_means,
+            **{f"smoother.{name}": value for name, value in self.smoothed.smoother.state().items()},
         }
 
     @classmethod
@@ -111,6 +145,6 @@ class ExactWeights:
             state["cold_items"],
             state["precision"],
             float(state["noise"][0]),
-            UserSmoother.from_state(smoother),
-            state["cold_weights"],
+            state["cold_means"],
+            LatestScores(UserSmoother.from_state(smoother)),
         )

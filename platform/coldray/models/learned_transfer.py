@@ -16,6 +16,7 @@ from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
 from coldray.models.base import Items, Recommender, TrainingSet
+from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
 from coldray.models.learned_similarity import (
     LearnedSimilarity,
@@ -97,7 +98,7 @@ class LearnedTransfer(Recommender[ConfigT], Generic[ConfigT]):
         rows, weights = self._state["warm_items"], self._state["weights"][:, items]
 
         def scores(histories: sp.csr_array) -> Matrix:
-            return np.asarray(sp.csr_array(histories[:, rows]) @ weights, np.float32)
+            return click_products(sp.csr_array(histories[:, rows]), weights)
 
         return scores
 

@@ -30,6 +30,7 @@ from coldray.models.alignment import (
     require_closed_form_memory,
 )
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
+from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
 from coldray.models.marec_config import MARecConfig
 from coldray.models.marec_weights import FittedWeights, StoredWeights
@@ -161,7 +162,7 @@ class MARec(Recommender[MARecConfig]):
         weights[fitted.rows] = fitted.columns(np.asarray(items))
 
         def scores(histories: sp.csr_array) -> npt.NDArray[np.float32]:
-            return np.asarray(histories @ weights, np.float32)
+            return click_products(histories, weights)
 
         return scores
 

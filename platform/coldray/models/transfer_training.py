@@ -19,6 +19,7 @@ from coldray.evaluation.metrics import ranking_metrics
 from coldray.evaluation.ranking import rank
 from coldray.models.attribute_inputs import AttributeInputs, bag
 from coldray.models.base import TrainingSet
+from coldray.models.click_products import click_products
 from coldray.models.item_profiles import Profiles, item_profiles
 from coldray.models.learned_similarity import LearnedSimilarity, Matrix, TransferConfig, TransferNetwork
 from coldray.training.history import TrainingResult
@@ -123,7 +124,7 @@ class TransferTask(TrainingTask):
         candidates = np.arange(len(self.held_out.rows))
 
         def scores(histories: sp.csr_array) -> Matrix:
-            return np.asarray(histories @ similarity, np.float32)
+            return click_products(histories, similarity)
 
         k = VALIDATION_CUTOFF
         ranking = rank(scores, self.held_out.histories[users], candidates, k=k, n_threads=1)

@@ -90,9 +90,8 @@ class UserSmoother:
 
     def weights(self, means: Matrix) -> Matrix:
         """Return ``D (A + s I)⁻¹ A M`` for M, both float32 ``[W, n]``."""
-        solved = scipy.linalg.cho_solve(
-            (self.factor, True), means / self.damping[:, None], overwrite_b=True, check_finite=False
-        )
+        right = np.divide(means, self.damping[:, None], order="F")  # as LAPACK wants it, without a copy
+        solved = scipy.linalg.cho_solve((self.factor, True), right, overwrite_b=True, check_finite=False)
         return np.asarray(self.damping[:, None] * means - self.shift * solved, np.float32)
 
     def rows(self, histories: Matrix) -> Matrix:
