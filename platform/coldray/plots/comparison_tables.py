@@ -74,7 +74,7 @@ def _champion_row(result: ComparisonResult, entries: tuple[EntryResult, ...]) ->
 
 def differences(result: ComparisonResult, track: Track) -> Table | None:
     """Return the paired differences of a track's entries; None when nothing was compared."""
-    metrics, entries = shown_metrics(result), result.of_track(track)
+    metrics, entries = shown_metrics(result)[:2], result.of_track(track)  # as many as a page is wide
     compared = tuple(entry for entry in entries if entry.over_baseline or entry.over_rival)
     if not compared:
         return None
