@@ -34,14 +34,14 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@touch $@
 
 install: $(VENV)/.installed
-install-coldstart: $(VENV)/.installed
-	@$(BIN)/python jobs/tune_coldstart.py $(ARGS)
-
-test: $(VENV)/.installed-test
+install-test: $(VENV)/.installed-test
 install-lint: $(VENV)/.installed-lint
 
 tune: $(VENV)/.installed
 	@$(BIN)/python jobs/tune_marec.py $(ARGS)
+
+coldstart: $(VENV)/.installed
+	@$(BIN)/python jobs/tune_coldstart.py $(ARGS)
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(ARGS)

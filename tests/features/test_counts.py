@@ -1,11 +1,14 @@
 """How many labels and words an item has, as numbers of their own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextAttribute
-from coldray.features.builder import FeatureConfig, FeatureEncoder, attributes_from_records
+from coldray.errors import ConfigError
+from coldray.features.builder import FeatureConfig, FeatureEncoder, attribute_names, attributes_from_records
 from coldray.features.counts import count_attributes
 from coldray.features.feature_set import ScalarFeature
 
@@ -66,3 +69,27 @@ def test_new_items_are_counted_by_what_they_say(restore):
     assert actors.span == pytest.approx(np.log1p(3))
     np.testing.assert_allclose(actors.values, [np.log1p(4), 0, np.nan])
     np.testing.assert_allclose(plot.values, [0, np.log1p(5), np.nan])
+
+
+def test_a_dataset_with_a_number_of_that_name_is_refused():
+    """With counts on; with counts off it is a number like any other, also after it was stored."""
+    own = {**ATTRIBUTES, "number of actors": NumberAttribute(np.array([5.0, 6.0, 7.0, 8.0]))}
+    data = replace(dataset(), attributes=own, default_attributes=("actors", "number of actors"))
+    with pytest.raises(ConfigError, match=r"'number of actors' itself\. Rename"):
+        FeatureEncoder(FeatureConfig(counts=True)).fit(data)
+    encoder = FeatureEncoder.from_state(FeatureEncoder().fit(data).state())
+    assert encoder.kinds["number of actors"] == "number"
+    np.testing.assert_array_equal(encoder.transform(own, 4).features["number of actors"].values, [5, 6, 7, 8])
+
+
+def test_items_of_which_nothing_is_given_have_unknown_counts():
+    encoder = FeatureEncoder(FeatureConfig(counts=True, attributes=("actors", "year", "plot"))).fit(dataset())
+    nothing, some = encoder.transform({}, 2).features, encoder.transform({"year": YEAR.take(np.arange(2))}, 2).features
+    assert np.isnan(nothing["number of actors"].values).all()
+    np.testing.assert_array_equal(some["number of actors"].values, [0, 0])
+
+
+def test_all_attributes_are_those_that_a_new_item_can_have():
+    data = replace(dataset(), provenance={"later_attributes": ["plot"]})
+    assert attribute_names(data, FeatureConfig(attributes="all")) == ("actors", "year")
+    assert attribute_names(dataset(), FeatureConfig(attributes="all")) == ("actors", "year", "plot")

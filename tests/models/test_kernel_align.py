@@ -211,6 +211,65 @@ def assert_no_mixing(alone, model, history, items):
         np.testing.assert_allclose(model.score(asked, items), alone.score(asked, items), rtol=1e-6)
 
 
+@pytest.mark.parametrize("exact_items", [1000, 0])
+def test_scorers_of_different_items_do_not_meet(exact_items):
+    """Made one after the other, asked in turns; models with other added items share what they were made of."""
+    train = random_training_set(4)
+    config = KernelAlignConfig(n_factors=8, steps=5, popularity=0.3, exact_items=exact_items)
+    model = KernelAlign(config).fit(train)
+    first, second = train.cold_items[:3], train.warm_items[:3]
+    expected = [KernelAlign(config).fit(train).score(train.interactions, items) for items in (first, second)]
+    scorers = [model.scorer(items) for items in (first, second)]
+    for _ in range(2):
+        for scorer, scores in zip(scorers, expected, strict=True):
+            np.testing.assert_allclose(scorer(train.interactions), scores, rtol=1e-5)
+    history = extended_histories(train, 1)
+    added = [random_features(np.random.default_rng(seed), 1) for seed in (1, 2)]
+    extended = [model.add_items(features) for features in added]
+    new = np.array([model.n_items])
+    found = [one.score(history, new) for one in extended]
+    for features, scores in zip(added, found, strict=True):
+        alone = KernelAlign(config).fit(train).add_items(features).score(history, new)
+        np.testing.assert_allclose(scores, alone, rtol=1e-4)
+    assert not np.allclose(found[0], found[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("change", [{"kernel_seed": 1}, {"alpha": 0.6}, {"ridge": 1.0}, {"inducing": 6}])
+def test_what_is_reused_through_inducing_items_is_of_the_same_configuration(change):
+    train, shared = random_training_set(4), Computations()
+    config = KernelAlignConfig(n_factors=8, steps=5, subset=100, exact_items=0, inducing=10)
+    changed = config.model_copy(update=change)
+    before = KernelAlign(config).fit(train, shared).score(train.interactions, train.cold_items)
+    found = KernelAlign(changed).fit(train, shared).score(train.interactions, train.cold_items)
+    np.testing.assert_allclose(found, KernelAlign(changed).fit(train).score(train.interactions, train.cold_items))
+    assert not np.allclose(found, before, rtol=1e-3)
+
+
+def test_shared_labels_are_counted_where_items_have_many():
+    """``F F' / df`` in units of its mean diagonal, beside the cosines."""
+    generator = np.random.default_rng(6)
+    labels = (generator.random((14, 80)) < 0.2).astype(np.float32)
+    features = FeatureSet({"cast": vector_feature(labels)}, 14)
+    basis = KernelBasis.of(features)
+    assert [term.name for term in basis.terms] == ["cast", "cast (count)"]
+    frequency = np.maximum(labels.sum(axis=0), 1)
+    products = (labels / frequency) @ labels.T
+    expected = products / np.mean(np.diag(products))
+    np.testing.assert_allclose(list(basis.kernels(features, features))[1], expected, rtol=1e-4)
+    np.testing.assert_allclose(list(basis.diagonals(features))[1], np.diag(expected), rtol=1e-4)
+
+
+def test_attributes_may_be_named_like_parts_of_the_model():
+    features = random_features(np.random.default_rng(3), 30, n_vectors=3).features
+    odd = dict(zip(("a", "a (plain)", "product", "popularity"), features.values(), strict=True))
+    train = dataclasses.replace(random_training_set(4), features=FeatureSet(odd, 30), key="odd names")
+    model = KernelAlign(KernelAlignConfig(n_factors=8, steps=5, popularity=0.3)).fit(train)
+    found = model.explain(train.interactions[[3]], 2)
+    assert len(found.by_part) == 6
+    assert sum(found.by_part.values()) == pytest.approx(found.score)
+    assert {"(product)", "product (plain)", "popularity"} <= set(model.parts)
+
+
 def test_a_warm_item_scores_as_the_formula_says():
     """``X D (A + sI)⁻¹ A (K + σ²I)⁻¹ K`` in double precision, for warm and cold items together."""
     train = random_training_set(7)

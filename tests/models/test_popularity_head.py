@@ -297,3 +297,15 @@ def test_the_memory_of_a_forest_is_no_less_than_what_its_arrays_take():
     regressor = ExtraTreesRegressor(8, min_samples_leaf=2, random_state=0).fit(design, generator.random(300))
     stored = sum(array.nbytes for array in Forest.of(regressor).arrays().values())
     assert 2 * stored < forest_bytes(300, 8, 2) < 20 * stored
+
+
+def test_labels_that_say_nothing_are_not_believed():
+    """Each label is on three items and clicks are random: trees that saw an item's own clicks in its labels' encodings
+    would trust them."""
+    generator = np.random.default_rng(12)
+    labels = np.zeros((300, 450), np.float32)
+    for label in range(450):
+        labels[generator.choice(300, 3, replace=False), label] = 1
+    train = popular({"label": vector_feature(labels)}, 3 + generator.normal(0, 1, 300), cold=100)
+    spread = np.log1p(train.clicks[train.warm_items]).std()
+    assert predicted(train, train.cold_items).std() < 0.12 * spread

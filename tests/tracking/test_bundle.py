@@ -15,9 +15,12 @@ from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextA
 from coldray.data.sample import sample_dataset
 from coldray.errors import BundleError, ConfigError, OutputError, UnknownAttributeError, UnknownIdError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
+from coldray.models.content_knn import ContentKNN
+from coldray.models.kernel_align import KernelAlign
 from coldray.models.marec import MARec
 from coldray.models.marec_config import MARecConfig
 from coldray.models.marec_plus import MARecPlus
+from coldray.models.popularity import Popularity
 from coldray.models.uarec import UARec
 from coldray.tracking.bundle import Bundle, fit_bundle, load_bundle, save_bundle
 
@@ -122,6 +125,30 @@ def test_a_restored_bundle_of_a_learned_model_recommends_exactly_the_same(sample
     assert loaded.model.config == config
     histories = [bundle.history(user) for user in sample.user_ids]
     assert loaded.recommend(histories, 20) == bundle.recommend(histories, 20)
+    assert_stored(bundle, loaded, histories, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        (KernelAlign, {"steps": 5, "popularity": 0.2}),
+        (KernelAlign, {"steps": 5, "popularity": 0.2, "exact_items": 0, "inducing": 40}),
+        (ContentKNN, {"weights": "correlation"}),
+        (Popularity, {"trees": 10}),
+    ],
+)
+def test_a_restored_bundle_of_a_model_with_counts_recommends_exactly_the_same(sample, tmp_path, model, parameters):
+    config = model.config_type.model_validate(parameters)
+    encoder = FeatureEncoder(FeatureConfig(attributes="all", counts=True))
+    bundle = fit_bundle(model(config), sample, encoder, {"dataset": {"name": "sample"}})
+    loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
+    histories = [bundle.history(user) for user in sample.user_ids[:40]]
+    assert loaded.recommend(histories, 20) == bundle.recommend(histories, 20)
+    assert_stored(bundle, loaded, histories, tmp_path)
+
+
+def assert_stored(bundle, loaded, histories, tmp_path):
+    """Check the arrays of a loaded bundle, and that it takes new items as the one that was saved does."""
     arrays = loaded.model.state()
     assert arrays.keys() == bundle.model.state().keys()
     for name, values in bundle.model.state().items():

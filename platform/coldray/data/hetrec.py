@@ -75,6 +75,7 @@ def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
     pairs = _ratings(files, rating_file)
     movies = _movies(files)
     provenance: dict[str, Any] = {"source": name, "ratings_file": rating_file, "ratings": pairs.height}
+    provenance["later_attributes"] = ["tags"]  # users give them once a film is out: a new one has none
     if name == "hetrec":
         provenance["complete"] = pairs.height == PUBLISHED_RATINGS
 

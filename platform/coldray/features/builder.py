@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, TextAttribute, attribute_length
 from coldray.errors import ConfigError, DataFormatError, NotFittedError, UnknownAttributeError
-from coldray.features.counts import PREFIX, count_attributes
+from coldray.features.counts import count_attributes
 from coldray.features.feature_set import Feature, FeatureSet
 from coldray.features.multi_hot import MultiHotConfig, MultiHotEncoder, read_labels
 from coldray.features.scalar import ScalarEncoder, read_numbers
@@ -25,6 +25,8 @@ from coldray.spelling import choices, nearest
 
 logger = logging.getLogger(__name__)
 
+COUNT = "count"
+"""The method of counts: numbers that are made of other attributes, not read."""
 AttributeKind: TypeAlias = Literal["labels", "number", "text"]
 """What an attribute holds for an item: any number of labels, one number, one text."""
 
@@ -35,7 +37,8 @@ class FeatureConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     attributes: tuple[str, ...] | Literal["all"] | None = None
-    """Attributes to encode, in this order; ``all`` the dataset has, or its default attributes if not given."""
+    """Attributes to encode, in this order; ``all`` that a new item can have, or the dataset's default attributes if not
+    given."""
     min_items: PositiveInt = 2
     """A label needs at least this many items to become a column."""
     max_share: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -83,6 +86,7 @@ _ENCODERS: dict[str, tuple[type[Encoder], AttributeKind]] = {
     "tfidf": (TfidfEncoder, "text"),
     "scalar": (ScalarEncoder, "number"),
     "embedding": (EmbeddingEncoder, "text"),
+    COUNT: (ScalarEncoder, "number"),
 }
 _READERS: dict[AttributeKind, Callable[[Sequence[object], str], Attribute]] = {
     "labels": read_labels,
@@ -108,7 +112,10 @@ class FeatureEncoder:
 
     @property
     def methods(self) -> Mapping[str, str]:
-        """How each attribute is encoded, in order: multi_hot, tfidf, scalar or embedding; NotFittedError before fit."""
+        """How each attribute is encoded, in order: multi_hot, tfidf, scalar, embedding or count.
+
+        NotFittedError before fit.
+        """
         if self._methods is None:
             raise NotFittedError("The feature encoder has seen no dataset yet. Call fit, or from_state, first.")
         return self._methods
@@ -116,7 +123,7 @@ class FeatureEncoder:
     @property
     def kinds(self) -> dict[str, AttributeKind]:
         """What each attribute to be read holds: what :func:`attributes_from_records` needs to read new items."""
-        return {name: _ENCODERS[method][1] for name, method in self.methods.items() if name not in self._counted}
+        return {name: _ENCODERS[method][1] for name, method in self.methods.items() if method != COUNT}
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn the vocabulary of each attribute from all items of `dataset`; a second fit forgets the first.
@@ -131,11 +138,14 @@ class FeatureEncoder:
         self._methods, self._encoders, self._empty = None, {}, {}
         methods = choose_methods(dataset, self.config)
         counted = count_attributes(dataset.attributes, methods) if self.config.counts else {}
+        for name in counted:
+            if name in dataset.attributes:
+                raise ConfigError(f"Counts are on, and the dataset has an attribute {name!r} itself. Rename that one.")
         for name, method in methods.items():
             self._encoders[name] = self._new_encoder(method).fit(dataset.attributes[name])
             self._note_if_empty(name, dataset.attributes[name])
         self._encoders |= {name: ScalarEncoder().fit(count) for name, count in counted.items()}
-        self._methods = {**methods, **dict.fromkeys(counted, "scalar")}
+        self._methods = {**methods, **dict.fromkeys(counted, COUNT)}
         return self
 
     def check_usable(self) -> None:
@@ -164,29 +174,25 @@ class FeatureEncoder:
             If an attribute describes another number of items, or is not of the kind the encoder was fitted on.
         """
         features: dict[str, Feature] = {}
+        read: dict[str, Attribute] = {}
         for name, kind in self.kinds.items():
             if encoded and name in encoded:
                 features[name] = encoded[name]
+                read |= {name: attributes[name]} if name in attributes else {}
                 continue
-            attribute = attributes[name] if name in attributes else _READERS[kind]([None] * n_items, name)
-            if _kind_of(attribute) != kind:
+            read[name] = attributes[name] if name in attributes else _READERS[kind]([None] * n_items, name)
+            if _kind_of(read[name]) != kind:
                 raise DataFormatError(
-                    f"Attribute {name!r} was fitted as {kind}, but these items have {_kind_of(attribute)}."
+                    f"Attribute {name!r} was fitted as {kind}, but these items have {_kind_of(read[name])}."
                 )
-            if attribute_length(attribute) != n_items:
+            if attribute_length(read[name]) != n_items:
                 raise DataFormatError(
-                    f"Attribute {name!r} describes {attribute_length(attribute)} items, not {n_items}."
+                    f"Attribute {name!r} describes {attribute_length(read[name])} items, not {n_items}."
                 )
-            features[name] = self._encoders[name].transform(attribute)
-        counts = count_attributes(attributes, self.kinds) if self._counted else {}
-        for name in self._counted:
-            features[name] = self._encoders[name].transform(counts.get(name, read_numbers([0.0] * n_items, name)))
+            features[name] = self._encoders[name].transform(read[name])
+        counts = count_attributes(read, read) if COUNT in self.methods.values() else {}
+        features |= {name: self._encoders[name].transform(count) for name, count in counts.items()}
         return FeatureSet(features, n_items)
-
-    @property
-    def _counted(self) -> tuple[str, ...]:
-        """Names of the counts."""
-        return tuple(name for name in self.methods if name.startswith(PREFIX)) if self.config.counts else ()
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`from_state` needs, flat: arrays of numbers, and JSON values, under string keys.
@@ -310,9 +316,13 @@ def attributes_from_records(
 
 
 def attribute_names(dataset: Dataset, config: FeatureConfig) -> tuple[str, ...]:
-    """Return the attributes that are read, in order."""
+    """Return the attributes that are read, in order.
+
+    ``all`` leaves out those that the dataset's provenance lists under ``later_attributes``: they come with an audience.
+    """
     if config.attributes == "all":
-        return tuple(dataset.attributes)
+        later = dataset.provenance.get("later_attributes", ())
+        return tuple(name for name in dataset.attributes if name not in later)
     return dataset.default_attributes if config.attributes is None else config.attributes
 
 

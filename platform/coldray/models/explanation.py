@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from coldray.models.base import Items
 
-COMMON = "all items"
+COMMON = "(all items)"
 """The part of a score that an item owes to what all items have in common."""
-POPULARITY = "popularity"
+POPULARITY = "(popularity)"
 """The part of a score that an item owes to its predicted popularity."""
 
 

@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from coldray.errors import SingularMatrixError
 from coldray.features.feature_set import FeatureSet
+from coldray.memory import require_memory
 from coldray.models.kernels import KernelBasis, Matrix
 
 Double: TypeAlias = npt.NDArray[np.float64]
@@ -154,6 +155,11 @@ class MarginalLikelihood:
 
     def __init__(self, basis: KernelBasis, items: FeatureSet, profiles: npt.NDArray[np.float32]) -> None:
         self.basis, self.items, self.n = basis, items, items.n_items
+        require_memory(
+            2 * self.n * (self.n + 1) * (len(basis.terms) + 3 * len(basis.numbers) + 6) + 24 * self.n**2,
+            purpose=f"Learning the covariance on {self.n:,} items",
+            way_out="Lower subset.",
+        )
         self.profiles = np.asfortranarray(profiles, dtype=np.float64)
         columns, rows = np.triu_indices(self.n)  # column by column, as LAPACK stores the lower triangle
         self.rows, self.columns = rows, columns

@@ -85,7 +85,8 @@ def conditional_variance(covariance: ItemCovariance, items: FeatureSet, between:
 
 def _inverse(matrix: npt.NDArray[np.float64]) -> Matrix | None:
     """Return the inverse, or None for a matrix that is not positive definite."""
-    factor, failed = scipy.linalg.lapack.dpotrf(matrix, lower=True, overwrite_a=True, clean=True)
+    # The transpose, which is the same matrix, has the order that LAPACK wants: no copy is made.
+    factor, failed = scipy.linalg.lapack.dpotrf(matrix.T, lower=True, overwrite_a=True, clean=True)
     if failed:
         return None
     lower: npt.NDArray[Any]
@@ -93,4 +94,4 @@ def _inverse(matrix: npt.NDArray[np.float64]) -> Matrix | None:
     inverse: Matrix = lower.astype(np.float32)
     inverse[np.diag_indices_from(inverse)] *= 0.5
     inverse += inverse.T
-    return inverse
+    return np.ascontiguousarray(inverse)

@@ -169,7 +169,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
                 device=config.device,
             )
 
-        key = (train.key, logarithms, config.inducing, config.alpha, config.ridge)
+        key = (train.key, logarithms, config.inducing, config.kernel_seed, config.alpha, config.ridge)
         projection = shared.latest("smoothed projection", key, smoothed)
         smooth = replace(posterior, projection=projection)
         return InducingWeights(train.warm_items, items, smooth, coordinates), variances
@@ -181,7 +181,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         """
         if n_items <= self.config.exact_items:
             require_memory(
-                28 * n_items**2,
+                32 * n_items**2,
                 purpose=f"The covariance of {n_items:,} items with its inverse",
                 way_out="Lower exact_items, to see all items through inducing ones, or use fewer items.",
             )
@@ -216,7 +216,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         weights, basis = covariance.weights, covariance.basis
         additive = {term.name: float(a) for term, a in zip(basis.terms, weights.additive, strict=True)}
         numbers = {name: float(b) for name, b in zip(basis.numbers, weights.bumps, strict=True)}
-        whole = {"constant": weights.constant, "product": weights.product, "noise": weights.noise}
+        whole = {"(constant)": weights.constant, "(product)": weights.product, "(noise)": weights.noise}
         return {**additive, **numbers, **whole}
 
     def scorer(self, items: Items) -> Scorer:

@@ -24,22 +24,29 @@ KEPT_BYTES = 2**25
 
 
 class LatestScores:
-    """The last smoothed weights and scores: configurations of a grid ask for the same items and users."""
+    """The scores of the items that were asked for last: configurations of a grid ask for the same items and users."""
 
     def __init__(self, smoother: UserSmoother) -> None:
         self.smoother = smoother
-        self._items: Items = np.zeros(0, np.intp)
-        self._weights: Matrix | None = None
+        self._held: ItemScores | None = None
+
+    def of(self, items: Items, means: Callable[[Items], Matrix]) -> ItemScores:
+        """Return the scores of `items`, whose conditional means are given by a function."""
+        held = self._held
+        if held is None or not np.array_equal(held.items, items):
+            held = self._held = ItemScores(np.array(items), self.smoother.weights(means(items)))
+        return held
+
+
+class ItemScores:
+    """Smoothed weights of some items ``[W, n]``, and the last products of histories with them."""
+
+    def __init__(self, items: Items, weights: Matrix) -> None:
+        self.items, self.weights = items, weights
         self._blocks: dict[int, tuple[sp.csr_array, Matrix]] = {}
 
-    def weights(self, items: Items, means: Callable[[Items], Matrix]) -> Matrix:
-        """Return the smoothed weights of `items` ``[W, n]``, whose conditional means are given by a function."""
-        if self._weights is None or not np.array_equal(self._items, items):
-            self._items, self._weights, self._blocks = np.array(items), self.smoother.weights(means(items)), {}
-        return self._weights
-
     def products(self, histories: sp.csr_array, weights: Matrix) -> Matrix:
-        """Return ``X B`` for the items asked for last; kept, up to `KEPT_BYTES`, for when the same users come again."""
+        """Return ``X B`` with the rows of B written among all items; kept up to `KEPT_BYTES`, for the same users."""
         key = hash(histories.indices.tobytes())
         kept = self._blocks.get(key)
         if kept is not None and _same(kept[0], histories):
@@ -51,6 +58,8 @@ class LatestScores:
 
 
 def _same(left: sp.csr_array, right: sp.csr_array) -> bool:
+    if left.shape != right.shape:  # an added item has no click, yet a column
+        return False
     pairs = ((left.indptr, right.indptr), (left.indices, right.indices), (left.data, right.data))
     return all(np.array_equal(one, other) for one, other in pairs)
 
@@ -85,12 +94,13 @@ class ExactWeights:
     def scorer(self, items: Items, factors: Matrix | None = None) -> Scorer:
         """Return the function ``X → X_w B``, times a factor an item ``[n]`` if given, on the columns of `items`."""
         weights = np.zeros((self.n_items, len(items)), np.float32)
-        weights[self.warm_items] = self.smoothed.weights(items, self._means)
+        kept = self.smoothed.of(items, self._means)
+        weights[self.warm_items] = kept.weights
 
         def scores(histories: sp.csr_array) -> Matrix:
             if factors is None:
                 return click_products(histories, weights)
-            return self.smoothed.products(histories, weights) * factors
+            return kept.products(histories, weights) * factors
 
         return scores
 

@@ -51,8 +51,8 @@ class KernelBasis:
     """Positions of the terms that the product part is made of: one cosine an attribute."""
     numbers: tuple[str, ...]
     """Attributes that are numbers."""
-    weights: dict[str, npt.NDArray[np.float32]]
-    """Column weights by name of the term, for ``centred`` ones the warm items' mean; mean and standard deviation
+    weights: dict[KernelTerm | str, npt.NDArray[np.float32]]
+    """Column weights by term, for ``centred`` ones the warm items' mean; mean and standard deviation
     ``[2]`` by name of the number."""
     units: npt.NDArray[np.float64]
     """What each term is divided by ``[K]``; 1 for cosines."""
@@ -69,7 +69,8 @@ class KernelBasis:
             If no attribute tells items apart.
         """
         terms: list[KernelTerm] = []
-        product, numbers, weights, units = [], [], {}, []
+        product, numbers, units = [], [], []
+        weights: dict[KernelTerm | str, npt.NDArray[np.float32]] = {}
         for name, feature in warm.features.items():
             if isinstance(feature, ScalarFeature):
                 known = feature.values[np.isfinite(feature.values)]
@@ -82,7 +83,7 @@ class KernelBasis:
                 product.append(len(terms))
             for kind in kinds:
                 term = KernelTerm(name, kind)
-                weights[term.name], unit = _weights(feature, kind)
+                weights[term], unit = _weights(feature, kind)
                 terms.append(term)
                 units.append(unit)
         if not terms and not numbers:
@@ -94,7 +95,7 @@ class KernelBasis:
         for term, unit in zip(self.terms, self.units, strict=True):
             left, right = (self._vectors(features, term) for features in (rows, columns))
             product: Any = left @ right.T
-            yield np.asarray((product.toarray() if sp.issparse(product) else product) / unit, np.float32)
+            yield np.asarray((product.toarray() if sp.issparse(product) else product) / np.float32(unit), np.float32)
 
     def diagonals(self, items: FeatureSet) -> Iterator[npt.NDArray[np.float32]]:
         """Yield each term of items with themselves, float32 ``[r]``.
@@ -126,7 +127,7 @@ class KernelBasis:
         matrix = _vector(features, term.attribute).matrix
         if term.kind == "centred":
             return self._centred(matrix, term)
-        rows = sp.csr_array(matrix @ sp.diags_array(self.weights[term.name]), dtype=np.float32)
+        rows = sp.csr_array(matrix @ sp.diags_array(self.weights[term]), dtype=np.float32)
         if term.kind == "count":
             return rows
         norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
@@ -134,7 +135,7 @@ class KernelBasis:
 
     def _centred(self, matrix: sp.csr_array, term: KernelTerm) -> Matrix:
         described = np.diff(matrix.indptr)[:, None] > 0
-        rows = np.where(described, matrix.toarray() - self.weights[term.name], np.float32(0))
+        rows = np.where(described, matrix.toarray() - self.weights[term], np.float32(0))
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.asarray(rows / np.where(norms > 0, norms, 1), np.float32)
 

@@ -44,14 +44,12 @@ def run_trial(
     try:
         model = model_type(plan.model)
         config = model.config_type.model_validate(dict(parameters))
-        shared = ClusterComputations(results)
+        cache, shared = _kept(plan.study_id, results)
         for reference in tasks:
             started = time.perf_counter()
             task: EvaluationTask = ray.get(reference)
             fitted = model(config).fit(task.train, shared)
-            metrics = evaluate(
-                fitted, task, candidates=plan.candidates, cutoffs=plan.cutoffs, cache=_cache(plan.study_id)
-            ).means()
+            metrics = evaluate(fitted, task, candidates=plan.candidates, cutoffs=plan.cutoffs, cache=cache).means()
             if not all(np.isfinite(value) for value in metrics.values()):
                 raise NumericalError(f"{task.train.key}: a metric is not finite.")
             seconds = time.perf_counter() - started
@@ -70,12 +68,12 @@ def _reason(error: BaseException) -> str:
     return f"{type(cause).__name__}: {cause}"
 
 
-_caches: dict[str, RankingCache] = {}
+_studies: dict[str, tuple[RankingCache, ClusterComputations]] = {}
 
 
-def _cache(study_id: str) -> RankingCache:
-    """Return the rankings of this worker process, which runs one trial after the other."""
-    if study_id not in _caches:
-        _caches.clear()
-        _caches[study_id] = RankingCache()
-    return _caches[study_id]
+def _kept(study_id: str, results: ActorHandle[Any]) -> tuple[RankingCache, ClusterComputations]:
+    """Return what this worker process, which runs one trial after the other, keeps from one to the next."""
+    if study_id not in _studies:
+        _studies.clear()
+        _studies[study_id] = RankingCache(), ClusterComputations(results)
+    return _studies[study_id]

@@ -42,8 +42,10 @@ def compare(options: argparse.Namespace, console: Console) -> ComparisonResult:
         check_reachable(options.tracking_uri)
         dataset = read_dataset(source, comparison.config, progress)
         checked = check_comparison(comparison, dataset, progress)
+        unusable = {failed.name for failed in checked.failed}
         for entry in comparison.entries:
-            check_this_process(entry.study)
+            if entry.name not in unusable:
+                check_this_process(entry.study)
         result, folder = _run_and_publish(comparison, dataset, checked, output, options, progress)
     console.print()
     console.print(console_comparison(result))
