@@ -34,6 +34,10 @@ class UnknownIdError(DataError):
     """A user or item id is not in the vocabulary and the policy is to raise."""
 
 
+class LeakageError(DataError):
+    """The parts of a split share interactions, or a model would be fitted on what comes after its test."""
+
+
 class DownloadError(DataError):
     """A file could not be fetched, or what arrived is not the published file."""
 

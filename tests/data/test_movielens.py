@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.data.movielens import read_movielens
-from coldray.errors import DataFileError, DataFormatError, EmptyDatasetError
+from coldray.data.movielens import read_movielens, read_movielens_split
+from coldray.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError, LeakageError
 from coldray.features.builder import build_features
 
 FILES = {
@@ -198,6 +198,41 @@ def test_an_empty_rating_file_is_an_error(tmp_path, text):
         read_movielens(write(tmp_path, data=text))
 
 
+def write_split(folder, split="u1"):
+    """Divide the ratings of u.data: the first three are train, the others test."""
+    lines = FILES["u.data"].splitlines(keepends=True)
+    (folder / f"{split}.base").write_text("".join(lines[:3]))
+    (folder / f"{split}.test").write_text("".join(lines[3:]))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["u1", "u5", "ua", "ub"])
+def test_a_predefined_split_has_its_base_as_train_and_its_test_as_test(folder, name):
+    split = read_movielens_split(write_split(folder, name), name)
+    assert split.name == name
+    assert split.dataset.fingerprint == read_movielens(folder).fingerprint
+    assert split.dataset.default_attributes == ("genres", "year", "title")
+    assert split.train.toarray().tolist() == [[0, 0, 0, 1], [1, 0, 0, 1]]
+    assert split.validation.nnz == 0
+    assert split.test.toarray().tolist() == [[0, 1, 1, 0], [0, 0, 0, 0]]
+    assert split.ratings("train").toarray().tolist() == [[0, 0, 0, 1], [5, 0, 0, 3]]
+    assert split.dataset.provenance["ratings_file"] == f"{name}.base, {name}.test"
+
+
+def test_an_unknown_or_absent_predefined_split_and_a_leak_are_errors(folder):
+    with pytest.raises(ConfigError, match=r"no split 'u6'\. Did you mean 'u.'\? It has: u1, u2"):
+        read_movielens_split(folder, "u6")
+    with pytest.raises(DataFileError, match=r"no u2\.base"):
+        read_movielens_split(folder, "u2")
+    write_split(folder)
+    (folder / "u1.test").write_text("30\t2\t5\t881250949\n")
+    with pytest.raises(LeakageError, match=r"u1\.base with u1\.test: 1 .*user 30 and item 2, is in train and test"):
+        read_movielens_split(folder, "u1")
+    (folder / "u1.test").write_text("1\t2\tx\t3\n")
+    with pytest.raises(DataFormatError, match=r"u1\.test, line 1: rating is 'x'"):
+        read_movielens_split(folder, "u1")
+
+
 GENRES = ("unknown", "Action", "Film-Noir", "item", "war")
 # What ISO-8859-1 has but white space, | and the control characters; no title here ends like one with a year.
 WORDS = st.text(st.characters(codec="iso-8859-1", exclude_categories=("C", "Z"), exclude_characters="|()"), min_size=1)
@@ -286,3 +321,15 @@ def test_the_real_movies_are_read_with_their_letters_and_gaps(real_data):
     assert labels_of(dataset, 1) == ["Animation", "Children's", "Comedy"]
     without = np.flatnonzero(genres.matrix.sum(axis=1) == 0)
     assert dataset.item_ids[without].tolist() == [267, 1373]
+
+
+@pytest.mark.parametrize("name", ["u1", "u2"])
+def test_the_real_splits_have_their_published_sizes_and_all_pairs(real_data, name):
+    folder = real_data("ml-100k")
+    split = read_movielens_split(folder, name)
+    whole = read_movielens(folder)
+    assert (split.train.nnz, split.test.nnz) == (80_000, 20_000)
+    assert (split.dataset.interactions != whole.interactions).nnz == 0
+    assert (split.dataset.timestamps != whole.timestamps).nnz == 0
+    # A random split: nearly all that is tested on is earlier than something in train.
+    assert split.time_leaks().within_user > 19_000

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coldray.data.dataset import Dataset, LabelAttribute, TextAttribute, binary_matrix
 from coldray.data.sample import sample_dataset
-from coldray.data.splits import Split, cold_item_splits
+from coldray.data.splits import ColdItemSplit, cold_item_splits
 from coldray.errors import ConfigError, EmptyDatasetError
 
 
@@ -115,7 +115,7 @@ def test_the_test_fold_trains_on_train_alone():
 def test_counts_say_how_many_users_have_no_click_in_train():
     users, items = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
     dataset = Dataset("tiny", np.arange(3), np.arange(3), binary_matrix(users, items, (3, 3)), {})
-    split = Split(dataset, *(np.array([i], np.int32) for i in range(3)), split=0, seed=0, protocol="notebook")
+    split = ColdItemSplit(dataset, *(np.array([i], np.int32) for i in range(3)), split=0, seed=0, protocol="notebook")
     assert split.counts() == {
         "train_items": 1,
         "validation_items": 1,
@@ -130,7 +130,7 @@ def test_counts_say_how_many_users_have_no_click_in_train():
 def test_a_part_without_interactions_is_refused_by_name():
     dataset = Dataset("tiny", np.arange(2), np.arange(3), binary_matrix(np.arange(2), np.arange(2), (2, 3)), {})
     with pytest.raises(EmptyDatasetError, match="the test part has 1 items and no interaction"):
-        Split(dataset, *(np.array([i], np.int32) for i in range(3)), split=0, seed=0, protocol="notebook")
+        ColdItemSplit(dataset, *(np.array([i], np.int32) for i in range(3)), split=0, seed=0, protocol="notebook")
 
 
 def test_too_few_items_for_three_parts_are_refused():

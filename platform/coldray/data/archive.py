@@ -1,11 +1,14 @@
-"""The text files of a published data set, in a folder or in its archive: ISO-8859-1 tables → columns of text."""
+"""The text files of a published data set, in a folder or in its archive: tables → columns of text."""
 
 from __future__ import annotations
 
 import io
+import shutil
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,9 @@ import polars as pl
 
 from coldray.data.tabular import require_columns
 from coldray.errors import DataFileError, DataFormatError
+
+LATIN = "iso-8859-1"
+"""Encoding of most files that MovieLens and HetRec were published with."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +32,36 @@ class DataFiles:
 
     def content(self, name: str) -> bytes | None:
         """Return the bytes of a file, None when it is absent; DataFileError if it cannot be read."""
-        try:
+        with self._refusals(name):
             if self.path.is_dir():
                 file = self.path / name
                 return file.read_bytes() if file.is_file() else None
             with zipfile.ZipFile(self.path) as archive:
-                member = next((m for m in archive.namelist() if m.rsplit("/", 1)[-1] == name), None)
+                member = _member(archive, name)
                 return None if member is None else archive.read(member)
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise DataFileError(f"{name} cannot be read from {self.path}: {error}") from error
 
-    def table(self, name: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> pl.DataFrame | None:
+    @contextmanager
+    def unpacked(self, name: str) -> Iterator[Path]:
+        """Yield the path of a file, which must be there: its own, or of a copy while the block runs.
+
+        For files too long for :meth:`content`: from an archive they go to a temporary folder piece by piece.
+        """
+        with tempfile.TemporaryDirectory(prefix="coldray-") as folder:
+            with self._refusals(name):
+                file = self.path / name
+                if not self.path.is_dir():
+                    file = Path(folder) / name
+                    with zipfile.ZipFile(self.path) as archive:
+                        if (member := _member(archive, name)) is not None:
+                            with archive.open(member) as packed, file.open("wb") as copy:
+                                shutil.copyfileobj(packed, copy)
+            if not file.is_file():
+                raise self._absent(name)
+            yield file
+
+    def table(
+        self, name: str, required: tuple[str, ...], optional: tuple[str, ...] = (), *, encoding: str = LATIN
+    ) -> pl.DataFrame | None:
         """Return columns of a tab-separated file with a header, as stripped text with their `line` number.
 
         None when the file is absent; DataFormatError if a `required` column is.
@@ -44,7 +69,7 @@ class DataFiles:
         content = self.content(name)
         if content is None:
             return None
-        text = content.decode("iso-8859-1").encode()
+        text = self._decoded(content, name, encoding).encode()
         try:
             table = pl.read_csv(
                 io.BytesIO(text),
@@ -63,14 +88,16 @@ class DataFiles:
         stripped = table.select("line", *(pl.col(column).str.strip_chars() for column in kept))
         return stripped.filter(~pl.all_horizontal(pl.col(kept).is_null()))
 
-    def required_table(self, name: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> pl.DataFrame:
+    def required_table(
+        self, name: str, required: tuple[str, ...], optional: tuple[str, ...] = (), *, encoding: str = LATIN
+    ) -> pl.DataFrame:
         """Return :meth:`table` of a file that must be there."""
-        table = self.table(name, required, optional)
+        table = self.table(name, required, optional, encoding=encoding)
         if table is None:
             raise self._absent(name)
         return table
 
-    def rows(self, name: str, separator: str, columns: Sequence[str]) -> pl.DataFrame:
+    def rows(self, name: str, separator: str, columns: Sequence[str], *, encoding: str = LATIN) -> pl.DataFrame:
         """Return a file without a header, which must be there, as `columns` of stripped text with their `line` number.
 
         Blank lines are left out; DataFormatError for the first line that has not one field a column.
@@ -79,7 +106,7 @@ class DataFiles:
         if content is None:
             raise self._absent(name)
         # Not read_csv: it fills short lines up and does not say which line is too long.
-        lines = pl.Series("text", [content.decode("iso-8859-1")]).str.split("\n").explode().to_frame()
+        lines = pl.Series("text", [self._decoded(content, name, encoding)]).str.split("\n").explode().to_frame()
         lines = lines.with_row_index("line", offset=1).filter(pl.col("text").str.strip_chars() != "")
         fields = lines.select("line", fields=pl.col("text").str.split(separator))
         misfits = fields.filter(pl.col("fields").list.len() != len(columns))
@@ -94,11 +121,28 @@ class DataFiles:
             *(pl.col("fields").list.get(place).str.strip_chars().alias(name) for place, name in enumerate(columns)),
         )
 
+    def _decoded(self, content: bytes, name: str, encoding: str) -> str:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError as error:
+            raise DataFormatError(f"{name} in {self.path} is not text in {encoding}: {error}") from error
+
+    @contextmanager
+    def _refusals(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise DataFileError(f"{name} cannot be read from {self.path}: {error}") from error
+
     def _absent(self, name: str) -> DataFileError:
         return DataFileError(
             f"{self.path} has no {name}. Name the folder that holds the {self.layout} files, or their .zip, by "
             "--data-dir."
         )
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> str | None:
+    return next((member for member in archive.namelist() if member.rsplit("/", 1)[-1] == name), None)
 
 
 def parse_numbers(

@@ -198,6 +198,15 @@ def binary_matrix(
     return matrix
 
 
+def keep_entries(matrix: sp.csr_array, keep: npt.NDArray[np.bool_]) -> sp.csr_array:
+    """Return `matrix` with only the stored entries marked in `keep`, bool ``[nnz]``; the shape stays."""
+    # Not through eliminate_zeros: a stored rating or timestamp of 0 is a value.
+    row_ends = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
+    return sp.csr_array(
+        (matrix.data[keep], matrix.indices[keep], row_ends.astype(matrix.indptr.dtype)), shape=matrix.shape
+    )
+
+
 def _take_columns(matrix: sp.csr_array, items: npt.NDArray[np.integer[Any]]) -> sp.csr_array:
     taken = sp.csr_array(matrix[:, items])
     taken.sort_indices()

@@ -1,24 +1,31 @@
 """Reader of MovieLens 100K in its original layout: a folder of ``u.*`` files, or the published archive of it.
 
 The files are ISO-8859-1, without a header and unquoted. ``u.data`` has a tab-separated line a rating, ``u.item`` a line
-a movie, divided by ``|``: id, title, release date, video release date, IMDb URL and a flag a genre of ``u.genre``.
+a movie, divided by ``|``: id, title, release date, video release date, IMDb URL and a flag a genre of ``u.genre``. The
+published splits have the ratings of ``u.data`` in two files each, such as ``u1.base`` and ``u1.test``.
 
 Source: Harper and Konstan, *The MovieLens Datasets: History and Context*, ACM TiiS 5 (4), 2015.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import polars as pl
 
 from coldray.data.archive import DataFiles, parse_numbers, refuse_values
 from coldray.data.dataset import Attribute, Dataset, Ids
+from coldray.data.predefined import PredefinedSplit, assemble_split
 from coldray.data.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
-from coldray.errors import DataFormatError
+from coldray.errors import ConfigError, DataFormatError
+from coldray.spelling import choices, nearest
 
+SplitName: TypeAlias = Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+"""``u1`` to ``u5`` are the folds of a 5-fold cross-validation; ``ua`` and ``ub`` test on ten ratings of each user."""
 RATING_FILE = "u.data"
 MOVIE_FILE = "u.item"
 GENRE_FILE = "u.genre"
@@ -59,22 +66,11 @@ def read_movielens(path: Path, name: str = "ml-100k") -> Dataset:
         If there is no rating.
     """
     files = DataFiles(path, "MovieLens 100K")
-    pairs = _ratings(files)
-    movies = _movies(files)
+    pairs = _ratings(files, RATING_FILE)
     provenance: dict[str, Any] = {"source": name, "ratings_file": RATING_FILE, "ratings": pairs.height}
-
-    def attributes(item_ids: Ids) -> dict[str, Attribute]:
-        provenance["items_without_metadata"] = int(np.isin(item_ids, movies["item"], invert=True).sum())
-        genres = movies.select("item", label="genres").explode("label").filter(pl.col("label") != UNKNOWN)
-        return {
-            "genres": label_attribute(genres, item_ids),
-            "year": plain_attribute(movies, "year", item_ids),
-            "title": plain_attribute(movies, "title", item_ids),
-        }
-
     return assemble(
         pairs,
-        attributes,
+        _attributes(files, provenance),
         name=name,
         file=RATING_FILE,
         default_attributes=DEFAULT_ATTRIBUTES,
@@ -82,11 +78,70 @@ def read_movielens(path: Path, name: str = "ml-100k") -> Dataset:
     )
 
 
-def _ratings(files: DataFiles) -> pl.DataFrame:
-    table = files.rows(RATING_FILE, "\t", RATING_COLUMNS)
+def read_movielens_split(path: Path, split: str, name: str = "ml-100k") -> PredefinedSplit:
+    """Read one of the splits that MovieLens 100K was published with: its base file is train, its test file test.
+
+    The dataset has the ratings of the two files. The published ones have all pairs of ``u.data``, but a few
+    other ratings.
+
+    Raises
+    ------
+    ConfigError
+        If `split` is not one of :data:`SPLITS`.
+    DataFileError, DataFormatError
+        As :func:`read_movielens` does.
+    LeakageError
+        If a (user, item) pair is in both files.
+    EmptyDatasetError
+        If one of the files is empty.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"MovieLens 100K has no split {split!r}.{nearest(split, SPLITS)} It has: {choices(SPLITS)}.")
+    files = DataFiles(path, "MovieLens 100K")
+    base, test = f"{split}.base", f"{split}.test"
+    train_pairs, test_pairs = _ratings(files, base), _ratings(files, test)
+    provenance: dict[str, Any] = {
+        "source": name, "ratings_file": f"{base}, {test}", "ratings": train_pairs.height + test_pairs.height
+    }  # fmt: skip
+    return assemble_split(
+        {"train": train_pairs, "test": test_pairs},
+        _attributes(files, provenance),
+        name=name,
+        split=split,
+        file=f"{base} with {test}",
+        default_attributes=DEFAULT_ATTRIBUTES,
+        provenance=provenance,
+    )
+
+
+def _attributes(files: DataFiles, provenance: dict[str, Any]) -> Callable[[Ids], dict[str, Attribute]]:
+    movies = _movies(files)
+
+    def attributes(item_ids: Ids) -> dict[str, Attribute]:
+        return movie_attributes(movies, item_ids, provenance)
+
+    return attributes
+
+
+def movie_attributes(movies: pl.DataFrame, item_ids: Ids, provenance: dict[str, Any]) -> dict[str, Attribute]:
+    """Return the attributes of `item_ids` from a row a movie: `item`, `title`, `year` and the list of its `genres`.
+
+    Items without a movie are counted in the provenance.
+    """
+    provenance["items_without_metadata"] = int(np.isin(item_ids, movies["item"], invert=True).sum())
+    genres = movies.select("item", label="genres").explode("label").filter(pl.col("label") != UNKNOWN)
+    return {
+        "genres": label_attribute(genres, item_ids),
+        "year": plain_attribute(movies, "year", item_ids),
+        "title": plain_attribute(movies, "title", item_ids),
+    }
+
+
+def _ratings(files: DataFiles, name: str) -> pl.DataFrame:
+    table = files.rows(name, "\t", RATING_COLUMNS)
     types = (pl.Int64(), pl.Int64(), pl.Float32(), pl.Int64())
     return pl.DataFrame(
-        [parse_numbers(table, column, dtype, RATING_FILE) for column, dtype in zip(RATING_COLUMNS, types, strict=True)]
+        [parse_numbers(table, column, dtype, name) for column, dtype in zip(RATING_COLUMNS, types, strict=True)]
     )
 
 

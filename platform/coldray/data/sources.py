@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
 
+from coldray.data.amazon import amazon_categories, read_amazon
 from coldray.data.dataset import Dataset
 from coldray.data.download import fetch_hetrec
 from coldray.data.hetrec import MOVIE_FILE, RATING_FILES, read_hetrec
-from coldray.data.movielens import RATING_FILE as MOVIELENS_RATING_FILE
-from coldray.data.movielens import read_movielens
+from coldray.data.lastfm import read_lastfm
+from coldray.data.locations import DATA_VARIABLE, data_root, find_dataset
+from coldray.data.movielens import read_movielens, read_movielens_split
+from coldray.data.movielens_releases import RELEASES, read_movielens_release
+from coldray.data.predefined import PredefinedSplit
 from coldray.data.sample import sample_dataset
 from coldray.data.tabular import TabularConfig, read_tabular
+from coldray.data.yelp import read_yelp
 from coldray.errors import ConfigError, DataFileError
 from coldray.spelling import choices, nearest
 
-SourceName = Literal["sample", "hetrec", "ml1m-hetrec", "ml-100k", "csv", "parquet"]
+SourceName = Literal[
+    "sample", "hetrec", "ml1m-hetrec", "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-latest-small", "lastfm",
+    "yelp", "amazon", "csv", "parquet",
+]  # fmt: skip
 SOURCES: tuple[str, ...] = get_args(SourceName)
-DATA_VARIABLE = "COLDRAY_DATA"
-"""Environment variable with the folder that holds the datasets when `data_dir` is not given."""
 HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
 ML1M_FOLDER = "ml1m-hetrec"
-ML100K_FOLDER = "ml-100k"
+READERS: Mapping[str, Callable[[Path], Dataset]] = {
+    "ml-100k": read_movielens,
+    **{name: partial(read_movielens_release, name=name) for name in RELEASES},
+    "lastfm": read_lastfm,
+    "yelp": read_yelp,
+}
+"""Reader of each source that is found and has one layout."""
+FOLDER_SOURCES = ("hetrec", "ml1m-hetrec", *READERS, "amazon")
+"""The sources that are looked for in `data_dir`."""
 
 
 class SourceConfig(BaseModel):
@@ -34,12 +49,18 @@ class SourceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: SourceName
-    """``sample`` is generated; ``hetrec`` is found or downloaded; ``ml1m-hetrec`` and ``ml-100k`` are found; the rest
-    is your own."""
+    """``sample`` is generated; ``hetrec`` is found or downloaded; ``csv`` and ``parquet`` are your own; the rest is
+    found."""
     data_dir: Path | None = None
     """Folder of the files, or of the folder or .zip that has them; null means the one COLDRAY_DATA names."""
     tabular: TabularConfig | None = None
     """Tables and columns of ``csv`` and ``parquet``."""
+    category: str | None = None
+    """Category of ``amazon``; null means the only one there."""
+    size: str | None = None
+    """The ``<size>`` in the names of the files of ``amazon``; null means those without one."""
+    strict: bool = False
+    """Whether a rating of ``amazon`` beyond 1 to 5 is an error; else it is clipped and counted."""
     seed: NonNegativeInt = 0
     """Seed of ``sample``; without effect on real data."""
     download: bool = True
@@ -71,11 +92,53 @@ def load_dataset(source: SourceConfig) -> Dataset:
         return read_hetrec(find_hetrec(source.data_dir, download=source.download))
     if source.name == "ml1m-hetrec":
         return read_hetrec(find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec")
-    if source.name == "ml-100k":
-        return read_movielens(find_ml100k(source.data_dir))
+    if source.name == "amazon":
+        return _amazon(source).dataset
+    if source.name in READERS:
+        return READERS[source.name](find_dataset(source.name, source.data_dir))
     if source.tabular is None:
         raise ConfigError(f"Source {source.name!r} needs `tabular`: the tables and the meaning of their columns.")
-    return read_tabular(source.tabular, source.name)
+    return read_tabular(source.tabular, "csv" if source.name == "csv" else "parquet")
+
+
+def load_predefined(source: SourceConfig, split: str | None = None) -> PredefinedSplit:
+    """Return the split that the data of `source` is published with.
+
+    Parameters
+    ----------
+    split
+        Which of several: ``u1`` to ``u5``, ``ua`` or ``ub`` of ``ml-100k``. ``amazon`` has one a category.
+
+    Raises
+    ------
+    ConfigError
+        If the source has no such split.
+    DataError
+        If the files are missing or malformed.
+    """
+    if source.name == "amazon" and split is None:
+        return _amazon(source)
+    if source.name == "ml-100k" and split is not None:
+        return read_movielens_split(find_dataset(source.name, source.data_dir), split)
+    asked = "without a name" if split is None else repr(split)
+    raise ConfigError(
+        f"Source {source.name!r} has no predefined split {asked}. amazon has one without a name, ml-100k has u1 "
+        "to u5, ua and ub. Use another source, or split by the program."
+    )
+
+
+def _amazon(source: SourceConfig) -> PredefinedSplit:
+    folder = find_dataset("amazon", source.data_dir)
+    category = source.category
+    if category is None:
+        found = amazon_categories(folder, source.size)
+        if len(found) != 1:
+            size = "without a size" if source.size is None else f"of size {source.size}"
+            raise ConfigError(
+                f"{folder} has {len(found)} categories {size}: {choices(found)}. Name one as `category` (--category)."
+            )
+        category = found[0]
+    return read_amazon(folder, category, size=source.size, strict=source.strict)
 
 
 def find_hetrec(data_dir: Path | None, *, download: bool = True) -> Path:
@@ -88,7 +151,7 @@ def find_hetrec(data_dir: Path | None, *, download: bool = True) -> Path:
     DownloadError
         If it cannot be fetched.
     """
-    root = _data_root(data_dir)
+    root = data_root(data_dir)
     archive = f"{HETREC_FOLDER}.zip"
     cache = Path(platformdirs.user_cache_dir("coldray"))
     if root is not None and root.suffix == ".zip":
@@ -115,7 +178,7 @@ def find_ml1m_hetrec(data_dir: Path | None) -> Path:
     DataFileError
         If it is in neither; it is never downloaded.
     """
-    root = _data_root(data_dir)
+    root = data_root(data_dir)
     places = [] if root is None else [root, root / ML1M_FOLDER]
     for place in places:
         if _holds_files(place) and place.name != HETREC_FOLDER:
@@ -125,39 +188,6 @@ def find_ml1m_hetrec(data_dir: Path | None) -> Path:
         f"ml1m-hetrec is not in {where}. It is not downloaded: put {MOVIE_FILE}, {RATING_FILES[1]} and the movie_*.dat "
         f"files in a folder and name it with --data-dir (or {DATA_VARIABLE})."
     )
-
-
-def find_ml100k(data_dir: Path | None) -> Path:
-    """Return the folder or archive of MovieLens 100K: `data_dir` itself, or the ``ml-100k`` or ``ml-100k.zip`` in it.
-
-    Raises
-    ------
-    DataFileError
-        If it is in none of them; it is never downloaded.
-    """
-    root = _data_root(data_dir)
-    if root is not None and root.suffix == ".zip":
-        return root
-    archive = f"{ML100K_FOLDER}.zip"
-    places = [] if root is None else [root, root / ML100K_FOLDER, root / archive]
-    for place in places:
-        if (place / MOVIELENS_RATING_FILE).is_file() or (place.name == archive and place.is_file()):
-            return place
-    where = " nor in ".join(str(place) for place in places) or "any folder, as none was given"
-    raise DataFileError(
-        f"ml-100k is not in {where}. It is not downloaded: put u.data, u.item and u.genre, or {archive}, in a folder "
-        f"and name it with --data-dir (or {DATA_VARIABLE})."
-    )
-
-
-def _data_root(data_dir: Path | None) -> Path | None:
-    """Return the folder to look in, which must exist when somebody named it."""
-    named = os.environ.get(DATA_VARIABLE)
-    root = data_dir if data_dir is not None else Path(named) if named else None
-    if root is not None and not root.exists():
-        origin = "--data-dir" if data_dir is not None else DATA_VARIABLE
-        raise DataFileError(f"{origin} names {root}, which does not exist.")
-    return root
 
 
 def _holds_files(folder: Path) -> bool:

@@ -1,45 +1,122 @@
-"""Cold-item splits: some items are known by their clicks, the others by their attributes alone.
+"""What every split is, and cold-item splits: some items are known by their clicks, the others by attributes alone.
 
-Selecting a model on test data is impossible by construction: a study receives a :class:`TuningSplit`, which has
-no test side. Not the test items' clicks, not their attributes, not even their ids are in it.
+Splits of single interactions are in :mod:`~coldray.data.interaction_splits`. Selecting a model on test data is
+impossible by construction: a study receives a :class:`TuningSplit`, which has no test side. Of a cold-item split not
+even the test items' attributes or ids are in it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.data.dataset import Dataset, IntArray, LabelAttribute
+from coldray.data.dataset import Dataset, IntArray, LabelAttribute, keep_entries
 from coldray.errors import ConfigError, EmptyDatasetError
 
-Protocol: TypeAlias = Literal["notebook", "balanced"]
+ColdItemProtocol: TypeAlias = Literal["notebook", "balanced"]
 """``notebook``: 60/20/20 of the items. ``balanced``: 80/20 of the interactions, twice."""
+InteractionProtocol: TypeAlias = Literal[
+    "holdout", "leave-last", "temporal", "per-user-temporal", "user-holdout", "k-fold"
+]
+"""Which interactions are held out, see :func:`~coldray.data.interaction_splits.interaction_splits`."""
+Protocol: TypeAlias = Literal[ColdItemProtocol, InteractionProtocol]
+HeldOut: TypeAlias = Literal["items", "interactions"]
+"""What a protocol holds out: whole items, or interactions of any item."""
 
 BALANCED_ASSIGNMENTS = 10
 """How many random assignments the balanced protocol draws to keep the best of."""
 
 
 @dataclass(frozen=True, eq=False)
-class Fold:
-    """What a model is fitted on, and what its lists are held against.
+class Fold(ABC):
+    """What a model is fitted on, and what its lists are held against."""
+
+    dataset: Dataset
+    """What exists for this fold. Its interactions are to be read through the properties below only."""
+    split: int = field(kw_only=True)
+    """Number of the split this fold belongs to."""
+    seed: int = field(kw_only=True)
+
+    @property
+    @abstractmethod
+    def train(self) -> sp.csr_array:
+        """Clicks that models are fitted on ``[U, I]`` float32."""
+
+    @property
+    @abstractmethod
+    def held_out(self) -> sp.csr_array:
+        """Clicks to be found ``[U, I]`` float32."""
+
+    @property
+    def given(self) -> sp.csr_array | None:
+        """Clicks ``[U, I]`` float32 that describe the users; None where those of `train` do."""
+        return None
+
+    @property
+    @abstractmethod
+    def cold_items(self) -> IntArray:
+        """Held-out items without a train click, ascending: what is ranked when only cold items are candidates."""
+
+    @property
+    def name(self) -> str:
+        """``seed 42 / split 0``."""
+        return f"seed {self.seed} / split {self.split}"
+
+
+@dataclass(frozen=True, eq=False)
+class TuningSplit:
+    """What a study may see: train and validation. There is no test side to look at."""
+
+    fold: Fold
+    """Fit on train, measure on validation."""
+    protocol: Protocol
+
+    @property
+    def dataset(self) -> Dataset:
+        """What exists for the study, with its own user and item indices."""
+        return self.fold.dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Split(ABC):
+    """An assignment of the data to train, validation and test."""
+
+    dataset: Dataset
+    split: int = field(kw_only=True)
+    seed: int = field(kw_only=True)
+    protocol: Protocol = field(kw_only=True)
+
+    @abstractmethod
+    def for_tuning(self) -> TuningSplit:
+        """Return the split without its test side."""
+
+    @property
+    @abstractmethod
+    def test_fold(self) -> Fold:
+        """Fit on train, measure on test: to be used once, after the selection."""
+
+    @abstractmethod
+    def counts(self) -> dict[str, int]:
+        """Return the size of each part, and how many users have no click to describe them in the test."""
+
+
+@dataclass(frozen=True, eq=False)
+class ColdItemFold(Fold):
+    """A fold whose held-out items have no train clicks.
 
     Items of `dataset` fall into three kinds: *warm* (`warm_items`, their clicks are `train`), the *held-out* cold
     items (`held_out_items`, their clicks are `held_out`), and cold items that are neither, which only compete for a
     place when every item is a candidate.
     """
 
-    dataset: Dataset
-    """The items that exist for this fold. Its interactions are to be read through `train` and `held_out` only."""
     warm_items: IntArray
     held_out_items: IntArray
-    split: int
-    """Number of the split this fold belongs to."""
-    seed: int
 
     @property
     def train(self) -> sp.csr_array:
@@ -52,31 +129,13 @@ class Fold:
         return _keep_columns(self.dataset.interactions, self.held_out_items)
 
     @property
-    def name(self) -> str:
-        """``seed 42 / split 0``."""
-        return f"seed {self.seed} / split {self.split}"
+    def cold_items(self) -> IntArray:
+        """The held-out items."""
+        return self.held_out_items
 
 
 @dataclass(frozen=True, eq=False)
-class TuningSplit:
-    """What a study may see: train and validation items. There is no test side to look at."""
-
-    dataset: Dataset
-    """Train and validation items only, with their own item indices."""
-    train_items: IntArray
-    validation_items: IntArray
-    split: int
-    seed: int
-    protocol: Protocol
-
-    @property
-    def fold(self) -> Fold:
-        """Fit on train, measure on validation."""
-        return Fold(self.dataset, self.train_items, self.validation_items, self.split, self.seed)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
+class ColdItemSplit(Split):
     """An assignment of every item to train, validation or test.
 
     Raises
@@ -85,13 +144,9 @@ class Split:
         If a part has no item or no interaction.
     """
 
-    dataset: Dataset
     train_items: IntArray
     validation_items: IntArray
     test_items: IntArray
-    split: int
-    seed: int
-    protocol: Protocol
 
     def __post_init__(self) -> None:
         clicks = np.bincount(self.dataset.interactions.indices, minlength=self.dataset.n_items)
@@ -108,21 +163,21 @@ class Split:
                 )
 
     def for_tuning(self) -> TuningSplit:
-        """Return the split without its test side."""
+        """Return the split without its test items."""
         visible = np.sort(np.concatenate([self.train_items, self.validation_items]))
-        return TuningSplit(
-            dataset=_without_unused_labels(self.dataset.take_items(visible)),
-            train_items=np.searchsorted(visible, self.train_items).astype(np.int32),
-            validation_items=np.searchsorted(visible, self.validation_items).astype(np.int32),
+        fold = ColdItemFold(
+            _without_unused_labels(self.dataset.take_items(visible)),
+            np.searchsorted(visible, self.train_items).astype(np.int32),
+            np.searchsorted(visible, self.validation_items).astype(np.int32),
             split=self.split,
             seed=self.seed,
-            protocol=self.protocol,
         )
+        return TuningSplit(fold, self.protocol)
 
     @property
-    def test_fold(self) -> Fold:
+    def test_fold(self) -> ColdItemFold:
         """Fit on train, measure on test: to be used once, after the selection."""
-        return Fold(self.dataset, self.train_items, self.test_items, self.split, self.seed)
+        return ColdItemFold(self.dataset, self.train_items, self.test_items, split=self.split, seed=self.seed)
 
     def counts(self) -> dict[str, int]:
         """Return the size of each part, and how many users have no click in train."""
@@ -140,7 +195,9 @@ class Split:
         }
 
 
-def cold_item_splits(dataset: Dataset, *, protocol: Protocol = "notebook", n_splits: int, seed: int) -> Iterator[Split]:
+def cold_item_splits(
+    dataset: Dataset, *, protocol: Protocol = "notebook", n_splits: int, seed: int
+) -> Iterator[ColdItemSplit]:
     """Yield `n_splits` cold-item splits, drawn one after another from one ``RandomState(seed)``.
 
     Parameters
@@ -168,7 +225,7 @@ def cold_item_splits(dataset: Dataset, *, protocol: Protocol = "notebook", n_spl
             train, validation, test = _balanced_parts(dataset, generator)
         else:
             raise ConfigError(f"Unknown split protocol {protocol!r}; choose 'notebook' or 'balanced'.")
-        yield Split(dataset, train, validation, test, split=number, seed=seed, protocol=protocol)
+        yield ColdItemSplit(dataset, train, validation, test, split=number, seed=seed, protocol=protocol)
 
 
 def _notebook_parts(n_items: int, generator: np.random.RandomState) -> tuple[IntArray, IntArray, IntArray]:
@@ -216,8 +273,4 @@ def _keep_columns(matrix: sp.csr_array, columns: IntArray) -> sp.csr_array:
     """Return `matrix` with every column but `columns` emptied; the shape stays."""
     wanted = np.zeros(matrix.shape[1], bool)
     wanted[columns] = True
-    keep = wanted[matrix.indices]
-    row_ends = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
-    return sp.csr_array(
-        (matrix.data[keep], matrix.indices[keep], row_ends.astype(matrix.indptr.dtype)), shape=matrix.shape
-    )
+    return keep_entries(matrix, wanted[matrix.indices])

@@ -126,7 +126,7 @@ def assemble(
     if pairs.is_empty():
         raise EmptyDatasetError(f"{file} has no interactions: nothing to learn from.")
     user_ids, item_ids = _ascending(pairs["user"]), _ascending(pairs["item"])
-    rows, columns = _positions(pairs["user"], user_ids), _positions(pairs["item"], item_ids)
+    rows, columns = positions(pairs["user"], user_ids), positions(pairs["item"], item_ids)
     shape = (len(user_ids), len(item_ids))
     clicks = binary_matrix(rows, columns, shape)
     if clicks.nnz < pairs.height:
@@ -155,7 +155,7 @@ def label_attribute(edges: pl.DataFrame, item_ids: Ids) -> LabelAttribute:
     edges = edges.with_columns(pl.col("label").str.strip_chars()).filter(pl.col("label") != "")
     edges = edges.join(_vocabulary(item_ids, edges.schema["item"]), on="item", how="semi")
     labels = np.asarray(edges.get_column("label").unique().sort().to_list(), dtype=np.str_)
-    rows, columns = _positions(edges.get_column("item"), item_ids), _positions(edges.get_column("label"), labels)
+    rows, columns = positions(edges.get_column("item"), item_ids), positions(edges.get_column("label"), labels)
     return LabelAttribute(binary_matrix(rows, columns, (len(item_ids), len(labels))), labels)
 
 
@@ -193,7 +193,8 @@ def _ascending(ids: pl.Series) -> Ids:
     return np.asarray(unique.to_list(), dtype=np.str_) if unique.dtype == pl.String else unique.to_numpy()
 
 
-def _positions(ids: pl.Series, vocabulary: Ids) -> IntArray:
+def positions(ids: pl.Series, vocabulary: Ids) -> IntArray:
+    """Return the index in `vocabulary` of each id, all of which are in it."""
     table = _vocabulary(vocabulary, ids.dtype).with_row_index("position")
     found = ids.alias("item").to_frame().join(table, on="item", how="left", maintain_order="left")
     return found.get_column("position").to_numpy().astype(np.int32)

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from coldray.data.filters import FilterConfig
-from coldray.data.sources import SOURCES, SourceConfig
+from coldray.data.sources import FOLDER_SOURCES, SOURCES, SourceConfig
 from coldray.data.tabular import TabularConfig
 from coldray.errors import ConfigError
 
@@ -27,8 +27,6 @@ PAPER_FILTERS = FilterConfig(
 """The filters of the published HetRec protocol."""
 DEFAULT_FILTERS = {"hetrec": PAPER_FILTERS}
 """Filters a source gets when the study file names none."""
-FOLDER_SOURCES = ("hetrec", "ml1m-hetrec", "ml-100k")
-"""The sources that are looked for in ``--data-dir``."""
 
 
 def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
@@ -92,6 +90,7 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", default="sample", help=f"one of {', '.join(SOURCES)}")
     data.add_argument("--data-dir", type=Path, default=None, help="folder of the dataset, or the folder it lies in")
+    data.add_argument("--category", default=None, help="category of --dataset amazon; the only one there by default")
     data.add_argument("--no-download", action="store_true", help="do not fetch a missing dataset")
     own = parser.add_argument_group("your own data (--dataset csv or parquet)")
     own.add_argument("--interactions", type=Path, help="file with a row for each interaction")
@@ -150,8 +149,14 @@ def source_of(options: argparse.Namespace) -> SourceConfig:
             f"--interactions and --items are read by --dataset csv and parquet alone, not by {options.dataset!r}."
         )
     source = SourceConfig(
-        name=options.dataset, data_dir=options.data_dir, tabular=tabular, download=not options.no_download
+        name=options.dataset,
+        data_dir=options.data_dir,
+        category=options.category,
+        tabular=tabular,
+        download=not options.no_download,
     )
+    if source.category is not None and source.name != "amazon":
+        raise ConfigError(f"--category is read by --dataset amazon alone, not by {source.name!r}. Leave it out.")
     if source.data_dir is not None and source.name not in FOLDER_SOURCES:
         raise ConfigError(
             f"--data-dir is read by --dataset {', '.join(FOLDER_SOURCES)} alone, not by {source.name!r}. Leave it "

@@ -1,0 +1,78 @@
+"""Raw Amazon ratings: tab- or comma-separated lines, or JSON lines of reviews, plain or gzipped.
+
+Three generations are read. Ratings files have ``user item rating timestamp``, with or without a header. Reviews of 2014
+and 2018 name their fields `reviewerID`, `asin`, `overall` and `unixReviewTime`; those of 2023 `user_id`, `parent_asin`,
+`rating` and `timestamp`, in milliseconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from coldray.data.streaming import collect_typed, readable, scan_delimited, seconds
+from coldray.errors import DataFormatError
+from coldray.spelling import choices
+
+NAMES = {
+    "user": ("user", "user_id", "reviewerID"),
+    "item": ("item", "parent_asin", "item_id", "asin"),
+    "rating": ("rating", "overall"),
+    "timestamp": ("timestamp", "unixReviewTime"),
+}
+"""Role → names of its column, the preferred one first: of 2023's two item ids the parent joins the variants."""
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".dat": "\t", ".txt": "\t"}
+JSON_SUFFIXES = (".json", ".jsonl")
+TYPES = {"user": pl.String(), "item": pl.String(), "rating": pl.Float32(), "timestamp": pl.Int64()}
+
+
+def read_raw_ratings(path: Path) -> pl.DataFrame:
+    """Read raw ratings: `user` and `item` (Categorical), `rating` (Float32), `timestamp` (Int64, seconds since 1970).
+
+    The format is told by the name of the file, before ``.gz``: ``.csv``, ``.tsv``, ``.dat``, ``.txt`` (tabs), ``.json``
+    or ``.jsonl``. Only the four fields of a review are read.
+
+    Raises
+    ------
+    DataFileError
+        If the file is missing or cannot be read.
+    DataFormatError
+        If its format is unknown, a field is missing, or a value is blank or not of its type.
+    EmptyDatasetError
+        If the file is empty.
+    """
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    with readable(path):
+        if suffix in JSON_SUFFIXES:
+            scan = _reviews(path)
+        elif suffix in SEPARATORS:
+            scan = _lines(path, SEPARATORS[suffix])
+        else:
+            known = choices([*SEPARATORS, *JSON_SUFFIXES])
+            raise DataFormatError(
+                f"{path.name}: the format of {suffix or 'no suffix'!r} is unknown. Known are {known}."
+            )
+    return collect_typed(scan, TYPES, path, categorical=("user", "item")).with_columns(seconds(pl.col("timestamp")))
+
+
+def _reviews(path: Path) -> pl.LazyFrame:
+    # A schema of every name that may occur: a field that a line lacks is null, and other fields are skipped.
+    names = [name for role in NAMES.values() for name in role]
+    scan = pl.scan_ndjson(path, schema=dict.fromkeys(names, pl.String()), row_index_name="line", row_index_offset=1)
+    return scan.select("line", *(pl.coalesce(options).alias(role) for role, options in NAMES.items()))
+
+
+def _lines(path: Path, separator: str) -> pl.LazyFrame:
+    first_row = pl.read_csv(path, separator=separator, has_header=False, n_rows=1, infer_schema=False)
+    first = [str(field) for field in first_row.row(0)]
+    if not set(first) & {name for names in NAMES.values() for name in names}:
+        return scan_delimited(path, separator, tuple(NAMES))
+    found = {role: next((name for name in names if name in first), None) for role, names in NAMES.items()}
+    for role, name in found.items():
+        if name is None:
+            raise DataFormatError(
+                f"{path.name} has no column of the {role} ({', '.join(NAMES[role])}). It has: {choices(first)}."
+            )
+    scan = scan_delimited(path, separator, quoted=separator == ",")
+    return scan.select("line", *(pl.col(str(name)).alias(role) for role, name in found.items()))
