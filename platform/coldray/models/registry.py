@@ -5,19 +5,39 @@ from __future__ import annotations
 from typing import Any
 
 from coldray.errors import ConfigError
+from coldray.models.als import ALS
 from coldray.models.base import Recommender
 from coldray.models.carec import CARec
 from coldray.models.content_knn import ContentKNN
+from coldray.models.ease import EASE
 from coldray.models.gerec import GERec
+from coldray.models.item_knn import ItemKNN
 from coldray.models.kernel_align import KernelAlign
 from coldray.models.marec import MARec
 from coldray.models.marec_plus import MARecPlus
 from coldray.models.popularity import Popularity
+from coldray.models.svd import SVD
 from coldray.models.uarec import UARec
+from coldray.models.user_knn import UserKNN
 from coldray.spelling import choices, nearest
 
 MODELS: dict[str, type[Recommender[Any]]] = {
-    model.name: model for model in (MARec, CARec, UARec, GERec, MARecPlus, KernelAlign, ContentKNN, Popularity)
+    model.name: model
+    for model in (
+        MARec,
+        CARec,
+        UARec,
+        GERec,
+        MARecPlus,
+        KernelAlign,
+        ContentKNN,
+        Popularity,
+        EASE,
+        SVD,
+        ALS,
+        ItemKNN,
+        UserKNN,
+    )
 }
 
 

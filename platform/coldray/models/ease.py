@@ -1,0 +1,178 @@
+"""EASE: the linear autoencoder of items in closed form.
+
+Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", Eq. 8.
+
+The weights that reproduce the clicks best under ``B_jj = 0`` and the penalty ``λ‖B‖²`` are ``B = I − P·diagMat(1 / diag
+P)`` with ``P = (XᵀX + λI)⁻¹``, and users are scored ``X B``: column j of B predicts item j. B is not symmetric, and
+``X Bᵀ`` scores worse.
+
+λ only shifts the eigenvalues of ``XᵀX``. A study therefore decomposes it once, and each λ costs one matrix product; a
+fit on its own takes the Cholesky factor of its one matrix, which costs a fraction of the decomposition.
+
+An item without clicks has no weights and scores 0. All weights are held at once; there is no solver for catalogues
+whose ``I × I`` matrix does not fit in memory.
+
+Notation used for shapes: U users, I items, W warm items, n items asked for, b users in a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+import scipy.sparse as sp
+from pydantic import PositiveFloat
+
+from coldray.device import DeviceName, matmul, resolve_device, symmetric_eigen
+from coldray.errors import DataError, SingularMatrixError
+from coldray.evaluation.ranking import Scorer
+from coldray.features.feature_set import FeatureSet
+from coldray.memory import require_memory
+from coldray.models.alignment import GramSpectrum, item_weights
+from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
+from coldray.models.click_products import click_products
+from coldray.models.computations import Computations
+from coldray.models.user_smoothing import SINGLE_CONDITION, co_clicks
+
+Matrix = npt.NDArray[np.float32]
+BYTES_PER_PAIR = 28
+"""Bytes a fit holds at its peak for each pair of warm items: the decomposition in float64 with its work space."""
+
+
+class EASEConfig(ModelConfig):
+    """Parameters of :class:`EASE`."""
+
+    regularization: PositiveFloat = 500.0
+    """λ, added to the number of clicks of each item on the diagonal of ``XᵀX``."""
+    device: DeviceName = "auto"
+    """Where the decomposition of a study and its matrix products run."""
+
+
+def co_click_spectrum(train: TrainingSet, *, device: DeviceName) -> GramSpectrum:
+    """Decompose ``XᵀX`` of the warm items.
+
+    Raises
+    ------
+    CatalogTooLargeError
+        If the matrix and its eigenvectors do not fit in memory.
+    """
+    _require_memory(len(train.warm_items))
+    values, vectors = symmetric_eigen(co_clicks(train).astype(np.float64), resolve_device(device))
+    return GramSpectrum(np.maximum(values, 0), vectors.astype(np.float32))
+
+
+class EASE(Recommender[EASEConfig]):
+    """Item weights by ridge regression of each item's clicks on those of all others."""
+
+    name: ClassVar[str] = "ease"
+    config_type: ClassVar[type[ModelConfig]] = EASEConfig
+
+    def __init__(self, config: EASEConfig | None = None) -> None:
+        super().__init__(config or EASEConfig())
+        self._warm = np.zeros(0, np.int32)
+        self._weights: Matrix = np.zeros((0, 0), np.float32)
+        self._n_items = 0
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Compute B: from the spectrum that `computations` share, without them from a factor of this one matrix.
+
+        Raises
+        ------
+        DataError
+            If no item has a click.
+        CatalogTooLargeError
+            If the matrices do not fit in memory.
+        SingularMatrixError
+            If ``XᵀX + λI`` is not positive definite to working precision.
+        """
+        config, warm = self.config, train.warm_items
+        if len(warm) == 0:
+            raise DataError("No item has a click, so there are no weights to learn. Check the filters and the split.")
+        _require_memory(len(warm))
+        if computations is None:
+            self._weights = item_weights(_cholesky_inverse(co_clicks(train), config.regularization))
+        else:
+            spectrum = computations.get(co_click_spectrum, train, device=config.device)
+            self._weights = _spectral_weights(spectrum, config.regularization, config.device)
+        self._warm, self._n_items = warm, train.interactions.shape[1]
+        return self
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check the ``I × I`` matrices of a fit."""
+        _require_memory(n_items)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the fitted model knows; 0 before the fit."""
+        return self._n_items
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function ``X → X B`` on the columns of `items`."""
+        self.check_fitted()
+        place = np.full(self._n_items, -1)
+        place[self._warm] = np.arange(len(self._warm))
+        warm = place[items] >= 0
+        weights = np.zeros((self._n_items, len(items)), np.float32)
+        weights[np.ix_(self._warm, warm)] = self._weights[:, place[items][warm]]
+
+        def scores(histories: sp.csr_array) -> Scores:
+            return click_products(histories, weights)
+
+        return scores
+
+    def state(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return B of the warm items, which these are, and the number of all items."""
+        self.check_fitted()
+        return {"weights": self._weights, "warm_items": self._warm, "n_items": np.array([self._n_items])}
+
+    @classmethod
+    def from_state(cls, config: EASEConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
+        """Rebuild the model; the features are not needed."""
+        model = cls(config)
+        model._warm, model._weights, model._n_items = state["warm_items"], state["weights"], int(state["n_items"][0])
+        return model
+
+
+def _spectral_weights(spectrum: GramSpectrum, regularization: float, device: DeviceName) -> Matrix:
+    """Return B ``[W, W]`` from ``XᵀX = V diag(e) Vᵀ``.
+
+    Off the diagonal ``λP = I − V diag(e / (e + λ)) Vᵀ`` is free of the large ones of I, and on it the sum of
+    ``v² λ / (e + λ)`` has no term that cancels another.
+    """
+    values, vectors = spectrum.values, spectrum.vectors
+    scaled = vectors * np.sqrt(values / (values + regularization)).astype(np.float32)
+    weights = matmul(scaled, scaled.T, resolve_device(device))
+    weights /= vectors**2 @ (regularization / (values + regularization)).astype(np.float32)
+    np.fill_diagonal(weights, 0.0)
+    return weights
+
+
+def _cholesky_inverse(counts: Matrix, regularization: float) -> npt.NDArray[np.floating[Any]]:
+    """Return ``P = (XᵀX + λI)⁻¹`` ``[W, W]``, in single precision where the matrix is conditioned well enough."""
+    # No eigenvalue exceeds the largest row sum, as no entry is negative.
+    kind = np.float32 if counts.sum(axis=1).max() <= SINGLE_CONDITION * regularization else np.float64
+    potrf, potri = scipy.linalg.lapack.get_lapack_funcs(("potrf", "potri"), dtype=kind)
+    matrix: Any = np.array(counts, kind, order="F")
+    matrix[np.diag_indices_from(matrix)] += kind(regularization)
+    factor, failed = potrf(matrix, lower=True, overwrite_a=True, clean=True)
+    if failed:
+        raise SingularMatrixError(
+            f"XᵀX + λI over {len(matrix):,} items is singular to working precision with "
+            f"regularization={regularization:g}. Use a larger regularization."
+        )
+    inverse, _ = potri(factor, lower=True, overwrite_c=True)  # zero above the diagonal, like the factor
+    diagonal = np.diag(inverse).copy()
+    inverse += inverse.T
+    np.fill_diagonal(inverse, diagonal)
+    return np.asarray(inverse)
+
+
+def _require_memory(n_items: int) -> None:
+    require_memory(
+        BYTES_PER_PAIR * n_items**2,
+        purpose=f"EASE on {n_items:,} items",
+        way_out="Use fewer items through the filters (min_item_interactions), or a machine with more memory.",
+    )

@@ -1,0 +1,157 @@
+"""ItemKNN: an item is scored by how much of what a user clicked is among the items that the same users click.
+
+Item j has the neighbours N(j), the k items most similar to it by the users they have in common
+(:mod:`~coldray.models.click_similarity`), and user u the score ``Σ_{i ∈ N(j), i clicked} s_ij``: ``X S`` with k
+entries in each *column* of S. Neighbours are kept per target item, not per item of the history: an item that everyone
+clicks is similar to all, and a list of the k items nearest to each clicked one would hold little else.
+
+An item without clicks has no neighbour and scores 0, the lowest score there is.
+
+Notation used for shapes: I items, n items asked for, k neighbours, b rows of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.errors import DataError
+from coldray.evaluation.ranking import Scorer
+from coldray.evaluation.topk import available_threads, run_blocks, top_k
+from coldray.features.feature_set import FeatureSet
+from coldray.memory import require_memory
+from coldray.models.base import Items, Recommender, Scores, TrainingSet
+from coldray.models.click_similarity import Measure, NeighbourConfig, click_similarity
+from coldray.models.computations import Computations
+
+Arrays = dict[str, npt.NDArray[Any]]
+Neighbours = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+BLOCK_CELLS = 1 << 21
+"""Co-click counts that a thread holds at once at most."""
+BLOCK_ITEMS = 256
+"""Items whose neighbours a thread looks for at once at most."""
+CELL_BYTES = 64
+"""Bytes that a co-click count takes, with all that is made of it."""
+
+
+class ItemKNNConfig(NeighbourConfig):
+    """Parameters of :class:`ItemKNN`."""
+
+
+def similar_items(train: TrainingSet, *, k: int, measure: Measure, shrinkage: float) -> Neighbours:
+    """Return the `k` items most similar to each item, and how similar they are.
+
+    Parameters
+    ----------
+    k, measure, shrinkage
+        As in :class:`ItemKNNConfig`.
+
+    Returns
+    -------
+    Neighbours
+        Items, int32 ``[I, k]``, nearest first, and similarities, float32 ``[I, k]``, both 0 where an item has
+        fewer neighbours; I columns where k is larger. An item is no neighbour of itself.
+    """
+    n_users, n_items = train.interactions.shape
+    clicks = sp.csr_array(train.interactions, dtype=np.float32)
+    by_item, counts, count = sp.csr_array(clicks.T), train.clicks, min(k, n_items)
+    found, similar = np.zeros((n_items, count), np.int32), np.zeros((n_items, count), np.float32)
+
+    def work(rows: slice) -> None:
+        together = sp.csr_array(by_item[rows] @ clicks)
+        met = np.zeros(n_items, np.bool_)
+        met[together.indices] = True
+        columns = np.flatnonzero(met)  # of a large catalogue a few items have met few others
+        dense = together[:, columns].toarray() if len(columns) < n_items else together.toarray()
+        own = np.arange(rows.start, rows.stop)
+        likeness = click_similarity(
+            dense, counts[own], counts[columns], size=n_users, measure=measure, shrinkage=shrinkage
+        )
+        known = np.flatnonzero(met[own])
+        likeness[known, np.searchsorted(columns, own[known])] = 0
+        width = min(count, len(columns))
+        if width:
+            places, similar[rows, :width] = top_k(likeness, width, n_threads=1)
+            found[rows, :width] = np.where(similar[rows, :width] > 0, columns[places], 0)
+
+    run_blocks(work, n_items, _block_items(n_items), available_threads())
+    return found, similar
+
+
+def _block_items(n_items: int) -> int:
+    return min(BLOCK_ITEMS, max(1, BLOCK_CELLS // n_items))
+
+
+class ItemKNN(Recommender[ItemKNNConfig]):
+    """The clicks among an item's nearest neighbours, which clicks choose."""
+
+    name: ClassVar[str] = "item_knn"
+    config_type: ClassVar[type[ItemKNNConfig]] = ItemKNNConfig
+
+    def __init__(self, config: ItemKNNConfig | None = None) -> None:
+        super().__init__(config or ItemKNNConfig())
+        self._state: Arrays = {}
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Find the neighbours of all items.
+
+        Raises
+        ------
+        DataError
+            If no item has a click.
+        CatalogTooLargeError
+            If the neighbours do not fit in memory.
+        """
+        if train.interactions.nnz == 0:
+            raise DataError("No item has a click, so there is no neighbour. Filter less, or check the split.")
+        self.check_size(*train.interactions.shape)
+        config = self.config
+        found, similar = (computations or Computations()).get(
+            similar_items, train, k=config.k, measure=config.measure, shrinkage=config.shrinkage
+        )
+        self._state = {"neighbours": found, "similarities": similar}
+        return self
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check the counts of the items that are looked at at once, and the neighbours that are kept."""
+        counts = CELL_BYTES * available_threads() * _block_items(n_items) * n_items
+        require_memory(
+            counts + 24 * n_items * min(self.config.k, n_items),
+            purpose=f"The neighbours of {n_items:,} items",
+            way_out="Use a smaller k, fewer items through the filters (min_item_interactions), or more memory.",
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the fitted model knows; 0 before the fit."""
+        return len(self._state["neighbours"]) if self._state else 0
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that adds up, for each of `items`, its neighbours among the clicks."""
+        self.check_fitted()
+        found, similar = self._state["neighbours"][items], self._state["similarities"][items]
+        kept = similar > 0
+        starts = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+        columns = sp.csr_array((similar[kept], found[kept], starts), shape=(len(found), self.n_items))
+        by_neighbour = sp.csr_array(columns.T)
+
+        def scores(histories: sp.csr_array) -> Scores:
+            return np.asarray((histories @ by_neighbour).toarray(), np.float32)
+
+        return scores
+
+    def state(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the neighbours of all items and how similar they are."""
+        self.check_fitted()
+        return self._state
+
+    @classmethod
+    def from_state(cls, config: ItemKNNConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
+        """Rebuild the model; the features are not needed."""
+        model = cls(config)
+        model._state = dict(state)
+        return model

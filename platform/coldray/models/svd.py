@@ -1,0 +1,139 @@
+"""SVD: scores are the part of a user's clicks that the leading singular vectors carry.
+
+With X the clicks, ``D = diag((n_i + 5)^−α)`` and V the k leading right singular vectors of ``X D``, a history x has the
+scores ``x D V Vᵀ D⁻¹``: its projection, in units of clicks. A user of the training set and one the fit never saw are
+served alike, as no factors of users are kept (Cremonesi, Koren and Turrin, *Performance of recommender algorithms on
+top-N recommendation tasks*, 2010, Eq. 7, for α = 0). Centred, the share μ of users who click an item is taken from each
+column of X, and the scores are ``(x − μ) D V Vᵀ D⁻¹ + μ``.
+
+An item without clicks scores 0.
+
+Notation used for shapes: U users, W warm items, I all items, n items asked for, k factors used, m of the decomposition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from coldray.evaluation.ranking import Scorer
+from coldray.features.feature_set import FeatureSet
+from coldray.memory import require_memory
+from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
+from coldray.models.click_products import click_products
+from coldray.models.computations import Computations
+from coldray.models.factor_count import most_factors, warn_of_reduced
+from coldray.models.singular_vectors import singular_vectors, solver_bytes
+from coldray.models.user_smoothing import damping_of
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class SVDConfig(ModelConfig):
+    """Parameters of :class:`SVD`."""
+
+    n_factors: PositiveInt = 50
+    """k, singular vectors that scores are made of; fewer where the clicks have fewer."""
+    max_factors: PositiveInt | None = None
+    """m, singular vectors that are computed: a study fixes the largest `n_factors` it asks for, and its configurations
+    share one decomposition, as the leading vectors of 100 are those of 10. By default, or if it is larger, `n_factors`.
+    """
+    alpha: NonNegativeFloat = Field(default=0.2, le=2)
+    """α, how far popular items are damped in what is decomposed."""
+    centred: bool = False
+    """Whether each item's mean is taken from what is decomposed. An empty history then scores items by popularity."""
+
+
+class SVD(Recommender[SVDConfig]):
+    """Truncated singular value decomposition of clicks."""
+
+    name: ClassVar[str] = "svd"
+    config_type: ClassVar[type[ModelConfig]] = SVDConfig
+
+    def __init__(self, config: SVDConfig | None = None) -> None:
+        super().__init__(config or SVDConfig())
+        self._state: Arrays = {}
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Decompose the clicks, or take the leading vectors of a decomposition that is shared.
+
+        More factors than the clicks have are reduced to what there is, with a warning; the state tells how many.
+
+        Raises
+        ------
+        DataError
+            If fewer than two users or two items have clicks.
+        CatalogTooLargeError
+            If the matrices do not fit in memory.
+        """
+        config = self.config
+        # Whatever is asked for beyond what there can be, it is the same decomposition.
+        computed = min(max(config.n_factors, config.max_factors or 0), most_factors(train))
+        vectors, values = (computations or Computations()).get(
+            singular_vectors, train, n_factors=computed, alpha=config.alpha, centred=config.centred
+        )
+        used = min(config.n_factors, len(values))
+        warn_of_reduced(self.name, config.n_factors, used, train)
+        n_items, warm = train.interactions.shape[1], train.warm_items
+        kept, damping, means = np.zeros((n_items, used), np.float32), np.ones(n_items), np.zeros(n_items)
+        kept[warm], damping[warm] = vectors[:, :used], damping_of(train, config.alpha)
+        if config.centred:
+            means = train.clicks / train.interactions.shape[0]
+        self._state = {
+            "vectors": kept,
+            "damping": damping.astype(np.float32),
+            "means": means.astype(np.float32),
+            "values": values[:used],
+            "n_factors": np.array([used]),
+        }
+        return self
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check the decomposition, and the vectors that are kept."""
+        most = min(n_users, n_items)
+        computed = min(max(self.config.n_factors, self.config.max_factors or 0), most)
+        require_memory(
+            solver_bytes((n_users, n_items), computed) + 12 * n_items * min(self.config.n_factors, most),
+            purpose=f"{computed:,} singular vectors of {n_users:,} users and {n_items:,} items",
+            way_out="Use fewer n_factors (max_factors), or fewer users or items through the filters.",
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the fitted model knows; 0 before the fit."""
+        return len(self._state["vectors"]) if self._state else 0
+
+    @property
+    def n_factors(self) -> int:
+        """Factors that are used; 0 before the fit."""
+        return int(self._state["n_factors"][0]) if self._state else 0
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that projects histories and reads `items` off."""
+        self.check_fitted()
+        vectors, damping, means = (self._state[name] for name in ("vectors", "damping", "means"))
+        onto = damping[:, None] * vectors  # [I, k]
+        back = (vectors[items] / damping[items, None]).T  # [k, n]
+        offset = means[items] - means @ onto @ back
+
+        def scores(histories: sp.csr_array) -> Scores:
+            return np.asarray(click_products(histories, onto) @ back + offset, np.float32)
+
+        return scores
+
+    def state(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return V, D and μ of all items, the singular values and their number."""
+        self.check_fitted()
+        return self._state
+
+    @classmethod
+    def from_state(cls, config: SVDConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
+        """Rebuild the model; the features are not needed."""
+        model = cls(config)
+        model._state = dict(state)
+        return model
