@@ -167,19 +167,6 @@ def test_a_strict_entry_that_reads_something_else_is_refused_by_name(written, fe
     check_track(entry_reading(written, track="full", **features), dataset)
 
 
-def test_a_strict_model_counts_no_labels(written):
-    entry = entry_reading(written)
-    spaces = {"counts": {"choice": [False, True]}}, {"counts": True}, {"counts": False}, {"order": True}
-    for space, refused in zip(spaces, (True, True, False, False), strict=True):
-        counting = replace(entry, study=entry.study.model_copy(update={"space": space}))
-        if refused:
-            with pytest.raises(ConfigError, match="it counts labels"):
-                check_track(counting, sample_dataset(0, 120, 100))
-        check_track(replace(counting, track="full"), sample_dataset(0, 120, 100))
-        if not refused:
-            check_track(counting, sample_dataset(0, 120, 100))
-
-
 @pytest.mark.parametrize("features", [{}, {"attributes": DEFAULT[::-1]}, {"text": {"description": "tfidf"}}])
 def test_the_default_attributes_in_any_order_are_strict(written, features):
     check_track(entry_reading(written, **features), sample_dataset(0, 120, 100))

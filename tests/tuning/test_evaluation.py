@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from coldray.data.dataset import Dataset
-from coldray.data.splits import Fold
+from coldray.data.splits import ColdItemFold
 from coldray.errors import EmptyDatasetError
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
@@ -19,7 +19,7 @@ def fold_of(clicks, warm, held_out):
     clicks = np.asarray(clicks, np.float32)
     n_users, n_items = clicks.shape
     dataset = Dataset("small", np.arange(n_users), np.arange(n_items), sp.csr_array(clicks), {})
-    return Fold(dataset, np.asarray(warm, np.int32), np.asarray(held_out, np.int32), split=2, seed=42)
+    return ColdItemFold(dataset, np.asarray(warm, np.int32), np.asarray(held_out, np.int32), split=2, seed=42)
 
 
 def task_of(fold):

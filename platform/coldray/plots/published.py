@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from coldray.data.splits import HeldOut
+
 
 @dataclass(frozen=True)
 class PublishedTable:
@@ -58,13 +60,18 @@ HETREC = PublishedTable(
 )
 
 
-def published_for(dataset: Mapping[str, Any]) -> PublishedTable | None:
-    """Return the published results on ``dataset``; None when nothing published is comparable."""
-    return HETREC if HETREC.describes(dataset) else None
+def published_for(dataset: Mapping[str, Any], held_out: HeldOut = "items") -> PublishedTable | None:
+    """Return the published results on ``dataset``; None when nothing published is comparable: all is of cold items."""
+    return HETREC if held_out == "items" and HETREC.describes(dataset) else None
 
 
-def no_comparison(dataset: Mapping[str, Any]) -> str:
+def no_comparison(dataset: Mapping[str, Any], held_out: HeldOut = "items") -> str:
     """Return, in sentences, why no published result is comparable with one on ``dataset``."""
+    if held_out == "interactions":
+        return (
+            "There is no comparison with published numbers: they are of cold items, and this study holds out "
+            "interactions."
+        )
     kind = "generated data" if dataset.get("synthetic", False) else "not the published dataset"
     return (
         f"There is no comparison with published numbers: the dataset of this study ({dataset.get('name', 'unnamed')}) "

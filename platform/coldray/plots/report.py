@@ -93,7 +93,7 @@ def outcome(result: StudyResult) -> str:
     between = f" (95 % interval {metric_number(interval[0])} to {metric_number(interval[1])})" if interval else ""
     number = metric_number(mean_metric(result.test, metric))
     average = f", the mean over {counted(len(result.test), 'split')}" if len(result.test) > 1 else ", on a single split"
-    return f"{chosen}; on the test items it reaches {metric_label(metric)} {number}{between}{average}."
+    return f"{chosen}; on the test {result.held_out} it reaches {metric_label(metric)} {number}{between}{average}."
 
 
 def selection_reasons(result: StudyResult) -> list[str]:
@@ -120,9 +120,10 @@ def selection_reasons(result: StudyResult) -> list[str]:
 
 def _comparison(result: StudyResult, shown: list[Picture]) -> dict[str, Picture | Table | str | None]:
     """Return the comparison with published numbers, or the sentence that says why there is none."""
-    table = published_for(result.dataset)
+    table = published_for(result.dataset, result.held_out)
     if table is None:
-        return {"published": None, "published_picture": None, "published_note": no_comparison(result.dataset)}
+        why = no_comparison(result.dataset, result.held_out)
+        return {"published": None, "published_picture": None, "published_note": why}
     note = (
         f"Published: {table.source}; {table.protocol}. Measured here: {counted(len(result.test), 'split')}, by the "
         "protocol above. Compare the candidates and the number of splits before the numbers."

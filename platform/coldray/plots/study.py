@@ -134,7 +134,8 @@ def validation_against_test(result: StudyResult) -> Figure:
     set_title(figure, f"Selected configuration #{number}: validation and test", synthetic=is_synthetic(result))
     note = (
         "Points are labelled seed/split; dashed: test = validation. Only the selected configuration was tested, once; "
-        "the others have no test value. Test and validation items differ, so the points need not lie on the diagonal."
+        f"the others have no test value. Test and validation {result.held_out} differ, so the points need not lie on "
+        "the diagonal."
     )
     set_note(figure, note)
     for axes, metric in zip(panels, metrics, strict=False):
@@ -159,8 +160,8 @@ def _draw_pairs(axes: Axes, metric: str, pairs: Sequence[tuple[FoldMetrics, Fold
 
 @styled()
 def published_comparison(result: StudyResult) -> Figure | None:
-    """Draw the published results beside the one measured here; None when the dataset is not the published one."""
-    table = published_for(result.dataset)
+    """Draw the published results beside the one measured here; None when they are not comparable."""
+    table = published_for(result.dataset, result.held_out)
     if table is None:
         return None
     metrics = [m for m in _compared_metrics(table) if result.test and all(m in fold.metrics for fold in result.test)]

@@ -13,7 +13,7 @@ import ray
 
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Fold, Split
-from coldray.errors import StudyError
+from coldray.errors import ConfigError, StudyError
 from coldray.models.marec_plus import MARecPlusConfig
 from coldray.tuning.ablation_folds import TERMS, Arrays, FoldPlan, FoldWorkers, as_completed
 from coldray.tuning.ablation_result import AblationResult, Cloud, LossCurve
@@ -31,8 +31,16 @@ CURVE_CUTOFFS = (5, 10, 15, 20, 25, 30, 40, 50)
 
 
 def check_ablation(config: StudyConfig, dataset: Dataset) -> list[Split]:
-    """Find out what can be wrong before anything takes long, and return the splits; as :func:`check_study`."""
+    """Find out what can be wrong before anything takes long, and return the splits; as :func:`check_study`.
+
+    Items must be held out: the modes of an ablation are ways to score cold ones.
+    """
     check_stages(config)
+    if not config.splits.holds_out_items:
+        raise ConfigError(
+            f"An ablation is of cold items, and the protocol {config.splits.protocol!r} holds out interactions. Use "
+            "splits.protocol: notebook or balanced."
+        )
     return check_study(config, dataset)
 
 

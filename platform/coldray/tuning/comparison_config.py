@@ -14,8 +14,9 @@ from coldray.data.filters import FilterConfig
 from coldray.errors import ConfigError
 from coldray.features.builder import attribute_names
 from coldray.spelling import choices, nearest
-from coldray.tuning.settings import explain, read_settings, replace_settings
-from coldray.tuning.space import Candidates, Section, SplitConfig, StudyConfig, listed_values, load_study, metric_names
+from coldray.tuning.settings import Section, explain, read_settings, replace_settings
+from coldray.tuning.space import Candidates, StudyConfig, load_study, metric_names
+from coldray.tuning.split_config import SplitConfig
 
 Track: TypeAlias = Literal["strict", "full"]
 """``strict`` reads exactly the dataset's default attributes, those that MARec uses, and nothing learned elsewhere;
@@ -74,6 +75,11 @@ class ComparisonConfig(Section):
             raise ConfigError(
                 f"The baseline {self.baseline!r} is no entry.{nearest(self.baseline, self.entries)} "
                 f"Entries: {choices(self.entries)}."
+            )
+        if not self.splits.holds_out_items:
+            raise ConfigError(
+                f"A comparison is of cold items, and the protocol {self.splits.protocol!r} holds out interactions. Use "
+                "splits.protocol: notebook or balanced."
             )
         known = metric_names(self.cutoffs)
         if self.selection.metric not in known:
@@ -169,7 +175,7 @@ def check_track(entry: Entry, dataset: Dataset) -> None:
     wrong = [f"it reads {name!r}" for name in used if name not in default]
     wrong += [f"it leaves out {name!r}" for name in default if name not in used]
     wrong += [f"it embeds {name!r}" for name, method in features.text.items() if method == "embedding"]
-    if features.counts or ("counts", True) in listed_values(entry.study.space):
+    if features.counts:
         wrong.append("it counts labels")
     if wrong:
         raise ConfigError(

@@ -10,6 +10,7 @@ from coldray.data.filters import FilterConfig
 from coldray.data.splits import Split
 from coldray.features.builder import attribute_names
 from coldray.tuning.space import StudyConfig
+from coldray.tuning.split_config import SplitConfig
 
 
 def describe_dataset(dataset: Dataset, config: StudyConfig) -> dict[str, Any]:
@@ -22,34 +23,57 @@ def describe_dataset(dataset: Dataset, config: StudyConfig) -> dict[str, Any]:
         "n_interactions": int(dataset.interactions.nnz),
         "density": dataset.density,
         "fingerprint": dataset.fingerprint,
-        "attributes": list(attribute_names(dataset, config.features)),
+        "attributes": list(attribute_names(dataset, config.features)) if config.encoded_features else [],
     }
 
 
 def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str]:
     """Return how the numbers came to be, in words: they belong beside every number."""
-    parts = {
-        "notebook": "items permuted; 60 % train, 20 % validation, 20 % test",
-        "balanced": "80/20 of the interactions, best of ten assignments of items, twice",
-    }
+    held_out, known = config.splits.held_out, "given" if config.splits.protocol == "user-holdout" else "train"
     listed = {
         "cold": "the held-out cold items",
-        "all": "every item but the user's train positives",
+        "all": f"every item but the user's {known} positives",
     }
-    counts = splits[0].counts()
-    left_out = sum(split.counts()["users_without_train_clicks"] for split in splits)
+    counts = [split.counts() for split in splits]
+    left_out = sum(count["users_without_train_clicks"] for count in counts)
+    part_sizes = [f"{counts[0][f'{part}_{held_out}']:,} {part}" for part in ("train", "validation", "test")]
     return {
-        "split": f"{config.splits.protocol}: {parts[config.splits.protocol]}",
+        "split": f"{config.splits.protocol}: {_split_words(config.splits)}",
         "splits": f"{config.splits.n_splits} for each seed ({', '.join(map(str, config.splits.seeds))})",
-        "first split": ", ".join(f"{counts[f'{part}_items']:,} {part}" for part in ("train", "validation", "test"))
-        + " items",
+        "first split": f"{', '.join(part_sizes)} {held_out}" + _more_of_first(counts[0]),
         "candidates": f"{config.candidates}: {listed[config.candidates]}",
-        "users": "with a train and a held-out click"
-        + (f"; {left_out} without a train click left out, summed over splits" if left_out else "; none left out"),
+        "users": f"with a {known} and a held-out click"
+        + (f"; {left_out} without a {known} click left out, summed over splits" if left_out else "; none left out"),
         "filters": "; ".join(map(_filter_words, dataset.provenance.get("filters", []))) or "none",
         "metrics": "hr@k (Eq. 12) and ndcg@k (Eq. 13) of Monteil et al. 2024: hits over min(k, relevant items)",
-        "selection": f"mean validation {config.selection.metric}; test items are used once, by the winner",
+        "selection": f"mean validation {config.selection.metric}; test {held_out} are used once, by the winner",
     }
+
+
+def _split_words(splits: SplitConfig) -> str:
+    """Return what a protocol holds out, with the shares of this study."""
+    test, validation = f"{100 * splits.test_share:g} %", f"{100 * splits.validation_share:g} %"
+    last = "last interaction" if splits.last == 1 else f"last {splits.last} interactions"
+    return {
+        "notebook": "items permuted; 60 % train, 20 % validation, 20 % test",
+        "balanced": "80/20 of the interactions, best of ten assignments of items, twice",
+        "holdout": f"a random {test} of each user's interactions is test, {validation} of the rest validation",
+        "leave-last": f"the {last} of each user test, those before validation",
+        "temporal": f"the latest {test} of all interactions are test, the latest {validation} of the rest validation",
+        "per-user-temporal": f"the latest {test} of each user's interactions are test, the latest {validation} of the "
+        "rest validation",
+        "user-holdout": f"a random {test} of the users is tested, {validation} of the rest validates; "
+        f"{100 * splits.given_share:g} % of their interactions are given, the others are to be found",
+        "k-fold": f"each user's interactions are dealt to {splits.n_splits} folds; one is test, the next validation",
+    }[splits.protocol]
+
+
+def _more_of_first(counts: Mapping[str, int]) -> str:
+    """Return what there is beside train, validation and test."""
+    given = counts.get("given_for_validation_interactions", 0) + counts.get("given_for_test_interactions", 0)
+    kept = counts.get("users_kept_in_train", 0)
+    few = f"; {kept:,} user{'s' * (kept != 1)} with too few interactions to hold one out, all in train"
+    return (f", {given:,} given" if given else "") + (few if kept else "")
 
 
 def _filter_words(entry: Mapping[str, Any]) -> str:

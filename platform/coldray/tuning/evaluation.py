@@ -1,4 +1,4 @@
-"""Evaluating a fitted model on the held-out cold items of a fold."""
+"""Evaluating a fitted model on the held-out clicks of a fold."""
 
 from __future__ import annotations
 
@@ -27,13 +27,21 @@ class EvaluationTask:
 
     train: TrainingSet
     held_out: sp.csr_array
-    """Clicks of the held-out items ``[U, I]``."""
+    """Clicks to be found ``[U, I]``."""
     held_out_items: npt.NDArray[np.int32]
+    """Held-out items without a train click: what competes when only cold items are candidates."""
     users: npt.NDArray[np.int32]
-    """Users with a held-out click and a train click. Without the first there is nothing to measure, without the
+    """Users with a held-out click and a known click. Without the first there is nothing to measure, without the
     second nothing to personalise with."""
     split: int
     seed: int
+    given: sp.csr_array | None = None
+    """Clicks ``[U, I]`` that describe users the model is not fitted on; None where the train clicks describe all."""
+
+    @property
+    def histories(self) -> sp.csr_array:
+        """Known clicks of every user ``[U, I]``; what a user has clicked is not recommended again."""
+        return self.train.interactions if self.given is None else self.given
 
     @classmethod
     def of(cls, fold: Fold, train: TrainingSet) -> EvaluationTask:
@@ -44,13 +52,13 @@ class EvaluationTask:
         EmptyDatasetError
             If no user has both a train and a held-out click.
         """
-        held_out = fold.held_out
+        held_out, given = fold.held_out, fold.given
         wanted = np.diff(held_out.indptr) > 0
-        known = np.diff(train.interactions.indptr) > 0
+        known = np.diff((train.interactions if given is None else given).indptr) > 0
         users = np.flatnonzero(wanted & known).astype(np.int32)
         if len(users) == 0:
             raise EmptyDatasetError(f"{fold.name}: no user has clicks both in train and among the held-out items.")
-        return cls(train, held_out, fold.held_out_items, users, split=fold.split, seed=fold.seed)
+        return cls(train, held_out, fold.cold_items, users, split=fold.split, seed=fold.seed, given=given)
 
 
 class RankingCache:
@@ -83,12 +91,13 @@ def rank_task(
     each αβ.
     """
     if candidates == "cold":
-        return _side(model, task, task.held_out_items, k, cache, exclude=False)
-    if model.ranking_key() is None:
+        return _side(model, task, task.held_out_items, k, cache, warm=False, exclude=False)
+    if model.ranking_key() is None or len(task.train.cold_items) == 0:
         everything = np.arange(model.n_items, dtype=np.int32)
         return _rank(model, task, everything, k, exclude=True)
-    cold = _side(model, task, task.train.cold_items, k, cache, exclude=False)
-    warm = _side(model, task, task.train.warm_items, k, cache, exclude=True)
+    # Of cold items only a given history, not the train clicks, can hold one.
+    cold = _side(model, task, task.train.cold_items, k, cache, warm=False, exclude=task.given is not None)
+    warm = _side(model, task, task.train.warm_items, k, cache, warm=True, exclude=True)
     items, scores = merge_top_k(warm.items, warm.scores, cold.items, cold.scores, k)
     return replace(cold, items=items, scores=scores)
 
@@ -114,14 +123,15 @@ def _side(
     k: int,
     cache: RankingCache | None,
     *,
+    warm: bool,
     exclude: bool,
 ) -> Ranking:
-    """Rank only warm (`exclude` set: without the train positives) or only cold items."""
+    """Rank only warm or only cold items; with `exclude` without what the user has clicked."""
     order = model.ranking_key()
     if cache is None or order is None:
         return _rank(model, task, items, k, exclude=exclude)
-    scale = 1.0 if exclude else model.cold_scale
-    key = (task.train.key, order, exclude, len(items), k)
+    scale = 1.0 if warm else model.cold_scale
+    key = (task.train.key, order, warm, len(items), k)
     kept = cache.get(key)
     if kept is not None:
         ranking, kept_scale = kept
@@ -134,5 +144,5 @@ def _side(
 def _rank(
     model: Recommender[Any], task: EvaluationTask, items: npt.NDArray[np.int32], k: int, *, exclude: bool
 ) -> Ranking:
-    histories = task.train.interactions
+    histories = task.histories
     return rank(model.scorer(items), histories, items, k=k, exclude=histories if exclude else None, users=task.users)

@@ -11,13 +11,16 @@ from ray.actor import ActorHandle
 from coldray.data.splits import Fold
 from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
+from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.tuning.evaluation import EvaluationTask
 from coldray.tuning.shared import SharedResults
 
 
-def prepare_task(fold: Fold, features: FeatureConfig) -> EvaluationTask:
+def prepare_task(fold: Fold, features: FeatureConfig | None) -> EvaluationTask:
     """Encode the items of a fold and collect what models are fitted on and measured with.
+
+    Without `features` nothing is known of the items but their clicks.
 
     Raises
     ------
@@ -25,6 +28,8 @@ def prepare_task(fold: Fold, features: FeatureConfig) -> EvaluationTask:
         If the features leave nothing to compare the items of the fold by.
     """
     data = fold.dataset
+    if features is None:
+        return EvaluationTask.of(fold, TrainingSet(fold.train, FeatureSet({}, data.n_items), fold.name))
     encoder = FeatureEncoder(features).fit(data)
     try:
         encoder.check_usable()
@@ -36,7 +41,7 @@ def prepare_task(fold: Fold, features: FeatureConfig) -> EvaluationTask:
 _prepare = ray.remote(num_cpus=1)(prepare_task)
 
 
-def prepare_tasks(folds: Sequence[Fold], features: FeatureConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
+def prepare_tasks(folds: Sequence[Fold], features: FeatureConfig | None) -> dict[str, ray.ObjectRef[EvaluationTask]]:
     """Prepare folds on the cluster; return the references by fold name."""
     references = {fold.name: _prepare.remote(ray.put(fold), features) for fold in folds}
     try:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from coldray.data.splits import HeldOut
+
 TrialStatus: TypeAlias = Literal["finished", "pruned", "failed"]
 
 
@@ -103,10 +105,12 @@ class StudyResult:
     trials: tuple[TrialResult, ...]
     selection: Selection
     test: tuple[FoldMetrics, ...]
-    """The winner on the test items of each split."""
+    """The winner on the test data of each split."""
     test_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """95 % bootstrap interval of each mean test metric."""
     seconds: float = 0.0
+    held_out: HeldOut = "items"
+    """What validation and test consist of: whole items, or interactions of any item."""
 
     def ranked_trials(self) -> list[TrialResult]:
         """Return the finished trials, best mean validation metric first."""

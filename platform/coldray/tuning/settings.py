@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coldray.errors import ConfigError
 from coldray.spelling import choices, nearest
+
+
+class Section(BaseModel):
+    """Base of every part of a file: frozen, and a misspelt field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -19,6 +19,7 @@ LABELS = {
     "coclick_moments": "co-click correlations",
     "aligned_similarity": "mixed similarity",
     "gram_spectrum": "eigendecomposition",
+    "co_click_spectrum": "eigendecomposition",
     "learn_similarity": "training",
     "learned_covariance": "covariance of items",
     "conditional": "conditional means",
@@ -28,6 +29,8 @@ LABELS = {
     "learn_popularity": "predicted popularity",
     "co_click_weights": "attribute weights",
     "neighbours": "neighbours",
+    "similar_items": "neighbours",
+    "singular_vectors": "singular vectors",
 }
 
 

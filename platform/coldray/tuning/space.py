@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveInt,
@@ -20,13 +18,13 @@ from pydantic import (
 )
 
 from coldray.data.filters import FilterConfig
-from coldray.data.splits import Protocol
 from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig
 from coldray.models.base import ModelConfig
 from coldray.models.registry import model_type
 from coldray.spelling import choices, nearest
-from coldray.tuning.settings import explain, read_settings, replace_settings
+from coldray.tuning.settings import Section, explain, read_settings, replace_settings
+from coldray.tuning.split_config import SplitConfig
 
 Candidates: TypeAlias = Literal["cold", "all"]
 """``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""
@@ -37,12 +35,6 @@ Preference: TypeAlias = Literal["low", "high"] | list[Any]
 RANGES = ("choice", "uniform", "log_uniform", "int_uniform")
 MAX_COMBINATIONS = 10_000
 """So many combinations are tried to find one that the model accepts; a space of more is taken on trust."""
-
-
-class Section(BaseModel):
-    """Base of every part of a file: frozen, and a misspelt field is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SearchConfig(Section):
@@ -69,24 +61,6 @@ class SchedulerConfig(Section):
     """Splits every trial may run."""
     reduction_factor: int = Field(default=3, ge=2)
     """One in this many trials goes on beyond each rung."""
-
-
-class SplitConfig(Section):
-    """The splits every configuration is evaluated on: `n_splits` for each seed."""
-
-    protocol: Protocol = "notebook"
-    n_splits: PositiveInt = 3
-    seeds: tuple[int, ...] = Field(default=(42,), min_length=1)
-
-    @field_validator("seeds")
-    @classmethod
-    def _drawn_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        for seed in seeds:
-            if not 0 <= seed < 2**32:
-                raise ValueError(f"A seed is from 0 to {2**32 - 1}, not {seed}")
-            if seeds.count(seed) > 1:
-                raise ValueError(f"The seed {seed} is listed twice and would give the same splits again")
-        return seeds
 
 
 class SelectionConfig(Section):
@@ -141,6 +115,11 @@ class StudyConfig(Section):
         for entry in self.selection.simplest:
             for name in entry:
                 _check_name(f"selection.simplest: {name}", name, config_type.model_fields)
+        if self.candidates == "cold" and not self.splits.holds_out_items:
+            raise ConfigError(
+                f"candidates: 'cold' ranks held-out items, and the protocol {self.splits.protocol!r} holds out "
+                "interactions. Use candidates: all, or the protocol notebook or balanced."
+            )
         if self.search.algorithm == "grid":
             _check_grid(self.space)
         _check_some_valid(self.space, config_type)
@@ -152,6 +131,11 @@ class StudyConfig(Section):
     def searched(self) -> tuple[str, ...]:
         """Names of the parameters that are searched."""
         return tuple(name for name, spec in self.space.items() if is_range(spec))
+
+    @property
+    def encoded_features(self) -> FeatureConfig | None:
+        """How items are encoded for the model; None for one that reads clicks alone, as it cannot score cold items."""
+        return self.features if model_type(self.model).scores_cold_items else None
 
     @property
     def n_trials(self) -> int:

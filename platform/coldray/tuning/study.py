@@ -16,6 +16,7 @@ from ray.actor import ActorHandle
 from ray.tune.logger import JsonLoggerCallback
 
 from coldray.data.dataset import Dataset
+from coldray.data.interaction_splits import interaction_splits
 from coldray.data.splits import Split, TuningSplit, cold_item_splits
 from coldray.errors import ConfigError, SearchInterruptedError
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
@@ -39,12 +40,13 @@ QUIET_TUNE = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "
 
 def draw_splits(dataset: Dataset, config: StudyConfig) -> list[Split]:
     """Return the splits of a study: `n_splits` for each seed."""
+    drawn = config.splits
+    if not drawn.holds_out_items:
+        return list(interaction_splits(dataset, **drawn.model_dump()))
     return [
         split
-        for seed in config.splits.seeds
-        for split in cold_item_splits(
-            dataset, protocol=config.splits.protocol, n_splits=config.splits.n_splits, seed=seed
-        )
+        for seed in drawn.seeds
+        for split in cold_item_splits(dataset, protocol=drawn.protocol, n_splits=drawn.n_splits, seed=seed)
     ]
 
 
@@ -85,7 +87,7 @@ def search(
         os.environ.setdefault(variable, value)
     watcher = listener or StudyListener()
     watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
-    tasks = prepare_tasks([split.fold for split in splits], config.features)
+    tasks = prepare_tasks([split.fold for split in splits], config.encoded_features)
     results = shared_results(tasks, config.search.gpus_per_trial)
     plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
     events = TuneEvents(watcher, config.searched, config.model, len(splits))
@@ -146,23 +148,28 @@ def check_study(config: StudyConfig, dataset: Dataset) -> list[Split]:
     UnknownAttributeError
         If the study names an attribute that the dataset does not have.
     ConfigError
-        If the model cannot score cold items, the dataset has no attribute to score them from, an attribute cannot be
-        encoded as the study asks, or a value of the space does not go with the attributes.
+        If items are held out and the model cannot score cold ones, the dataset has no attribute for a model that reads
+        them, or no timestamps for a split by time, an attribute cannot be encoded as the study asks, or a value of the
+        space does not go with the attributes.
     EmptyDatasetError
         If a part of a split is left without interactions.
     CatalogTooLargeError
         If the model on all items of the dataset does not fit in memory.
     """
     names = choose_methods(dataset, config.features)
-    if not names:
+    model, cold = model_type(config.model), config.splits.holds_out_items
+    if not names and (cold or model.scores_cold_items):
+        reason = "cold items have nothing else" if cold else f"the model {config.model!r} learns from them"
         raise ConfigError(
-            f"The study uses no item attribute of dataset {dataset.name!r}, and cold items have nothing else. Name "
-            "some in features.attributes; of your own data by --items FILE with --label-columns, --number-columns or "
+            f"The study uses no item attribute of dataset {dataset.name!r}, and {reason}. Name some "
+            "in features.attributes; of your own data by --items FILE with --label-columns, --number-columns or "
             "--text-columns."
         )
-    model = model_type(config.model)
-    if not model.scores_cold_items:
-        raise ConfigError(f"The model {config.model!r} cannot score cold items, which this study ranks.")
+    if cold and not model.scores_cold_items:
+        raise ConfigError(
+            f"The model {config.model!r} cannot score cold items, which this study ranks. Hold out interactions "
+            "instead: splits.protocol: holdout with candidates: all."
+        )
     _check_values(config, attribute_kinds({name: dataset.attributes[name] for name in names}))
     model(model.config_type()).check_size(dataset.n_users, dataset.n_items)
     return draw_splits(dataset, config)
@@ -179,7 +186,13 @@ def _check_values(config: StudyConfig, kinds: Mapping[str, AttributeKind]) -> No
 
 
 def run_study(
-    config: StudyConfig, dataset: Dataset, *, storage: Path, study_id: str, listener: StudyListener | None = None
+    config: StudyConfig,
+    dataset: Dataset,
+    *,
+    storage: Path,
+    study_id: str,
+    listener: StudyListener | None = None,
+    splits: Sequence[Split] | None = None,
 ) -> StudyResult:
     """Search, select and test.
 
@@ -189,9 +202,11 @@ def run_study(
         Folder for the state of the search; it must be writable.
     study_id
         Name of the study in `storage`.
+    splits
+        As of :func:`check_study`, which is called when they are not given.
     """
     watcher = listener or StudyListener()
-    splits = check_study(config, dataset)
+    splits = splits or check_study(config, dataset)
     protocol = describe_protocol(config, dataset, splits)
     watcher.study_started(config, dataset, study_id, protocol)
     outcome = search(config, [s.for_tuning() for s in splits], storage=storage, study_id=study_id, listener=watcher)
@@ -223,4 +238,5 @@ def study_result(
         test=tested.folds,
         test_intervals=tested.intervals,
         seconds=outcome.seconds,
+        held_out=config.splits.held_out,
     )

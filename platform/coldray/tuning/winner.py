@@ -24,7 +24,7 @@ from coldray.tuning.space import StudyConfig
 
 @dataclass(frozen=True)
 class WinnerMetrics:
-    """The winner on the test items."""
+    """The winner on the test data."""
 
     folds: tuple[FoldMetrics, ...]
     intervals: dict[str, tuple[float, float]]
@@ -35,7 +35,7 @@ class WinnerMetrics:
 def measure_winner(
     config: StudyConfig, selection: Selection, splits: Sequence[Split], listener: StudyListener | None = None
 ) -> WinnerMetrics:
-    """Refit the winner on the train part of each split and measure it on the test items, once.
+    """Refit the winner on the train part of each split and measure it on the test data, once.
 
     The listener is told how many splits are done.
 
@@ -44,7 +44,7 @@ def measure_winner(
     StudyError
         If the winner cannot be fitted on a split.
     """
-    tasks = prepare_tasks([split.test_fold for split in splits], config.features)
+    tasks = prepare_tasks([split.test_fold for split in splits], config.encoded_features)
     parameters = dict(selection.winner.config)
     outcomes = [
         _measure.options(num_gpus=config.search.gpus_per_trial).remote(

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow.types import DataType
@@ -17,6 +17,7 @@ from coldray.atomic import writable_folder
 from coldray.data.dataset import Dataset, Ids
 from coldray.data.filters import apply_filters
 from coldray.data.sources import SourceConfig, load_dataset
+from coldray.data.splits import Split
 from coldray.features.builder import FeatureEncoder, choose_methods
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
@@ -50,9 +51,9 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
     with writable_folder(output):
         check_reachable(options.tracking_uri)
         dataset = read_dataset(source, config, progress)
-        check_study(config, dataset)
+        splits = check_study(config, dataset)
         check_this_process(config)
-        result, folder = search_and_publish(config, dataset, output, options, progress)
+        result, folder = search_and_publish(config, dataset, splits, output, options, progress)
     console.print()
     console.print(console_summary(result))
     print_next_steps(console, folder / "report.html", options)
@@ -68,7 +69,12 @@ def read_dataset(source: SourceConfig, config: StudyConfig | ComparisonConfig, p
 
 
 def search_and_publish(
-    config: StudyConfig, dataset: Dataset, output: Path, options: argparse.Namespace, progress: StudyProgress
+    config: StudyConfig,
+    dataset: Dataset,
+    splits: Sequence[Split],
+    output: Path,
+    options: argparse.Namespace,
+    progress: StudyProgress,
 ) -> tuple[StudyResult, Path]:
     """Run a study that has been checked; return its result, and the folder of what was written."""
     progress.stage(f"opening the tracking server {options.tracking_uri}")
@@ -78,9 +84,8 @@ def search_and_publish(
     folder = output / study_id
     with connected_ray(options.ray_address, options.cpus, progress), tracker:
         check_workers(config)
-        result = run_study(
-            config, dataset, storage=output / "ray", study_id=study_id, listener=Listeners(progress, tracker)
-        )
+        listener = Listeners(progress, tracker)
+        result = run_study(config, dataset, storage=output / "ray", study_id=study_id, listener=listener, splits=splits)
         publish(result, config, dataset, folder, tracker, progress, registered_name(options.model_name, config))
     return result, folder
 
@@ -97,6 +102,8 @@ def encode_texts(config: StudyConfig, dataset: Dataset, progress: StudyProgress)
 
     An embedding depends on its text alone, so nothing of the test items reaches the selection by this.
     """
+    if config.encoded_features is None:
+        return
     methods = choose_methods(dataset, config.features)
     names = tuple(name for name, method in methods.items() if method == "embedding")
     if names:
@@ -158,7 +165,7 @@ def bundle_manifest(result: StudyResult) -> dict[str, object]:
         "protocol": dict(result.protocol),
         "trained_on": "all interactions of the dataset",
         "metrics": {
-            "measured_on": "the test items of each split, by models fitted on its train part alone",
+            "measured_on": f"the test {result.held_out} of each split, by models fitted on its train part alone",
             **{name: mean_metric(result.test, name) for name in names},
         },
     }

@@ -1,0 +1,38 @@
+"""What the data options of a job become."""
+
+from pathlib import Path
+
+import pytest
+
+from coldray.data.sources import FOLDER_SOURCES, SOURCES
+from coldray.errors import ConfigError
+from coldray.workflows.arguments import source_of, study_parser
+
+
+def source(*options):
+    return source_of(study_parser("A job.", Path("study.yaml")).parse_args(options))
+
+
+def test_every_source_is_in_the_help(capsys):
+    with pytest.raises(SystemExit):
+        study_parser("A job.", Path("study.yaml")).parse_args(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(name in shown for name in SOURCES)
+
+
+@pytest.mark.parametrize("name", FOLDER_SOURCES)
+def test_a_source_of_files_takes_a_folder(name):
+    read = source("--dataset", name, "--data-dir", "somewhere")
+    assert (read.name, read.data_dir) == (name, Path("somewhere"))
+
+
+def test_the_sample_takes_no_folder():
+    with pytest.raises(ConfigError, match=r"--data-dir is read by --dataset hetrec, .*lastfm.* alone, not by 'sample'"):
+        source("--data-dir", "somewhere")
+
+
+def test_a_category_is_one_of_amazon():
+    assert source("--dataset", "amazon", "--category", "Toys/Games").category == "Toys/Games"
+    assert source("--dataset", "amazon").category is None
+    with pytest.raises(ConfigError, match="--category is read by --dataset amazon alone, not by 'lastfm'"):
+        source("--dataset", "lastfm", "--category", "Books")
