@@ -43,7 +43,7 @@ ALPHAS = (0.1, 0.2, 0.3, 0.4)
 RIDGES = (3.0, 6.0, 12.0)
 POPULARITIES = (0.05, 0.1, 0.15, 0.2, 0.3)
 TRIALS = 16
-"""Trials of each study of a table."""
+"""Trials of a study; those of MARec on ml1m-hetrec are what its file says."""
 
 
 def sentence_model() -> str:
@@ -101,7 +101,8 @@ def tuned() -> dict[str, float]:
         "features.text": {"title": "embedding", "overview": "embedding"},
         "features.embedding_model": sentence_model(),
     }
-    found = study_means(dataset(), {"kernel_align_full": embedded, "kernel_align": {}, "marec": {"space.order": 2}})
+    strict = {"search.trials": TRIALS}
+    found = study_means(dataset(), {"kernel_align_full": embedded, "kernel_align": strict, "marec": {"space.order": 2}})
     best = found["kernel_align_full"]["ndcg@10"]
     return {"kernel_best_ndcg10": best, "kernel_over_marec": best / found["marec"]["ndcg@10"]}
 

@@ -7,6 +7,7 @@ from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from ray.tune.search.sample import Categorical, Float, Integer
 from ray.tune.search.variant_generator import generate_variants
 
+from coldray.errors import ConfigError
 from coldray.tuning.search import STARTUP_TRIALS, scheduler, search_algorithm, search_space
 from coldray.tuning.space import StudyConfig, grid_points
 
@@ -116,3 +117,35 @@ def test_one_split_cannot_be_pruned():
 def test_more_grace_than_splits_prunes_nothing():
     asha = scheduler(study(scheduler={"grace_splits": 9}), 3)
     assert asha._max_t == 3
+
+
+def test_the_first_configurations_are_tried_before_any_proposal():
+    first = [{"beta": 3.0, "learner": "regression", "order": 1, "lambda_1": 7.0}, {"beta": 2.0}]
+    config = study("optuna", search={"first": first})
+    searcher = search_algorithm(config)
+    searcher.set_search_properties(config.selection.metric, "max", search_space(config))
+    proposed = [searcher.suggest(str(i)) for i in range(3)]
+    defaults = {"lambda_1": 1.0, "order": 2, "learner": "regression"}
+    for found, expected in zip(proposed, ({**first[0]}, {**defaults, "beta": 2.0}), strict=False):
+        assert {name: found[name] for name in expected} == expected
+    assert proposed[2]["beta"] not in (2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "first", "expected"),
+    [
+        ("optuna", [{"beta": 9.0}], r"beta=9\.0 is outside of uniform \[2, 5\]"),
+        ("optuna", [{"learner": "correlation", "beta": 3.0}], r"learner='correlation' is outside of choice"),
+        ("optuna", [{"bta": 3.0}], r"search\.first: bta.*beta"),
+        ("random", [{"beta": 3.0}], r"random has an order of its own"),
+    ],
+)
+def test_first_configurations_that_cannot_be_proposed_are_refused(algorithm, first, expected):
+    with pytest.raises(ConfigError, match=expected):
+        study(algorithm, search={"first": first})
+
+
+def test_a_first_value_of_a_parameter_that_is_fixed_gives_way():
+    space = {**SPACE, "beta": 4.0}
+    config = study("optuna", space, search={"first": [{"beta": 3.0, "order": 1}]})
+    assert config.first_points[0].keys() == {"lambda_1", "order", "learner"}

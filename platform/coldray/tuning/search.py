@@ -46,7 +46,9 @@ def search_algorithm(config: StudyConfig) -> Searcher | SearchAlgorithm:
     sampler = optuna.samplers.TPESampler(
         seed=config.search.seed, n_startup_trials=min(STARTUP_TRIALS, config.search.trials), constant_liar=True
     )
-    searcher = OptunaSearch(metric=config.selection.metric, mode="max", sampler=sampler)
+    searcher = OptunaSearch(
+        metric=config.selection.metric, mode="max", sampler=sampler, points_to_evaluate=config.first_points or None
+    )
     return ConcurrencyLimiter(searcher, max_concurrent=config.search.max_concurrent, batch=True)
 
 

@@ -44,6 +44,9 @@ class SearchConfig(Section):
     """``optuna`` (TPE), ``random``, or ``grid`` (every combination of the choices)."""
     trials: PositiveInt = 32
     """Number of configurations; a grid takes all of its points, a space of fixed values the one it has."""
+    first: tuple[dict[str, Any], ...] = ()
+    """Configurations that are tried before any is proposed; what one leaves out is as the model's default. Of
+    ``optuna`` alone."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the proposals."""
     max_concurrent: PositiveInt = 8
@@ -123,9 +126,16 @@ class StudyConfig(Section):
         if self.search.algorithm == "grid":
             _check_grid(self.space)
         _check_some_valid(self.space, config_type)
+        _check_first(self.first_points, self.space, self.search)
         for entry in self.selection.simplest:
             _check_preferences(entry, self.space, config_type)
         return self
+
+    @property
+    def first_points(self) -> list[dict[str, Any]]:
+        """Values of the searched parameters in each of `search.first`."""
+        defaults = model_type(self.model).config_type().model_dump()
+        return [{name: {**defaults, **point}[name] for name in self.searched} for point in self.search.first]
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -267,6 +277,20 @@ def _check_grid(space: Mapping[str, Any]) -> None:
                 f"space.{name}: a grid needs {{choice: […]}}, not {next(iter(spec))}. "
                 "List the values, or use search.algorithm: optuna or random."
             )
+
+
+def _check_first(points: Iterable[Mapping[str, Any]], space: Mapping[str, Any], search: SearchConfig) -> None:
+    """Refuse configurations to begin with that the search could not propose itself."""
+    if search.first and search.algorithm != "optuna":
+        raise ConfigError(f"search.first: {search.algorithm} has an order of its own. Leave it out, or use optuna.")
+    for point in search.first:
+        for name in point:
+            _check_name("search.first: " + name, name, space)
+    for point in points:
+        for name, value in point.items():
+            kind, values = next(iter(space[name].items()))
+            if value not in values if kind == "choice" else not values[0] <= value <= values[1]:
+                raise ConfigError(f"search.first: {name}={value!r} is outside of {kind} {values!r}. Widen the one.")
 
 
 def _check_some_valid(space: Mapping[str, Any], config_type: type[ModelConfig]) -> None:
