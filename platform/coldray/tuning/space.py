@@ -283,9 +283,8 @@ def _check_first(points: Iterable[Mapping[str, Any]], space: Mapping[str, Any], 
     """Refuse configurations to begin with that the search could not propose itself."""
     if search.first and search.algorithm != "optuna":
         raise ConfigError(f"search.first: {search.algorithm} has an order of its own. Leave it out, or use optuna.")
-    for point in search.first:
-        for name in point:
-            _check_name("search.first: " + name, name, space)
+    for name in {name: None for point in search.first for name in point}:
+        _check_name("search.first: " + name, name, space)
     for point in points:
         for name, value in point.items():
             kind, values = next(iter(space[name].items()))
