@@ -184,6 +184,38 @@ def test_trials_that_differ_in_the_smoothing_share_the_covariance():
     assert calls.count("co_clicks") == 1
 
 
+def test_configurations_that_learn_other_covariances_share_the_kernels():
+    train = random_training_set(4)
+    made = []
+
+    class Counting(Computations):
+        def get(self, function, data, /, *args, **parameters):
+            before = len(self._results)
+            result = super().get(function, data, *args, **parameters)
+            made.extend([function.__name__] * (len(self._results) > before))
+            return result
+
+    shared = Counting()
+    configs = [KernelAlignConfig(n_factors=n, subset=m, steps=5) for n, m in ((8, 900), (4, 900), (8, 10))]
+    fitted = [KernelAlign(config).fit(train, shared) for config in configs]
+    assert made.count("kernel_matrices") == 1
+    assert made.count("learned_covariance") == made.count("conditional") == 3
+    for config, model in zip(configs, fitted, strict=True):
+        alone = KernelAlign(config).fit(train)
+        np.testing.assert_array_equal(model.state()["logarithms"], alone.state()["logarithms"])
+
+
+def test_kernels_too_large_to_hold_are_made_each_time(monkeypatch):
+    train, shared = random_training_set(4), Computations()
+    config = KernelAlignConfig(n_factors=8, subset=20, steps=5)
+    held = KernelAlign(config).fit(train).state()
+    monkeypatch.setattr("coldray.models.kernel_align.KERNEL_BYTES", 0)
+    monkeypatch.setattr("coldray.models.item_posterior.kernel_matrices", None)
+    made = KernelAlign(config).fit(train, shared).state()
+    for name, array in held.items():
+        np.testing.assert_allclose(made[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def test_a_run_over_the_popularity_smooths_once():
     """What an αλγ grid makes in this process: the smoothing of the configuration before it."""
     train, shared = random_training_set(4), Computations()

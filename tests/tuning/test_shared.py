@@ -11,7 +11,7 @@ import ray
 from ray import cloudpickle
 
 from coldray.errors import SingularMatrixError
-from coldray.models.computations import Computations
+from coldray.models.computations import Computations, result_of
 from coldray.tuning.shared import ClusterComputations, SharedResults
 
 # Workers cannot import this module by its name, so what it defines travels by value.
@@ -39,6 +39,18 @@ def refuse(data, *, reason):
     with Path(data.journal).open("a") as stream:
         stream.write(f"refuse {data.key} {reason}\n")
     raise SingularMatrixError(f"{data.key}: {reason}")
+
+
+def plain_total(data):
+    return total(data, factor=1)
+
+
+def no_pivot(data):
+    refuse(data, reason="no pivot")
+
+
+def above(data, *, limit, total):
+    return total > limit
 
 
 @ray.remote(num_cpus=0)
@@ -114,6 +126,25 @@ def test_an_error_reaches_every_asker_as_what_it_was_and_is_not_retried(results,
 def test_a_local_cache_and_the_cluster_answer_alike(results, numbers):
     data = numbers("a", 4, 5)
     assert ClusterComputations(results).get(total, data, factor=2) == Computations().get(total, data, factor=2)
+
+
+def test_a_result_among_the_parameters_is_computed_once_for_all(results, numbers, journal):
+    data, shared = numbers("a", 4, 5), ClusterComputations(results)
+    for cluster in (shared, Computations()):
+        journal.write_text("")
+        assert [cluster.get(above, data, limit=limit, total=result_of(plain_total)) for limit in (8, 9)] == [
+            True,
+            False,
+        ]
+        assert len(journal.read_text().splitlines()) == 1
+    labels = [status.label for status in ray.get(results.status.remote())]
+    assert labels == ["plain_total of a", "above of a", "above of a"]
+
+
+def test_an_error_among_the_parameters_is_what_it_was(results, numbers):
+    data = numbers("a", 1)
+    with pytest.raises(SingularMatrixError, match="a: no pivot"):
+        ClusterComputations(results).get(above, data, limit=1, total=result_of(no_pivot))
 
 
 def test_positional_parameters_are_refused(results, numbers):

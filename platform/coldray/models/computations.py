@@ -7,7 +7,8 @@ gets a plain cache; in a study the same calls are answered from the cluster's ob
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,6 +23,25 @@ class Keyed(Protocol):
 
 
 D = TypeVar("D", bound=Keyed)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A parameter of a shared computation that is itself the shared result of a function of the same data."""
+
+    function: Callable[..., Any]
+    """A module-level function of the data alone."""
+
+    def __repr__(self) -> str:
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+
+def result_of(function: Callable[[D], T]) -> T:
+    """Return what stands for the result of `function` among the parameters of a shared computation.
+
+    :meth:`Computations.get` puts the result in its place.
+    """
+    return cast(T, Shared(function))
 
 
 class Computations:
@@ -41,13 +61,18 @@ class Computations:
         data
             Told from other data by its ``key``.
         **parameters
-            Plain values, told from others by their ``repr``. Positional ones are refused.
+            Plain values, told from others by their ``repr``, or :func:`result_of` another function. Positional ones
+            are refused.
         """
         if args:
             raise TypeError(f"{function.__name__} was given positional parameters; name them.")
-        key = computation_key(function, data, parameters)
+        key = computation_key(function, data.key, parameters)
         if key not in self._results:
-            self._results[key] = function(data, **parameters)  # type: ignore[call-arg]
+            resolved: Any = {
+                name: self.get(value.function, data) if isinstance(value, Shared) else value
+                for name, value in parameters.items()
+            }
+            self._results[key] = function(data, **resolved)  # type: ignore[call-arg]
         result: T = self._results[key]
         return result
 
@@ -63,7 +88,7 @@ class Computations:
         return result
 
 
-def computation_key(function: Callable[..., Any], data: Keyed, parameters: dict[str, Any]) -> str:
-    """Return the name under which a result is shared."""
+def computation_key(function: Callable[..., Any], data: str, parameters: dict[str, Any]) -> str:
+    """Return the name under which a result of the data with this key is shared."""
     listed = ", ".join(f"{name}={parameters[name]!r}" for name in sorted(parameters))
-    return f"{function.__module__}.{function.__qualname__}({data.key}; {listed})"
+    return f"{function.__module__}.{function.__qualname__}({data}; {listed})"

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from coldray.errors import SingularMatrixError
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
-from coldray.models.kernels import KernelBasis, Matrix
+from coldray.models.kernels import KernelBasis, KernelMatrices, Matrix
 
 Double: TypeAlias = npt.NDArray[np.float64]
 DIAGNOSED = 512
@@ -91,15 +91,23 @@ class ItemCovariance:
 
     def between(self, rows: FeatureSet, columns: FeatureSet) -> Matrix:
         """Return ``K`` between two lists of items, float32 ``[r, c]``, without the noise."""
+        shape = (rows.n_items, columns.n_items)
+        return self._mixed(shape, self.basis.kernels(rows, columns), self.basis.distances(rows, columns))
+
+    def of(self, matrices: KernelMatrices) -> Matrix:
+        """Return ``K`` between the items that the kernels are of, float32 ``[r, c]``, without the noise."""
+        _, *shape = matrices.terms.shape
+        return self._mixed((shape[0], shape[1]), matrices.terms, matrices.distances)
+
+    def _mixed(self, shape: tuple[int, int], kernels: Iterable[Matrix], distances: Iterable[Matrix]) -> Matrix:
         w = self.weights
-        total = np.full((rows.n_items, columns.n_items), w.constant, np.float32)
+        total = np.full(shape, w.constant, np.float32)
         exponent = np.zeros_like(total)
-        for k, kernel in enumerate(self.basis.kernels(rows, columns)):
+        for k, kernel in enumerate(kernels):
             if k in self.basis.product:
                 exponent += np.float32(w.decays[self.basis.product.index(k)]) * (1 - kernel)
-            kernel *= np.float32(w.additive[k])
-            total += kernel
-        for s, distance in enumerate(self.basis.distances(rows, columns)):
+            total += np.float32(w.additive[k]) * kernel
+        for s, distance in enumerate(distances):
             exponent += np.float32(w.number_decays[s]) * distance
             total += np.float32(w.bumps[s]) * np.exp(-np.float32(w.bump_decays[s]) * distance)
         np.exp(-exponent, out=exponent)
@@ -107,9 +115,9 @@ class ItemCovariance:
         total += exponent
         return total
 
-    def noisy(self, items: FeatureSet) -> Double:
-        """Return ``M = K + σ²I`` of a list of items, float64 ``[r, r]``."""
-        covariance = self.between(items, items).astype(np.float64)
+    def noisy(self, items: FeatureSet, between: Matrix | None = None) -> Double:
+        """Return ``M = K + σ²I`` of a list of items, float64 ``[r, r]``; ``K`` is made unless it is given."""
+        covariance = (self.between(items, items) if between is None else between).astype(np.float64)
         covariance[np.diag_indices_from(covariance)] = self.variances(items) + self.weights.noise
         return covariance
 
@@ -153,7 +161,13 @@ class MarginalLikelihood:
     M is symmetric, so only the cells on and below its diagonal are held, ``[m]`` of ``m = n(n + 1)/2``.
     """
 
-    def __init__(self, basis: KernelBasis, items: FeatureSet, profiles: npt.NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        basis: KernelBasis,
+        items: FeatureSet,
+        profiles: npt.NDArray[np.float32],
+        matrices: KernelMatrices | None = None,
+    ) -> None:
         self.basis, self.items, self.n = basis, items, items.n_items
         require_memory(
             2 * self.n * (self.n + 1) * (len(basis.terms) + 3 * len(basis.numbers) + 6) + 24 * self.n**2,
@@ -164,10 +178,12 @@ class MarginalLikelihood:
         columns, rows = np.triu_indices(self.n)  # column by column, as LAPACK stores the lower triangle
         self.rows, self.columns = rows, columns
         self.own = np.flatnonzero(rows == columns)
-        self.kernels = self._cells(basis.kernels(items, items), len(basis.terms))
+        terms = matrices.terms if matrices else basis.kernels(items, items)
+        distances = matrices.distances if matrices else basis.distances(items, items)
+        self.kernels = self._cells(terms, len(basis.terms))
         for kernel, diagonal in zip(self.kernels, basis.diagonals(items), strict=True):
             kernel[self.own] = diagonal
-        self.distances = self._cells(basis.distances(items, items), len(basis.numbers))
+        self.distances = self._cells(distances, len(basis.numbers))
         self.distances[:, self.own] = 0
 
     def _cells(self, matrices: Iterable[Matrix], count: int) -> Matrix:
@@ -245,7 +261,13 @@ class MarginalLikelihood:
 
 
 def learn_weights(
-    basis: KernelBasis, items: FeatureSet, profiles: npt.NDArray[np.float32], *, steps: int, min_noise: float = 1e-3
+    basis: KernelBasis,
+    items: FeatureSet,
+    profiles: npt.NDArray[np.float32],
+    matrices: KernelMatrices | None = None,
+    *,
+    steps: int,
+    min_noise: float = 1e-3,
 ) -> tuple[Weights, Double]:
     """Return the weights after `steps` of Adam on their logarithms, and the values on the way ``[steps]``.
 
@@ -255,10 +277,12 @@ def learn_weights(
         The subset of the warm items to learn on.
     profiles
         Their profiles ``[n, r]``.
+    matrices
+        Their kernels, if they are there already.
     min_noise
         Floor of σ².
     """
-    likelihood = MarginalLikelihood(basis, items, profiles)
+    likelihood = MarginalLikelihood(basis, items, profiles, matrices)
     weights = Weights.initial(len(basis.terms), len(basis.product), len(basis.numbers))
     position = weights.logarithms()
     first, second = np.zeros_like(position), np.zeros_like(position)

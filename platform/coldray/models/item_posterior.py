@@ -17,23 +17,52 @@ import scipy.linalg
 
 from coldray.errors import SingularMatrixError
 from coldray.features.feature_set import FeatureSet
+from coldray.memory import require_memory
 from coldray.models.base import TrainingSet
 from coldray.models.item_covariance import ItemCovariance, Weights, learn_weights
 from coldray.models.item_profiles import item_profiles
-from coldray.models.kernels import KernelBasis
+from coldray.models.kernels import KernelBasis, KernelMatrices
 
 Matrix = npt.NDArray[np.float32]
 
 
+def kernel_matrices(train: TrainingSet) -> KernelMatrices:
+    """Return the kernels between the warm items and all items."""
+    require_memory(
+        2 * kernel_bytes(train),
+        purpose=f"The kernels of {train.features.n_items:,} items",
+        way_out="Leave attributes out (features.attributes), or use fewer items.",
+    )
+    warm = train.features.take(train.warm_items)
+    return KernelBasis.of(warm).matrices(warm, train.features)
+
+
+def kernel_bytes(train: TrainingSet) -> int:
+    """Return what :func:`kernel_matrices` holds."""
+    basis = KernelBasis.of(train.features.take(train.warm_items))
+    return 4 * len(train.warm_items) * train.features.n_items * (len(basis.terms) + len(basis.numbers))
+
+
 def learned_covariance(
-    train: TrainingSet, *, n_factors: int, subset: int, steps: int, min_noise: float, seed: int
+    train: TrainingSet,
+    *,
+    n_factors: int,
+    subset: int,
+    steps: int,
+    min_noise: float,
+    seed: int,
+    matrices: KernelMatrices | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the logarithms of the learned weights, and the likelihood on the way."""
+    """Return the logarithms of the learned weights, and the likelihood on the way.
+
+    `matrices` are those of :func:`kernel_matrices`; without them, those of the subset are made.
+    """
     profiles = item_profiles(train, dim=n_factors)
     warm = train.features.take(train.warm_items)
     basis = KernelBasis.of(warm)
     chosen = np.sort(np.random.default_rng(seed).permutation(warm.n_items)[:subset])
-    weights, values = learn_weights(basis, warm.take(chosen), profiles[chosen], steps=steps, min_noise=min_noise)
+    held = matrices.take(chosen, train.warm_items[chosen]) if matrices else None
+    weights, values = learn_weights(basis, warm.take(chosen), profiles[chosen], held, steps=steps, min_noise=min_noise)
     return weights.logarithms(), values
 
 
@@ -44,8 +73,17 @@ def covariance_of(warm: FeatureSet, logarithms: npt.NDArray[np.float64]) -> Item
     return ItemCovariance(basis, shape.moved(logarithms))
 
 
-def conditional(train: TrainingSet, *, logarithms: tuple[float, ...]) -> tuple[Matrix, Matrix, Matrix]:
+def conditional(
+    train: TrainingSet, *, logarithms: tuple[float, ...], matrices: KernelMatrices | None = None
+) -> tuple[Matrix, Matrix, Matrix]:
     """Return what the process says of all items given the warm ones.
+
+    Parameters
+    ----------
+    logarithms
+        Those of the covariance's weights.
+    matrices
+        Those of :func:`kernel_matrices`, if they are there already.
 
     Returns
     -------
@@ -61,14 +99,16 @@ def conditional(train: TrainingSet, *, logarithms: tuple[float, ...]) -> tuple[M
     warm, cold = train.features.take(train.warm_items), train.features.take(train.cold_items)
     covariance = covariance_of(warm, np.asarray(logarithms))
     noise = covariance.weights.noise
-    inverse = _inverse(covariance.noisy(warm))
+    total = covariance.of(matrices) if matrices else covariance.between(warm, train.features)
+    between = total[:, train.cold_items]
+    inverse = _inverse(covariance.noisy(warm, total[:, train.warm_items]))
+    del total
     if inverse is None:
         raise SingularMatrixError(
             f"The covariance of {warm.n_items:,} items with noise {noise:.3g} is not positive definite to working "
             f"precision; its least definite part is {covariance.least_definite(warm)}. Raise min_noise, or leave that "
             "attribute out."
         )
-    between = covariance.between(warm, cold)
     means = np.asarray(inverse @ between, np.float32)
     variances = np.empty(train.features.n_items, np.float32)
     variances[train.warm_items] = 2 * noise - noise**2 * np.diag(inverse)  # k_w is a column of K_ww

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -26,19 +27,21 @@ from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
-from coldray.models.computations import Computations
+from coldray.models.computations import Computations, result_of
 from coldray.models.covariance_parts import covariance_parts
 from coldray.models.explanation import COMMON, POPULARITY, Explanation
 from coldray.models.inducing_weights import InducingWeights, condition_on_inducing
 from coldray.models.item_covariance import ItemCovariance
-from coldray.models.item_posterior import conditional, covariance_of, learned_covariance
+from coldray.models.item_posterior import conditional, covariance_of, kernel_bytes, kernel_matrices, learned_covariance
 from coldray.models.kernel_weights import ExactWeights, LatestScores
-from coldray.models.popularity_head import PopularityHead, learn_popularity
+from coldray.models.kernels import KernelMatrices
+from coldray.models.popularity_head import PopularityHead, known_or_predicted
 from coldray.models.smoothing_cg import smooth_by_conjugate_gradients
 from coldray.models.user_smoothing import UserSmoother, co_clicks, damping_of
 
 Matrix = npt.NDArray[np.float32]
-Arrays = dict[str, npt.NDArray[Any]]
+KERNEL_BYTES = 2**30
+"""Kernels between warm items and all are held up to this size, and shared among configurations."""
 TREES = 200
 """Trees that predict the popularity."""
 TOLERANCE = 1e-2
@@ -72,15 +75,6 @@ class KernelAlignConfig(ModelConfig):
     """Where smoothing through inducing items runs; ``auto`` takes CUDA when there is one."""
 
 
-def known_or_predicted(train: TrainingSet, *, trees: int, seed: int) -> tuple[Arrays, Matrix]:
-    """Return what predicts the popularity, and that of all items ``[I]``: ``log(clicks + 1)`` less the warm mean."""
-    arrays = learn_popularity(train, trees=trees, seed=seed)
-    head = PopularityHead.from_arrays(arrays)
-    popularity = (np.log1p(train.clicks) - head.mean).astype(np.float32)
-    popularity[train.cold_items] = head.predict(train.features.take(train.cold_items))
-    return arrays, popularity
-
-
 class KernelAlign(Recommender[KernelAlignConfig]):
     """Conditional means of a Gaussian process over item attributes, smoothed over users.
 
@@ -95,7 +89,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
     def __init__(self, config: KernelAlignConfig | None = None) -> None:
         super().__init__(config or KernelAlignConfig())
         self._weights: ExactWeights | InducingWeights | None = None
-        self._learned: Arrays = {}
+        self._learned: dict[str, npt.NDArray[Any]] = {}
         self._features: FeatureSet | None = None
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
@@ -112,18 +106,20 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         """
         shared, config = computations or Computations(), self.config
         self.check_size(*train.interactions.shape)
+        exact = train.features.n_items <= config.exact_items
+        matrices = result_of(kernel_matrices) if exact and kernel_bytes(train) <= KERNEL_BYTES else None
         logarithms, likelihood = shared.get(
             learned_covariance,
             train,
+            matrices=matrices,
             n_factors=config.n_factors,
             subset=config.subset,
             steps=config.steps,
             min_noise=config.min_noise,
             seed=config.kernel_seed,
         )
-        settled = tuple(map(float, logarithms))
-        form = self._exact if train.features.n_items <= config.exact_items else self._through_inducing
-        self._weights, variances = form(train, shared, settled)
+        form = partial(self._exact, matrices=matrices) if exact else self._through_inducing
+        self._weights, variances = form(train, shared, tuple(map(float, logarithms)))
         self._features = train.features
         self._learned = {"logarithms": logarithms, "likelihood": likelihood, "variance": variances}
         if config.popularity > 0:
@@ -133,9 +129,9 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         return self
 
     def _exact(
-        self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...]
+        self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...], matrices: KernelMatrices | None
     ) -> tuple[ExactWeights, Matrix]:
-        precision, means, variances = shared.get(conditional, train, logarithms=logarithms)
+        precision, means, variances = shared.get(conditional, train, logarithms=logarithms, matrices=matrices)
         counts, alpha, ridge = shared.get(co_clicks, train), self.config.alpha, self.config.ridge
 
         def smoothed() -> LatestScores:
@@ -299,6 +295,5 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         return covariance_of(warm, self._learned["logarithms"])
 
     def _head(self) -> PopularityHead:
-        prefix = "head."
-        arrays = {name.removeprefix(prefix): a for name, a in self._learned.items() if name.startswith(prefix)}
+        arrays = {name.removeprefix("head."): a for name, a in self._learned.items() if name.startswith("head.")}
         return PopularityHead.from_arrays(arrays)

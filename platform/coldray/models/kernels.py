@@ -43,6 +43,22 @@ class KernelTerm:
 
 
 @dataclass(frozen=True, eq=False)
+class KernelMatrices:
+    """All kernels between two lists of items: what does not change with the weights of a covariance."""
+
+    terms: Matrix
+    """float32 ``[K, r, c]``."""
+    distances: Matrix
+    """Squared distances in each number, float32 ``[S, r, c]``."""
+
+    def take(self, rows: npt.NDArray[np.integer[Any]], columns: npt.NDArray[np.integer[Any]]) -> KernelMatrices:
+        """Return those between some of the rows and some of the columns, given by their places."""
+        return KernelMatrices(
+            self.terms[:, rows[:, None], columns[None, :]], self.distances[:, rows[:, None], columns[None, :]]
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class KernelBasis:
     """Which kernels there are, with what was fitted on the warm items."""
 
@@ -96,6 +112,16 @@ class KernelBasis:
             left, right = (self._vectors(features, term) for features in (rows, columns))
             product: Any = left @ right.T
             yield np.asarray((product.toarray() if sp.issparse(product) else product) / np.float32(unit), np.float32)
+
+    def matrices(self, rows: FeatureSet, columns: FeatureSet) -> KernelMatrices:
+        """Return all kernels and distances between two lists of items."""
+        shape = (rows.n_items, columns.n_items)
+        terms = np.empty((len(self.terms), *shape), np.float32)
+        distances = np.empty((len(self.numbers), *shape), np.float32)
+        for held, made in ((terms, self.kernels(rows, columns)), (distances, self.distances(rows, columns))):
+            for place, matrix in zip(held, made, strict=True):
+                place[:] = matrix
+        return KernelMatrices(terms, distances)
 
     def diagonals(self, items: FeatureSet) -> Iterator[npt.NDArray[np.float32]]:
         """Yield each term of items with themselves, float32 ``[r]``.

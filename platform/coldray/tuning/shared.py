@@ -10,7 +10,7 @@ from typing import Any, Concatenate, Literal, TypeAlias
 import ray
 from ray.actor import ActorHandle
 
-from coldray.models.computations import Computations, D, P, T, computation_key
+from coldray.models.computations import Computations, D, P, Shared, T, computation_key
 
 State: TypeAlias = Literal["running", "done"]
 
@@ -21,6 +21,7 @@ LABELS = {
     "gram_spectrum": "eigendecomposition",
     "co_click_spectrum": "eigendecomposition",
     "learn_similarity": "training",
+    "kernel_matrices": "kernels",
     "learned_covariance": "covariance of items",
     "conditional": "conditional means",
     "condition_on_inducing": "conditional means",
@@ -44,9 +45,9 @@ class SharedStatus:
 
 
 @ray.remote(num_cpus=0)
-def _compute(function: Callable[..., Any], data: Any, parameters: dict[str, Any]) -> Any:
+def _compute(function: Callable[..., Any], data: Any, parameters: dict[str, Any], **shared: Any) -> Any:
     # No CPU is reserved: whoever waits for the result holds one and does nothing meanwhile.
-    return function(data, **parameters)
+    return function(data, **parameters, **shared)
 
 
 @ray.remote(num_cpus=0)
@@ -67,7 +68,14 @@ class SharedResults:
         """Return the reference of a result in a list, starting its computation if nobody has."""
         if key not in self._results:
             task = _compute.options(name=function.__name__, scheduling_strategy="SPREAD", num_gpus=self._gpus)
-            self._results[key] = [task.remote(function, self._data[data_key][0], parameters)]
+            # References are keyword arguments of the task: Ray waits for those and puts the results in their places.
+            shared = {
+                name: self.request(computation_key(value.function, data_key, {}), value.function, data_key, {})[0]
+                for name, value in parameters.items()
+                if isinstance(value, Shared)
+            }
+            plain = {name: value for name, value in parameters.items() if name not in shared}
+            self._results[key] = [task.remote(function, self._data[data_key][0], plain, **shared)]
             label = _label(function, data_key, parameters)
             self._status[key] = (label, "running", time.monotonic(), 0.0)
         return self._results[key]
@@ -97,7 +105,7 @@ class ClusterComputations(Computations):
         """Return ``function(data, **parameters)``, computed once in the cluster."""
         if args:
             raise TypeError(f"{function.__name__} was given positional parameters; name them.")
-        key = computation_key(function, data, parameters)
+        key = computation_key(function, data.key, parameters)
         reference: ray.ObjectRef[T] = ray.get(self._actor.request.remote(key, function, data.key, parameters))[0]
         result: T = ray.get(reference)
         return result
