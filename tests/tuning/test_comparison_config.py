@@ -93,7 +93,9 @@ def test_the_comparison_of_the_platform_names_studies_that_exist():
 
 
 def test_the_entries_of_the_platform_keep_to_their_tracks():
-    for entry in load_comparison(FILE).entries:
+    entries = load_comparison(FILE).entries
+    assert {"strict", "full"} == {entry.track for entry in entries}
+    for entry in entries:
         check_track(entry, sample_dataset(0, 120, 100))
 
 
@@ -169,4 +171,6 @@ def test_a_strict_entry_that_reads_something_else_is_refused_by_name(written, fe
 
 @pytest.mark.parametrize("features", [{}, {"attributes": DEFAULT[::-1]}, {"text": {"description": "tfidf"}}])
 def test_the_default_attributes_in_any_order_are_strict(written, features):
-    check_track(entry_reading(written, **features), sample_dataset(0, 120, 100))
+    entry = entry_reading(written, **features)
+    assert entry.track == "strict"
+    check_track(entry, sample_dataset(0, 120, 100))

@@ -193,3 +193,6 @@ def test_without_a_terminal_silence_ends_after_a_while(monkeypatch):
     made.shared([RUNNING])
     text = made.console.export_text()
     assert "0 trials done, 1 running; waiting for eigendecomposition of seed 42 / split 0" in " ".join(text.split())
+    made.running.clear()
+    made.shared([])
+    assert "0 trials done, waiting for a worker" in made.console.export_text()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt
 
-from coldray.data.dataset import Attribute, Dataset, IntArray, LabelAttribute
+from coldray.data.dataset import Attribute, Dataset, IntArray, LabelAttribute, keep_entries
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -127,15 +127,12 @@ def _rated_above(dataset: Dataset, threshold: float | None) -> Dataset:
             f"Dataset {dataset.name!r}: min_rating_exclusive={threshold} leaves nothing; the highest rating is "
             f"{ratings.data.max():g}. Use a smaller value."
         )
-    timestamps = None if dataset.timestamps is None else _mask(dataset.timestamps.sorted_indices(), keep)
-    return replace(dataset, interactions=_mask(interactions, keep), ratings=_mask(ratings, keep), timestamps=timestamps)
-
-
-def _mask(matrix: sp.csr_array, keep: BoolArray) -> sp.csr_array:
-    # Not through eliminate_zeros: a stored rating or timestamp of 0 is a value.
-    row_ends = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
-    return sp.csr_array(
-        (matrix.data[keep], matrix.indices[keep], row_ends.astype(matrix.indptr.dtype)), shape=matrix.shape
+    timestamps = None if dataset.timestamps is None else keep_entries(dataset.timestamps.sorted_indices(), keep)
+    return replace(
+        dataset,
+        interactions=keep_entries(interactions, keep),
+        ratings=keep_entries(ratings, keep),
+        timestamps=timestamps,
     )
 
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from coldray.atomic import replacing, replacing_folder
 from coldray.plots.ablation_report import write_ablation_report
 from coldray.plots.diagnostics import PANELS, diagnostic_figures
-from coldray.plots.export_files import check_free, pack, plain
+from coldray.plots.export_files import exporting, plain
 from coldray.plots.modes import has_metric
 from coldray.plots.style import save_figure
 from coldray.tuning.ablation_result import AblationResult, ModeResult
@@ -52,11 +51,8 @@ def export_ablation(result: AblationResult, folder: Path) -> AblationFiles:
         If the folder cannot be written, or holds files that are not those of an export.
     """
     folder = folder.absolute()
-    archive = folder.with_name(f"{folder.name}.zip")
-    check_free(folder, archive, _FILES)
-    with replacing(archive) as packed, replacing_folder(folder) as made:
+    with exporting(folder, _FILES) as (made, archive):
         _write_files(result, made)
-        pack(made, packed, folder.name)
     pictures = tuple(folder / name for name in _PICTURES)
     return AblationFiles(
         folder, archive, folder / RESULTS, folder / SUMMARY, folder / CONFIG, folder / REPORT, pictures

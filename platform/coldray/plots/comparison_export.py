@@ -10,10 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from coldray.atomic import replacing, replacing_folder
 from coldray.plots.comparison_figures import FIGURES, comparison_figures
 from coldray.plots.comparison_report import write_comparison_report
-from coldray.plots.export_files import check_free, pack, plain
+from coldray.plots.export_files import exporting, plain
 from coldray.plots.modes import has_metric
 from coldray.plots.style import save_figure
 from coldray.tuning.comparison_result import ComparisonResult, EntryResult
@@ -49,11 +48,8 @@ def export_comparison(result: ComparisonResult, folder: Path) -> ComparisonFiles
         If the folder cannot be written, or holds files that are not those of an export.
     """
     folder = folder.absolute()
-    archive = folder.with_name(f"{folder.name}.zip")
-    check_free(folder, archive, _FILES)
-    with replacing(archive) as packed, replacing_folder(folder) as made:
+    with exporting(folder, _FILES) as (made, archive):
         _write_files(result, made)
-        pack(made, packed, folder.name)
     return ComparisonFiles(folder, archive, tuple(folder / name for name in _FILES))
 
 

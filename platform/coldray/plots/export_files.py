@@ -4,15 +4,47 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from coldray.atomic import replacing, replacing_folder
 from coldray.errors import OutputError
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip file can hold
+
+
+@contextmanager
+def exporting(folder: Path, names: Collection[str]) -> Iterator[tuple[Path, Path]]:
+    """Write an export completely or not at all: its files, and a zip file of them all beside the folder.
+
+    What the body writes to the folder it is given takes the place of an earlier export in `folder`.
+
+    Parameters
+    ----------
+    folder
+        An absolute path.
+    names
+        Files and folders that an export may have written.
+
+    Yields
+    ------
+    tuple
+        The folder to write to, and where the zip file will be.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, or holds files that are not those of an export.
+    """
+    archive = folder.with_name(f"{folder.name}.zip")
+    check_free(folder, archive, names)
+    with replacing(archive) as packed, replacing_folder(folder) as made:
+        yield made, archive
+        pack(made, packed, folder.name)
 
 
 def check_free(folder: Path, archive: Path, names: Collection[str]) -> None:

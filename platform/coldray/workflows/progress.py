@@ -152,7 +152,8 @@ class StudyProgress(StudyListener):
         """Without a terminal, say something now and then."""
         if self.live is None and time.monotonic() - self.last_line > LINE_SECONDS and self.metric:
             waiting = f"; waiting for {self.computing[0].label}" if self.computing else ""
-            self._line(f"{sum(self.counts.values())} trials done, {len(self.running)} running{waiting}")
+            running = f"{len(self.running)} running" if self.running else "waiting for a worker"
+            self._line(f"{sum(self.counts.values())} trials done, {running}{waiting}")
 
     def _print(self, message: Text) -> None:
         """Print a line with the time; brackets in it are text, never markup."""
