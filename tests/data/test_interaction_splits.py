@@ -76,18 +76,27 @@ def test_parts_are_disjoint_and_their_union_is_the_dataset(seed, protocol, share
     dataset = random_dataset(seed)
     split = draw(dataset, protocol, seed, test_share=share, validation_share=share, last=last)
     clicks = dataset.interactions
-    given_parts = split.test_fold.given_entries | (split.parts == VALIDATION_GIVEN)
     tuning = split.for_tuning()
     users = {user: row for row, user in enumerate(dataset.user_ids.tolist())}
-    visible = {(users[str(tuning.dataset.user_ids[u])], i) for u, i in pairs(tuning.fold.held_out)}
-    train, test = pairs(split.test_fold.train), pairs(split.test_fold.held_out)
-    shown = set(zip(rows_of(clicks)[given_parts].tolist(), clicks.indices[given_parts].tolist(), strict=True))
-    assert train | test | visible | shown == pairs(clicks)
-    assert len(train) + len(test) + len(visible) + len(shown) == clicks.nnz
-    assert bool(shown) == (protocol == "user-holdout")
+
+    def seen(matrix):
+        return {(users[str(tuning.dataset.user_ids[u])], i) for u, i in pairs(matrix)}
+
+    fold, earlier = split.test_fold, tuning.fold
+    train, validation, test = seen(earlier.train), seen(earlier.held_out), pairs(fold.held_out)
+    shown = [
+        set(zip(rows_of(clicks)[entries].tolist(), clicks.indices[entries].tolist(), strict=True))
+        for entries in (fold.given_entries, split.parts == VALIDATION_GIVEN)
+    ]
+    sides = [train, validation, test, *shown]
+    assert set().union(*sides) == pairs(clicks)
+    assert sum(map(len, sides)) == clicks.nnz
+    assert pairs(fold.train) == train | validation | shown[1]
+    assert [bool(side) for side in shown] == [protocol == "user-holdout"] * 2
     counts = split.counts()
     assert sum(counts[f"{word.replace(' ', '_')}_interactions"] for word in PART_WORDS) == clicks.nnz
-    assert (counts["train_interactions"], counts["test_interactions"]) == (len(train), len(test))
+    sizes = [counts[f"{part}_interactions"] for part in ("train", "validation", "test")]
+    assert sizes == [len(train), len(validation), len(test)]
 
 
 @given(st.integers(0, 10**6), st.sampled_from(PROTOCOLS))
@@ -125,10 +134,12 @@ def test_a_study_sees_no_test_interaction_and_no_user_who_has_no_other(protocol)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_test_fold_trains_on_train_alone_as_the_tuning_fold_does(protocol):
+def test_the_tuning_fold_trains_on_train_and_the_test_fold_on_all_but_test(protocol):
     split = draw(random_dataset(3), protocol)
     clicks, tuning = split.dataset.interactions, split.for_tuning().fold
-    assert split.test_fold.train.nnz == tuning.train.nnz == (split.parts == TRAIN).sum()
+    assert tuning.train.nnz == (split.parts == TRAIN).sum()
+    known = np.isin(split.parts, (TRAIN, VALIDATION, VALIDATION_GIVEN))
+    assert np.array_equal(split.test_fold.train.indices, clicks.indices[known])
     assert np.array_equal(split.test_fold.held_out.indices, clicks.indices[split.parts == TEST])
     assert np.array_equal(tuning.held_out.indices, clicks.indices[split.parts == VALIDATION])
     assert split.test_fold.name == tuning.name == "seed 7 / split 0"
@@ -139,8 +150,10 @@ def test_cold_items_of_a_fold_have_a_held_out_click_and_no_train_click():
     dataset = Dataset("tiny", np.arange(2), np.arange(4), clicks, {})
     parts = np.array([TRAIN, TEST, VALIDATION, TRAIN, TEST, TEST], np.uint8)
     fold = InteractionSplit(dataset, parts, split=0, seed=0, protocol="holdout").test_fold
-    assert fold.cold_items.tolist() == [2, 3]
+    assert fold.cold_items.tolist() == [3]  # item 2 has a click of the validation part, which is known by then
     assert fold.given is None
+    before = InteractionSplit(dataset, parts, split=0, seed=0, protocol="holdout").for_tuning().fold
+    assert before.cold_items.tolist() == [2]
 
 
 # ---- what each protocol holds out

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.data.interaction_parts import TEST as TEST_PART
+from coldray.data.interaction_parts import VALIDATION as VALIDATION_PART
+from coldray.data.interaction_parts import rows_of
 from coldray.data.predefined import PARTS, PredefinedSplit, TimeLeaks, assemble_split
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError, LeakageError
 
@@ -136,3 +139,40 @@ def test_the_parts_divide_the_interactions_and_leaks_are_those_of_a_plain_count(
     within = sum(any(u == user and t > time for u, _, _, t in rows[0]) for user, _, _, time in held_out)
     across = sum(any(t > time for _, _, _, t in rows[0]) for _, _, _, time in held_out)
     assert split.time_leaks() == TimeLeaks(within, across)
+
+
+# ---- what a study takes
+
+
+def test_published_parts_are_those_of_the_study():
+    split = build()
+    studied = split.for_study(validation_share=0.5, seed=1)
+    fold = studied.for_tuning().fold
+    assert cells(fold.train, fold.dataset).keys() == cells(split.train, split.dataset).keys()
+    assert cells(fold.held_out, fold.dataset).keys() == cells(split.validation, split.dataset).keys()
+    assert cells(studied.test_fold.held_out, split.dataset) == cells(split.test, split.dataset)
+    assert studied.protocol == "predefined"
+
+
+@given(st.integers(0, 10**6), st.floats(0.05, 0.95))
+def test_without_a_published_validation_part_one_is_drawn_from_each_users_train_part(seed, share):
+    generator = np.random.default_rng(seed)
+    cells_of = generator.permutation(np.flatnonzero(generator.random((9, 12)) < 0.6))
+    rows = [(f"user {cell // 12}", int(cell % 12), 3.0, int(cell)) for cell in cells_of]
+    published = build(train=rows[3:], validation=[], test=rows[:3])
+    split = published.for_study(validation_share=share, seed=seed)
+    users = rows_of(split.dataset.interactions)
+    assert np.array_equal(split.parts == TEST_PART, published.parts == PARTS.index("test"))
+    of_train = np.bincount(users[published.parts == PARTS.index("train")], minlength=split.dataset.n_users)
+    drawn = np.bincount(users[split.parts == VALIDATION_PART], minlength=split.dataset.n_users)
+    expected = np.minimum(np.maximum(np.floor(share * of_train + 0.5), 1), np.maximum(of_train - 1, 0))
+    assert drawn.tolist() == expected.tolist()
+    again, other = (published.for_study(validation_share=share, seed=number).parts for number in (seed, seed + 1))
+    assert np.array_equal(again, split.parts)
+    assert np.array_equal(np.bincount(other), np.bincount(split.parts))
+
+
+def test_a_split_whose_users_have_one_train_interaction_each_has_none_to_draw():
+    published = build(train=[("a", 3, 1.0, 1), ("b", 7, 1.0, 1)], validation=[], test=[("a", 9, 1.0, 2)])
+    with pytest.raises(EmptyDatasetError, match="the validation part has no interaction"):
+        published.for_study(validation_share=0.2, seed=0)

@@ -232,9 +232,9 @@ def test_given_items_that_nobody_clicks_in_train_are_not_offered_either():
     parts = np.array([TRAIN, TRAIN, TEST_GIVEN, TEST, TEST_GIVEN, VALIDATION_GIVEN, VALIDATION, VALIDATION_GIVEN])
     order = np.lexsort((np.array([0, 1, 1, 3, 2, 0, 3, 2]), np.array([0, 0, 1, 1, 1, 2, 2, 2])))
     split = InteractionSplit(data, parts[order].astype(np.uint8), split=0, seed=0, protocol="user-holdout")
-    task = prepare_task(split.test_fold, None)
+    task = prepare_task(split.for_tuning().fold, None)
     assert task.train.cold_items.tolist() == [2, 3, 4]
-    assert rank_task(Fixed(5), task, candidates="all", k=5).items.tolist() == [[4, 3, 0, -1, -1]]
+    assert rank_task(Fixed(5), task, candidates="all", k=5).items.tolist() == [[4, 3, 1, -1, -1]]
 
 
 def test_a_list_of_warm_items_alone_has_no_cold_side():

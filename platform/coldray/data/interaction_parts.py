@@ -140,17 +140,22 @@ class InteractionSplit(Split):
 
     @property
     def test_fold(self) -> InteractionFold:
-        """Fit on train, measure on test: to be used once, after the selection."""
+        """Fit on all but test, measure on test: to be used once, after the selection.
+
+        What was held out for the selection is train then: a click of the validation part is known, and would
+        otherwise compete for a place that only a test click deserves.
+        """
         parts = self.parts
+        train = np.isin(parts, (TRAIN, VALIDATION, VALIDATION_GIVEN))
         return InteractionFold(
-            self.dataset, parts == TRAIN, parts == TEST, parts == TEST_GIVEN, split=self.split, seed=self.seed
+            self.dataset, train, parts == TEST, parts == TEST_GIVEN, split=self.split, seed=self.seed
         )
 
     def counts(self) -> dict[str, int]:
         """Return the size of each part, how many users stay in train, and how many to be tested have no known click."""
         rows, n_users = rows_of(self.dataset.interactions), self.dataset.n_users
         sizes = np.bincount(self.parts, minlength=len(PART_WORDS))
-        known = np.bincount(rows[np.isin(self.parts, (TRAIN, TEST_GIVEN))], minlength=n_users) > 0
+        known = np.bincount(rows[self.parts != TEST], minlength=n_users) > 0
         tested = np.bincount(rows[self.parts == TEST], minlength=n_users) > 0
         return {
             **{f"{word.replace(' ', '_')}_interactions": int(sizes[part]) for part, word in enumerate(PART_WORDS)},

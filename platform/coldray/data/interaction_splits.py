@@ -31,6 +31,8 @@ from coldray.errors import ConfigError
 logger = logging.getLogger(__name__)
 Counts = npt.NDArray[np.int64]
 
+PUBLISHED = "predefined"
+"""The protocol of parts that come with the data."""
 LEAST_INTERACTIONS = 3
 """A user needs one for each part."""
 
@@ -74,6 +76,11 @@ def interaction_splits(
         If a part is left without interactions.
     """
     check_interaction_protocol(protocol, n_splits, seeds)
+    if protocol == PUBLISHED:
+        raise ConfigError(
+            f"The parts of the protocol {PUBLISHED!r} come with the data and are not drawn; read them by "
+            "coldray.data.sources.load_predefined."
+        )
     if last < 1 or not all(0 < share < 1 for share in (test_share, validation_share, given_share)):
         raise ConfigError(
             f"test_share is {test_share:g}, validation_share {validation_share:g}, given_share {given_share:g} and "
@@ -110,10 +117,10 @@ def check_interaction_protocol(protocol: str, n_splits: int, seeds: Sequence[int
         raise ConfigError(f"Unknown split protocol {protocol!r} of interactions; choose {', '.join(known)}.")
     if n_splits < 1 or not seeds:
         raise ConfigError(f"n_splits is {n_splits} for {len(seeds)} seeds; at least 1 of each is needed.")
-    if protocol in CHRONOLOGICAL and n_splits * len(seeds) > 1:
+    if protocol in (*CHRONOLOGICAL, PUBLISHED) and n_splits * len(seeds) > 1:
         raise ConfigError(
-            f"The protocol {protocol!r} gives one split, not {n_splits} for {len(seeds)} seeds: a seed decides nothing "
-            "but the order of interactions at the same time. Use n_splits: 1 and a single seed."
+            f"The protocol {protocol!r} gives one split, not {n_splits} for {len(seeds)} seeds: a seed decides little "
+            "or nothing. Use n_splits: 1 and a single seed."
         )
     if protocol == "k-fold" and n_splits < LEAST_INTERACTIONS:
         raise ConfigError(f"k-fold with n_splits={n_splits} leaves nothing to fit on; use at least 3.")

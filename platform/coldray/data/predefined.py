@@ -16,6 +16,7 @@ import polars as pl
 import scipy.sparse as sp
 
 from coldray.data.dataset import Attribute, Dataset, Ids, keep_entries
+from coldray.data.interaction_parts import TEST, TRAIN, VALIDATION, InteractionSplit, rows_of
 from coldray.data.tabular import assemble, positions
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError, LeakageError
 
@@ -121,6 +122,30 @@ class PredefinedSplit:
             across_users=int((times[held_out] < last.max()).sum()),
         )
 
+    def for_study(self, *, validation_share: float, seed: int) -> InteractionSplit:
+        """Return the split as a study takes it.
+
+        Where none is published, a random part of each user's train interactions becomes the validation part.
+
+        Parameters
+        ----------
+        validation_share
+            Share of that part, between 0 and 1, rounded; users with a single train interaction keep it.
+        seed
+            Seed of the draw.
+
+        Raises
+        ------
+        EmptyDatasetError
+            If nobody has two train interactions to draw from.
+        """
+        numbers = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+        parts = np.array([numbers[part] for part in PARTS], np.uint8)[self.parts]
+        if not self._in("validation").any():
+            rows = rows_of(self.dataset.interactions)
+            parts[_drawn(rows, self._in("train"), validation_share, np.random.default_rng(seed))] = VALIDATION
+        return InteractionSplit(self.dataset, parts, split=0, seed=seed, protocol="predefined")
+
     def _in(self, part: Part) -> npt.NDArray[np.bool_]:
         return np.equal(self.parts, PARTS.index(part))
 
@@ -132,6 +157,20 @@ class PredefinedSplit:
 
     def _take(self, matrix: sp.csr_array, part: Part) -> sp.csr_array:
         return keep_entries(matrix, self._in(part))
+
+
+def _drawn(
+    rows: npt.NDArray[np.intp], among: npt.NDArray[np.bool_], share: float, generator: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Mark a random share of the interactions marked `among` of each user, and leave him at least one of them."""
+    counts = np.bincount(rows[among], minlength=rows.max() + 1)
+    wanted = np.clip(np.floor(share * counts + 0.5), 1, None) * (counts > 1)
+    order = np.lexsort((generator.random(len(rows)), ~among, rows))  # of each user, those to draw from come first
+    starts = np.searchsorted(rows, rows)
+    places = np.empty(len(rows), np.int64)
+    places[order] = np.arange(len(rows)) - starts
+    drawn: npt.NDArray[np.bool_] = among & (places < np.minimum(wanted, counts - 1)[rows])
+    return drawn
 
 
 def assemble_split(

@@ -16,9 +16,10 @@ Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 _READ_BY = {
     "test_share": ("holdout", "temporal", "per-user-temporal", "user-holdout"),
-    "validation_share": ("holdout", "temporal", "per-user-temporal", "user-holdout"),
+    "validation_share": ("holdout", "temporal", "per-user-temporal", "user-holdout", "predefined"),
     "last": ("leave-last",),
     "given_share": ("user-holdout",),
+    "name": ("predefined",),
 }
 """Which protocols read a field of the splits."""
 
@@ -28,18 +29,21 @@ class SplitConfig(Section):
 
     protocol: Protocol = "notebook"
     """``notebook`` and ``balanced`` hold out items, which are cold then; the others hold out interactions, see
-    :func:`~coldray.data.interaction_splits.interaction_splits`."""
+    :func:`~coldray.data.interaction_splits.interaction_splits`. ``predefined`` takes the published parts."""
     n_splits: PositiveInt = 3
     """Splits for each seed; the folds of ``k-fold``. The protocols by time have one."""
     seeds: tuple[int, ...] = Field(default=(42,), min_length=1)
     test_share: Share = 0.2
     """Share of test of ``holdout``, ``temporal`` and ``per-user-temporal``, and of the users of ``user-holdout``."""
     validation_share: Share = 0.2
-    """Share of validation in what is left by the test."""
+    """Share of validation in what is left by the test; of ``predefined`` read where no validation part is published."""
     last: PositiveInt = 1
     """Interactions of each user in test, and in validation, of ``leave-last``."""
     given_share: Share = 0.8
     """Share of a held-out user's interactions that is given, of ``user-holdout``."""
+    name: str | None = None
+    """Which of the splits that the data are published with, of ``predefined``: ``u1`` of MovieLens 100K. Null where
+    there is one."""
 
     @property
     def holds_out_items(self) -> bool:
@@ -67,7 +71,7 @@ class SplitConfig(Section):
             value = getattr(self, name)
             if self.protocol not in protocols and value != type(self).model_fields[name].default:
                 raise ConfigError(
-                    f"splits.{name}: {value:g} is not read by the protocol {self.protocol!r}, but by "
+                    f"splits.{name}: {value} is not read by the protocol {self.protocol!r}, but by "
                     f"{choices(protocols)}. Leave it out."
                 )
         if not self.holds_out_items:

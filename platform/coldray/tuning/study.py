@@ -17,6 +17,7 @@ from ray.tune.logger import JsonLoggerCallback
 
 from coldray.data.dataset import Dataset
 from coldray.data.interaction_splits import interaction_splits
+from coldray.data.predefined import PredefinedSplit
 from coldray.data.splits import Split, TuningSplit, cold_item_splits
 from coldray.errors import ConfigError, SearchInterruptedError
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
@@ -38,11 +39,24 @@ QUIET_TUNE = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "
 """Ray Tune prints nothing, and of its log files keeps only the JSON ones, which a resume reads."""
 
 
-def draw_splits(dataset: Dataset, config: StudyConfig) -> list[Split]:
-    """Return the splits of a study: `n_splits` for each seed."""
+def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSplit | None = None) -> list[Split]:
+    """Return the splits of a study: `n_splits` for each seed, or the one that the dataset is published with.
+
+    Raises
+    ------
+    ConfigError
+        If the study asks for the published split and there is none.
+    """
     drawn = config.splits
+    if drawn.protocol == "predefined":
+        if published is None:
+            raise ConfigError(
+                f"splits.protocol: dataset {dataset.name!r} has no published split. Use --dataset amazon, ml-100k with "
+                "splits.name, or another protocol."
+            )
+        return [published.for_study(validation_share=drawn.validation_share, seed=drawn.seeds[0])]
     if not drawn.holds_out_items:
-        return list(interaction_splits(dataset, **drawn.model_dump()))
+        return list(interaction_splits(dataset, **drawn.model_dump(exclude={"name"})))
     return [
         split
         for seed in drawn.seeds
@@ -140,17 +154,22 @@ class _Watching:
             self.listener.shared(ray.get(self.results.status.remote()))
 
 
-def check_study(config: StudyConfig, dataset: Dataset) -> list[Split]:
+def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSplit | None = None) -> list[Split]:
     """Find out what can be wrong before anything takes long, and return the splits.
+
+    Parameters
+    ----------
+    published
+        The split that `dataset` is published with, if there is one: read by the protocol ``predefined`` alone.
 
     Raises
     ------
     UnknownAttributeError
         If the study names an attribute that the dataset does not have.
     ConfigError
-        If items are held out and the model cannot score cold ones, the dataset has no attribute for a model that reads
-        them, or no timestamps for a split by time, an attribute cannot be encoded as the study asks, or a value of the
-        space does not go with the attributes.
+        If items are held out and the model cannot score cold ones, the study asks for a published split and there is
+        none, the dataset has no attribute for a model that reads them, or no timestamps for a split by time, an
+        attribute cannot be encoded as the study asks, or a value of the space does not go with the attributes.
     EmptyDatasetError
         If a part of a split is left without interactions.
     CatalogTooLargeError
@@ -172,7 +191,7 @@ def check_study(config: StudyConfig, dataset: Dataset) -> list[Split]:
         )
     _check_values(config, attribute_kinds({name: dataset.attributes[name] for name in names}))
     model(model.config_type()).check_size(dataset.n_users, dataset.n_items)
-    return draw_splits(dataset, config)
+    return draw_splits(dataset, config, published)
 
 
 def _check_values(config: StudyConfig, kinds: Mapping[str, AttributeKind]) -> None:
