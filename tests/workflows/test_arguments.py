@@ -36,3 +36,11 @@ def test_a_category_is_one_of_amazon():
     assert source("--dataset", "amazon").category is None
     with pytest.raises(ConfigError, match="--category is read by --dataset amazon alone, not by 'lastfm'"):
         source("--dataset", "lastfm", "--category", "Books")
+
+
+def test_the_options_of_amazon_reach_its_source():
+    read = source("--dataset", "amazon", "--size", "1k", "--strict-ratings")
+    assert (read.size, read.strict) == ("1k", True)
+    for option in (("--size", "1k"), ("--strict-ratings",)):
+        with pytest.raises(ConfigError, match=f"{option[0]} is read by --dataset amazon alone, not by 'lastfm'"):
+            source("--dataset", "lastfm", *option)

@@ -103,7 +103,7 @@ def _draw_panel(axes: Axes, name: str, drawn: Sequence[tuple[str, TrialResult, f
     numeric = len(numbers) == len(values) and len(set(numbers)) > 1 and all(map(math.isfinite, numbers))
     if numeric:
         positions = numbers
-        _scale(axes, numbers)
+        scale_axis(axes, numbers)
         axes.margins(x=0.07, y=0.1)  # the star is large: it must not be cut at the frame
     else:
         positions = _category_axis(axes, values, [_jitter(kind, trial) for kind, trial, _ in drawn], room)
@@ -113,10 +113,10 @@ def _draw_panel(axes: Axes, name: str, drawn: Sequence[tuple[str, TrialResult, f
         chosen = [index for index, entry in enumerate(drawn) if entry[0] == kind]
         axes.plot([positions[i] for i in chosen], [drawn[i][2] for i in chosen], linestyle="none", **style)
     if numeric:
-        _mark_grid_values(axes, sorted(set(numbers)), room)
+        mark_grid_values(axes, sorted(set(numbers)), room)
 
 
-def _scale(axes: Axes, numbers: Sequence[float]) -> None:
+def scale_axis(axes: Axes, numbers: Sequence[float]) -> None:
     """Choose the scale of a number axis and the ticks for a range of values."""
     positive = [number for number in numbers if number > 0]
     wide = bool(positive) and math.log10(max(positive) / min(positive)) > _LOG_DECADES
@@ -136,7 +136,7 @@ def _scale(axes: Axes, numbers: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: value_label(float(value))))
 
 
-def _mark_grid_values(axes: Axes, values: Sequence[float], room: int) -> None:
+def mark_grid_values(axes: Axes, values: Sequence[float], room: int) -> None:
     """Put the ticks at the values themselves when a grid was searched; label those that fit beside each other."""
     if len(values) > _GRID_VALUES:
         return

@@ -226,14 +226,24 @@ def run_study(
     """
     watcher = listener or StudyListener()
     splits = splits or check_study(config, dataset)
-    protocol = describe_protocol(config, dataset, splits)
-    watcher.study_started(config, dataset, study_id, protocol)
+    watcher.study_started(config, dataset, study_id, describe_protocol(config, dataset, splits))
     outcome = search(config, [s.for_tuning() for s in splits], storage=storage, study_id=study_id, listener=watcher)
+    return finish_study(config, dataset, splits, outcome, watcher)
+
+
+def finish_study(
+    config: StudyConfig,
+    dataset: Dataset,
+    splits: Sequence[Split],
+    outcome: SearchOutcome,
+    listener: StudyListener | None = None,
+) -> StudyResult:
+    """Select among the trials of a search, and test the winner once on each split."""
+    watcher = listener or StudyListener()
     selection = select(outcome.trials, config.selection)
     watcher.stage(f"testing the winner, trial {selection.winner.number}, once on each split")
-    return study_result(
-        config, dataset, protocol, outcome, selection, measure_winner(config, selection, splits, watcher)
-    )
+    tested = measure_winner(config, selection, splits, watcher)
+    return study_result(config, dataset, describe_protocol(config, dataset, splits), outcome, selection, tested)
 
 
 def study_result(

@@ -25,6 +25,8 @@ PAPER_FILTERS = FilterConfig(
     attribute_max_share=0.3,
 )
 """The filters of the published HetRec protocol."""
+PHASES = ("all", "tune", "final")
+"""What a job does of tuning and testing."""
 DEFAULT_FILTERS = {"hetrec": PAPER_FILTERS}
 """Filters a source gets when the study file names none."""
 
@@ -40,7 +42,20 @@ def comparison_parser(description: str, comparison: Path) -> argparse.ArgumentPa
     """Return the parser of the comparison job whose file is `comparison` unless another is given."""
     parser = _job_parser(description, "--comparison", comparison)
     _registry_option(parser, "the comparison")
-    parser.add_argument("--trials", type=_positive, default=None, help="trials of every entry, whatever the files say")
+    parser.add_argument("--trials", type=positive, default=None, help="trials of every entry, whatever the files say")
+    return parser
+
+
+def categories_parser(description: str, study: Path) -> argparse.ArgumentParser:
+    """Return the parser of a job that tunes one model on each of several categories."""
+    parser = _job_parser(description, "--study", study, many=True)
+    _registry_option(parser, "the study and the category")
+    parser.add_argument(
+        "--phase",
+        choices=PHASES,
+        default="all",
+        help="tune: search and save the choice; final: test the saved choice, without a search; all: both",
+    )
     return parser
 
 
@@ -54,6 +69,14 @@ def ablation_parser(description: str, study: Path) -> argparse.ArgumentParser:
     return parser
 
 
+def data_parser(description: str) -> argparse.ArgumentParser:
+    """Return the parser of a job that only reads data, of several categories where there are such, and reports."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where reports go")
+    _data_options(parser, many=True)
+    return parser
+
+
 def _registry_option(parser: argparse.ArgumentParser, subject: str) -> None:
     parser.add_argument(
         "--model-name",
@@ -63,10 +86,11 @@ def _registry_option(parser: argparse.ArgumentParser, subject: str) -> None:
     )
 
 
-def _job_parser(description: str, option: str, file: Path) -> argparse.ArgumentParser:
+def _job_parser(description: str, option: str, file: Path, *, many: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     kind = option.removeprefix("--")
     parser.add_argument(option, type=Path, default=file, metavar="FILE", help=f"{kind} file")
+    parser.set_defaults(default_study=file)
     parser.add_argument(
         "--set",
         action="append",
@@ -77,20 +101,34 @@ def _job_parser(description: str, option: str, file: Path) -> argparse.ArgumentP
     )
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where reports and bundles go")
     parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")
-    parser.add_argument("--cpus", type=_positive, default=None, help="CPUs of a local Ray; all by default")
+    parser.add_argument("--cpus", type=positive, default=None, help="CPUs of a local Ray; all by default")
     tracking = parser.add_argument_group("tracking")
     default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     tracking.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
     tracking.add_argument("--experiment", default="coldray", help="MLflow experiment")
-    _data_options(parser)
+    _data_options(parser, many=many)
     return parser
 
 
-def _data_options(parser: argparse.ArgumentParser) -> None:
+def _data_options(parser: argparse.ArgumentParser, *, many: bool) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", default="sample", help=f"one of {', '.join(SOURCES)}")
     data.add_argument("--data-dir", type=Path, default=None, help="folder of the dataset, or the folder it lies in")
-    data.add_argument("--category", default=None, help="category of --dataset amazon; the only one there by default")
+    if many:
+        data.add_argument(
+            "--category",
+            action="append",
+            default=None,
+            help="category of --dataset amazon; may be repeated; all there by default",
+        )
+    else:
+        data.add_argument(
+            "--category", default=None, help="category of --dataset amazon; the only one there by default"
+        )
+    data.add_argument("--size", default=None, help="the <size> in the names of the files of --dataset amazon")
+    data.add_argument(
+        "--strict-ratings", action="store_true", help="refuse ratings of --dataset amazon beyond 1 to 5, not clip them"
+    )
     data.add_argument("--no-download", action="store_true", help="do not fetch a missing dataset")
     own = parser.add_argument_group("your own data (--dataset csv or parquet)")
     own.add_argument("--interactions", type=Path, help="file with a row for each interaction")
@@ -105,7 +143,8 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--text-columns", type=_names, default=(), metavar="A,B", help="attributes with text")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Return a number of at least 1 from the command line."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not a positive number")
@@ -151,12 +190,17 @@ def source_of(options: argparse.Namespace) -> SourceConfig:
     source = SourceConfig(
         name=options.dataset,
         data_dir=options.data_dir,
-        category=options.category,
+        category=None if isinstance(options.category, list) else options.category,
+        size=options.size,
+        strict=options.strict_ratings,
         tabular=tabular,
         download=not options.no_download,
     )
-    if source.category is not None and source.name != "amazon":
-        raise ConfigError(f"--category is read by --dataset amazon alone, not by {source.name!r}. Leave it out.")
+    for option in ("category", "size", "strict_ratings"):
+        if getattr(options, option) and source.name != "amazon":
+            raise ConfigError(
+                f"--{option.replace('_', '-')} is read by --dataset amazon alone, not by {source.name!r}. Leave it out."
+            )
     if source.data_dir is not None and source.name not in FOLDER_SOURCES:
         raise ConfigError(
             f"--data-dir is read by --dataset {', '.join(FOLDER_SOURCES)} alone, not by {source.name!r}. Leave it "

@@ -12,7 +12,14 @@ from rich.console import Console
 from rich.text import Text
 
 from coldray.errors import ColdrayError
-from coldray.workflows.arguments import ablation_parser, comparison_parser, overrides, source_of, study_parser
+from coldray.workflows.arguments import (
+    ablation_parser,
+    categories_parser,
+    comparison_parser,
+    overrides,
+    source_of,
+    study_parser,
+)
 
 
 def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +37,23 @@ def main(description: str, study: Path, arguments: Sequence[str] | None = None) 
         tune(options, console)
 
     return run_job(study_parser(description, study), run, arguments)
+
+
+def categories_main(description: str, study: Path, job: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a job of several categories from the command line; return its exit status.
+
+    Parameters
+    ----------
+    job
+        The file name of the job, for the hint at its end.
+    """
+
+    def run(options: argparse.Namespace, console: Console) -> None:
+        from coldray.workflows.categories import tune_categories
+
+        tune_categories(options, console, job)
+
+    return run_job(categories_parser(description, study), run, arguments)
 
 
 def ablation_main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:

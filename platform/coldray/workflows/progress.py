@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coldray.data.dataset import Dataset
-from coldray.plots.labels import config_label
+from coldray.plots.labels import config_label, counted
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, TrialResult, mean_metric
 from coldray.tuning.shared import SharedStatus
@@ -72,7 +72,7 @@ class StudyProgress(StudyListener):
         self.metric, self.n_splits = metric, n_splits
         self.bar.reset(self.task, total=n_trials)
         self.last_line = time.monotonic()
-        self.stage(f"searching: {n_trials} trials × {n_splits} splits, validation {metric}")
+        self.stage(f"searching: {counted(n_trials, 'trial')} × {counted(n_splits, 'split')}, validation {metric}")
         if self.console.is_terminal:
             self.live = Live(
                 get_renderable=self.render, console=self.console, refresh_per_second=4, vertical_overflow="crop"
@@ -119,7 +119,9 @@ class StudyProgress(StudyListener):
             self.live.stop()
             self.live = None
         done = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
-        self.stage(f"search done: {done or 'no trial ended'}; {self.computed} shared computations, each done once")
+        self.stage(
+            f"search done: {done or 'no trial ended'}; {counted(self.computed, 'shared computation')}, each done once"
+        )
 
     def render(self) -> RenderableType:
         """Return the display as it stands."""

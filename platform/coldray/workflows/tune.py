@@ -16,8 +16,10 @@ from rich.console import Console
 from coldray.atomic import writable_folder
 from coldray.data.dataset import Dataset, Ids
 from coldray.data.filters import apply_filters
-from coldray.data.sources import SourceConfig, load_dataset
+from coldray.data.predefined import PredefinedSplit
+from coldray.data.sources import SourceConfig, load_dataset, load_predefined
 from coldray.data.splits import Split
+from coldray.errors import ConfigError
 from coldray.features.builder import FeatureEncoder, choose_methods
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
@@ -50,14 +52,38 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
     progress = StudyProgress(console)
     with writable_folder(output):
         check_reachable(options.tracking_uri)
-        dataset = read_dataset(source, config, progress)
-        splits = check_study(config, dataset)
+        dataset, published = read_data(source, config, progress)
+        splits = check_study(config, dataset, published)
         check_this_process(config)
         result, folder = search_and_publish(config, dataset, splits, output, options, progress)
     console.print()
     console.print(console_summary(result))
     print_next_steps(console, folder / "report.html", options)
     return result
+
+
+def read_data(
+    source: SourceConfig, config: StudyConfig, progress: StudyProgress
+) -> tuple[Dataset, PredefinedSplit | None]:
+    """Return the dataset of a study, and the split it is published with if the study asks for that.
+
+    Raises
+    ------
+    ConfigError
+        If a published split is asked for and there is none, or the study names filters: they would change it.
+    DataError
+        If the files are missing or malformed.
+    """
+    if config.splits.protocol != "predefined":
+        return read_dataset(source, config, progress), None
+    if config.filters is not None:
+        raise ConfigError(
+            "filters: a published split is taken as it is, so that its figures compare. Leave them out, or draw a "
+            "split (splits.protocol)."
+        )
+    progress.stage(f"reading the published split of {source.category or source.name}")
+    published = load_predefined(source, config.splits.name)
+    return published.dataset, published
 
 
 def read_dataset(source: SourceConfig, config: StudyConfig | ComparisonConfig, progress: StudyProgress) -> Dataset:
@@ -176,8 +202,15 @@ def id_type(ids: Ids) -> DataType:
     return DataType.string if ids.dtype.kind == "U" else DataType.long
 
 
-def print_next_steps(console: Console, report: Path, options: argparse.Namespace, job: str = "tune_marec.py") -> None:
-    """Say where the report is and what to type next."""
+def print_next_steps(
+    console: Console,
+    report: Path,
+    options: argparse.Namespace,
+    job: str = "tune_marec.py",
+    *,
+    real_data: str = "hetrec",
+) -> None:
+    """Say where the report is and what to type next: on the sample, the same job on `real_data`."""
     shown = report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report
     console.print(f"Report: {shown}", soft_wrap=True, highlight=False)
     console.print("Next:", highlight=False)
@@ -190,5 +223,7 @@ def print_next_steps(console: Console, report: Path, options: argparse.Namespace
         soft_wrap=True,
         highlight=False,
     )
-    if options.dataset != "hetrec":
-        console.print(f"  {tools}/python jobs/{job} --dataset hetrec", soft_wrap=True, highlight=False)
+    if options.dataset == "sample":
+        study = "" if getattr(options, "study", None) in (None, options.default_study) else f" --study {options.study}"
+        command = f"{tools}/python jobs/{job}{study} --dataset {real_data}"
+        console.print(f"  {command}", soft_wrap=True, highlight=False)

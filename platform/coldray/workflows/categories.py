@@ -1,0 +1,192 @@
+"""The job of one model on several categories: each is tuned on validation, and its choice refitted and tested once.
+
+Tuning and testing are phases: the first saves its trials, and the second finds them and searches no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+
+from coldray.atomic import replacing, writable_folder
+from coldray.data.amazon import amazon_categories
+from coldray.data.dataset import Dataset
+from coldray.data.locations import find_dataset
+from coldray.data.sources import SourceConfig
+from coldray.data.splits import Split
+from coldray.errors import ColdrayError, ConfigError, DataError
+from coldray.plots.category_figures import category_figures
+from coldray.plots.category_report import console_categories, write_category_report
+from coldray.plots.category_tables import final_table, tuning_table
+from coldray.plots.report import write_report
+from coldray.plots.style import save_figure
+from coldray.tracking.runs import StudyTracker, check_reachable
+from coldray.tuning.category_results import CategoryResults, folder_name
+from coldray.tuning.description import describe_protocol
+from coldray.tuning.listeners import Listeners
+from coldray.tuning.results import StudyResult
+from coldray.tuning.saved_search import load_search, save_search
+from coldray.tuning.selection import select
+from coldray.tuning.space import StudyConfig, load_study
+from coldray.tuning.study import SearchOutcome, check_study, finish_study, search, study_result
+from coldray.tuning.winner import WinnerMetrics
+from coldray.workflows.arguments import overrides, source_of
+from coldray.workflows.cluster import connected_ray
+from coldray.workflows.devices import check_this_process, check_workers
+from coldray.workflows.progress import StudyProgress
+from coldray.workflows.tune import encode_texts, print_next_steps, publish, read_data, registered_name
+
+FINAL = "final_test_results.csv"
+
+
+@dataclass(frozen=True)
+class CategoryData:
+    """What is studied of a category."""
+
+    name: str
+    dataset: Dataset
+    splits: tuple[Split, ...]
+
+
+def tune_categories(options: argparse.Namespace, console: Console, job: str) -> CategoryResults:
+    """Run the job that the options of :func:`~coldray.workflows.arguments.categories_parser` describe.
+
+    A category that cannot be read or studied is reported, and the others go on.
+
+    Raises
+    ------
+    DataError
+        If no category can be studied.
+    """
+    source, settings = source_of(options), overrides(options.settings)
+    if source.name == "amazon":  # the files are the parts: another split would have to be asked for
+        settings = {"splits.protocol": "predefined", "splits.n_splits": 1, **settings}
+    config = load_study(options.study, settings)
+    check_this_process(config)
+    output = options.output_dir.absolute()
+    folder = output / config.name
+    studies: dict[str, StudyResult] = {}
+    left_out: dict[str, str] = {}
+    with writable_folder(output):
+        check_reachable(options.tracking_uri)
+        sources = category_sources(source, options.category)
+        with connected_ray(options.ray_address, options.cpus, StudyProgress(console)):
+            check_workers(config)
+            for name, place in sources.items():
+                progress = StudyProgress(console)
+                try:
+                    data = _read(name, place, config, progress)
+                    studies[name] = _study(data, config, folder, options, progress, several=source.name == "amazon")
+                except ColdrayError as error:
+                    if len(sources) == 1:
+                        raise
+                    left_out[name] = str(error)
+                    progress.stage(f"{name} is left out: {error}")
+        if not studies:
+            raise DataError(f"None of the {len(sources)} categories could be studied. " + _first(left_out))
+        result = CategoryResults(config.name, studies, left_out)
+        _write(result, folder)
+    console.print()
+    console.print(console_categories(result))
+    print_next_steps(console, folder / "report.html", options, job, real_data="amazon --data-dir FOLDER")
+    return result
+
+
+def category_sources(source: SourceConfig, names: list[str] | None) -> dict[str, SourceConfig]:
+    """Return the source of each category: those named, all there are by default, or the one that other data are.
+
+    Raises
+    ------
+    DataFileError
+        If the folder is not there.
+    ConfigError
+        If it has no category.
+    """
+    if source.name != "amazon":
+        return {source.name: source}
+    folder = find_dataset("amazon", source.data_dir)
+    found = list(dict.fromkeys(names)) if names else list(amazon_categories(folder, source.size))
+    if not found:
+        size = "without a size" if source.size is None else f"of size {source.size!r}"
+        raise ConfigError(
+            f"{folder} has no category {size}: put <CATEGORY>.5core.{{train,valid,test}}[.<size>].parquet there, or "
+            "name another folder with --data-dir or another size with --size."
+        )
+    return {name: source.model_copy(update={"category": name}) for name in found}
+
+
+def _first(left_out: dict[str, str]) -> str:
+    name, reason = next(iter(left_out.items()))
+    return f"{name}: {reason}"
+
+
+def _read(name: str, source: SourceConfig, config: StudyConfig, progress: StudyProgress) -> CategoryData:
+    dataset, published = read_data(source, config, progress)
+    return CategoryData(name, dataset, tuple(check_study(config, dataset, published)))
+
+
+def _study(
+    data: CategoryData,
+    config: StudyConfig,
+    folder: Path,
+    options: argparse.Namespace,
+    progress: StudyProgress,
+    *,
+    several: bool,
+) -> StudyResult:
+    """Tune a category, or find its saved search, and test the choice, as the phase asks; write what was found."""
+    slug = folder_name(data.name)
+    artifacts = options.output_dir.absolute().parent / "mlartifacts"
+    tracker = StudyTracker(options.tracking_uri, options.experiment, artifact_location=artifacts)
+    listener = Listeners(progress, tracker)
+    encode_texts(config, data.dataset, progress)
+    study_id = f"{config.name}-{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
+    saved = folder / f"search_{slug}.json"
+    found = load_search(saved, config, data.dataset) if options.phase == "final" else None
+    with tracker:
+        listener.study_started(config, data.dataset, study_id, describe_protocol(config, data.dataset, data.splits))
+        if found is None:
+            tuning = [split.for_tuning() for split in data.splits]
+            storage = options.output_dir.absolute() / "ray"
+            found = search(config, tuning, storage=storage, study_id=study_id, listener=listener)
+            save_search(saved, config, data.dataset, found)
+        else:
+            progress.stage(f"found the {len(found.trials)} trials of {data.name} in {saved.name}; nothing is searched")
+        if options.phase == "tune":
+            result = _untested(config, data, found)
+            report = write_report(result, folder / slug / "report.html")
+            tracker.finish(result, [report])
+        else:
+            result = finish_study(config, data.dataset, data.splits, found, listener)
+            name = registered_name(options.model_name, config)
+            name = re.sub(r"[^\w .-]+", "-", f"{name}-{data.name}") if several else name
+            publish(result, config, data.dataset, folder / slug, tracker, progress, name)
+    _write_csv(tuning_table(result), folder / f"tuning_{slug}.csv")
+    return result
+
+
+def _untested(config: StudyConfig, data: CategoryData, outcome: SearchOutcome) -> StudyResult:
+    protocol = describe_protocol(config, data.dataset, data.splits)
+    selection = select(outcome.trials, config.selection)
+    return study_result(config, data.dataset, protocol, outcome, selection, WinnerMetrics((), {}, ()))
+
+
+def _write(result: CategoryResults, folder: Path) -> None:
+    """Write the table, the figures and the report of all categories."""
+    if result.tested:
+        _write_csv(final_table(result), folder / FINAL)
+    figures = category_figures(result)
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+    write_category_report(result, folder / "report.html", figures)
+
+
+def _write_csv(table: pl.DataFrame, path: Path) -> None:
+    with replacing(path) as temporary:
+        table.write_csv(temporary)
