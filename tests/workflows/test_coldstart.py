@@ -23,6 +23,13 @@ STUDIES = {
         "space": {"alpha": 0.2, "ridge": {"choice": [6]}, "steps": 3, "n_factors": 8},
     },
     # No configuration of it can be fitted: its scores overflow.
+    # Its sentence model is nowhere.
+    "wordy.yaml": {
+        "name": "wordy",
+        "model": "kernel_align",
+        "space": {"steps": {"choice": [3]}},
+        "features": {"text": {"description": "embedding"}, "embedding_model": "/nowhere/model"},
+    },
     "broken.yaml": {"name": "broken", "model": "marec", "space": {"alpha": {"choice": [1e300]}, "order": 1}},
 }
 COMPARISON = {
@@ -32,6 +39,7 @@ COMPARISON = {
         "tiny": {"study": "tiny.yaml", "track": "strict"},
         "broken": {"study": "broken.yaml", "track": "strict"},
         "kernel": {"study": "kernel.yaml", "track": "full"},
+        "wordy": {"study": "wordy.yaml", "track": "full"},
     },
     "splits": {"n_splits": 2},
     "cutoffs": [10],
@@ -115,6 +123,8 @@ def test_a_failing_entry_is_listed_with_its_reason(finished, folder, values):
     assert values["failed"]["broken"]["reason"].startswith("StudyError: None of the 1 trials finished")
     assert "broken failed, the others go on: StudyError" in printed
     assert "broken" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "/nowhere/model" in values["failed"]["wordy"]["reason"]
+    assert "wordy failed, the others go on:" in printed
 
 
 def test_the_output_says_what_happened_and_what_to_do_next(finished, folder):

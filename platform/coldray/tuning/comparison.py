@@ -71,7 +71,7 @@ def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyLi
         try:
             splits = check_study(entry.study, dataset)
         except (DataError, ModelError) as error:
-            failed.append(_failed(entry, error, listener or StudyListener()))
+            failed.append(failed_entry(entry, error, listener or StudyListener()))
     if not splits:
         raise _nothing_left(failed)
     return Checked(splits, tuple(failed))
@@ -190,7 +190,7 @@ def tune_entries(
         except SearchInterruptedError:
             raise
         except ENTRY_ERRORS as error:
-            failed.append(_failed(entry, error, listener))
+            failed.append(failed_entry(entry, error, listener))
     return tuned, failed
 
 
@@ -210,7 +210,7 @@ def _test_entries(
         try:
             measured = measure_winner(entry.study, found.selection, splits, listener)
         except ENTRY_ERRORS as error:
-            failed.append(_failed(entry, error, listener))
+            failed.append(failed_entry(entry, error, listener))
             continue
         listener.stage(f"tested {entry.name}, trial {winner.number}")
         told = describe_protocol(entry.study, dataset, splits)
@@ -227,7 +227,8 @@ def _study_id(comparison_id: str, entry: Entry) -> str:
     return f"{comparison_id}-{entry.name}"
 
 
-def _failed(entry: Entry, error: Exception, listener: StudyListener) -> FailedEntry:
+def failed_entry(entry: Entry, error: Exception, listener: StudyListener) -> FailedEntry:
+    """Return the record of an entry that costs itself alone, and tell the listener why."""
     failed = FailedEntry(entry.name, entry.track, entry.study.model, f"{type(error).__name__}: {error}")
     listener.stage(f"{entry.name} failed, the others go on: {failed.reason}")
     return failed

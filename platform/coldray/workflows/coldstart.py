@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from coldray.atomic import writable_folder
 from coldray.data.dataset import Dataset
+from coldray.errors import ColdrayError
 from coldray.plots.comparison_console import console_comparison
 from coldray.plots.comparison_export import export_comparison
 from coldray.plots.report import write_report
 from coldray.tracking.comparison_runs import ComparisonTracker
 from coldray.tracking.runs import check_reachable
-from coldray.tuning.comparison import Checked, check_comparison, comparison_protocol, run_comparison
+from coldray.tuning.comparison import (
+    Checked,
+    check_comparison,
+    comparison_protocol,
+    failed_entry,
+    run_comparison,
+)
 from coldray.tuning.comparison_config import Comparison, Entry, load_comparison
 from coldray.tuning.comparison_result import ComparisonResult
 from coldray.tuning.listeners import Listeners, StudyListener
@@ -65,9 +73,8 @@ def _run_and_publish(
     progress.stage(f"opening the tracking server {options.tracking_uri}")
     artifacts = output.parent / "mlartifacts"
     tracker = ComparisonTracker(options.tracking_uri, options.experiment, artifact_location=artifacts)
+    checked = encode_entries(comparison, dataset, checked, progress)
     usable = [entry for entry in comparison.entries if entry.name not in {failed.name for failed in checked.failed}]
-    for entry in usable:
-        encode_texts(entry.study, dataset, progress)
     comparison_id = f"{comparison.config.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = output / comparison_id
     protocol = comparison_protocol(comparison, dataset, checked.splits)
@@ -93,6 +100,19 @@ def _run_and_publish(
         )
         publish(result, comparison, dataset, folder, tracker, progress, options.model_name)
     return result, folder
+
+
+def encode_entries(comparison: Comparison, dataset: Dataset, checked: Checked, progress: StudyProgress) -> Checked:
+    """Embed the texts of every entry that reads them; one whose sentence model is not there is among the failed."""
+    failed = list(checked.failed)
+    for entry in comparison.entries:
+        if entry.name in {known.name for known in checked.failed}:
+            continue
+        try:
+            encode_texts(entry.study, dataset, progress)
+        except ColdrayError as error:
+            failed.append(failed_entry(entry, error, progress))
+    return replace(checked, failed=tuple(failed))
 
 
 def publish(
