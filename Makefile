@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help install install-test install-lint tune coldstart test lint format bench clean
+.PHONY: help install install-test install-lint tune coldstart serve test lint format bench clean
 
 help:
 	@echo "make tune       set up, then tune MARec on the generated sample (ARGS='--dataset hetrec' for more)"
 	@echo "make coldstart  set up, then compare several models on the same splits and register the best"
+	@echo "make serve      set up, then serve the model promoted last at http://127.0.0.1:8000"
 	@echo "make test       set up, then run the tests"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure every figure of the README table (FIGURE=name for one)"
@@ -34,7 +35,10 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@touch $@
 
 install: $(VENV)/.installed
-install-test: $(VENV)/.installed-test
+install-serve: $(VENV)/.installed
+	@$(BIN)/python jobs/serve.py $(ARGS)
+
+test: $(VENV)/.installed-test
 install-lint: $(VENV)/.installed-lint
 
 tune: $(VENV)/.installed
@@ -42,6 +46,9 @@ tune: $(VENV)/.installed
 
 coldstart: $(VENV)/.installed
 	@$(BIN)/python jobs/tune_coldstart.py $(ARGS)
+
+serve: $(VENV)/.installed
+	@$(BIN)/python jobs/serve.py $(ARGS)
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(ARGS)

@@ -14,6 +14,8 @@ THIRD_PARTY_WARNINGS = (
     "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",
     # MLflow says it of its own chat types when mlflow.pyfunc is imported.
     "ignore:.*Any type hint is inferred as AnyType:UserWarning",
+    # Ray Serve's own configuration, when ray.serve is imported.
+    "ignore:Using extra keyword arguments on `Field` is deprecated",
     # Ray Train makes Ray Data's settings, several of whose own defaults are deprecated.
     "ignore:`use_.*` is deprecated:DeprecationWarning:ray.data.context",
 )

@@ -100,3 +100,7 @@ class TrackingError(ColdrayError):
 
 class BundleError(ColdrayError):
     """A model bundle is incomplete, damaged or of a schema this version cannot read."""
+
+
+class StoreError(ColdrayError):
+    """The database of events and new items cannot be reached."""

@@ -80,7 +80,7 @@ def data_parser(description: str) -> argparse.ArgumentParser:
 def _registry_option(parser: argparse.ArgumentParser, subject: str) -> None:
     parser.add_argument(
         "--model-name",
-        type=_registry_name,
+        type=registry_name,
         default=None,
         help=f"name in the MLflow registry; coldray- and the name of {subject} unless given",
     )
@@ -151,7 +151,8 @@ def positive(text: str) -> int:
     return number
 
 
-def _registry_name(text: str) -> str:
+def registry_name(text: str) -> str:
+    """Return a name that the registry takes; argparse shows the error."""
     if not re.fullmatch(r"[\w .-]+", text):  # of the rest, MLflow refuses some, and its search language others
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a model; use letters, digits, '_', '.' and '-'")
     return text

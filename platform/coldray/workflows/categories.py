@@ -15,12 +15,11 @@ import polars as pl
 from rich.console import Console
 
 from coldray.atomic import replacing, writable_folder
-from coldray.data.amazon import amazon_categories
+from coldray.data.categories import category_sources
 from coldray.data.dataset import Dataset
-from coldray.data.locations import find_dataset
 from coldray.data.sources import SourceConfig
 from coldray.data.splits import Split
-from coldray.errors import ColdrayError, ConfigError, DataError
+from coldray.errors import ColdrayError, DataError
 from coldray.plots.category_figures import category_figures
 from coldray.plots.category_report import console_categories, write_category_report
 from coldray.plots.category_tables import final_table, tuning_table
@@ -96,29 +95,6 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
     console.print(console_categories(result))
     print_next_steps(console, folder / "report.html", options, job, real_data="amazon --data-dir FOLDER")
     return result
-
-
-def category_sources(source: SourceConfig, names: list[str] | None) -> dict[str, SourceConfig]:
-    """Return the source of each category: those named, all there are by default, or the one that other data are.
-
-    Raises
-    ------
-    DataFileError
-        If the folder is not there.
-    ConfigError
-        If it has no category.
-    """
-    if source.name != "amazon":
-        return {source.name: source}
-    folder = find_dataset("amazon", source.data_dir)
-    found = list(dict.fromkeys(names)) if names else list(amazon_categories(folder, source.size))
-    if not found:
-        size = "without a size" if source.size is None else f"of size {source.size!r}"
-        raise ConfigError(
-            f"{folder} has no category {size}: put <CATEGORY>.5core.{{train,valid,test}}[.<size>].parquet there, or "
-            "name another folder with --data-dir or another size with --size."
-        )
-    return {name: source.model_copy(update={"category": name}) for name in found}
 
 
 def _first(left_out: dict[str, str]) -> str:

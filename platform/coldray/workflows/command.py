@@ -78,6 +78,14 @@ def comparison_main(description: str, comparison: Path, arguments: Sequence[str]
     return run_job(comparison_parser(description, comparison), run, arguments)
 
 
+def serve_main(description: str, arguments: Sequence[str] | None = None) -> int:
+    """Serve recommendations from the command line; return the exit status."""
+    from coldray.workflows.serve import run_service, serve_parser
+
+    options = serve_parser(description).parse_args(arguments)
+    return reported(lambda: run_service(options, Console(soft_wrap=not sys.stdout.isatty())))
+
+
 def run_job(
     parser: argparse.ArgumentParser,
     run: Callable[[argparse.Namespace, Console], None],
@@ -86,7 +94,8 @@ def run_job(
     """Parse the command line and run a job, turning every deliberate error into one line and the exit status 1."""
     options = parser.parse_args(arguments)
     console = Console(soft_wrap=not sys.stdout.isatty())
-    try:
+
+    def work() -> None:
         overrides(options.settings)
         source_of(options)
         console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] loading Ray, torch and MLflow", highlight=False)
@@ -94,6 +103,14 @@ def run_job(
 
         quiet_libraries()
         run(options, console)
+
+    return reported(work)
+
+
+def reported(work: Callable[[], None]) -> int:
+    """Do the work; return the exit status, with every deliberate error as one line."""
+    try:
+        work()
     except ColdrayError as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
         return 1

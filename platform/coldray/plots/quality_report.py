@@ -1,0 +1,66 @@
+"""The report of a check of data: one HTML page that needs no other file and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from coldray.plots.page import render, save_page
+from coldray.plots.pictures import pictures
+from coldray.plots.quality_figures import left_out, quality_figures
+from coldray.plots.quality_tables import (
+    activity_table,
+    dataset_table,
+    factor_table,
+    order_table,
+    overlap_table,
+    parts_table,
+    rating_table,
+)
+from coldray.plots.quality_words import figure_words, findings_by_level, headline
+from coldray.plots.tables import facts
+from coldray.tuning.data_check import DataCheck
+
+
+def write_quality_report(check: DataCheck, path: Path, *, figures: Mapping[str, Figure] | None = None) -> Path:
+    """Write the report of `check` to `path` and return the path.
+
+    Parameters
+    ----------
+    check
+        What was found. Nothing in it is trusted: every text is escaped.
+    path
+        The file to write, completely or not at all.
+    figures
+        Figures by name, as of :func:`coldray.plots.quality_figures.quality_figures`, which makes them when they are not
+        given.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be created or written.
+    """
+    return save_page(quality_page(check, quality_figures(check) if figures is None else figures), path)
+
+
+def quality_page(check: DataCheck, figures: Mapping[str, Figure]) -> str:
+    """Return the report as one HTML page."""
+    return render(
+        "quality.html",
+        synthetic=bool(check.dataset["synthetic"]),
+        title=f"Data check of {check.dataset['name']}, split {check.split}",
+        outcome=headline(check),
+        findings=findings_by_level(check),
+        parts=parts_table(check),
+        overlap=overlap_table(check),
+        order=order_table(check),
+        activity=activity_table(check),
+        ratings=rating_table(check),
+        factors=factor_table(check),
+        left_out=list(left_out(check).values()),
+        figures=pictures(figures, figure_words(check)),
+        protocol=facts("How the numbers came to be", check.protocol),
+        dataset=dataset_table(check),
+    )

@@ -1,0 +1,1 @@
+"""The recommendation service: a bundle behind HTTP, on Ray Serve."""

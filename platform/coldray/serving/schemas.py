@@ -1,0 +1,157 @@
+"""Requests and responses of the HTTP interface; what its OpenAPI page shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt, StrictStr
+
+from coldray.serving.queries import Condition, Path, Query
+
+MAX_K = 1000
+MAX_HISTORY = 10_000
+Id: TypeAlias = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | Annotated[StrictStr, Field(max_length=512)]
+"""Users and items have the ids of the data: whole numbers or text."""
+
+
+class Schema(BaseModel):
+    """Base: an unknown field is an error that names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RatedItem(Schema):
+    """An item of a history, with what the user thinks of it."""
+
+    item_id: Id
+    rating: FiniteFloat | None = None
+    """Read by models of ratings alone."""
+
+
+class Filter(Schema):
+    """What an attribute must be: `any` of some labels, or a number from `at_least` to `at_most`."""
+
+    any: list[Annotated[StrictStr, Field(max_length=512)]] | None = Field(default=None, max_length=100)
+    at_least: FiniteFloat | None = None
+    at_most: FiniteFloat | None = None
+
+
+class RecommendRequest(Schema):
+    """Who is asking, and for what."""
+
+    user_id: Id | None = Field(default=None, description="A user of the data, or anybody who has sent feedback.")
+    history: list[Id | RatedItem] | None = Field(
+        default=None, max_length=MAX_HISTORY, description="Items instead of a user: for somebody the model never saw."
+    )
+    k: int = Field(default=10, ge=1, le=MAX_K, description="Length of the list.")
+    exclude: list[Id] = Field(default=[], max_length=MAX_HISTORY, description="Items that must not be in the list.")
+    candidates: Literal["all", "warm", "cold"] | Annotated[list[Id], Field(min_length=1, max_length=MAX_HISTORY)] = (
+        Field(
+            default="all",
+            description="Among which items: all, those with or without clicks when the model was fitted, or these.",
+        )
+    )
+    filters: dict[str, Filter] = Field(default={}, max_length=20, description="By attribute; an item must meet all.")
+    diversity: float = Field(default=0, ge=0, le=1, description="0: by score alone; 1: as different as can be.")
+
+    def query(self) -> Query:
+        """Return what the engine is asked; a repeated item of the history counts once, the last time."""
+        history: dict[Any, float | None] | None = None
+        if self.history is not None:
+            history = {}
+            for entry in self.history:
+                item, rating = (entry.item_id, entry.rating) if isinstance(entry, RatedItem) else (entry, None)
+                history[item] = rating
+        conditions = {
+            name: Condition(None if given.any is None else tuple(given.any), given.at_least, given.at_most)
+            for name, given in self.filters.items()
+        }
+        candidates = self.candidates if isinstance(self.candidates, str) else tuple(self.candidates)
+        return Query(self.k, self.user_id, history, tuple(self.exclude), candidates, conditions, self.diversity)
+
+
+class RecommendedItem(Schema):
+    """One place of a list."""
+
+    rank: int
+    item_id: Id
+    score: float
+    cold: bool = Field(description="True if nobody had clicked the item when the model was fitted.")
+    attributes: dict[str, Any]
+
+
+class Model(Schema):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class RecommendResponse(Schema):
+    """A list, best item first; shorter than k where no more items are allowed."""
+
+    items: list[RecommendedItem]
+    path: Path = Field(
+        description="model: from what is known of the user; history: from the history of the request, or from feedback "
+        "of a user the model never saw; attributes: among new items alone; popularity: nothing is known of the user."
+    )
+    model: Model
+
+
+class BatchRequest(Schema):
+    """Several lists at once."""
+
+    requests: list[RecommendRequest] = Field(min_length=1, max_length=256)
+
+
+class BatchResponse(Schema):
+    """Lists in the order they were asked for."""
+
+    responses: list[RecommendResponse]
+
+
+class NewItem(Schema):
+    """An item with nothing but attributes."""
+
+    item_id: Id
+    attributes: dict[str, Any] = Field(
+        max_length=200,
+        description="By name: labels as a list of text, a number, or a text. What is left out is unknown.",
+    )
+
+
+class Item(Schema):
+    """What is known of an item."""
+
+    item_id: Id
+    attributes: dict[str, Any]
+    cold: bool
+
+
+class Feedback(Schema):
+    """A click or a rating. The same event_id may be sent again: it counts once."""
+
+    event_id: Annotated[StrictStr, Field(min_length=1, max_length=200)]
+    user_id: Id
+    item_id: Id
+    rating: FiniteFloat | None = None
+
+
+class FeedbackResponse(Schema):
+    """What became of an event."""
+
+    event_id: str
+    new: bool = Field(description="False if it had been received before.")
+
+
+class Problem(Schema):
+    """What was wrong with a request."""
+
+    code: str
+    message: str
+
+
+class ErrorResponse(Schema):
+    """Every error has this form."""
+
+    error: Problem

@@ -1,0 +1,164 @@
+"""What users did and which items came and went since the model was fitted: durable, and shared by all replicas.
+
+A database holds two logs, and whoever has seen a log up to a number asks for what came after it. The default is a file
+of SQLite; any URL that SQLAlchemy knows will do, such as ``postgresql+psycopg://…``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from coldray.errors import DataFormatError, StoreError
+from coldray.serving.queries import ItemId, UserId
+
+_TABLES = sa.MetaData()
+_ITEMS = sa.Table(
+    "item_log",
+    _TABLES,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("attributes", sa.Text),  # null: removed
+    sa.Column("at", sa.Float, nullable=False),
+)
+_EVENTS = sa.Table(
+    "event_log",
+    _TABLES,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("event_id", sa.String(200), nullable=False, unique=True),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("rating", sa.Float),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class ItemChange:
+    """An item that came, changed or went."""
+
+    seq: int
+    item_id: ItemId
+    attributes: Mapping[str, Any] | None
+    """By name; None if the item was removed."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A click or a rating."""
+
+    seq: int
+    event_id: str
+    user_id: UserId
+    item_id: ItemId
+    rating: float | None
+
+
+class Store:
+    """The two logs in a database."""
+
+    def __init__(self, url: str) -> None:
+        """Open the database, and make its tables if there are none.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be opened.
+        """
+        try:
+            parsed = sa.make_url(url)
+            self._engine = sa.create_engine(parsed, pool_pre_ping=True)
+            if parsed.get_backend_name() == "sqlite":
+                sa.event.listen(self._engine, "connect", _durable)
+            _TABLES.create_all(self._engine)
+        except (SQLAlchemyError, ModuleNotFoundError) as error:
+            raise StoreError(
+                f"The store {_hidden(url)} cannot be opened: {error}. Give another --store URL."
+            ) from error
+
+    @classmethod
+    def at(cls, path: Path) -> Store:
+        """Open a file of SQLite, and make it and its folder if they are not there."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return cls(f"sqlite:///{path}")
+
+    def put_item(self, item_id: ItemId, attributes: Mapping[str, Any] | None) -> int:
+        """Write that an item came, changed or (None) went; return the number of the entry. Durable on return."""
+        values = None if attributes is None else json.dumps(attributes, ensure_ascii=False, allow_nan=False)
+        row = {"item_id": json.dumps(item_id), "attributes": values, "at": time.time()}
+        with self._begin() as connection:
+            inserted = connection.execute(sa.insert(_ITEMS).values(row))
+            return int(inserted.inserted_primary_key[0])
+
+    def put_event(self, event_id: str, user_id: UserId, item_id: ItemId, rating: float | None) -> bool:
+        """Write an event; return False if it had been written before. Durable on return.
+
+        Raises
+        ------
+        DataFormatError
+            If another event has this id.
+        """
+        row = {
+            "event_id": event_id, "user_id": json.dumps(user_id), "item_id": json.dumps(item_id), "rating": rating,
+            "at": time.time(),
+        }  # fmt: skip
+        try:
+            with self._begin() as connection:
+                connection.execute(sa.insert(_EVENTS).values(row))
+        except IntegrityError:
+            self._check_same(row)
+            return False
+        return True
+
+    def _check_same(self, row: Mapping[str, Any]) -> None:
+        with self._begin() as connection:
+            known = connection.execute(sa.select(_EVENTS).where(_EVENTS.c.event_id == row["event_id"])).one()
+        if (known.user_id, known.item_id, known.rating) != (row["user_id"], row["item_id"], row["rating"]):
+            raise DataFormatError(f"event_id: {row['event_id']!r} is the id of another event. Give each its own.")
+
+    def items_since(self, seq: int) -> list[ItemChange]:
+        """Return the changes of items after the entry `seq`, in order."""
+        with self._begin() as connection:
+            rows = connection.execute(sa.select(_ITEMS).where(_ITEMS.c.seq > seq).order_by(_ITEMS.c.seq)).all()
+        return [
+            ItemChange(row.seq, json.loads(row.item_id), None if row.attributes is None else json.loads(row.attributes))
+            for row in rows
+        ]
+
+    def events_since(self, seq: int) -> list[Event]:
+        """Return the events after the entry `seq`, in order."""
+        with self._begin() as connection:
+            rows = connection.execute(sa.select(_EVENTS).where(_EVENTS.c.seq > seq).order_by(_EVENTS.c.seq)).all()
+        return [
+            Event(row.seq, row.event_id, json.loads(row.user_id), json.loads(row.item_id), row.rating) for row in rows
+        ]
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _begin(self) -> Any:
+        return self._engine.begin()
+
+
+def _durable(connection: Any, _: Any) -> None:
+    """Make SQLite keep what it has answered for, through a power cut too, and let readers go on while one writes."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _hidden(url: str) -> str:
+    """Return a URL without its password."""
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return repr(url)

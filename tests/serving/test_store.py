@@ -1,0 +1,96 @@
+"""The logs of events and items: nothing is lost, nothing counts twice, and every replica sees the same."""
+
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from coldray.errors import DataFormatError, StoreError
+from coldray.serving.store import Store
+
+ids = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=20))
+
+
+def test_an_item_comes_changes_and_goes_in_that_order(store):
+    store.put_item("a", {"genres": ["x"], "year": 1999.5})
+    store.put_item(7, {"title": 'Ünïcode "quoted"'})
+    store.put_item("a", None)
+    found = store.items_since(0)
+    assert [(change.item_id, change.attributes) for change in found] == [
+        ("a", {"genres": ["x"], "year": 1999.5}),
+        (7, {"title": 'Ünïcode "quoted"'}),
+        ("a", None),
+    ]
+    assert [change.seq for change in found] == sorted({change.seq for change in found})
+    assert store.items_since(found[1].seq) == found[2:]
+    assert store.items_since(found[2].seq) == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(ids, ids, st.none() | st.floats(-5, 5)), max_size=5), st.integers(0, 10**9))
+def test_events_come_back_as_they_were(store, events, number):
+    last = max((event.seq for event in store.events_since(0)), default=0)
+    for place, (user, item, rating) in enumerate(events):
+        assert store.put_event(f"{number}-{last}-{place}", user, item, rating)
+    found = [(event.user_id, event.item_id, event.rating) for event in store.events_since(last)]
+    assert found == events
+    assert [type(user) for user, _, _ in found] == [type(user) for user, _, _ in events]
+
+
+def test_an_event_counts_once_however_often_it_is_sent(store):
+    assert store.put_event("e", "u", "i", None)
+    assert not store.put_event("e", "u", "i", None)
+    assert len(store.events_since(0)) == 1
+    for other in (("v", "i", None), ("u", "j", None), ("u", "i", 3.0)):
+        with pytest.raises(DataFormatError, match="event_id: 'e' is the id of another event"):
+            store.put_event("e", *other)
+
+
+def test_two_replicas_see_each_others_entries(tmp_path):
+    first, second = (Store.at(tmp_path / "shared.db") for _ in range(2))
+    first.put_event("a", "u", "i", 1.0)
+    second.put_event("b", "u", "i", 2.0)
+    second.put_item("x", {})
+    assert [event.event_id for event in first.events_since(0)] == ["a", "b"]
+    assert first.items_since(0) == second.items_since(0)
+    for store in (first, second):
+        store.close()
+
+
+def test_what_was_answered_for_survives_the_death_of_the_process(tmp_path):
+    path = tmp_path / "killed.db"
+    code = (
+        "import os, pathlib; from coldray.serving.store import Store\n"
+        f"store = Store.at(pathlib.Path({str(path)!r}))\n"
+        "store.put_event('e', 'u', 'i', 4.5); store.put_item('n', {'year': 2000})\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    store = Store.at(path)
+    assert [event.rating for event in store.events_since(0)] == [4.5]
+    assert store.items_since(0)[0].attributes == {"year": 2000}
+    store.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_an_infinite_number_is_not_written(store):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.put_item("a", {"year": float("inf")})
+    assert store.items_since(0) == []
+
+
+@pytest.mark.parametrize("url", ["no url", "sqlite:////nowhere/at/all.db", "unheard+of://host/db"])
+def test_a_store_that_cannot_be_opened_is_named(url):
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(url)
+
+
+def test_a_password_is_not_in_the_message():
+    with pytest.raises(StoreError) as caught:
+        Store("sqlite://user:secret@host/nothing.db")
+    assert "secret" not in str(caught.value)
