@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,10 @@ from coldray.errors import ConfigError, EmptyDatasetError
 ColdItemProtocol: TypeAlias = Literal["notebook", "balanced"]
 """``notebook``: 60/20/20 of the items. ``balanced``: 80/20 of the interactions, twice."""
 InteractionProtocol: TypeAlias = Literal[
-    "holdout", "leave-last", "temporal", "per-user-temporal", "user-holdout", "k-fold"
+    "holdout", "leave-last", "temporal", "per-user-temporal", "user-holdout", "k-fold", "predefined"
 ]
-"""Which interactions are held out, see :func:`~coldray.data.interaction_splits.interaction_splits`."""
+"""Which interactions are held out, see :func:`~coldray.data.interaction_splits.interaction_splits`; ``predefined``
+takes the parts that the data are published in, see :mod:`~coldray.data.predefined`."""
 Protocol: TypeAlias = Literal[ColdItemProtocol, InteractionProtocol]
 HeldOut: TypeAlias = Literal["items", "interactions"]
 """What a protocol holds out: whole items, or interactions of any item."""
@@ -67,6 +68,10 @@ class Fold(ABC):
     def name(self) -> str:
         """``seed 42 / split 0``."""
         return f"seed {self.seed} / split {self.split}"
+
+    def with_ratings(self) -> Self:
+        """Return the fold with ratings in place of clicks; ConfigError if the dataset has none."""
+        return replace(self, dataset=with_ratings(self.dataset))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +198,22 @@ class ColdItemSplit(Split):
             "test_interactions": int(clicks[self.test_items].sum()),
             "users_without_train_clicks": int(self.dataset.n_users - users_with_train.sum()),
         }
+
+
+def with_ratings(dataset: Dataset) -> Dataset:
+    """Return the dataset with ratings in place of clicks, for models that read them.
+
+    Raises
+    ------
+    ConfigError
+        If it has no ratings.
+    """
+    if dataset.ratings is None:
+        raise ConfigError(
+            f"Dataset {dataset.name!r} has no ratings to predict. Use a model of clicks; of your own data, name the "
+            "column with --rating-column."
+        )
+    return replace(dataset, interactions=dataset.ratings)
 
 
 def cold_item_splits(
