@@ -1,7 +1,7 @@
 """A load generator: connections that ask again as soon as they are answered, with what each request took.
 
-Requests are written out beforehand and answers are read just far enough, so that the generator takes little of the cores
-it shares with the service.
+Requests are written out beforehand and answers are read just far enough, so that the generator takes little of the
+cores it shares with the service.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Load:
 def post(path: str, body: Any) -> bytes:
     """Return a request on a connection that is kept."""
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    return head.encode() + data
+    head = f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {len(data)}"
+    return "\r\n".join((*head, "", "")).encode() + data
 
 
 def generate(port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:

@@ -49,6 +49,42 @@ def random_training_set(seed, *, n_users=30, n_warm=22, n_cold=8, key=None, **fe
     return TrainingSet(sp.csr_array(clicks), items, key or f"random {seed}")
 
 
+def random_ratings(seed, **sizes):
+    """Return a :func:`random_training_set` with ratings from 1 to 5 that depend on users, items and both."""
+    clicks = random_training_set(seed, **sizes)
+    generator, (n_users, n_items) = np.random.default_rng(seed), clicks.interactions.shape
+    rows = np.repeat(np.arange(n_users), np.diff(clicks.interactions.indptr))
+    columns = clicks.interactions.indices
+    taste = (generator.normal(size=(n_users, 2)) @ generator.normal(size=(2, n_items)))[rows, columns]
+    offsets = generator.normal(0, 0.5, n_users)[rows] + generator.normal(0, 0.5, n_items)[columns]
+    values = np.clip(np.round(3.2 + offsets + taste), 1, 5)
+    return rated(clicks, values, f"random ratings {seed}")
+
+
+def rated(train, values, key):
+    """Return a training set with these ratings, one for each stored entry, in place of the clicks."""
+    clicks = train.interactions
+    ratings = sp.csr_array((np.asarray(values, np.float32), clicks.indices, clicks.indptr), shape=clicks.shape)
+    return TrainingSet(ratings, train.features, key)
+
+
+def rated_genre_groups(*, n_groups=3, users_per_group=12, items_per_genre=8, cold_per_genre=2, seed=0):
+    """Return ratings of which the right answer is known, and the genre of each item.
+
+    A user rates an item that is not cold with the chance 0.6: those of his group's genre 4 or 5, all others 1 or 2.
+    """
+    generator = np.random.default_rng(seed)
+    per_genre = items_per_genre + cold_per_genre
+    genres = np.repeat(np.arange(n_groups), per_genre)
+    liked = np.repeat(np.arange(n_groups), users_per_group)[:, None] == genres
+    given = generator.random(liked.shape) < 0.6
+    given[:, np.arange(len(genres)) % per_genre >= items_per_genre] = False
+    ratings = given * (np.where(liked, 4, 1) + generator.integers(0, 2, liked.shape))
+    return TrainingSet(
+        sp.csr_array(ratings.astype(np.float32)), FeatureSet({}, len(genres)), f"rated groups {seed}"
+    ), genres
+
+
 def genre_groups(*, n_groups=3, users_per_group=12, items_per_genre=8, cold_per_genre=2, seed=0):
     """Return clicks of which the right answer is known, and the genre of each item.
 

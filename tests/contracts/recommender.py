@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from coldray.errors import NotFittedError
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.registry import model_type
-from contracts.problems import genre_groups, random_features, random_training_set
+from contracts.problems import genre_groups, random_features, random_ratings, random_training_set, rated_genre_groups
 
 _fits: dict[tuple[type, str, str], Recommender[Any]] = {}
 
@@ -42,7 +42,27 @@ class RecommenderContract:
 
     @pytest.fixture
     def train(self) -> TrainingSet:
-        return random_training_set(11)
+        return self.problem(11)
+
+    def problem(self, seed, **sizes):
+        """Return random clicks, or ratings for a model that reads them."""
+        return (random_ratings if self.model.reads_ratings else random_training_set)(seed, **sizes)
+
+    def histories(self, *users, n_items):
+        """Return the histories of users given by what they clicked; with ratings for a model that reads them."""
+        histories = histories_of(*users, n_items=n_items)
+        if self.model.reads_ratings:
+            histories.data[:] = np.resize(np.array([5, 2, 4, 1], np.float32), histories.nnz)
+        return histories
+
+    def groups(self):
+        """Return planted groups: the training set, the genre of each item, and the one that each user likes."""
+        if self.model.reads_ratings:
+            train, genres = rated_genre_groups()
+            liked = train.interactions > 3
+            return train, genres, genres[liked.indices[liked.indptr[:-1]]]
+        train, genres = genre_groups()
+        return train, genres, genres[train.interactions.indices[train.interactions.indptr[:-1]]]
 
     @pytest.fixture
     def fitted(self, train):
@@ -95,6 +115,11 @@ class RecommenderContract:
             model.scorer(np.arange(2))
         with pytest.raises(NotFittedError, match=self.model.__name__):
             model.state()
+        if self.model.reads_ratings:
+            with pytest.raises(NotFittedError, match=self.model.__name__):
+                model.predict_ratings(train.interactions, np.arange(2), np.arange(2))
+            with pytest.raises(NotFittedError, match=self.model.__name__):
+                _ = model.click_value
         if self.model.scores_cold_items:
             with pytest.raises(NotFittedError, match=self.model.__name__):
                 model.add_items(train.features)
@@ -102,7 +127,7 @@ class RecommenderContract:
     # ---- the fit
 
     def test_fit_returns_the_model_and_leaves_the_data_alone(self):
-        train, untouched = random_training_set(12), random_training_set(12)
+        train, untouched = self.problem(12), self.problem(12)
         model = self.model(self.config)
         assert model.fit(train) is model
         assert model.n_items == train.interactions.shape[1]
@@ -116,7 +141,7 @@ class RecommenderContract:
                 np.testing.assert_array_equal(found, expected)
 
     def test_a_second_fit_refits(self, train):
-        other = random_training_set(13, n_users=26, n_warm=20, n_cold=5)
+        other = self.problem(13, n_users=26, n_warm=20, n_cold=5)
         first = self.fit_once(train)
         expected = self.fit_once(other)
         model = self.model(self.config).fit(train)
@@ -142,7 +167,7 @@ class RecommenderContract:
     def test_a_user_the_fit_never_saw_is_served(self, train, fitted):
         warm = train.warm_items
         seen = train.interactions.toarray()
-        unseen = histories_of(warm[[0, 3, 5, 7]], warm[[1, 2]], n_items=fitted.n_items)
+        unseen = self.histories(warm[[0, 3, 5, 7]], warm[[1, 2]], n_items=fitted.n_items)
         for row in unseen.toarray():
             assert not (seen == row).all(axis=1).any(), "the problem has this very user"
         scores = fitted.score(unseen, all_items(fitted))
@@ -174,7 +199,7 @@ class RecommenderContract:
             self.assert_close(fitted.score(train.interactions, items), every[:, items])
 
     def test_a_user_of_a_group_is_given_the_item_withheld(self):
-        train, genres = genre_groups()
+        train, genres, group = self.groups()
         model = self.fit_once(train)
         warm = train.warm_items
         scores = model.score(train.interactions, warm)
@@ -183,8 +208,28 @@ class RecommenderContract:
             return
         clicked = train.interactions.toarray()[:, warm]
         best = warm[np.where(clicked > 0, -np.inf, scores).argmax(axis=1)]
-        group = genres[train.interactions.indices[train.interactions.indptr[:-1]]]
         np.testing.assert_array_equal(genres[best], group)
+
+    # ---- ratings
+
+    def test_ratings_are_predicted_by_a_model_that_reads_them(self, train, fitted):
+        histories, n_items = train.interactions, fitted.n_items
+        rows, items = np.repeat(np.arange(histories.shape[0]), n_items)[::-1], np.tile(all_items(fitted), 30)[::-1]
+        if not self.model.reads_ratings:
+            with pytest.raises(NotImplementedError, match=self.model.__name__):
+                fitted.predict_ratings(histories, rows, items)
+            assert fitted.click_value == 1
+            return
+        ratings = histories.data
+        predicted = fitted.predict_ratings(histories, rows, items)
+        assert predicted.dtype == np.float32
+        expected = np.clip(fitted.score(histories, all_items(fitted)), ratings.min(), ratings.max())
+        self.assert_close(predicted, expected[rows, items])
+        assert ratings.mean() < fitted.click_value <= ratings.max()
+        nothing = np.zeros(0, np.int64)
+        assert fitted.predict_ratings(histories, nothing, nothing).shape == (0,)
+        error = np.sqrt(np.mean((fitted.predict_ratings(histories, *histories.nonzero()) - ratings) ** 2))
+        assert error < ratings.std()
 
     # ---- storage
 
@@ -219,13 +264,12 @@ class RecommenderContract:
     def test_a_cold_item_is_ranked_first_for_the_group_of_its_genre(self):
         if not self.model.scores_cold_items:
             return
-        train, genres = genre_groups()
+        train, genres, group = self.groups()
         scores = self.fit_once(train).score(train.interactions, train.cold_items)
         if not self.model.personalised:
             self.assert_personal(scores)
             return
         best = train.cold_items[scores.argmax(axis=1)]
-        group = genres[train.interactions.indices[train.interactions.indptr[:-1]]]
         np.testing.assert_array_equal(genres[best], group)
 
     def test_items_are_added_by_their_attributes(self, train, fitted):

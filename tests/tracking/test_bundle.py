@@ -20,6 +20,8 @@ from coldray.models.kernel_align import KernelAlign
 from coldray.models.marec import MARec
 from coldray.models.marec_config import MARecConfig
 from coldray.models.marec_plus import MARecPlus
+from coldray.models.mf import MF
+from coldray.models.mf_training import MFConfig
 from coldray.models.popularity import Popularity
 from coldray.models.uarec import UARec
 from coldray.tracking.bundle import Bundle, fit_bundle, load_bundle, save_bundle
@@ -427,3 +429,64 @@ def test_embeddings_are_stored_so_that_loading_needs_no_sentence_model(tmp_path)
     assert restored.recommend(histories, 5) == bundle.recommend(histories, 5)
     with pytest.raises(ConfigError, match="sentence-model"):
         restored.add_items({"new": {"text": "calm slow"}})
+
+
+# ---- ratings
+
+
+def rated_sample(sample):
+    clicks = sample.interactions
+    values = np.random.default_rng(0).integers(1, 6, clicks.nnz).astype(np.float32)
+    values[::7] = 0.0
+    return replace(sample, ratings=sp.csr_array((values, clicks.indices, clicks.indptr), shape=clicks.shape))
+
+
+@pytest.fixture(scope="module")
+def rated_bundle(sample):
+    config = MFConfig(n_factors=4, epochs=3, batch_size=128)
+    return fit_bundle(MF(config), rated_sample(sample), FeatureEncoder(), {"dataset": {"name": "rated"}})
+
+
+def test_a_restored_bundle_of_ratings_recommends_exactly_the_same(sample, rated_bundle, tmp_path):
+    ratings = rated_sample(sample).ratings
+    np.testing.assert_array_equal(rated_bundle.interactions.toarray(), ratings.toarray())
+    loaded = load_bundle(save_bundle(rated_bundle, tmp_path / "bundle"))
+    histories = [rated_bundle.history(user) for user in sample.user_ids]
+    assert [loaded.history(user) for user in sample.user_ids] == histories
+    assert loaded.recommend(histories, 20) == rated_bundle.recommend(histories, 20)
+    scores = rated_bundle.model.score(ratings[[3]], np.arange(sample.n_items))[0]
+    scores[ratings[[3]].indices] = -np.inf
+    (places,) = loaded.recommend(histories[3:4], 5)
+    assert [place.item for place in places] == sample.item_ids[np.argsort(-scores, kind="stable")[:5]].tolist()
+    assert [place.score for place in places] == pytest.approx(np.sort(scores)[::-1][:5])
+
+
+def test_a_history_without_ratings_is_one_of_items_that_are_liked(sample, rated_bundle):
+    rated = rated_bundle.history(sample.user_ids[0])
+    liked = dict.fromkeys(rated, rated_bundle.model.click_value)
+    bare, told, other = rated_bundle.recommend([list(rated), liked, dict.fromkeys(rated, 1.0)], 5)
+    assert bare == told
+    assert bare[0].score > other[0].score + 0.5
+
+
+def test_a_rating_of_0_is_known_and_not_recommended(sample, rated_bundle):
+    ratings = rated_bundle.interactions
+    user = int(np.searchsorted(ratings.indptr, np.flatnonzero(ratings.data == 0)[0], side="right")) - 1
+    row = slice(ratings.indptr[user], ratings.indptr[user + 1])
+    history = rated_bundle.history(sample.user_ids[user])
+    assert len(history) == row.stop - row.start
+    (places,) = rated_bundle.recommend([history], sample.n_items)
+    assert len(places) == sample.n_items - len(history)
+    assert not {place.item for place in places} & set(history)
+
+
+def test_ratings_of_a_history_are_nothing_to_a_model_of_clicks(sample, sample_bundle):
+    history = sample_bundle.history(sample.user_ids[0])
+    assert isinstance(history, list)
+    found = sample_bundle.recommend([history, dict.fromkeys(history, 5.0)], 5)
+    assert found[0] == found[1]
+
+
+def test_a_model_of_ratings_cannot_be_fitted_without_any(sample):
+    with pytest.raises(ConfigError, match="'sample' has no ratings to predict"):
+        fit_bundle(MF(), replace(sample, ratings=None), FeatureEncoder(), {})

@@ -28,6 +28,7 @@ import scipy.sparse as sp
 
 from coldray.errors import ConfigError, EmptyDatasetError
 from coldray.evaluation.ranking import FloatArray, IntArray, Ranking
+from coldray.evaluation.ratings import RatingMetrics
 from coldray.evaluation.topk import cell_positions, nonzero_pattern
 from coldray.spelling import choices, nearest
 
@@ -47,11 +48,13 @@ class RankingMetrics:
     """float32 ``[e]`` by name and cutoff, such as ``hr@10``."""
     coverage: Mapping[str, float]
     """By cutoff, such as ``coverage@10``; over all lists of the ranking, also those of users left out above."""
+    ratings: RatingMetrics | None = None
+    """How near a model that predicts ratings comes to the held-out ones; None for others."""
 
     def means(self) -> dict[str, float]:
-        """Return the mean over users of every measure, summed in float64, and the coverage."""
+        """Return the mean over users of every measure, summed in float64, the coverage, and the errors of ratings."""
         means = {name: float(values.mean(dtype=np.float64)) for name, values in self.per_user.items()}
-        return means | dict(self.coverage)
+        return means | dict(self.coverage) | ({} if self.ratings is None else self.ratings.means())
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,7 @@ class TrainingSet:
     """What a model is fitted on."""
 
     interactions: sp.csr_array
-    """Clicks ``[U, I]``, float32 ones; the columns of cold items are empty."""
+    """Clicks ``[U, I]``, float32 ones; the columns of cold items are empty. Ratings for a model that reads them."""
     features: FeatureSet
     """Features of all I items."""
     key: str
@@ -86,6 +86,8 @@ class Recommender(ABC, Generic[ConfigT]):
     """True if an item without clicks gets a score from its attributes."""
     personalised: ClassVar[bool] = True
     """False if every user is given the same scores."""
+    reads_ratings: ClassVar[bool] = False
+    """True if interactions and histories hold ratings instead of ones."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
@@ -135,6 +137,33 @@ class Recommender(ABC, Generic[ConfigT]):
             Before :meth:`fit`.
         """
         return self.scorer(items)(histories)
+
+    def predict_ratings(self, histories: sp.csr_array, rows: Items, items: Items) -> Scores:
+        """Predict how users would rate items. Only for models with `reads_ratings`.
+
+        Parameters
+        ----------
+        histories
+            CSR ``[b, I]`` float32: what the users rated, and how.
+        rows, items
+            Rows of the histories and item indices ``[n]``, a pair a place.
+
+        Returns
+        -------
+        Scores
+            float32 ``[n]``, from the lowest to the highest rating of the training set.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads clicks and predicts no ratings.")
+
+    @property
+    def click_value(self) -> float:
+        """What stands in a history for a click of which nothing more is known."""
+        return 1.0
 
     def add_items(self, features: FeatureSet) -> Self:
         """Return a model that also scores new items, known by their attributes alone.

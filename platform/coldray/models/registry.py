@@ -15,7 +15,10 @@ from coldray.models.item_knn import ItemKNN
 from coldray.models.kernel_align import KernelAlign
 from coldray.models.marec import MARec
 from coldray.models.marec_plus import MARecPlus
+from coldray.models.mf import MF
 from coldray.models.popularity import Popularity
+from coldray.models.rating_knn import RatingKNN
+from coldray.models.rating_svd import RatingSVD
 from coldray.models.svd import SVD
 from coldray.models.uarec import UARec
 from coldray.models.user_knn import UserKNN
@@ -37,6 +40,9 @@ MODELS: dict[str, type[Recommender[Any]]] = {
         ALS,
         ItemKNN,
         UserKNN,
+        MF,
+        RatingKNN,
+        RatingSVD,
     )
 }
 

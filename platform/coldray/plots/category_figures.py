@@ -89,11 +89,10 @@ def choices(result: CategoryResults, name: str) -> Figure:
 
 
 def _best_by_value(study: StudyResult, name: str, metric: str) -> dict[float, float]:
+    finished = [trial for trial in study.trials if trial.status == "finished" and name in trial.config]
     best: dict[float, float] = {}
-    for trial in study.trials:
-        if trial.status == "finished" and name in trial.config:
-            value, mean = float(trial.config[name]), trial.mean(metric)
-            best[value] = max(mean, best.get(value, -math.inf))
+    for trial in sorted(finished, key=lambda trial: trial.quality(metric)):  # the best is the last to be written
+        best[float(trial.config[name])] = trial.mean(metric)
     return dict(sorted(best.items()))
 
 

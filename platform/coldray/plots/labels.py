@@ -33,7 +33,8 @@ _SWITCHES = {"second_order": ("first order", "second order")}
 
 def metric_label(metric: str) -> str:
     """Return the metric as it is printed: ``ndcg@10`` becomes ``NDCG@10``."""
-    return metric.replace("_", " ").upper() if "@" in metric else metric.replace("_", " ")
+    words = metric.replace("_", " ")
+    return words.upper() if "@" in metric or metric in ("rmse", "mae") else words
 
 
 def metric_number(value: float) -> str:

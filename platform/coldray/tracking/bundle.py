@@ -5,7 +5,8 @@ A folder of plain files, read without unpickling anything:
 - ``manifest.json``: schema version, model and configuration, encoders, dataset fingerprint, protocol, metrics, and the
   SHA-256 of every other file;
 - ``arrays.safetensors``: the model's arrays, those of the encoders, and embeddings of texts;
-- ``items.parquet``: item ids and attributes; ``users.parquet``: user ids and their clicks, as item indices.
+- ``items.parquet``: item ids and attributes; ``users.parquet``: user ids and their clicks, as item indices, with the
+  ratings if the model reads them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +30,17 @@ from pydantic import ValidationError
 from coldray import __version__
 from coldray.atomic import replacing_folder
 from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute, NumberAttribute
+from coldray.data.splits import with_ratings
 from coldray.errors import BundleError, ColdrayError, UnknownIdError
+from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import top_k
 from coldray.features.builder import FeatureEncoder, attributes_from_records
 from coldray.features.feature_set import FeatureSet, VectorFeature
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.registry import model_type
 
+History: TypeAlias = Sequence[Any] | Mapping[Any, float]
+"""Item ids, or ratings by item id."""
 SCHEMA_VERSION = 1
 FILES = ("arrays.safetensors", "items.parquet", "users.parquet")
 
@@ -63,12 +68,20 @@ class Bundle:
     features: FeatureSet
     """The encoded attributes of all items."""
     interactions: sp.csr_array
-    """Clicks the model was fitted on ``[U, I]``."""
+    """Clicks the model was fitted on ``[U, I]``; ratings if it reads them."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Facts about the model, as plain JSON values: dataset, protocol, metrics."""
 
-    def recommend(self, histories: Sequence[Sequence[Any]], k: int) -> list[list[Recommendation]]:
-        """Return the best `k` items for users described by the ids of what they clicked; clicked items are left out.
+    def recommend(self, histories: Sequence[History], k: int) -> list[list[Recommendation]]:
+        """Return the best `k` items for users described by what they clicked; clicked items are left out.
+
+        Parameters
+        ----------
+        histories
+            Item ids of each user. For a model that reads ratings better his ratings by item id: an item without one is
+            taken to be liked (:attr:`~coldray.models.base.Recommender.click_value`).
+        k
+            Length of a list.
 
         Raises
         ------
@@ -77,7 +90,7 @@ class Bundle:
         """
         clicked = self._histories(histories)
         items = np.arange(self.model.n_items)
-        indices, scores = top_k(self.model.score(clicked, items), k, exclude=clicked)
+        indices, scores = top_k(self.model.score(clicked, items), k, exclude=ones_where_stored(clicked))
         warm = np.bincount(self.interactions.indices, minlength=self.model.n_items) > 0
         return [
             [
@@ -88,8 +101,8 @@ class Bundle:
             for row, values in zip(indices, scores, strict=True)
         ]
 
-    def history(self, user_id: Any) -> list[Any]:
-        """Return the ids of the items a user of the bundle clicked.
+    def history(self, user_id: Any) -> History:
+        """Return the ids of the items a user of the bundle clicked; for a model that reads ratings, his rating of each.
 
         Raises
         ------
@@ -98,7 +111,9 @@ class Bundle:
         """
         user = _position(self.user_ids, user_id, "user")
         row = slice(self.interactions.indptr[user], self.interactions.indptr[user + 1])
-        return [_plain(self.item_ids[i]) for i in self.interactions.indices[row]]
+        items = [_plain(self.item_ids[i]) for i in self.interactions.indices[row]]
+        ratings = self.interactions.data[row].tolist()
+        return dict(zip(items, ratings, strict=True)) if self.model.reads_ratings else items
 
     def add_items(self, records: Mapping[Any, Mapping[str, object]]) -> Bundle:
         """Return a bundle that also knows new items, given as attribute values by name under the item's id.
@@ -126,25 +141,35 @@ class Bundle:
             self.manifest,
         )
 
-    def _histories(self, histories: Sequence[Sequence[Any]]) -> sp.csr_array:
+    def _histories(self, histories: Sequence[History]) -> sp.csr_array:
         index = {item: i for i, item in enumerate(self.item_ids.tolist())}
-        rows, columns = [], []
+        unknown = self.model.click_value
+        rows, columns, values = [], [], []
         for row, history in enumerate(histories):
+            rated = history if isinstance(history, Mapping) and self.model.reads_ratings else {}
             for item in dict.fromkeys(history):
                 if item not in index:
                     raise UnknownIdError(f"History {row} names the item {item!r}, which the model does not know.")
                 rows.append(row)
                 columns.append(index[item])
+                values.append(rated.get(item, unknown))
         shape = (len(histories), len(self.item_ids))
-        return sp.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+        return sp.csr_array((np.asarray(values, np.float32), (rows, columns)), shape=shape)
 
 
 def fit_bundle(
     model: Recommender[Any], dataset: Dataset, encoder: FeatureEncoder, manifest: Mapping[str, Any]
 ) -> Bundle:
-    """Fit `model` on every interaction of `dataset`, for serving."""
+    """Fit `model` on every interaction of `dataset`, for serving.
+
+    Raises
+    ------
+    ConfigError
+        If the model reads ratings and the dataset has none.
+    """
+    interactions = (with_ratings(dataset) if model.reads_ratings else dataset).interactions
     features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
-    model.fit(TrainingSet(dataset.interactions, features, "all interactions"))
+    model.fit(TrainingSet(interactions, features, "all interactions"))
     return Bundle(
         model,
         encoder,
@@ -152,7 +177,7 @@ def fit_bundle(
         dataset.item_ids,
         dataset.attributes,
         features,
-        dataset.interactions,
+        interactions,
         manifest,
     )
 
@@ -278,7 +303,11 @@ def _items_frame(bundle: Bundle) -> pl.DataFrame:
 def _users_frame(bundle: Bundle) -> pl.DataFrame:
     clicks = bundle.interactions
     items = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.indices.astype(np.int32))
-    return pl.DataFrame({"user_id": bundle.user_ids, "items": pl.Series(items)})
+    frame = pl.DataFrame({"user_id": bundle.user_ids, "items": pl.Series(items)})
+    if not bundle.model.reads_ratings:
+        return frame
+    ratings = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.data.astype(np.float32))
+    return frame.with_columns(pl.Series("ratings", ratings))
 
 
 def _records(items: pl.DataFrame, encoder: FeatureEncoder) -> list[dict[str, Any]]:
@@ -295,7 +324,10 @@ def _clicks(users: pl.DataFrame, n_items: int) -> sp.csr_array:
     lengths = users["items"].list.len().to_numpy()
     indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     indices = users["items"].explode(empty_as_null=False).to_numpy().astype(np.int32)
-    return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(users.height, n_items))
+    values = np.ones(len(indices), np.float32)
+    if "ratings" in users.columns:
+        values = users["ratings"].explode(empty_as_null=False).to_numpy().astype(np.float32)
+    return sp.csr_array((values, indices, indptr), shape=(users.height, n_items))
 
 
 def _part(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:

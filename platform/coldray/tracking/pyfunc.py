@@ -10,15 +10,15 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from coldray.errors import DataFormatError
-from coldray.tracking.bundle import Bundle, load_bundle
+from coldray.tracking.bundle import Bundle, History, load_bundle
 
 
 class BundleModel(PythonModel):
     """Recommends items for rows of ``user_id`` or ``history``.
 
-    ``predict`` takes a data frame with a column ``user_id`` (users of the bundle) or ``history`` (a list of item ids a
-    row), and the parameter ``k``; it returns a row for each recommended item: ``row``, ``rank``, ``item``, ``score``,
-    ``cold``.
+    ``predict`` takes a data frame with a column ``user_id`` (users of the bundle) or ``history`` (a row's list of item
+    ids, or for a model that reads ratings a dict of them by item id), and the parameter ``k``; it returns a row for
+    each recommended item: ``row``, ``rank``, ``item``, ``score``, ``cold``.
     """
 
     bundle: Bundle
@@ -30,7 +30,9 @@ class BundleModel(PythonModel):
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Return the recommendations as a table."""
         if "history" in model_input:
-            histories = [list(history) for history in model_input["history"]]
+            histories: list[History] = [
+                history if isinstance(history, dict) else list(history) for history in model_input["history"]
+            ]
         elif "user_id" not in model_input:
             raise DataFormatError("The input needs a column 'user_id', or 'history' with a list of item ids a row.")
         else:

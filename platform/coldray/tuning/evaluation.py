@@ -14,6 +14,7 @@ from coldray.data.splits import Fold
 from coldray.errors import EmptyDatasetError
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank
+from coldray.evaluation.ratings import ones_where_stored, rating_metrics
 from coldray.evaluation.topk import merge_top_k
 from coldray.models.base import Recommender, TrainingSet
 
@@ -37,15 +38,23 @@ class EvaluationTask:
     seed: int
     given: sp.csr_array | None = None
     """Clicks ``[U, I]`` that describe users the model is not fitted on; None where the train clicks describe all."""
+    ratings: bool = False
+    """True if all these matrices hold ratings instead of ones, for a model that reads them."""
 
     @property
     def histories(self) -> sp.csr_array:
         """Known clicks of every user ``[U, I]``; what a user has clicked is not recommended again."""
         return self.train.interactions if self.given is None else self.given
 
+    @property
+    def known(self) -> sp.csr_array:
+        """Ones where a user has a known click ``[U, I]``."""
+        # A rating of 0 is known too.
+        return ones_where_stored(self.histories) if self.ratings else self.histories
+
     @classmethod
-    def of(cls, fold: Fold, train: TrainingSet) -> EvaluationTask:
-        """Prepare `fold` for models fitted on `train`.
+    def of(cls, fold: Fold, train: TrainingSet, *, ratings: bool = False) -> EvaluationTask:
+        """Prepare `fold` for models fitted on `train`, both with ratings in place of clicks if `ratings` says so.
 
         Raises
         ------
@@ -58,7 +67,9 @@ class EvaluationTask:
         users = np.flatnonzero(wanted & known).astype(np.int32)
         if len(users) == 0:
             raise EmptyDatasetError(f"{fold.name}: no user has clicks both in train and among the held-out items.")
-        return cls(train, held_out, fold.cold_items, users, split=fold.split, seed=fold.seed, given=given)
+        return cls(
+            train, held_out, fold.cold_items, users, split=fold.split, seed=fold.seed, given=given, ratings=ratings
+        )
 
 
 class RankingCache:
@@ -110,10 +121,20 @@ def evaluate(
     cutoffs: tuple[int, ...],
     cache: RankingCache | None = None,
 ) -> RankingMetrics:
-    """Return the metrics of a fitted model on the held-out items."""
+    """Return the metrics of a fitted model on the held-out items.
+
+    Of ratings, each is one to be found, however low; the errors of the model's predictions are measured beside the
+    lists, and users without a known rating count in these alone.
+    """
     ranking = rank_task(model, task, candidates=candidates, k=max(cutoffs), cache=cache)
     n_candidates = len(task.held_out_items) if candidates == "cold" else model.n_items
-    return ranking_metrics(ranking, task.held_out, cutoffs, n_candidates=n_candidates)
+    if not task.ratings:
+        return ranking_metrics(ranking, task.held_out, cutoffs, n_candidates=n_candidates)
+    predicted = rating_metrics(
+        model.predict_ratings, train=task.train.interactions, histories=task.histories, held_out=task.held_out
+    )
+    listed = ranking_metrics(ranking, ones_where_stored(task.held_out), cutoffs, n_candidates=n_candidates)
+    return replace(listed, ratings=predicted)
 
 
 def _side(
@@ -144,5 +165,5 @@ def _side(
 def _rank(
     model: Recommender[Any], task: EvaluationTask, items: npt.NDArray[np.int32], k: int, *, exclude: bool
 ) -> Ranking:
-    histories = task.histories
-    return rank(model.scorer(items), histories, items, k=k, exclude=histories if exclude else None, users=task.users)
+    known = task.known if exclude else None
+    return rank(model.scorer(items), task.histories, items, k=k, exclude=known, users=task.users)

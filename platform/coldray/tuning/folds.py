@@ -17,33 +17,41 @@ from coldray.tuning.evaluation import EvaluationTask
 from coldray.tuning.shared import SharedResults
 
 
-def prepare_task(fold: Fold, features: FeatureConfig | None) -> EvaluationTask:
+def prepare_task(fold: Fold, features: FeatureConfig | None, *, ratings: bool = False) -> EvaluationTask:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
-    Without `features` nothing is known of the items but their clicks.
+    Without `features` nothing is known of the items but their clicks. With `ratings` these take the place of the
+    clicks.
 
     Raises
     ------
     ConfigError
-        If the features leave nothing to compare the items of the fold by.
+        If the features leave nothing to compare the items of the fold by, or the dataset has no ratings.
     """
+    fold = fold.with_ratings() if ratings else fold
     data = fold.dataset
     if features is None:
-        return EvaluationTask.of(fold, TrainingSet(fold.train, FeatureSet({}, data.n_items), fold.name))
+        bare = FeatureSet({}, data.n_items)
+        return EvaluationTask.of(fold, TrainingSet(fold.train, bare, fold.name), ratings=ratings)
     encoder = FeatureEncoder(features).fit(data)
     try:
         encoder.check_usable()
     except ConfigError as error:
         raise ConfigError(f"The {data.n_items:,} items of {fold.name}: {error}") from error
-    return EvaluationTask.of(fold, TrainingSet(fold.train, encoder.transform(data.attributes, data.n_items), fold.name))
+    encoded = encoder.transform(data.attributes, data.n_items)
+    return EvaluationTask.of(fold, TrainingSet(fold.train, encoded, fold.name), ratings=ratings)
 
 
-_prepare = ray.remote(num_cpus=1)(prepare_task)
+@ray.remote(num_cpus=1)
+def _prepare(fold: Fold, features: FeatureConfig | None, ratings: bool) -> EvaluationTask:
+    return prepare_task(fold, features, ratings=ratings)
 
 
-def prepare_tasks(folds: Sequence[Fold], features: FeatureConfig | None) -> dict[str, ray.ObjectRef[EvaluationTask]]:
-    """Prepare folds on the cluster; return the references by fold name."""
-    references = {fold.name: _prepare.remote(ray.put(fold), features) for fold in folds}
+def prepare_tasks(
+    folds: Sequence[Fold], features: FeatureConfig | None, *, ratings: bool = False
+) -> dict[str, ray.ObjectRef[EvaluationTask]]:
+    """Prepare folds on the cluster, as :func:`prepare_task` does; return the references by fold name."""
+    references = {fold.name: _prepare.remote(ray.put(fold), features, ratings) for fold in folds}
     try:
         ray.get([_nothing.remote(reference) for reference in references.values()])
     except ray.exceptions.RayTaskError as error:

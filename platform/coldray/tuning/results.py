@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from coldray.data.splits import HeldOut
+from coldray.evaluation.ratings import is_error
 
 TrialStatus: TypeAlias = Literal["finished", "pruned", "failed"]
 
@@ -20,7 +21,8 @@ class FoldMetrics:
     seed: int
     split: int
     metrics: Mapping[str, float]
-    """By name and cutoff, such as ``ndcg@10``; means over users."""
+    """By name and cutoff, such as ``ndcg@10``; means over users. Of a model that predicts ratings also those of
+    :mod:`~coldray.evaluation.ratings`."""
     seconds: float = 0.0
 
 
@@ -69,6 +71,10 @@ class TrialResult:
         """Return the mean validation `metric` over the splits that were run."""
         return mean_metric(self.folds, metric)
 
+    def quality(self, metric: str) -> float:
+        """Return what is the larger the better: the mean validation `metric`, or minus it where it is an error."""
+        return -self.mean(metric) if is_error(metric) else self.mean(metric)
+
     def std(self, metric: str) -> float:
         """Return the sample standard deviation of the validation `metric` over splits."""
         return std_metric(self.folds, metric)
@@ -80,7 +86,7 @@ class Selection:
 
     winner: TrialResult
     best: TrialResult
-    """The trial with the highest mean; the winner is at most `tolerance` below it."""
+    """The trial with the highest mean, or the lowest of an error; the winner is at most `tolerance` worse."""
     within_tolerance: tuple[TrialResult, ...]
     metric: str
     tolerance: float
@@ -115,4 +121,4 @@ class StudyResult:
     def ranked_trials(self) -> list[TrialResult]:
         """Return the finished trials, best mean validation metric first."""
         finished = [trial for trial in self.trials if trial.status == "finished"]
-        return sorted(finished, key=lambda trial: (-trial.mean(self.selection.metric), trial.number))
+        return sorted(finished, key=lambda trial: (-trial.quality(self.selection.metric), trial.number))

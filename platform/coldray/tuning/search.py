@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from ray import tune
@@ -11,6 +11,7 @@ from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, Searcher
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
+from coldray.evaluation.ratings import is_error
 from coldray.tuning.space import StudyConfig, is_range
 
 STARTUP_TRIALS = 10
@@ -47,7 +48,10 @@ def search_algorithm(config: StudyConfig) -> Searcher | SearchAlgorithm:
         seed=config.search.seed, n_startup_trials=min(STARTUP_TRIALS, config.search.trials), constant_liar=True
     )
     searcher = OptunaSearch(
-        metric=config.selection.metric, mode="max", sampler=sampler, points_to_evaluate=config.first_points or None
+        metric=config.selection.metric,
+        mode=_mode(config),
+        sampler=sampler,
+        points_to_evaluate=config.first_points or None,
     )
     return ConcurrencyLimiter(searcher, max_concurrent=config.search.max_concurrent, batch=True)
 
@@ -59,8 +63,12 @@ def scheduler(config: StudyConfig, n_splits: int) -> TrialScheduler:
     return ASHAScheduler(
         time_attr="splits_done",
         metric=config.selection.metric,
-        mode="max",
+        mode=_mode(config),
         max_t=n_splits,
         grace_period=min(config.scheduler.grace_splits, n_splits),
         reduction_factor=config.scheduler.reduction_factor,
     )
+
+
+def _mode(config: StudyConfig) -> Literal["min", "max"]:
+    return "min" if is_error(config.selection.metric) else "max"

@@ -14,8 +14,9 @@ from coldray.tuning.space import Preference, SelectionConfig
 def select(trials: Sequence[TrialResult], config: SelectionConfig) -> Selection:
     """Return the simplest trial among those within the tolerance of the best mean validation metric.
 
-    Trials the rule finds equally simple are ordered by their mean, then by their number. Pruned and failed trials
-    cannot win: their means are over fewer splits.
+    The best mean is the highest one, that of an error such as ``rmse`` the lowest. Trials the rule finds equally simple
+    are ordered by their mean, then by their number. Pruned and failed trials cannot win: their means are over fewer
+    splits.
 
     Raises
     ------
@@ -27,15 +28,15 @@ def select(trials: Sequence[TrialResult], config: SelectionConfig) -> Selection:
         failures = [trial for trial in trials if trial.error]
         cause = f" First failure: {failures[0].error}" if failures else ""
         raise StudyError(f"None of the {len(trials)} trials finished, so there is nothing to select.{cause}")
-    best = min(finished, key=lambda trial: (-trial.mean(config.metric), trial.number))
-    floor = best.mean(config.metric) * (1 - config.tolerance)
-    within = [trial for trial in finished if trial.mean(config.metric) >= floor]
+    best = min(finished, key=lambda trial: (-trial.quality(config.metric), trial.number))
+    floor = best.quality(config.metric) - config.tolerance * abs(best.quality(config.metric))
+    within = [trial for trial in finished if trial.quality(config.metric) >= floor]
 
     def complexity(trial: TrialResult) -> tuple[Any, ...]:
         ranks = [
             _rank(trial.config.get(name), preference) for entry in config.simplest for name, preference in entry.items()
         ]
-        return (*ranks, -trial.mean(config.metric), trial.number)
+        return (*ranks, -trial.quality(config.metric), trial.number)
 
     within.sort(key=complexity)
     rule = tuple(

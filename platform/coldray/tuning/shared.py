@@ -32,6 +32,8 @@ LABELS = {
     "neighbours": "neighbours",
     "similar_items": "neighbours",
     "singular_vectors": "singular vectors",
+    "residual_vectors": "singular vectors",
+    "similarly_rated": "neighbours",
 }
 
 

@@ -19,6 +19,7 @@ from pydantic import (
 
 from coldray.data.filters import FilterConfig
 from coldray.errors import ConfigError
+from coldray.evaluation.ratings import RATING_METRICS
 from coldray.features.builder import FeatureConfig
 from coldray.models.base import ModelConfig
 from coldray.models.registry import model_type
@@ -70,7 +71,8 @@ class SelectionConfig(Section):
     """How the winner is chosen: the simplest of the configurations nearly as good as the best."""
 
     metric: str = "ndcg@10"
-    """Validation metric, its mean over splits is maximised."""
+    """Validation metric; its mean over splits is maximised, that of ``rmse`` and ``mae`` minimised. These two and
+    ``accuracy`` are of models that read ratings alone, see :mod:`~coldray.evaluation.ratings`."""
     tolerance: float = Field(default=0.02, ge=0, lt=1)
     """Relative loss of the metric accepted for a simpler configuration."""
     simplest: tuple[dict[str, Preference], ...] = ()
@@ -109,7 +111,7 @@ class StudyConfig(Section):
         config_type = model_type(self.model).config_type
         for name, spec in self.space.items():
             _check_parameter(name, spec, config_type)
-        known = metric_names(self.cutoffs)
+        known = metric_names(self.cutoffs, ratings=model_type(self.model).reads_ratings)
         if self.selection.metric not in known:
             raise ConfigError(
                 f"selection.metric {self.selection.metric!r} is not computed.{nearest(self.selection.metric, known)} "
@@ -158,10 +160,10 @@ class StudyConfig(Section):
         return self.search.algorithm == "grid" or not self.searched
 
 
-def metric_names(cutoffs: Iterable[int]) -> list[str]:
-    """Return every metric a study computes."""
+def metric_names(cutoffs: Iterable[int], *, ratings: bool = False) -> list[str]:
+    """Return every metric a study computes, those of predicted ratings included if its model reads `ratings`."""
     names = ("hr", "ndcg", "recall", "precision", "map", "mrr", "coverage")
-    return [f"{name}@{k}" for name in names for k in cutoffs]
+    return [*(f"{name}@{k}" for name in names for k in cutoffs), *(RATING_METRICS if ratings else ())]
 
 
 def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:

@@ -18,7 +18,7 @@ from ray.tune.logger import JsonLoggerCallback
 from coldray.data.dataset import Dataset
 from coldray.data.interaction_splits import interaction_splits
 from coldray.data.predefined import PredefinedSplit
-from coldray.data.splits import Split, TuningSplit, cold_item_splits
+from coldray.data.splits import Split, TuningSplit, cold_item_splits, with_ratings
 from coldray.errors import ConfigError, SearchInterruptedError
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
 from coldray.models.registry import model_type
@@ -101,7 +101,8 @@ def search(
         os.environ.setdefault(variable, value)
     watcher = listener or StudyListener()
     watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
-    tasks = prepare_tasks([split.fold for split in splits], config.encoded_features)
+    ratings = model_type(config.model).reads_ratings
+    tasks = prepare_tasks([split.fold for split in splits], config.encoded_features, ratings=ratings)
     results = shared_results(tasks, config.search.gpus_per_trial)
     plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
     events = TuneEvents(watcher, config.searched, config.model, len(splits))
@@ -168,8 +169,8 @@ def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSpli
         If the study names an attribute that the dataset does not have.
     ConfigError
         If items are held out and the model cannot score cold ones, the study asks for a published split and there is
-        none, the dataset has no attribute for a model that reads them, or no timestamps for a split by time, an
-        attribute cannot be encoded as the study asks, or a value of the space does not go with the attributes.
+        none, the dataset has no attribute or no ratings for a model that reads them, or no timestamps for a split by
+        time, an attribute cannot be encoded as the study asks, or a value of the space does not go with the attributes.
     EmptyDatasetError
         If a part of a split is left without interactions.
     CatalogTooLargeError
@@ -189,6 +190,8 @@ def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSpli
             f"The model {config.model!r} cannot score cold items, which this study ranks. Hold out interactions "
             "instead: splits.protocol: holdout with candidates: all."
         )
+    if model.reads_ratings:
+        with_ratings(dataset)
     _check_values(config, attribute_kinds({name: dataset.attributes[name] for name in names}))
     model(model.config_type()).check_size(dataset.n_users, dataset.n_items)
     return draw_splits(dataset, config, published)

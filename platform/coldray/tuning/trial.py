@@ -13,12 +13,13 @@ from ray import tune
 from ray.actor import ActorHandle
 
 from coldray.errors import ColdrayError, NumericalError
+from coldray.evaluation.ratings import is_error
 from coldray.models.registry import model_type
 from coldray.tuning.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
 from coldray.tuning.shared import ClusterComputations
 
-FAILED_METRIC = 0.0
-"""What a failed trial reports to the search: the worst value any metric can take."""
+FAILED_METRIC, FAILED_ERROR = 0.0, 1e9
+"""What a failed trial reports to the search: the worst value any metric can take; of errors, one beyond any rating."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,8 @@ def run_trial(
             mean = float(np.mean([fold["metrics"][plan.metric] for fold in folds]))
             tune.report({plan.metric: mean, "splits_done": len(folds), "folds": folds})
     except (ColdrayError, MemoryError, np.linalg.LinAlgError) as error:
-        tune.report(
-            {plan.metric: FAILED_METRIC, "splits_done": len(folds) + 1, "folds": folds, "error": _reason(error)}
-        )
+        worst = FAILED_ERROR if is_error(plan.metric) else FAILED_METRIC
+        tune.report({plan.metric: worst, "splits_done": len(folds) + 1, "folds": folds, "error": _reason(error)})
 
 
 def _reason(error: BaseException) -> str:

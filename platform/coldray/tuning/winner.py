@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import ray
 from coldray.data.splits import Split
 from coldray.errors import StudyError
 from coldray.evaluation.metrics import RankingMetrics
+from coldray.evaluation.ratings import RatingMetrics
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.models.registry import model_type
 from coldray.tuning.evaluation import Candidates, EvaluationTask, evaluate
@@ -20,6 +22,8 @@ from coldray.tuning.folds import prepare_tasks
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, Selection
 from coldray.tuning.space import StudyConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ def measure_winner(
     StudyError
         If the winner cannot be fitted on a split.
     """
-    tasks = prepare_tasks([split.test_fold for split in splits], config.encoded_features)
+    ratings = model_type(config.model).reads_ratings
+    tasks = prepare_tasks([split.test_fold for split in splits], config.encoded_features, ratings=ratings)
     parameters = dict(selection.winner.config)
     outcomes = [
         _measure.options(num_gpus=config.search.gpus_per_trial).remote(
@@ -57,15 +62,32 @@ def measure_winner(
     except ray.exceptions.RayError as error:  # the model refused, or its worker was lost
         cause = getattr(error, "cause", None) or error
         raise StudyError(f"The winner (trial {selection.winner.number}) could not be tested: {cause}") from error
+    metrics, folds = tuple(metrics for metrics, _ in measured), tuple(fold for _, fold in measured)
+    return WinnerMetrics(folds, _intervals(metrics, config.search.seed), metrics)
+
+
+def _intervals(measured: Sequence[RankingMetrics], seed: int) -> dict[str, tuple[float, float]]:
+    """Return the interval of each metric over the users of all folds; coverage, one number for all, has none.
+
+    What errors of ratings leave out is logged.
+    """
     intervals = {
         name: bootstrap_interval(
-            np.concatenate([metrics.per_user[name] for metrics, _ in measured]),
-            generator=np.random.default_rng(config.search.seed),
+            np.concatenate([metrics.per_user[name] for metrics in measured]), generator=np.random.default_rng(seed)
         )
-        for name in measured[0][0].per_user
+        for name in measured[0].per_user
     }
-    folds = tuple(fold for _, fold in measured)
-    return WinnerMetrics(folds, intervals, tuple(metrics for metrics, _ in measured))
+    ratings = [metrics.ratings for metrics in measured if metrics.ratings is not None]
+    if ratings:
+        every = RatingMetrics.of_all(ratings)
+        intervals |= every.intervals(np.random.default_rng(seed))
+        if every.n_unknown_items or every.n_unknown_users:
+            logger.warning(
+                "Test: %s ratings of items that nobody rated in train are left out of rmse, mae and accuracy; %s by "
+                "users without a known rating are predicted by what is known of the item.",
+                f"{every.n_unknown_items:,}", f"{every.n_unknown_users:,}",
+            )  # fmt: skip
+    return intervals
 
 
 def _gathered(

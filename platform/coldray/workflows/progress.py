@@ -95,7 +95,7 @@ class StudyProgress(StudyListener):
         self.counts[trial.status] += 1
         self.bar.advance(self.task)
         better = trial.status == "finished" and (
-            self.best is None or trial.mean(self.metric) > self.best.mean(self.metric)
+            self.best is None or trial.quality(self.metric) > self.best.quality(self.metric)
         )
         if better:
             self.best = trial

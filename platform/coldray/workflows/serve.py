@@ -30,7 +30,7 @@ FAST_SERVE = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
 }
 """Read by Ray when it starts: the proxy that comes with it takes four times the requests of the one in Python. A
-replica that ends would go on for 30 s, for balancers outside of the cluster to notice; there is none before this one."""
+replica that ends would go on for 30 s, for balancers outside of the cluster to notice; here is none."""
 
 
 def serve_parser(description: str) -> argparse.ArgumentParser:

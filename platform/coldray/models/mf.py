@@ -1,0 +1,115 @@
+"""MF: biased matrix factorisation of ratings.
+
+A rating is predicted as ``r̂_ui = μ + b_u + b_i + p_uᵀq_i``, by the minimum of ``Σ_ui (r_ui − r̂_ui)² +
+w (‖p_u‖² + ‖q_i‖²) + w′ (b_u² + b_i²)`` over all ratings (Koren, Bell and Volinsky, *Matrix Factorization Techniques
+for Recommender Systems*, 2009, Eq. 5), found by Adam (:mod:`~coldray.models.mf_training`).
+
+No factors of users are kept. A history is folded in when it is asked about: with the items fixed, the same objective is
+a ridge regression of ``r_ui − μ − b_i`` on ``(1, q_i)`` with the penalties n_u w′ and n_u w of a user with n_u ratings.
+It is solved exactly, so a user the fit never saw is served like all others; one without a rating is given
+``μ + b_i``, and an item without one ``μ + b_u``.
+
+Notation used for shapes: b rows of histories, I items, n items asked for, f factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from coldray.evaluation.ranking import Scorer
+from coldray.memory import require_memory
+from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
+from coldray.models.computations import Computations
+from coldray.models.factor_count import most_factors, warn_of_reduced
+from coldray.models.learned_similarity import arrays_under
+from coldray.models.mf_training import MFConfig, learn_factors
+from coldray.models.rating_model import RatingModel, RatingScale
+from coldray.models.rating_ridge import BLOCK_FLOATS, Double, fold_in
+
+
+class MF(RatingModel[MFConfig]):
+    """Biased matrix factorisation."""
+
+    name: ClassVar[str] = "mf"
+    config_type: ClassVar[type[ModelConfig]] = MFConfig
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Learn factors and biases of items.
+
+        More factors than the ratings can have are reduced, with a warning; the state tells how many are used.
+
+        Raises
+        ------
+        DataError
+            If all ratings are the same, or fewer than two users or two items have ratings.
+        DivergedError
+            If the loss is not finite any more.
+        CatalogTooLargeError
+            If the factors do not fit in memory.
+        """
+        scale = RatingScale.of(train)
+        used = min(self.config.n_factors, most_factors(train))
+        warn_of_reduced(self.name, self.config.n_factors, used, train)
+        self.check_size(*train.interactions.shape)
+        learned = learn_factors(train, n_factors=used, config=self.config)
+        n_items, warm = train.interactions.shape[1], train.warm_items
+        factors, biases = np.zeros((n_items, used), np.float32), np.zeros(n_items)
+        factors[warm], biases[warm] = learned["factors"], learned["biases"]
+        self._state = {
+            **learned,
+            "factors": factors,
+            "biases": biases,
+            "scale": scale.array(),
+            "n_factors": np.array([used]),
+        }
+        return self
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check the weights with their gradients and averages, the best of them, and a block of histories."""
+        factors = min(self.config.n_factors, n_users, n_items)
+        require_memory(
+            5 * 4 * (factors + 1) * (n_users + n_items) + 2 * 8 * max(BLOCK_FLOATS, factors**2),
+            purpose=f"{factors:,} factors of {n_users:,} users and {n_items:,} items",
+            way_out="Use fewer n_factors, or fewer users or items through the filters.",
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the fitted model knows; 0 before the fit."""
+        return len(self._state["factors"]) if self._state else 0
+
+    @property
+    def n_factors(self) -> int:
+        """Factors that are used; 0 before the fit."""
+        return int(self._state["n_factors"][0]) if self._state else 0
+
+    @property
+    def history(self) -> Mapping[str, Double]:
+        """Mean squared error of the train ratings, and of the held-out ones, epoch by epoch."""
+        self.check_fitted()
+        return arrays_under("history.", self._state)
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that folds histories in and predicts their ratings of `items`."""
+        self.check_fitted()
+        mean, biases, factors = (self._state[name] for name in ("mean", "biases", "factors"))
+        known = np.hstack([np.ones((len(factors), 1)), factors])
+        wanted, offsets = known[items].T, mean + biases[items]
+
+        def scores(histories: sp.csr_array) -> Scores:
+            return np.asarray(self._folded(histories, known, mean + biases) @ wanted + offsets, np.float32)
+
+        return scores
+
+    def _folded(self, histories: sp.csr_array, known: Double, expected: Double) -> Double:
+        """Return b_u and p_u of each row ``[b, 1 + f]``."""
+        decays = np.array([self.config.bias_decay, *[self.config.weight_decay] * (known.shape[1] - 1)])
+        counts: Any = np.diff(histories.indptr)
+        rest = sp.csr_array(
+            (histories.data - expected[histories.indices], histories.indices, histories.indptr), shape=histories.shape
+        )
+        return fold_in(rest, known, np.outer(counts, decays))

@@ -1,0 +1,128 @@
+"""RatingSVD: the part of what a baseline leaves of the ratings that the leading singular vectors carry.
+
+With E the residuals ``r_ui − b_ui`` of :mod:`~coldray.models.rating_baseline`, 0 where there is no rating, and V the k
+leading right singular vectors of E, ``r̂_ui = b_ui + (e_u V Vᵀ)_i``. A user is folded in by the projection of his
+residuals, so one the fit never saw is served like all others. Ratings that are missing count as met by the baseline:
+the projection is the smaller the fewer there are, which is why few factors do best here, unlike in
+:mod:`~coldray.models.mf`.
+
+Notation used for shapes: I items, n items asked for, k factors used, m of the decomposition.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import PositiveInt
+
+from coldray.evaluation.ranking import Scorer
+from coldray.memory import require_memory
+from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
+from coldray.models.click_products import click_products
+from coldray.models.computations import Computations
+from coldray.models.factor_count import most_factors, warn_of_reduced
+from coldray.models.rating_baseline import BaselineConfig, RatingBaseline
+from coldray.models.rating_model import RatingModel, RatingScale
+from coldray.models.singular_vectors import SingularVectors, singular_vectors, solver_bytes
+
+
+class RatingSVDConfig(BaselineConfig):
+    """Parameters of :class:`RatingSVD`."""
+
+    n_factors: PositiveInt = 10
+    """k, singular vectors that are used; fewer where the ratings have fewer."""
+    max_factors: PositiveInt | None = None
+    """m, singular vectors that are computed: a study fixes the largest `n_factors` it asks for, and its configurations
+    share one decomposition. By default, or if it is larger, `n_factors`."""
+
+
+def residual_vectors(
+    train: TrainingSet, *, n_factors: int, item_damping: float, user_damping: float
+) -> SingularVectors:
+    """Return the leading right singular vectors of what the baseline leaves, and the singular values.
+
+    Parameters
+    ----------
+    n_factors
+        m.
+    item_damping, user_damping
+        As in :class:`~coldray.models.rating_baseline.BaselineConfig`.
+
+    Returns
+    -------
+    SingularVectors
+        As of :func:`~coldray.models.singular_vectors.singular_vectors`.
+    """
+    baseline = RatingBaseline.of(train, BaselineConfig(item_damping=item_damping, user_damping=user_damping))
+    rest = TrainingSet(baseline.residuals(train.interactions), train.features, train.key)
+    return singular_vectors(rest, n_factors=n_factors, alpha=0.0, centred=False)
+
+
+class RatingSVD(RatingModel[RatingSVDConfig]):
+    """Truncated singular value decomposition of ratings."""
+
+    name: ClassVar[str] = "rating_svd"
+    config_type: ClassVar[type[ModelConfig]] = RatingSVDConfig
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Decompose what the baseline leaves, or take the leading vectors of a decomposition that is shared.
+
+        More factors than the ratings have are reduced to what there is, with a warning; the state tells how many.
+
+        Raises
+        ------
+        DataError
+            If all ratings are the same, or fewer than two users or two items have ratings.
+        CatalogTooLargeError
+            If the matrices do not fit in memory.
+        """
+        scale, config = RatingScale.of(train), self.config
+        computed = min(max(config.n_factors, config.max_factors or 0), most_factors(train))
+        dampings = {"item_damping": config.item_damping, "user_damping": config.user_damping}
+        vectors, values = (computations or Computations()).get(residual_vectors, train, n_factors=computed, **dampings)
+        used = min(config.n_factors, len(values))
+        warn_of_reduced(self.name, config.n_factors, used, train)
+        kept = np.zeros((train.interactions.shape[1], used), np.float32)
+        kept[train.warm_items] = vectors[:, :used]
+        self._state = {
+            **RatingBaseline.of(train, config).arrays(),
+            "scale": scale.array(),
+            "vectors": kept,
+            "values": values[:used],
+            "n_factors": np.array([used]),
+        }
+        return self
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check the decomposition, and the vectors that are kept."""
+        most = min(n_users, n_items)
+        computed = min(max(self.config.n_factors, self.config.max_factors or 0), most)
+        require_memory(
+            solver_bytes((n_users, n_items), computed) + 12 * n_items * min(self.config.n_factors, most),
+            purpose=f"{computed:,} singular vectors of {n_users:,} users and {n_items:,} items",
+            way_out="Use fewer n_factors (max_factors), or fewer users or items through the filters.",
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the fitted model knows; 0 before the fit."""
+        return len(self._state["vectors"]) if self._state else 0
+
+    @property
+    def n_factors(self) -> int:
+        """Factors that are used; 0 before the fit."""
+        return int(self._state["n_factors"][0]) if self._state else 0
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that projects residuals and predicts ratings of `items`."""
+        self.check_fitted()
+        baseline, vectors = RatingBaseline.from_arrays(self._state), self._state["vectors"]
+        expected, wanted = baseline.mean + baseline.items[items], vectors[items].T
+
+        def scores(histories: sp.csr_array) -> Scores:
+            moved = click_products(baseline.residuals(histories), vectors) @ wanted
+            return np.asarray(expected + baseline.users(histories)[:, None] + moved, np.float32)
+
+        return scores
