@@ -1,5 +1,7 @@
 """Evaluating a fitted model on a fold: who is asked, what competes, and lists that αβ merely merges anew."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -79,6 +81,25 @@ def test_users_have_a_train_click_and_a_held_out_click():
 def test_a_fold_without_such_a_user_is_refused():
     with pytest.raises(EmptyDatasetError, match="seed 42 / split 2"):
         task_of(fold_of([[1, 0, 0], [0, 0, 1]], warm=[0, 1], held_out=[2]))
+
+
+def test_a_sample_of_the_users_is_drawn_by_seed_and_split_and_nobody_else_is_looked_for():
+    generator = np.random.default_rng(0)
+    clicks = (generator.random((60, 8)) < 0.5).astype(int)
+    fold = fold_of(clicks.tolist(), warm=[0, 1, 2, 3], held_out=[4, 5, 6])
+    train = task_of(fold).train
+    everybody = EvaluationTask.of(fold, train)
+    sampled, again = (EvaluationTask.of(fold, train, limit=10) for _ in range(2))
+    assert sampled.users.tolist() == again.users.tolist() == sorted(set(sampled.users.tolist()))
+    assert len(sampled.users) == 10
+    assert set(sampled.users) < set(everybody.users)
+    kept = everybody.held_out.toarray()
+    kept[np.setdiff1d(np.arange(60), sampled.users)] = 0
+    np.testing.assert_array_equal(sampled.held_out.toarray(), kept)
+    assert (sampled.train.interactions != everybody.train.interactions).nnz == 0
+    other = EvaluationTask.of(replace(fold, seed=fold.seed + 1), train, limit=10)
+    assert other.users.tolist() != sampled.users.tolist()
+    assert EvaluationTask.of(fold, train, limit=10**6).users.tolist() == everybody.users.tolist()
 
 
 # ---- ranking

@@ -31,10 +31,11 @@ from coldray.plots.study import published_comparison
 from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
 from coldray.tuning.description import describe_dataset, describe_protocol
 from coldray.tuning.evaluation import evaluate, rank_task
-from coldray.tuning.folds import prepare_task
+from coldray.tuning.folds import prepare_task, prepare_tasks
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.selection import select
 from coldray.tuning.space import StudyConfig
+from coldray.tuning.split_config import SplitConfig
 from coldray.tuning.study import check_study, draw_splits, run_study, search
 from coldray.tuning.winner import measure_winner
 
@@ -280,6 +281,19 @@ def test_shares_of_the_study_reach_the_splits_and_the_words(dataset):
     assert "random 50 % of each" in describe_protocol(config, dataset, [split])["split"]
     (split,) = draw_splits(dataset, study("leave-last"))
     assert (split.parts == TEST).sum() == 2 * dataset.n_users
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_sampled_users_are_those_of_the_search_and_of_the_test_and_are_said(dataset, result):
+    splits = {**CONFIG.splits.model_dump(), "users": 20}
+    config = CONFIG.model_copy(update={"splits": SplitConfig.model_validate(splits)})
+    drawn = draw_splits(dataset, config)
+    tested = measure_winner(config, result.selection, drawn)
+    assert [len(next(iter(metrics.per_user.values()))) for metrics in tested.measured] == [20] * len(drawn)
+    for reference, split in zip(prepare_tasks([s.test_fold for s in drawn], config).values(), drawn, strict=True):
+        assert len(ray.get(reference).users) == 20
+        assert len(prepare_task(split.test_fold, None).users) > 20
+    assert "; at most 20 of each split, drawn by its seed" in describe_protocol(config, dataset, drawn)["users"]
 
 
 def test_users_kept_in_train_are_said(dataset):

@@ -209,5 +209,5 @@ def test_the_winner_is_tested_on_ratings_and_has_intervals_of_its_errors(split, 
         low, high = tested.intervals[name]
         assert low < expected.means()[name] < high
         assert math.isfinite(high)
-    (reference,) = prepare_tasks([split.test_fold], None, ratings=True).values()
+    (reference,) = prepare_tasks([split.test_fold], config).values()
     np.testing.assert_array_equal(ray.get(reference).held_out.toarray(), alone.held_out.toarray())

@@ -195,6 +195,13 @@ def test_another_model_is_refused():
         check_stages(config)
 
 
+def test_a_sample_of_users_is_refused():
+    config = study({"lambda_1": 10.0})
+    sampled = config.splits.model_copy(update={"users": 10})
+    with pytest.raises(ConfigError, match=r"splits\.users: an ablation measures all users"):
+        check_stages(config.model_copy(update={"splits": sampled}))
+
+
 def test_too_few_trials_to_try_a_refinement_are_refused():
     with pytest.raises(ConfigError, match=r"search\.trials: 1 .*Use 2 or more"):
         check_stages(study(trials=1))

@@ -43,7 +43,8 @@ def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Sp
         "first split": f"{', '.join(part_sizes)} {held_out}" + _more_of_first(counts[0]),
         "candidates": f"{config.candidates}: {listed[config.candidates]}",
         "users": f"with a {known} and a held-out click"
-        + (f"; {left_out} without a {known} click left out, summed over splits" if left_out else "; none left out"),
+        + (f"; {left_out} without a {known} click left out, summed over splits" if left_out else "; none left out")
+        + (f"; at most {config.splits.users:,} of each split, drawn by its seed" if config.splits.users else ""),
         "filters": "; ".join(map(_filter_words, dataset.provenance.get("filters", []))) or "none",
         "metrics": "hr@k (Eq. 12) and ndcg@k (Eq. 13) of Monteil et al. 2024: hits over min(k, relevant items)",
         "selection": f"mean validation {config.selection.metric}; test {held_out} are used once, by the winner",

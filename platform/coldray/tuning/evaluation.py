@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.data.dataset import keep_entries
 from coldray.data.splits import Fold
 from coldray.errors import EmptyDatasetError
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
@@ -53,8 +54,11 @@ class EvaluationTask:
         return ones_where_stored(self.histories) if self.ratings else self.histories
 
     @classmethod
-    def of(cls, fold: Fold, train: TrainingSet, *, ratings: bool = False) -> EvaluationTask:
+    def of(cls, fold: Fold, train: TrainingSet, *, ratings: bool = False, limit: int | None = None) -> EvaluationTask:
         """Prepare `fold` for models fitted on `train`, both with ratings in place of clicks if `ratings` says so.
+
+        Of more than `limit` users so many are drawn, by the seed and the number of the split; what was held out of the
+        others is not looked for.
 
         Raises
         ------
@@ -67,6 +71,11 @@ class EvaluationTask:
         users = np.flatnonzero(wanted & known).astype(np.int32)
         if len(users) == 0:
             raise EmptyDatasetError(f"{fold.name}: no user has clicks both in train and among the held-out items.")
+        if limit is not None and limit < len(users):
+            users = np.sort(np.random.default_rng((fold.seed, fold.split)).choice(users, limit, replace=False))
+            asked = np.zeros(held_out.shape[0], np.bool_)
+            asked[users] = True
+            held_out = keep_entries(held_out, np.repeat(asked, np.diff(held_out.indptr)))
         return cls(
             train, held_out, fold.cold_items, users, split=fold.split, seed=fold.seed, given=given, ratings=ratings
         )

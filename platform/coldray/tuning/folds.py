@@ -13,15 +13,19 @@ from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
+from coldray.models.registry import model_type
 from coldray.tuning.evaluation import EvaluationTask
 from coldray.tuning.shared import SharedResults
+from coldray.tuning.space import StudyConfig
 
 
-def prepare_task(fold: Fold, features: FeatureConfig | None, *, ratings: bool = False) -> EvaluationTask:
+def prepare_task(
+    fold: Fold, features: FeatureConfig | None, *, ratings: bool = False, users: int | None = None
+) -> EvaluationTask:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
     Without `features` nothing is known of the items but their clicks. With `ratings` these take the place of the
-    clicks.
+    clicks. So many `users` are measured at most.
 
     Raises
     ------
@@ -32,26 +36,25 @@ def prepare_task(fold: Fold, features: FeatureConfig | None, *, ratings: bool = 
     data = fold.dataset
     if features is None:
         bare = FeatureSet({}, data.n_items)
-        return EvaluationTask.of(fold, TrainingSet(fold.train, bare, fold.name), ratings=ratings)
+        return EvaluationTask.of(fold, TrainingSet(fold.train, bare, fold.name), ratings=ratings, limit=users)
     encoder = FeatureEncoder(features).fit(data)
     try:
         encoder.check_usable()
     except ConfigError as error:
         raise ConfigError(f"The {data.n_items:,} items of {fold.name}: {error}") from error
     encoded = encoder.transform(data.attributes, data.n_items)
-    return EvaluationTask.of(fold, TrainingSet(fold.train, encoded, fold.name), ratings=ratings)
+    return EvaluationTask.of(fold, TrainingSet(fold.train, encoded, fold.name), ratings=ratings, limit=users)
 
 
 @ray.remote(num_cpus=1)
-def _prepare(fold: Fold, features: FeatureConfig | None, ratings: bool) -> EvaluationTask:
-    return prepare_task(fold, features, ratings=ratings)
+def _prepare(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationTask:
+    return prepare_task(fold, features, ratings=ratings, users=users)
 
 
-def prepare_tasks(
-    folds: Sequence[Fold], features: FeatureConfig | None, *, ratings: bool = False
-) -> dict[str, ray.ObjectRef[EvaluationTask]]:
-    """Prepare folds on the cluster, as :func:`prepare_task` does; return the references by fold name."""
-    references = {fold.name: _prepare.remote(ray.put(fold), features, ratings) for fold in folds}
+def prepare_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
+    """Prepare the folds of a study on the cluster, as :func:`prepare_task` does; return the references by fold name."""
+    ratings, features, users = model_type(config.model).reads_ratings, config.encoded_features, config.splits.users
+    references = {fold.name: _prepare.remote(ray.put(fold), features, ratings, users) for fold in folds}
     try:
         ray.get([_nothing.remote(reference) for reference in references.values()])
     except ray.exceptions.RayTaskError as error:

@@ -45,6 +45,9 @@ class SplitConfig(Section):
     """Which of the splits that the data are published with, of ``predefined``: ``u1`` of MovieLens 100K. Null where
     there is one."""
 
+    users: PositiveInt | None = None
+    """Users of each split whose lists are measured, drawn by its seed; null for all. Models are fitted on all."""
+
     @property
     def holds_out_items(self) -> bool:
         """True if whole items are held out, False if interactions are."""

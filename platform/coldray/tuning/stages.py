@@ -65,6 +65,8 @@ def check_stages(config: StudyConfig) -> None:
                 f"space.{name}: it belongs to the training of all refinements, and the baseline, tuned first, cannot "
                 f"choose among {spec['choice']!r}. Give one value."
             )
+    if config.splits.users is not None:
+        raise ConfigError("splits.users: an ablation measures all users of a split. Leave it out.")
     if config.search.trials < 2:
         raise ConfigError(
             "search.trials: 1 leaves a stage no room but for the weight 0, without its refinement. Use 2 or more."

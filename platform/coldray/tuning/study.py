@@ -56,7 +56,7 @@ def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSpli
             )
         return [published.for_study(validation_share=drawn.validation_share, seed=drawn.seeds[0])]
     if not drawn.holds_out_items:
-        return list(interaction_splits(dataset, **drawn.model_dump(exclude={"name"})))
+        return list(interaction_splits(dataset, **drawn.model_dump(exclude={"name", "users"})))
     return [
         split
         for seed in drawn.seeds
@@ -101,8 +101,7 @@ def search(
         os.environ.setdefault(variable, value)
     watcher = listener or StudyListener()
     watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
-    ratings = model_type(config.model).reads_ratings
-    tasks = prepare_tasks([split.fold for split in splits], config.encoded_features, ratings=ratings)
+    tasks = prepare_tasks([split.fold for split in splits], config)
     results = shared_results(tasks, config.search.gpus_per_trial)
     plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
     events = TuneEvents(watcher, config.searched, config.model, len(splits))

@@ -48,8 +48,7 @@ def measure_winner(
     StudyError
         If the winner cannot be fitted on a split.
     """
-    ratings = model_type(config.model).reads_ratings
-    tasks = prepare_tasks([split.test_fold for split in splits], config.encoded_features, ratings=ratings)
+    tasks = prepare_tasks([split.test_fold for split in splits], config)
     parameters = dict(selection.winner.config)
     outcomes = [
         _measure.options(num_gpus=config.search.gpus_per_trial).remote(
