@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from coldray.data.dataset import Dataset, binary_matrix
 from coldray.data.interaction_parts import (
     CHRONOLOGICAL,
+    OF_EVERYBODY,
     PART_WORDS,
     TEST,
     TEST_GIVEN,
     TRAIN,
+    UNUSED,
     VALIDATION,
     VALIDATION_GIVEN,
     InteractionSplit,
@@ -104,7 +106,7 @@ def test_a_seed_decides_everything(seed, protocol):
     dataset = random_dataset(1, spread=50)
     first, again, other = (draw(dataset, protocol, number).parts for number in (seed, seed, seed + 1))
     assert np.array_equal(first, again)
-    assert np.array_equal(first, other) == (protocol == "temporal")  # the others draw, or decide between equal times
+    assert np.array_equal(first, other) == (protocol in OF_EVERYBODY)  # the others draw, or decide between equal times
 
 
 @pytest.mark.parametrize("protocol", AT_RANDOM)
@@ -258,6 +260,34 @@ def test_whole_users_are_held_out_with_a_given_side():
     assert split.users_kept_in_train == (lengths == 1).sum()
 
 
+@given(st.integers(0, 10**6), st.integers(1, 5))
+def test_rolling_origins_go_forward_in_time_and_leave_out_what_comes_after(seed, n_splits):
+    dataset = random_dataset(seed)
+    times = dataset.timestamps.data
+    splits = list(interaction_splits(dataset, protocol="rolling-origin", n_splits=n_splits, seeds=(3,)))
+    assert [split.split for split in splits] == list(range(n_splits))
+    sizes = []
+    for split in splits:
+        train, validation, test, unused = (times[split.parts == part] for part in (TRAIN, VALIDATION, TEST, UNUSED))
+        assert train.max() < validation.min() <= validation.max() < test.min()
+        assert test.max() < unused.min(initial=np.iinfo(np.int64).max)
+        sizes += [len(validation), len(test)]
+        fold = split.test_fold
+        assert fold.train.nnz == len(train) + len(validation)
+        assert split.for_tuning().dataset.interactions.nnz == len(train) + len(validation)
+        assert split.counts()["unused_interactions"] == len(unused)
+    assert len(unused) == 0
+    for split, following in pairwise(splits):
+        assert np.array_equal(split.parts == TEST, following.parts == VALIDATION)
+        assert np.array_equal(np.isin(split.parts, (TRAIN, VALIDATION)), following.parts == TRAIN)
+    assert max(sizes) - min(sizes) <= 2 + 0.05 * dataset.interactions.nnz
+
+
+def test_several_seeds_of_a_protocol_that_draws_nothing_are_refused():
+    with pytest.raises(ConfigError, match="several seeds give the same splits"):
+        list(interaction_splits(random_dataset(), protocol="rolling-origin", n_splits=2, seeds=(1, 2)))
+
+
 @given(st.integers(0, 10**6), st.integers(3, 6))
 def test_k_fold_tests_and_validates_every_interaction_once(seed, n_folds):
     dataset = random_dataset(seed)
@@ -313,7 +343,7 @@ def test_a_random_split_of_data_without_times_warns_of_nothing(caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("protocol", CHRONOLOGICAL)
+@pytest.mark.parametrize("protocol", sorted({*CHRONOLOGICAL} - {"rolling-origin"}))
 @pytest.mark.parametrize("repeated", [{"n_splits": 2}, {"seeds": (1, 2)}])
 def test_a_split_by_time_is_not_repeated(protocol, repeated):
     with pytest.raises(ConfigError, match=r"gives one split.*n_splits: 1"):
@@ -384,7 +414,7 @@ def test_users_have_clocks_of_their_own_in_all_but_the_global_cut():
         replace(split, protocol="temporal")
 
 
-@pytest.mark.parametrize("parts", [np.zeros(3, np.uint8), np.full(5, 5, np.uint8)], ids=["too few", "unknown"])
+@pytest.mark.parametrize("parts", [np.zeros(3, np.uint8), np.full(5, 6, np.uint8)], ids=["too few", "unknown"])
 def test_parts_that_do_not_fit_the_interactions_are_refused(parts):
-    with pytest.raises(DataFormatError, match="in one of 5 parts"):
+    with pytest.raises(DataFormatError, match="in one of 6 parts"):
         InteractionSplit(one_user(np.arange(5)), parts, split=0, seed=0, protocol="holdout")

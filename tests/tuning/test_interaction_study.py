@@ -47,6 +47,7 @@ PROTOCOLS = {
     "leave-last": {"n_splits": 1, "last": 2},
     "temporal": {"n_splits": 1},
     "per-user-temporal": {"n_splits": 1},
+    "rolling-origin": {"n_splits": 2},
     "user-holdout": {"n_splits": 2},
     "k-fold": {"n_splits": 3},
 }

@@ -22,10 +22,14 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 TRAIN, VALIDATION, TEST, VALIDATION_GIVEN, TEST_GIVEN = range(5)
 """Numbers of the parts. The last two are what is known of a user whom no model is fitted on."""
-PART_WORDS = ("train", "validation", "test", "given for validation", "given for test")
+PART_WORDS = ("train", "validation", "test", "given for validation", "given for test", "unused")
 """The parts in the order of their numbers."""
-CHRONOLOGICAL = ("leave-last", "temporal", "per-user-temporal")
-"""Protocols in which what is held out comes last: of each user, or in ``temporal`` of everybody."""
+UNUSED = 5
+"""Number of what a split leaves out: nobody is fitted on it, measured with it or described by it."""
+CHRONOLOGICAL = ("leave-last", "temporal", "per-user-temporal", "rolling-origin")
+"""Protocols in which what is held out comes last: of each user, or of everybody."""
+OF_EVERYBODY = ("temporal", "rolling-origin")
+"""Those in which it comes last of everybody."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +111,7 @@ class InteractionSplit(Split):
     def _check_order(self) -> None:
         """Find a click of an earlier part that is later than one of a later part."""
         times, (n_users, _) = timestamps_of(self.dataset, self.protocol), self.dataset.interactions.shape
-        group = np.zeros(len(times), np.intp) if self.protocol == "temporal" else rows_of(self.dataset.interactions)
+        group = np.zeros(len(times), np.intp) if self.protocol in OF_EVERYBODY else rows_of(self.dataset.interactions)
         latest = np.full(n_users, np.iinfo(np.int64).min)
         for part in (TRAIN, VALIDATION, TEST):
             members = self.parts == part
@@ -126,7 +130,7 @@ class InteractionSplit(Split):
         A user without any other interaction is not in it, not even by the id. The catalogue is known: all items stay,
         with their attributes.
         """
-        visible = (self.parts != TEST) & (self.parts != TEST_GIVEN)
+        visible = ~np.isin(self.parts, (TEST, TEST_GIVEN, UNUSED))
         parts = self.parts[visible]
         fold = InteractionFold(
             _take_interactions(self.dataset, visible),
@@ -155,7 +159,7 @@ class InteractionSplit(Split):
         """Return the size of each part, how many users stay in train, and how many to be tested have no known click."""
         rows, n_users = rows_of(self.dataset.interactions), self.dataset.n_users
         sizes = np.bincount(self.parts, minlength=len(PART_WORDS))
-        known = np.bincount(rows[self.parts != TEST], minlength=n_users) > 0
+        known = np.bincount(rows[~np.isin(self.parts, (TEST, UNUSED))], minlength=n_users) > 0
         tested = np.bincount(rows[self.parts == TEST], minlength=n_users) > 0
         return {
             **{f"{word.replace(' ', '_')}_interactions": int(sizes[part]) for part, word in enumerate(PART_WORDS)},

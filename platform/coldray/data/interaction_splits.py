@@ -18,6 +18,7 @@ from coldray.data.interaction_parts import (
     TEST,
     TEST_GIVEN,
     TRAIN,
+    UNUSED,
     VALIDATION,
     VALIDATION_GIVEN,
     InteractionSplit,
@@ -60,6 +61,8 @@ def interaction_splits(
         ``user-holdout``: a random `test_share` of the users is tested, `validation_share` of the others validates;
         a random `given_share` of their interactions is given, the others are to be found. ``k-fold``: each user's
         interactions are dealt to `n_splits` folds; split j has fold j as test and the next one as validation.
+        ``rolling-origin``: all interactions are cut by time into ``n_splits + 2`` blocks; split j is fitted on the
+        blocks up to j, validated on the next one and tested on the one after it, and later blocks are left out.
 
         Shares are rounded to the nearest number, but every part gets at least one. A user with too few interactions
         for that (3; ``leave-last`` ``2 last + 1``; ``user-holdout`` 2) stays in train and is counted. Of interactions
@@ -98,6 +101,8 @@ def interaction_splits(
         for number in range(n_splits):
             if dealt is not None:
                 parts, kept = _fold_parts(dealt, number, n_splits)
+            elif protocol == "rolling-origin":
+                parts, kept = _rolling_parts(timestamps_of(dataset, protocol), number, n_splits), 0
             elif protocol == "temporal":
                 parts, kept = _global_parts(timestamps_of(dataset, protocol), shares), 0
             elif protocol == "user-holdout":
@@ -117,7 +122,9 @@ def check_interaction_protocol(protocol: str, n_splits: int, seeds: Sequence[int
         raise ConfigError(f"Unknown split protocol {protocol!r} of interactions; choose {', '.join(known)}.")
     if n_splits < 1 or not seeds:
         raise ConfigError(f"n_splits is {n_splits} for {len(seeds)} seeds; at least 1 of each is needed.")
-    if protocol in (*CHRONOLOGICAL, PUBLISHED) and n_splits * len(seeds) > 1:
+    if protocol == "rolling-origin" and len(seeds) > 1:
+        raise ConfigError("The protocol 'rolling-origin' draws nothing: several seeds give the same splits. Use one.")
+    if protocol in (*CHRONOLOGICAL, PUBLISHED) and protocol != "rolling-origin" and n_splits * len(seeds) > 1:
         raise ConfigError(
             f"The protocol {protocol!r} gives one split, not {n_splits} for {len(seeds)} seeds: a seed decides little "
             "or nothing. Use n_splits: 1 and a single seed."
@@ -177,6 +184,19 @@ def _global_parts(times: npt.NDArray[np.int64], shares: tuple[float, float]) -> 
         rest = parts == TRAIN
         at = int((1 - share) * (rest.sum() - 1))  # no quantile: float64 does not hold every int64
         parts[rest & (times > np.partition(times[rest], at)[at])] = part
+    return parts
+
+
+def _rolling_parts(times: npt.NDArray[np.int64], number: int, n_splits: int) -> Parts:
+    """Cut the interactions by time into blocks of about equal size; those of one time are in one block."""
+    ordered = np.sort(times)
+    n_blocks = n_splits + 2
+    starts = ordered[[len(ordered) * block // n_blocks for block in range(1, n_blocks)]]
+    blocks = np.searchsorted(starts, times, side="right")
+    parts = np.full(len(times), UNUSED, np.uint8)
+    parts[blocks <= number] = TRAIN
+    parts[blocks == number + 1] = VALIDATION
+    parts[blocks == number + 2] = TEST
     return parts
 
 

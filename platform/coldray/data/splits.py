@@ -22,7 +22,7 @@ from coldray.errors import ConfigError, EmptyDatasetError
 ColdItemProtocol: TypeAlias = Literal["notebook", "balanced"]
 """``notebook``: 60/20/20 of the items. ``balanced``: 80/20 of the interactions, twice."""
 InteractionProtocol: TypeAlias = Literal[
-    "holdout", "leave-last", "temporal", "per-user-temporal", "user-holdout", "k-fold", "predefined"
+    "holdout", "leave-last", "temporal", "per-user-temporal", "user-holdout", "k-fold", "rolling-origin", "predefined"
 ]
 """Which interactions are held out, see :func:`~coldray.data.interaction_splits.interaction_splits`; ``predefined``
 takes the parts that the data are published in, see :mod:`~coldray.data.predefined`."""

@@ -65,6 +65,8 @@ def _split_words(splits: SplitConfig) -> str:
         "rest validation",
         "user-holdout": f"a random {test} of the users is tested, {validation} of the rest validates; "
         f"{100 * splits.given_share:g} % of their interactions are given, the others are to be found",
+        "rolling-origin": f"all interactions by time in {splits.n_splits + 2} blocks; train up to one, the next "
+        "validation, the one after it test",
         "predefined": "the parts that the data are published in" + (f", {splits.name}" if splits.name else ""),
         "k-fold": f"each user's interactions are dealt to {splits.n_splits} folds; one is test, the next validation",
     }[splits.protocol]
