@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models import weighted_ridge as module
 from coldray.models.als import ALS, START_SCALE, ALSConfig
 from coldray.models.base import TrainingSet
-from coldray.models.weighted_ridge import WeightedRidge
+from coldray.models.weighted_ridge import RidgeParameters, WeightedRidge, row_shards
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import RecommenderContract, all_items
 from models.learned import one_thread
@@ -124,8 +125,8 @@ def test_ridge_solutions_and_their_objective_for_any_values(seed, steps, block):
     start = np.where(clicks.any(axis=1)[:, None], generator.normal(size=(7, 3)), 0).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_FLOATS", block)
-        ridge = WeightedRidge(fixed, alpha=2.0, regularization=0.7)
-        found = ridge.solve(sp.csr_array(clicks.astype(np.float32)), start=start, steps=steps)
+        ridge = WeightedRidge(fixed, RidgeParameters(2.0, 0.7, steps))
+        found = ridge.solve(sp.csr_array(clicks.astype(np.float32)), start=start)
     assert found.rows.dtype == np.float32
     assert (found.rows[3] == 0).all()
     if steps != 2:
@@ -134,14 +135,37 @@ def test_ridge_solutions_and_their_objective_for_any_values(seed, steps, block):
     assert found.objective == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
 
+@given(seed=st.integers(0, 2**32 - 1), workers=st.integers(1, 9), n_rows=st.integers(1, 30))
+def test_shards_cover_the_rows_and_share_the_clicks(seed, workers, n_rows):
+    generator = np.random.default_rng(seed)
+    clicks = sp.csr_array((generator.random((n_rows, 20)) < generator.random((n_rows, 1))).astype(np.float32))
+    shards = row_shards(clicks, workers)
+    assert [row for shard in shards for row in range(n_rows)[shard]] == list(range(n_rows))
+    assert len(shards) <= workers
+    longest = np.diff(clicks.indptr).max()
+    for shard in shards:
+        assert clicks[shard].nnz <= clicks.nnz / workers + longest
+
+
+def test_solutions_do_not_depend_on_the_number_of_threads(monkeypatch):
+    train = random_training_set(8, n_users=50)
+    fixed, start = (np.random.default_rng(n).normal(size=(n, 6)).astype(np.float32) for n in (30, 50))
+    ridge = WeightedRidge(fixed, RidgeParameters(3.0, 1.0, 2))
+    alone = ridge.solve(train.interactions, start=start)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    together = ridge.solve(train.interactions, start=start)
+    np.testing.assert_array_equal(together.rows, alone.rows)
+    assert together.objective == pytest.approx(alone.objective, rel=1e-9)
+
+
 def test_a_start_closer_to_the_solution_needs_fewer_steps():
     train = random_training_set(2)
     fixed = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
-    ridge = WeightedRidge(fixed, alpha=3.0, regularization=1.0)
-    exact = ridge.solve(train.interactions).rows
-    cold = ridge.solve(train.interactions, steps=1).rows
-    warm = ridge.solve(train.interactions, start=exact + np.float32(1e-3), steps=1).rows
-    assert np.abs(warm - exact).max() < 0.01 * np.abs(cold - exact).max()
+    exact, step = (WeightedRidge(fixed, RidgeParameters(3.0, 1.0, steps)).solve for steps in (0, 1))
+    solution = exact(train.interactions).rows
+    cold = step(train.interactions).rows
+    warm = step(train.interactions, start=solution + np.float32(1e-3)).rows
+    assert np.abs(warm - solution).max() < 0.01 * np.abs(cold - solution).max()
 
 
 def test_a_planted_rank_is_recovered():
@@ -176,6 +200,16 @@ def test_a_regularization_that_leaves_no_factors_is_told_of(caplog):
         model = ALS(ALSConfig(n_factors=4, regularization=1000.0)).fit(train)
     assert "regularization 1000" in caplog.text
     assert np.abs(model.score(train.interactions, all_items(model))).max() < 1e-3
+
+
+@pytest.mark.parametrize("cg_steps", [0, 2])
+def test_clicks_that_cannot_be_written_to_are_read(cg_steps):
+    """Those that Ray hands out are of this kind, and torch warns of an array like that."""
+    train, config = random_training_set(4), ALSConfig(n_factors=3, regularization=1.0, cg_steps=cg_steps)
+    expected = ALS(config).fit(train).state()["factors"]
+    for part in (train.interactions.data, train.interactions.indices, train.interactions.indptr):
+        part.flags.writeable = False
+    np.testing.assert_array_equal(ALS(config).fit(train).state()["factors"], expected)
 
 
 def test_the_seed_is_the_start_and_nothing_else_draws():
@@ -226,6 +260,6 @@ def test_numbers_beyond_single_precision_are_named():
     train = random_training_set(7)
     with pytest.raises((NumericalError, SingularMatrixError), match="regularization"):
         ALS(ALSConfig(n_factors=4, alpha=1e38, regularization=1e-30)).fit(train)
-    flat = WeightedRidge(np.zeros((30, 2), np.float32), alpha=1.0, regularization=0.0)
+    flat = WeightedRidge(np.zeros((30, 2), np.float32), RidgeParameters(1.0, 0.0))
     with pytest.raises(SingularMatrixError, match="Raise regularization"):
         flat.solve(train.interactions)

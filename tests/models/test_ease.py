@@ -129,6 +129,23 @@ def test_an_ill_conditioned_matrix_is_factorised_in_double_precision(regularizat
     np.testing.assert_array_equal(counts, before)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_the_inverse_is_mirrored_in_blocks(monkeypatch, rows):
+    monkeypatch.setattr(ease, "MIRRORED_ROWS", rows)
+    factor = np.random.default_rng(0).standard_normal((30, 20)).astype(np.float32)
+    inverse = ease._cholesky_inverse(factor.T @ factor, 5.0)
+    np.testing.assert_array_equal(inverse, inverse.T)
+    np.testing.assert_allclose(inverse, np.linalg.inv(factor.T @ factor + 5.0 * np.eye(20)), atol=1e-5)
+
+
+def test_columns_asked_for_are_those_of_all_items():
+    train = random_training_set(10, n_cold=0)
+    model = EASE(EASEConfig(regularization=2.0)).fit(train)
+    every = model.score(train.interactions, np.arange(model.n_items))
+    some = np.array([5, 2, 17])
+    np.testing.assert_array_equal(model.score(train.interactions, some), every[:, some])
+
+
 def test_items_without_clicks_score_nothing_and_give_nothing():
     train = random_training_set(7)
     weights = weights_of(EASE(EASEConfig(regularization=1.0)).fit(train))
@@ -159,7 +176,7 @@ def test_a_catalogue_that_is_too_large_is_refused_before_anything_is_allocated(m
     with pytest.raises(CatalogTooLargeError, match=expected):
         EASE().check_size(10, 10**6)
     monkeypatch.setattr(ease, "BYTES_PER_PAIR", 10**15)
-    monkeypatch.setattr(ease, "co_clicks", None)
+    monkeypatch.setattr(ease, "_co_clicks", None)
     for computations in (None, Computations()):
         with pytest.raises(CatalogTooLargeError, match="EASE on 22 items"):
             EASE().fit(random_training_set(8), computations)

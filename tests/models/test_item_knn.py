@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from coldray.errors import CatalogTooLargeError, DataError
 from coldray.features.feature_set import FeatureSet
 from coldray.models import item_knn as module
+from coldray.models import sparse_products
 from coldray.models.base import TrainingSet
 from coldray.models.item_knn import ItemKNN, ItemKNNConfig
 from contracts.problems import random_training_set
@@ -122,11 +123,26 @@ def test_no_block_holds_more_counts_than_it_may(monkeypatch):
         module, "click_similarity", lambda found, *a, **k: held.append(found.shape) or real(found, *a, **k)
     )
     monkeypatch.setattr(module, "BLOCK_CELLS", 100)
+    monkeypatch.setattr(sparse_products, "VECTOR_GAIN", 1)
     islands = np.kron(np.eye(10), np.ones((2, 4)))
     ItemKNN().fit(training_set(islands))
     assert sum(rows for rows, _ in held) == 40
     assert max(rows * columns for rows, columns in held) <= 100
     assert max(columns for _, columns in held) <= 8  # of the 40 items those that two have met
+
+
+@pytest.mark.parametrize("measure", ["cosine", "pearson", "jaccard"])
+def test_neighbours_and_scores_do_not_depend_on_the_way_clicks_are_counted(monkeypatch, measure):
+    train = random_training_set(5)
+    states, scores = [], []
+    for gain in (0, 10**9):
+        monkeypatch.setattr(sparse_products, "VECTOR_GAIN", gain)
+        model = ItemKNN(ItemKNNConfig(k=7, measure=measure)).fit(train)
+        states.append(model.state())
+        scores.append(model.score(train.interactions, all_items(model)))
+    for name, found in states[0].items():
+        np.testing.assert_array_equal(found, states[1][name])
+    np.testing.assert_array_equal(*scores)
 
 
 def test_trials_that_ask_for_the_same_neighbours_share_them():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from coldray.errors import CatalogTooLargeError, DataError
 from coldray.features.feature_set import FeatureSet
+from coldray.models import sparse_products
 from coldray.models import user_knn as module
 from coldray.models.base import TrainingSet
 from coldray.models.user_knn import UserKNN, UserKNNConfig
@@ -107,6 +108,15 @@ def test_shrinkage_prefers_the_neighbour_with_more_in_common():
     assert plain.score(history[0], np.array([10, 11]))[0].argmax() == 0
     ratio = [model.score(history[1], np.array([11]))[0, 0] for model in (shrunk, plain)]
     assert ratio[0] / ratio[1] == pytest.approx(6 / 11)
+
+
+def test_scores_do_not_depend_on_the_way_clicks_are_counted(monkeypatch):
+    train, scores = random_training_set(6, n_users=60), []
+    model = UserKNN(UserKNNConfig(k=9, measure="pearson")).fit(train)
+    for gain in (0, 10**9):
+        monkeypatch.setattr(sparse_products, "VECTOR_GAIN", gain)
+        scores.append(model.score(train.interactions, all_items(model)))
+    np.testing.assert_array_equal(*scores)
 
 
 def test_scores_are_alike_in_blocks(monkeypatch):

@@ -5,6 +5,8 @@ p_ui = 1 for a click and 0 otherwise and the confidence ``c_ui = 1 + α r_ui`` (
 Filtering for Implicit Feedback Datasets*, 2008, Eq. 3). Each iteration solves for the users with the items fixed, then
 for the items with the users fixed (:mod:`~coldray.models.weighted_ridge`), and neither raises the objective.
 
+Users and items may be sharded over the workers of a Ray cluster (:mod:`~coldray.models.als_distributed`).
+
 No factors of users are kept. A history is folded in when a list is asked for: its ridge regression on the factors of
 items is solved exactly, so a user the fit never saw is served like all others.
 
@@ -16,29 +18,38 @@ Notation used for shapes: U users, I items, n items asked for, f factors.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from coldray.errors import NumericalError
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
+from coldray.models.als_distributed import ShardedSide
 from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.factor_count import most_factors, warn_of_reduced
-from coldray.models.weighted_ridge import BLOCK_FLOATS, Matrix, WeightedRidge
+from coldray.models.one_thread import one_thread
+from coldray.models.weighted_ridge import BLOCK_FLOATS, Matrix, RidgeParameters, RidgeSolutions, WeightedRidge
+from coldray.training.requirements import require_cluster
 
 logger = logging.getLogger(__name__)
 Arrays = dict[str, npt.NDArray[Any]]
+Side: TypeAlias = Callable[[Matrix, Matrix], RidgeSolutions]
+"""From the factors of one side, and those that the other side had, to those that it has then."""
 START_SCALE = 0.01
 """Standard deviation of the first factors of items."""
 VANISHED = 1e-4
 """Entries of factors below this explain nothing: factors of 0 are the best where the regularization is strong."""
+CLICK_BYTES = 40
+"""Bytes a click takes: by user and by item, and the values made of it on one side at a time."""
 
 
 class ALSConfig(ModelConfig):
@@ -57,6 +68,9 @@ class ALSConfig(ModelConfig):
     by Cholesky, which takes longer the more factors there are."""
     start_seed: NonNegativeInt = 0
     """Seed of the first factors of items."""
+    workers: PositiveInt = 1
+    """Workers of the Ray cluster over which users and items are sharded; 1 fits in this process. The factors are the
+    same but for rounding."""
 
 
 class ALS(Recommender[ALSConfig]):
@@ -84,12 +98,19 @@ class ALS(Recommender[ALSConfig]):
             If the objective is not finite.
         CatalogTooLargeError
             If the factors do not fit in memory.
+        ClusterError
+            If there are to be several workers and this process is connected to no cluster.
+        ConfigError
+            If the cluster has fewer CPUs than there are to be workers.
+        TrainingFailedError
+            If workers were lost more often than allowed.
         """
         config = self.config
         used = min(config.n_factors, most_factors(train))
         warn_of_reduced(self.name, config.n_factors, used, train)
-        self.check_size(*train.interactions.shape)
-        items = np.zeros((train.interactions.shape[1], used), np.float32)
+        n_users, n_items = train.interactions.shape
+        self._require_memory(n_users, n_items, train.interactions.nnz)
+        items = np.zeros((n_items, used), np.float32)
         generator = np.random.default_rng(config.start_seed)
         items[train.warm_items] = generator.normal(0, START_SCALE, (len(train.warm_items), used))
         items, objective = self._alternate(train, items)
@@ -104,14 +125,13 @@ class ALS(Recommender[ALSConfig]):
 
     def _alternate(self, train: TrainingSet, items: Matrix) -> tuple[Matrix, npt.NDArray[np.float64]]:
         """Return the factors of items after all iterations, and the objective after each."""
-        config, steps = self.config, self.config.cg_steps
-        by_user = sp.csr_array(train.interactions, dtype=np.float32)
-        by_item = sp.csr_array(by_user.T)
-        users = np.zeros((by_user.shape[0], items.shape[1]), np.float32)
+        config = self.config
+        solve_users, solve_items = self._sides(train)
+        users = np.zeros((train.interactions.shape[0], items.shape[1]), np.float32)
         objective = np.empty(config.iterations)
         for iteration in range(config.iterations):
-            users = self._ridge(items).solve(by_user, start=users, steps=steps).rows
-            solved = self._ridge(users).solve(by_item, start=items, steps=steps)
+            users = solve_users(items, users).rows
+            solved = solve_items(users, items)
             items = solved.rows
             penalty = config.regularization * float(np.square(users, dtype=np.float64).sum())
             objective[iteration] = solved.objective + penalty
@@ -123,15 +143,30 @@ class ALS(Recommender[ALSConfig]):
                 )
         return items, objective
 
-    def _ridge(self, factors: Matrix) -> WeightedRidge:
-        return WeightedRidge(factors, alpha=self.config.alpha, regularization=self.config.regularization)
+    def _sides(self, train: TrainingSet) -> tuple[Side, Side]:
+        """Return what solves for the users and what solves for the items, here or in the cluster."""
+        config = self.config
+        by_user = sp.csr_array(train.interactions, dtype=np.float32)
+        parameters = RidgeParameters(config.alpha, config.regularization, config.cg_steps)
+        both = by_user, sp.csr_array(by_user.T)
+        if config.workers == 1:
+            of_users, of_items = (partial(_solve_here, clicks, parameters) for clicks in both)
+            return of_users, of_items
+        require_cluster(config.workers, use_gpu=False)
+        sharded_users, sharded_items = (ShardedSide(clicks, parameters, config.workers) for clicks in both)
+        return sharded_users, sharded_items
 
     def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the factors, the clicks by user and by item, and the block of the longest possible row."""
+        """Check the factors, and the block of the longest possible row."""
+        self._require_memory(n_users, n_items, 0)
+
+    def _require_memory(self, n_users: int, n_items: int, n_clicks: int) -> None:
+        """Check the factors and what their steps need, the clicks of both sides, and the block of the longest row."""
         factors = min(self.config.n_factors, n_users, n_items)
         block = 2 * max(BLOCK_FLOATS, factors * max(n_users, n_items, factors))
+        steps = 8 * factors * max(n_users, n_items)
         require_memory(
-            4 * (3 * factors * (n_users + n_items) + 2 * block),
+            4 * (3 * factors * (n_users + n_items) + max(2 * block, steps)) + CLICK_BYTES * n_clicks,
             purpose=f"{factors:,} factors of {n_users:,} users and {n_items:,} items",
             way_out="Use fewer n_factors, or fewer users or items through the filters.",
         )
@@ -156,10 +191,13 @@ class ALS(Recommender[ALSConfig]):
         """Return the function that folds histories in and multiplies by the factors of `items`."""
         self.check_fitted()
         factors = self._state["factors"]
-        ridge, wanted = self._ridge(factors), factors[items].T
+        exact = RidgeParameters(self.config.alpha, self.config.regularization)
+        ridge, wanted = WeightedRidge(factors, exact), torch.from_numpy(factors[items]).T
 
         def scores(histories: sp.csr_array) -> Scores:
-            return np.asarray(ridge.solve(histories).rows @ wanted, np.float32)
+            with one_thread():
+                product: Scores = torch.mm(torch.from_numpy(ridge.solve(histories).rows), wanted).numpy()
+            return product
 
         return scores
 
@@ -174,3 +212,7 @@ class ALS(Recommender[ALSConfig]):
         model = cls(config)
         model._state = dict(state)
         return model
+
+
+def _solve_here(clicks: sp.csr_array, parameters: RidgeParameters, factors: Matrix, start: Matrix) -> RidgeSolutions:
+    return WeightedRidge(factors, parameters).solve(clicks, start=start)

@@ -11,6 +11,10 @@ import scipy.sparse as sp
 import torch
 
 Matrix = npt.NDArray[np.float32]
+PANEL = 128
+"""Columns of a panel of weights, which stays in the cache while all rows are summed up from it."""
+READS_PER_COPY = 8
+"""Times that a row of weights has to be read, on average, for the copy of panels to pay."""
 
 
 def click_products(clicks: sp.csr_array, weights: Matrix) -> Matrix:
@@ -19,16 +23,30 @@ def click_products(clicks: sp.csr_array, weights: Matrix) -> Matrix:
     Each row is a sum over a bag of rows of W, for which torch has vector instructions; scipy's product adds one number
     at a time.
     """
-    if clicks.nnz == 0 or weights.shape[1] == 0:
-        return np.zeros((clicks.shape[0], weights.shape[1]), np.float32)
+    n_rows, n_columns = clicks.shape[0], weights.shape[1]
+    if clicks.nnz == 0 or n_columns == 0:
+        return np.zeros((n_rows, n_columns), np.float32)
     kind = np.result_type(clicks.indices, clicks.indptr)
-    products = torch.nn.functional.embedding_bag(
-        torch.from_numpy(clicks.indices.astype(kind, copy=False)),
-        torch.from_numpy(np.ascontiguousarray(weights, np.float32)),
-        torch.from_numpy(clicks.indptr.astype(kind, copy=False)),
-        per_sample_weights=torch.from_numpy(clicks.data.astype(np.float32, copy=False)),
-        mode="sum",
-        include_last_offset=True,
+    columns, starts, values = (
+        torch.from_numpy(part.astype(dtype, copy=False))
+        for part, dtype in ((clicks.indices, kind), (clicks.indptr, kind), (clicks.data, np.float32))
     )
-    result: Matrix = products.numpy()
-    return result
+
+    def sums(panel: Matrix) -> Matrix:
+        products = torch.nn.functional.embedding_bag(
+            columns,
+            torch.from_numpy(np.ascontiguousarray(panel, np.float32)),
+            starts,
+            per_sample_weights=values,
+            mode="sum",
+            include_last_offset=True,
+        )
+        result: Matrix = products.numpy()
+        return result
+
+    if n_columns <= PANEL or clicks.nnz < READS_PER_COPY * clicks.shape[1]:
+        return sums(weights)
+    found = np.empty((n_rows, n_columns), np.float32)
+    for start in range(0, n_columns, PANEL):
+        found[:, start : start + PANEL] = sums(weights[:, start : start + PANEL])
+    return found

@@ -9,8 +9,9 @@ P)`` with ``P = (XᵀX + λI)⁻¹``, and users are scored ``X B``: column j of 
 λ only shifts the eigenvalues of ``XᵀX``. A study therefore decomposes it once, and each λ costs one matrix product; a
 fit on its own takes the Cholesky factor of its one matrix, which costs a fraction of the decomposition.
 
-An item without clicks has no weights and scores 0. All weights are held at once; there is no solver for catalogues
-whose ``I × I`` matrix does not fit in memory.
+An item without clicks has no weights and scores 0. All weights are held at once; where the ``I × I`` matrix does not
+fit in memory, ``solver: blocks`` predicts each item from the items most similar to it alone
+(:mod:`~coldray.models.ease_blocks`).
 
 Notation used for shapes: U users, I items, W warm items, n items asked for, b users in a block.
 """
@@ -18,28 +19,35 @@ Notation used for shapes: U users, I items, W warm items, n items asked for, b u
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat, PositiveInt
+from threadpoolctl import threadpool_limits
 
 from coldray.device import DeviceName, matmul, resolve_device, symmetric_eigen
 from coldray.errors import DataError, SingularMatrixError
 from coldray.evaluation.ranking import Scorer
+from coldray.evaluation.topk import available_threads
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
-from coldray.models.alignment import GramSpectrum, item_weights
+from coldray.models.alignment import GramSpectrum
 from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
 from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
-from coldray.models.user_smoothing import SINGLE_CONDITION, co_clicks
+from coldray.models.ease_blocks import block_bytes, block_weights, item_blocks
+from coldray.models.one_thread import one_thread
+from coldray.models.sparse_products import SparseProducts, common_counts
+from coldray.models.user_smoothing import SINGLE_CONDITION
 
 Matrix = npt.NDArray[np.float32]
 BYTES_PER_PAIR = 28
 """Bytes a fit holds at its peak for each pair of warm items: the decomposition in float64 with its work space."""
+MIRRORED_ROWS = 256
+"""Rows of a symmetric matrix that are filled in from its other triangle at once."""
 
 
 class EASEConfig(ModelConfig):
@@ -47,8 +55,16 @@ class EASEConfig(ModelConfig):
 
     regularization: PositiveFloat = 500.0
     """λ, added to the number of clicks of each item on the diagonal of ``XᵀX``."""
+    solver: Literal["exact", "blocks"] = "exact"
+    """``exact`` needs memory for some ``I × I`` matrices. ``blocks`` needs some of ``I × block_items``: an item is
+    predicted from its block alone, which is an approximation."""
+    block_items: PositiveInt = 1000
+    """k, items of a block; the more, the closer to ``exact``. A block takes ``k³`` steps."""
+    block_share: float = Field(default=0.5, gt=0, le=1)
+    """r, the share of a block's items that it gives weights to; the smaller, the better they are, and the more blocks
+    there are. The smallest gives each item its own block."""
     device: DeviceName = "auto"
-    """Where the decomposition of a study and its matrix products run."""
+    """Where the decomposition of a study and its matrix products run; ``blocks`` run on the CPU."""
 
 
 def co_click_spectrum(train: TrainingSet, *, device: DeviceName) -> GramSpectrum:
@@ -60,7 +76,10 @@ def co_click_spectrum(train: TrainingSet, *, device: DeviceName) -> GramSpectrum
         If the matrix and its eigenvectors do not fit in memory.
     """
     _require_memory(len(train.warm_items))
-    values, vectors = symmetric_eigen(co_clicks(train).astype(np.float64), resolve_device(device))
+    counts = _co_clicks(train).astype(np.float64)
+    # Ray gives a task one thread, while the trials that wait for this one leave their CPUs idle.
+    with threadpool_limits(available_threads(), user_api="blas"):
+        values, vectors = symmetric_eigen(counts, resolve_device(device))
     return GramSpectrum(np.maximum(values, 0), vectors.astype(np.float32))
 
 
@@ -74,6 +93,7 @@ class EASE(Recommender[EASEConfig]):
         super().__init__(config or EASEConfig())
         self._warm = np.zeros(0, np.int32)
         self._weights: Matrix = np.zeros((0, 0), np.float32)
+        self._blocks: sp.csr_array | None = None
         self._n_items = 0
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
@@ -91,18 +111,34 @@ class EASE(Recommender[EASEConfig]):
         config, warm = self.config, train.warm_items
         if len(warm) == 0:
             raise DataError("No item has a click, so there are no weights to learn. Check the filters and the split.")
-        _require_memory(len(warm))
-        if computations is None:
-            self._weights = item_weights(_cholesky_inverse(co_clicks(train), config.regularization))
+        self._blocks = None
+        if config.solver == "blocks":
+            self._fit_blocks(train, computations or Computations())
+        elif computations is None:
+            _require_memory(len(warm))
+            self._weights = _in_place_weights(_cholesky_inverse(_co_clicks(train), config.regularization))
         else:
             spectrum = computations.get(co_click_spectrum, train, device=config.device)
             self._weights = _spectral_weights(spectrum, config.regularization, config.device)
         self._warm, self._n_items = warm, train.interactions.shape[1]
         return self
 
+    def _fit_blocks(self, train: TrainingSet, computations: Computations) -> None:
+        config = self.config
+        self.check_size(*train.interactions.shape)
+        blocks = computations.get(item_blocks, train, size=config.block_items, share=config.block_share)
+        self._weights = np.zeros((0, 0), np.float32)
+        self._blocks = block_weights(train, blocks, config.regularization, _cholesky_inverse)
+
     def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the ``I × I`` matrices of a fit."""
-        _require_memory(n_items)
+        """Check the ``I × I`` matrices of a fit, or what its blocks need."""
+        if self.config.solver == "exact":
+            return _require_memory(n_items)
+        return require_memory(
+            block_bytes(n_items, self.config.block_items),
+            purpose=f"EASE on {n_items:,} items in blocks of {min(self.config.block_items, n_items):,}",
+            way_out="Use smaller block_items, or fewer items through the filters (min_item_interactions).",
+        )
 
     @property
     def n_items(self) -> int:
@@ -112,28 +148,53 @@ class EASE(Recommender[EASEConfig]):
     def scorer(self, items: Items) -> Scorer:
         """Return the function ``X → X B`` on the columns of `items`."""
         self.check_fitted()
+        if self._blocks is not None:
+            return SparseProducts(sp.csr_array(self._blocks[items].T)).dense
+        if len(items) == len(self._warm) == self._n_items and np.array_equal(items, self._warm):
+            weights = self._weights
+        else:
+            weights = self._columns(items)
+
+        def scores(histories: sp.csr_array) -> Scores:
+            with one_thread():
+                return click_products(histories, weights)
+
+        return scores
+
+    def _columns(self, items: Items) -> Matrix:
+        """Return the columns of `items` of B over all items ``[I, n]``; zeros where there are no clicks."""
         place = np.full(self._n_items, -1)
         place[self._warm] = np.arange(len(self._warm))
         warm = place[items] >= 0
         weights = np.zeros((self._n_items, len(items)), np.float32)
         weights[np.ix_(self._warm, warm)] = self._weights[:, place[items][warm]]
-
-        def scores(histories: sp.csr_array) -> Scores:
-            return click_products(histories, weights)
-
-        return scores
+        return weights
 
     def state(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return B of the warm items, which these are, and the number of all items."""
+        """Return B of the warm items or the weights of the blocks, which items are warm, and the number of all."""
         self.check_fitted()
-        return {"weights": self._weights, "warm_items": self._warm, "n_items": np.array([self._n_items])}
+        known = {"warm_items": self._warm, "n_items": np.array([self._n_items])}
+        if self._blocks is None:
+            return {"weights": self._weights, **known}
+        blocks = self._blocks
+        return {"indptr": blocks.indptr, "indices": blocks.indices, "values": blocks.data, **known}
 
     @classmethod
     def from_state(cls, config: EASEConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
         """Rebuild the model; the features are not needed."""
         model = cls(config)
-        model._warm, model._weights, model._n_items = state["warm_items"], state["weights"], int(state["n_items"][0])
+        model._warm, model._n_items = state["warm_items"], int(state["n_items"][0])
+        if "weights" in state:
+            model._weights = state["weights"]
+        else:
+            parts = state["values"], state["indices"], state["indptr"]
+            model._blocks = sp.csr_array(parts, shape=(model._n_items, model._n_items))
         return model
+
+
+def _co_clicks(train: TrainingSet) -> Matrix:
+    """Return ``XᵀX`` of the warm items ``[W, W]``."""
+    return common_counts(sp.csr_array(train.interactions[:, train.warm_items]))
 
 
 def _spectral_weights(spectrum: GramSpectrum, regularization: float, device: DeviceName) -> Matrix:
@@ -163,16 +224,30 @@ def _cholesky_inverse(counts: Matrix, regularization: float) -> npt.NDArray[np.f
             f"XᵀX + λI over {len(matrix):,} items is singular to working precision with "
             f"regularization={regularization:g}. Use a larger regularization."
         )
-    inverse, _ = potri(factor, lower=True, overwrite_c=True)  # zero above the diagonal, like the factor
-    diagonal = np.diag(inverse).copy()
-    inverse += inverse.T
-    np.fill_diagonal(inverse, diagonal)
-    return np.asarray(inverse)
+    inverse, _ = potri(factor, lower=True, overwrite_c=True)
+    return np.asarray(_mirrored(inverse.T))
+
+
+def _mirrored(upper: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    """Return the symmetric matrix with this upper triangle, in its place and in blocks, which stay in the cache."""
+    for start in range(0, len(upper), MIRRORED_ROWS):
+        end = start + MIRRORED_ROWS
+        upper[start:end, :start] = upper[:start, start:end].T
+        corner = np.triu(upper[start:end, start:end])
+        upper[start:end, start:end] = corner + np.triu(corner, 1).T
+    return upper
+
+
+def _in_place_weights(inverse: npt.NDArray[np.floating[Any]]) -> Matrix:
+    """Return ``B = I − P·diagMat(1 / diag P)`` in the place of P."""
+    inverse /= -np.diag(inverse)
+    np.fill_diagonal(inverse, 0.0)
+    return np.asarray(inverse, np.float32)
 
 
 def _require_memory(n_items: int) -> None:
     require_memory(
         BYTES_PER_PAIR * n_items**2,
         purpose=f"EASE on {n_items:,} items",
-        way_out="Use fewer items through the filters (min_item_interactions), or a machine with more memory.",
+        way_out="Use solver='blocks', fewer items through the filters (min_item_interactions), or more memory.",
     )

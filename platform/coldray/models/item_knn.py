@@ -24,9 +24,11 @@ from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.topk import available_threads, run_blocks, top_k
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
-from coldray.models.base import Items, Recommender, Scores, TrainingSet
+from coldray.models.base import Items, Recommender, TrainingSet
+from coldray.models.click_products import Matrix
 from coldray.models.click_similarity import Measure, NeighbourConfig, click_similarity
 from coldray.models.computations import Computations
+from coldray.models.sparse_products import PANEL_ROWS, SparseProducts
 
 Arrays = dict[str, npt.NDArray[Any]]
 Neighbours = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
@@ -57,19 +59,15 @@ def similar_items(train: TrainingSet, *, k: int, measure: Measure, shrinkage: fl
         fewer neighbours; I columns where k is larger. An item is no neighbour of itself.
     """
     n_users, n_items = train.interactions.shape
-    clicks = sp.csr_array(train.interactions, dtype=np.float32)
-    by_item, counts, count = sp.csr_array(clicks.T), train.clicks, min(k, n_items)
+    products, counts, count = SparseProducts(train.interactions), train.clicks, min(k, n_items)
+    by_item = sp.csr_array(train.interactions.T, dtype=np.float32)
     found, similar = np.zeros((n_items, count), np.int32), np.zeros((n_items, count), np.float32)
 
     def work(rows: slice) -> None:
-        together = sp.csr_array(by_item[rows] @ clicks)
-        met = np.zeros(n_items, np.bool_)
-        met[together.indices] = True
-        columns = np.flatnonzero(met)  # of a large catalogue a few items have met few others
-        dense = together[:, columns].toarray() if len(columns) < n_items else together.toarray()
-        own = np.arange(rows.start, rows.stop)
+        met, together = _common_users(products, by_item[rows])
+        columns, own = np.flatnonzero(met), np.arange(rows.start, rows.stop)
         likeness = click_similarity(
-            dense, counts[own], counts[columns], size=n_users, measure=measure, shrinkage=shrinkage
+            together, counts[own], counts[columns], size=n_users, measure=measure, shrinkage=shrinkage
         )
         known = np.flatnonzero(met[own])
         likeness[known, np.searchsorted(columns, own[known])] = 0
@@ -80,6 +78,17 @@ def similar_items(train: TrainingSet, *, k: int, measure: Measure, shrinkage: fl
 
     run_blocks(work, n_items, _block_items(n_items), available_threads())
     return found, similar
+
+
+def _common_users(products: SparseProducts, rows: sp.csr_array) -> tuple[npt.NDArray[np.bool_], Matrix]:
+    """Return which items those of `rows` may share users with ``[I]``, and how many users they share ``[b, n]``."""
+    met = np.ones(products.n_columns, np.bool_)
+    if products.pays_dense(rows):
+        return met, products.dense(rows)
+    together = products.sparse(rows)
+    met[:] = False
+    met[together.indices] = True  # of a large catalogue a few items have met few others
+    return met, together.toarray() if met.all() else together[:, np.flatnonzero(met)].toarray()
 
 
 def _block_items(n_items: int) -> int:
@@ -118,9 +127,9 @@ class ItemKNN(Recommender[ItemKNNConfig]):
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check the counts of the items that are looked at at once, and the neighbours that are kept."""
-        counts = CELL_BYTES * available_threads() * _block_items(n_items) * n_items
+        block = CELL_BYTES * _block_items(n_items) * n_items + 4 * PANEL_ROWS * n_users
         require_memory(
-            counts + 24 * n_items * min(self.config.k, n_items),
+            available_threads() * block + 24 * n_items * min(self.config.k, n_items),
             purpose=f"The neighbours of {n_items:,} items",
             way_out="Use a smaller k, fewer items through the filters (min_item_interactions), or more memory.",
         )
@@ -137,12 +146,7 @@ class ItemKNN(Recommender[ItemKNNConfig]):
         kept = similar > 0
         starts = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
         columns = sp.csr_array((similar[kept], found[kept], starts), shape=(len(found), self.n_items))
-        by_neighbour = sp.csr_array(columns.T)
-
-        def scores(histories: sp.csr_array) -> Scores:
-            return np.asarray((histories @ by_neighbour).toarray(), np.float32)
-
-        return scores
+        return SparseProducts(sp.csr_array(columns.T)).dense
 
     def state(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return the neighbours of all items and how similar they are."""

@@ -27,6 +27,7 @@ from coldray.memory import require_memory
 from coldray.models.base import Items, Recommender, Scores, TrainingSet
 from coldray.models.click_similarity import NeighbourConfig, click_similarity
 from coldray.models.computations import Computations
+from coldray.models.sparse_products import PANEL_ROWS, SparseProducts
 
 Arrays = dict[str, npt.NDArray[Any]]
 BLOCK_CELLS = 1 << 21
@@ -68,7 +69,7 @@ class UserKNN(Recommender[UserKNNConfig]):
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check the counts of the histories that are looked at at once."""
         require_memory(
-            CELL_BYTES * available_threads() * max(BLOCK_CELLS, n_users),
+            available_threads() * (CELL_BYTES * max(BLOCK_CELLS, n_users) + 4 * PANEL_ROWS * max(n_users, n_items)),
             purpose=f"The neighbours among {n_users:,} users",
             way_out="Use fewer users through the filters (min_user_interactions), or more memory.",
         )
@@ -81,13 +82,14 @@ class UserKNN(Recommender[UserKNNConfig]):
     def scorer(self, items: Items) -> Scorer:
         """Return the function that adds up the clicks of a history's neighbours on `items`."""
         self.check_fitted()
-        wanted = sp.csr_array(self._clicks[:, items])
-        by_item, counts = sp.csr_array(self._clicks.T), np.diff(self._clicks.indptr)
+        common = SparseProducts(sp.csr_array(self._clicks.T))
+        wanted = SparseProducts(sp.csr_array(self._clicks[:, items]))
+        counts = np.diff(self._clicks.indptr)
         height = max(1, BLOCK_CELLS // len(counts))
 
         def scores(histories: sp.csr_array) -> Scores:
             blocks = [
-                (self._neighbours(histories[start : start + height], by_item, counts) @ wanted).toarray()
+                wanted.dense(self._neighbours(histories[start : start + height], common, counts))
                 for start in range(0, histories.shape[0], height)
             ]
             return np.concatenate([np.zeros((0, len(items)), np.float32), *blocks])
@@ -95,12 +97,12 @@ class UserKNN(Recommender[UserKNNConfig]):
         return scores
 
     def _neighbours(
-        self, histories: sp.csr_array, by_item: sp.csr_array, counts: npt.NDArray[np.integer[Any]]
+        self, histories: sp.csr_array, common: SparseProducts, counts: npt.NDArray[np.integer[Any]]
     ) -> sp.csr_array:
         """Return how similar each history is to its neighbours, CSR ``[b, U]``."""
         config = self.config
         similar = click_similarity(
-            (histories @ by_item).toarray(),
+            common.dense(histories),
             np.diff(histories.indptr),
             counts,
             size=self.n_items,
@@ -111,6 +113,7 @@ class UserKNN(Recommender[UserKNNConfig]):
         starts = np.arange(len(found) + 1) * found.shape[1]
         neighbours = sp.csr_array((likeness.ravel(), found.ravel(), starts), shape=similar.shape)
         neighbours.eliminate_zeros()
+        neighbours.sort_indices()
         return neighbours
 
     def state(self) -> Mapping[str, npt.NDArray[Any]]:

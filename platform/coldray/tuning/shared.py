@@ -32,6 +32,7 @@ LABELS = {
     "neighbours": "neighbours",
     "similar_items": "neighbours",
     "singular_vectors": "singular vectors",
+    "item_blocks": "blocks of items",
     "residual_vectors": "singular vectors",
     "similarly_rated": "neighbours",
 }
