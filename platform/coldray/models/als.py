@@ -18,9 +18,9 @@ Notation used for shapes: U users, I items, n items asked for, f factors.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,10 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from coldray.errors import NumericalError
 from coldray.evaluation.ranking import Scorer
-from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
 from coldray.models.als_distributed import ShardedSide
-from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
+from coldray.models.array_model import FactorModel
+from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.factor_count import most_factors, warn_of_reduced
 from coldray.models.one_thread import one_thread
@@ -41,7 +41,6 @@ from coldray.models.weighted_ridge import BLOCK_FLOATS, Matrix, RidgeParameters,
 from coldray.training.requirements import require_cluster
 
 logger = logging.getLogger(__name__)
-Arrays = dict[str, npt.NDArray[Any]]
 Side: TypeAlias = Callable[[Matrix, Matrix], RidgeSolutions]
 """From the factors of one side, and those that the other side had, to those that it has then."""
 START_SCALE = 0.01
@@ -73,15 +72,12 @@ class ALSConfig(ModelConfig):
     same but for rounding."""
 
 
-class ALS(Recommender[ALSConfig]):
+class ALS(FactorModel[ALSConfig]):
     """Alternating least squares, weighted by confidence."""
 
     name: ClassVar[str] = "als"
     config_type: ClassVar[type[ModelConfig]] = ALSConfig
-
-    def __init__(self, config: ALSConfig | None = None) -> None:
-        super().__init__(config or ALSConfig())
-        self._state: Arrays = {}
+    item_array: ClassVar[str] = "factors"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Learn the factors of items; the same on the same number of threads.
@@ -172,16 +168,6 @@ class ALS(Recommender[ALSConfig]):
         )
 
     @property
-    def n_items(self) -> int:
-        """Number of items the fitted model knows; 0 before the fit."""
-        return len(self._state["factors"]) if self._state else 0
-
-    @property
-    def n_factors(self) -> int:
-        """Factors that are used; 0 before the fit."""
-        return int(self._state["n_factors"][0]) if self._state else 0
-
-    @property
     def objective(self) -> npt.NDArray[np.float64]:
         """The objective after each iteration of the fit, float64; it never rises but by rounding."""
         self.check_fitted()
@@ -200,18 +186,6 @@ class ALS(Recommender[ALSConfig]):
             return product
 
         return scores
-
-    def state(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the factors of all items, their number, and the objective after each iteration."""
-        self.check_fitted()
-        return self._state
-
-    @classmethod
-    def from_state(cls, config: ALSConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
-        """Rebuild the model; the features are not needed."""
-        model = cls(config)
-        model._state = dict(state)
-        return model
 
 
 def _solve_here(clicks: sp.csr_array, parameters: RidgeParameters, factors: Matrix, start: Matrix) -> RidgeSolutions:

@@ -25,13 +25,13 @@ from coldray.evaluation.topk import top_k
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import Feature, FeatureSet, VectorFeature
 from coldray.memory import require_memory
-from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
+from coldray.models.array_model import ArrayModel
+from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.mixture import coclick_moments, correlation_weights
 from coldray.models.similarity import Similarities, mix
 from coldray.spelling import choices, nearest
 
-Arrays = dict[str, npt.NDArray[Any]]
 Neighbours = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 ITEMS_PER_BLOCK = 256
 """Items whose similarities to all warm items are held at once."""
@@ -142,16 +142,16 @@ def _weighted(items: FeatureSet, warm: FeatureSet) -> FeatureSet:
     return FeatureSet(features, items.n_items)
 
 
-class ContentKNN(Recommender[ContentKNNConfig]):
+class ContentKNN(ArrayModel[ContentKNNConfig]):
     """The clicks among an item's nearest neighbours, which attributes alone choose."""
 
     name: ClassVar[str] = "content_knn"
     config_type: ClassVar[type[ModelConfig]] = ContentKNNConfig
+    item_array: ClassVar[str] = "neighbours"
     scores_cold_items: ClassVar[bool] = True
 
     def __init__(self, config: ContentKNNConfig | None = None) -> None:
-        super().__init__(config or ContentKNNConfig())
-        self._state: Arrays = {}
+        super().__init__(config)
         self._features: FeatureSet | None = None
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
@@ -203,11 +203,6 @@ class ContentKNN(Recommender[ContentKNNConfig]):
         """Raise :class:`~coldray.errors.ConfigError` if `weights` names an attribute that is not used."""
         self._check_weights(kinds)
 
-    @property
-    def n_items(self) -> int:
-        """Number of items the fitted model knows; 0 before the fit."""
-        return len(self._state["neighbours"]) if self._state else 0
-
     def scorer(self, items: Items) -> Scorer:
         """Return the function that adds up, for each of `items`, its neighbours among the clicks."""
         self.check_fitted()
@@ -244,16 +239,11 @@ class ContentKNN(Recommender[ContentKNNConfig]):
             extended._state[name] = np.concatenate([self._state[name], rows])
         return extended
 
-    def state(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the neighbours of all items, how similar they are, the weights of the attributes and the damping."""
-        self.check_fitted()
-        return self._state
-
     @classmethod
     def from_state(cls, config: ContentKNNConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
         """Rebuild the model; `features` are those of all its items."""
-        model = cls(config)
-        model._state, model._features = dict(state), features
+        model = super().from_state(config, state, features)
+        model._features = features
         return model
 
     def _check_weights(self, attributes: Mapping[str, Any]) -> None:

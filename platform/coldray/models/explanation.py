@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from coldray.models.base import Items
 
@@ -41,6 +43,14 @@ class Explanation:
     def by_item(self) -> Mapping[int, float]:
         """What each clicked item adds to the score, largest first."""
         return _ordered(dict(zip(self.history.tolist(), self.shares.sum(axis=1).tolist(), strict=True)))
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A model that can take its scores apart."""
+
+    def explanations(self, history: sp.csr_array, items: Items) -> list[Explanation]:
+        """Return the explanation of each of `items` for the clicks of one user, CSR ``[1, I]``."""
 
 
 def _ordered(shares: dict[int, float] | dict[str, float]) -> dict:  # type: ignore[type-arg]

@@ -12,8 +12,7 @@ Notation used for shapes: I items, n items asked for, k neighbours, b rows of a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +21,14 @@ import scipy.sparse as sp
 from coldray.errors import DataError
 from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.topk import available_threads, run_blocks, top_k
-from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
-from coldray.models.base import Items, Recommender, TrainingSet
+from coldray.models.array_model import ArrayModel
+from coldray.models.base import Items, TrainingSet
 from coldray.models.click_products import Matrix
 from coldray.models.click_similarity import Measure, NeighbourConfig, click_similarity
 from coldray.models.computations import Computations
 from coldray.models.sparse_products import PANEL_ROWS, SparseProducts
 
-Arrays = dict[str, npt.NDArray[Any]]
 Neighbours = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 BLOCK_CELLS = 1 << 21
 """Co-click counts that a thread holds at once at most."""
@@ -95,15 +93,12 @@ def _block_items(n_items: int) -> int:
     return min(BLOCK_ITEMS, max(1, BLOCK_CELLS // n_items))
 
 
-class ItemKNN(Recommender[ItemKNNConfig]):
+class ItemKNN(ArrayModel[ItemKNNConfig]):
     """The clicks among an item's nearest neighbours, which clicks choose."""
 
     name: ClassVar[str] = "item_knn"
     config_type: ClassVar[type[ItemKNNConfig]] = ItemKNNConfig
-
-    def __init__(self, config: ItemKNNConfig | None = None) -> None:
-        super().__init__(config or ItemKNNConfig())
-        self._state: Arrays = {}
+    item_array: ClassVar[str] = "neighbours"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Find the neighbours of all items.
@@ -134,11 +129,6 @@ class ItemKNN(Recommender[ItemKNNConfig]):
             way_out="Use a smaller k, fewer items through the filters (min_item_interactions), or more memory.",
         )
 
-    @property
-    def n_items(self) -> int:
-        """Number of items the fitted model knows; 0 before the fit."""
-        return len(self._state["neighbours"]) if self._state else 0
-
     def scorer(self, items: Items) -> Scorer:
         """Return the function that adds up, for each of `items`, its neighbours among the clicks."""
         self.check_fitted()
@@ -147,15 +137,3 @@ class ItemKNN(Recommender[ItemKNNConfig]):
         starts = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
         columns = sp.csr_array((similar[kept], found[kept], starts), shape=(len(found), self.n_items))
         return SparseProducts(sp.csr_array(columns.T)).dense
-
-    def state(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the neighbours of all items and how similar they are."""
-        self.check_fitted()
-        return self._state
-
-    @classmethod
-    def from_state(cls, config: ItemKNNConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
-        """Rebuild the model; the features are not needed."""
-        model = cls(config)
-        model._state = dict(state)
-        return model

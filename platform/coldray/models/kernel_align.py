@@ -28,11 +28,11 @@ from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
 from coldray.models.computations import Computations, result_of
-from coldray.models.covariance_parts import covariance_parts
-from coldray.models.explanation import COMMON, POPULARITY, Explanation
+from coldray.models.explanation import Explanation
 from coldray.models.inducing_weights import InducingWeights, condition_on_inducing
 from coldray.models.item_covariance import ItemCovariance
 from coldray.models.item_posterior import conditional, covariance_of, kernel_bytes, kernel_matrices, learned_covariance
+from coldray.models.kernel_explanation import kernel_explanations
 from coldray.models.kernel_weights import ExactWeights, LatestScores
 from coldray.models.kernels import KernelMatrices
 from coldray.models.popularity_head import PopularityHead, known_or_predicted
@@ -232,21 +232,16 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         item
             Index of the item.
         """
-        weights, known, covariance = self._require(), self._known_features(), self._covariance()
-        clicked = np.flatnonzero(np.isin(weights.warm_items, history.indices))
-        clicks = np.zeros((len(clicked), len(weights.warm_items)), np.float32)
-        clicks[np.arange(len(clicked)), clicked] = history[[0]][:, weights.warm_items[clicked]].toarray()[0]
-        itself = np.flatnonzero(weights.basis_items == item)
-        own = int(itself[0]) if len(itself) else None
-        rows = known.take(weights.basis_items)
-        names, parts = covariance_parts(covariance, rows, known.take(np.array([item])), own=own)
-        shares = weights.influence(clicks) @ parts
-        named = (*names, COMMON)
+        return self.explanations(history, np.array([item]))[0]
+
+    def explanations(self, history: sp.csr_array, items: Items) -> list[Explanation]:
+        """Take the scores of several items for one history apart, as :meth:`explain` does."""
+        rises = None
         if self.config.popularity:
-            rise = np.expm1(self.config.popularity * float(self._learned["popularity"][item]))
-            shares = np.append(shares, rise * shares.sum(axis=1, keepdims=True), axis=1)
-            named = (*named, POPULARITY)
-        return Explanation(item, float(shares.sum()), weights.warm_items[clicked], named, shares)
+            rises = np.expm1(self.config.popularity * self._learned["popularity"][items].astype(np.float64))
+        return kernel_explanations(
+            self._require(), self._covariance(), self._known_features(), history, items, rises=rises
+        )
 
     def add_items(self, features: FeatureSet) -> Self:
         """Return a model with the items of `features` appended, at their conditional means."""

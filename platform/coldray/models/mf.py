@@ -22,6 +22,7 @@ import scipy.sparse as sp
 
 from coldray.evaluation.ranking import Scorer
 from coldray.memory import require_memory
+from coldray.models.array_model import FactorModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.factor_count import most_factors, warn_of_reduced
@@ -31,11 +32,12 @@ from coldray.models.rating_model import RatingModel, RatingScale
 from coldray.models.rating_ridge import BLOCK_FLOATS, Double, fold_in
 
 
-class MF(RatingModel[MFConfig]):
+class MF(RatingModel[MFConfig], FactorModel[MFConfig]):
     """Biased matrix factorisation."""
 
     name: ClassVar[str] = "mf"
     config_type: ClassVar[type[ModelConfig]] = MFConfig
+    item_array: ClassVar[str] = "factors"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Learn factors and biases of items.
@@ -76,16 +78,6 @@ class MF(RatingModel[MFConfig]):
             purpose=f"{factors:,} factors of {n_users:,} users and {n_items:,} items",
             way_out="Use fewer n_factors, or fewer users or items through the filters.",
         )
-
-    @property
-    def n_items(self) -> int:
-        """Number of items the fitted model knows; 0 before the fit."""
-        return len(self._state["factors"]) if self._state else 0
-
-    @property
-    def n_factors(self) -> int:
-        """Factors that are used; 0 before the fit."""
-        return int(self._state["n_factors"][0]) if self._state else 0
 
     @property
     def history(self) -> Mapping[str, Double]:

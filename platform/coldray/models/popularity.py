@@ -8,22 +8,19 @@ Notation used for shapes: b users in a block, I items, n items asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
-from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
+from coldray.models.array_model import ArrayModel
+from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.popularity_head import PopularityHead, forest_bytes, learn_popularity
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 class PopularityConfig(ModelConfig):
@@ -43,17 +40,14 @@ class PopularityConfig(ModelConfig):
     """Seed of the folds and the trees."""
 
 
-class Popularity(Recommender[PopularityConfig]):
+class Popularity(ArrayModel[PopularityConfig]):
     """Log clicks, known or predicted: the same list for all users."""
 
     name: ClassVar[str] = "popularity"
     config_type: ClassVar[type[ModelConfig]] = PopularityConfig
+    item_array: ClassVar[str] = "popularity"
     scores_cold_items: ClassVar[bool] = True
     personalised: ClassVar[bool] = False
-
-    def __init__(self, config: PopularityConfig | None = None) -> None:
-        super().__init__(config or PopularityConfig())
-        self._state: Arrays = {}
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Count the clicks and learn to predict them.
@@ -90,11 +84,6 @@ class Popularity(Recommender[PopularityConfig]):
             way_out="Use fewer trees or a larger min_leaf.",
         )
 
-    @property
-    def n_items(self) -> int:
-        """Number of items the fitted model knows; 0 before the fit."""
-        return len(self._state["popularity"]) if self._state else 0
-
     def scorer(self, items: Items) -> Scorer:
         """Return the function that gives every history the popularity of `items`."""
         self.check_fitted()
@@ -112,15 +101,3 @@ class Popularity(Recommender[PopularityConfig]):
         extended = type(self)(self.config)
         extended._state = {**self._state, "popularity": np.concatenate([self._state["popularity"], predicted])}
         return extended
-
-    def state(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the popularity of all items, and what predicts that of new ones."""
-        self.check_fitted()
-        return self._state
-
-    @classmethod
-    def from_state(cls, config: PopularityConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
-        """Rebuild the model; the features are not needed."""
-        model = cls(config)
-        model._state = dict(state)
-        return model

@@ -63,6 +63,7 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
 
     name: ClassVar[str] = "rating_knn"
     config_type: ClassVar[type[ModelConfig]] = RatingKNNConfig
+    item_array: ClassVar[str] = "item_biases"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Find the neighbours of all items, or keep the ratings of the users.
@@ -97,11 +98,6 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
             purpose=f"The neighbours of {others:,} {self.config.by}",
             way_out="Use a smaller k, fewer users or items through the filters, or more memory.",
         )
-
-    @property
-    def n_items(self) -> int:
-        """Number of items the fitted model knows; 0 before the fit."""
-        return len(self._state["item_biases"]) if self._state else 0
 
     def scorer(self, items: Items) -> Scorer:
         """Return the function that predicts ratings of `items`."""

@@ -11,23 +11,19 @@ Notation used for shapes: U users, I items, b rows of histories, n pairs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.errors import DataError
-from coldray.features.feature_set import FeatureSet
-from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
+from coldray.models.array_model import ArrayModel
+from coldray.models.base import ConfigT, Items, Scores, TrainingSet
 
-Arrays = dict[str, npt.NDArray[Any]]
 BLOCK_CELLS = 1 << 22
 """Predicted ratings that are held at once at most."""
-
-ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 
 @dataclass(frozen=True)
@@ -65,17 +61,13 @@ class RatingScale:
         return np.array([self.lowest, self.highest, self.liked])
 
 
-class RatingModel(Recommender[ConfigT], Generic[ConfigT]):
+class RatingModel(ArrayModel[ConfigT], Generic[ConfigT]):
     """A model that predicts ratings; a subclass keeps its arrays, :meth:`RatingScale.array` as ``scale``, in `_state`.
 
     Its scores are predicted ratings.
     """
 
     reads_ratings: ClassVar[bool] = True
-
-    def __init__(self, config: ConfigT | None = None) -> None:
-        super().__init__(config if config is not None else self.config_type())  # type: ignore[arg-type]
-        self._state: Arrays = {}
 
     @property
     def scale(self) -> RatingScale:
@@ -103,15 +95,3 @@ class RatingModel(Recommender[ConfigT], Generic[ConfigT]):
             scores = scorer(sp.csr_array(histories[block]))
             predicted[pairs] = scores[np.searchsorted(block, rows[pairs]), places[pairs]]
         return np.clip(predicted, np.float32(scale.lowest), np.float32(scale.highest))
-
-    def state(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the arrays."""
-        self.check_fitted()
-        return self._state
-
-    @classmethod
-    def from_state(cls, config: ConfigT, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
-        """Rebuild the model; the features are not needed."""
-        model = cls(config)
-        model._state = dict(state)
-        return model

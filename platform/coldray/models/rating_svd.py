@@ -19,6 +19,7 @@ from pydantic import PositiveInt
 
 from coldray.evaluation.ranking import Scorer
 from coldray.memory import require_memory
+from coldray.models.array_model import FactorModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
@@ -60,11 +61,12 @@ def residual_vectors(
     return singular_vectors(rest, n_factors=n_factors, alpha=0.0, centred=False)
 
 
-class RatingSVD(RatingModel[RatingSVDConfig]):
+class RatingSVD(RatingModel[RatingSVDConfig], FactorModel[RatingSVDConfig]):
     """Truncated singular value decomposition of ratings."""
 
     name: ClassVar[str] = "rating_svd"
     config_type: ClassVar[type[ModelConfig]] = RatingSVDConfig
+    item_array: ClassVar[str] = "vectors"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Decompose what the baseline leaves, or take the leading vectors of a decomposition that is shared.
@@ -104,16 +106,6 @@ class RatingSVD(RatingModel[RatingSVDConfig]):
             purpose=f"{computed:,} singular vectors of {n_users:,} users and {n_items:,} items",
             way_out="Use fewer n_factors (max_factors), or fewer users or items through the filters.",
         )
-
-    @property
-    def n_items(self) -> int:
-        """Number of items the fitted model knows; 0 before the fit."""
-        return len(self._state["vectors"]) if self._state else 0
-
-    @property
-    def n_factors(self) -> int:
-        """Factors that are used; 0 before the fit."""
-        return int(self._state["n_factors"][0]) if self._state else 0
 
     def scorer(self, items: Items) -> Scorer:
         """Return the function that projects residuals and predicts ratings of `items`."""

@@ -13,25 +13,21 @@ Notation used for shapes: U users, W warm items, I all items, n items asked for,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from coldray.evaluation.ranking import Scorer
-from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
-from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
+from coldray.models.array_model import FactorModel
+from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
 from coldray.models.factor_count import most_factors, warn_of_reduced
 from coldray.models.singular_vectors import singular_vectors, solver_bytes
 from coldray.models.user_smoothing import damping_of
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 class SVDConfig(ModelConfig):
@@ -49,15 +45,12 @@ class SVDConfig(ModelConfig):
     """Whether each item's mean is taken from what is decomposed. An empty history then scores items by popularity."""
 
 
-class SVD(Recommender[SVDConfig]):
+class SVD(FactorModel[SVDConfig]):
     """Truncated singular value decomposition of clicks."""
 
     name: ClassVar[str] = "svd"
     config_type: ClassVar[type[ModelConfig]] = SVDConfig
-
-    def __init__(self, config: SVDConfig | None = None) -> None:
-        super().__init__(config or SVDConfig())
-        self._state: Arrays = {}
+    item_array: ClassVar[str] = "vectors"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Decompose the clicks, or take the leading vectors of a decomposition that is shared.
@@ -103,16 +96,6 @@ class SVD(Recommender[SVDConfig]):
             way_out="Use fewer n_factors (max_factors), or fewer users or items through the filters.",
         )
 
-    @property
-    def n_items(self) -> int:
-        """Number of items the fitted model knows; 0 before the fit."""
-        return len(self._state["vectors"]) if self._state else 0
-
-    @property
-    def n_factors(self) -> int:
-        """Factors that are used; 0 before the fit."""
-        return int(self._state["n_factors"][0]) if self._state else 0
-
     def scorer(self, items: Items) -> Scorer:
         """Return the function that projects histories and reads `items` off."""
         self.check_fitted()
@@ -125,15 +108,3 @@ class SVD(Recommender[SVDConfig]):
             return np.asarray(click_products(histories, onto) @ back + offset, np.float32)
 
         return scores
-
-    def state(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return V, D and μ of all items, the singular values and their number."""
-        self.check_fitted()
-        return self._state
-
-    @classmethod
-    def from_state(cls, config: SVDConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
-        """Rebuild the model; the features are not needed."""
-        model = cls(config)
-        model._state = dict(state)
-        return model
