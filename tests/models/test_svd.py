@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.utils import extmath
 
 from coldray.errors import CatalogTooLargeError, DataError
 from coldray.features.feature_set import FeatureSet
@@ -92,7 +93,7 @@ def test_every_solver_finds_numpys_vectors_with_the_largest_entry_positive(solve
 
 def test_the_solver_follows_from_the_size(monkeypatch):
     used = []
-    for owner, name in ((module.scipy.sparse.linalg, "svds"), (module, "randomized_svd"), (module.np.linalg, "eigh")):
+    for owner, name in ((module.scipy.sparse.linalg, "svds"), (extmath, "randomized_svd"), (module.np.linalg, "eigh")):
         real = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *a, _real=real, _name=name, **k: used.append(_name) or _real(*a, **k))
     train = many_clicks(2, 40, 30)

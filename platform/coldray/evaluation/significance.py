@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 
 from coldray.errors import ConfigError, EmptyDatasetError, NumericalError
 
@@ -141,7 +140,9 @@ def paired_p_value(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[
     # Differences of equal float64 values that are off by rounding are equal, too.
     if np.ptp(scaled) <= ROUNDING:
         return float(min(1.0, 2.0 ** (1 - len(scaled))))
-    return float(scipy.stats.ttest_1samp(scaled, 0.0).pvalue)
+    from scipy.stats import ttest_1samp  # half a second of imports that not every worker needs
+
+    return float(ttest_1samp(scaled, 0.0).pvalue)
 
 
 def adjust_p_values(
@@ -185,7 +186,9 @@ def adjust_p_values(
     if len(unusable):
         raise ConfigError(f"The p-value at position {unusable[0]} is {raw[unusable[0]]}; it must be between 0 and 1.")
     if method == "bh":
-        return np.asarray(scipy.stats.false_discovery_control(raw, method="bh"), dtype=np.float64)
+        from scipy.stats import false_discovery_control
+
+        return np.asarray(false_discovery_control(raw, method="bh"), dtype=np.float64)
     if method != "holm":
         raise ConfigError(f'The method is {method!r}; "holm" and "bh" are known.')
     order = np.argsort(raw)

@@ -6,17 +6,19 @@ Notation used for shapes: I items, m terms kept.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from coldray.data.dataset import TextAttribute
 from coldray.errors import DataFormatError, NotFittedError
 from coldray.features.feature_set import VectorFeature
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 
 class TfidfConfig(BaseModel):
@@ -131,6 +133,8 @@ class TfidfEncoder:
         return encoder
 
     def _vectorizer(self, **options: Any) -> TfidfVectorizer:
+        from sklearn.feature_extraction.text import TfidfVectorizer  # imported by those who read texts alone
+
         return TfidfVectorizer(
             analyzer=self.config.analyzer,
             ngram_range=tuple(self.config.ngram_range),

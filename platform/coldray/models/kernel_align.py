@@ -107,7 +107,9 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         shared, config = computations or Computations(), self.config
         self.check_size(*train.interactions.shape)
         exact = train.features.n_items <= config.exact_items
-        matrices = result_of(kernel_matrices) if exact and kernel_bytes(train) <= KERNEL_BYTES else None
+        # A fit on its own asks for each kernel about once: holding all of them would only take time.
+        several = computations is not None and exact and kernel_bytes(train) <= KERNEL_BYTES
+        matrices = result_of(kernel_matrices) if several else None
         logarithms, likelihood = shared.get(
             learned_covariance,
             train,

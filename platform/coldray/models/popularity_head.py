@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.ensemble import ExtraTreesRegressor
 
 from coldray.errors import DataError
 from coldray.features.feature_set import FeatureSet, VectorFeature
@@ -78,6 +77,8 @@ def learn_popularity(
     target = np.log1p(train.clicks[warm])
     dealt = deal(len(warm), folds, seed)
     design = PopularityDesign.of(train, target, dealt, shrinkage=shrinkage, ridge=ridge)
+    from sklearn.ensemble import ExtraTreesRegressor  # imported by those who grow trees alone
+
     regressor = ExtraTreesRegressor(
         trees, min_samples_leaf=min_leaf, max_features=COLUMN_SHARE, random_state=seed, n_jobs=1
     )

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg
-from sklearn.utils.extmath import randomized_svd
 
 from coldray.memory import require_memory
 from coldray.models.base import TrainingSet
@@ -69,6 +68,8 @@ def singular_vectors(train: TrainingSet, *, n_factors: int, alpha: float, centre
     if _is_dense(damped.shape, count):
         values, vectors = _by_gram_matrix(damped, count, centred)
     elif damped.nnz >= RANDOMISED_CLICKS and not centred:
+        from sklearn.utils.extmath import randomized_svd  # imported by those who use it alone
+
         _, values, right = randomized_svd(
             damped.astype(np.float32), count, n_iter=POWER_ITERATIONS, random_state=0, flip_sign=False
         )
