@@ -9,11 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+PATIENCE_S = 20.0
+"""A connection without an answer for so long is given up as broken."""
+Check = Callable[[int, int, bytes], None]
+"""Gets the place of a request, and the status and the body of its answer."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +27,21 @@ class Load:
 
     seconds: float
     latencies: np.ndarray
-    """Of the answered requests, in seconds."""
+    """Of the answers with status 200, in seconds."""
     statuses: dict[int, int]
-    """How many answers had each status; 0 for a connection that broke."""
+    """How many answers had each status; 0 for a request whose connection broke, twice in a row."""
+    retry_after: int
+    """Answers with status 503 that said when to come again."""
 
     @property
     def per_second(self) -> float:
         """Answers with status 200 a second."""
         return self.statuses.get(200, 0) / self.seconds
+
+    @property
+    def failed(self) -> int:
+        """Requests without an answer of status 200."""
+        return sum(count for status, count in self.statuses.items() if status != 200)
 
     def quantile(self, share: float) -> float:
         """Return a quantile of the latencies, in seconds."""
@@ -43,46 +55,94 @@ def post(path: str, body: Any) -> bytes:
     return "\r\n".join((*head, "", "")).encode() + data
 
 
-def generate(port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
-    """Ask in turn for `requests` through so many connections for so many seconds."""
-    return asyncio.run(_generate(port, requests, connections, seconds))
+def get(path: str) -> bytes:
+    """Return a request without a body on a connection that is kept."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
-async def _generate(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
-    latencies: list[float] = []
-    statuses: dict[int, int] = {}
-    start = time.perf_counter()
-    end = start + seconds
+def generate(
+    port: int,
+    requests: Sequence[bytes],
+    *,
+    connections: int,
+    seconds: float,
+    per_second: float | None = None,
+    check: Check | None = None,
+) -> Load:
+    """Ask in turn for `requests` through so many connections for so many seconds.
 
-    async def connection(first: int) -> None:
-        place = first
+    Parameters
+    ----------
+    per_second
+        Requests of all connections together, whether they are answered or refused; a connection that is late sends at
+        once. As many as are answered if None.
+    check
+        Called with every answer.
+    """
+    pause = None if per_second is None else connections / per_second
+    return asyncio.run(_Run(port, requests, connections, pause, check).load(seconds))
+
+
+class _Run:
+    def __init__(
+        self, port: int, requests: Sequence[bytes], connections: int, pause: float | None, check: Check | None
+    ) -> None:
+        self.port, self.requests, self.connections = port, requests, connections
+        self.pause, self.check = pause, check
+        self.latencies: list[float] = []
+        self.statuses: dict[int, int] = {}
+        self.retry_after = 0
+
+    async def load(self, seconds: float) -> Load:
+        start = time.perf_counter()
+        await asyncio.gather(*(self._connection(number, start + seconds) for number in range(self.connections)))
+        taken = time.perf_counter() - start
+        return Load(taken, np.array(self.latencies), self.statuses, self.retry_after)
+
+    async def _connection(self, first: int, end: float) -> None:
+        place, broken = first, False
+        due = time.perf_counter() + (self.pause or 0) * first / self.connections
         while time.perf_counter() < end:
+            writer = None
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 while time.perf_counter() < end:
-                    began = time.perf_counter()
-                    writer.write(requests[place % len(requests)])
-                    status = await _answer(reader)
-                    latencies.append(time.perf_counter() - began)
-                    statuses[status] = statuses.get(status, 0) + 1
-                    place += connections
-                writer.close()
-            except (OSError, asyncio.IncompleteReadError):
-                statuses[0] = statuses.get(0, 0) + 1
+                    if self.pause is not None:
+                        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                        due += self.pause
+                    async with asyncio.timeout(PATIENCE_S):
+                        await self._ask(place % len(self.requests), reader, writer)
+                    place, broken = place + self.connections, False
+            except (OSError, asyncio.IncompleteReadError):  # a timeout is an OSError
+                if broken:
+                    self.statuses[0] = self.statuses.get(0, 0) + 1
+                    place += self.connections
+                broken = not broken
+            finally:
+                if writer is not None:
+                    writer.close()
 
-    await asyncio.gather(*(connection(number) for number in range(connections)))
-    return Load(time.perf_counter() - start, np.array(latencies), statuses)
+    async def _ask(self, place: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        began = time.perf_counter()
+        writer.write(self.requests[place])
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        body = await _body(head, reader)
+        status = int(head[9:12])
+        if status == 200:
+            self.latencies.append(time.perf_counter() - began)
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.retry_after += status == 503 and b"\r\nretry-after:" in head
+        if self.check is not None:
+            self.check(place, status, body)
 
 
-async def _answer(reader: asyncio.StreamReader) -> int:
-    """Read one answer and return its status."""
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    status = int(head[9:12])
+async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
     at = head.find(b"content-length:")
     if at >= 0:
-        await reader.readexactly(int(head[at + 15 : head.index(b"\r\n", at)]))
-        return status
+        return await reader.readexactly(int(head[at + 15 : head.index(b"\r\n", at)]))
+    parts = []
     while size := int(await reader.readuntil(b"\r\n"), 16):
-        await reader.readexactly(size + 2)
+        parts.append(await reader.readexactly(size))
+        await reader.readexactly(2)
     await reader.readexactly(2)
-    return status
+    return b"".join(parts)

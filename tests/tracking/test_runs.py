@@ -287,10 +287,15 @@ def test_the_champion_is_what_was_registered_last(client, logged, bundles, datas
         assert client.get_model_version("test-champion", version).run_id == logged.run_id
         loaded = mlflow.pyfunc.load_model("models:/test-champion@champion")
         bundle = load_bundle(folder)
-        wanted = [[place.item for place in places] for places in bundle.recommend([history, []], 4)]
+        wanted = [[place.item for place in bundle.recommend([history], 4)[0]]]
+        wanted.append([place.item for place in bundle.most_clicked(4)])
         given = loaded.predict(pd.DataFrame({"history": [history, []]}), params={"k": 4})
         assert lists(given) == wanted
-        assert list(given.columns) == ["row", "rank", "item", "score", "cold"]
+        assert list(given.columns) == ["row", "rank", "item", "score", "cold", "path"]
+        assert given["path"].tolist() == ["model"] * 4 + ["popularity"] * 4
+        asked = loaded.predict(pd.DataFrame({"user_id": [users[0], "nobody"]}), params={"k": 4})
+        assert asked["path"].tolist() == ["model"] * 4 + ["popularity"] * 4
+        assert lists(asked)[1] == wanted[1]
         assert given["rank"].tolist() == [1, 2, 3, 4] * 2
         wanted = [
             [place.item for place in places]

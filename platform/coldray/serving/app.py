@@ -7,9 +7,7 @@ module is used before it is defined, and annotations are not text here.
 """
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import torch
@@ -29,8 +27,14 @@ from coldray.errors import (
     UnknownAttributeError,
     UnknownIdError,
 )
+from coldray.serving.admission import Admission, error_response
+from coldray.serving.answers import answer_json
+from coldray.serving.catalogue import CatalogueEndpoints, found_item
+from coldray.serving.catalogue import router as catalogue_router
 from coldray.serving.live import LiveModel, ModelVersion
+from coldray.serving.page import router as page_router
 from coldray.serving.queries import Answer, ItemId, Query
+from coldray.serving.reasons import explain
 from coldray.serving.schemas import (
     BatchRequest,
     BatchResponse,
@@ -54,8 +58,12 @@ STATUS: dict[type[ColdrayError], tuple[int, str]] = {
     StoreError: (503, "store_unavailable"),
 }
 """HTTP status and code of deliberate errors; the rest are 500."""
+REFUSALS = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+"""Codes of errors that the framework finds."""
+SLACK = 4
+"""Serve lets a replica have so many times the requests that the replica takes on."""
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (400, 404, 408, 413, 422, 500, 503)
+    status: {"model": ErrorResponse} for status in (400, 401, 404, 408, 413, 422, 429, 500, 503)
 }
 
 api = FastAPI(
@@ -64,12 +72,9 @@ api = FastAPI(
     description="Lists of items for users, for anybody with a history, and of items that nobody has clicked yet.",
     responses=ERRORS,
 )
-
-
-def error_response(status: int, code: str, message: str) -> JSONResponse:
-    """Return an error in the form that all errors have."""
-    headers = {"Retry-After": "1"} if status == 503 else None
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+api.add_middleware(Admission)
+for router in (catalogue_router, page_router):
+    api.include_router(router)
 
 
 @api.exception_handler(ColdrayError)
@@ -89,7 +94,7 @@ async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
 
 @api.exception_handler(HTTPException)
 async def _refused(_: Request, error: HTTPException) -> JSONResponse:
-    code = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+    code = REFUSALS.get(error.status_code, "refused")
     return error_response(error.status_code, code, str(error.detail))
 
 
@@ -99,39 +104,19 @@ async def _unforeseen(_: Request, error: Exception) -> JSONResponse:
     return error_response(500, "internal", "The service failed at this request; its log says why.")
 
 
-@api.middleware("http")
-async def _limit_body(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    limit = request.app.state.max_body_bytes
-    length = request.headers.get("content-length")
-    if request.method == "POST" and length is not None and (not length.isdigit() or int(length) > limit):
-        return error_response(413, "too_large", f"The body may have {limit:,} bytes at most.")
-    return await call_next(request)
-
-
-def _listed(live: LiveModel, answer: Answer) -> dict[str, Any]:
-    items = [
-        {
-            "rank": rank,
-            "item_id": place.item,
-            "score": place.score,
-            "cold": place.cold,
-            "attributes": live.engine.attributes(place.item),
-        }
-        for rank, place in enumerate(answer.places, start=1)
-    ]
-    model = {"name": live.version.name, "version": live.version.version}
-    return {"items": items, "path": answer.path, "model": model}
+def _answer_json(live: LiveModel, answer: Answer, request: RecommendRequest) -> str:
+    return answer_json(live, answer, explain(live.engine, answer) if request.explain else None)
 
 
 @serve.deployment
 @serve.ingress(api)
-class RecommendService:
+class RecommendService(CatalogueEndpoints):
     """A replica: the model it serves now, and the tasks that keep it up to date."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         """Load the model; a replica that cannot is not started, and the reason is in the error."""
         torch.set_num_threads(settings.threads)
-        api.state.max_body_bytes = settings.max_body_bytes
+        api.state.limits = settings.limits()
         self.settings, self.source = settings, settings.source()
         self.store = settings.open_store()
         version = self.source.current()
@@ -202,18 +187,26 @@ class RecommendService:
         query = request.query()
         self.live.engine.check(query)
         live, answer = await self.lists(query)
-        return Response(json.dumps(_listed(live, answer)), media_type="application/json")
+        if request.explain:  # not in the time of other requests
+            written = await asyncio.to_thread(_answer_json, live, answer, request)
+        else:
+            written = answer_json(live, answer)
+        return Response(written, media_type="application/json")
 
     @api.post("/v1/recommend:batch", response_model=BatchResponse)
-    async def recommend_batch(self, request: BatchRequest) -> Response:
+    async def recommend_batch(self, batch: BatchRequest) -> Response:
         """Return several lists, all of them by one version of the model."""
-        queries = [entry.query() for entry in request.requests]
+        queries = [entry.query() for entry in batch.requests]
         live = self.live
         for query in queries:
             live.engine.check(query)
-        answers = await asyncio.to_thread(live.engine.answer, queries)
-        responses = [_listed(live, answer) for answer in answers]
-        return Response(json.dumps({"responses": responses}), media_type="application/json")
+
+        def written() -> str:
+            answers = zip(live.engine.answer(queries), batch.requests, strict=True)
+            return ",".join(_answer_json(live, answer, request) for answer, request in answers)
+
+        responses = await asyncio.to_thread(written)
+        return Response(f'{{"responses":[{responses}]}}', media_type="application/json")
 
     # ---- items
 
@@ -230,10 +223,7 @@ class RecommendService:
         return self._item(item_id)
 
     def _item(self, item_id: ItemId) -> Item:
-        engine = self.live.engine
-        if not engine.knows_item(item_id):
-            raise UnknownIdError(f"item_id: there is no item {item_id!r}.")
-        return Item(item_id=item_id, attributes=engine.attributes(item_id), cold=engine.is_cold(item_id))
+        return found_item(self.live.engine, item_id)
 
     @api.get("/v1/items/{item_id}", response_model=Item)
     async def get_item(self, item_id: str) -> Item:
@@ -284,8 +274,11 @@ def application(settings: ServiceSettings) -> serve.Application:
     threads = {name: str(settings.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     deployment = RecommendService.options(  # type: ignore[attr-defined]
         num_replicas=settings.replicas,
-        max_ongoing_requests=settings.max_ongoing,
-        max_queued_requests=settings.max_queued,
+        # Refusals in the form that all errors have are the service's own; Serve's come into it only far beyond.
+        max_ongoing_requests=SLACK * settings.at_once,
+        max_queued_requests=SLACK * settings.at_once,
+        backpressure_config={"retry_after_s": 1},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},  # a line a request, with its path
         ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus, "runtime_env": {"env_vars": threads}},
         health_check_period_s=5,
         graceful_shutdown_timeout_s=10,

@@ -5,8 +5,9 @@ Notation used for shapes: b queries, I items.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ import scipy.sparse as sp
 from coldray.data.dataset import LabelAttribute, NumberAttribute
 from coldray.errors import ConfigError, UnknownAttributeError, UnknownIdError
 from coldray.evaluation.topk import top_k
-from coldray.features.feature_set import ScalarFeature
+from coldray.serving.item_vectors import item_vectors
+from coldray.serving.names import ItemNames, NameIndex
 from coldray.serving.queries import Answer, Condition, ItemId, Path, Place, Query, UserId, plain
 from coldray.spelling import nearest
 from coldray.tracking.bundle import Bundle
@@ -28,6 +30,8 @@ DIVERSE_POOL = 10
 LEAST_POOL = 100
 KEPT_MASKS = 256
 """Answers to conditions on attributes that are kept."""
+KEPT_FACTS = 20_000
+"""Items whose attributes are kept as JSON, some kilobytes each."""
 
 
 class Engine:
@@ -35,30 +39,42 @@ class Engine:
 
     def __init__(
         self, bundle: Bundle, *, events: Mapping[UserId, Mapping[ItemId, float | None]] | None = None,
-        removed: Iterable[ItemId] = (),
+        removed: Iterable[ItemId] = (), names: NameIndex | None = None,
     ) -> None:  # fmt: skip
         self.bundle = bundle
         n_items = bundle.model.n_items
-        self._scorer = bundle.model.scorer(np.arange(n_items))
-        self._ids = [plain(item) for item in bundle.item_ids]
-        self._items: dict[ItemId, int] = {item: place for place, item in enumerate(self._ids)}
+        self.scorer = bundle.model.scorer(np.arange(n_items))
+        self.ids: list[ItemId] = [plain(item) for item in bundle.item_ids]
+        """Of all items, by index; removed ones are still there."""
+        self._items: dict[ItemId, int] = {item: place for place, item in enumerate(self.ids)}
         self._users: dict[UserId, int] = {plain(user): row for row, user in enumerate(bundle.user_ids)}
-        clicks = np.bincount(bundle.interactions.indices, minlength=n_items)
-        self._warm: Mask = clicks > 0
-        self._popular: Scores = np.log1p(clicks).astype(np.float32)
-        self._alive: Mask = np.ones(n_items, np.bool_)
-        self._alive[[self._items[item] for item in removed if item in self._items]] = False
-        self._described: dict[int, dict[str, Any]] = {}
+        self.names = ItemNames(bundle.attributes, self.ids)
+        """What all items are called."""
+        self.clicks = np.bincount(bundle.interactions.indices, minlength=n_items)
+        """Of each item, when the model was fitted ``[I]``."""
+        self._known_names = NameIndex([]) if names is None else names
+        self.warm: Mask = self.clicks > 0
+        self._popular: Scores = np.log1p(self.clicks).astype(np.float32)
+        self.alive: Mask = np.ones(n_items, np.bool_)
+        self.alive[[self._items[item] for item in removed if item in self._items]] = False
         self._events: dict[UserId, dict[int, float | None]] = {}
         for user, done in (events or {}).items():
             for item, rating in done.items():
                 self.observe(user, item, rating)
         self._meeting = lru_cache(KEPT_MASKS)(self._met)
+        self.facts = lru_cache(KEPT_FACTS)(self._written)
+        """Return what a list says of an item, ready for JSON: writing it anew takes longer than finding the items."""
 
     @property
     def n_items(self) -> int:
         """Items there are, removed ones included."""
-        return len(self._ids)
+        return len(self.ids)
+
+    @cached_property
+    def name_index(self) -> NameIndex:
+        """Searches what items are called; made when first asked for."""
+        known = self._known_names
+        return known.extended(self.names[len(known) :])
 
     def typed(self, item: str) -> ItemId:
         """Return an id that came as text, as part of an address, as the catalogue has it."""
@@ -71,19 +87,24 @@ class Engine:
 
     def knows_item(self, item: ItemId) -> bool:
         """Return whether the item is there and was not removed."""
-        return item in self._items and bool(self._alive[self._items[item]])
+        return item in self._items and bool(self.alive[self._items[item]])
 
     def attributes(self, item: ItemId) -> dict[str, Any]:
-        """Return what is known of an item, by name: labels, a number or a text; not to be written to."""
-        place = self._place(item, "item_id")
-        known = self._described.get(place)
-        if known is None:
-            known = self._described[place] = _described(self.bundle, place)
-        return known
+        """Return what is known of an item, by name: labels, a number or a text."""
+        return _described(self.bundle, self.place(item))
+
+    def _written(self, item: ItemId) -> str:
+        facts = {
+            "item_id": item,
+            "name": self.names[self.place(item)],
+            "cold": self.is_cold(item),
+            "attributes": self.attributes(item),
+        }
+        return json.dumps(facts)[1:-1]
 
     def is_cold(self, item: ItemId) -> bool:
         """Return whether nobody had clicked the item when the model was fitted."""
-        return not bool(self._warm[self._place(item, "item_id")])
+        return not bool(self.warm[self.place(item)])
 
     def observe(self, user: UserId, item: ItemId, rating: float | None) -> None:
         """Take note that a user clicked or rated an item; what the engine does not know is left out."""
@@ -92,7 +113,7 @@ class Engine:
 
     def remove(self, item: ItemId) -> None:
         """Recommend the item no more; histories keep it."""
-        self._alive[self._place(item, "item_id")] = False
+        self.alive[self.place(item)] = False
 
     def check(self, query: Query) -> None:
         """Find out what is wrong with a query.
@@ -108,10 +129,10 @@ class Engine:
         """
         for field, items in (("history", query.history or ()), ("exclude", query.exclude)):
             for item in items:
-                self._place(item, field)
+                self.place(item, field)
         if not isinstance(query.candidates, str):
             for item in query.candidates:
-                self._place(item, "candidates")
+                self.place(item, "candidates")
         for name, condition in query.conditions.items():
             self._meeting(name, condition)
 
@@ -125,16 +146,16 @@ class Engine:
             if history:
                 allowed = allowed.copy()
                 allowed[list(history)] = False
-            if path != "popularity" and not (allowed & self._warm).any():
+            if path != "popularity" and not (allowed & self.warm).any():
                 path = "attributes"
             places = self._ranked(row, allowed, query)
-            answers.append(Answer(places, path, len(history)))
+            answers.append(Answer(places, path, history))
         return answers
 
     def _history(self, query: Query) -> tuple[dict[int, float | None], Path]:
         """Return the items and ratings that a list is made from, and where they come from."""
         if query.history is not None:
-            found = {self._place(item, "history"): rating for item, rating in query.history.items()}
+            found = {self.place(item, "history"): rating for item, rating in query.history.items()}
             return found, "history" if found else "popularity"
         if query.user_id is None:
             return {}, "popularity"
@@ -152,6 +173,12 @@ class Engine:
 
     def _scores(self, histories: Sequence[Mapping[int, float | None]]) -> Scores:
         """Return the scores of all items ``[b, I]``: the model's, or popularity where nothing is known."""
+        scores = self.scorer(self.rows(histories))
+        scores[[not history for history in histories]] = self._popular
+        return scores
+
+    def rows(self, histories: Sequence[Mapping[int, float | None]]) -> sp.csr_array:
+        """Return histories, by index of the item, as the model reads them ``[b, I]``."""
         unknown = self.bundle.model.click_value
         rated = self.bundle.model.reads_ratings
         ends = np.cumsum([0, *map(len, histories)])
@@ -160,27 +187,24 @@ class Engine:
         if rated:
             given = (rating for history in histories for rating in history.values())
             values[:] = [unknown if rating is None else rating for rating in given]
-        matrix = sp.csr_array((values, items, ends.astype(np.int32)), shape=(len(histories), self.n_items))
-        scores = self._scorer(matrix)
-        scores[np.diff(ends) == 0] = self._popular
-        return scores
+        return sp.csr_array((values, items, ends.astype(np.int32)), shape=(len(histories), self.n_items))
 
     def _allowed(self, query: Query) -> Mask:
         """Return which items may be in the list ``[I]``; not to be written to."""
-        allowed = self._alive
+        allowed = self.alive
         if query.candidates == "warm":
-            allowed = allowed & self._warm
+            allowed = allowed & self.warm
         elif query.candidates == "cold":
-            allowed = allowed & ~self._warm
+            allowed = allowed & ~self.warm
         elif query.candidates != "all":
             chosen = np.zeros(self.n_items, np.bool_)
-            chosen[[self._place(item, "candidates") for item in query.candidates]] = True
+            chosen[[self.place(item, "candidates") for item in query.candidates]] = True
             allowed = allowed & chosen
         for name, condition in query.conditions.items():
             allowed = allowed & self._meeting(name, condition)
         if query.exclude:
             allowed = allowed.copy()
-            allowed[[self._place(item, "exclude") for item in query.exclude]] = False
+            allowed[[self.place(item, "exclude") for item in query.exclude]] = False
         return allowed
 
     def _met(self, name: str, condition: Condition) -> Mask:
@@ -213,7 +237,7 @@ class Engine:
             order = self._diverse(items, values, query.diversity, min(query.k, left))
             items, values = items[order], values[order]
         return tuple(
-            Place(self._ids[item], float(score), not bool(self._warm[item]))
+            Place(self.ids[item], float(score), not bool(self.warm[item]))
             for item, score in zip(items.tolist(), values.tolist(), strict=True)
         )
 
@@ -221,7 +245,7 @@ class Engine:
         """Return places in a pool by maximal marginal relevance (Carbonell and Goldstein, 1998)."""
         spread = float(scores[0] - scores[-1])
         relevance = (scores - scores[-1]) / spread if spread > 0 else np.ones_like(scores)
-        vectors = self._vectors(items)
+        vectors = item_vectors(self.bundle.features, items)
         like = np.asarray((vectors @ vectors.T).todense(), np.float32)
         chosen: list[int] = []
         nearest_chosen = np.zeros(len(items), np.float32)
@@ -234,18 +258,14 @@ class Engine:
             nearest_chosen = np.maximum(nearest_chosen, like[best])
         return chosen
 
-    def _vectors(self, items: npt.NDArray[Any]) -> sp.csr_array:
-        """Return the attributes of some items side by side, each of length 1, and the whole too."""
-        parts = [
-            _unit(feature.matrix[items])
-            for feature in self.bundle.features.features.values()
-            if not isinstance(feature, ScalarFeature)
-        ]
-        if not parts:
-            return sp.csr_array((len(items), 1), dtype=np.float32)
-        return _unit(sp.csr_array(sp.hstack(parts, format="csr")))
+    def place(self, item: ItemId, field: str = "item_id") -> int:
+        """Return the index of an item that a field of the request names.
 
-    def _place(self, item: ItemId, field: str) -> int:
+        Raises
+        ------
+        UnknownIdError
+            If there is no such item.
+        """
         place = self._items.get(item)
         if place is None:
             raise UnknownIdError(f"{field}: there is no item {item!r}.")
@@ -267,8 +287,3 @@ def _described(bundle: Bundle, place: int) -> dict[str, Any]:
         elif attribute.texts[place]:
             found[name] = attribute.texts[place]
     return found
-
-
-def _unit(rows: sp.csr_array) -> sp.csr_array:
-    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
-    return sp.csr_array(sp.diags_array(1 / np.where(norms > 0, norms, 1)) @ rows)

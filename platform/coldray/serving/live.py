@@ -10,8 +10,9 @@ from typing import Any
 from coldray.errors import ColdrayError, ConfigError, DataFormatError
 from coldray.features.builder import attributes_from_records
 from coldray.serving.engine import Engine
+from coldray.serving.names import ItemNames, NameIndex
 from coldray.serving.queries import ItemId, UserId, plain
-from coldray.serving.store import Store
+from coldray.serving.store import Follower, Store
 from coldray.tracking.bundle import Bundle
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,9 @@ class LiveModel:
         self._added: dict[ItemId, Mapping[str, Any]] = {}
         self._removed: set[ItemId] = set()
         self._events: dict[UserId, dict[ItemId, float | None]] = {}
-        self._items_seen = self._events_seen = 0
-        self.engine = Engine(bundle)
+        self._changes, self._clicks = Follower(store.items_since), Follower(store.events_since)
+        self._names = NameIndex(ItemNames(bundle.attributes, bundle.item_ids.tolist()))
+        self.engine = Engine(bundle, names=self._names)
         self.refresh()
 
     @property
@@ -71,19 +73,16 @@ class LiveModel:
         kind = type(plain(self._base.item_ids[0]))
         if type(item) is not kind:
             raise DataFormatError(f"item_id: ids of this catalogue are {kind.__name__}, not {type(item).__name__}.")
-        attributes_from_records([attributes], self._base.encoder.kinds)
+        attributes_from_records([attributes], self._base.kinds)
 
     def refresh(self) -> bool:
         """Take in what the store has that this replica has not seen; return whether there was anything."""
-        changes, events = self.store.items_since(self._items_seen), self.store.events_since(self._events_seen)
+        changes, events = self._changes.read(), self._clicks.read()
         if changes:
-            self._items_seen = changes[-1].seq
             self._apply({change.item_id: change.attributes for change in changes})
-        if events:
-            self._events_seen = events[-1].seq
-            for event in events:
-                self._events.setdefault(event.user_id, {})[event.item_id] = event.rating
-                self.engine.observe(event.user_id, event.item_id, event.rating)
+        for event in events:
+            self._events.setdefault(event.user_id, {})[event.item_id] = event.rating
+            self.engine.observe(event.user_id, event.item_id, event.rating)
         return bool(changes or events)
 
     def _apply(self, changes: Mapping[ItemId, Mapping[str, Any] | None]) -> None:
@@ -102,7 +101,8 @@ class LiveModel:
                 fresh[item] = attributes
         self._added |= fresh
         base, wanted = (self._base, self._added) if rebuild else (self.engine.bundle, fresh)
-        self.engine = Engine(self._extended(base, wanted), events=self._events, removed=self._removed)
+        extended = self._extended(base, wanted)
+        self.engine = Engine(extended, events=self._events, removed=self._removed, names=self._names)
 
     def _extended(self, bundle: Bundle, items: Mapping[ItemId, Mapping[str, Any]]) -> Bundle:
         """Return the bundle with those of the items that this model can take."""

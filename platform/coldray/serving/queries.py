@@ -56,8 +56,13 @@ class Answer:
 
     places: tuple[Place, ...]
     path: Path
-    known_history: int
-    """Items of the user's history that the list was made from."""
+    history: Mapping[int, float | None]
+    """What the list was made from: the index of each item of the user's history, and his rating."""
+
+    @property
+    def known_history(self) -> int:
+        """Items of the user's history that the list was made from."""
+        return len(self.history)
 
 
 def plain(value: Any) -> Any:

@@ -53,6 +53,7 @@ class RecommendRequest(Schema):
     )
     filters: dict[str, Filter] = Field(default={}, max_length=20, description="By attribute; an item must meet all.")
     diversity: float = Field(default=0, ge=0, le=1, description="0: by score alone; 1: as different as can be.")
+    explain: bool = Field(default=False, description="Say why the first items are in the list; takes longer.")
 
     def query(self) -> Query:
         """Return what the engine is asked; a repeated item of the history counts once, the last time."""
@@ -70,14 +71,53 @@ class RecommendRequest(Schema):
         return Query(self.k, self.user_id, history, tuple(self.exclude), candidates, conditions, self.diversity)
 
 
-class RecommendedItem(Schema):
+class Reason(Schema):
+    """One item of the history that speaks for an item of the list."""
+
+    item_id: Id
+    name: str
+    part: str | None = Field(description="The attribute through which it does; null if the model reads clicks alone.")
+    shared: list[str] = Field(description="Labels or words both items have, those that count most first.")
+    added: float = Field(description="What it adds to the score.")
+    share: float | None = Field(description="That as a share of the score; null if the score is 0.")
+
+
+class Part(Schema):
+    """A part of a score; all parts add up to it."""
+
+    part: str = Field(
+        description="An attribute, or in brackets: (all items), what all items have in common; (popularity), that the "
+        "attributes promise; (history), all of its items; (everybody), what somebody without a history is given."
+    )
+    added: float
+    share: float | None
+
+
+class Explanation(Schema):
+    """How a list is explained."""
+
+    kind: Literal["attributes", "history", "none"] = Field(
+        description="attributes: by item of the history and attribute; history: by item of the history; none: not."
+    )
+    note: str = Field(description="What is explained, or why nothing is.")
+
+
+class Item(Schema):
+    """What is known of an item."""
+
+    item_id: Id
+    name: str = Field(description="What the item is called; its id if it has no name.")
+    cold: bool = Field(description="True if nobody had clicked the item when the model was fitted.")
+    attributes: dict[str, Any]
+
+
+class RecommendedItem(Item):
     """One place of a list."""
 
     rank: int
-    item_id: Id
     score: float
-    cold: bool = Field(description="True if nobody had clicked the item when the model was fitted.")
-    attributes: dict[str, Any]
+    reasons: list[Reason] | None = Field(default=None, description="If asked for: the strongest, strongest first.")
+    parts: list[Part] | None = Field(default=None, description="If asked for: what the score is made of.")
 
 
 class Model(Schema):
@@ -96,6 +136,42 @@ class RecommendResponse(Schema):
         "of a user the model never saw; attributes: among new items alone; popularity: nothing is known of the user."
     )
     model: Model
+    explanation: Explanation | None = Field(default=None, description="If it was asked for.")
+
+
+class SearchResponse(Schema):
+    """Items whose names match, best first."""
+
+    items: list[Item]
+
+
+class SimilarResponse(Schema):
+    """Items most like an item, best first; the score is a cosine."""
+
+    items: list[RecommendedItem]
+    model: Model
+
+
+class AttributeKind(Schema):
+    """What is known of items under a name."""
+
+    name: str
+    kind: Literal["labels", "number", "text"]
+    read: bool = Field(description="True if the model reads it; the rest is shown only.")
+    labels: list[str] = Field(description="The most frequent ones.")
+
+
+class Catalogue(Schema):
+    """What a form for users and new items has to know."""
+
+    n_items: int
+    n_users: int
+    item_ids: Literal["number", "text"] = Field(description="What the ids of items are.")
+    user_ids: Literal["number", "text"]
+    some_user: Id = Field(description="An id, to show what they look like.")
+    takes_new_items: bool
+    name: str | None = Field(description="The attribute that items are called by.")
+    attributes: list[AttributeKind]
 
 
 class BatchRequest(Schema):
@@ -110,22 +186,18 @@ class BatchResponse(Schema):
     responses: list[RecommendResponse]
 
 
+Text: TypeAlias = Annotated[StrictStr, Field(max_length=100_000)]
+Value: TypeAlias = list[Text] | Text | Annotated[FiniteFloat, Field(strict=True)] | None
+
+
 class NewItem(Schema):
     """An item with nothing but attributes."""
 
     item_id: Id
-    attributes: dict[str, Any] = Field(
+    attributes: dict[Text, Value] = Field(
         max_length=200,
         description="By name: labels as a list of text, a number, or a text. What is left out is unknown.",
     )
-
-
-class Item(Schema):
-    """What is known of an item."""
-
-    item_id: Id
-    attributes: dict[str, Any]
-    cold: bool
 
 
 class Feedback(Schema):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -19,6 +19,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from coldray.errors import DataFormatError, StoreError
 from coldray.serving.queries import ItemId, UserId
 
+LONGEST_WRITE_S = 60.0
+"""From the number of an entry to its commit, and what clocks of writers may differ by."""
 _TABLES = sa.MetaData()
 _ITEMS = sa.Table(
     "item_log",
@@ -48,6 +50,8 @@ class ItemChange:
     item_id: ItemId
     attributes: Mapping[str, Any] | None
     """By name; None if the item was removed."""
+    at: float
+    """When it was written, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,40 @@ class Event:
     user_id: UserId
     item_id: ItemId
     rating: float | None
+    at: float
+    """When it was written, in seconds since 1970."""
+
+
+Entry = TypeVar("Entry", ItemChange, Event)
+
+
+class Follower(Generic[Entry]):
+    """Reads a log bit by bit and misses nothing.
+
+    Databases with several writers at once, such as Postgres, give out numbers before they commit: an entry may appear
+    after one with a higher number. So a gap is looked at again, until it is filled or has been there for too long to be
+    more than a write that failed.
+    """
+
+    def __init__(self, since: Callable[[int], list[Entry]], clock: Callable[[], float] = time.time) -> None:
+        """Follow the log that `since` returns, from a number on."""
+        self._since: Callable[[int], list[Entry]] = since
+        self._clock = clock
+        self._settled = 0
+        self._beyond: set[int] = set()
+
+    def read(self) -> list[Entry]:
+        """Return what is new, in order; and what comes after it, again, so that the last of two changes is the last."""
+        entries = self._since(self._settled)
+        first = next((entry.seq for entry in entries if entry.seq not in self._beyond), None)
+        old = self._clock() - LONGEST_WRITE_S
+        settling = True
+        for entry in entries:
+            settling = settling and (entry.seq == self._settled + 1 or entry.at < old)
+            if settling:
+                self._settled = entry.seq
+        self._beyond = {entry.seq for entry in entries if entry.seq > self._settled}
+        return [] if first is None else [entry for entry in entries if entry.seq >= first]
 
 
 class Store:
@@ -128,7 +166,12 @@ class Store:
         with self._begin() as connection:
             rows = connection.execute(sa.select(_ITEMS).where(_ITEMS.c.seq > seq).order_by(_ITEMS.c.seq)).all()
         return [
-            ItemChange(row.seq, json.loads(row.item_id), None if row.attributes is None else json.loads(row.attributes))
+            ItemChange(
+                row.seq,
+                json.loads(row.item_id),
+                None if row.attributes is None else json.loads(row.attributes),
+                row.at,
+            )
             for row in rows
         ]
 
@@ -137,7 +180,8 @@ class Store:
         with self._begin() as connection:
             rows = connection.execute(sa.select(_EVENTS).where(_EVENTS.c.seq > seq).order_by(_EVENTS.c.seq)).all()
         return [
-            Event(row.seq, row.event_id, json.loads(row.user_id), json.loads(row.item_id), row.rating) for row in rows
+            Event(row.seq, row.event_id, json.loads(row.user_id), json.loads(row.item_id), row.rating, row.at)
+            for row in rows
         ]
 
     def close(self) -> None:

@@ -5,8 +5,8 @@ A folder of plain files, read without unpickling anything:
 - ``manifest.json``: schema version, model and configuration, encoders, dataset fingerprint, protocol, metrics, and the
   SHA-256 of every other file;
 - ``arrays.safetensors``: the model's arrays, those of the encoders, and embeddings of texts;
-- ``items.parquet``: item ids and attributes; ``users.parquet``: user ids and their clicks, as item indices, with the
-  ratings if the model reads them.
+- ``items.parquet``: item ids and attributes, those that no model reads included; ``users.parquet``: user ids and their
+  clicks, as item indices, with the ratings if the model reads them.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from pydantic import ValidationError
 
 from coldray import __version__
 from coldray.atomic import replacing_folder
-from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute, NumberAttribute
+from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.splits import with_ratings
 from coldray.errors import BundleError, ColdrayError, UnknownIdError
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import top_k
-from coldray.features.builder import FeatureEncoder, attributes_from_records
+from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds, attributes_from_records
 from coldray.features.feature_set import FeatureSet, VectorFeature
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.registry import model_type
+from coldray.tracking.item_table import attributes_of, item_table, joined
 
 History: TypeAlias = Sequence[Any] | Mapping[Any, float]
 """Item ids, or ratings by item id."""
@@ -65,12 +66,18 @@ class Bundle:
     user_ids: Ids
     item_ids: Ids
     attributes: Mapping[str, Attribute]
+    """All that is known of the items, by name: what the encoder reads, and what is shown only, such as a title."""
     features: FeatureSet
     """The encoded attributes of all items."""
     interactions: sp.csr_array
     """Clicks the model was fitted on ``[U, I]``; ratings if it reads them."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Facts about the model, as plain JSON values: dataset, protocol, metrics."""
+
+    @property
+    def kinds(self) -> dict[str, AttributeKind]:
+        """What each attribute holds: what :func:`~coldray.features.builder.attributes_from_records` needs."""
+        return attribute_kinds(self.attributes)
 
     def recommend(self, histories: Sequence[History], k: int) -> list[list[Recommendation]]:
         """Return the best `k` items for users described by what they clicked; clicked items are left out.
@@ -101,6 +108,12 @@ class Bundle:
             for row, values in zip(indices, scores, strict=True)
         ]
 
+    def most_clicked(self, k: int) -> list[Recommendation]:
+        """Return the `k` items with the most clicks, scored by their logarithm: the list of whom nothing is known."""
+        clicks = np.bincount(self.interactions.indices, minlength=self.model.n_items)
+        order = np.argsort(-clicks, kind="stable")[:k]
+        return [Recommendation(_plain(self.item_ids[i]), float(np.log1p(clicks[i])), clicks[i] == 0) for i in order]
+
     def history(self, user_id: Any) -> History:
         """Return the ids of the items a user of the bundle clicked; for a model that reads ratings, his rating of each.
 
@@ -118,15 +131,24 @@ class Bundle:
     def add_items(self, records: Mapping[Any, Mapping[str, object]]) -> Bundle:
         """Return a bundle that also knows new items, given as attribute values by name under the item's id.
 
-        New items come after the known ones, in the order given.
+        New items come after the known ones, in the order given. Attributes that no model reads are taken in too.
+
+        Raises
+        ------
+        UnknownIdError
+            If an item is in the bundle already.
+        UnknownAttributeError
+            If a record has an attribute that items do not have.
+        DataFormatError
+            If a value is not of its attribute's kind.
         """
         known = set(self.item_ids.tolist())
         repeated = [item for item in records if item in known]
         if repeated:
             raise UnknownIdError(f"Item {repeated[0]!r} is in the bundle already; new items need new ids.")
-        kinds = self.encoder.kinds
-        features = self.encoder.transform(attributes_from_records(list(records.values()), kinds), len(records))
-        attributes = attributes_from_records([*_records(_items_frame(self), self.encoder), *records.values()], kinds)
+        new = attributes_from_records(list(records.values()), self.kinds)
+        features = self.encoder.transform(new, len(records))
+        attributes = {name: joined(attribute, new[name]) for name, attribute in self.attributes.items()}
         added = np.asarray(list(records)).astype(self.item_ids.dtype.kind if self.item_ids.dtype.kind == "U" else int)
         width = len(self.item_ids) + len(records)
         clicks = self.interactions
@@ -197,7 +219,8 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
     arrays |= {f"embedding/{name}": matrix for name, matrix in _embeddings(bundle).items()}
     with replacing_folder(folder) as temporary:
         safetensors.numpy.save_file(arrays, temporary / FILES[0])
-        _items_frame(bundle).write_parquet(temporary / FILES[1])
+        items = item_table(bundle.item_ids, bundle.attributes, bundle.encoder.kinds)
+        items.write_parquet(temporary / FILES[1])
         _users_frame(bundle).write_parquet(temporary / FILES[2])
         manifest = {
             **bundle.manifest,
@@ -235,7 +258,7 @@ def load_bundle(folder: Path) -> Bundle:
         encoder = FeatureEncoder.from_state(encoder_state)
         kind = model_type(manifest["model"])
         config = kind.config_type.model_validate(manifest["config"])
-        attributes = attributes_from_records(_records(items, encoder), encoder.kinds)
+        attributes = attributes_of(items, encoder.kinds)
         embedded = {name: _embedding(matrix) for name, matrix in _part(arrays, "embedding/").items()}
         features = encoder.transform(attributes, items.height, encoded=embedded)
         model = kind.from_state(config, _part(arrays, "model/"), features)
@@ -284,22 +307,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _items_frame(bundle: Bundle) -> pl.DataFrame:
-    columns: dict[str, Any] = {"item_id": bundle.item_ids}
-    for name in bundle.encoder.kinds:
-        attribute = bundle.attributes[name]
-        if isinstance(attribute, LabelAttribute):
-            matrix, labels = attribute.matrix, attribute.labels.tolist()
-            rows = zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True)
-            listed = [[labels[j] for j in matrix.indices[a:b]] for a, b in rows]
-            columns[f"attribute:{name}"] = pl.Series(listed, dtype=pl.List(pl.String))
-        elif isinstance(attribute, NumberAttribute):
-            columns[f"attribute:{name}"] = pl.Series(attribute.values).fill_nan(None)
-        else:
-            columns[f"attribute:{name}"] = pl.Series(attribute.texts, dtype=pl.String)
-    return pl.DataFrame(columns)
-
-
 def _users_frame(bundle: Bundle) -> pl.DataFrame:
     clicks = bundle.interactions
     items = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.indices.astype(np.int32))
@@ -308,12 +315,6 @@ def _users_frame(bundle: Bundle) -> pl.DataFrame:
         return frame
     ratings = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.data.astype(np.float32))
     return frame.with_columns(pl.Series("ratings", ratings))
-
-
-def _records(items: pl.DataFrame, encoder: FeatureEncoder) -> list[dict[str, Any]]:
-    """Return the attribute values of each item by name."""
-    frame = items.select([pl.col(f"attribute:{name}").alias(name) for name in encoder.kinds])
-    return frame.to_dicts() if encoder.kinds else [{} for _ in range(items.height)]
 
 
 def _ids(ids: pl.Series) -> Ids:

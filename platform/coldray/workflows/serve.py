@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +18,7 @@ from ray import serve
 from rich.console import Console
 
 from coldray.errors import ClusterError, ConfigError
+from coldray.serving.access import key_lines, new_key
 from coldray.serving.app import application
 from coldray.serving.registry import latest_champion
 from coldray.serving.settings import ServiceSettings
@@ -28,9 +32,24 @@ FAST_SERVE = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
 }
 """Read by Ray when it starts: the proxy that comes with it takes four times the requests of the one in Python. A
-replica that ends would go on for 30 s, for balancers outside of the cluster to notice; here is none."""
+replica that ends would go on for 30 s, for balancers outside of the cluster to notice; here is none. A request
+whose replica died is sent to another: every one of them may come twice."""
+
+PROXY_FILES = {
+    "CONFIG_FILE_LOC": "haproxy.cfg",
+    "SOCKET_PATH": "admin.sock",
+    "SERVER_STATE_BASE": "",
+    "SERVER_STATE_FILE": "server-state",
+    "METRICS_SOCKET_PATH": "metrics.sock",
+}
+"""By the names that they have in the environment."""
+GRACE_S = 2.0
+"""How much later than the service Serve itself ends a request."""
+KEYS_VARIABLE = "COLDRAY_KEYS"
+"""The environment variable that holds the lines of keys where no file does, parted by semicolons."""
 
 
 def serve_parser(description: str) -> argparse.ArgumentParser:
@@ -51,6 +70,17 @@ def serve_parser(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="folder of that file")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    access = parser.add_argument_group("access")
+    access.add_argument(
+        "--keys",
+        type=Path,
+        default=None,
+        help=f"file of keys of those who may ask; the variable {KEYS_VARIABLE} if none",
+    )
+    access.add_argument("--open", action="store_true", help="let everybody ask, from other machines too")
+    access.add_argument(
+        "--new-key", metavar="NAME", default=None, help="print a new key and its line for --keys, and end"
+    )
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--replicas", type=int, default=1, help="processes that answer; each takes a CPU")
     parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")
@@ -82,24 +112,85 @@ def service_settings(options: argparse.Namespace) -> ServiceSettings:
             bundle=bundle,
             store=store,
             replicas=options.replicas,
+            keys=access_keys(options),
         )
     except ValidationError as error:
         problem = error.errors()[0]
         raise ConfigError(f"--{problem['loc'][0]}: {problem['msg']}, got {problem['input']!r}.") from error
 
 
+def access_keys(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the lines of those who may ask; none if everybody may.
+
+    Raises
+    ------
+    ConfigError
+        If the service can be reached from other machines and has no keys, or the keys cannot be read.
+    """
+    text = os.environ.get(KEYS_VARIABLE, "")
+    if options.keys is not None:
+        try:
+            text = options.keys.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--keys: {options.keys} cannot be read: {error}.") from error
+        return key_lines(text)
+    if text.strip():
+        return key_lines(text)
+    if options.open or is_loopback(options.host):
+        return ()
+    raise ConfigError(
+        f"At --host {options.host} the service can be reached from other machines, and it has no keys. Make one with "
+        "`jobs/serve.py --new-key NAME`, put the line it prints into a file and name the file with --keys; or let "
+        "everybody ask with --open."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def print_new_key(name: str, console: Console) -> None:
+    """Make a key and print it, this once, and the line of a file of keys that admits it."""
+    key, entry = new_key(name)
+    console.print(f"Key of {name}, to be sent as `Authorization: Bearer KEY`; it is shown this once:", highlight=False)
+    console.print(key, highlight=False, markup=False, soft_wrap=True)
+    console.print("Its line for the file of --keys (a number behind it limits requests a second):", highlight=False)
+    console.print(entry.line, highlight=False, markup=False, soft_wrap=True)
+
+
 def run_service(options: argparse.Namespace, console: Console) -> None:
     """Serve until interrupted; the model is looked at before anything starts."""
+    if options.new_key is not None:
+        print_new_key(options.new_key, console)
+        return
     settings = service_settings(options)
     version = settings.source().current()
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    for variable, value in FAST_SERVE.items():
-        os.environ.setdefault(variable, value)
-    with connected_ray(options.ray_address, options.cpus, StudyProgress(console)):
+    with fast_serve(), connected_ray(options.ray_address, options.cpus, StudyProgress(console)):
         console.print(f"loading {version.name}, version {version.version}", highlight=False)
         with serving(settings, host=options.host, port=options.port) as address:
             console.print(f"Serving at {address} (interface: {address}/docs). Ctrl-C ends it.", highlight=False)
             _wait_for_the_end()
+
+
+@contextmanager
+def fast_serve() -> Iterator[None]:
+    """Have Serve take its fastest way; to be entered before Ray starts, whose processes read it from the environment.
+
+    The proxy's files and its ports of metrics are this service's own, so that several can run on one machine.
+    """
+    with tempfile.TemporaryDirectory(prefix="coldray-") as folder:
+        files = {name: str(Path(folder) / file) for name, file in PROXY_FILES.items()}
+        ports = dict(zip(("METRICS_PORT", "STATS_PORT"), map(str, _free_ports(2)), strict=True))
+        own = {f"RAY_SERVE_HAPROXY_{name}": value for name, value in (files | ports).items()}
+        variables = FAST_SERVE | own
+        for variable, value in variables.items():
+            os.environ.setdefault(variable, value)
+        yield
 
 
 @contextmanager
@@ -113,8 +204,9 @@ def serving(settings: ServiceSettings, *, host: str, port: int) -> Iterator[str]
     """
     try:
         serve.start(
-            http_options={"host": host, "port": port, "request_timeout_s": settings.timeout_s},
-            logging_config={"log_level": "WARNING"},
+            # The service ends a late request itself, in the form that all errors have; Serve's limit is for the rest.
+            http_options={"host": host, "port": port, "request_timeout_s": settings.timeout_s + GRACE_S},
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
         serve.run(application(settings), name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
@@ -124,6 +216,14 @@ def serving(settings: ServiceSettings, *, host: str, port: int) -> Iterator[str]
         yield f"http://{host}:{port}"
     finally:
         serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _wait_for_the_end() -> None:

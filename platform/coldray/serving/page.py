@@ -1,0 +1,36 @@
+"""The page at ``/``: one file without anything from elsewhere, and the policy that holds a browser to that."""
+
+import base64
+import hashlib
+import re
+from importlib.resources import files
+
+from fastapi import APIRouter, Response
+
+router = APIRouter()
+HTML = files("coldray.serving").joinpath("page.html").read_text(encoding="utf-8")
+
+
+def _hashes(element: str) -> str:
+    """Return the hashes of the page's scripts or styles, which are all that may run or apply."""
+    contents = re.findall(rf"<{element}>(.*?)</{element}>", HTML, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents]
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+
+POLICY = (
+    f"default-src 'none'; script-src {_hashes('script')}; style-src {_hashes('style')}; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> Response:
+    """Return the page."""
+    return Response(HTML, media_type="text/html", headers=HEADERS)
