@@ -84,8 +84,7 @@ class ServiceSettings(BaseModel):
         """Return where the model comes from."""
         if self.bundle is not None:
             return FolderSource(self.bundle)
-        assert self.model_name is not None
-        return RegistrySource(self.tracking_uri, self.model_name, self.alias)
+        return RegistrySource(self.tracking_uri, str(self.model_name), self.alias)
 
     def open_store(self) -> Store:
         """Open the store."""
