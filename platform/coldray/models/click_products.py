@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-import torch
 
 Matrix = npt.NDArray[np.float32]
 PANEL = 128
@@ -26,6 +25,8 @@ def click_products(clicks: sp.csr_array, weights: Matrix) -> Matrix:
     n_rows, n_columns = clicks.shape[0], weights.shape[1]
     if clicks.nnz == 0 or n_columns == 0:
         return np.zeros((n_rows, n_columns), np.float32)
+    import torch  # takes two seconds, and a worker that only fits does without
+
     kind = np.result_type(clicks.indices, clicks.indptr)
     columns, starts, values = (
         torch.from_numpy(part.astype(dtype, copy=False))

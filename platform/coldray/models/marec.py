@@ -135,7 +135,7 @@ class MARec(Recommender[MARecConfig]):
     def _ridge(self, train: TrainingSet, shared: Computations | None) -> RidgeSystem:
         config = self.config
         if shared is None or config.solver == "cholesky":  # no other λ₁ will follow
-            if resolve_device(config.device).type == "cpu":
+            if resolve_device(config.device) == "cpu":
                 return CholeskyRidge(train, lambda_0=config.lambda_0, lambda_1=config.lambda_1)
             shared = shared or Computations()
         solver: Solver = "auto" if config.solver == "cholesky" else config.solver

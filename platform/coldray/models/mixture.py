@@ -99,7 +99,7 @@ def regression_moments(
     features = train.features.take(warm)
     terms = term_names(features, order)
     size, count = len(warm), len(terms)
-    if where.type == "cpu":
+    if where == "cpu":
         require_moments_memory(size, count)
         sums = _moments_cpu(clicks, features, delta, order)
     else:
@@ -110,7 +110,7 @@ def regression_moments(
             way_out="Use device='cpu', order=1, or fewer items through the filters.",
             available=torch.cuda.mem_get_info(where)[0],
         )
-        sums = _moments_torch(clicks, features, delta, order, where)
+        sums = _moments_torch(clicks, features, delta, order, torch.device(where))
     return RegressionMoments(*sums, n_cells=clicks.shape[0] * size, n_clicks=int(clicks.nnz), terms=terms)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from threadpoolctl import ThreadpoolController
 
 _LIBRARIES = ThreadpoolController()
@@ -19,6 +18,8 @@ _LIBRARIES = ThreadpoolController()
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch compute by one thread in the calling thread, and in no other, while the context lasts."""
+    import torch
+
     torch.get_num_threads()  # torch sets a thread up when it is first used there, and would undo what was set before
     with _LIBRARIES.limit(limits=1, user_api="openmp"):
         yield

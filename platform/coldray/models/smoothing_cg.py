@@ -59,7 +59,7 @@ def smooth_by_conjugate_gradients(
     CatalogTooLargeError
         If a block does not fit in memory.
     """
-    operator = _CoClicks(train, alpha, ridge, resolve_device(device))
+    operator = _CoClicks(train, alpha, ridge, torch.device(resolve_device(device)))
     n_users, n_warm = operator.shape
     each = n_users + 8 * n_warm  # floats of a column: clicks' products, the five vectors and their temporaries
     width = max(1, min(right.shape[1], block_floats // each))

@@ -9,13 +9,13 @@ import ray
 from ray.actor import ActorHandle
 
 from coldray.data.splits import Fold
+from coldray.device import load_torch_aside
 from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.registry import model_type
 from coldray.tuning.evaluation import EvaluationTask
-from coldray.tuning.shared import SharedResults
 from coldray.tuning.space import StudyConfig
 
 
@@ -48,6 +48,7 @@ def prepare_task(
 
 @ray.remote(num_cpus=1)
 def _prepare(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationTask:
+    load_torch_aside()  # what comes next on this worker needs it: shared computations, the test
     return prepare_task(fold, features, ratings=ratings, users=users)
 
 
@@ -67,15 +68,9 @@ def _nothing(task: EvaluationTask) -> None:
     """Wait for a task without fetching it."""
 
 
-def shared_results(tasks: Mapping[str, ray.ObjectRef[EvaluationTask]], gpus: float = 0.0) -> ActorHandle[Any]:
-    """Return an actor that shares computations on the train sides of `tasks`; to be killed when it is done with.
-
-    Each computation reserves `gpus` GPUs.
-    """
-    results = SharedResults.remote(gpus)  # type: ignore[attr-defined]
-    for key, reference in tasks.items():
-        ray.get(results.add_data.remote(key, [_train_of.remote(reference)]))
-    return results  # type: ignore[no-any-return]
+def share_training(results: ActorHandle[Any], tasks: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> None:
+    """Give the train sides of `tasks` to the actor that shares computations on them."""
+    ray.get([results.add_data.remote(key, [_train_of.remote(reference)]) for key, reference in tasks.items()])
 
 
 @ray.remote(num_cpus=0)

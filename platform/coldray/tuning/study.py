@@ -21,14 +21,16 @@ from coldray.data.predefined import PredefinedSplit
 from coldray.data.splits import Split, TuningSplit, cold_item_splits, with_ratings
 from coldray.errors import ConfigError, SearchInterruptedError
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
+from coldray.features.counts import count_attributes
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
 from coldray.tuning.events import TuneEvents
-from coldray.tuning.folds import prepare_tasks, shared_results
+from coldray.tuning.folds import prepare_tasks, share_training
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import Selection, StudyResult, TrialResult
 from coldray.tuning.search import scheduler, search_algorithm, search_space
 from coldray.tuning.selection import select
+from coldray.tuning.shared import SharedResults
 from coldray.tuning.space import StudyConfig, listed_values
 from coldray.tuning.trial import TrialPlan, run_trial
 from coldray.tuning.winner import WinnerMetrics, measure_winner
@@ -101,8 +103,9 @@ def search(
         os.environ.setdefault(variable, value)
     watcher = listener or StudyListener()
     watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
-    tasks = prepare_tasks([split.fold for split in splits], config)
-    results = shared_results(tasks, config.search.gpus_per_trial)
+    results = SharedResults.remote(config.search.gpus_per_trial)  # type: ignore[attr-defined]
+    tasks = prepare_tasks([split.fold for split in splits], config)  # while the process of the results starts
+    share_training(results, tasks)
     plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
     events = TuneEvents(watcher, config.searched, config.model, len(splits))
     callbacks = [JsonLoggerCallback(), events]  # type: ignore[no-untyped-call]
@@ -191,7 +194,9 @@ def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSpli
         )
     if model.reads_ratings:
         with_ratings(dataset)
-    _check_values(config, attribute_kinds({name: dataset.attributes[name] for name in names}))
+    read = {name: dataset.attributes[name] for name in names}
+    counts = count_attributes(read, read) if config.features.counts else {}
+    _check_values(config, attribute_kinds({**read, **counts}))
     model(model.config_type()).check_size(dataset.n_users, dataset.n_items)
     return draw_splits(dataset, config, published)
 

@@ -12,6 +12,7 @@ import ray
 from ray import tune
 from ray.actor import ActorHandle
 
+from coldray.device import load_torch_aside
 from coldray.errors import ColdrayError, NumericalError
 from coldray.evaluation.ratings import is_error
 from coldray.models.registry import model_type
@@ -42,6 +43,7 @@ def run_trial(
     A model that cannot be fitted fails its own trial alone: the reason is reported, the worker goes on.
     """
     folds: list[dict[str, Any]] = []
+    load_torch_aside()  # lists are made with it, once what trials share is there
     try:
         model = model_type(plan.model)
         config = model.config_type.model_validate(dict(parameters))

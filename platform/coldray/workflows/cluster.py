@@ -15,6 +15,9 @@ from coldray.errors import ClusterError
 from coldray.tuning.listeners import StudyListener
 
 CONNECT_SECONDS = 5.0
+IDLE_WORKERS = 6
+"""Processes that wait for the next task; by itself, Ray ends those beyond the number of CPUs after a second, and what
+they have loaded is loaded again."""
 
 
 def start_ray(cpus: int | None = None) -> None:
@@ -28,6 +31,7 @@ def start_ray(cpus: int | None = None) -> None:
         # It would announce, at every start, the mode that Ray takes by itself.
         logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences a warning
+    os.environ.setdefault("RAY_num_workers_soft_limit", str(IDLE_WORKERS))
     ray.init(
         address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
     )

@@ -1,0 +1,32 @@
+"""Models are found by name, and a worker loads what its own model needs and no more."""
+
+import subprocess
+import sys
+
+import pytest
+
+from coldray.errors import ConfigError
+from coldray.models.registry import MODELS, model_type
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_found_by_the_name_it_has(name):
+    assert model_type(name).name == name
+
+
+def test_a_misspelt_name_is_answered_by_the_nearest():
+    with pytest.raises(ConfigError, match=r"Unknown model 'eese'\. Did you mean 'ease'"):
+        model_type("eese")
+
+
+@pytest.mark.parametrize("module", ["tuning.trial", "tuning.winner", "tuning.folds"])
+def test_a_worker_of_a_model_without_networks_starts_without_torch(module):
+    """torch takes two seconds of each worker; lists are made with it, by then it has been loaded aside."""
+    program = (
+        f"import sys, coldray.{module}\n"
+        "from coldray.models.registry import model_type\n"
+        "from coldray.device import resolve_device\n"
+        "model_type('ease'), model_type('svd'), model_type('item_knn'), resolve_device('cpu')\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
