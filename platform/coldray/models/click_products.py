@@ -12,7 +12,7 @@ import scipy.sparse as sp
 Matrix = npt.NDArray[np.float32]
 PANEL = 128
 """Columns of a panel of weights, which stays in the cache while all rows are summed up from it."""
-READS_PER_COPY = 8
+READS_PER_COPY = 4
 """Times that a row of weights has to be read, on average, for the copy of panels to pay."""
 
 

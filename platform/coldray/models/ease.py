@@ -212,11 +212,14 @@ def _spectral_weights(spectrum: GramSpectrum, regularization: float, device: Dev
 
 
 def _cholesky_inverse(counts: Matrix, regularization: float) -> npt.NDArray[np.floating[Any]]:
-    """Return ``P = (XᵀX + λI)⁻¹`` ``[W, W]``, in single precision where the matrix is conditioned well enough."""
+    """Return ``P = (XᵀX + λI)⁻¹`` ``[W, W]``, in single precision where the matrix is conditioned well enough.
+
+    The counts are overwritten in that case: their memory holds P.
+    """
     # No eigenvalue exceeds the largest row sum, as no entry is negative.
     kind = np.float32 if counts.sum(axis=1).max() <= SINGLE_CONDITION * regularization else np.float64
     potrf, potri = scipy.linalg.lapack.get_lapack_funcs(("potrf", "potri"), dtype=kind)
-    matrix: Any = np.array(counts, kind, order="F")
+    matrix: Any = counts.T.astype(kind, copy=False)  # symmetric; LAPACK reads by columns
     matrix[np.diag_indices_from(matrix)] += kind(regularization)
     factor, failed = potrf(matrix, lower=True, overwrite_a=True, clean=True)
     if failed:
