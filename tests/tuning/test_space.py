@@ -56,6 +56,15 @@ def test_the_study_files_of_the_platform_are_valid(path):
     assert config.name == path.stem
 
 
+def test_the_study_of_neighbours_searches_both_kinds():
+    overrides = {"name": "user_knn", "model": "user_knn"}
+    configs = [load_study(STUDIES / "knn.yaml", chosen) for chosen in ({}, overrides)]
+    assert [config.model for config in configs] == ["item_knn", "user_knn"]
+    for config in configs:
+        assert set(config.space) <= set(model_type(config.model).config_type.model_fields)
+    assert configs[0].space == configs[1].space
+
+
 def test_a_name_given_twice_is_refused_not_read_as_the_last(tmp_path):
     text = yaml.safe_dump(GOOD).replace("search:\n", "search:\n  trials: 9\n")
     with pytest.raises(ConfigError, match=r"study\.yaml: 'trials' is given twice"):
