@@ -35,10 +35,7 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@touch $@
 
 install: $(VENV)/.installed
-install-serve: $(VENV)/.installed
-	@$(BIN)/python jobs/serve.py $(ARGS)
-
-test: $(VENV)/.installed-test
+install-test: $(VENV)/.installed-test
 install-lint: $(VENV)/.installed-lint
 
 tune: $(VENV)/.installed

@@ -32,6 +32,12 @@ def random_features(generator, n_items, *, n_vectors=2, year=True):
     return FeatureSet(features, n_items)
 
 
+def clicks_alone(clicks, key="clicks"):
+    """Return a dense matrix of clicks as what models are fitted on; nothing more is known of the items."""
+    clicks = np.asarray(clicks, np.float32)
+    return TrainingSet(sp.csr_array(clicks), FeatureSet({}, clicks.shape[1]), key)
+
+
 def random_training_set(seed, *, n_users=30, n_warm=22, n_cold=8, key=None, **features):
     """Return clicks that depend on the attributes a little; warm and cold items are in random order."""
     generator = np.random.default_rng(seed)

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from coldray.data.amazon import amazon_categories, read_amazon, read_amazon_categories
-from coldray.errors import DataFileError, DataFormatError, EmptyDatasetError, LeakageError
+from coldray.data.amazon import amazon_categories, read_amazon
+from coldray.errors import DataFileError, DataFormatError, LeakageError
 
 ROWS = {
     "train": [
@@ -85,9 +85,6 @@ def test_an_absent_part_is_an_error_that_names_it(tmp_path, part):
     write(tmp_path, **{part: None})
     with pytest.raises(DataFileError, match=rf"no All_Beauty\.5core\.{part}\.parquet: .*lacks a part"):
         read_amazon(tmp_path, "All_Beauty")
-    # Half a category is not one without data: it is never left out in silence.
-    with pytest.raises(DataFileError, match="lacks a part"):
-        read_amazon_categories(write(tmp_path, "Games"), ["All_Beauty", "Games"])
 
 
 def test_a_misspelt_category_gets_the_nearest_name(tmp_path):
@@ -155,37 +152,6 @@ def test_a_rating_column_of_another_type_and_a_file_that_is_no_parquet_are_error
     path.write_text("user_id,parent_asin\n")
     with pytest.raises((DataFormatError, DataFileError), match=r"train\.parquet"):
         read_amazon(tmp_path, "All_Beauty")
-
-
-def test_a_category_without_data_is_reported_and_the_others_go_on(tmp_path, caplog):
-    write(tmp_path)
-    write(tmp_path, "Empty", train=[], valid=[], test=[])
-    with caplog.at_level(logging.WARNING):
-        read = read_amazon_categories(tmp_path, ["Absent", "All_Beauty", "Empty"])
-    assert list(read.splits) == ["All_Beauty"]
-    assert list(read.without_data) == ["Absent", "Empty"]
-    assert "no Absent.5core.train.parquet" in read.without_data["Absent"]
-    assert "no interaction" in read.without_data["Empty"]
-    assert next(text for text in caplog.messages if "is left out" in text).startswith("Category Absent is left out:")
-
-
-def test_all_categories_are_read_unless_some_are_named(tmp_path):
-    write(write(tmp_path, "B"), "A")
-    assert list(read_amazon_categories(tmp_path).splits) == ["A", "B"]
-    assert list(read_amazon_categories(tmp_path, ["B", "B"]).splits) == ["B"]
-
-
-def test_no_category_with_data_is_an_error(tmp_path):
-    with pytest.raises(EmptyDatasetError, match="data of none of the categories Games"):
-        read_amazon_categories(tmp_path, ["Games"])
-    with pytest.raises(EmptyDatasetError, match="categories none"):
-        read_amazon_categories(tmp_path)
-
-
-def test_a_broken_category_is_not_one_without_data(tmp_path):
-    write(write(tmp_path), "Broken", columns=("user", "parent_asin", "rating", "timestamp"))
-    with pytest.raises(DataFormatError, match="no column 'user_id'"):
-        read_amazon_categories(tmp_path)
 
 
 def test_many_rows_keep_their_parts(tmp_path):

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.data.dataset import Dataset, binary_matrix
+from coldray.data.dataset import Dataset, binary_matrix, rows_of
 from coldray.data.interaction_parts import (
     CHRONOLOGICAL,
     OF_EVERYBODY,
@@ -22,7 +22,6 @@ from coldray.data.interaction_parts import (
     VALIDATION,
     VALIDATION_GIVEN,
     InteractionSplit,
-    rows_of,
 )
 from coldray.data.interaction_splits import interaction_splits
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError, LeakageError

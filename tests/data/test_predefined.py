@@ -8,15 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.data.dataset import rows_of
+from coldray.data.interaction_parts import PART_WORDS
 from coldray.data.interaction_parts import TEST as TEST_PART
 from coldray.data.interaction_parts import VALIDATION as VALIDATION_PART
-from coldray.data.interaction_parts import rows_of
 from coldray.data.predefined import PARTS, PredefinedSplit, TimeLeaks, assemble_split
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError, LeakageError
 
 TRAIN = [("b", 3, 4.0, 100), ("a", 7, 0.0, 50), ("a", 3, 2.0, 60)]
 VALIDATION = [("b", 7, 5.0, 110)]
 TEST = [("a", 9, 1.0, 55), ("c", 3, 3.0, 200)]
+
+
+def test_published_parts_have_the_numbers_of_drawn_ones():
+    assert PART_WORDS[:3] == PARTS
 
 
 def table(rows, columns=("user", "item", "rating", "timestamp")):

@@ -175,7 +175,7 @@ def test_a_catalogue_that_is_too_large_is_refused_before_anything_is_allocated(m
     with pytest.raises(CatalogTooLargeError, match=expected):
         EASE().check_size(10, 10**6)
     monkeypatch.setattr(ease, "BYTES_PER_PAIR", 10**15)
-    monkeypatch.setattr(ease, "_co_clicks", None)
+    monkeypatch.setattr(ease, "co_clicks", None)
     for computations in (None, Computations()):
         with pytest.raises(CatalogTooLargeError, match="EASE on 22 items"):
             EASE().fit(random_training_set(8), computations)

@@ -146,7 +146,7 @@ def test_no_matrix_is_larger_than_a_block(monkeypatch):
     shapes = []
     real = ease._cholesky_inverse
     monkeypatch.setattr(ease, "_cholesky_inverse", lambda *given: shapes.append(given[0].shape) or real(*given))
-    monkeypatch.setattr(ease, "_co_clicks", None)
+    monkeypatch.setattr(ease, "co_clicks", None)
     EASE(EASEConfig(solver="blocks", block_items=8)).fit(random_training_set(6))
     assert max(shapes) <= (8, 8)
     assert len(shapes) > 1

@@ -7,17 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.errors import CatalogTooLargeError, DataError
-from coldray.features.feature_set import FeatureSet
 from coldray.models import item_knn as module
 from coldray.models import sparse_products
-from coldray.models.base import TrainingSet
 from coldray.models.item_knn import ItemKNN, ItemKNNConfig
-from contracts.problems import random_training_set
+from contracts.neighbours import NeighbourContract
+from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import RecommenderContract, all_items, histories_of
 from models.learned import CountingComputations
 
 
-class TestItemKNN(RecommenderContract):
+class TestItemKNN(NeighbourContract):
     model = ItemKNN
     config = ItemKNNConfig(k=12)
 
@@ -25,11 +24,6 @@ class TestItemKNN(RecommenderContract):
 class TestShrunkItemKNN(RecommenderContract):
     model = ItemKNN
     config = ItemKNNConfig(k=8, measure="pearson", shrinkage=3.0)
-
-
-def training_set(clicks, key="clicks"):
-    clicks = np.asarray(clicks, np.float32)
-    return TrainingSet(sp.csr_array(clicks), FeatureSet({}, clicks.shape[1]), key)
 
 
 def weights(model):
@@ -54,7 +48,7 @@ def cosines(clicks):
 def test_each_column_keeps_the_k_items_most_similar_to_its_item(seed, k, shrinkage):
     generator = np.random.default_rng(seed)
     clicks = generator.random((12, 18)) < generator.random(18) * 0.8
-    found = weights(ItemKNN(ItemKNNConfig(k=k, shrinkage=shrinkage)).fit(training_set(clicks, str(seed))))
+    found = weights(ItemKNN(ItemKNNConfig(k=k, shrinkage=shrinkage)).fit(clicks_alone(clicks, str(seed))))
     every, together = cosines(clicks), clicks.T.astype(float) @ clicks
     every *= together / np.maximum(together + shrinkage, 1e-9)
     for j in range(18):
@@ -69,33 +63,13 @@ def test_neighbours_are_kept_per_target_item_and_not_per_clicked_one():
     """All users click the hub; each of the others has a twin. A hub is near to many, and few are near to it."""
     twins = np.kron(np.eye(4), np.ones((3, 2)))
     clicks = np.column_stack([np.ones(12), twins])
-    found = weights(ItemKNN(ItemKNNConfig(k=2)).fit(training_set(clicks)))
+    found = weights(ItemKNN(ItemKNNConfig(k=2)).fit(clicks_alone(clicks)))
     assert (np.count_nonzero(found, axis=0) == 2).all()  # each column has two
     assert np.count_nonzero(found[0]) == 8  # the hub's row has them all
     for item in range(1, 9):
         twin = item + 1 if item % 2 else item - 1
         assert set(np.flatnonzero(found[:, item])) == {0, twin}
         assert found[twin, item] > found[0, item]
-
-
-def test_a_user_is_given_the_item_withheld_from_the_checkerboard():
-    board = np.indices((20, 20)).sum(axis=0) % 2 == 0
-    withheld = board.copy()
-    np.fill_diagonal(withheld, False)
-    train = training_set(withheld)
-    for measure in ("cosine", "pearson", "jaccard"):
-        model = ItemKNN(ItemKNNConfig(k=10, measure=measure)).fit(train)
-        scores = np.where(withheld, -np.inf, model.score(train.interactions, all_items(model)))
-        np.testing.assert_array_equal(scores.argmax(axis=1), np.arange(20))
-
-
-def test_an_item_without_clicks_scores_0_and_no_item_less():
-    train = random_training_set(1)
-    model = ItemKNN(ItemKNNConfig(measure="pearson")).fit(train)
-    scores = model.score(train.interactions, all_items(model))
-    assert (scores[:, train.cold_items] == 0).all()
-    assert (scores >= 0).all()
-    assert scores[:, train.warm_items].max() > 0
 
 
 def test_a_longer_history_adds_up():
@@ -125,7 +99,7 @@ def test_no_block_holds_more_counts_than_it_may(monkeypatch):
     monkeypatch.setattr(module, "BLOCK_CELLS", 100)
     monkeypatch.setattr(sparse_products, "VECTOR_GAIN", 1)
     islands = np.kron(np.eye(10), np.ones((2, 4)))
-    ItemKNN().fit(training_set(islands))
+    ItemKNN().fit(clicks_alone(islands))
     assert sum(rows for rows, _ in held) == 40
     assert max(rows * columns for rows, columns in held) <= 100
     assert max(columns for _, columns in held) <= 8  # of the 40 items those that two have met
@@ -155,6 +129,6 @@ def test_trials_that_ask_for_the_same_neighbours_share_them():
 
 def test_nothing_to_learn_from_and_too_much_of_it():
     with pytest.raises(DataError, match="No item has a click"):
-        ItemKNN().fit(training_set(np.zeros((3, 5))))
+        ItemKNN().fit(clicks_alone(np.zeros((3, 5))))
     with pytest.raises(CatalogTooLargeError, match="neighbours of 1,000,000,000 items"):
         ItemKNN().check_size(10, 10**9)

@@ -13,7 +13,7 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.computations import Computations
 from coldray.models.item_covariance import ItemCovariance, MarginalLikelihood, Weights, learn_weights
 from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
-from coldray.models.kernels import KernelBasis
+from coldray.models.kernels import FARTHEST, KernelBasis
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 from contracts.recommender import RecommenderContract
 
@@ -31,6 +31,13 @@ class TestKernelAlignWithPopularity(RecommenderContract):
 class TestKernelAlignThroughInducingItems(RecommenderContract):
     model = KernelAlign
     config = KernelAlignConfig(n_factors=12, subset=100, steps=25, ridge=1.0, exact_items=0, inducing=18)
+
+
+def test_a_number_far_from_all_others_overflows_nothing():
+    warm = FeatureSet({"year": scalar_feature([1990, 2000, 2010])}, 3)
+    (distance,) = KernelBasis.of(warm).distances(warm, FeatureSet({"year": scalar_feature([1e30, 2000], span=20)}, 2))
+    assert (distance[:, 0] == np.float32(FARTHEST)).all()
+    assert (distance[:, 1] < 2).all()
 
 
 def random_weights(basis, generator):

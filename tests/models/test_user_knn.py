@@ -7,16 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.errors import CatalogTooLargeError, DataError
-from coldray.features.feature_set import FeatureSet
 from coldray.models import sparse_products
 from coldray.models import user_knn as module
 from coldray.models.base import TrainingSet
 from coldray.models.user_knn import UserKNN, UserKNNConfig
-from contracts.problems import random_training_set
+from contracts.neighbours import NeighbourContract
+from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import RecommenderContract, all_items, histories_of
 
 
-class TestUserKNN(RecommenderContract):
+class TestUserKNN(NeighbourContract):
     model = UserKNN
     config = UserKNNConfig(k=12)
 
@@ -24,11 +24,6 @@ class TestUserKNN(RecommenderContract):
 class TestShrunkUserKNN(RecommenderContract):
     model = UserKNN
     config = UserKNNConfig(k=20, measure="pearson", shrinkage=3.0)
-
-
-def training_set(clicks, key="clicks"):
-    clicks = np.asarray(clicks, np.float32)
-    return TrainingSet(sp.csr_array(clicks), FeatureSet({}, clicks.shape[1]), key)
 
 
 def reference(clicks, histories, k):
@@ -52,7 +47,7 @@ def reference(clicks, histories, k):
 def test_scores_are_those_of_the_loops(seed, k):
     generator = np.random.default_rng(seed)
     clicks, histories = (generator.random((n, 30)) < 0.4 for n in (15, 6))
-    model = UserKNN(UserKNNConfig(k=k, measure="jaccard")).fit(training_set(clicks))
+    model = UserKNN(UserKNNConfig(k=k, measure="jaccard")).fit(clicks_alone(clicks))
     scores = model.score(sp.csr_array(histories.astype(np.float32)), all_items(model))
     expected = reference(clicks.astype(float), histories, k)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
@@ -61,23 +56,12 @@ def test_scores_are_those_of_the_loops(seed, k):
 def test_the_nearest_of_three_kinds_of_users_decides():
     kinds = np.kron(np.eye(3), np.ones((5, 6)))
     kinds[:, -1] = 1  # one item that all click
-    model = UserKNN(UserKNNConfig(k=5)).fit(training_set(kinds))
+    model = UserKNN(UserKNNConfig(k=5)).fit(clicks_alone(kinds))
     scores = model.score(histories_of([0, 17], [6, 7, 17], [12, 17], n_items=18), all_items(model))
     for row, start in zip(scores, (0, 6, 12), strict=True):
         own = np.arange(start, min(start + 6, 17))
         assert (row[own] > 0).all()
         assert (np.delete(row, [*own, 17]) == 0).all()
-
-
-def test_a_user_is_given_the_item_withheld_from_the_checkerboard():
-    board = np.indices((20, 20)).sum(axis=0) % 2 == 0
-    withheld = board.copy()
-    np.fill_diagonal(withheld, False)
-    train = training_set(withheld)
-    for measure in ("cosine", "pearson", "jaccard"):
-        model = UserKNN(UserKNNConfig(k=10, measure=measure)).fit(train)
-        scores = np.where(withheld, -np.inf, model.score(train.interactions, all_items(model)))
-        np.testing.assert_array_equal(scores.argmax(axis=1), np.arange(20))
 
 
 def test_a_user_of_the_training_set_adds_to_his_own_items_alone():
@@ -91,20 +75,12 @@ def test_a_user_of_the_training_set_adds_to_his_own_items_alone():
     np.testing.assert_allclose(among - without, clicks[0], atol=1e-6)
 
 
-def test_an_item_without_clicks_scores_0_and_no_item_less():
-    train = random_training_set(2)
-    model = UserKNN(UserKNNConfig(measure="pearson")).fit(train)
-    scores = model.score(train.interactions, all_items(model))
-    assert (scores[:, train.cold_items] == 0).all()
-    assert (scores >= 0).all()
-
-
 def test_shrinkage_prefers_the_neighbour_with_more_in_common():
     clicks = np.zeros((2, 12))
     clicks[0, [0, 10]] = 1  # one of two in common: Jaccard 1/7
     clicks[1, [*range(6), 6, 7, 8, 9, 11]] = 1
     history = histories_of([0], n_items=12), histories_of(range(6), n_items=12)
-    plain, shrunk = (UserKNN(UserKNNConfig(k=1, shrinkage=s)).fit(training_set(clicks)) for s in (0.0, 5.0))
+    plain, shrunk = (UserKNN(UserKNNConfig(k=1, shrinkage=s)).fit(clicks_alone(clicks)) for s in (0.0, 5.0))
     assert plain.score(history[0], np.array([10, 11]))[0].argmax() == 0
     ratio = [model.score(history[1], np.array([11]))[0, 0] for model in (shrunk, plain)]
     assert ratio[0] / ratio[1] == pytest.approx(6 / 11)
@@ -145,6 +121,6 @@ def test_the_clicks_kept_are_its_own():
 
 def test_nothing_to_learn_from_and_too_much_of_it():
     with pytest.raises(DataError, match="No user has a click"):
-        UserKNN().fit(training_set(np.zeros((3, 5))))
+        UserKNN().fit(clicks_alone(np.zeros((3, 5))))
     with pytest.raises(CatalogTooLargeError, match="neighbours among 1,000,000,000,000 users"):
         UserKNN().check_size(10**12, 10)

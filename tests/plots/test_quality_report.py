@@ -43,7 +43,7 @@ def cells(table):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_page_of_any_check_stands_alone_and_tells_every_finding(shape, tmp_path):
     check = quality_check(shape)
-    html = write_quality_report(check, tmp_path / "report.html", figures={}).read_text(encoding="utf-8")
+    html = write_quality_report(check, tmp_path / "report.html", {}).read_text(encoding="utf-8")
     assert not re.search(r"<script|<link|<iframe|url\(|@import|https?://", html)
     text = words_of(html)
     for finding in check.findings:

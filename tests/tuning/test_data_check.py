@@ -10,6 +10,7 @@ from coldray.models.factor_facts import FactorFacts, Magnitudes
 from coldray.tuning import data_check
 from coldray.tuning.data_check import check_split
 from coldray.tuning.data_findings import LEVELS, Finding, factor_findings, share_label, worst_first
+from coldray.workflows.check_command import PROTOCOLS
 from data.planted_split import planted_split
 
 N = 120
@@ -216,6 +217,23 @@ def test_the_protocol_tells_how_the_numbers_came_to_be():
     assert check.protocol["split"].startswith("holdout: a random 20 %")
     assert check.protocol["lists"] == "top 10 for a random 20 of the 60 train users, without what they know"
     assert check.dataset["synthetic"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_each_protocol_is_checked_and_told(protocol):
+    check = check_split(drawn_parts(planted_split(CLEAN).dataset, protocol), n_factors=3)
+    assert check.split == protocol
+    assert check.protocol["split"].startswith(f"{protocol}: ")
+
+
+def test_the_words_of_a_protocol_have_its_numbers():
+    told = {
+        name: check_split(drawn_parts(planted_split(CLEAN).dataset, name), n_factors=3).protocol["split"]
+        for name in ("k-fold", "rolling-origin", "leave-last")
+    }
+    assert "dealt to 5 folds" in told["k-fold"]
+    assert "in 3 blocks" in told["rolling-origin"]
+    assert "the last interaction of each user test" in told["leave-last"]
 
 
 def test_worst_come_first_and_the_others_stay_in_order():

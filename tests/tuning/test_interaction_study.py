@@ -9,7 +9,7 @@ import pytest
 import ray
 import scipy.sparse as sp
 
-from coldray.data.dataset import Dataset, binary_matrix
+from coldray.data.dataset import Dataset, binary_matrix, rows_of
 from coldray.data.interaction_parts import (
     TEST,
     TEST_GIVEN,
@@ -17,7 +17,6 @@ from coldray.data.interaction_parts import (
     VALIDATION,
     VALIDATION_GIVEN,
     InteractionSplit,
-    rows_of,
 )
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError, UnknownAttributeError

@@ -616,6 +616,15 @@ def test_a_delta_for_every_attribute_of_the_study_is_accepted(dataset):
         check_study(study({"delta": every}, features=narrow), dataset)
 
 
+def test_weights_may_name_a_count_where_there_are_counts(dataset):
+    config = StudyConfig(
+        name="small", model="content_knn", space={"weights": {"number of actors": 2.0}}, features={"counts": True}
+    )
+    check_study(config, dataset)
+    with pytest.raises(ConfigError, match=r"'number of actors', which is not used"):
+        check_study(config.model_copy(update={"features": FeatureConfig()}), dataset)
+
+
 def test_attributes_that_leave_nothing_to_compare_are_refused_before_a_trial_starts(dataset, tmp_path):
     recorder = Recorder()
     attributes = {name: a for name, a in dataset.attributes.items() if name != "year"}

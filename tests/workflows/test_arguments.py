@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from coldray.data.sources import FOLDER_SOURCES, SOURCES
+from coldray.data.tabular import TabularConfig
 from coldray.errors import ConfigError
 from coldray.workflows.arguments import source_of, study_parser
 
@@ -44,3 +45,20 @@ def test_the_options_of_amazon_reach_its_source():
     for option in (("--size", "1k"), ("--strict-ratings",)):
         with pytest.raises(ConfigError, match=f"{option[0]} is read by --dataset amazon alone, not by 'lastfm'"):
             source("--dataset", "lastfm", *option)
+
+
+def test_columns_of_own_data_reach_its_source():
+    read = source(
+        *("--dataset", "csv", "--interactions", "clicks.csv", "--items", "articles.csv"),
+        *("--user-column", "user", "--item-column", "article", "--label-columns", "topics, authors"),
+        *("--number-columns", "year", "--text-columns", "title"),
+    )
+    assert read.tabular == TabularConfig(
+        interactions=Path("clicks.csv"),
+        items=Path("articles.csv"),
+        user_column="user",
+        item_column="article",
+        label_columns=("topics", "authors"),
+        number_columns=("year",),
+        text_columns=("title",),
+    )

@@ -160,3 +160,15 @@ def test_other_data_are_one_category(tmp_path, tracking_uri, ray_cluster, capsys
     assert run("--output-dir", tmp_path, "--tracking-uri", tracking_uri, "--experiment", "cat", *SMALL) == 0
     assert (tmp_path / "svd" / "sample" / "report.html").is_file()
     assert "python jobs/tune_svd.py --dataset amazon --data-dir FOLDER" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_published_split_of_other_data_is_tuned_and_tested(tmp_path, tracking_uri, real_data, capsys):
+    published = ("splits.protocol=predefined", "splits.name=u1", "splits.n_splits=1", "space.n_factors={choice: [5]}")
+    options = [part for field in published for part in ("--set", field)]
+    data = ("--dataset", "ml-100k", "--data-dir", real_data("ml-100k"), "--tracking-uri", tracking_uri)
+    assert run("--output-dir", tmp_path, *data, "--experiment", "cat", *options) == 0
+    assert "reading the published split of ml-100k" in capsys.readouterr().out
+    manifest = load_bundle(tmp_path / "svd" / "ml-100k" / "bundle").manifest
+    assert manifest["protocol"]["split"] == "predefined: the parts that the data are published in, u1"
+    assert "20,000 test interactions" in manifest["protocol"]["first split"]

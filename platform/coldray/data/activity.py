@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.data.interaction_parts import PART_WORDS, Parts, rows_of
+from coldray.data.dataset import rows_of
+from coldray.data.interaction_parts import PART_WORDS, Parts
 
 Counts: TypeAlias = npt.NDArray[np.int64]
 Period: TypeAlias = Literal["day", "week", "month", "year"]

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import polars as pl
 from coldray.data.predefined import Part, PredefinedSplit, assemble_split
 from coldray.data.streaming import collect_typed, readable, seconds
 from coldray.data.tabular import require_columns
-from coldray.errors import DataFileError, DataFormatError, EmptyDatasetError
+from coldray.errors import DataFileError, DataFormatError
 from coldray.spelling import choices, nearest
 
 logger = logging.getLogger(__name__)
@@ -35,24 +33,15 @@ LOWEST, HIGHEST = 1.0, 5.0
 FILE_NAME = re.compile(r"(?P<category>.+)\.5core\.(?P<part>train|valid|test)(\.(?P<size>[^.]+))?\.parquet")
 
 
-@dataclass(frozen=True)
-class AmazonCategories:
-    """The categories of a study: those that were read, and those that have no data."""
-
-    splits: dict[str, PredefinedSplit]
-    """Category → its split."""
-    without_data: dict[str, str]
-    """Category → why there is nothing to read."""
-
-
-class _NoFilesError(DataFileError):
-    """A category has none of its files."""
+def file_stem(category: str) -> str:
+    """Return the name of a category as files have it: without the ``/``."""
+    return category.replace("/", "-")
 
 
 def part_path(folder: Path, category: str, part: Part, size: str | None = None) -> Path:
     """Return the path of the file of a part of a category."""
     suffix = "" if size is None else f".{size}"
-    return folder / f"{category.replace('/', '-')}.5core.{FILE_PARTS[part]}{suffix}.parquet"
+    return folder / f"{file_stem(category)}.5core.{FILE_PARTS[part]}{suffix}.parquet"
 
 
 def amazon_categories(folder: Path, size: str | None = None) -> tuple[str, ...]:
@@ -105,39 +94,10 @@ def read_amazon(folder: Path, category: str, *, size: str | None = None, strict:
         lambda _: {},
         name=f"amazon {category}",
         split=category,
-        file=f"{category.replace('/', '-')}.5core",
+        file=f"{file_stem(category)}.5core",
         default_attributes=(),
         provenance=provenance,
     )
-
-
-def read_amazon_categories(
-    folder: Path, categories: Sequence[str] | None = None, *, size: str | None = None, strict: bool = False
-) -> AmazonCategories:
-    """Read several categories, all there are by default; one without data is reported, and the others go on.
-
-    A category has no data if it has no file or no interaction. Whatever else :func:`read_amazon` raises is raised.
-
-    Raises
-    ------
-    EmptyDatasetError
-        If no category has data.
-    """
-    wanted = amazon_categories(folder, size) if categories is None else tuple(dict.fromkeys(categories))
-    splits: dict[str, PredefinedSplit] = {}
-    without_data: dict[str, str] = {}
-    for category in wanted:
-        try:
-            splits[category] = read_amazon(folder, category, size=size, strict=strict)
-        except (_NoFilesError, EmptyDatasetError) as error:
-            without_data[category] = str(error)
-            logger.warning("Category %s is left out: %s", category, error)
-    if not splits:
-        raise EmptyDatasetError(
-            f"{folder} has data of none of the categories {choices(wanted)}. Put their .5core files there or name "
-            "others."
-        )
-    return AmazonCategories(splits, without_data)
 
 
 def clip_ratings(table: pl.DataFrame, file: str, *, strict: bool) -> tuple[pl.DataFrame, int]:
@@ -171,11 +131,11 @@ def _paths(folder: Path, category: str, size: str | None) -> dict[Part, Path]:
         )
     matches = [FILE_NAME.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
     found = {match["category"] for match in matches if match is not None}
-    sizes = {match["size"] or "none" for match in matches if match and match["category"] == category.replace("/", "-")}
+    sizes = {match["size"] or "none" for match in matches if match and match["category"] == file_stem(category)}
     there = (
         f"Its files are of size {choices(sizes)}." if sizes else f"{nearest(category, found)} It has: {choices(found)}."
     )
-    raise _NoFilesError(f"{folder} has no {paths['train'].name} of category {category!r}. {there.strip()}")
+    raise DataFileError(f"{folder} has no {paths['train'].name} of category {category!r}. {there.strip()}")
 
 
 def _interactions(path: Path) -> pl.DataFrame:

@@ -207,6 +207,11 @@ def keep_entries(matrix: sp.csr_array, keep: npt.NDArray[np.bool_]) -> sp.csr_ar
     )
 
 
+def rows_of(matrix: sp.csr_array) -> npt.NDArray[np.intp]:
+    """Return the row of each stored entry ``[nnz]``."""
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
 def _take_columns(matrix: sp.csr_array, items: npt.NDArray[np.integer[Any]]) -> sp.csr_array:
     taken = sp.csr_array(matrix[:, items])
     taken.sort_indices()

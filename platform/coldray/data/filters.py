@@ -11,7 +11,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt
 
-from coldray.data.dataset import Attribute, Dataset, IntArray, LabelAttribute, keep_entries
+from coldray.data.dataset import Attribute, Dataset, IntArray, LabelAttribute, keep_entries, rows_of
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -96,8 +96,7 @@ def k_core(matrix: sp.csr_array, *, min_row: int, min_column: int) -> tuple[Bool
         Masks ``[U]`` and ``[I]``; all false when no such part exists.
     """
     n_rows, n_columns = matrix.shape
-    row_of = np.repeat(np.arange(n_rows), np.diff(matrix.indptr))
-    column_of = matrix.indices
+    row_of, column_of = rows_of(matrix), matrix.indices
     rows, columns = np.ones(n_rows, bool), np.ones(n_columns, bool)
     while True:
         alive = rows[row_of] & columns[column_of]

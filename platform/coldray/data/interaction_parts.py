@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.data.dataset import Dataset, IntArray, keep_entries
+from coldray.data.dataset import Dataset, IntArray, keep_entries, rows_of
 from coldray.data.splits import Fold, Split, TuningSplit
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError, LeakageError
 
@@ -166,11 +166,6 @@ class InteractionSplit(Split):
             "users_kept_in_train": self.users_kept_in_train,
             "users_without_train_clicks": int((tested & ~known).sum()),
         }
-
-
-def rows_of(matrix: sp.csr_array) -> npt.NDArray[np.intp]:
-    """Return the row of each stored entry ``[n]``."""
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def timestamps_of(dataset: Dataset, protocol: str) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from coldray.data.dataset import Dataset
+from coldray.data.dataset import Dataset, rows_of
 from coldray.data.interaction_parts import (
     CHRONOLOGICAL,
     TEST,
@@ -23,7 +23,6 @@ from coldray.data.interaction_parts import (
     VALIDATION_GIVEN,
     InteractionSplit,
     Parts,
-    rows_of,
     timestamps_of,
 )
 from coldray.data.splits import InteractionProtocol

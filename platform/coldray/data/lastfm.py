@@ -19,6 +19,7 @@ from coldray.data.archive import DataFiles, parse_numbers, refuse_values
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
 
+NAME = "lastfm"
 PLAY_FILE = "user_artists.dat"
 ARTIST_FILE = "artists.dat"
 TAGGING_FILE = "user_taggedartists.dat"
@@ -27,7 +28,7 @@ DEFAULT_ATTRIBUTES = ("tags",)
 """All that is known of what an artist sounds like; listeners write them, so an artist new to everybody has none."""
 
 
-def read_lastfm(path: Path, name: str = "lastfm") -> Dataset:
+def read_lastfm(path: Path) -> Dataset:
     """Read a dataset in the HetRec 2011 Last.fm layout.
 
     Items are the played artists. Play counts are kept as ratings, so that a rating filter is one of plays; there are no
@@ -37,8 +38,6 @@ def read_lastfm(path: Path, name: str = "lastfm") -> Dataset:
     ----------
     path
         A folder with the files, or a ``.zip`` of them.
-    name
-        Name of the dataset.
 
     Raises
     ------
@@ -54,7 +53,7 @@ def read_lastfm(path: Path, name: str = "lastfm") -> Dataset:
     pairs = _plays(files)
     artists, tags = _artists(files), _taggings(files)
     provenance: dict[str, Any] = {
-        "source": name, "ratings_file": PLAY_FILE, "ratings": pairs.height, "ratings_are": "play counts"
+        "source": NAME, "ratings_file": PLAY_FILE, "ratings": pairs.height, "ratings_are": "play counts"
     }  # fmt: skip
 
     def attributes(item_ids: Ids) -> dict[str, Attribute]:
@@ -67,7 +66,7 @@ def read_lastfm(path: Path, name: str = "lastfm") -> Dataset:
     return assemble(
         pairs,
         attributes,
-        name=name,
+        name=NAME,
         file=PLAY_FILE,
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,

@@ -26,6 +26,7 @@ from coldray.spelling import choices, nearest
 SplitName: TypeAlias = Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 """``u1`` to ``u5`` are the folds of a 5-fold cross-validation; ``ua`` and ``ub`` test on ten ratings of each user."""
+NAME = "ml-100k"
 RATING_FILE = "u.data"
 MOVIE_FILE = "u.item"
 GENRE_FILE = "u.genre"
@@ -41,7 +42,7 @@ YEAR_IN_TITLE = r"\s*\((\d{4})\)(\s*\(T?V\))?$"
 DEFAULT_ATTRIBUTES = ("genres", "year", "title")
 
 
-def read_movielens(path: Path, name: str = "ml-100k") -> Dataset:
+def read_movielens(path: Path) -> Dataset:
     """Read a dataset in the layout of MovieLens 100K.
 
     Items are the rated movies; what ``u.item`` does not know of them stays missing. Ratings and times (seconds since
@@ -52,8 +53,6 @@ def read_movielens(path: Path, name: str = "ml-100k") -> Dataset:
     ----------
     path
         A folder with the files, or a ``.zip`` of them.
-    name
-        Name of the dataset.
 
     Raises
     ------
@@ -67,18 +66,18 @@ def read_movielens(path: Path, name: str = "ml-100k") -> Dataset:
     """
     files = DataFiles(path, "MovieLens 100K")
     pairs = _ratings(files, RATING_FILE)
-    provenance: dict[str, Any] = {"source": name, "ratings_file": RATING_FILE, "ratings": pairs.height}
+    provenance: dict[str, Any] = {"source": NAME, "ratings_file": RATING_FILE, "ratings": pairs.height}
     return assemble(
         pairs,
         _attributes(files, provenance),
-        name=name,
+        name=NAME,
         file=RATING_FILE,
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
     )
 
 
-def read_movielens_split(path: Path, split: str, name: str = "ml-100k") -> PredefinedSplit:
+def read_movielens_split(path: Path, split: str) -> PredefinedSplit:
     """Read one of the splits that MovieLens 100K was published with: its base file is train, its test file test.
 
     The dataset has the ratings of the two files. The published ones have all pairs of ``u.data``, but a few
@@ -101,12 +100,12 @@ def read_movielens_split(path: Path, split: str, name: str = "ml-100k") -> Prede
     base, test = f"{split}.base", f"{split}.test"
     train_pairs, test_pairs = _ratings(files, base), _ratings(files, test)
     provenance: dict[str, Any] = {
-        "source": name, "ratings_file": f"{base}, {test}", "ratings": train_pairs.height + test_pairs.height
+        "source": NAME, "ratings_file": f"{base}, {test}", "ratings": train_pairs.height + test_pairs.height
     }  # fmt: skip
     return assemble_split(
         {"train": train_pairs, "test": test_pairs},
         _attributes(files, provenance),
-        name=name,
+        name=NAME,
         split=split,
         file=f"{base} with {test}",
         default_attributes=DEFAULT_ATTRIBUTES,

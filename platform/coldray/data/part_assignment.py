@@ -10,15 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from coldray.data.dataset import Dataset
-from coldray.data.interaction_parts import TEST, TRAIN, VALIDATION, Parts
+from coldray.data.interaction_parts import TRAIN, Parts
 from coldray.data.interaction_splits import interaction_splits
-from coldray.data.predefined import PARTS, Part, PredefinedSplit
+from coldray.data.predefined import PredefinedSplit
 from coldray.data.splits import InteractionProtocol
 from coldray.errors import EmptyDatasetError
 
 FOLDS = 5
 """Folds of ``k-fold``, of which the first is looked at."""
-_NUMBERS: dict[Part, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +32,15 @@ class PartAssignment:
     """What the split is called: ``u1`` of MovieLens 100K, else its protocol."""
     users_kept_in_train: int = 0
     """Users with too few interactions to hold one out."""
+    n_splits: int = 1
+    """Splits that the protocol gives, of which this is the first."""
     unsplit: str | None = None
     """Why the protocol could not split the data; all interactions are in train then."""
 
 
 def published_parts(split: PredefinedSplit) -> PartAssignment:
     """Return the parts that a dataset is published in."""
-    numbers = np.array([_NUMBERS[part] for part in PARTS], np.uint8)
-    return PartAssignment(split.dataset, numbers[split.parts], "predefined", split.name)
+    return PartAssignment(split.dataset, split.parts, "predefined", split.name)
 
 
 def drawn_parts(dataset: Dataset, protocol: InteractionProtocol | None = None, seed: int = 42) -> PartAssignment:
@@ -65,5 +65,5 @@ def drawn_parts(dataset: Dataset, protocol: InteractionProtocol | None = None, s
         split = next(interaction_splits(dataset, protocol=protocol, n_splits=n_splits, seeds=(seed,)))
     except EmptyDatasetError as error:
         everything = np.full(dataset.interactions.nnz, TRAIN, np.uint8)
-        return PartAssignment(dataset, everything, protocol, protocol, unsplit=str(error))
-    return PartAssignment(dataset, split.parts, protocol, protocol, split.users_kept_in_train)
+        return PartAssignment(dataset, everything, protocol, protocol, n_splits=n_splits, unsplit=str(error))
+    return PartAssignment(dataset, split.parts, protocol, protocol, split.users_kept_in_train, n_splits)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
-from coldray.data.dataset import Attribute, Dataset, Ids, keep_entries
-from coldray.data.interaction_parts import TEST, TRAIN, VALIDATION, InteractionSplit, rows_of
+from coldray.data.dataset import Attribute, Dataset, Ids, keep_entries, rows_of
+from coldray.data.interaction_parts import VALIDATION, InteractionSplit
 from coldray.data.tabular import assemble, positions
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError, LeakageError
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 Part: TypeAlias = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
-"""The parts in the order of their numbers."""
+"""The parts in the order of their numbers, which are those of :data:`~coldray.data.interaction_parts.PART_WORDS`."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class PredefinedSplit:
         if self.dataset.timestamps is None:
             return None
         times = self.dataset.timestamps.data
-        users = np.repeat(np.arange(self.dataset.n_users), np.diff(self.dataset.timestamps.indptr))
+        users = rows_of(self.dataset.timestamps)
         in_train = self._in("train")
         last = np.full(self.dataset.n_users, np.iinfo(np.int64).min)
         np.maximum.at(last, users[in_train], times[in_train])
@@ -139,8 +139,7 @@ class PredefinedSplit:
         EmptyDatasetError
             If nobody has two train interactions to draw from.
         """
-        numbers = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-        parts = np.array([numbers[part] for part in PARTS], np.uint8)[self.parts]
+        parts = self.parts.copy()
         if not self._in("validation").any():
             rows = rows_of(self.dataset.interactions)
             parts[_drawn(rows, self._in("train"), validation_share, np.random.default_rng(seed))] = VALIDATION

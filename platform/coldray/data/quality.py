@@ -21,13 +21,23 @@ from coldray.data.activity import (
     timeline,
     user_activity,
 )
-from coldray.data.dataset import Ids
-from coldray.data.interaction_parts import PART_WORDS, TEST, TRAIN, VALIDATION, BoolArray, rows_of
+from coldray.data.dataset import Ids, rows_of
+from coldray.data.interaction_parts import (
+    PART_WORDS,
+    TEST,
+    TEST_GIVEN,
+    TRAIN,
+    VALIDATION,
+    VALIDATION_GIVEN,
+    BoolArray,
+)
 from coldray.data.part_assignment import PartAssignment
 from coldray.data.rating_levels import RatingFacts, RatingLevels, rating_facts, rating_levels
 
 ALL = "all"
 """Name of the interactions of all parts together."""
+KNOWN = (TRAIN, VALIDATION_GIVEN, TEST_GIVEN)
+"""Parts that say something of a user before a test."""
 EARLIEST, LATEST = 631_152_000, 4_102_444_800
 """1990-01-01 and 2100-01-01: a time beyond them was hardly one of a click."""
 
@@ -167,8 +177,7 @@ def alike_ids(ids: Ids) -> int:
 
 
 def _all_parts(split: PartAssignment, rows: npt.NDArray[np.intp], levels: RatingLevels | None) -> tuple[PartFacts, ...]:
-    given = split.parts > TEST
-    known_users = np.bincount(rows[(split.parts == TRAIN) | given], minlength=split.dataset.n_users) > 0
+    known_users = np.bincount(rows[np.isin(split.parts, KNOWN)], minlength=split.dataset.n_users) > 0
     train_items = split.dataset.interactions.indices[split.parts == TRAIN]
     known_items = np.bincount(train_items, minlength=split.dataset.n_items) > 0
     found = []
@@ -220,7 +229,7 @@ def _shared_pairs(split: PartAssignment, rows: npt.NDArray[np.intp]) -> tuple[in
 
 def _time_facts(split: PartAssignment, rows: npt.NDArray[np.intp], times: npt.NDArray[np.int64]) -> TimeFacts:
     held_out = np.isin(split.parts, (VALIDATION, TEST))
-    known = ~held_out
+    known = np.isin(split.parts, KNOWN)
     last = np.full(split.dataset.n_users, np.iinfo(np.int64).min)
     np.maximum.at(last, rows[known], times[known])
     own = last[rows[held_out]]

@@ -18,6 +18,7 @@ from coldray.data.streaming import collect_typed, readable
 from coldray.data.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
 from coldray.errors import DataFileError
 
+NAME = "yelp"
 REVIEW_FILE = "yelp_academic_dataset_review.json"
 BUSINESS_FILE = "yelp_academic_dataset_business.json"
 REVIEW_COLUMNS = {"user_id": "user", "business_id": "item", "stars": "rating"}
@@ -27,7 +28,7 @@ DEFAULT_ATTRIBUTES = ("categories", "city")
 TYPES = {"user": pl.String(), "item": pl.String(), "rating": pl.Float32(), "date": pl.Int64()}
 
 
-def read_yelp(path: Path, name: str = "yelp") -> Dataset:
+def read_yelp(path: Path) -> Dataset:
     """Read the reviews and businesses of Yelp.
 
     Items are the reviewed businesses. Ratings (stars) and times (seconds since 1970, the dates taken as UTC) are kept.
@@ -38,8 +39,6 @@ def read_yelp(path: Path, name: str = "yelp") -> Dataset:
     ----------
     path
         A folder with the files.
-    name
-        Name of the dataset.
 
     Raises
     ------
@@ -54,7 +53,7 @@ def read_yelp(path: Path, name: str = "yelp") -> Dataset:
     reviews = _reviews(_existing(path, REVIEW_FILE))
     pairs = reviews.sort("timestamp", "rating").unique(("user", "item"), keep="last", maintain_order=True)
     provenance: dict[str, Any] = {
-        "source": name,
+        "source": NAME,
         "ratings_file": REVIEW_FILE,
         "ratings": pairs.height,
         "reviews_repeated": reviews.height - pairs.height,
@@ -75,7 +74,7 @@ def read_yelp(path: Path, name: str = "yelp") -> Dataset:
     return assemble(
         pairs,
         attributes,
-        name=name,
+        name=NAME,
         file=REVIEW_FILE,
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,

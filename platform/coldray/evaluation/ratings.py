@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.data.dataset import rows_of
 from coldray.errors import EmptyDatasetError, NumericalError
 
 HALF_STAR = 0.5
@@ -132,8 +133,11 @@ def rating_metrics(
     known = np.bincount(train.indices, minlength=train.shape[1]) > 0
     kept = known[held_out.indices]
     if not kept.any():
-        raise EmptyDatasetError(f"None of {held_out.nnz:,} held-out ratings is of an item that was rated in train.")
-    rows = np.repeat(np.arange(held_out.shape[0]), np.diff(held_out.indptr))[kept]
+        raise EmptyDatasetError(
+            f"None of {held_out.nnz:,} held-out ratings is of an item that was rated in train, so no error can be "
+            "measured. Hold out less, or use another protocol."
+        )
+    rows = rows_of(held_out)[kept]
     predicted = predict(histories, rows, held_out.indices[kept]).astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(predicted))
     if len(bad):

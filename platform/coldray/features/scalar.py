@@ -13,6 +13,9 @@ from coldray.data.dataset import NumberAttribute
 from coldray.errors import DataFormatError, NotFittedError
 from coldray.features.feature_set import ScalarFeature
 
+LARGEST = 1e30
+"""Numbers beyond it count as unknown: models compute in single precision, which ends at 3e38."""
+
 
 class ScalarEncoder:
     """Keep each number as it is; learn the span that makes distances comparable between attributes."""
@@ -34,23 +37,22 @@ class ScalarEncoder:
         return self._span
 
     def fit(self, attribute: NumberAttribute) -> Self:
-        """Learn the span of the finite values; 1.0 where there is none (no value, or all equal).
+        """Learn the span of the known values; 1.0 where there is none (no value, or all equal).
 
         Parameters
         ----------
         attribute
-            float64 ``[I]``, NaN where unknown.
+            float64 ``[I]``, NaN where unknown; so is what is infinite, or beyond `LARGEST`.
         """
-        finite = attribute.values[np.isfinite(attribute.values)]
-        # Plain Python floats: the difference of two huge values overflows to inf without a warning.
-        span = float(finite.max()) - float(finite.min()) if len(finite) else 0.0
-        self._span = span if np.isfinite(span) and span > 0 else 1.0
+        known = attribute.values[np.abs(attribute.values) <= LARGEST]
+        span = float(np.ptp(known)) if len(known) else 0.0
+        self._span = span if span > 0 else 1.0
         return self
 
     def transform(self, attribute: NumberAttribute) -> ScalarFeature:
-        """Return the values ``[I]`` with the fitted span; NaN stays NaN, and an infinite value becomes NaN."""
-        values = np.where(np.isfinite(attribute.values), attribute.values, np.nan).astype(np.float64)
-        return ScalarFeature(values, self.span)
+        """Return the values ``[I]`` with the fitted span; NaN stays NaN, and one beyond `LARGEST` becomes NaN."""
+        known = np.abs(attribute.values) <= LARGEST
+        return ScalarFeature(np.where(known, attribute.values, np.nan).astype(np.float64), self.span)
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`from_state` needs, as JSON values."""

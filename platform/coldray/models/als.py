@@ -35,7 +35,7 @@ from coldray.models.als_distributed import ShardedSide
 from coldray.models.array_model import FactorModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.factor_count import most_factors, warn_of_reduced
+from coldray.models.factor_count import usable_factors
 from coldray.models.one_thread import one_thread
 from coldray.models.weighted_ridge import BLOCK_FLOATS, Matrix, RidgeParameters, RidgeSolutions, WeightedRidge
 from coldray.training.requirements import require_cluster
@@ -102,8 +102,7 @@ class ALS(FactorModel[ALSConfig]):
             If workers were lost more often than allowed.
         """
         config = self.config
-        used = min(config.n_factors, most_factors(train))
-        warn_of_reduced(self.name, config.n_factors, used, train)
+        used = usable_factors(self.name, config.n_factors, train)
         n_users, n_items = train.interactions.shape
         self._require_memory(n_users, n_items, train.interactions.nnz)
         items = np.zeros((n_items, used), np.float32)

@@ -29,10 +29,10 @@ from coldray.models.array_model import ArrayModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.mixture import coclick_moments, correlation_weights
+from coldray.models.neighbours import Neighbours
 from coldray.models.similarity import Similarities, mix
 from coldray.spelling import choices, nearest
 
-Neighbours = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 ITEMS_PER_BLOCK = 256
 """Items whose similarities to all warm items are held at once."""
 MANY_ATTRIBUTES = 32

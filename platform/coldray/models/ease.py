@@ -40,8 +40,8 @@ from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
 from coldray.models.ease_blocks import block_bytes, block_weights, item_blocks
 from coldray.models.one_thread import one_thread
-from coldray.models.sparse_products import SparseProducts, common_counts
-from coldray.models.user_smoothing import SINGLE_CONDITION
+from coldray.models.sparse_products import SparseProducts
+from coldray.models.user_smoothing import SINGLE_CONDITION, co_clicks
 
 Matrix = npt.NDArray[np.float32]
 BYTES_PER_PAIR = 28
@@ -76,7 +76,7 @@ def co_click_spectrum(train: TrainingSet, *, device: DeviceName) -> GramSpectrum
         If the matrix and its eigenvectors do not fit in memory.
     """
     _require_memory(len(train.warm_items))
-    counts = _co_clicks(train).astype(np.float64)
+    counts = co_clicks(train).astype(np.float64)
     # Ray gives a task one thread, while the trials that wait for this one leave their CPUs idle.
     with threadpool_limits(available_threads(), user_api="blas"):
         values, vectors = symmetric_eigen(counts, resolve_device(device))
@@ -116,7 +116,7 @@ class EASE(Recommender[EASEConfig]):
             self._fit_blocks(train, computations or Computations())
         elif computations is None:
             _require_memory(len(warm))
-            self._weights = _in_place_weights(_cholesky_inverse(_co_clicks(train), config.regularization))
+            self._weights = _in_place_weights(_cholesky_inverse(co_clicks(train), config.regularization))
         else:
             spectrum = computations.get(co_click_spectrum, train, device=config.device)
             self._weights = _spectral_weights(spectrum, config.regularization, config.device)
@@ -190,11 +190,6 @@ class EASE(Recommender[EASEConfig]):
             parts = state["values"], state["indices"], state["indptr"]
             model._blocks = sp.csr_array(parts, shape=(model._n_items, model._n_items))
         return model
-
-
-def _co_clicks(train: TrainingSet) -> Matrix:
-    """Return ``XᵀX`` of the warm items ``[W, W]``."""
-    return common_counts(sp.csr_array(train.interactions[:, train.warm_items]))
 
 
 def _spectral_weights(spectrum: GramSpectrum, regularization: float, device: DeviceName) -> Matrix:

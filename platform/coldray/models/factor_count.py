@@ -30,6 +30,13 @@ def most_factors(train: TrainingSet) -> int:
     return min(n_users, n_items)
 
 
+def usable_factors(model: str, wanted: int, train: TrainingSet) -> int:
+    """Return `wanted`, or :func:`most_factors` if those are fewer, which is logged."""
+    used = min(wanted, most_factors(train))
+    warn_of_reduced(model, wanted, used, train)
+    return used
+
+
 def warn_of_reduced(model: str, wanted: int, used: int, train: TrainingSet) -> None:
     """Log that fewer factors are used than were asked for, if so."""
     if used < wanted:

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.data.interaction_parts import rows_of
+from coldray.data.dataset import rows_of
 from coldray.errors import DataError
 from coldray.evaluation.metrics import ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
 from coldray.models.base import Scores, TrainingSet
-from coldray.models.factor_count import most_factors, warn_of_reduced
+from coldray.models.factor_count import usable_factors
 from coldray.models.singular_vectors import singular_vectors
 
 Double: TypeAlias = npt.NDArray[np.float64]
@@ -130,8 +130,7 @@ def factor_facts(
     if not entries.any():
         raise DataError(f"All {train.nnz:,} {matrix} of the train part are 0: there is nothing to decompose.")
     data = TrainingSet(train, FeatureSet({}, train.shape[1]), "the train part")
-    used = min(n_factors, most_factors(data))
-    warn_of_reduced("factors", n_factors, used, data)
+    used = usable_factors("factors", n_factors, data)
     require_memory(
         16 * used * sum(train.shape) + 16 * used * BLOCK_ENTRIES,
         purpose=f"{used:,} factors of {train.shape[0]:,} users and {train.shape[1]:,} items",

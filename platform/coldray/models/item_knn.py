@@ -27,9 +27,9 @@ from coldray.models.base import Items, TrainingSet
 from coldray.models.click_products import Matrix
 from coldray.models.click_similarity import Measure, NeighbourConfig, click_similarity
 from coldray.models.computations import Computations
+from coldray.models.neighbours import Neighbours, by_neighbour
 from coldray.models.sparse_products import PANEL_ROWS, SparseProducts
 
-Neighbours = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 BLOCK_CELLS = 1 << 21
 """Co-click counts that a thread holds at once at most."""
 BLOCK_ITEMS = 256
@@ -132,8 +132,5 @@ class ItemKNN(ArrayModel[ItemKNNConfig]):
     def scorer(self, items: Items) -> Scorer:
         """Return the function that adds up, for each of `items`, its neighbours among the clicks."""
         self.check_fitted()
-        found, similar = self._state["neighbours"][items], self._state["similarities"][items]
-        kept = similar > 0
-        starts = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
-        columns = sp.csr_array((similar[kept], found[kept], starts), shape=(len(found), self.n_items))
-        return SparseProducts(sp.csr_array(columns.T)).dense
+        known = self._state["neighbours"][items], self._state["similarities"][items]
+        return SparseProducts(by_neighbour(known, self.n_items)).dense

@@ -24,6 +24,8 @@ MANY_LABELS = 5.0
 """Labels an item has on average from which shared labels are counted as well: a long list is evidence of its own."""
 EMBEDDING_DIM = 16
 """Columns from which an attribute whose rows are all full is an embedding; embeddings point one way on average."""
+FARTHEST = 1e30
+"""Largest squared distance; single precision ends at 3e38."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class KernelBasis:
             squared = (np.nan_to_num(left)[:, None] - np.nan_to_num(right)[None, :]) ** 2
             squared += np.isnan(left)[:, None]
             squared += np.isnan(right)[None, :]
-            yield squared.astype(np.float32)
+            yield np.minimum(squared, FARTHEST).astype(np.float32)
 
     def _vectors(self, features: FeatureSet, term: KernelTerm) -> sp.csr_array | Matrix:
         matrix = _vector(features, term.attribute).matrix

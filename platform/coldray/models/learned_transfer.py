@@ -15,7 +15,8 @@ import scipy.sparse as sp
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
-from coldray.models.base import Items, Recommender, TrainingSet
+from coldray.models.array_model import ArrayModel
+from coldray.models.base import Items, TrainingSet
 from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
 from coldray.models.learned_similarity import (
@@ -30,18 +31,18 @@ from coldray.models.transfer_training import learn_similarity
 ConfigT = TypeVar("ConfigT", bound=TransferConfig)
 
 
-class LearnedTransfer(Recommender[ConfigT], Generic[ConfigT]):
+class LearnedTransfer(ArrayModel[ConfigT], Generic[ConfigT]):
     """A model that ranks by a learned similarity alone: the scores of users are ``X_w · sim``.
 
     A subclass names its `network`. The course of the training is in :attr:`history`.
     """
 
     network: ClassVar[type[TransferNetwork]]
+    item_array: ClassVar[str] = "confidence"
     scores_cold_items: ClassVar[bool] = True
 
     def __init__(self, config: ConfigT | None = None) -> None:
-        super().__init__(config if config is not None else self.config_type())  # type: ignore[arg-type]
-        self._state: dict[str, npt.NDArray[Any]] = {}
+        super().__init__(config)
         self._learned: LearnedSimilarity | None = None
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
@@ -74,11 +75,6 @@ class LearnedTransfer(Recommender[ConfigT], Generic[ConfigT]):
             purpose=f"The similarity of {n_items:,} items to one another",
             way_out="Use fewer items through the filters (min_item_interactions), or a machine with more memory.",
         )
-
-    @property
-    def n_items(self) -> int:
-        """Number of items the fitted model knows; 0 before the fit."""
-        return self._state["weights"].shape[1] if self._state else 0
 
     @property
     def history(self) -> Mapping[str, npt.NDArray[np.float64]]:
@@ -114,15 +110,9 @@ class LearnedTransfer(Recommender[ConfigT], Generic[ConfigT]):
         extended._state = {**self._state, "weights": weights, "confidence": confidence}
         return extended
 
-    def state(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the network, the keys, the similarities and the course of the training."""
-        self.check_fitted()
-        return self._state
-
     @classmethod
     def from_state(cls, config: ConfigT, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
         """Rebuild the model."""
-        model = cls(config)
-        model._state = dict(state)
+        model = super().from_state(config, state, features)
         model._learned = LearnedSimilarity.from_arrays(cls.network, config, state)
         return model

@@ -25,7 +25,7 @@ from coldray.memory import require_memory
 from coldray.models.array_model import FactorModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.factor_count import most_factors, warn_of_reduced
+from coldray.models.factor_count import usable_factors
 from coldray.models.learned_similarity import arrays_under
 from coldray.models.mf_training import MFConfig, learn_factors
 from coldray.models.rating_model import RatingModel, RatingScale
@@ -54,8 +54,7 @@ class MF(RatingModel[MFConfig], FactorModel[MFConfig]):
             If the factors do not fit in memory.
         """
         scale = RatingScale.of(train)
-        used = min(self.config.n_factors, most_factors(train))
-        warn_of_reduced(self.name, self.config.n_factors, used, train)
+        used = usable_factors(self.name, self.config.n_factors, train)
         self.check_size(*train.interactions.shape)
         learned = learn_factors(train, n_factors=used, config=self.config)
         n_items, warm = train.interactions.shape[1], train.warm_items

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.data.dataset import rows_of
 from coldray.errors import DataError
 from coldray.features.feature_set import Feature, FeatureSet, ScalarFeature
 from coldray.models.attribute_inputs import AttributeInputs
@@ -145,6 +146,6 @@ def _encoded(name: str, feature: Feature, inputs: Mapping[str, npt.NDArray[np.fl
 
 def _row_products(matrix: sp.csr_array, tables: Numbers, rows: npt.NDArray[np.integer]) -> Numbers:
     """Return the product of each row of the matrix ``[n, F]`` with its own row of the tables ``[·, F]``, ``[n]``."""
-    items = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    items = rows_of(matrix)
     products = matrix.data * tables[rows[items], matrix.indices]
     return np.bincount(items, products, matrix.shape[0]).astype(np.float64)  # of no weight at all, bincount counts

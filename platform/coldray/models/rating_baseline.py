@@ -19,6 +19,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import NonNegativeFloat
 
+from coldray.data.dataset import rows_of
 from coldray.models.base import ModelConfig, TrainingSet
 
 Double = npt.NDArray[np.float64]
@@ -56,7 +57,7 @@ class RatingBaseline:
         """Return b_u of each row ``[b]``."""
         counts = np.diff(histories.indptr)
         rest = histories.data - self.mean - self.items[histories.indices]
-        sums = np.bincount(np.repeat(np.arange(len(counts)), counts), weights=rest, minlength=len(counts))
+        sums = np.bincount(rows_of(histories), weights=rest, minlength=len(counts))
         return _damped(sums, counts, self.user_damping)
 
     def residuals(self, histories: sp.csr_array) -> sp.csr_array:

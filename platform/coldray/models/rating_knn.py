@@ -14,7 +14,8 @@ Notation used for shapes: U users of the training set, I items, n items asked fo
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from coldray.memory import require_memory
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.factor_count import most_factors
+from coldray.models.neighbours import by_neighbour, nearest
 from coldray.models.rating_baseline import BaselineConfig, RatingBaseline
 from coldray.models.rating_model import RatingModel, RatingScale
 from coldray.models.rating_similarity import (
@@ -35,12 +37,14 @@ from coldray.models.rating_similarity import (
     CELL_BYTES,
     Measure,
     block_rows,
-    nearest,
     row_means,
     similarities,
     similarly_rated,
     unit_rows,
 )
+
+Sums: TypeAlias = Callable[[sp.csr_array], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+"""From histories to the sums above and below the line ``[b, n]``."""
 
 
 class RatingKNNConfig(BaselineConfig):
@@ -114,22 +118,17 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
 
         return scores
 
-    def _by_items(self, items: Items, baseline: RatingBaseline) -> Any:
-        """Return the function from histories to the two sums over neighbours ``[b, n]``."""
-        found, similar = self._state["neighbours"][items], self._state["similarities"][items]
-        kept = similar > 0
-        starts = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
-        columns = sp.csr_array((similar[kept], found[kept], starts), shape=(len(found), self.n_items))
-        by_neighbour = sp.csr_array(columns.T)
+    def _by_items(self, items: Items, baseline: RatingBaseline) -> Sums:
+        known = self._state["neighbours"][items], self._state["similarities"][items]
+        similar = by_neighbour(known, self.n_items)
 
         def moved(histories: sp.csr_array) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-            above = baseline.residuals(histories) @ by_neighbour
-            return above.toarray(), (ones_where_stored(histories) @ by_neighbour).toarray()
+            above = baseline.residuals(histories) @ similar
+            return above.toarray(), (ones_where_stored(histories) @ similar).toarray()
 
         return moved
 
-    def _by_users(self, items: Items, baseline: RatingBaseline) -> Any:
-        """Return the function from histories to the two sums over neighbours ``[b, n]``."""
+    def _by_users(self, items: Items, baseline: RatingBaseline) -> Sums:
         state, config = self._state, self.config
         shape = (len(state["indptr"]) - 1, self.n_items)
         train = sp.csr_array((state["ratings"], state["indices"], state["indptr"]), shape=shape)

@@ -15,18 +15,19 @@ Notation used for shapes: r rows, c columns, b rows of a block, U users, I items
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.data.dataset import rows_of
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import available_threads, run_blocks, top_k
 from coldray.models.base import TrainingSet
+from coldray.models.neighbours import Neighbours
 
 Measure: TypeAlias = Literal["cosine", "pearson", "adjusted_cosine"]
-Neighbours: TypeAlias = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 Double: TypeAlias = npt.NDArray[np.float64]
 BLOCK_CELLS = 1 << 21
 """Similarities that a thread holds at once at most."""
@@ -64,7 +65,7 @@ def unit_rows(ratings: sp.csr_array, measure: Measure, column_means: Double) -> 
         values = values - np.repeat(row_means(ratings), counts)
     elif measure == "adjusted_cosine":
         values = values - column_means[ratings.indices]
-    rows = np.repeat(np.arange(len(counts)), counts)
+    rows = rows_of(ratings)
     norms = np.sqrt(np.bincount(rows, weights=values**2, minlength=len(counts)))
     # What is left of equal ratings is rounding.
     norms[norms < 1e-6] = np.inf
@@ -109,12 +110,3 @@ def similarly_rated(train: TrainingSet, *, k: int, measure: Measure, shrinkage: 
 def block_rows(n_columns: int) -> int:
     """Return the height of a block of similarities."""
     return min(BLOCK_ROWS, max(1, BLOCK_CELLS // max(1, n_columns)))
-
-
-def nearest(likeness: npt.NDArray[np.float32], k: int) -> sp.csr_array:
-    """Return the `k` largest similarities of each row, those above 0, CSR ``[b, r]``."""
-    found, similar = top_k(likeness, min(k, likeness.shape[1]), n_threads=1)
-    starts: npt.NDArray[Any] = np.arange(len(found) + 1) * found.shape[1]
-    kept = sp.csr_array((similar.ravel(), found.ravel(), starts), shape=likeness.shape)
-    kept.eliminate_zeros()
-    return kept

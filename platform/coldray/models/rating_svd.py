@@ -18,25 +18,20 @@ import scipy.sparse as sp
 from pydantic import PositiveInt
 
 from coldray.evaluation.ranking import Scorer
-from coldray.memory import require_memory
-from coldray.models.array_model import FactorModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
-from coldray.models.factor_count import most_factors, warn_of_reduced
+from coldray.models.factor_count import most_factors
 from coldray.models.rating_baseline import BaselineConfig, RatingBaseline
 from coldray.models.rating_model import RatingModel, RatingScale
-from coldray.models.singular_vectors import SingularVectors, singular_vectors, solver_bytes
+from coldray.models.singular_model import SingularConfig, SingularModel
+from coldray.models.singular_vectors import SingularVectors, singular_vectors
 
 
-class RatingSVDConfig(BaselineConfig):
+class RatingSVDConfig(SingularConfig, BaselineConfig):
     """Parameters of :class:`RatingSVD`."""
 
     n_factors: PositiveInt = 10
-    """k, singular vectors that are used; fewer where the ratings have fewer."""
-    max_factors: PositiveInt | None = None
-    """m, singular vectors that are computed: a study fixes the largest `n_factors` it asks for, and its configurations
-    share one decomposition. By default, or if it is larger, `n_factors`."""
 
 
 def residual_vectors(
@@ -61,12 +56,11 @@ def residual_vectors(
     return singular_vectors(rest, n_factors=n_factors, alpha=0.0, centred=False)
 
 
-class RatingSVD(RatingModel[RatingSVDConfig], FactorModel[RatingSVDConfig]):
+class RatingSVD(RatingModel[RatingSVDConfig], SingularModel[RatingSVDConfig]):
     """Truncated singular value decomposition of ratings."""
 
     name: ClassVar[str] = "rating_svd"
     config_type: ClassVar[type[ModelConfig]] = RatingSVDConfig
-    item_array: ClassVar[str] = "vectors"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Decompose what the baseline leaves, or take the leading vectors of a decomposition that is shared.
@@ -81,31 +75,15 @@ class RatingSVD(RatingModel[RatingSVDConfig], FactorModel[RatingSVDConfig]):
             If the matrices do not fit in memory.
         """
         scale, config = RatingScale.of(train), self.config
-        computed = min(max(config.n_factors, config.max_factors or 0), most_factors(train))
+        computed = self.n_computed(most_factors(train))
         dampings = {"item_damping": config.item_damping, "user_damping": config.user_damping}
-        vectors, values = (computations or Computations()).get(residual_vectors, train, n_factors=computed, **dampings)
-        used = min(config.n_factors, len(values))
-        warn_of_reduced(self.name, config.n_factors, used, train)
-        kept = np.zeros((train.interactions.shape[1], used), np.float32)
-        kept[train.warm_items] = vectors[:, :used]
+        found = (computations or Computations()).get(residual_vectors, train, n_factors=computed, **dampings)
         self._state = {
             **RatingBaseline.of(train, config).arrays(),
             "scale": scale.array(),
-            "vectors": kept,
-            "values": values[:used],
-            "n_factors": np.array([used]),
+            **self.leading(train, found),
         }
         return self
-
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the decomposition, and the vectors that are kept."""
-        most = min(n_users, n_items)
-        computed = min(max(self.config.n_factors, self.config.max_factors or 0), most)
-        require_memory(
-            solver_bytes((n_users, n_items), computed) + 12 * n_items * min(self.config.n_factors, most),
-            purpose=f"{computed:,} singular vectors of {n_users:,} users and {n_items:,} items",
-            way_out="Use fewer n_factors (max_factors), or fewer users or items through the filters.",
-        )
 
     def scorer(self, items: Items) -> Scorer:
         """Return the function that projects residuals and predicts ratings of `items`."""

@@ -17,40 +17,32 @@ from typing import ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
 
 from coldray.evaluation.ranking import Scorer
-from coldray.memory import require_memory
-from coldray.models.array_model import FactorModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
-from coldray.models.factor_count import most_factors, warn_of_reduced
-from coldray.models.singular_vectors import singular_vectors, solver_bytes
+from coldray.models.factor_count import most_factors
+from coldray.models.singular_model import SingularConfig, SingularModel
+from coldray.models.singular_vectors import singular_vectors
 from coldray.models.user_smoothing import damping_of
 
 
-class SVDConfig(ModelConfig):
+class SVDConfig(SingularConfig):
     """Parameters of :class:`SVD`."""
 
-    n_factors: PositiveInt = 50
-    """k, singular vectors that scores are made of; fewer where the clicks have fewer."""
-    max_factors: PositiveInt | None = None
-    """m, singular vectors that are computed: a study fixes the largest `n_factors` it asks for, and its configurations
-    share one decomposition, as the leading vectors of 100 are those of 10. By default, or if it is larger, `n_factors`.
-    """
     alpha: NonNegativeFloat = Field(default=0.2, le=2)
     """α, how far popular items are damped in what is decomposed."""
     centred: bool = False
     """Whether each item's mean is taken from what is decomposed. An empty history then scores items by popularity."""
 
 
-class SVD(FactorModel[SVDConfig]):
+class SVD(SingularModel[SVDConfig]):
     """Truncated singular value decomposition of clicks."""
 
     name: ClassVar[str] = "svd"
     config_type: ClassVar[type[ModelConfig]] = SVDConfig
-    item_array: ClassVar[str] = "vectors"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Decompose the clicks, or take the leading vectors of a decomposition that is shared.
@@ -65,36 +57,21 @@ class SVD(FactorModel[SVDConfig]):
             If the matrices do not fit in memory.
         """
         config = self.config
-        # Whatever is asked for beyond what there can be, it is the same decomposition.
-        computed = min(max(config.n_factors, config.max_factors or 0), most_factors(train))
-        vectors, values = (computations or Computations()).get(
+        computed = self.n_computed(most_factors(train))
+        found = (computations or Computations()).get(
             singular_vectors, train, n_factors=computed, alpha=config.alpha, centred=config.centred
         )
-        used = min(config.n_factors, len(values))
-        warn_of_reduced(self.name, config.n_factors, used, train)
-        n_items, warm = train.interactions.shape[1], train.warm_items
-        kept, damping, means = np.zeros((n_items, used), np.float32), np.ones(n_items), np.zeros(n_items)
-        kept[warm], damping[warm] = vectors[:, :used], damping_of(train, config.alpha)
+        n_items = train.interactions.shape[1]
+        damping, means = np.ones(n_items), np.zeros(n_items)
+        damping[train.warm_items] = damping_of(train, config.alpha)
         if config.centred:
             means = train.clicks / train.interactions.shape[0]
         self._state = {
-            "vectors": kept,
+            **self.leading(train, found),
             "damping": damping.astype(np.float32),
             "means": means.astype(np.float32),
-            "values": values[:used],
-            "n_factors": np.array([used]),
         }
         return self
-
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the decomposition, and the vectors that are kept."""
-        most = min(n_users, n_items)
-        computed = min(max(self.config.n_factors, self.config.max_factors or 0), most)
-        require_memory(
-            solver_bytes((n_users, n_items), computed) + 12 * n_items * min(self.config.n_factors, most),
-            purpose=f"{computed:,} singular vectors of {n_users:,} users and {n_items:,} items",
-            way_out="Use fewer n_factors (max_factors), or fewer users or items through the filters.",
-        )
 
     def scorer(self, items: Items) -> Scorer:
         """Return the function that projects histories and reads `items` off."""

@@ -21,15 +21,15 @@ import scipy.sparse as sp
 
 from coldray.errors import DataError
 from coldray.evaluation.ranking import Scorer
-from coldray.evaluation.topk import available_threads, top_k
+from coldray.evaluation.topk import available_threads
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
 from coldray.models.base import Items, Recommender, Scores, TrainingSet
 from coldray.models.click_similarity import NeighbourConfig, click_similarity
 from coldray.models.computations import Computations
+from coldray.models.neighbours import nearest
 from coldray.models.sparse_products import PANEL_ROWS, SparseProducts
 
-Arrays = dict[str, npt.NDArray[Any]]
 BLOCK_CELLS = 1 << 21
 """Counts of clicks in common that are held at once at most."""
 CELL_BYTES = 64
@@ -109,11 +109,8 @@ class UserKNN(Recommender[UserKNNConfig]):
             measure=config.measure,
             shrinkage=config.shrinkage,
         )
-        found, likeness = top_k(similar, min(config.k, len(counts)), n_threads=1)
-        starts = np.arange(len(found) + 1) * found.shape[1]
-        neighbours = sp.csr_array((likeness.ravel(), found.ravel(), starts), shape=similar.shape)
-        neighbours.eliminate_zeros()
-        neighbours.sort_indices()
+        neighbours = nearest(similar, config.k)
+        neighbours.sort_indices()  # products add up in the order of the users then, whichever way they are made
         return neighbours
 
     def state(self) -> Mapping[str, npt.NDArray[Any]]:

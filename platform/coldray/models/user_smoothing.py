@@ -20,24 +20,18 @@ import scipy.sparse as sp
 
 from coldray.errors import SingularMatrixError
 from coldray.models.base import TrainingSet
+from coldray.models.sparse_products import common_counts
 
 Matrix = npt.NDArray[np.float32]
 DAMPING_CLICKS = 5.0
 """Clicks added to every item's count in D."""
-BLOCK_USERS = 1024
-"""Users whose clicks are written out at a time to count co-clicks."""
 SINGLE_CONDITION = 1e4
 """Bound of the condition number up to which single precision is enough."""
 
 
 def co_clicks(train: TrainingSet) -> Matrix:
     """Return ``XᵀX`` of the warm items, float32 ``[W, W]``; counts are exact up to 2²⁴."""
-    clicks = sp.csr_array(train.interactions[:, train.warm_items], dtype=np.float32)
-    counts: Any = np.zeros((clicks.shape[1], clicks.shape[1]), np.float32, order="F")
-    for start in range(0, clicks.shape[0], BLOCK_USERS):
-        block: Any = clicks[start : start + BLOCK_USERS].toarray()
-        counts = scipy.linalg.blas.ssyrk(1.0, block, trans=True, beta=1.0, c=counts, lower=True, overwrite_c=True)
-    return np.asarray(np.tril(counts) + np.tril(counts, -1).T)
+    return common_counts(sp.csr_array(train.interactions[:, train.warm_items]))
 
 
 def damping_of(train: TrainingSet, alpha: float) -> npt.NDArray[np.float64]:

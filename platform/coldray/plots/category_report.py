@@ -12,12 +12,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from coldray.data.amazon import file_stem
 from coldray.plots.category_figures import category_words
 from coldray.plots.category_tables import categories_synthetic, final_metrics, headline, left_out, overview
 from coldray.plots.page import SYNTHETIC_LABEL, render, save_page
 from coldray.plots.pictures import pictures
 from coldray.plots.tables import facts
-from coldray.tuning.category_results import CategoryResults, folder_name
+from coldray.tuning.category_results import CategoryResults
 
 
 def write_category_report(result: CategoryResults, path: Path, figures: Mapping[str, Figure]) -> Path:
@@ -40,7 +41,7 @@ def category_page(result: CategoryResults, figures: Mapping[str, Figure]) -> str
         outcome=headline(result),
         overview=overview(result),
         left_out=left_out(result),
-        linked=[(category, f"{quote(folder_name(category))}/report.html") for category in result.studies],
+        linked=[(category, f"{quote(file_stem(category))}/report.html") for category in result.studies],
         final=final_metrics(result),
         figures=pictures(figures, category_words(result)),
         protocol=facts("How the numbers came to be, in the first category", result.first.protocol),

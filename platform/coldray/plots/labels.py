@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from coldray.evaluation.ratings import is_error
 from coldray.tuning.ablation_result import AblationResult
 from coldray.tuning.comparison_result import ComparisonResult
+from coldray.tuning.data_check import DataCheck
 from coldray.tuning.results import FoldMetrics, StudyResult, TrialResult
 
 DASH = "–"
@@ -34,7 +36,7 @@ _SWITCHES = {"second_order": ("first order", "second order")}
 def metric_label(metric: str) -> str:
     """Return the metric as it is printed: ``ndcg@10`` becomes ``NDCG@10``."""
     words = metric.replace("_", " ")
-    return words.upper() if "@" in metric or metric in ("rmse", "mae") else words
+    return words.upper() if "@" in metric or is_error(metric) else words
 
 
 def metric_number(value: float) -> str:
@@ -112,8 +114,8 @@ def duration_label(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def is_synthetic(result: StudyResult | AblationResult | ComparisonResult) -> bool:
-    """Tell whether the study ran on generated data."""
+def is_synthetic(result: StudyResult | AblationResult | ComparisonResult | DataCheck) -> bool:
+    """Tell whether it is of generated data."""
     return bool(result.dataset.get("synthetic", False))
 
 

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as ConsoleTable
 from rich.text import Text
 
+from coldray.plots.labels import is_synthetic
 from coldray.plots.page import SYNTHETIC_LABEL
 from coldray.plots.quality_tables import factor_table, parts_table
 from coldray.plots.quality_words import headline
@@ -23,7 +24,7 @@ def console_check(check: DataCheck) -> Group:
     Values are never read as markup.
     """
     parts: list[RenderableType] = [Text(f"{check.dataset['name']}, split {check.split}", "bold")]
-    if check.dataset["synthetic"]:
+    if is_synthetic(check):
         parts.append(Text(SYNTHETIC_LABEL, "bold reverse"))
     parts += [Text(headline(check)), _table(parts_table(check))]
     if (factors := factor_table(check)) is not None:

@@ -56,7 +56,7 @@ def export_check(check: DataCheck, folder: Path) -> QualityFiles:
         for name, figure in figures.items():
             for suffix in _SUFFIXES:
                 save_figure(figure, made / f"{name}{suffix}")
-        write_quality_report(check, made / REPORT, figures=figures)
+        write_quality_report(check, made / REPORT, figures)
     return QualityFiles(folder, archive, folder / REPORT)
 
 

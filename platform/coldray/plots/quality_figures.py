@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from coldray.data.interaction_parts import PART_WORDS
 from coldray.data.quality import ALL
+from coldray.plots.labels import is_synthetic
 from coldray.plots.quality_panels import (
     ITEMS,
     USERS,
@@ -60,7 +61,7 @@ def ratings(check: DataCheck) -> Figure:
     axes = figure.subplots()
     rating_bars(axes, [part for part in check.quality.parts if part.name != ALL], levels)
     figure.legend(loc="outside lower center", ncols=3, **LEGEND)
-    set_title(figure, "Ratings", synthetic=_is_synthetic(check))
+    set_title(figure, "Ratings", synthetic=is_synthetic(check))
     return figure
 
 
@@ -89,7 +90,7 @@ def heat_map(check: DataCheck) -> Figure:
     bar.set_ticks(ticks, labels=[amount_label(100 * tick) for tick in ticks], minor=False)
     bar.minorticks_off()
     bar.outline.set_visible(False)
-    set_title(figure, "Users × items", synthetic=_is_synthetic(check))
+    set_title(figure, "Users × items", synthetic=is_synthetic(check))
     set_note(
         figure, "Groups of users and items, those of equal activity in the order of their ids. White: no interaction."
     )
@@ -104,7 +105,7 @@ def activity(check: DataCheck) -> Figure:
     at_least(left, check.quality.users, "user", USERS[0])
     at_least(middle, check.quality.items, "item", ITEMS[0])
     long_tail(right, check.quality.users, check.quality.items)
-    set_title(figure, "Activity of users and items", synthetic=_is_synthetic(check))
+    set_title(figure, "Activity of users and items", synthetic=is_synthetic(check))
     return figure
 
 
@@ -125,7 +126,7 @@ def over_time(check: DataCheck) -> Figure:
         passed_by(panels[1], edges, drawn)
         panels[1].set_ylabel("% of the part's\nso far")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, **LEGEND)
-    set_title(figure, "Activity over time", synthetic=_is_synthetic(check))
+    set_title(figure, "Activity over time", synthetic=is_synthetic(check))
     return figure
 
 
@@ -140,12 +141,8 @@ def factors(check: DataCheck) -> Figure:
     singular_values(left, found.values)
     norm_histogram(middle, found.users, "user", USERS[0])
     norm_histogram(right, found.items, "item", ITEMS[0])
-    set_title(figure, f"Factors of the train {found.matrix}", synthetic=_is_synthetic(check))
+    set_title(figure, f"Factors of the train {found.matrix}", synthetic=is_synthetic(check))
     return figure
-
-
-def _is_synthetic(check: DataCheck) -> bool:
-    return bool(check.dataset["synthetic"])
 
 
 _DRAWN: dict[str, Callable[[DataCheck], Figure]] = {

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from coldray.plots.labels import is_synthetic
 from coldray.plots.page import render, save_page
 from coldray.plots.pictures import pictures
-from coldray.plots.quality_figures import left_out, quality_figures
+from coldray.plots.quality_figures import left_out
 from coldray.plots.quality_tables import (
     activity_table,
     dataset_table,
@@ -24,32 +25,22 @@ from coldray.plots.tables import facts
 from coldray.tuning.data_check import DataCheck
 
 
-def write_quality_report(check: DataCheck, path: Path, *, figures: Mapping[str, Figure] | None = None) -> Path:
-    """Write the report of `check` to `path` and return the path.
-
-    Parameters
-    ----------
-    check
-        What was found. Nothing in it is trusted: every text is escaped.
-    path
-        The file to write, completely or not at all.
-    figures
-        Figures by name, as of :func:`coldray.plots.quality_figures.quality_figures`, which makes them when they are not
-        given.
+def write_quality_report(check: DataCheck, path: Path, figures: Mapping[str, Figure]) -> Path:
+    """Write the report of `check`, with its figures by name, to `path` and return the path.
 
     Raises
     ------
     OutputError
         If the folder cannot be created or written.
     """
-    return save_page(quality_page(check, quality_figures(check) if figures is None else figures), path)
+    return save_page(quality_page(check, figures), path)
 
 
 def quality_page(check: DataCheck, figures: Mapping[str, Figure]) -> str:
-    """Return the report as one HTML page."""
+    """Return the report as one HTML page; nothing in `check` is trusted, every text is escaped."""
     return render(
         "quality.html",
-        synthetic=bool(check.dataset["synthetic"]),
+        synthetic=is_synthetic(check),
         title=f"Data check of {check.dataset['name']}, split {check.split}",
         outcome=headline(check),
         findings=findings_by_level(check),

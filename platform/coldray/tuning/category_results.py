@@ -28,8 +28,3 @@ class CategoryResults:
     def tested(self) -> bool:
         """True once the winners were tested."""
         return all(study.test for study in self.studies.values())
-
-
-def folder_name(category: str) -> str:
-    """Return a category's name as part of a path."""
-    return category.replace("/", "-")

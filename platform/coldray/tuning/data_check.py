@@ -16,17 +16,8 @@ from coldray.data.quality import DataQuality, Scale, data_quality
 from coldray.errors import CatalogTooLargeError, DataError
 from coldray.models.factor_facts import FactorFacts, factor_facts
 from coldray.tuning.data_findings import Finding, data_findings, factor_findings, worst_first
-
-_PROTOCOLS = {
-    "predefined": "the parts that the data are published in",
-    "leave-last": "the last interaction of each user is test, the one before it validation",
-    "holdout": "a random 20 % of each user's interactions is test, 20 % of the rest validation",
-    "per-user-temporal": "the latest 20 % of each user's interactions are test, 20 % of the rest validation",
-    "temporal": "the latest 20 % of all interactions are test, the latest 20 % of the rest validation",
-    "user-holdout": "a random 20 % of the users is tested, 20 % of the others validates; 80 % of their interactions "
-    "are given",
-    "k-fold": "each user's interactions are dealt to 5 folds; the first is test, the second validation",
-}
+from coldray.tuning.description import describe_dataset, split_words
+from coldray.tuning.split_config import SplitConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,23 +86,14 @@ def _train_matrix(split: PartAssignment) -> tuple[sp.csr_array, Literal["ratings
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "synthetic": dataset.synthetic,
-        "n_users": dataset.n_users,
-        "n_items": dataset.n_items,
-        "n_interactions": int(dataset.interactions.nnz),
-        "density": dataset.density,
-        "ratings": dataset.ratings is not None,
-        "timestamps": dataset.timestamps is not None,
-        "fingerprint": dataset.fingerprint,
-        "attributes": list(dataset.attributes),
-    }
+    has = {"ratings": dataset.ratings is not None, "timestamps": dataset.timestamps is not None}
+    return {**describe_dataset(dataset), **has}
 
 
 def _protocol(split: PartAssignment, quality: DataQuality, factors: FactorFacts | None, seed: int) -> dict[str, str]:
     name = split.name if split.name == split.protocol else f"{split.protocol} ({split.name})"
-    described = {"split": f"{name}: {_PROTOCOLS[split.protocol]}", "seed": str(seed)}
+    words = split_words(SplitConfig(protocol=split.protocol, n_splits=split.n_splits))
+    described = {"split": f"{name}: {words}", "seed": str(seed)}
     if quality.scale is not None:
         described["rating scale"] = f"{quality.scale[0]:g} to {quality.scale[1]:g}"
     if factors is not None:

@@ -13,8 +13,11 @@ from coldray.tuning.space import StudyConfig
 from coldray.tuning.split_config import SplitConfig
 
 
-def describe_dataset(dataset: Dataset, config: StudyConfig) -> dict[str, Any]:
-    """Return what a report says about the data."""
+def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dict[str, Any]:
+    """Return what a report says about the data: of the attributes those that a study reads, all without a study."""
+    read = tuple(dataset.attributes)
+    if config is not None:
+        read = attribute_names(dataset, config.features) if config.encoded_features else ()
     return {
         "name": dataset.name,
         "synthetic": dataset.synthetic,
@@ -23,7 +26,7 @@ def describe_dataset(dataset: Dataset, config: StudyConfig) -> dict[str, Any]:
         "n_interactions": int(dataset.interactions.nnz),
         "density": dataset.density,
         "fingerprint": dataset.fingerprint,
-        "attributes": list(attribute_names(dataset, config.features)) if config.encoded_features else [],
+        "attributes": list(read),
     }
 
 
@@ -38,7 +41,7 @@ def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Sp
     left_out = sum(count["users_without_train_clicks"] for count in counts)
     part_sizes = [f"{counts[0][f'{part}_{held_out}']:,} {part}" for part in ("train", "validation", "test")]
     return {
-        "split": f"{config.splits.protocol}: {_split_words(config.splits)}",
+        "split": f"{config.splits.protocol}: {split_words(config.splits)}",
         "splits": f"{config.splits.n_splits} for each seed ({', '.join(map(str, config.splits.seeds))})",
         "first split": f"{', '.join(part_sizes)} {held_out}" + _more_of_first(counts[0]),
         "candidates": f"{config.candidates}: {listed[config.candidates]}",
@@ -51,8 +54,8 @@ def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Sp
     }
 
 
-def _split_words(splits: SplitConfig) -> str:
-    """Return what a protocol holds out, with the shares of this study."""
+def split_words(splits: SplitConfig) -> str:
+    """Return what a protocol holds out, with its shares."""
     test, validation = f"{100 * splits.test_share:g} %", f"{100 * splits.validation_share:g} %"
     last = "last interaction" if splits.last == 1 else f"last {splits.last} interactions"
     return {

@@ -28,6 +28,7 @@ from coldray.workflows.ablation_progress import AblationProgress
 from coldray.workflows.arguments import overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
+from coldray.workflows.lines import from_here
 from coldray.workflows.tune import encode_texts, read_dataset
 
 
@@ -49,8 +50,7 @@ def ablate(options: argparse.Namespace, console: Console) -> AblationResult:
     console.print()
     console.print(console_ablation(result))
     for name, path in (("Report", files.report), ("Export", files.archive)):
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        console.print(f"{name}: {shown}", soft_wrap=True, highlight=False)
+        console.print(f"{name}: {from_here(path)}", soft_wrap=True, highlight=False)
     return result
 
 

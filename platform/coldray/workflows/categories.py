@@ -15,6 +15,7 @@ import polars as pl
 from rich.console import Console
 
 from coldray.atomic import replacing, writable_folder
+from coldray.data.amazon import file_stem
 from coldray.data.categories import category_sources
 from coldray.data.dataset import Dataset
 from coldray.data.sources import SourceConfig
@@ -26,7 +27,7 @@ from coldray.plots.category_tables import final_table, tuning_table
 from coldray.plots.report import write_report
 from coldray.plots.style import save_figure
 from coldray.tracking.runs import StudyTracker, check_reachable
-from coldray.tuning.category_results import CategoryResults, folder_name
+from coldray.tuning.category_results import CategoryResults
 from coldray.tuning.description import describe_protocol
 from coldray.tuning.listeners import Listeners
 from coldray.tuning.results import StudyResult
@@ -117,7 +118,7 @@ def _study(
     several: bool,
 ) -> StudyResult:
     """Tune a category, or find its saved search, and test the choice, as the phase asks; write what was found."""
-    slug = folder_name(data.name)
+    slug = file_stem(data.name)
     artifacts = options.output_dir.absolute().parent / "mlartifacts"
     tracker = StudyTracker(options.tracking_uri, options.experiment, artifact_location=artifacts)
     listener = Listeners(progress, tracker)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from typing import get_args
 
 from rich.console import Console
-from rich.text import Text
 
 from coldray.data.interaction_splits import PUBLISHED
 from coldray.data.splits import InteractionProtocol
-from coldray.errors import ColdrayError, ConfigError
+from coldray.errors import ConfigError
 from coldray.workflows.arguments import data_parser, positive, source_of
+from coldray.workflows.command import reported
+from coldray.workflows.lines import timed
 
 PROTOCOLS = tuple(protocol for protocol in get_args(InteractionProtocol) if protocol != PUBLISHED)
 
@@ -27,19 +27,17 @@ def check_main(description: str, arguments: Sequence[str] | None = None) -> int:
     """
     options = check_parser(description).parse_args(arguments)
     console = Console(soft_wrap=not sys.stdout.isatty())
-    try:
+    clean = False
+
+    def work() -> None:
+        nonlocal clean
         check_options(options)
-        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] loading torch and matplotlib", highlight=False)
+        console.print(timed("loading torch and matplotlib"), highlight=False)
         from coldray.workflows.check_data import check_data  # seconds of imports, after the first line is out
 
         clean = check_data(options, console)
-    except ColdrayError as error:
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
-        return 130
-    return 0 if clean or not options.strict else 1
+
+    return reported(work) or int(options.strict and not clean)
 
 
 def check_parser(description: str) -> argparse.ArgumentParser:

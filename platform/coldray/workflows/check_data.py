@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +19,7 @@ from coldray.plots.quality_console import console_check
 from coldray.plots.quality_export import export_check
 from coldray.tuning.data_check import DataCheck, check_split
 from coldray.workflows.arguments import source_of
+from coldray.workflows.lines import from_here, timed
 
 
 def check_data(options: argparse.Namespace, console: Console) -> bool:
@@ -80,8 +80,7 @@ def _check_one(
     files = export_check(check, output / folder_name(check))
     console.print()
     console.print(console_check(check))
-    shown = files.report.relative_to(Path.cwd()) if files.report.is_relative_to(Path.cwd()) else files.report
-    console.print(f"Report: {shown}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Report: {from_here(files.report)}", soft_wrap=True, highlight=False, markup=False)
     return check
 
 
@@ -100,8 +99,7 @@ def folder_name(check: DataCheck) -> str:
 
 
 def _say(console: Console, message: str) -> None:
-    """Print a line with the time; brackets in it are text, never markup."""
-    console.print(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", message), highlight=False, soft_wrap=True)
+    console.print(timed(message), highlight=False, soft_wrap=True)
 
 
 def _listed(left_out: dict[str, str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from coldray.workflows.arguments import (
     source_of,
     study_parser,
 )
+from coldray.workflows.lines import timed
 
 
 def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +98,7 @@ def run_job(
     def work() -> None:
         overrides(options.settings)
         source_of(options)
-        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] loading Ray, torch and MLflow", highlight=False)
+        console.print(timed("loading Ray, torch and MLflow"), highlight=False)
         from coldray.workflows.tune import quiet_libraries
 
         quiet_libraries()

@@ -18,6 +18,7 @@ from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, TrialResult, mean_metric
 from coldray.tuning.shared import SharedStatus
 from coldray.tuning.space import StudyConfig
+from coldray.workflows.lines import timed
 
 SHOWN_RUNNING = 4
 LINE_SECONDS = 10.0
@@ -158,8 +159,7 @@ class StudyProgress(StudyListener):
             self._line(f"{sum(self.counts.values())} trials done, {running}{waiting}")
 
     def _print(self, message: Text) -> None:
-        """Print a line with the time; brackets in it are text, never markup."""
-        self.console.print(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", message), highlight=False)
+        self.console.print(timed(message), highlight=False)
 
     def _line(self, message: str) -> None:
         self.last_line = time.monotonic()

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from coldray.training.history import EpochRecord, TrainingResult
 from coldray.training.progress import StepProgress, TrainingListener, TrainingPlan
+from coldray.workflows.lines import timed
 
 LINE_SECONDS = 10.0
 """Without a terminal: the shortest time between two lines on how far the training is."""
@@ -127,5 +128,4 @@ class TrainingProgress(TrainingListener):
         return f"  {remaining:,.0f} s left at most" if remaining else ""
 
     def _print(self, message: str) -> None:
-        """Print a line with the time; brackets in it are text, never markup."""
-        self.console.print(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", message), highlight=False)
+        self.console.print(timed(message), highlight=False)

@@ -37,6 +37,7 @@ from coldray.tuning.study import check_study, run_study
 from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
+from coldray.workflows.lines import from_here
 from coldray.workflows.progress import StudyProgress
 from coldray.workflows.training_progress import TrainingProgress
 
@@ -211,11 +212,9 @@ def print_next_steps(
     real_data: str = "hetrec",
 ) -> None:
     """Say where the report is and what to type next: on the sample, the same job on `real_data`."""
-    shown = report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report
-    console.print(f"Report: {shown}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {from_here(report)}", soft_wrap=True, highlight=False)
     console.print("Next:", highlight=False)
-    scripts = Path(sys.executable).parent
-    tools = scripts.relative_to(Path.cwd()) if scripts.is_relative_to(Path.cwd()) else scripts
+    tools = from_here(Path(sys.executable).parent)
     console.print(
         f"  {tools}/mlflow ui --backend-store-uri {options.tracking_uri} --port 5000"
         if options.tracking_uri.startswith("sqlite")

@@ -1,0 +1,75 @@
+"""What the README and the files around the library promise of names: models, studies, jobs, figures, versions."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from coldray.models.registry import MODELS, model_type
+from coldray.tuning.space import load_study
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
+
+
+def rows_of_table(header):
+    """Return the cells of each row of the table with this header, as text."""
+    lines = README[README.index(header) :].splitlines()[2:]
+    rows = lines[: next(place for place, line in enumerate(lines) if not line.startswith("|"))]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_table_of_models_has_them_all_and_says_which_score_by_attributes():
+    groups = [re.findall(r"`(\w+)`", names) for names, _ in rows_of_table("| model | what it is |")]
+    assert sorted(name for group in groups for name in group) == sorted(MODELS)
+    *by_attributes, clicks, ratings = groups
+    assert all(model_type(name).scores_cold_items for group in by_attributes for name in group)
+    assert not any(model_type(name).scores_cold_items for name in (*clicks, *ratings))
+    assert [name for name in MODELS if model_type(name).reads_ratings] == ratings
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_model_has_a_study(name):
+    file = {"item_knn": "knn", "user_knn": "knn"}.get(name, name)
+    study = load_study(ROOT / "tune_spaces" / f"{file}.yaml", {"model": name} if file == "knn" else {})
+    assert study.model == name
+
+
+def test_the_files_it_names_are_there():
+    named = set(re.findall(r"\b(?:jobs|tune_spaces|serve|mlflow)/\w[\w.-]*\.(?:py|yaml|png)", README))
+    assert len(named) > 10
+    assert [name for name in sorted(named - {"tune_spaces/NAME.yaml"}) if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_a_job_is_thin_and_can_be_run(job):
+    lines = job.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "#!/usr/bin/env python"
+    assert len(lines) <= 40
+    assert os.access(job, os.X_OK)
+    for folder, name in re.findall(r'"(tune_spaces)" / "([\w.]+)"', "\n".join(lines)):
+        assert (ROOT / folder / name).is_file()
+
+
+def test_each_figure_of_its_table_is_measured():
+    sources = "\n".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "benchmarks").glob("*_figures.py")
+    )
+    measured = set(re.findall(r'figure\(\s*"(\w+)"', sources))
+    named = [cells[0].strip("`") for cells in rows_of_table("| figure | what | measured | bar |")]
+    assert len(named) > 30
+    assert [name for name in named if name not in measured] == []
+
+
+def test_every_dependency_has_its_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()}
+    names = [re.match(r"[\w.-]+", requirement)[0].lower() for requirement in wanted]
+    assert [name for name in names if name not in pinned] == []
