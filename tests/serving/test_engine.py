@@ -106,6 +106,8 @@ def test_what_is_excluded_or_no_candidate_is_not_in_the_list(extended):
     assert {"new-a", "new-b"}.isdisjoint(items_of(warm))
     (few,) = engine.answer([Query(user_id=user, candidates=(items[30], "new-a"), exclude=("new-a",))])
     assert set(items_of(few)) <= {items[30]}
+    (left,) = engine.answer([Query(history={items[0]: None}, candidates=(items[0], "new-a"))])
+    assert (items_of(left), left.path) == (["new-a"], "attributes")  # the only one with clicks is in the history
     (nothing,) = engine.answer([Query(user_id=user, candidates=("new-a",), exclude=("new-a",))])
     assert nothing.places == ()
 

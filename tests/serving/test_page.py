@@ -3,8 +3,6 @@
 import base64
 import hashlib
 import json
-import shutil
-import socket
 import urllib.request
 
 import pytest
@@ -13,8 +11,9 @@ from coldray.serving.page import HTML, POLICY
 from coldray.serving.settings import ServiceSettings
 from coldray.tracking.bundle import save_bundle
 from coldray.workflows.serve import serving
+from contracts.browser import opened
+from contracts.service import free_port
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
 
 
@@ -22,42 +21,15 @@ HOSTILE = "<img src=x onerror=\"document.title='broken'\"><script>document.title
 def address(bundle, ray_cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     save_bundle(bundle, folder / "bundle")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
     settings = ServiceSettings(bundle=folder / "bundle", store=f"sqlite:///{folder / 'store.db'}", poll_s=0.2)
-    with serving(settings, host="127.0.0.1", port=port) as served:
+    with serving(settings, host="127.0.0.1", port=free_port()) as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"There is no browser here: none of {', '.join(BROWSERS)}.")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed.")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, timeout=60_000)
-        yield started
-        started.close()
 
 
 @pytest.fixture(params=[1300, 390], ids=["wide", "phone"])
 def page(request, browser, address):
-    context = browser.new_context(viewport={"width": request.param, "height": 800})
-    opened = context.new_page()
-    opened.set_default_timeout(15_000)
-    wrong = []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on(
-        "console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None
-    )
-    opened.goto(address)
-    opened.get_by_placeholder("for example user-0001").wait_for()
-    yield opened
-    assert opened.evaluate("document.documentElement.scrollWidth") == request.param
-    context.close()
-    assert wrong == []
+    with opened(browser, address, request.param) as page:
+        yield page
 
 
 def ask(address, path, body=None):
@@ -172,8 +144,9 @@ def test_text_stands_out_from_its_ground(browser, address, scheme):
     opened = context.new_page()
     opened.goto(address)
     pairs = [("ink", "ground"), ("ink", "sheet"), ("faint", "ground"), ("faint", "sheet"), ("accent", "sheet"),
-             ("on-accent", "accent"), ("ink", "soft"), ("fresh", "fresh-soft"), ("ink", "fresh-soft"),
-             ("faint", "fresh-soft"), ("accent", "fresh-soft"), ("sheet", "fresh"), ("bad", "bad-soft")]  # fmt: skip
+             ("on-accent", "accent"), ("ink", "soft"), ("faint", "soft"), ("fresh", "fresh-soft"),
+             ("ink", "fresh-soft"), ("faint", "fresh-soft"),
+             ("accent", "fresh-soft"), ("sheet", "fresh"), ("bad", "bad-soft")]  # fmt: skip
     style = "getComputedStyle(document.documentElement).getPropertyValue"
     for pair in pairs:
         light, dark = sorted((luminance(opened.evaluate(f"{style}('--{name}')")) for name in pair), reverse=True)

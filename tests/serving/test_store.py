@@ -49,6 +49,72 @@ def test_an_event_counts_once_however_often_it_is_sent(store):
     for other in (("v", "i", None), ("u", "j", None), ("u", "i", 3.0)):
         with pytest.raises(DataFormatError, match="event_id: 'e' is the id of another event"):
             store.put_event("e", *other)
+    with pytest.raises(DataFormatError, match="event_id: 'e' is the id of another event"):
+        store.put_event("e", "u", "i", None, clicked=False)
+    assert not store.put_event("e", "u", "i", None, context={"score": 1.0})
+    assert store.put_event("f", "u", "i", None, clicked=False, context={"score": 0.5})
+    assert not store.put_event("f", "u", "i", None, clicked=False)
+    assert [(event.clicked, event.context) for event in store.events_since(0)] == [
+        (True, None),
+        (False, {"score": 0.5}),
+    ]
+
+
+OLD_TABLES = """
+CREATE TABLE item_log (
+    seq INTEGER NOT NULL, item_id TEXT NOT NULL, attributes TEXT, at FLOAT NOT NULL, PRIMARY KEY (seq)
+);
+CREATE TABLE event_log (
+    seq INTEGER NOT NULL, event_id VARCHAR(200) NOT NULL, user_id TEXT NOT NULL, item_id TEXT NOT NULL, rating FLOAT,
+    at FLOAT NOT NULL, PRIMARY KEY (seq), UNIQUE (event_id)
+);
+INSERT INTO event_log VALUES (1, 'old', '"u"', '"i"', 4.5, 100.0);
+"""
+
+
+def test_a_database_of_an_earlier_version_goes_on_and_that_version_may_still_write(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection, connection:
+        connection.executescript(OLD_TABLES)
+    stores = [Store.at(tmp_path / "old.db") for _ in range(2)]
+    assert not stores[0].put_event("old", "u", "i", 4.5)
+    with pytest.raises(DataFormatError, match="another event"):
+        stores[0].put_event("old", "u", "i", 4.5, clicked=False)
+    assert stores[0].put_event("new", "u", "j", None, clicked=False, context={"score": 0.25})
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection, connection:
+        columns = "(event_id, user_id, item_id, rating, at)"
+        connection.execute(f"INSERT INTO event_log {columns} VALUES ('late', '\"u\"', '\"k\"', NULL, 101.0)")
+    found = [(event.event_id, event.clicked, event.context) for event in stores[1].events_since(0)]
+    assert found == [("old", True, None), ("new", False, {"score": 0.25}), ("late", True, None)]
+    for store in stores:
+        store.close()
+
+
+def test_replicas_that_open_an_old_database_at_the_same_time_both_do(tmp_path, monkeypatch):
+    """One finds the column missing, and there when it adds it."""
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection, connection:
+        connection.executescript(OLD_TABLES)
+    make, others = Store._make_tables, []
+
+    def late(store):
+        begin = store._begin
+
+        def after_another():
+            if not others:
+                others.append(None)
+                monkeypatch.setattr(Store, "_make_tables", make)
+                others.append(Store.at(tmp_path / "old.db"))
+            return begin()
+
+        store._begin = after_another
+        make(store)
+
+    monkeypatch.setattr(Store, "_make_tables", late)
+    store = Store.at(tmp_path / "old.db")
+    assert len(others) == 2
+    assert store.put_event("new", "u", "j", None, clicked=False)
+    assert [event.clicked for event in others[1].events_since(1)] == [False]
+    store.close()
+    others[1].close()
 
 
 def test_two_replicas_see_each_others_entries(tmp_path):

@@ -1,11 +1,7 @@
 """The service over real HTTP on real Ray Serve, with a real registry behind it."""
 
-import json
-import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -24,26 +20,9 @@ from coldray.serving.settings import ServiceSettings
 from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
 from coldray.workflows.command import serve_main
 from coldray.workflows.serve import serving
+from contracts.service import Client, free_port, promote, wait_for
 
 NAME = "served"
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def promote(uri, folder, name=NAME):
-    """Register the bundle in a folder and move the alias to it; return the version."""
-    client = MlflowClient(uri, uri)
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
-    run = client.create_run("0")
-    client.log_artifacts(run.info.run_id, str(folder), "bundle")
-    version = client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id).version
-    client.set_registered_model_alias(name, "champion", version)
-    return str(version)
 
 
 @pytest.fixture(scope="module")
@@ -65,30 +44,6 @@ def folders(tmp_path_factory):
     return root
 
 
-class Client:
-    """Calls a service; an error is a status like any other."""
-
-    def __init__(self, address):
-        self.address = address
-
-    def __call__(self, path, body=None, method=None, raw=None):
-        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.address + path, data=data, headers={"content-type": "application/json"}, method=method
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                status, text = answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            status, text = error.code, error.read().decode()
-        return status, json.loads(text) if text else None
-
-    def items(self, **body):
-        status, answer = self("/v1/recommend", body)
-        assert status == 200, answer
-        return [place["item_id"] for place in answer["items"]]
-
-
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory):
     return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
@@ -103,7 +58,7 @@ def store(tmp_path_factory):
 def settings(uri, store, folders, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("artifacts"))
-        promote(uri, folders / "first")
+        promote(uri, folders / "first", NAME)
         yield ServiceSettings(tracking_uri=uri, model_name=NAME, store=store, poll_s=0.2)
 
 
@@ -121,7 +76,7 @@ def engine(folders):
 def test_the_service_says_what_it_serves(call):
     assert call("/health") == (200, {"status": "ok"})
     assert call("/ready") == (200, {"status": "ready", "model": NAME, "version": "1"})
-    assert call("/v1/models") == (200, [{"name": NAME, "version": "1"}])
+    assert call("/v1/models") == (200, [{"name": NAME, "version": "1", "role": "champion", "share": 1.0}])
 
 
 def test_a_list_is_that_of_the_model(call, engine):
@@ -217,13 +172,6 @@ def served_version(call):
     return call("/ready")[1]["version"]
 
 
-def wait_for(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.05)
-
-
 def test_a_promotion_is_served_without_a_lost_request_and_rolled_back(call, settings, folders):
     """Every answer is of one version; a damaged bundle is refused, and the one before goes on."""
     uri, client = settings.tracking_uri, MlflowClient(settings.tracking_uri, settings.tracking_uri)
@@ -238,10 +186,10 @@ def test_a_promotion_is_served_without_a_lost_request_and_rolled_back(call, sett
     for thread in threads:
         thread.start()
     try:
-        promote(uri, folders / "second")
+        promote(uri, folders / "second", NAME)
         wait_for(lambda: served_version(call) == "2")
         expected["2"] = call.items(user_id="user-0007")
-        promote(uri, folders / "damaged")
+        promote(uri, folders / "damaged", NAME)
         time.sleep(2)
         assert served_version(call) == "2"
         client.set_registered_model_alias(NAME, "champion", "1")
@@ -270,7 +218,9 @@ def test_what_was_taken_in_is_there_for_another_replica(call, settings, folders)
 def test_the_interface_documents_itself(call):
     status, page = call("/openapi.json")
     assert status == 200
-    assert {"/v1/recommend", "/v1/recommend:batch", "/v1/items", "/v1/feedback", "/v1/models"} <= set(page["paths"])
+    assert {"/v1/recommend", "/v1/recommend:batch", "/v1/items", "/v1/feedback", "/v1/models", "/v1/versions"} <= set(
+        page["paths"]
+    )
     for methods in page["paths"].values():
         for operation in methods.values():
             assert operation["description"]
@@ -286,5 +236,5 @@ def test_a_registry_without_a_champion_is_said_before_anything_starts(tmp_path, 
 
 def test_the_youngest_champion_is_the_one_to_serve(uri, settings, folders):
     assert latest_champion(uri) == NAME
-    promote(uri, folders / "second", name="younger")
+    promote(uri, folders / "second", "younger")
     assert latest_champion(uri) == "younger"

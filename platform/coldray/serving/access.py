@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from coldray.errors import ConfigError
 
@@ -76,6 +77,21 @@ def key_lines(text: str) -> tuple[str, ...]:
     if not lines:
         raise ConfigError("There is no key among the keys. `jobs/serve.py --new-key NAME` makes one.")
     return lines
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """Return the lines of a file of keys.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or as :func:`key_lines`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The keys in {path} cannot be read: {error}.") from error
+    return key_lines(text)
 
 
 def new_key(name: str, per_second: float | None = None) -> tuple[str, KeyEntry]:

@@ -9,6 +9,7 @@ from typing import Any
 from coldray.serving.live import LiveModel
 from coldray.serving.queries import Answer, Place
 from coldray.serving.reasons import Explained, ItemReasons
+from coldray.serving.similar import SimilarItems
 
 
 def answer_json(live: LiveModel, answer: Answer, explained: Explained | None = None) -> str:
@@ -17,12 +18,15 @@ def answer_json(live: LiveModel, answer: Answer, explained: Explained | None = N
     why = ""
     if explained is not None:
         why = f',"explanation":{json.dumps({"kind": explained.kind, "note": explained.note})}'
+    if answer.exploration is not None:
+        why += f',"exploration":"{answer.exploration}"'
     return f'{{"items":[{items}],"path":"{answer.path}","model":{_model(live)}{why}}}'
 
 
-def similar_json(live: LiveModel, places: Sequence[Place]) -> str:
+def similar_json(live: LiveModel, found: SimilarItems) -> str:
     """Return a :class:`~coldray.serving.schemas.SimilarResponse`."""
-    return f'{{"items":[{_items(live, places, ())}],"model":{_model(live)}}}'
+    search = json.dumps({"search": found.search, "recall": found.recall})[1:-1]
+    return f'{{"items":[{_items(live, found.places, ())}],{search},"model":{_model(live)}}}'
 
 
 def _items(live: LiveModel, places: Sequence[Place], reasons: Sequence[ItemReasons]) -> str:

@@ -7,65 +7,42 @@ module is used before it is defined, and annotations are not text here.
 """
 
 import asyncio
-import logging
 from typing import Any
 
 import torch
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Response
 from ray import serve
-from starlette.exceptions import HTTPException
+from ray.util.metrics import Counter
+from starlette.background import BackgroundTask
 
 import coldray
-from coldray.errors import (
-    ColdrayError,
-    ConfigError,
-    DataFormatError,
-    StoreError,
-    TrackingError,
-    UnknownAttributeError,
-    UnknownIdError,
-)
-from coldray.serving.admission import Admission, error_response
+from coldray.serving.admission import Admission
 from coldray.serving.answers import answer_json
 from coldray.serving.catalogue import CatalogueEndpoints, found_item
 from coldray.serving.catalogue import router as catalogue_router
-from coldray.serving.live import LiveModel, ModelVersion
+from coldray.serving.live import LiveModel
 from coldray.serving.page import router as page_router
+from coldray.serving.problems import ERRORS, answer_problems
 from coldray.serving.queries import Answer, ItemId, Query
 from coldray.serving.reasons import explain
 from coldray.serving.schemas import (
     BatchRequest,
     BatchResponse,
-    ErrorResponse,
     Feedback,
     FeedbackResponse,
     Item,
-    Model,
+    NamedVersion,
     NewItem,
     RecommendRequest,
     RecommendResponse,
+    ServedModel,
 )
 from coldray.serving.settings import ServiceSettings
+from coldray.serving.shadow import RayMeasures, Shadow
+from coldray.serving.versions import answered
 
-logger = logging.getLogger("coldray.serving")
-STATUS: dict[type[ColdrayError], tuple[int, str]] = {
-    UnknownIdError: (404, "unknown_id"),
-    UnknownAttributeError: (422, "unknown_attribute"),
-    DataFormatError: (422, "invalid_value"),
-    ConfigError: (422, "invalid_request"),
-    StoreError: (503, "store_unavailable"),
-}
-"""HTTP status and code of deliberate errors; the rest are 500."""
-REFUSALS = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-"""Codes of errors that the framework finds."""
 SLACK = 4
 """Serve lets a replica have so many times the requests that the replica takes on."""
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (400, 401, 404, 408, 413, 422, 429, 500, 503)
-}
-
 api = FastAPI(
     title="coldray",
     version=coldray.__version__,
@@ -75,33 +52,7 @@ api = FastAPI(
 api.add_middleware(Admission)
 for router in (catalogue_router, page_router):
     api.include_router(router)
-
-
-@api.exception_handler(ColdrayError)
-async def _deliberate(_: Request, error: ColdrayError) -> JSONResponse:
-    known = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
-    if known is None:
-        return await _unforeseen(_, error)
-    return error_response(*known, str(error))
-
-
-@api.exception_handler(RequestValidationError)
-async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part != "body")
-    return error_response(422, "invalid_request", f"{field or 'body'}: {first['msg']}")
-
-
-@api.exception_handler(HTTPException)
-async def _refused(_: Request, error: HTTPException) -> JSONResponse:
-    code = REFUSALS.get(error.status_code, "refused")
-    return error_response(error.status_code, code, str(error.detail))
-
-
-@api.exception_handler(Exception)
-async def _unforeseen(_: Request, error: Exception) -> JSONResponse:
-    logger.error("A request failed.", exc_info=error)
-    return error_response(500, "internal", "The service failed at this request; its log says why.")
+answer_problems(api)
 
 
 def _answer_json(live: LiveModel, answer: Answer, request: RecommendRequest) -> str:
@@ -111,99 +62,97 @@ def _answer_json(live: LiveModel, answer: Answer, request: RecommendRequest) -> 
 @serve.deployment
 @serve.ingress(api)
 class RecommendService(CatalogueEndpoints):
-    """A replica: the model it serves now, and the tasks that keep it up to date."""
+    """A replica: the models it serves now, and the tasks that keep them up to date."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         """Load the model; a replica that cannot is not started, and the reason is in the error."""
         torch.set_num_threads(settings.threads)
         api.state.limits = settings.limits()
-        self.settings, self.source = settings, settings.source()
+        self.settings = settings
         self.store = settings.open_store()
-        version = self.source.current()
-        self.live = LiveModel(self.source.load(version), version, self.store)
-        self._changing = asyncio.Lock()
-        self._refused: ModelVersion | None = None
+        self.models = settings.served_models(self.store)
+        self.shadow = Shadow(settings.shadow_share, RayMeasures())
+        self.kept = settings.kept_lists()
+        self._looked_up = Counter("coldray_cached_lists", "Lists that were looked up among those kept.", ("found",))
         self._following = asyncio.get_running_loop().create_task(self._follow())
         self.lists.set_max_batch_size(settings.max_batch)  # type: ignore[attr-defined]
         self.lists.set_batch_wait_timeout_s(settings.batch_wait_s)  # type: ignore[attr-defined]
 
+    @property
+    def live(self) -> LiveModel:
+        """The champion, which answers unless something else is said."""
+        return self.models.champion
+
     # ---- keeping up to date
 
     async def _follow(self) -> None:
-        """Look for another version, new items and feedback, for as long as the replica lives."""
+        """Look for other versions, new items and feedback, for as long as the replica lives."""
         while True:
             await asyncio.sleep(self.settings.poll_s)
-            try:
-                await self._swap()
-                async with self._changing:
-                    await asyncio.to_thread(self.live.refresh)
-            except ColdrayError as error:  # the registry or the store is away: what is served goes on
-                logger.warning("Still serving %s: %s", self.live.version, error)
-            except Exception:
-                logger.exception("Still serving %s.", self.live.version)
+            self._count()
+            await self.models.follow()
 
-    async def _swap(self) -> None:
-        """Serve the version that the alias points to; one that does not load or pass its self-test is refused."""
-        wanted = await asyncio.to_thread(self.source.current)
-        if wanted in (self.live.version, self._refused):
-            return
-        try:
-            bundle = await asyncio.to_thread(self.source.load, wanted)
-            fresh = await asyncio.to_thread(LiveModel, bundle, wanted, self.store)
-        except TrackingError:
-            raise
-        except Exception as error:
-            self._refused = wanted
-            logger.error("Version %s is refused, %s goes on: %s", wanted, self.live.version, error)
-            return
-        async with self._changing:
-            before, self.live = self.live.version, fresh
-            self._refused = None
-        logger.warning("Serving %s in the place of %s.", wanted, before)
+    def _count(self) -> None:
+        """Tell Ray how many lists were kept; here, as a request has no time for it."""
+        for found, number in self.kept.counted().items():
+            if number:
+                self._looked_up.inc(number, {"found": found})
 
     async def check_health(self) -> None:
-        """Tell Serve that the replica is well unless its task has ended."""
-        if self._following.done():
-            raise RuntimeError("The task that follows the registry has ended.")
+        """Tell Serve that the replica is well unless a task of it has ended."""
+        if self._following.done() or self.shadow.working.done():
+            raise RuntimeError("A task that keeps the models up to date has ended.")
 
     def __del__(self) -> None:
-        """End the task and close the store; a replica whose model did not load has neither."""
+        """End the tasks and close the store; a replica whose model did not load has less of it."""
         if hasattr(self, "_following"):
             self._following.cancel()
+            self.shadow.working.cancel()
         if hasattr(self, "store"):
             self.store.close()
 
     # ---- lists
 
     @serve.batch
-    async def lists(self, queries: list[Query]) -> list[tuple[LiveModel, Answer]]:
-        """Answer queries together, all of them from one version."""
-        live = self.live
-        return [(live, answer) for answer in live.engine.answer(queries)]
+    async def lists(self, asked: list[tuple[LiveModel, Query]]) -> list[Answer]:
+        """Answer queries together, those to one model at once."""
+        return answered(asked)
 
     @api.post("/v1/recommend", response_model=RecommendResponse)
     async def recommend(self, request: RecommendRequest) -> Response:
         """Return the best items for a user, or for somebody with a history."""
+        live = await self.models.asked(request)
+        key = self.kept.key(live, request)
+        text = await self.kept.get(key)
+        if text is not None:
+            return Response(text, media_type="application/json")
         query = request.query()
-        self.live.engine.check(query)
-        live, answer = await self.lists(query)
+        live.engine.check(query)
+        answer = await self.lists((live, query))
         if request.explain:  # not in the time of other requests
-            written = await asyncio.to_thread(_answer_json, live, answer, request)
+            text = (await asyncio.to_thread(_answer_json, live, answer, request)).encode()
         else:
-            written = answer_json(live, answer)
-        return Response(written, media_type="application/json")
+            text = answer_json(live, answer).encode()
+        self.kept.put(key, text)
+        return Response(text, media_type="application/json", background=self._compared(live, query, answer))
+
+    def _compared(self, live: LiveModel, query: Query, answer: Answer) -> BackgroundTask | None:
+        """Return what has the shadow make the same list, after the client got his."""
+        shadow = self.models.shadow
+        if shadow is None or shadow is live or not self.shadow.wants_next():
+            return None
+        return BackgroundTask(self.shadow.compare, shadow, query, answer)
 
     @api.post("/v1/recommend:batch", response_model=BatchResponse)
     async def recommend_batch(self, batch: BatchRequest) -> Response:
-        """Return several lists, all of them by one version of the model."""
-        queries = [entry.query() for entry in batch.requests]
-        live = self.live
-        for query in queries:
+        """Return several lists, by one version of the model unless requests name others or there is a canary."""
+        asked = [(await self.models.asked(request), request.query()) for request in batch.requests]
+        for live, query in asked:
             live.engine.check(query)
 
         def written() -> str:
-            answers = zip(live.engine.answer(queries), batch.requests, strict=True)
-            return ",".join(_answer_json(live, answer, request) for answer, request in answers)
+            answers = zip(asked, answered(asked), batch.requests, strict=True)
+            return ",".join(_answer_json(live, answer, request) for (live, _), answer, request in answers)
 
         responses = await asyncio.to_thread(written)
         return Response(f'{{"responses":[{responses}]}}', media_type="application/json")
@@ -218,8 +167,7 @@ class RecommendService(CatalogueEndpoints):
         return await self._item_after_refresh(item.item_id)
 
     async def _item_after_refresh(self, item_id: ItemId) -> Item:
-        async with self._changing:
-            await asyncio.to_thread(self.live.refresh)
+        await self.models.refresh()
         return self._item(item_id)
 
     def _item(self, item_id: ItemId) -> Item:
@@ -232,31 +180,49 @@ class RecommendService(CatalogueEndpoints):
 
     @api.delete("/v1/items/{item_id}", status_code=204)
     async def delete_item(self, item_id: str) -> None:
-        """Recommend an item no more; histories keep it."""
-        found = self._item(self.live.engine.typed(item_id))
+        """Recommend an item no more; histories keep it. For one that was removed before nothing changes."""
+        if not self.live.engine.knows_item(self.live.engine.typed(item_id)):
+            await self.models.refresh()  # another replica may have taken it in
+        item = self.live.engine.typed(item_id)
+        if self.live.was_removed(item):  # a request may come twice: the proxy repeats it if a replica dies
+            return
+        found = self._item(item)
         await asyncio.to_thread(self.store.put_item, found.item_id, None)
-        async with self._changing:
-            await asyncio.to_thread(self.live.refresh)
+        await self.models.refresh()
 
     # ---- feedback
 
     @api.post("/v1/feedback", response_model=FeedbackResponse, status_code=202)
     async def feedback(self, event: Feedback) -> FeedbackResponse:
-        """Keep a click or a rating; it is durable before this answers, and the user's next list knows it."""
+        """Keep a click or a rating; it is durable before this answers, and the user's next list knows it.
+
+        An item that was shown and not clicked is kept too, for a service that tries items out.
+        """
         self._item(event.item_id)
-        new = await asyncio.to_thread(self.store.put_event, event.event_id, event.user_id, event.item_id, event.rating)
+        new = await asyncio.to_thread(
+            self.live.put_event, event.event_id, event.user_id, event.item_id, event.rating, clicked=event.clicked
+        )
         if new:
-            async with self._changing:
-                await asyncio.to_thread(self.live.refresh)
+            await self.models.refresh()
         return FeedbackResponse(event_id=event.event_id, new=new)
 
     # ---- the service itself
 
-    @api.get("/v1/models", response_model=list[Model])
-    async def models(self) -> list[Model]:
-        """Return which model is served."""
-        version = self.live.version
-        return [Model(name=version.name, version=version.version)]
+    @api.get("/v1/models", response_model=list[ServedModel])
+    async def served(self) -> list[ServedModel]:
+        """Return which models are served, the champion first."""
+        return [
+            ServedModel(name=version.name, version=version.version, role=role, share=share)
+            for role, version, share in self.models.roles()
+        ]
+
+    @api.get("/v1/versions", response_model=list[NamedVersion])
+    async def versions(self) -> list[NamedVersion]:
+        """Return the versions of the model that a request may name, youngest first: the last hundred."""
+        found = await asyncio.to_thread(self.models.source.registered)
+        return [
+            NamedVersion(name=one.version.name, version=one.version.version, aliases=list(one.aliases)) for one in found
+        ]
 
     @api.get("/health")
     async def health(self) -> dict[str, str]:
@@ -269,11 +235,19 @@ class RecommendService(CatalogueEndpoints):
         return {"status": "ready", "model": self.live.version.name, "version": self.live.version.version}
 
 
+def replica_count(settings: ServiceSettings) -> dict[str, Any]:
+    """Return how many replicas Serve runs: always as many, or between two bounds."""
+    if settings.max_replicas is None:
+        return {"num_replicas": settings.replicas}
+    bounds = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
+    return {"autoscaling_config": {**bounds, "target_ongoing_requests": settings.target_ongoing}}
+
+
 def application(settings: ServiceSettings) -> serve.Application:
     """Return the application that ``serve.run`` takes."""
     threads = {name: str(settings.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     deployment = RecommendService.options(  # type: ignore[attr-defined]
-        num_replicas=settings.replicas,
+        **replica_count(settings),
         # Refusals in the form that all errors have are the service's own; Serve's come into it only far beyond.
         max_ongoing_requests=SLACK * settings.at_once,
         max_queued_requests=SLACK * settings.at_once,
@@ -288,5 +262,13 @@ def application(settings: ServiceSettings) -> serve.Application:
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """Return the application of a Serve config file, whose ``args`` are :class:`ServiceSettings`."""
-    return application(ServiceSettings.model_validate(args))
+    """Return the application of a Serve config file, whose ``args`` are :class:`ServiceSettings`.
+
+    Raises
+    ------
+    ConfigError
+        If it does not say who may ask: on a cluster others may reach the service.
+    """
+    settings = ServiceSettings.model_validate(args)
+    settings.require_access()
+    return application(settings)

@@ -17,7 +17,6 @@ from coldray.serving.engine import Engine
 from coldray.serving.live import LiveModel
 from coldray.serving.queries import ItemId, plain
 from coldray.serving.schemas import AttributeKind, Catalogue, Item, SearchResponse, SimilarResponse
-from coldray.serving.similar import similar
 
 FREQUENT = 100
 """Labels of an attribute that are told."""
@@ -82,7 +81,10 @@ def _frequent(engine: Engine, name: str) -> list[str]:
 class CatalogueEndpoints:
     """The endpoints of a service that has a live model."""
 
-    live: LiveModel
+    @property
+    def live(self) -> LiveModel:
+        """The model that answers."""
+        raise NotImplementedError
 
     @router.get("/v1/search", response_model=SearchResponse)
     async def search(
@@ -100,9 +102,10 @@ class CatalogueEndpoints:
     ) -> Response:
         """Return the items most like an item: by its attributes, and by who clicked it unless it is new."""
         live = self.live
-        item = found_item(live.engine, live.engine.typed(item_id)).item_id
-        places = await asyncio.to_thread(similar, live.engine, live.engine.place(item), k)
-        return Response(similar_json(live, places), media_type="application/json")
+        engine = live.engine
+        item = found_item(engine, engine.typed(item_id)).item_id
+        found = await asyncio.to_thread(live.likeness.similar, engine, engine.place(item), k)
+        return Response(similar_json(live, found), media_type="application/json")
 
     @router.get("/v1/catalogue", response_model=Catalogue)
     async def catalogue(self) -> Catalogue:

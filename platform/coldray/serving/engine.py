@@ -14,19 +14,22 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.data.dataset import LabelAttribute, NumberAttribute
-from coldray.errors import ConfigError, UnknownAttributeError, UnknownIdError
+from coldray.errors import UnknownIdError
 from coldray.evaluation.topk import top_k
+from coldray.serving.conditions import meeting
+from coldray.serving.described import described
+from coldray.serving.diversity import diverse
+from coldray.serving.exploration import Explorer, context_of
 from coldray.serving.item_vectors import item_vectors
 from coldray.serving.names import ItemNames, NameIndex
+from coldray.serving.profiles import KeptProfiles, Profile, all_scores, clicked
 from coldray.serving.queries import Answer, Condition, ItemId, Path, Place, Query, UserId, plain
-from coldray.spelling import nearest
 from coldray.tracking.bundle import Bundle
 
 Scores = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-DIVERSE_POOL = 10
-"""A diverse list of k items is chosen among this many times k of the best."""
+POOL = 10
+"""A list of k items that is diverse or explored is chosen among this many times k of the best."""
 LEAST_POOL = 100
 KEPT_MASKS = 256
 """Answers to conditions on attributes that are kept."""
@@ -54,6 +57,7 @@ class Engine:
         """Of each item, when the model was fitted ``[I]``."""
         self._known_names = NameIndex([]) if names is None else names
         self.warm: Mask = self.clicks > 0
+        self._is_warm: list[bool] = self.warm.tolist()
         self._popular: Scores = np.log1p(self.clicks).astype(np.float32)
         self.alive: Mask = np.ones(n_items, np.bool_)
         self.alive[[self._items[item] for item in removed if item in self._items]] = False
@@ -61,6 +65,9 @@ class Engine:
         for user, done in (events or {}).items():
             for item, rating in done.items():
                 self.observe(user, item, rating)
+        self._kept = KeptProfiles()
+        self.explorer: Explorer | None = None
+        """What tries out items, if anything does."""
         self._meeting = lru_cache(KEPT_MASKS)(self._met)
         self.facts = lru_cache(KEPT_FACTS)(self._written)
         """Return what a list says of an item, ready for JSON: writing it anew takes longer than finding the items."""
@@ -91,7 +98,7 @@ class Engine:
 
     def attributes(self, item: ItemId) -> dict[str, Any]:
         """Return what is known of an item, by name: labels, a number or a text."""
-        return _described(self.bundle, self.place(item))
+        return described(self.bundle, self.place(item))
 
     def _written(self, item: ItemId) -> str:
         facts = {
@@ -138,19 +145,51 @@ class Engine:
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Return a list for each query; queries with errors, which :meth:`check` finds, raise here too."""
-        histories = [self._history(query) for query in queries]
-        scores = self._scores([history for history, _ in histories])
+        profiles = [self._profile(query) for query in queries]
+        scores = all_scores(profiles, self._kept, self._scores)
+        masks = [self._allowed(query) for query in queries]
+        pools = [self._pool(query) for query in queries]
+        seen = clicked([profile.items for profile in profiles], self.n_items)
+        best, values = top_k(self._masked(scores, masks), max(pools), exclude=seen, n_threads=1)
         answers = []
-        for query, (history, path), row in zip(queries, histories, scores, strict=True):
-            allowed = self._allowed(query)
-            if history:
-                allowed = allowed.copy()
-                allowed[list(history)] = False
-            if path != "popularity" and not (allowed & self.warm).any():
+        for row, (query, profile, size) in enumerate(zip(queries, profiles, pools, strict=True)):
+            history, path = profile.history, profile.path
+            if path != "popularity" and not self._any_warm(masks[row], history):
                 path = "attributes"
-            places = self._ranked(row, allowed, query)
-            answers.append(Answer(places, path, history))
+            left = int((values[row, :size] > -np.inf).sum())
+            explorer = self.explorer if query.explore and left else None
+            places = self._chosen(best[row, :left], values[row, :left], scores[row], query, history, explorer)
+            answers.append(Answer(places, path, history, None if explorer is None else explorer.method))
         return answers
+
+    def _profile(self, query: Query) -> Profile:
+        row = None
+        if query.history is None and query.user_id not in self._events:
+            row = self._users.get(query.user_id) if query.user_id is not None else None
+        kept = None if row is None else self._kept.get(row)
+        if kept is not None:
+            return kept
+        history, path = self._history(query)
+        return Profile(history, path, np.fromiter(history, np.int32, len(history)), row=row)
+
+    def _pool(self, query: Query) -> int:
+        """Return among how many of the best items a list is chosen."""
+        several = query.diversity or (query.explore and self.explorer is not None)
+        return min(max(POOL * query.k, LEAST_POOL) if several else query.k, self.n_items)
+
+    def _masked(self, scores: Scores, masks: Sequence[Mask]) -> Scores:
+        """Return the scores ``[b, I]``, −inf where an item may not be in the list; `scores` where all may."""
+        if self.alive.all() and all(mask is self.alive for mask in masks):
+            return scores
+        return np.where(np.stack(masks), scores, np.float32(-np.inf))
+
+    def _any_warm(self, allowed: Mask, history: Mapping[int, Any]) -> bool:
+        """Return whether a list may hold an item with clicks."""
+        warm = allowed & self.warm
+        if np.count_nonzero(warm) > len(history):
+            return True
+        warm[list(history)] = False
+        return bool(warm.any())
 
     def _history(self, query: Query) -> tuple[dict[int, float | None], Path]:
         """Return the items and ratings that a list is made from, and where they come from."""
@@ -179,15 +218,12 @@ class Engine:
 
     def rows(self, histories: Sequence[Mapping[int, float | None]]) -> sp.csr_array:
         """Return histories, by index of the item, as the model reads them ``[b, I]``."""
-        unknown = self.bundle.model.click_value
-        rated = self.bundle.model.reads_ratings
-        ends = np.cumsum([0, *map(len, histories)])
-        items = np.fromiter((item for history in histories for item in history), np.int32, ends[-1])
-        values = np.ones(len(items), np.float32)
-        if rated:
+        rows = clicked([np.fromiter(history, np.int32, len(history)) for history in histories], self.n_items)
+        if self.bundle.model.reads_ratings:
+            unknown = self.bundle.model.click_value
             given = (rating for history in histories for rating in history.values())
-            values[:] = [unknown if rating is None else rating for rating in given]
-        return sp.csr_array((values, items, ends.astype(np.int32)), shape=(len(histories), self.n_items))
+            rows.data[:] = [unknown if rating is None else rating for rating in given]
+        return rows
 
     def _allowed(self, query: Query) -> Mask:
         """Return which items may be in the list ``[I]``; not to be written to."""
@@ -208,55 +244,42 @@ class Engine:
         return allowed
 
     def _met(self, name: str, condition: Condition) -> Mask:
-        """Return which items meet a condition ``[I]``; an item whose attribute is unknown meets none."""
-        attributes = self.bundle.attributes
-        if name not in attributes:
-            raise UnknownAttributeError(f"filters: items have no attribute {name!r}.{nearest(name, attributes)}")
-        attribute = attributes[name]
-        if isinstance(attribute, LabelAttribute) and condition.any is not None:
-            columns = np.flatnonzero(np.isin(attribute.labels, condition.any))
-            found: Mask = np.asarray(attribute.matrix[:, columns].sum(axis=1)).ravel() > 0
-            return found
-        if isinstance(attribute, NumberAttribute) and condition.any is None:
-            low = -np.inf if condition.at_least is None else condition.at_least
-            high = np.inf if condition.at_most is None else condition.at_most
-            return np.asarray((attribute.values >= low) & (attribute.values <= high))
-        wanted = "any: a list of labels" if isinstance(attribute, LabelAttribute) else "at_least or at_most: numbers"
-        if not isinstance(attribute, LabelAttribute | NumberAttribute):
-            raise ConfigError(f"filters: {name!r} is a text, and texts cannot be filtered on.")
-        raise ConfigError(f"filters: {name!r} takes {wanted}.")
+        return meeting(self.bundle.attributes, name, condition)
 
-    def _ranked(self, scores: Scores, allowed: Mask, query: Query) -> tuple[Place, ...]:
-        left = int(allowed.sum())
-        if not left:
-            return ()
-        row = np.where(allowed, scores, -np.inf)[None, :].astype(np.float32)
-        pool = query.k if not query.diversity else max(DIVERSE_POOL * query.k, LEAST_POOL)
-        items, values = (found[0] for found in top_k(row, min(pool, left), n_threads=1))
-        if query.diversity:
-            order = self._diverse(items, values, query.diversity, min(query.k, left))
-            items, values = items[order], values[order]
+    def _chosen(
+        self, items: npt.NDArray[Any], values: Scores, scores: Scores, query: Query, history: Mapping[int, Any],
+        explorer: Explorer | None,
+    ) -> tuple[Place, ...]:  # fmt: skip
+        """Return the list that is chosen from a pool, best score first, by what is asked for."""
+        worth: npt.NDArray[Any] = values
+        if explorer is not None:
+            worth = explorer.values(items, scores, self._open(history), len(history), query.draw)
+            order = np.argsort(-worth, kind="stable")
+            items, values, worth = items[order], values[order], worth[order]
+        if query.diversity and len(items):
+            vectors = item_vectors(self.bundle.features, items)
+            chosen = diverse(vectors, worth, query.diversity, min(query.k, len(items)))
+            items, values = items[chosen], values[chosen]
         return tuple(
-            Place(self.ids[item], float(score), not bool(self.warm[item]))
-            for item, score in zip(items.tolist(), values.tolist(), strict=True)
+            Place(self.ids[item], score, not self._is_warm[item])
+            for item, score in zip(items[: query.k].tolist(), values[: query.k].tolist(), strict=True)
         )
 
-    def _diverse(self, items: npt.NDArray[Any], scores: Scores, weight: float, k: int) -> list[int]:
-        """Return places in a pool by maximal marginal relevance (Carbonell and Goldstein, 1998)."""
-        spread = float(scores[0] - scores[-1])
-        relevance = (scores - scores[-1]) / spread if spread > 0 else np.ones_like(scores)
-        vectors = item_vectors(self.bundle.features, items)
-        like = np.asarray((vectors @ vectors.T).todense(), np.float32)
-        chosen: list[int] = []
-        nearest_chosen = np.zeros(len(items), np.float32)
-        open_ = np.ones(len(items), np.bool_)
-        for _ in range(k):
-            gain = np.where(open_, (1 - weight) * relevance - weight * nearest_chosen, -np.inf)
-            best = int(gain.argmax())
-            chosen.append(best)
-            open_[best] = False
-            nearest_chosen = np.maximum(nearest_chosen, like[best])
-        return chosen
+    def _open(self, history: Mapping[int, Any]) -> Mask:
+        """Return which items a user with that history could be shown ``[I]``."""
+        open_ = self.alive.copy()
+        open_[list(history)] = False
+        return open_
+
+    def context(self, user: UserId, item: ItemId) -> dict[str, float]:
+        """Return the context in which a user is shown an item, as it is now: to learn from what became of it."""
+        history, _ = self._history(Query(user_id=user))
+        (scores,) = self._scores([history])
+        return context_of(self.place(item), scores, self._open(history), len(history))
+
+    def find(self, item: ItemId) -> int | None:
+        """Return the index of an item, or None if there is no such item."""
+        return self._items.get(item)
 
     def place(self, item: ItemId, field: str = "item_id") -> int:
         """Return the index of an item that a field of the request names.
@@ -270,20 +293,3 @@ class Engine:
         if place is None:
             raise UnknownIdError(f"{field}: there is no item {item!r}.")
         return place
-
-
-def _described(bundle: Bundle, place: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, attribute in bundle.attributes.items():
-        if isinstance(attribute, LabelAttribute):
-            matrix = attribute.matrix
-            labels = matrix.indices[matrix.indptr[place] : matrix.indptr[place + 1]]
-            if len(labels):
-                found[name] = attribute.labels[labels].tolist()
-        elif isinstance(attribute, NumberAttribute):
-            value = float(attribute.values[place])
-            if np.isfinite(value):
-                found[name] = int(value) if value.is_integer() else value
-        elif attribute.texts[place]:
-            found[name] = attribute.texts[place]
-    return found

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count
 from typing import Any
 
 from coldray.errors import ColdrayError, ConfigError, DataFormatError
 from coldray.features.builder import attributes_from_records
 from coldray.serving.engine import Engine
+from coldray.serving.exploration import ExplorationConfig, Explorer, uncertainty_of
+from coldray.serving.item_projection import ItemProjection
 from coldray.serving.names import ItemNames, NameIndex
+from coldray.serving.outcomes import Outcomes
 from coldray.serving.queries import ItemId, UserId, plain
+from coldray.serving.revisions import Revisions
+from coldray.serving.similar import SimilaritySearch
 from coldray.serving.store import Follower, Store
 from coldray.tracking.bundle import Bundle
 
@@ -33,22 +41,52 @@ class LiveModel:
     users are laid over its histories.
     """
 
-    def __init__(self, bundle: Bundle, version: ModelVersion, store: Store) -> None:
+    def __init__(
+        self, bundle: Bundle, version: ModelVersion, store: Store, exploration: ExplorationConfig | None = None
+    ) -> None:
         self.version, self.store = version, store
         self._base = bundle
+        self._exploration = exploration or ExplorationConfig()
+        self._projection = ItemProjection(bundle.features) if self.explores else None
+        self._draws = count()
+        self._outcomes = Outcomes()
+        self.fingerprint = _fingerprint(bundle)
+        """Of the bundle that was loaded: its manifest, which has the checksums of its files."""
+        self.revisions = Revisions()
+        """Of what was taken in since; what is made now is never older than they are."""
         self._catalogue = frozenset(plain(item) for item in bundle.item_ids)
         self._added: dict[ItemId, Mapping[str, Any]] = {}
         self._removed: set[ItemId] = set()
         self._events: dict[UserId, dict[ItemId, float | None]] = {}
         self._changes, self._clicks = Follower(store.items_since), Follower(store.events_since)
         self._names = NameIndex(ItemNames(bundle.attributes, bundle.item_ids.tolist()))
-        self.engine = Engine(bundle, names=self._names)
+        self.likeness = SimilaritySearch(bundle)
+        """Searches for items like another."""
+        self.engine = self._engine_of(bundle)
         self.refresh()
+
+    def _engine_of(self, bundle: Bundle) -> Engine:
+        engine = Engine(bundle, events=self._events, removed=self._removed, names=self._names)
+        if self._projection is not None:
+            vectors = self._projection.vectors(bundle.features)
+            uncertainty = uncertainty_of(bundle.model, engine.warm)
+            engine.explorer = Explorer(self._exploration, vectors, uncertainty, engine.find, self._draws)
+            engine.explorer.learn(self._outcomes.sums)
+        return engine
+
+    @property
+    def explores(self) -> bool:
+        """True if lists are explored unless a request forbids it: the same request may get another list."""
+        return self._exploration.method != "none"
 
     @property
     def takes_new_items(self) -> bool:
         """True if the model scores an item by its attributes alone."""
         return self._base.model.scores_cold_items
+
+    def was_removed(self, item: ItemId) -> bool:
+        """Return whether an item was there and is no more; an id that came as text may be meant as a number."""
+        return item in self._removed or str(item) in self._removed
 
     def check_new(self, item: ItemId, attributes: Mapping[str, Any]) -> None:
         """Find out whether an item can be added.
@@ -75,14 +113,35 @@ class LiveModel:
             raise DataFormatError(f"item_id: ids of this catalogue are {kind.__name__}, not {type(item).__name__}.")
         attributes_from_records([attributes], self._base.kinds)
 
+    def put_event(
+        self, event_id: str, user: UserId, item: ItemId, rating: float | None, *, clicked: bool = True
+    ) -> bool:
+        """Write an event to the store, with its context if lists are explored; return False if it was there before.
+
+        Raises
+        ------
+        UnknownIdError
+            If there is no such item.
+        DataFormatError
+            If another event has this id.
+        """
+        context = self.engine.context(user, item) if self.explores else None
+        return self.store.put_event(event_id, user, item, rating, clicked=clicked, context=context)
+
     def refresh(self) -> bool:
         """Take in what the store has that this replica has not seen; return whether there was anything."""
-        changes, events = self._changes.read(), self._clicks.read()
-        if changes:
+        changes = self._changes.read()
+        if changes:  # before the events are read, which may fail: what was read is not read again
             self._apply({change.item_id: change.attributes for change in changes})
+            self.revisions.take_items(self._changes.new)
+        events = self._clicks.read()
         for event in events:
-            self._events.setdefault(event.user_id, {})[event.item_id] = event.rating
-            self.engine.observe(event.user_id, event.item_id, event.rating)
+            if event.clicked:
+                self._events.setdefault(event.user_id, {})[event.item_id] = event.rating
+                self.engine.observe(event.user_id, event.item_id, event.rating)
+        if self.engine.explorer is not None:
+            self.engine.explorer.learn(self._outcomes.add(self._clicks.new))
+        self.revisions.take_events(self._clicks.new)
         return bool(changes or events)
 
     def _apply(self, changes: Mapping[ItemId, Mapping[str, Any] | None]) -> None:
@@ -102,7 +161,7 @@ class LiveModel:
         self._added |= fresh
         base, wanted = (self._base, self._added) if rebuild else (self.engine.bundle, fresh)
         extended = self._extended(base, wanted)
-        self.engine = Engine(extended, events=self._events, removed=self._removed, names=self._names)
+        self.engine = self._engine_of(extended)
 
     def _extended(self, bundle: Bundle, items: Mapping[ItemId, Mapping[str, Any]]) -> Bundle:
         """Return the bundle with those of the items that this model can take."""
@@ -114,3 +173,8 @@ class LiveModel:
             except ColdrayError as error:  # it was accepted by another model
                 logger.warning("A new item is not served by %s: %s", self.version, error)
         return bundle.add_items(usable) if usable else bundle
+
+
+def _fingerprint(bundle: Bundle) -> str:
+    """Return a hash that is equal for bundles of equal manifests."""
+    return blake2b(json.dumps(bundle.manifest, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""The page at ``/``: one file without anything from elsewhere, and the policy that holds a browser to that."""
+"""The page at ``/``: one document without anything from elsewhere, and the policy that holds a browser to that."""
 
 import base64
 import hashlib
@@ -8,7 +8,20 @@ from importlib.resources import files
 from fastapi import APIRouter, Response
 
 router = APIRouter()
-HTML = files("coldray.serving").joinpath("page.html").read_text(encoding="utf-8")
+PARTS = {"style": ("page.css",), "script": ("base.js", "history.js", "list.js", "items.js", "compare.js", "begin.js")}
+"""Files of the folder ``web`` that become the one style and the one script of the page."""
+
+
+def _document() -> str:
+    folder = files("coldray.serving") / "web"
+    document = folder.joinpath("page.html").read_text(encoding="utf-8")
+    for element, names in PARTS.items():
+        content = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+        document = document.replace(f"<{element}></{element}>", f"<{element}>\n{content}</{element}>")
+    return document
+
+
+HTML = _document()
 
 
 def _hashes(element: str) -> str:

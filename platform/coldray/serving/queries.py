@@ -12,6 +12,8 @@ Path: TypeAlias = Literal["model", "history", "attributes", "popularity"]
 """How a list came to be. ``model``: from what is known of the user. ``history``: from the history of the request alone,
 the user being unknown or not named. ``attributes``: from either, among new items, which are known by their attributes
 alone. ``popularity``: nothing is known of the user, everybody without a history gets this list."""
+ExplorationMethod: TypeAlias = Literal["linucb", "thompson"]
+"""How items are tried out: :mod:`coldray.serving.exploration`."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Query:
     """By attribute; an item must meet all of them."""
     diversity: float = 0.0
     """0 orders by score alone, 1 by how little an item is like those before it."""
+    explore: bool = True
+    """Whether items may be tried out, where the service does so."""
+    draw: int | None = None
+    """The number of the random draw by which they are; the next one if None."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Answer:
     path: Path
     history: Mapping[int, float | None]
     """What the list was made from: the index of each item of the user's history, and his rating."""
+    exploration: ExplorationMethod | None = None
+    """By what items were tried out; None if the list has the order of the scores."""
 
     @property
     def known_history(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -11,12 +12,26 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from coldray.errors import BundleError, TrackingError
+from coldray.errors import BundleError, TrackingError, UnknownIdError
 from coldray.serving.live import ModelVersion
 from coldray.tracking.bundle import Bundle, load_bundle
 
 SELF_TEST = 10
 """Items of the list that a bundle has to give before it is served, and users that it is asked for."""
+LISTED = 100
+"""Versions of a model that are told, the youngest ones."""
+LONGEST_NUMBER = 18
+"""Digits of a version."""
+NOT_THERE = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"})
+"""What a registry says when it is well and has no such alias or version."""
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version that may be asked for by name."""
+
+    version: ModelVersion
+    aliases: tuple[str, ...] = ()
 
 
 class ModelSource(Protocol):
@@ -24,6 +39,15 @@ class ModelSource(Protocol):
 
     def current(self) -> ModelVersion:
         """Return which version is to be served now."""
+
+    def aliased(self, alias: str) -> ModelVersion | None:
+        """Return the version of the same model that has an alias, or None if none has it."""
+
+    def named(self, version: str) -> ModelVersion:
+        """Return the version of the same model that is called so."""
+
+    def registered(self) -> list[RegisteredVersion]:
+        """Return the versions of the model, youngest first."""
 
     def load(self, version: ModelVersion) -> Bundle:
         """Return that version, read and checked."""
@@ -38,6 +62,25 @@ class FolderSource:
     def current(self) -> ModelVersion:
         """Return the folder's name as the model's, without a version."""
         return ModelVersion(self.folder.resolve().name, "-")
+
+    def aliased(self, alias: str) -> None:
+        """Return None: a folder has no aliases."""
+
+    def named(self, version: str) -> ModelVersion:
+        """Return the folder's version, which is called ``-``.
+
+        Raises
+        ------
+        UnknownIdError
+            If another one is asked for.
+        """
+        if version != self.current().version:
+            raise _no_version(self.current().name, version)
+        return self.current()
+
+    def registered(self) -> list[RegisteredVersion]:
+        """Return the one version that there is."""
+        return [RegisteredVersion(self.current())]
 
     def load(self, version: ModelVersion) -> Bundle:
         """Return the bundle.
@@ -75,6 +118,65 @@ class RegistrySource:
             ) from error
         return ModelVersion(self.name, str(found.version))
 
+    def aliased(self, alias: str) -> ModelVersion | None:
+        """Return the version that has an alias, or None if none has it.
+
+        Raises
+        ------
+        TrackingError
+            If the registry cannot be reached.
+        """
+        try:
+            found = self._client.get_model_version_by_alias(self.name, alias)
+        except MlflowException as error:
+            if error.error_code in NOT_THERE:
+                return None
+            raise TrackingError(f"The registry {self._uri} cannot be read: {error.message}") from error
+        return ModelVersion(self.name, str(found.version))
+
+    def named(self, version: str) -> ModelVersion:
+        """Return the version of a number.
+
+        Raises
+        ------
+        UnknownIdError
+            If there is no such version.
+        TrackingError
+            If the registry cannot be reached.
+        """
+        if not (version.isascii() and version.isdigit() and len(version) <= LONGEST_NUMBER):
+            raise _no_version(self.name, version)
+        try:
+            found = self._client.get_model_version(self.name, version)
+        except MlflowException as error:
+            if error.error_code in NOT_THERE:
+                raise _no_version(self.name, version) from error
+            raise TrackingError(f"The registry {self._uri} cannot be read: {error.message}") from error
+        return ModelVersion(self.name, str(found.version))
+
+    def registered(self) -> list[RegisteredVersion]:
+        """Return the `LISTED` youngest versions, youngest first.
+
+        Raises
+        ------
+        TrackingError
+            If the registry cannot be reached.
+        """
+        try:
+            aliases = self._client.get_registered_model(self.name).aliases
+            found = self._client.search_model_versions(
+                f"name = '{self.name}'", order_by=["version_number DESC"], max_results=LISTED
+            )
+        except MlflowException as error:
+            raise TrackingError(f"The registry {self._uri} cannot be read: {error.message}") from error
+        return [
+            RegisteredVersion(
+                ModelVersion(self.name, str(one.version)),
+                tuple(sorted(alias for alias, version in aliases.items() if str(version) == str(one.version))),
+            )
+            for one in found
+        ]
+
     def load(self, version: ModelVersion) -> Bundle:
         """Fetch a version and return its bundle.
 
@@ -96,6 +198,10 @@ class RegistrySource:
         if not manifests:
             raise BundleError(f"{address} holds no bundle: it has no manifest.json.")
         return self_tested(load_bundle(manifests[0].parent))
+
+
+def _no_version(name: str, version: str) -> UnknownIdError:
+    return UnknownIdError(f"version: there is no version {version!r} of {name!r}. GET /v1/versions lists them.")
 
 
 def self_tested(bundle: Bundle) -> Bundle:

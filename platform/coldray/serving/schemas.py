@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+)
 
-from coldray.serving.queries import Condition, Path, Query
+from coldray.serving.queries import Condition, ExplorationMethod, Path, Query
 
 MAX_K = 1000
 MAX_HISTORY = 10_000
@@ -52,8 +62,16 @@ class RecommendRequest(Schema):
         )
     )
     filters: dict[str, Filter] = Field(default={}, max_length=20, description="By attribute; an item must meet all.")
-    diversity: float = Field(default=0, ge=0, le=1, description="0: by score alone; 1: as different as can be.")
+    diversity: float = Field(default=0.0, ge=0, le=1, description="0: by score alone; 1: as different as can be.")
     explain: bool = Field(default=False, description="Say why the first items are in the list; takes longer.")
+    explore: bool = Field(
+        default=True, description="Let items be tried out, where the service does so; false: the order of the scores."
+    )
+    version: Annotated[StrictStr, Field(min_length=1, max_length=64)] | None = Field(
+        default=None,
+        description="Version of the model that is to answer, of those of GET /v1/versions; the service chooses unless "
+        "given. The first request for a version waits until it is loaded.",
+    )
 
     def query(self) -> Query:
         """Return what the engine is asked; a repeated item of the history counts once, the last time."""
@@ -68,7 +86,9 @@ class RecommendRequest(Schema):
             for name, given in self.filters.items()
         }
         candidates = self.candidates if isinstance(self.candidates, str) else tuple(self.candidates)
-        return Query(self.k, self.user_id, history, tuple(self.exclude), candidates, conditions, self.diversity)
+        return Query(
+            self.k, self.user_id, history, tuple(self.exclude), candidates, conditions, self.diversity, self.explore
+        )
 
 
 class Reason(Schema):
@@ -127,6 +147,22 @@ class Model(Schema):
     version: str
 
 
+class ServedModel(Model):
+    """A model that is served."""
+
+    role: Literal["champion", "canary", "shadow"] = Field(
+        description="champion: answers; canary: answers a share of the users in its place; shadow: answers too, and "
+        "its answers are compared and thrown away."
+    )
+    share: float = Field(description="Of the users, those whom it answers.")
+
+
+class NamedVersion(Model):
+    """A version of the model that a request may name."""
+
+    aliases: list[str] = Field(description="What the registry calls it beside its number.")
+
+
 class RecommendResponse(Schema):
     """A list, best item first; shorter than k where no more items are allowed."""
 
@@ -136,6 +172,10 @@ class RecommendResponse(Schema):
         "of a user the model never saw; attributes: among new items alone; popularity: nothing is known of the user."
     )
     model: Model
+    exploration: ExplorationMethod | None = Field(
+        default=None,
+        description="If items were tried out: how. Then the list does not have the order of the scores.",
+    )
     explanation: Explanation | None = Field(default=None, description="If it was asked for.")
 
 
@@ -149,6 +189,14 @@ class SimilarResponse(Schema):
     """Items most like an item, best first; the score is a cosine."""
 
     items: list[RecommendedItem]
+    search: Literal["exact", "flat", "hnsw"] = Field(
+        description="exact: compared with all items; flat, hnsw: with candidates from an index of FAISS, which looks "
+        "at short vectors of all items, or of those that a graph leads to."
+    )
+    recall: float = Field(
+        description="Of the ten items most like an item, the share that the search finds, measured on a sample when "
+        "the index was made."
+    )
     model: Model
 
 
@@ -201,12 +249,24 @@ class NewItem(Schema):
 
 
 class Feedback(Schema):
-    """A click or a rating. The same event_id may be sent again: it counts once."""
+    """A click or a rating, or an item that was shown and left. The same event_id may be sent again: it counts once."""
 
     event_id: Annotated[StrictStr, Field(min_length=1, max_length=200)]
     user_id: Id
     item_id: Id
     rating: FiniteFloat | None = None
+    clicked: StrictBool = Field(
+        default=True,
+        description="false: the item was shown and not clicked. That changes no history; a service that tries items "
+        "out learns from it.",
+    )
+
+    @field_validator("clicked")
+    @classmethod
+    def _no_rating_without_a_click(cls, clicked: bool, info: ValidationInfo) -> bool:
+        if not clicked and info.data.get("rating") is not None:
+            raise ValueError("an item with a rating was clicked")
+        return clicked
 
 
 class FeedbackResponse(Schema):

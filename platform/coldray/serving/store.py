@@ -39,6 +39,8 @@ _EVENTS = sa.Table(
     sa.Column("item_id", sa.Text, nullable=False),
     sa.Column("rating", sa.Float),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("clicked", sa.Boolean),  # null: true, written before there was such a column
+    sa.Column("context", sa.Text),  # null: there was no exploration
 )
 
 
@@ -56,7 +58,7 @@ class ItemChange:
 
 @dataclass(frozen=True)
 class Event:
-    """A click or a rating."""
+    """A click or a rating; or an item that was shown and not clicked."""
 
     seq: int
     event_id: str
@@ -65,6 +67,9 @@ class Event:
     rating: float | None
     at: float
     """When it was written, in seconds since 1970."""
+    clicked: bool = True
+    context: Mapping[str, Any] | None = None
+    """In what circumstances the item was shown, if anybody is to learn from it."""
 
 
 Entry = TypeVar("Entry", ItemChange, Event)
@@ -84,11 +89,13 @@ class Follower(Generic[Entry]):
         self._clock = clock
         self._settled = 0
         self._beyond: set[int] = set()
+        self.new: list[Entry] = []
+        """Of the last read, the entries that none before it had."""
 
     def read(self) -> list[Entry]:
         """Return what is new, in order; and what comes after it, again, so that the last of two changes is the last."""
         entries = self._since(self._settled)
-        first = next((entry.seq for entry in entries if entry.seq not in self._beyond), None)
+        self.new = [entry for entry in entries if entry.seq not in self._beyond]
         old = self._clock() - LONGEST_WRITE_S
         settling = True
         for entry in entries:
@@ -96,14 +103,14 @@ class Follower(Generic[Entry]):
             if settling:
                 self._settled = entry.seq
         self._beyond = {entry.seq for entry in entries if entry.seq > self._settled}
-        return [] if first is None else [entry for entry in entries if entry.seq >= first]
+        return [entry for entry in entries if entry.seq >= self.new[0].seq] if self.new else []
 
 
 class Store:
     """The two logs in a database."""
 
     def __init__(self, url: str) -> None:
-        """Open the database, and make its tables if there are none.
+        """Open the database, and make its tables, or columns that an earlier version did not have, if there are none.
 
         Raises
         ------
@@ -112,14 +119,27 @@ class Store:
         """
         try:
             parsed = sa.make_url(url)
-            self._engine = sa.create_engine(parsed, pool_pre_ping=True)
+            # Parameters hold ids, which are no matter for logs.
+            self._engine = sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
             if parsed.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
-            _TABLES.create_all(self._engine)
+            try:
+                self._make_tables()
+            except SQLAlchemyError:  # another replica was making them
+                self._make_tables()
         except (SQLAlchemyError, ModuleNotFoundError) as error:
             raise StoreError(
                 f"The store {_hidden(url)} cannot be opened: {error}. Give another --store URL."
             ) from error
+
+    def _make_tables(self) -> None:
+        _TABLES.create_all(self._engine)
+        there = {column["name"] for column in sa.inspect(self._engine).get_columns(_EVENTS.name)}
+        for column in (_EVENTS.c.clicked, _EVENTS.c.context):
+            if column.name not in there:
+                kind = column.type.compile(self._engine.dialect)
+                with self._begin() as connection:
+                    connection.execute(sa.text(f"ALTER TABLE {_EVENTS.name} ADD COLUMN {column.name} {kind}"))
 
     @classmethod
     def at(cls, path: Path) -> Store:
@@ -135,8 +155,11 @@ class Store:
             inserted = connection.execute(sa.insert(_ITEMS).values(row))
             return int(inserted.inserted_primary_key[0])
 
-    def put_event(self, event_id: str, user_id: UserId, item_id: ItemId, rating: float | None) -> bool:
-        """Write an event; return False if it had been written before. Durable on return.
+    def put_event(
+        self, event_id: str, user_id: UserId, item_id: ItemId, rating: float | None, *, clicked: bool = True,
+        context: Mapping[str, float] | None = None,
+    ) -> bool:  # fmt: skip
+        """Write an event; return False if it had been written before, in whatever context. Durable on return.
 
         Raises
         ------
@@ -145,7 +168,7 @@ class Store:
         """
         row = {
             "event_id": event_id, "user_id": json.dumps(user_id), "item_id": json.dumps(item_id), "rating": rating,
-            "at": time.time(),
+            "at": time.time(), "clicked": clicked, "context": None if context is None else json.dumps(context),
         }  # fmt: skip
         try:
             with self._begin() as connection:
@@ -158,7 +181,8 @@ class Store:
     def _check_same(self, row: Mapping[str, Any]) -> None:
         with self._begin() as connection:
             known = connection.execute(sa.select(_EVENTS).where(_EVENTS.c.event_id == row["event_id"])).one()
-        if (known.user_id, known.item_id, known.rating) != (row["user_id"], row["item_id"], row["rating"]):
+        written = (known.user_id, known.item_id, known.rating, known.clicked is not False)
+        if written != (row["user_id"], row["item_id"], row["rating"], row["clicked"]):
             raise DataFormatError(f"event_id: {row['event_id']!r} is the id of another event. Give each its own.")
 
     def items_since(self, seq: int) -> list[ItemChange]:
@@ -180,7 +204,16 @@ class Store:
         with self._begin() as connection:
             rows = connection.execute(sa.select(_EVENTS).where(_EVENTS.c.seq > seq).order_by(_EVENTS.c.seq)).all()
         return [
-            Event(row.seq, row.event_id, json.loads(row.user_id), json.loads(row.item_id), row.rating, row.at)
+            Event(
+                row.seq,
+                row.event_id,
+                json.loads(row.user_id),
+                json.loads(row.item_id),
+                row.rating,
+                row.at,
+                row.clicked is not False,
+                None if row.context is None else json.loads(row.context),
+            )
             for row in rows
         ]
 

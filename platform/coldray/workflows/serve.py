@@ -18,8 +18,9 @@ from ray import serve
 from rich.console import Console
 
 from coldray.errors import ClusterError, ConfigError
-from coldray.serving.access import key_lines, new_key
+from coldray.serving.access import key_lines, new_key, read_keys
 from coldray.serving.app import application
+from coldray.serving.exploration import ExplorationConfig
 from coldray.serving.registry import latest_champion
 from coldray.serving.settings import ServiceSettings
 from coldray.tracking.runs import check_reachable
@@ -65,8 +66,24 @@ def serve_parser(description: str) -> argparse.ArgumentParser:
     model.add_argument(
         "--bundle", type=Path, default=None, help="folder of a bundle, in the place of a registered model"
     )
+    versions = parser.add_argument_group("other versions of the model")
+    versions.add_argument("--canary-alias", default=None, help="alias of a version that answers some of the users")
+    versions.add_argument("--canary-share", type=float, default=0.05, help="share of the users that it answers")
+    versions.add_argument("--shadow-alias", default=None, help="alias of a version that is asked too and compared")
+    versions.add_argument("--shadow-share", type=float, default=1.0, help="share of the lists that it is asked for")
     parser.add_argument(
         "--store", default=None, help="database URL of new items and feedback; a file beside the output"
+    )
+    parser.add_argument(
+        "--cache",
+        default="memory",
+        help="where lists are kept that may be asked for again: 'memory', the URL of a Redis, or 'none'",
+    )
+    parser.add_argument(
+        "--exploration",
+        choices=("none", "linucb", "thompson"),
+        default="none",
+        help="how items are tried out that may be better than is known; /v1/feedback is what it learns from",
     )
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="folder of that file")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -111,12 +128,19 @@ def service_settings(options: argparse.Namespace) -> ServiceSettings:
             alias=options.alias,
             bundle=bundle,
             store=store,
+            cache=options.cache,
+            canary_alias=options.canary_alias,
+            canary_share=options.canary_share,
+            shadow_alias=options.shadow_alias,
+            shadow_share=options.shadow_share,
+            exploration=ExplorationConfig(method=options.exploration),
             replicas=options.replicas,
             keys=access_keys(options),
         )
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ConfigError(f"--{problem['loc'][0]}: {problem['msg']}, got {problem['input']!r}.") from error
+        option = str(problem["loc"][0]).replace("_", "-")
+        raise ConfigError(f"--{option}: {problem['msg']}, got {problem['input']!r}.") from error
 
 
 def access_keys(options: argparse.Namespace) -> tuple[str, ...]:
@@ -129,11 +153,7 @@ def access_keys(options: argparse.Namespace) -> tuple[str, ...]:
     """
     text = os.environ.get(KEYS_VARIABLE, "")
     if options.keys is not None:
-        try:
-            text = options.keys.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--keys: {options.keys} cannot be read: {error}.") from error
-        return key_lines(text)
+        return read_keys(options.keys)
     if text.strip():
         return key_lines(text)
     if options.open or is_loopback(options.host):
@@ -181,7 +201,9 @@ def run_service(options: argparse.Namespace, console: Console) -> None:
 def fast_serve() -> Iterator[None]:
     """Have Serve take its fastest way; to be entered before Ray starts, whose processes read it from the environment.
 
-    The proxy's files and its ports of metrics are this service's own, so that several can run on one machine.
+    The proxy's files and its ports of metrics are this service's own, so that several can run on one machine. These two
+    ports are open to other machines, whatever the service's host: Ray has no variable for it. They tell how many
+    requests there were and where replicas listen, and nothing that was in a request.
     """
     with tempfile.TemporaryDirectory(prefix="coldray-") as folder:
         files = {name: str(Path(folder) / file) for name, file in PROXY_FILES.items()}

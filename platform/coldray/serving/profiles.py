@@ -1,0 +1,91 @@
+"""Who asks: what a list is made from, and the scores of users of whom nothing is new, which are kept.
+
+The scores of a user are a sum over his history, and to read the weights of some hundred items takes longer than all
+else that a list needs. They are the same until he does something.
+
+Notation used for shapes: b who ask, I items, h items of a history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from cachetools import LRUCache
+
+from coldray.serving.queries import Path
+
+Scores = npt.NDArray[np.float32]
+KEPT_BYTES = 128 << 20
+"""What kept profiles take at most, about."""
+CLICK_BYTES = 100
+"""What an item of a history takes beside the scores, about."""
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What a list is made from."""
+
+    history: Mapping[int, float | None]
+    """The index of each item, and the user's rating."""
+    path: Path
+    items: npt.NDArray[np.int32]
+    """The items of the history ``[h]``."""
+    scores: Scores | None = None
+    """Of all items ``[I]``, once they are known; not to be written to."""
+    row: int | None = None
+    """The user's row in the bundle, if the history is what the bundle has of him."""
+
+
+class KeptProfiles:
+    """Profiles with scores, of those who asked last; used from several threads at once."""
+
+    def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
+        self._profiles: LRUCache[int, Profile] = LRUCache(max_bytes, getsizeof=_size)
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._profiles)
+
+    def get(self, row: int) -> Profile | None:
+        """Return the profile of the user of a row, if it is kept."""
+        with self._lock:
+            return self._profiles.get(row)
+
+    def put(self, profile: Profile) -> None:
+        """Keep a profile of a row in the place of those not asked for the longest, if there is room for it at all."""
+        if profile.row is None or _size(profile) > self._profiles.maxsize:
+            return
+        with self._lock:
+            self._profiles[profile.row] = profile
+
+
+def _size(profile: Profile) -> int:
+    return (0 if profile.scores is None else profile.scores.nbytes) + CLICK_BYTES * len(profile.history)
+
+
+def all_scores(
+    profiles: Sequence[Profile], kept: KeptProfiles, made: Callable[[list[Mapping[int, float | None]]], Scores]
+) -> Scores:
+    """Return the scores of all items for those who ask ``[b, I]``.
+
+    Those that are not known yet are made from their histories, together; those of users of the bundle are kept.
+    """
+    new = [place for place, profile in enumerate(profiles) if profile.scores is None]
+    fresh = dict(zip(new, made([profiles[place].history for place in new]), strict=True)) if new else {}
+    for place, scores in fresh.items():
+        if profiles[place].row is not None:
+            kept.put(replace(profiles[place], scores=scores.copy()))
+    rows = [fresh[place] if profile.scores is None else profile.scores for place, profile in enumerate(profiles)]
+    return np.stack(rows)
+
+
+def clicked(histories: Sequence[npt.NDArray[np.int32]], n_items: int) -> sp.csr_array:
+    """Return which items are in histories: ones, CSR ``[b, I]``."""
+    ends = np.cumsum([0, *map(len, histories)]).astype(np.int32)
+    items = np.concatenate([np.zeros(0, np.int32), *histories])
+    return sp.csr_array((np.ones(len(items), np.float32), items, ends), shape=(len(histories), n_items))

@@ -1,0 +1,69 @@
+// ---- new items
+
+function field(attribute) {
+  const hints = [];
+  if (attribute.kind === "labels") hints.push(`such as ${attribute.labels.slice(0, 3).join(", ")}`);
+  if (attribute.kind === "number") hints.push("a number");
+  if (!attribute.read) hints.push("shown only");
+  const label = hints.join("; ");
+  const input = element(attribute.kind === "text" && attribute.name !== state.catalogue.name ? "textarea" : "input", {
+    "data-name": attribute.name, "data-kind": attribute.kind, autocomplete: "off", inputmode: attribute.kind === "number" ? "decimal" : null,
+  });
+  return element("div", { class: "field" }, element("label", {}, attribute.name, label ? element("span", { class: "faint" }, ` (${label})`) : "", input));
+}
+
+function showForm() {
+  // What it is called first, then what the model reads; short ones before texts.
+  const order = one => one.name === state.catalogue.name ? 0 : (one.read ? 1 : 4) + ["number", "labels", "text"].indexOf(one.kind);
+  const all = [...state.catalogue.attributes].sort((one, other) => order(one) - order(other));
+  at("fields").replaceChildren(...all.slice(0, FIRST_FIELDS).map(field));
+  at("rest-fields").replaceChildren(...all.slice(FIRST_FIELDS).map(field));
+  at("rest").hidden = all.length <= FIRST_FIELDS;
+  at("new-section").hidden = !state.catalogue.takes_new_items;
+  proposeId();
+}
+
+function proposeId() {
+  const now = Date.now();
+  at("new-id").value = state.catalogue.item_ids === "number" ? String(Math.floor(now / 1000)) : `new-${now.toString(36)}`;
+}
+
+function entered() {
+  const attributes = {};
+  for (const input of document.querySelectorAll("#add [data-name]")) {
+    const text = input.value.trim(), { name, kind } = input.dataset;
+    if (!text) continue;
+    if (kind === "labels") attributes[name] = [...new Set(text.split(",").map(label => label.trim()).filter(Boolean))];
+    else attributes[name] = kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
+  }
+  return { item_id: typed(at("new-id").value.trim(), state.catalogue.item_ids), attributes };
+}
+
+async function add() {
+  at("added").textContent = at("refused").textContent = "";
+  try {
+    const item = await call("v1/items", entered());
+    state.made.add(item.item_id);
+    const where = await rankOf(item);
+    at("added").textContent = `${item.name} is in the catalogue. ${where}`;
+    await recommend();
+    at("add").reset();
+    proposeId();
+  } catch (error) { at("refused").textContent = error.message; }
+}
+
+async function rankOf(item) {
+  if (mode() === "history" && state.history.size === 0 || mode() === "user" && !at("user").value.trim()) return "Choose a user or a history to see it in a list.";
+  const answer = await call("v1/recommend", { ...request(), candidates: "all", diversity: 0, k: 1000 });
+  const found = answer.items.find(one => one.item_id === item.item_id);
+  return found ? `Its place among all items: ${found.rank}.` : "It is not among the first 1000 of this list; choose new items to see it.";
+}
+
+async function drop(item) {
+  try {
+    await call(`v1/items/${encodeURIComponent(item.item_id)}`, undefined, { method: "DELETE" });
+    state.made.delete(item.item_id);
+    at("added").textContent = `${item.name} was removed.`;
+    await recommend();
+  } catch (error) { at("error").textContent = error.message; }
+}

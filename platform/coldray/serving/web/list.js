@@ -1,0 +1,93 @@
+// ---- the list
+
+function request() {
+  const asked = { candidates: at("candidates").value, diversity: Number(at("diversity").value), k: Number(at("k").value) };
+  if (mode() === "history") asked.history = [...state.history.keys()];
+  else if (at("user").value.trim()) asked.user_id = typed(at("user").value.trim(), state.catalogue.user_ids);
+  return asked;
+}
+
+const PATHS = {
+  model: "from what this user clicked", history: "from the history", attributes: "all of them new, by their attributes alone",
+  popularity: "by how many people clicked them",
+};
+
+async function recommend() {
+  if (at("against").value) return compare();
+  state.asking?.abort();
+  const control = state.asking = new AbortController();
+  at("error").textContent = "";
+  at("list").setAttribute("aria-busy", "true");
+  try {
+    const answer = await call("v1/recommend", { ...request(), explain: true }, { signal: control.signal });
+    show(answer.items, `${answer.items.length} ${answer.items.length === 1 ? "item" : "items"}, ${PATHS[answer.path]}. ${answer.explanation.note}`);
+    showModel(answer.model);
+    return true;
+  } catch (error) {
+    if (error.name === "AbortError") return false;
+    show([], "");
+    at("error").textContent = error.message;
+    return false;
+  } finally { if (state.asking === control) at("list").removeAttribute("aria-busy"); }
+}
+
+function again() { if (at("list").children.length || !at("pair").hidden || mode() === "history") recommend(); }
+
+function show(items, status) {
+  at("status").textContent = status;
+  at("pair").hidden = true;
+  at("list").replaceChildren(...items.map(place));
+}
+
+function place(item) {
+  const title = element("div", { class: "title" }, element("span", { class: "name" }, item.name));
+  if (item.cold) title.append(element("span", { class: "badge" }, "new"));
+  title.append(element("span", { class: "score" }, `score ${item.score.toPrecision(3)}`));
+  const body = element("div", {}, title, element("p", { class: "faint" }, facts(item)));
+  if (item.reasons?.length) body.append(element("ul", { class: "why" }, ...best(item.reasons).map(reason)));
+  const actions = element("div", { class: "actions" });
+  if (item.parts?.length) actions.append(parts(item));
+  actions.append(
+    element("button", { type: "button", class: "small", "aria-label": `More like ${item.name}`, onclick: () => alike(item) }, "More like this"),
+    element("button", { type: "button", class: "small", "aria-label": `Add ${item.name} to the history`, onclick: () => { take(item); recommend(); } }, "Add to history"));
+  if (state.made.has(item.item_id)) actions.append(
+    element("button", { type: "button", class: "small", "aria-label": `Remove ${item.name}`, onclick: () => drop(item) }, "Remove"));
+  body.append(actions);
+  return element("li", { class: state.made.has(item.item_id) ? "fresh" : "" }, element("span", { class: "rank" }, `${item.rank}.`), body);
+}
+
+// One line for each item of the history.
+function best(reasons) {
+  const lines = new Map();
+  for (const one of reasons) {
+    const line = lines.get(one.item_id) || { name: one.name, share: 0, through: [] };
+    line.share += one.share ?? 0;
+    if (one.part) line.through.push(one.shared.length ? `${one.part}: ${one.shared.map(said).join(", ")}` : one.part);
+    lines.set(one.item_id, line);
+  }
+  return [...lines.values()].sort((one, other) => other.share - one.share).slice(0, 3);
+}
+
+const reason = line => element("li", {}, element("strong", {}, line.name),
+  ` ${line.through.length ? `– ${line.through.join("; ")} ` : ""}(${percent(line.share)})`);
+
+function parts(item) {
+  const most = Math.max(...item.parts.map(one => Math.abs(one.added))) || 1;
+  const cells = item.parts.flatMap(one => {
+    const fill = element("i", { class: one.added < 0 ? "minus" : "" });
+    fill.style.width = `${100 * Math.abs(one.added) / most}%`;
+    return [element("span", {}, one.part), element("span", { class: "bar", "aria-hidden": "true" }, fill), element("span", {}, percent(one.share))];
+  });
+  return element("details", {}, element("summary", { "aria-label": `What the score of ${item.name} is made of` }, "What the score is made of"),
+    element("div", { class: "parts" }, ...cells));
+}
+
+async function alike(item) {
+  state.asking?.abort();
+  try {
+    const answer = await call(`v1/similar/${encodeURIComponent(item.item_id)}?k=${at("k").value}`);
+    at("error").textContent = "";
+    show(answer.items, `Items like ${item.name}. The score is a cosine, of attributes and clicks.`);
+    at("result").focus();
+  } catch (error) { at("error").textContent = error.message; }
+}
