@@ -31,6 +31,7 @@ from ray import serve
 
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
+from coldray.serving.admission import Admission
 from coldray.serving.schemas import RecommendRequest
 from coldray.serving.settings import ServiceSettings
 from coldray.tracking.bundle import Bundle, fit_bundle, save_bundle
@@ -48,6 +49,7 @@ SLOWEST_ACCEPTED = 2.0
 LONGEST_WAIT = 60.0
 
 noop_api = FastAPI()
+noop_api.add_middleware(Admission)
 
 
 @serve.deployment(
@@ -57,7 +59,10 @@ noop_api = FastAPI()
 )
 @serve.ingress(noop_api)
 class NoOp:
-    """Reads a request as the service does and answers it with nothing."""
+    """Reads a request behind the limits of the service, as the service does, and answers it with nothing."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        noop_api.state.limits = settings.limits()
 
     @noop_api.post("/recommend")
     async def recommend(self, request: RecommendRequest) -> Response:
@@ -229,7 +234,7 @@ def throughput() -> dict[str, float]:
     requests = user_requests(bundle)
     nothing = [request.replace(b"POST /v1/recommend ", b"POST /noop/recommend ", 1) for request in requests]
     with folder_service(bundle) as port, plain(bundle) as other:
-        serve.run(NoOp.bind(), name="noop", route_prefix="/noop")  # type: ignore[attr-defined]
+        serve.run(NoOp.bind(ServiceSettings(bundle=Path("-"))), name="noop", route_prefix="/noop")  # type: ignore[attr-defined]
         check_lists(port, bundle, requests)
         ours, noops, plains = [], [], []
         for _ in range(TURNS):

@@ -44,7 +44,8 @@ def test_keys_come_from_the_settings_and_a_file_of_the_replica(tmp_path):
         settings.limits()
     (tmp_path / "keys").write_text(LINE.replace("web", "other"))
     assert [line.split()[0] for line in settings.key_lines()] == ["web", "other"]
-    assert settings.limits().keys is not None
+    for one in (settings, ServiceSettings(model_name="a", keys_file=tmp_path / "keys")):
+        assert one.limits().keys is not None
     assert ServiceSettings(model_name="a", open=True).limits().keys is None
     (tmp_path / "keys").write_text(LINE)
     with pytest.raises(ConfigError, match="two keys of the name 'web'"):

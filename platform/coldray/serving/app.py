@@ -18,6 +18,7 @@ from starlette.background import BackgroundTask
 import coldray
 from coldray.serving.admission import Admission
 from coldray.serving.answers import answer_json
+from coldray.serving.batches import Batches
 from coldray.serving.catalogue import CatalogueEndpoints, found_item
 from coldray.serving.catalogue import router as catalogue_router
 from coldray.serving.live import LiveModel
@@ -50,8 +51,6 @@ api = FastAPI(
     responses=ERRORS,
 )
 api.add_middleware(Admission)
-for router in (catalogue_router, page_router):
-    api.include_router(router)
 answer_problems(api)
 
 
@@ -75,8 +74,8 @@ class RecommendService(CatalogueEndpoints):
         self.kept = settings.kept_lists()
         self._looked_up = Counter("coldray_cached_lists", "Lists that were looked up among those kept.", ("found",))
         self._following = asyncio.get_running_loop().create_task(self._follow())
-        self.lists.set_max_batch_size(settings.max_batch)  # type: ignore[attr-defined]
-        self.lists.set_batch_wait_timeout_s(settings.batch_wait_s)  # type: ignore[attr-defined]
+        self.lists = Batches(answered, max_size=settings.max_batch, wait_s=settings.batch_wait_s)
+        """Answers queries together, those to one model at once."""
 
     @property
     def live(self) -> LiveModel:
@@ -113,11 +112,6 @@ class RecommendService(CatalogueEndpoints):
 
     # ---- lists
 
-    @serve.batch
-    async def lists(self, asked: list[tuple[LiveModel, Query]]) -> list[Answer]:
-        """Answer queries together, those to one model at once."""
-        return answered(asked)
-
     @api.post("/v1/recommend", response_model=RecommendResponse)
     async def recommend(self, request: RecommendRequest) -> Response:
         """Return the best items for a user, or for somebody with a history."""
@@ -128,7 +122,7 @@ class RecommendService(CatalogueEndpoints):
             return Response(text, media_type="application/json")
         query = request.query()
         live.engine.check(query)
-        answer = await self.lists((live, query))
+        answer = await self.lists.ask((live, query))
         if request.explain:  # not in the time of other requests
             text = (await asyncio.to_thread(_answer_json, live, answer, request)).encode()
         else:
@@ -233,6 +227,10 @@ class RecommendService(CatalogueEndpoints):
     async def ready(self) -> dict[str, str]:
         """Answer once a model is served."""
         return {"status": "ready", "model": self.live.version.name, "version": self.live.version.version}
+
+    # Routes are tried in the order in which they came: the one for lists is the first, and these are the last.
+    api.include_router(catalogue_router)
+    api.include_router(page_router)
 
 
 def replica_count(settings: ServiceSettings) -> dict[str, Any]:

@@ -236,6 +236,6 @@ class ServiceSettings(BaseModel):
         if not self.store.startswith(ENVIRONMENT):
             return Store(self.store)
         variable = self.store.removeprefix(ENVIRONMENT)
-        if False:
+        if variable not in os.environ:
             raise ConfigError(f"store: the environment of the replica has no variable {variable!r}. Set it to the URL.")
         return Store(os.environ[variable])
