@@ -40,6 +40,7 @@ from coldray.serving.schemas import (
 )
 from coldray.serving.settings import ServiceSettings
 from coldray.serving.shadow import RayMeasures, Shadow
+from coldray.serving.short_way import ShortWay
 from coldray.serving.versions import answered
 
 SLACK = 4
@@ -50,7 +51,8 @@ api = FastAPI(
     description="Lists of items for users, for anybody with a history, and of items that nobody has clicked yet.",
     responses=ERRORS,
 )
-api.add_middleware(Admission)
+api.add_middleware(ShortWay, path="/v1/recommend", schema=RecommendRequest)
+api.add_middleware(Admission)  # the last to be added comes first
 answer_problems(api)
 
 
@@ -66,7 +68,7 @@ class RecommendService(CatalogueEndpoints):
     def __init__(self, settings: ServiceSettings) -> None:
         """Load the model; a replica that cannot is not started, and the reason is in the error."""
         torch.set_num_threads(settings.threads)
-        api.state.limits = settings.limits()
+        api.state.limits, api.state.short_way = settings.limits(), self.recommend
         self.settings = settings
         self.store = settings.open_store()
         self.models = settings.served_models(self.store)
