@@ -75,9 +75,9 @@ def fitted(ridge: float) -> Bundle:
     return fit_bundle(model, dataset(), FeatureEncoder(FeatureConfig()), {})
 
 
-def user_requests(bundle: Bundle) -> list[bytes]:
+def user_requests(bundle: Bundle, **asked: object) -> list[bytes]:
     """Return a request for a list of ten for each user."""
-    return [post("/v1/recommend", {"user_id": user, "k": 10}) for user in bundle.user_ids.tolist()]
+    return [post("/v1/recommend", {"user_id": user, "k": 10, **asked}) for user in bundle.user_ids.tolist()]
 
 
 def lists(bundle: Bundle) -> list[list[object]]:
@@ -356,12 +356,13 @@ def _two_run() -> bool:
 def overload() -> float:
     """Seconds until latencies are normal again after four times as many requests as can be answered.
 
-    Those beyond are refused with 503 and Retry-After, and those taken on are answered within a bound.
+    Those beyond are refused with 503 and Retry-After, and those taken on are answered within a bound. Diverse lists are
+    asked for: of plain ones the service makes more than one generator of load can ask for.
     """
     bundle = fitted(6.0)
-    requests = user_requests(bundle)
+    requests = user_requests(bundle, diversity=0.5)
     with folder_service(bundle) as port:
-        check_lists(port, bundle, requests)
+        check_lists(port, bundle, user_requests(bundle))
         capacity = turn(port, requests, 16).per_second
         before = turn(port, requests, 4).quantile(0.5)
         load = generate(
