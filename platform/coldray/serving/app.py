@@ -7,6 +7,7 @@ module is used before it is defined, and annotations are not text here.
 """
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -78,6 +79,7 @@ class RecommendService(CatalogueEndpoints):
         self._following = asyncio.get_running_loop().create_task(self._follow())
         self.lists = Batches(answered, max_size=settings.max_batch, wait_s=settings.batch_wait_s)
         """Answers queries together, those to one model at once."""
+        self._aside = ThreadPoolExecutor(settings.threads, "lists")
 
     @property
     def live(self) -> LiveModel:
@@ -124,8 +126,13 @@ class RecommendService(CatalogueEndpoints):
             return Response(text, media_type="application/json")
         query = request.query()
         live.engine.check(query)
-        answer = await self.lists.ask((live, query))
-        if request.explain:  # not in the time of other requests
+        # What takes long is done aside, so that the loop sees who else comes, and refuses who is too much.
+        if query.diversity:
+            loop = asyncio.get_running_loop()
+            (answer,) = await loop.run_in_executor(self._aside, live.engine.answer, [query])
+        else:
+            answer = await self.lists.ask((live, query))
+        if request.explain:
             text = (await asyncio.to_thread(_answer_json, live, answer, request)).encode()
         else:
             text = answer_json(live, answer).encode()

@@ -33,26 +33,26 @@ class Batches(Generic[Query, Answer]):
         """
         self._answer, self._max_size, self._wait_s = answer, max_size, wait_s
         self._waiting: list[tuple[Query, asyncio.Future[Answer]]] = []
-        self._timer: asyncio.Handle | None = None
+        self._next: asyncio.Handle | None = None
 
     def ask(self, query: Query) -> asyncio.Future[Answer]:
         """Return what is to be awaited for the answer to a query."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((query, future))
-        if len(self._waiting) >= self._max_size:
-            self._run()
-        elif self._timer is None:
-            self._timer = loop.call_later(self._wait_s, self._run) if self._wait_s else loop.call_soon(self._run)
+        if self._next is None:
+            self._next = loop.call_later(self._wait_s, self._run) if self._wait_s else loop.call_soon(self._run)
+        elif len(self._waiting) == self._max_size and self._wait_s:
+            self._next.cancel()
+            self._next = loop.call_soon(self._run)
         return future
 
     def _run(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        batch, self._waiting = self._waiting[: self._max_size], self._waiting[self._max_size :]
+        # Between two batches the loop sees who else has come: how many there are decides whether more are taken on.
+        self._next = asyncio.get_running_loop().call_soon(self._run) if self._waiting else None
         # Whoever does not wait any more, as his time was up, needs no answer.
-        waiting = [(query, future) for query, future in self._waiting if not future.done()]
-        self._waiting = []
+        waiting = [(query, future) for query, future in batch if not future.done()]
         if not waiting:
             return
         try:
