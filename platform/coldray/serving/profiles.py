@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from coldray.serving.queries import Path
 
 Scores = npt.NDArray[np.float32]
-KEPT_BYTES = 128 << 20
+KEPT_BYTES = 256 << 20
 """What kept profiles take at most, about."""
 CLICK_BYTES = 100
 """What an item of a history takes beside the scores, about."""
