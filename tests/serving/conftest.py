@@ -10,7 +10,7 @@ from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
 from coldray.serving.store import Store
 from coldray.tracking.bundle import fit_bundle, save_bundle
-from contracts.browser import chromium
+from contracts.browser import chromium, opened
 from contracts.service import RedisServer
 
 
@@ -79,3 +79,10 @@ def redis_server(redis_executable):
 def browser():
     with chromium() as started:
         yield started
+
+
+@pytest.fixture(params=[1300, 390], ids=["wide", "phone"])
+def page(request, browser, address):
+    """Open the page of the service at `address`, which the tests of a file start."""
+    with opened(browser, address, request.param) as page:
+        yield page

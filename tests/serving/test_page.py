@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import urllib.request
 
 import pytest
@@ -11,8 +10,7 @@ from coldray.serving.page import HTML, POLICY
 from coldray.serving.settings import ServiceSettings
 from coldray.tracking.bundle import save_bundle
 from coldray.workflows.serve import serving
-from contracts.browser import opened
-from contracts.service import free_port
+from contracts.service import Client, free_port
 
 HOSTILE = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
 
@@ -26,17 +24,10 @@ def address(bundle, ray_cluster, tmp_path_factory):
         yield served
 
 
-@pytest.fixture(params=[1300, 390], ids=["wide", "phone"])
-def page(request, browser, address):
-    with opened(browser, address, request.param) as page:
-        yield page
-
-
 def ask(address, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    call = urllib.request.Request(address + path, data=data, headers={"content-type": "application/json"})
-    with urllib.request.urlopen(call, timeout=20) as answer:
-        return json.loads(answer.read())
+    status, answer = Client(address)(path, body)
+    assert status in (200, 201), answer
+    return answer
 
 
 def names(page):

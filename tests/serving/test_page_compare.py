@@ -1,14 +1,10 @@
 """Two versions side by side on the page, in a real browser, before a real service that follows a registry."""
 
-import json
-import urllib.request
-
 import pytest
 
 from coldray.serving.settings import ServiceSettings
 from coldray.workflows.serve import serving
-from contracts.browser import opened
-from contracts.service import free_port, promote
+from contracts.service import Client, free_port, promote
 
 NAME = "compared"
 
@@ -28,16 +24,10 @@ def address(folders, tracking_uri, ray_cluster, tmp_path_factory):
             yield served
 
 
-@pytest.fixture(params=[1280, 390], ids=["wide", "phone"])
-def page(request, browser, address):
-    with opened(browser, address, request.param) as page:
-        yield page
-
-
 def ask(address, **body):
-    data, headers = json.dumps(body).encode(), {"content-type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(f"{address}/v1/recommend", data, headers), timeout=20) as answer:
-        return json.loads(answer.read())["items"]
+    status, answer = Client(address)("/v1/recommend", body)
+    assert status == 200, answer
+    return answer["items"]
 
 
 def compare(page, version):

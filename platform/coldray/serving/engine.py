@@ -17,10 +17,10 @@ import scipy.sparse as sp
 from coldray.errors import UnknownIdError
 from coldray.evaluation.topk import top_k
 from coldray.serving.conditions import meeting
-from coldray.serving.described import described
 from coldray.serving.diversity import diverse
 from coldray.serving.exploration import Explorer, context_of
 from coldray.serving.item_vectors import item_vectors
+from coldray.serving.known_attributes import known_attributes
 from coldray.serving.names import ItemNames, NameIndex
 from coldray.serving.profiles import KeptProfiles, Profile, all_scores, clicked
 from coldray.serving.queries import Answer, Condition, ItemId, Path, Place, Query, UserId, plain
@@ -98,7 +98,7 @@ class Engine:
 
     def attributes(self, item: ItemId) -> dict[str, Any]:
         """Return what is known of an item, by name: labels, a number or a text."""
-        return described(self.bundle, self.place(item))
+        return known_attributes(self.bundle, self.place(item))
 
     def _written(self, item: ItemId) -> str:
         facts = {
@@ -260,9 +260,13 @@ class Engine:
             vectors = item_vectors(self.bundle.features, items)
             chosen = diverse(vectors, worth, query.diversity, min(query.k, len(items)))
             items, values = items[chosen], values[chosen]
+        return self.places(items[: query.k], values[: query.k])
+
+    def places(self, items: npt.NDArray[Any], scores: Scores) -> tuple[Place, ...]:
+        """Return items, by index, and their scores as the places of a list."""
         return tuple(
             Place(self.ids[item], score, not self._is_warm[item])
-            for item, score in zip(items[: query.k].tolist(), values[: query.k].tolist(), strict=True)
+            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
         )
 
     def _open(self, history: Mapping[int, Any]) -> Mask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Protocol
 
 from ray.util.metrics import Counter, Histogram
@@ -81,7 +82,7 @@ class Shadow:
             live, query, sent = await self._waiting.get()
             version = live.version.version
             try:
-                (answer,) = await asyncio.to_thread(live.engine.answer, [query])
+                (answer,) = await asyncio.to_thread(live.engine.answer, [replace(query, explore=False)])
                 self._measures.overlap(overlap(sent, answer), version)
                 self._measures.outcome("compared", version)
             except Exception as error:  # what it says may hold ids, which are no matter of the log

@@ -138,7 +138,4 @@ def _best(engine: Engine, item: int, k: int, cosines: Cosines, known: Places, sp
     if not len(places):
         return ()
     order, scores = (found[0] for found in top_k(cosines[None], min(k, len(places)), n_threads=1))
-    return tuple(
-        Place(engine.ids[place], float(score), not bool(engine.warm[place]))
-        for place, score in zip(places[order].tolist(), scores.tolist(), strict=True)
-    )
+    return engine.places(places[order], scores)

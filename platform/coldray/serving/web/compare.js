@@ -22,26 +22,14 @@ async function answerOf(version, signal) {
   }
 }
 
-async function compare() {
-  state.asking?.abort();
-  const control = state.asking = new AbortController();
-  at("error").textContent = "";
-  at("pair").setAttribute("aria-busy", "true");
-  try {
-    const [champion] = await call("v1/models", undefined, { signal: control.signal });
-    const other = state.versions.find(one => one.version === at("against").value);
-    if (at("pair").hidden) at("status").textContent = `${called(other)} is asked …`;
-    const [ours, theirs] = await Promise.all([champion, other].map(one => answerOf(one.version, control.signal)));
-    showPair([called(champion, champion.role), ours.items], [called(other), theirs.items]);
-    showModel(ours.model);
-    return true;
-  } catch (error) {
-    if (error.name === "AbortError") return false;
-    show([], "");
-    at("error").textContent = error.message;
-    return false;
-  } finally { if (state.asking === control) at("pair").removeAttribute("aria-busy"); }
-}
+const compare = () => asking("pair", async signal => {
+  const [champion] = await call("v1/models", undefined, { signal });
+  const other = state.versions.find(one => one.version === at("against").value);
+  if (at("pair").hidden) at("status").textContent = `${called(other)} is asked …`;
+  const [ours, theirs] = await Promise.all([champion, other].map(one => answerOf(one.version, signal)));
+  showPair([called(champion, champion.role), ours.items], [called(other), theirs.items]);
+  showModel(ours.model);
+});
 
 function showPair(one, other) {
   const ranks = [one, other].map(([, items]) => new Map(items.map(item => [item.item_id, item.rank])));

@@ -12,24 +12,28 @@ const PATHS = {
   popularity: "by how many people clicked them",
 };
 
-async function recommend() {
-  if (at("against").value) return compare();
+// Does what makes a part of the page, in the place of what is being done; returns whether it was done.
+async function asking(part, make) {
   state.asking?.abort();
   const control = state.asking = new AbortController();
   at("error").textContent = "";
-  at("list").setAttribute("aria-busy", "true");
+  at(part).setAttribute("aria-busy", "true");
   try {
-    const answer = await call("v1/recommend", { ...request(), explain: true }, { signal: control.signal });
-    show(answer.items, `${answer.items.length} ${answer.items.length === 1 ? "item" : "items"}, ${PATHS[answer.path]}. ${answer.explanation.note}`);
-    showModel(answer.model);
+    await make(control.signal);
     return true;
   } catch (error) {
     if (error.name === "AbortError") return false;
     show([], "");
     at("error").textContent = error.message;
     return false;
-  } finally { if (state.asking === control) at("list").removeAttribute("aria-busy"); }
+  } finally { if (state.asking === control) at(part).removeAttribute("aria-busy"); }
 }
+
+const recommend = () => at("against").value ? compare() : asking("list", async signal => {
+  const answer = await call("v1/recommend", { ...request(), explain: true }, { signal });
+  show(answer.items, `${answer.items.length} ${answer.items.length === 1 ? "item" : "items"}, ${PATHS[answer.path]}. ${answer.explanation.note}`);
+  showModel(answer.model);
+});
 
 function again() { if (at("list").children.length || !at("pair").hidden || mode() === "history") recommend(); }
 

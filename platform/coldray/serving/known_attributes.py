@@ -10,7 +10,7 @@ from coldray.data.dataset import LabelAttribute, NumberAttribute
 from coldray.tracking.bundle import Bundle
 
 
-def described(bundle: Bundle, place: int) -> dict[str, Any]:
+def known_attributes(bundle: Bundle, place: int) -> dict[str, Any]:
     """Return the attributes of an item by name: labels, a number or a text; those that are not known are left out."""
     found: dict[str, Any] = {}
     for name, attribute in bundle.attributes.items():
