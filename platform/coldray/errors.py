@@ -86,6 +86,22 @@ class SearchInterruptedError(StudyError):
     """A search was stopped before all of its trials ended, most often by whoever started it."""
 
 
+class StudyLockedError(StudyError):
+    """Another process works on the study."""
+
+
+class OtherStudyError(StudyError):
+    """A study on disk is of another space, other data or another version than the one that is to go on."""
+
+
+class FailureBudgetError(StudyError):
+    """More trials of a study failed than it allows."""
+
+
+class JournalError(ColdrayError):
+    """A file of records has been damaged, or cannot be read."""
+
+
 class ClusterError(ColdrayError):
     """The Ray cluster cannot be reached."""
 

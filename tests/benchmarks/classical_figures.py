@@ -185,7 +185,7 @@ def ease_search() -> float:
         database = f"sqlite:///{storage / 'mlflow.db'}"
         with StudyTracker(database, "ease-search", artifact_location=storage / "mlartifacts") as tracker:
             start = time.perf_counter()
-            result = run_study(config, data, storage=storage / "ray", study_id="ease-search", listener=tracker)
+            result = run_study(config, data, study_id="ease-search", listener=tracker)
             tracker.finish(result, [])
             seconds = time.perf_counter() - start
     winner = result.selection.winner

@@ -113,7 +113,7 @@ def study_means(data: Dataset, studies: Mapping[str, Mapping[str, Any]]) -> dict
     with running_ray() as storage:
         for name, overrides in studies.items():
             config = load_study(SPACES / f"{name}.yaml", overrides)
-            result = run_study(config, data, storage=storage, study_id=name)
+            result = run_study(config, data, study_id=name)
             print(f"{name}: {winner_words(result)}", file=sys.stderr)
             found[name] = {metric: mean_metric(result.test, metric) for metric in result.test[0].metrics}
     print_means(found)

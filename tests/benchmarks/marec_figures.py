@@ -122,7 +122,7 @@ def study() -> float:
     config = load_study(STUDY, {"space": space, "search.trials": 64})
     with running_ray() as storage:
         start = time.perf_counter()
-        run_study(config, dataset(), storage=storage, study_id="study-seconds")
+        run_study(config, dataset(), study_id="study-seconds")
         return time.perf_counter() - start
 
 
@@ -131,7 +131,7 @@ def tuned_over_fixed() -> float:
     """The winner of ``tune_spaces/marec.yaml`` against the paper's fixed settings: mean test ndcg@10 of 3 splits."""
     config = load_study(STUDY)
     with running_ray() as storage:
-        result = run_study(config, dataset(), storage=storage, study_id="tuned-over-fixed")
+        result = run_study(config, dataset(), study_id="tuned-over-fixed")
         fixed = measure_winner(config, fixed_selection(config), draw_splits(dataset(), config)).folds
     print(f"winner: {dict(result.selection.winner.config)}", file=sys.stderr)
     print_table(fixed, result.test)

@@ -16,8 +16,8 @@ from coldray.tuning.comparison_config import Comparison, ComparisonConfig, Entry
 from coldray.tuning.comparison_statistics import TestedEntry, check_same_users, entry_results
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult, mean_metric
+from coldray.tuning.search import SearchOutcome
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.study import SearchOutcome
 from coldray.tuning.winner import WinnerMetrics
 
 METRIC = "ndcg@10"
@@ -65,7 +65,6 @@ def compare(comparison, dataset, storage, listener=None, checked=None):
         comparison,
         dataset,
         checked,
-        storage=storage,
         comparison_id=f"small-{storage.name}",
         protocol=protocol,
         listener=listener,

@@ -32,10 +32,11 @@ from coldray.tuning.description import describe_dataset, describe_protocol
 from coldray.tuning.evaluation import evaluate, rank_task
 from coldray.tuning.folds import prepare_task, prepare_tasks
 from coldray.tuning.listeners import StudyListener
+from coldray.tuning.search import search
 from coldray.tuning.selection import select
 from coldray.tuning.space import StudyConfig
 from coldray.tuning.split_config import SplitConfig
-from coldray.tuning.study import check_study, draw_splits, run_study, search
+from coldray.tuning.study import check_study, draw_splits, run_study
 from coldray.tuning.winner import measure_winner
 
 # Workers cannot import this module by its name, so what it defines travels by value.
@@ -88,7 +89,7 @@ def listener():
 
 @pytest.fixture(scope="module")
 def result(ray_cluster, dataset, listener, tmp_path_factory):
-    return run_study(CONFIG, dataset, storage=tmp_path_factory.mktemp("ease"), study_id="ease", listener=listener)
+    return run_study(CONFIG, dataset, study_id="ease", listener=listener)
 
 
 # ---- from the search to the test
@@ -178,7 +179,7 @@ def test_test_interactions_change_nothing_a_search_finds(result, variants, tmp_p
     for split, original, visible in zip(splits, variants["as they are"], tuning, strict=True):
         assert visible.dataset.fingerprint == original.for_tuning().dataset.fingerprint
         assert split.dataset.fingerprint != original.dataset.fingerprint
-    found = search(CONFIG, tuning, storage=tmp_path, study_id="canary")
+    found = search(CONFIG, tuning, study_id="canary")
     for trial, expected in zip(found.trials, result.trials, strict=True):
         assert trial.config == expected.config
         assert [dict(fold.metrics) for fold in trial.folds] == [dict(fold.metrics) for fold in expected.folds]

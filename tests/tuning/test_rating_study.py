@@ -53,7 +53,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def result(ray_cluster, dataset, tmp_path_factory):
-    return run_study(CONFIG, dataset, storage=tmp_path_factory.mktemp("rated"), study_id="rated")
+    return run_study(CONFIG, dataset, study_id="rated")
 
 
 def test_the_least_error_is_chosen_and_tested(result, dataset):

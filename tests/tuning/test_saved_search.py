@@ -8,8 +8,8 @@ from coldray.data.sample import sample_dataset
 from coldray.errors import StudyError
 from coldray.tuning.results import FoldMetrics, TrialResult
 from coldray.tuning.saved_search import load_search, save_search
+from coldray.tuning.search import SearchOutcome
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.study import SearchOutcome
 
 CONFIG = StudyConfig.model_validate(
     {

@@ -1,14 +1,20 @@
-"""A study file becomes domains, a search algorithm and a scheduler of Ray Tune."""
+"""What a study proposes, in what order, also when it goes on; and when ASHA prunes."""
 
-import optuna
+import json
+from collections import Counter
+
+import numpy as np
 import pytest
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
-from ray.tune.search.sample import Categorical, Float, Integer
-from ray.tune.search.variant_generator import generate_variants
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
 from coldray.errors import ConfigError
-from coldray.tuning.search import STARTUP_TRIALS, scheduler, search_algorithm, search_space
+from coldray.models.marec_config import MARecConfig
+from coldray.tuning.proposals import STARTUP_TRIALS, Proposals, TPEPoints, proposer
+from coldray.tuning.results import FoldMetrics, TrialResult, reached
+from coldray.tuning.search import remember, scheduler
 from coldray.tuning.space import StudyConfig, grid_points
 
 SPACE = {
@@ -32,71 +38,142 @@ def study(algorithm="random", space=None, **fields):
     )
 
 
-def test_each_range_becomes_its_domain_with_both_ends():
-    domains = search_space(study())
-    assert isinstance(domains["lambda_1"], Float)
-    assert (domains["lambda_1"].lower, domains["lambda_1"].upper) == (1, 100)
-    assert type(domains["lambda_1"].get_sampler()).__name__ == "_LogUniform"
-    assert isinstance(domains["beta"], Float)
-    assert type(domains["beta"].get_sampler()).__name__ == "_Uniform"
-    assert isinstance(domains["order"], Integer)
-    assert {domains["order"].sample() for _ in range(60)} == {1, 2}
-    assert isinstance(domains["learner"], Categorical)
-    assert domains["learner"].categories == ["regression", "nonnegative"]
-    assert domains["alpha"] == 1.0
+METRIC = "ndcg@10"
+
+
+def all_points(config):
+    source = proposer(config)
+    return [source.propose(number) for number in range(config.n_trials)]
 
 
 def test_a_grid_lists_each_of_its_points_once():
     space = {"order": {"choice": [1, 2]}, "delta": {"choice": [5.0, 20.0]}, "alpha": 2.0}
-    variants = [spec for _, spec in generate_variants(search_space(study("grid", space)))]
-    assert len(variants) == 4
-    assert sorted(map(str, variants)) == sorted(map(str, grid_points(space)))
+    assert all_points(study("grid", space)) == grid_points(space)
+    assert len(grid_points(space)) == 4
 
 
 @pytest.mark.parametrize("algorithm", ["optuna", "random", "grid"])
 def test_fixed_values_alone_are_one_configuration(algorithm):
     config = study(algorithm, {"order": 1, "delta": {"genres": 5.0}})
     assert config.n_trials == 1
-    assert isinstance(search_algorithm(config), BasicVariantGenerator)  # Optuna refuses a space without a range
-    assert [spec for _, spec in generate_variants(search_space(config))] == [config.space]
+    assert all_points(config) == [config.space]
 
 
-def test_optuna_works_in_batches_with_its_own_seed():
-    limiter = search_algorithm(study("optuna", search={"seed": 7, "trials": 40, "max_concurrent": 3}))
-    assert isinstance(limiter, ConcurrencyLimiter)
-    assert limiter.max_concurrent == 3
-    assert limiter.batch is True
-    sampler = limiter.searcher._sampler
-    assert isinstance(sampler, optuna.samplers.TPESampler)
-    assert sampler._n_startup_trials == STARTUP_TRIALS
-    assert limiter.searcher.metric == "ndcg@10"
-    assert limiter.searcher.mode == "max"
+@pytest.mark.parametrize("algorithm", ["optuna", "random"])
+def test_draws_lie_in_their_ranges_and_reach_both_ends_of_whole_numbers(algorithm):
+    points = all_points(study(algorithm, search={"trials": 80}))
+    for point in points:
+        assert set(point) == set(SPACE)
+        assert 1 <= point["lambda_1"] <= 100
+        assert 2 <= point["beta"] <= 5
+        assert point["alpha"] == 1.0
+        MARecConfig.model_validate(point)
+    assert {point["order"] for point in points} == {1, 2}
+    assert {point["learner"] for point in points} == {"regression", "nonnegative"}
 
 
-@pytest.mark.parametrize("algorithm", ["random", "grid"])
-def test_random_and_grid_are_ray_tunes_own(algorithm):
-    space = {"order": {"choice": [1, 2]}}
-    generator = search_algorithm(study(algorithm, space, search={"max_concurrent": 3}))
-    assert isinstance(generator, BasicVariantGenerator)
-    assert generator.max_concurrent == 3
+def test_a_logarithmic_range_is_drawn_evenly_in_its_logarithm():
+    drawn = [point["lambda_1"] for point in all_points(study("random", search={"trials": 400}))]
+    assert 150 < sum(value < 10 for value in drawn) < 250
 
 
-def proposals(seed, count=8):
-    """Return what Optuna proposes in batches of two when the metric is that of λ₁."""
-    limiter = search_algorithm(study("optuna", search={"seed": seed, "trials": count, "max_concurrent": 2}))
-    limiter.set_search_properties("ndcg@10", "max", search_space(study("optuna")))
-    found = []
-    for start in range(0, count, 2):
-        batch = [(f"t{start + i}", limiter.suggest(f"t{start + i}")) for i in range(2)]
-        for name, config in batch:
-            found.append(config)
-            limiter.on_trial_complete(name, {"ndcg@10": 1 / config["lambda_1"]})
-    return found
+@given(low=st.floats(1e-12, 1e12), ratio=st.floats(1.0000001, 1e6), seed=st.integers(0, 99))
+@settings(max_examples=60)
+def test_no_draw_leaves_a_logarithmic_range(low, ratio, seed):
+    high = low * ratio
+    config = study("random", {"lambda_1": {"log_uniform": [low, high]}}, search={"seed": seed, "trials": 3})
+    assert all(low <= point["lambda_1"] <= high for point in all_points(config))
+
+
+def worth(parameters):
+    return 1 / parameters["lambda_1"]
+
+
+def ended(number, parameters, status="finished"):
+    folds = (FoldMetrics(1, 0, {METRIC: worth(parameters)}),)
+    return TrialResult(f"t{number}", number, parameters, folds, status, None, 1.0)
+
+
+def run(config, known=(), *, order=None, stop_after=None):
+    """Search as Ray Tune does, in whatever order trials end; return number and configuration of each that was run."""
+    before = dict(known)
+    searcher = Proposals(config, {n: ended(n, p) for n, p in before.items()}, before)
+    generator = np.random.default_rng(order)
+    run_now, live, count = [], {}, 0
+    while True:
+        while True:
+            found = searcher.suggest(f"id{count}")
+            if found == Searcher.FINISHED or found is None:
+                break
+            live[f"id{count}"] = found
+            run_now.append((found["number"], found["parameters"]))
+            count += 1
+        assert len(live) <= config.search.max_concurrent
+        if not live:
+            return run_now
+        if stop_after is not None and len(run_now) - len(live) >= stop_after:
+            return [one for one in run_now if one[0] not in {waiting["number"] for waiting in live.values()}]
+        name = sorted(live)[int(generator.integers(len(live))) if order is not None else 0]
+        proposal = live.pop(name)
+        folds = [{"seed": 1, "split": 0, "metrics": {METRIC: worth(proposal["parameters"])}, "seconds": 1.0}]
+        searcher.on_trial_complete(name, {"folds": folds})
+
+
+@pytest.mark.parametrize("algorithm", ["optuna", "random", "grid"])
+def test_every_trial_is_proposed_once_whatever_order_trials_end_in(algorithm):
+    space = {"order": {"choice": [1, 2]}, "delta": {"choice": [5.0, 20.0]}, "lambda_1": {"choice": [1.0, 2.0, 4.0]}}
+    config = study(algorithm, space, search={"trials": 12, "max_concurrent": 3})
+    first = run(config)
+    assert [number for number, _ in sorted(first)] == list(range(12))
+    assert sorted(run(config, order=5), key=lambda one: one[0]) == sorted(first, key=lambda one: one[0])
+
+
+@pytest.mark.parametrize("algorithm", ["optuna", "random", "grid"])
+@pytest.mark.parametrize("stop_after", [0, 1, 4, 13, 23])
+def test_a_search_that_goes_on_proposes_what_is_missing_and_nothing_else(algorithm, stop_after):
+    space = {"lambda_1": {"log_uniform": [1, 100]}, "order": {"choice": [1, 2]}}
+    if algorithm == "grid":
+        space = {"lambda_1": {"choice": [float(value) for value in range(1, 13)]}, "order": {"choice": [1, 2]}}
+    config = study(algorithm, space, search={"trials": 24, "max_concurrent": 4})
+    undisturbed = dict(run(config))
+    begun = run(config, order=stop_after, stop_after=stop_after)
+    later = run(config, begun)
+    assert {number for number, _ in begun}.isdisjoint({number for number, _ in later})
+    assert {**dict(begun), **dict(later)} == undisturbed
+
+
+def test_a_trial_that_went_another_way_before_is_taken_as_it_was():
+    """A lost trial is run again, so Optuna may learn more now than when the later ones were proposed."""
+    config = study("optuna", {"lambda_1": {"log_uniform": [1, 100]}}, search={"trials": 24, "max_concurrent": 4})
+    other = {number: {"lambda_1": 3.0 + number} for number in range(12, 20)}
+    later = run(config, list(other.items()))
+    assert Counter(number for number, _ in later) == Counter([*range(12), *range(20, 24)])
+    told = TPEPoints(config)
+    asked = [told.propose(number) for number in range(2)]
+    assert asked[0] != asked[1]
 
 
 def test_the_seed_decides_what_optuna_proposes():
+    def proposals(seed):
+        return run(study("optuna", search={"seed": seed, "trials": 24, "max_concurrent": 2}))
+
+    assert STARTUP_TRIALS < 24
     assert proposals(1) == proposals(1)
     assert proposals(1) != proposals(2)
+
+
+def test_what_failed_is_told_as_the_worst():
+    assert reached(METRIC, [{METRIC: 0.4}, {METRIC: 0.2}]) == pytest.approx(0.3)
+    assert reached(METRIC, [{METRIC: 0.4}], failed=True) == reached(METRIC, []) == 0.0
+    assert reached("rmse", [], failed=True) == 1e9
+
+
+def test_parameters_that_came_from_a_file_are_those_that_were_proposed():
+    space = {"delta": {"choice": [5.0, {"genres": 5.0, "actors": 2.0}]}, "lambda_1": {"log_uniform": [1, 100]}}
+    config = study("optuna", space, search={"trials": 16, "max_concurrent": 4})
+    undisturbed = run(config)
+    kept = json.loads(json.dumps(undisturbed[:8]))
+    assert dict(run(config, [tuple(one) for one in kept])) == dict(undisturbed[8:])
 
 
 def test_pruning_is_asked_for_in_the_study_file():
@@ -119,12 +196,26 @@ def test_more_grace_than_splits_prunes_nothing():
     assert asha._max_t == 3
 
 
+def test_a_scheduler_remembers_what_trials_reached_before():
+    config = study(scheduler={"grace_splits": 1, "reduction_factor": 2})
+    fresh, told = scheduler(config, 4), scheduler(config, 4)
+    folds = tuple(FoldMetrics(1, split, {METRIC: 0.9}) for split in range(4))
+    remember(told, [TrialResult(f"t{i}", i, {}, folds, "finished") for i in range(5)], METRIC)
+
+    def decision(chosen):
+        weak = type("Weak", (), {"trial_id": "weak"})()
+        chosen.on_trial_add(None, weak)
+        return chosen.on_trial_result(None, weak, {METRIC: 0.1, "splits_done": 1})
+
+    assert decision(fresh) == TrialScheduler.CONTINUE
+    assert decision(told) == TrialScheduler.STOP
+    remember(FIFOScheduler(), [TrialResult("t", 0, {}, folds, "finished")], METRIC)
+
+
 def test_the_first_configurations_are_tried_before_any_proposal():
     first = [{"beta": 3.0, "learner": "regression", "order": 1, "lambda_1": 7.0}, {"beta": 2.0}]
-    config = study("optuna", search={"first": first})
-    searcher = search_algorithm(config)
-    searcher.set_search_properties(config.selection.metric, "max", search_space(config))
-    proposed = [searcher.suggest(str(i)) for i in range(3)]
+    config = study("optuna", search={"first": first, "trials": 3})
+    proposed = all_points(config)
     defaults = {"lambda_1": 1.0, "order": 2, "learner": "regression"}
     for found, expected in zip(proposed, ({**first[0]}, {**defaults, "beta": 2.0}), strict=False):
         assert {name: found[name] for name in expected} == expected

@@ -26,10 +26,12 @@ from coldray.tuning.evaluation import evaluate
 from coldray.tuning.events import TuneEvents
 from coldray.tuning.folds import prepare_task
 from coldray.tuning.listeners import StudyListener
+from coldray.tuning.record import trial_key
 from coldray.tuning.results import mean_metric
+from coldray.tuning.search import search
 from coldray.tuning.selection import select
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.study import check_study, draw_splits, run_study, search
+from coldray.tuning.study import check_study, draw_splits, run_study
 from coldray.tuning.winner import measure_winner
 
 # Workers cannot import this module by its name, so what it defines travels by value.
@@ -112,9 +114,8 @@ def recorder():
 
 
 @pytest.fixture(scope="module")
-def result(dataset, recorder, tmp_path_factory):
-    storage = tmp_path_factory.mktemp("grid")
-    return run_study(GRID, dataset, storage=storage, study_id="small-grid", listener=recorder)
+def result(dataset, recorder):
+    return run_study(GRID, dataset, study_id="small-grid", listener=recorder)
 
 
 def test_a_grid_runs_each_point_once(result):
@@ -315,15 +316,14 @@ def variants(dataset):
 
 
 @pytest.fixture(scope="module")
-def searches(variants, tmp_path_factory):
+def searches(variants):
     with pytest.MonkeyPatch.context() as patch:
         # Two random trials come first; the others are proposed from what these gave.
-        patch.setattr("coldray.tuning.search.STARTUP_TRIALS", 2)
+        patch.setattr("coldray.tuning.proposals.STARTUP_TRIALS", 2)
         yield {
             name: search(
                 CANARY,
                 [split.for_tuning() for split in splits],
-                storage=tmp_path_factory.mktemp("canary"),
                 study_id=f"canary-{name.replace(' ', '-')}",
             )
             for name, splits in variants.items()
@@ -430,9 +430,7 @@ def test_pruned_trials_have_fewer_folds_and_cannot_win(dataset, tmp_path):
         search={"algorithm": "random", "trials": 6, "seed": 1, "max_concurrent": 1},
         scheduler={"grace_splits": 1, "reduction_factor": 2},
     )
-    outcome = search(
-        config, [split.for_tuning() for split in draw_splits(dataset, config)], storage=tmp_path, study_id="asha"
-    )
+    outcome = search(config, [split.for_tuning() for split in draw_splits(dataset, config)], study_id="asha")
     by_status = {status: [t for t in outcome.trials if t.status == status] for status in ("finished", "pruned")}
     assert len(by_status["finished"]) + len(by_status["pruned"]) == 6
     assert by_status["pruned"]
@@ -459,26 +457,32 @@ class Killer(Recorder):
             self.events.append(("killed",))
 
 
-def test_a_lost_worker_costs_its_trial_alone(dataset, tmp_path):
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_lost_worker_costs_its_trial_alone_and_nothing_if_it_may_be_tried_again(dataset, retries):
     config = study(
         {"lambda_1": {"choice": [1.0, 10.0, 100.0]}},
         search={"algorithm": "grid", "max_concurrent": 1},
         splits={"n_splits": 3},
+        failures={"retries": retries, "max_failed_trials": 1},
     )
     killer = Killer()
     outcome = search(
         config,
         [split.for_tuning() for split in draw_splits(dataset, config)],
-        storage=tmp_path,
         study_id="killed",
         listener=killer,
     )
     assert killer.named("killed")
-    assert [trial.status for trial in outcome.trials] == ["finished", "failed", "finished"]
+    assert len(killer.named("trial_ended")) == len(killer.named("trial_started")) == 3
     lost = outcome.trials[1]
-    assert lost.error
+    if retries:
+        assert [trial.status for trial in outcome.trials] == ["finished"] * 3
+        assert [(fold.seed, fold.split) for fold in lost.folds] == [(42, split) for split in range(3)]
+        return
+    assert [trial.status for trial in outcome.trials] == ["finished", "failed", "finished"]
+    assert lost.lost
+    assert "lambda_1=10.0" in lost.error
     assert "Traceback" not in lost.error
-    assert len(killer.named("trial_ended")) == 3
     assert select(outcome.trials, config.selection).winner.number in (0, 2)
 
 
@@ -496,37 +500,48 @@ def test_an_unexpected_error_is_told_in_one_line(tmp_path):
     events = TuneEvents(recorder, ("lambda_1",), "marec", 2)
     (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at noon)\nolder\nFailure # 2 (now)\n{raised.value}\n")
     trial = SimpleNamespace(
-        trial_id="t1", config={"lambda_1": 2.0}, last_result={}, error_file=str(tmp_path / "error.txt")
+        trial_id="t1",
+        config={"number": 1, "parameters": {"lambda_1": 2.0}},
+        last_result={},
+        error_file=str(tmp_path / "error.txt"),
     )
-    events.on_trial_start(0, [SimpleNamespace(trial_id="t0"), trial], trial)
-    events.on_trial_error(0, [SimpleNamespace(trial_id="t0"), trial], trial)
+    events.on_trial_start(0, [trial], trial)
+    events.on_trial_error(0, [trial], trial)
     (ended,) = recorder.named("trial_ended")[0]
-    assert (ended.number, ended.status, ended.error) == (1, "failed", "ZeroDivisionError: by [zero]")
+    assert (ended.number, ended.status, ended.lost) == (1, "failed", True)
+    assert ended.error == "ZeroDivisionError: by [zero] (lambda_1=2.0)"
 
 
-def test_what_breaks_a_trial_reaches_its_result(dataset, tmp_path, monkeypatch):
+def test_what_breaks_a_trial_reaches_its_result(dataset, monkeypatch):
     """With Ray's own files, whose place and form the result depends on."""
-    config = study({"lambda_1": {"choice": [1.0]}}, search={"algorithm": "grid"}, splits={"n_splits": 1})
+    config = study(
+        {"lambda_1": {"choice": [1.0]}},
+        search={"algorithm": "grid"},
+        splits={"n_splits": 1},
+        failures={"max_failed_trials": 1},
+    )
     splits = [split.for_tuning() for split in draw_splits(dataset, config)]
-    monkeypatch.setattr("coldray.tuning.study.TrialPlan", lambda *_: None)  # run_trial reads its fields
-    outcome = search(config, splits, storage=tmp_path, study_id="broken")
-    assert [trial.error for trial in outcome.trials] == ["AttributeError: 'NoneType' object has no attribute 'model'"]
+    monkeypatch.setattr("coldray.tuning.search.TrialPlan", lambda *_: None)  # run_trial reads its fields
+    outcome = search(config, splits, study_id="broken")
+    told = "AttributeError: 'NoneType' object has no attribute 'known' (lambda_1=1.0)"
+    assert [trial.error for trial in outcome.trials] == [told]
 
 
 def test_trials_are_numbered_as_they_were_proposed_whichever_starts_first():
     recorder = Recorder()
     events = TuneEvents(recorder, ("lambda_1",), "marec", 1)
-    trials = [SimpleNamespace(trial_id=f"t{i}", config={"lambda_1": 1.0 + i}, last_result={}) for i in range(3)]
+    trials = [
+        SimpleNamespace(trial_id=f"t{i}", config={"number": i, "parameters": {"lambda_1": 1.0 + i}}, last_result={})
+        for i in range(3)
+    ]
     for trial in reversed(trials):
         events.on_trial_start(0, trials, trial)
     for trial in (trials[1], trials[0], trials[2]):
         events.on_trial_complete(0, trials, trial)
-    assert [(trial_id, number) for trial_id, number, _ in recorder.named("trial_started")] == [
-        ("t2", 2),
-        ("t1", 1),
-        ("t0", 0),
-    ]
-    assert {number: trial.trial_id for number, trial in events.ended.items()} == {0: "t0", 1: "t1", 2: "t2"}
+    keys = {number: trial_key(number, {"lambda_1": 1.0 + number}) for number in range(3)}
+    started = [(trial_id, number) for trial_id, number, _ in recorder.named("trial_started")]
+    assert started == [(keys[number], number) for number in (2, 1, 0)]
+    assert {number: trial.trial_id for number, trial in events.ended.items()} == keys
 
 
 def test_a_study_in_which_all_fails_names_the_first_reason(dataset, tmp_path):
@@ -537,7 +552,7 @@ def test_a_study_in_which_all_fails_names_the_first_reason(dataset, tmp_path):
         splits={"n_splits": 1},
     )
     with pytest.raises(StudyError, match=r"None of the 2 trials.*A score of row 0 is NaN") as caught:
-        run_study(config, dataset, storage=tmp_path, study_id="hopeless", listener=recorder)
+        run_study(config, dataset, study_id="hopeless", listener=recorder)
     assert "Traceback" not in str(caught.value)
     assert len(recorder.named("search_ended")) == 1
     assert not [message for (message,) in recorder.named("stage") if "testing" in message]
@@ -551,7 +566,7 @@ def test_one_trial_on_one_split_is_a_study(dataset, tmp_path):
         candidates="all",
         features={"attributes": ["year", "genres"]},
     )
-    result = run_study(config, dataset, storage=tmp_path, study_id="single")
+    result = run_study(config, dataset, study_id="single")
     assert len(result.trials) == len(result.test) == 1
     assert result.selection.winner == result.selection.best == result.trials[0]
     assert result.trials[0].std(METRIC) == 0.0
@@ -575,7 +590,7 @@ def test_an_unknown_attribute_is_refused_before_anything_starts(dataset, tmp_pat
     recorder = Recorder()
     config = study({"order": {"choice": [1, 2]}}, features={"attributes": ["genre"]})
     with pytest.raises(UnknownAttributeError, match="Did you mean 'genres'"):
-        run_study(config, dataset, storage=tmp_path, study_id="unknown", listener=recorder)
+        run_study(config, dataset, study_id="unknown", listener=recorder)
     assert recorder.events == []
     assert list(tmp_path.iterdir()) == []
 
@@ -596,7 +611,7 @@ def test_a_delta_that_does_not_go_with_the_attributes_is_refused_before_anything
     recorder = Recorder()
     config = study({"lambda_1": {"log_uniform": [1, 100]}, "delta": delta})
     with pytest.raises(ConfigError, match=r"^space\.delta: ") as caught:
-        run_study(config, dataset, storage=tmp_path, study_id="delta", listener=recorder)
+        run_study(config, dataset, study_id="delta", listener=recorder)
     for part in (*expected, *sample_vectors(dataset)):
         assert part in str(caught.value)
     assert recorder.events == []
@@ -632,9 +647,7 @@ def test_attributes_that_leave_nothing_to_compare_are_refused_before_a_trial_sta
     features = {"attributes": ["genres", "year"], "min_items": 99, "max_share": 0.5}
     config = study({"order": {"choice": [1, 2]}}, features=features, splits={"n_splits": 1})
     with pytest.raises(ConfigError, match="nothing to compare items by") as caught:
-        run_study(
-            config, replace(dataset, attributes=attributes), storage=tmp_path, study_id="nothing", listener=recorder
-        )
+        run_study(config, replace(dataset, attributes=attributes), study_id="nothing", listener=recorder)
     message = str(caught.value)
     assert "\n" not in message
     for part in ("items of seed 42 / split 0", "'genres' has no columns", "at least 99", "50%", "'year' has no values"):
@@ -653,5 +666,5 @@ def test_one_attribute_that_tells_items_apart_is_enough(dataset):
 def test_folds_that_cannot_be_prepared_fail_as_what_they_are(dataset, tmp_path):
     config = study({"order": {"choice": [1, 2]}}, features={"text": {"genres": "tfidf"}}, splits={"n_splits": 1})
     with pytest.raises(ConfigError, match="`text` names 'genres'") as caught:
-        run_study(config, dataset, storage=tmp_path, study_id="unprepared")
+        run_study(config, dataset, study_id="unprepared")
     assert "Traceback" not in str(caught.value)

@@ -70,7 +70,7 @@ class Job:
         return client.search_runs([experiment.experiment_id])
 
     def states(self):
-        return sorted((self.output / "ablation-state").glob("*"))
+        return sorted((self.output / "records").glob("*/folds"))
 
 
 class Breaks(StudyListener):
@@ -95,7 +95,7 @@ def begun(tmp_path_factory, tracking_uri, ray_cluster):
 @pytest.fixture(scope="module")
 def finished(begun):
     """The same job, run again to its end."""
-    return begun[0], *begun[0].run()
+    return begun[0], *begun[0].run("--resume")
 
 
 def test_an_interrupted_job_keeps_what_it_has(begun):
@@ -105,24 +105,24 @@ def test_an_interrupted_job_keeps_what_it_has(begun):
     assert "Traceback" not in printed
     ((*files,),) = kept
     assert len(files) == 6  # three stages on two folds
-    assert [run.info.status for run in runs] == ["FAILED"]
+    assert [run.info.status for run in runs] == ["KILLED"]
 
 
 def test_the_job_goes_on_where_it_stopped_and_removes_the_state(finished):
     made, status, printed, error = finished
     assert (status, error) == (0, ""), printed
-    assert "going on with the unfinished ablation in" in printed
+    assert "going on with ablation-sample-" in printed
     lines = [line[9:] for line in printed.splitlines()]
     assert not [line for line in lines if line.startswith(("MARec: validation", "+CA: validation"))]
     assert len([line for line in lines if line.startswith("+CA+UA+GE: validation ")]) == 2
-    assert not (made.output / "ablation-state").exists()
+    assert made.states() == []
 
 
 def test_the_export_lies_in_a_folder_and_an_archive(finished):
     made, _, printed, _ = finished
-    (folder,) = (path for path in made.output.iterdir() if path.is_dir())
+    (folder,) = (path for path in made.output.iterdir() if path.is_dir() and path.name != "records")
     assert re.fullmatch(r"ablation-sample-\d{8}-\d{6}", folder.name)
-    assert sorted(path.name for path in made.output.iterdir()) == [folder.name, f"{folder.name}.zip"]
+    assert sorted(path.name for path in made.output.iterdir()) == [folder.name, f"{folder.name}.zip", "records"]
     names = {path.name for path in folder.iterdir()}
     assert {"report.html", "ablation_results.csv", "ablation_summary.csv", "config.json"} <= names
     assert len([name for name in names if name.endswith(".png")]) > 5
@@ -144,8 +144,8 @@ def test_the_output_is_lines_that_say_what_happened(finished):
 
 def test_the_server_has_the_ablation_and_its_modes(finished, begun):
     made = finished[0]
-    broken = {run.info.run_id for run in begun[3]}
-    runs = [run for run in made.runs() if run.info.run_id not in broken]
+    runs = made.runs()
+    assert {run.info.run_id for run in begun[3]} < {run.info.run_id for run in runs}, "the interrupted run went on"
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert sorted(run.data.tags["coldray.kind"] for run in runs) == ["ablation", *["mode"] * 4]
     (parent,) = (run for run in runs if run.data.tags["coldray.kind"] == "ablation")
@@ -155,7 +155,7 @@ def test_the_server_has_the_ablation_and_its_modes(finished, begun):
     assert any(name.endswith(".zip") for name in logged)
 
 
-def test_a_failure_keeps_the_state_and_fresh_begins_anew(begun, finished, tmp_path_factory):
+def test_a_failure_keeps_the_state_and_a_new_study_begins_anew(begun, finished, tmp_path_factory):
     made = Job(tmp_path_factory.mktemp("ablation-fresh"), begun[0].tracking_uri)
     at = "tuning +CA: "
     status, printed, error = made.run(listener=Breaks(at, job_error("no room")))
@@ -163,17 +163,19 @@ def test_a_failure_keeps_the_state_and_fresh_begins_anew(begun, finished, tmp_pa
     (state,) = made.states()
     first = {path.name: path.stat().st_mtime_ns for path in state.iterdir()}
     assert len(first) == 2
-    status, printed, _ = made.run(listener=Breaks(at))
+    status, printed, _ = made.run("--resume", listener=Breaks(at))
     assert "going on with" in printed
     assert {path.name: path.stat().st_mtime_ns for path in state.iterdir()} == first
-    status, printed, _ = made.run("--fresh", listener=Breaks(at))
+    status, printed, _ = made.run(listener=Breaks(at))
     assert "going on with" not in printed
-    again = {path.name: path.stat().st_mtime_ns for path in state.iterdir()}
-    assert set(again) == set(first)
-    assert all(again[name] > first[name] for name in first)
-    made.run(listener=Breaks(at), set_=(*SMALL, "search.seed=1"))
+    assert "is the same study and unfinished" in printed
+    assert len(made.states()) == 2
+    status, _, error = made.run("--resume", listener=Breaks(at), set_=(*SMALL, "search.seed=1"))
+    assert status == 1
+    assert "search.seed was 0 and is 1" in error
     assert len(made.states()) == 2, "another study went on with the state of this one"
-    assert {run.info.status for run in made.runs()} == {"FAILED"}
+    assert len(made.runs()) == 2
+    assert {run.info.status for run in made.runs()} == {"KILLED"}
 
 
 def job_error(text):

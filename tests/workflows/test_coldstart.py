@@ -79,7 +79,7 @@ def finished(tmp_path_factory, tracking_uri, ray_cluster):
 
 @pytest.fixture
 def folder(finished):
-    (found,) = (path for path in finished[2].iterdir() if path.is_dir() and path.name != "ray")
+    (found,) = (path for path in finished[2].iterdir() if path.is_dir() and path.name != "records")
     return found
 
 

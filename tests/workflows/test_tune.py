@@ -52,7 +52,7 @@ def finished(tmp_path_factory, tracking_uri, ray_cluster):
 
 @pytest.fixture
 def study_folder(finished):
-    (folder,) = (path for path in finished[2].iterdir() if path.name != "ray")
+    (folder,) = (path for path in finished[2].iterdir() if path.name != "records")
     return folder
 
 

@@ -7,21 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric
 
-from coldray.tracking.runs import (
-    PARENT_TAG,
-    StudyTracker,
-    fold_metrics,
-    lift_metrics,
-    metric_of,
-    params_of,
-    server_call,
-)
+from coldray.tracking.runs import StudyTracker, fold_metrics, lift_metrics, metric_of, params_of
 from coldray.tuning.ablation_result import AblationResult, LossCurve, ModeResult
-
-BATCH_LIMIT = 1000
-"""Metrics that MLflow takes in one call."""
 
 
 class AblationTracker(StudyTracker):
@@ -29,28 +18,22 @@ class AblationTracker(StudyTracker):
 
     kind: ClassVar[str] = "ablation"
 
-    @server_call
     def log_ablation(self, result: AblationResult, artifacts: Sequence[Path]) -> None:
         """Log each mode as a nested run, the training curves by epoch, and the files on the parent run."""
         for mode in result.modes:
             self._log_mode(mode)
-        self._log_all(self.run_id, _summary(result))
-        self._log_all(self.run_id, _curves(result.curves))
-        for path in artifacts:
-            self.client.log_artifact(self.run_id, str(path), "ablation")
+        self.spool.log(self._study_id, [*_summary(result), *_curves(result.curves)])
+        self._log_files(artifacts, "ablation")
 
     def _log_mode(self, mode: ModeResult) -> None:
-        tags = {PARENT_TAG: self.run_id, "coldray.kind": "mode"}
-        run_id = self.client.create_run(self.experiment_id, tags=tags, run_name=mode.name).info.run_id
-        self._trials[mode.name] = run_id
+        key = self._key(mode.name)
+        if self.spool.status.get(key) == "FINISHED":
+            return
+        if key not in self.spool.status:
+            self.spool.add("run", key, name=mode.name, tags={"coldray.kind": "mode"}, parent=self._study_id)
         metrics = [*fold_metrics("test", mode.folds), *lift_metrics(mode.lifts)]
-        self.client.log_batch(run_id, params=params_of(mode.config), tags=[RunTag("coldray.mode", mode.name)])
-        self._log_all(run_id, metrics)
-        self.client.set_terminated(run_id, "FINISHED")
-
-    def _log_all(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        for start in range(0, len(metrics), BATCH_LIMIT):
-            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH_LIMIT])
+        self.spool.log(key, metrics, params_of(mode.config), {"coldray.mode": mode.name})
+        self.spool.end(key, "FINISHED")
 
 
 def _summary(result: AblationResult) -> list[Metric]:

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
-
-from mlflow.entities import RunTag
+from typing import Any, ClassVar
 
 from coldray.data.dataset import Dataset
-from coldray.tracking.runs import (
-    PARENT_TAG,
-    StudyTracker,
-    fold_metrics,
-    lift_metrics,
-    metric_of,
-    params_of,
-    server_call,
-)
+from coldray.tracking.runs import TEXT_LIMIT, StudyTracker, fold_metrics, lift_metrics, metric_of, params_of
 from coldray.tuning.comparison_config import Comparison, Entry
 from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
 
@@ -27,14 +17,12 @@ class ComparisonTracker(StudyTracker):
 
     kind: ClassVar[str] = "comparison"
 
-    def __init__(self, tracking_uri: str, experiment: str, *, artifact_location: Path | None = None) -> None:
-        super().__init__(tracking_uri, experiment, artifact_location=artifact_location)
-        self.artifact_location = artifact_location
+    def __init__(self, tracking_uri: str, experiment: str, **options: Any) -> None:
+        super().__init__(tracking_uri, experiment, **options)
         self.studies: dict[str, StudyTracker] = {}
         """The tracker of each entry that has begun, by name."""
         self._open_studies: dict[str, StudyTracker] = {}
 
-    @server_call
     def comparison_started(
         self, comparison: Comparison, dataset: Dataset, comparison_id: str, protocol: Mapping[str, str]
     ) -> None:
@@ -56,16 +44,14 @@ class ComparisonTracker(StudyTracker):
     def of_entry(self, entry: Entry) -> StudyTracker:
         """Return the tracker of an entry's study, whose run lies below that of the comparison."""
         tags = {
-            PARENT_TAG: self.run_id,
             "coldray.comparison_id": self._study_id,
             "coldray.entry": entry.name,
             "coldray.track": entry.track,
         }
-        tracker = StudyTracker(self.tracking_uri, self.experiment, artifact_location=self.artifact_location, tags=tags)
+        tracker = StudyTracker(self.tracking_uri, self.experiment, tags=tags, spool=self.spool, parent=self._study_id)
         self.studies[entry.name] = self._open_studies[entry.name] = tracker
         return tracker
 
-    @server_call
     def log_comparison(
         self, result: ComparisonResult, artifacts: Sequence[Path], reports: Mapping[str, Path] | None = None
     ) -> None:
@@ -80,7 +66,7 @@ class ComparisonTracker(StudyTracker):
             tracker = self.studies[entry.name]
             report = (reports or {}).get(entry.name)
             tracker.finish(entry.study, [report] if report else [])
-            self.client.log_batch(tracker.run_id, metrics=lift_metrics(entry.over_baseline))
+            self.spool.log(tracker.key, lift_metrics(entry.over_baseline))
             self._open_studies.pop(entry.name).close(failed=False)
         for failed in result.failed:
             self._log_failure(failed)
@@ -96,20 +82,19 @@ class ComparisonTracker(StudyTracker):
             *fold_metrics("val", champion.validation),
             metric_of("comparison_seconds", result.seconds),
         ]
-        tags = [RunTag("coldray.champion_run_id", self.studies[champion.name].run_id)]
-        self.client.log_batch(self.run_id, metrics=metrics, params=params_of(found), tags=tags)
-        self.client.set_tag(self.studies[champion.name].run_id, "coldray.champion", "true")
-        for path in artifacts:
-            self.client.log_artifact(self.run_id, str(path), "comparison")
+        tags = {"coldray.champion_run_id": {"run": self.studies[champion.name].key}}
+        self.spool.log(self._study_id, metrics, params_of(found), tags)
+        self.spool.log(self.studies[champion.name].key, tags={"coldray.champion": "true"})
+        self._log_files(artifacts, "comparison")
 
     def _log_failure(self, failed: FailedEntry) -> None:
         tracker = self._open_studies.pop(failed.name, None)
         if tracker is not None:  # one that could not begin has no run
-            self.client.set_tag(tracker.run_id, "coldray.error", failed.reason[:5000])
+            self.spool.log(tracker.key, tags={"coldray.error": failed.reason[:TEXT_LIMIT]})
             tracker.close(failed=True)
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, *, failed: bool, interrupted: bool = False) -> int:
         """End the parent run, and the runs of studies that are still open with it."""
         for tracker in self._open_studies.values():
-            tracker.close(failed=failed)
-        super().close(failed=failed)
+            tracker.close(failed=failed, interrupted=interrupted)
+        return super().close(failed=failed, interrupted=interrupted)

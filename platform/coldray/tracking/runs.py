@@ -2,65 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Self
 from urllib.parse import urlparse
 
-import mlflow
 import requests
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, DataType, ParamSchema, Schema
-from mlflow.types import ParamSpec as ParameterSpec
-from mlflow.types.schema import Array, TensorSpec
+from mlflow.types import DataType
 
 from coldray import __version__
 from coldray.data.dataset import Dataset
-from coldray.errors import TrackingError
-from coldray.tracking import pyfunc_path
+from coldray.errors import SearchInterruptedError, TrackingError
+from coldray.tracking.server import MlflowServer
+from coldray.tracking.spool import OPEN_STATUS, Spool
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, Lift, StudyResult, TrialResult, mean_metric, std_metric
 from coldray.tuning.space import StudyConfig
 
-P = ParamSpec("P")
-T = TypeVar("T")
-TrackerT = TypeVar("TrackerT", bound="StudyTracker")
-PARENT_TAG = "mlflow.parentRunId"
-RUN_NAME_TAG = "mlflow.runName"
 CONNECT_SECONDS = 5
 SQLITE_HEAD = b"SQLite format 3\0"
-
-
-def trial_key(study_id: str, config: Mapping[str, Any]) -> str:
-    """Return the idempotent name of a trial: the hash of its study and its configuration."""
-    return hashlib.sha256(json.dumps([study_id, dict(config)], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def server_call(method: Callable[Concatenate[TrackerT, P], T]) -> Callable[Concatenate[TrackerT, P], T]:
-    """Turn whatever the server refuses during `method` into one error of ours."""
-
-    @wraps(method)
-    def call(self: TrackerT, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return method(self, *args, **kwargs)
-        except (MlflowException, requests.RequestException) as error:
-            raise TrackingError(f"The MLflow server at {self.tracking_uri} refused: {error}") from error
-
-    return call
+TEXT_LIMIT = 5000
+"""Characters of a tag that MLflow takes."""
 
 
 class StudyTracker(StudyListener):
-    """Logs a study as it goes on, from the driver alone.
+    """Logs a study as it goes on, from the driver alone, through a :class:`~coldray.tracking.spool.Spool`.
+
+    A study that goes on is given the same file: its runs go on too, and what is logged already is not logged again.
 
     Parameters
     ----------
@@ -72,6 +45,16 @@ class StudyTracker(StudyListener):
         Where a new experiment of a local database keeps its artifacts. Servers choose their own.
     tags
         More tags of the parent run, such as the comparison that the study belongs to.
+    path
+        The file of the spool; one that goes with this object unless given.
+    offline
+        True keeps everything in the file and asks no server.
+    spool
+        A spool to share, in the place of `path`.
+    parent
+        Key in that spool of the run that the study's own lies below.
+    say
+        Told when the server stops answering, and when it answers again.
 
     Raises
     ------
@@ -82,7 +65,6 @@ class StudyTracker(StudyListener):
     kind: ClassVar[str] = "study"
     """What the parent run is of, as its tag ``coldray.kind`` says."""
 
-    @server_call
     def __init__(
         self,
         tracking_uri: str,
@@ -90,24 +72,44 @@ class StudyTracker(StudyListener):
         *,
         artifact_location: Path | None = None,
         tags: Mapping[str, str] | None = None,
+        path: Path | None = None,
+        offline: bool = False,
+        spool: Spool | None = None,
+        parent: str | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
-        self.tracking_uri = tracking_uri
-        self.tags = dict(tags or {})
-        check_reachable(tracking_uri)
-        self.client = MlflowClient(tracking_uri, tracking_uri)
-        found = self.client.get_experiment_by_name(experiment)
-        local = urlparse(tracking_uri).scheme == "sqlite" and artifact_location is not None
-        location = artifact_location.absolute().as_uri() if local and artifact_location else None
-        self.experiment_id = (
-            found.experiment_id if found else self.client.create_experiment(experiment, artifact_location=location)
-        )
-        self.experiment = experiment
-        self.run_id = ""
-        self._trials: dict[str, str] = {}
+        self.tracking_uri, self.experiment = tracking_uri, experiment
+        self.tags, self._parent = dict(tags or {}), parent
+        self.server = server_of(tracking_uri, experiment, artifact_location)
+        if not offline and spool is None:
+            check_reachable(tracking_uri)
+            self._check_experiment()
+        self._shared = spool is not None
+        self.spool = spool or Spool(path, None if offline else self.server, say=say)
         self._study_id = ""
         self._searched: tuple[str, ...] = ()
 
-    @server_call
+    def _check_experiment(self) -> None:
+        try:
+            _ = self.server.experiment_id
+        except (MlflowException, requests.RequestException) as error:
+            raise TrackingError(f"The MLflow server at {self.tracking_uri} refused: {error}") from error
+
+    @property
+    def experiment_id(self) -> str:
+        """The server's id of the experiment."""
+        return self.server.experiment_id
+
+    @property
+    def key(self) -> str:
+        """The spool's name of the parent run."""
+        return self._study_id
+
+    @property
+    def run_id(self) -> str:
+        """The server's id of the parent run; empty if there is none yet."""
+        return (self.spool.run_id(self._study_id) if self._study_id in self.spool.status else None) or ""
+
     def study_started(self, config: StudyConfig, dataset: Dataset, study_id: str, protocol: Mapping[str, str]) -> None:
         """Open the parent run with the dataset as its input and the protocol as tags."""
         self._study_id, self._searched = study_id, config.searched
@@ -131,7 +133,10 @@ class StudyTracker(StudyListener):
         settings: Mapping[str, Any],
         protocol: Mapping[str, str],
     ) -> None:
-        """Open the parent run of what is called `name`."""
+        """Open the parent run of what is called `name`, or go on with it."""
+        if self._study_id in self.spool.status:
+            self.spool.reopen(self._study_id)
+            return
         told = {
             "coldray.version": __version__,
             "coldray.kind": self.kind,
@@ -142,153 +147,113 @@ class StudyTracker(StudyListener):
             **tags,
             **self.tags,
         }
-        run = self.client.create_run(self.experiment_id, tags=told, run_name=f"{name} on {dataset.name}")
-        self.run_id = run.info.run_id
-        self.client.log_batch(self.run_id, params=params_of(settings))
-        self._log_dataset(dataset)
+        self.spool.add("run", self._study_id, name=f"{name} on {dataset.name}", tags=told, parent=self._parent)
+        self.spool.log(self._study_id, params=params_of(settings))
+        self.spool.add("dataset", self._study_id, dataset=_dataset_input(dataset))
 
-    def _log_dataset(self, dataset: Dataset) -> None:
-        source = mlflow.entities.Dataset(
-            name=dataset.name,
-            digest=dataset.fingerprint[:36],
-            source_type="local",
-            source=json.dumps(dict(dataset.provenance), default=str)[:4096],
-            profile=json.dumps(
-                {
-                    "n_users": dataset.n_users,
-                    "n_items": dataset.n_items,
-                    "n_interactions": int(dataset.interactions.nnz),
-                    "density": dataset.density,
-                    "fingerprint": dataset.fingerprint,
-                    "synthetic": dataset.synthetic,
-                }
-            ),
-        )
-        context = mlflow.entities.InputTag("mlflow.data.context", "training and evaluation")
-        self.client.log_inputs(self.run_id, [mlflow.entities.DatasetInput(source, [context])])
-
-    @server_call
     def trial_started(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
-        """Open the nested run of a trial."""
-        tags = {
-            PARENT_TAG: self.run_id,
-            "coldray.kind": "trial",
-            "coldray.trial": str(number),
-            "coldray.trial_key": trial_key(self._study_id, config),
-        }
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"trial {number:03d}")
-        self._trials[trial_id] = run.info.run_id
+        """Open the nested run of a trial, or go on with it."""
+        key = self._key(trial_id)
+        if key in self.spool.status:
+            self.spool.reopen(key)
+            return
+        tags = {"coldray.kind": "trial", "coldray.trial": str(number), "coldray.trial_key": trial_id}
+        self.spool.add("run", key, name=f"trial {number:03d}", tags=tags, parent=self._study_id)
 
-    @server_call
     def trial_ended(self, trial: TrialResult) -> None:
-        """Log a trial in one batch and close its run."""
-        run_id = self._trials.get(trial.trial_id)
-        if run_id is None:  # it failed before it started
+        """Log a trial and close its run, unless that has been done."""
+        key = self._key(trial.trial_id)
+        if key not in self.spool.status:  # it failed before it started
             self.trial_started(trial.trial_id, trial.number, {name: trial.config[name] for name in self._searched})
-            run_id = self._trials[trial.trial_id]
+        if self.spool.status[key] in ("FINISHED", "FAILED"):
+            return
+        self.spool.reopen(key)
+        tags = {"coldray.status": trial.status, **({"coldray.error": trial.error[:TEXT_LIMIT]} if trial.error else {})}
         metrics = [*fold_metrics("val", trial.folds), metric_of("seconds", trial.seconds)]
-        tags = [RunTag("coldray.status", trial.status)]
-        if trial.error:
-            tags.append(RunTag("coldray.error", trial.error[:5000]))
-        self.client.log_batch(run_id, metrics=metrics, params=params_of(trial.config), tags=tags)
-        self.client.set_terminated(run_id, "FAILED" if trial.status == "failed" else "FINISHED")
+        self.spool.log(key, metrics, params_of(trial.config), tags)
+        self.spool.end(key, "FAILED" if trial.status == "failed" else "FINISHED")
 
-    @server_call
+    def _key(self, trial_id: str) -> str:
+        return f"{self._study_id}/{trial_id}"
+
     def finish(self, result: StudyResult, artifacts: Sequence[Path]) -> None:
         """Log what the study found on the parent run, and its figures and report."""
         metrics = fold_metrics("test", result.test) + fold_metrics("val", result.selection.winner.folds)
         metrics.append(metric_of("study_seconds", result.seconds))
         chosen = {f"winner.{name}": value for name, value in result.selection.winner.config.items()}
-        tags = [
-            RunTag("coldray.winner_run_id", self._trials.get(result.selection.winner.trial_id, "")),
-            RunTag("coldray.winner_trial", str(result.selection.winner.number)),
-        ]
-        self.client.log_batch(self.run_id, metrics=metrics, params=params_of(chosen), tags=tags)
-        for path in artifacts:
-            self.client.log_artifact(self.run_id, str(path), "report")
-        winner = self._trials.get(result.selection.winner.trial_id)
-        if winner:
-            self.client.set_tag(winner, "coldray.winner", "true")
+        winner = self._key(result.selection.winner.trial_id)
+        tags = {
+            "coldray.winner_run_id": {"run": winner} if winner in self.spool.status else "",
+            "coldray.winner_trial": str(result.selection.winner.number),
+        }
+        self.spool.log(self._study_id, metrics, params_of(chosen), tags)
+        self._log_files(artifacts, "report")
+        if winner in self.spool.status:
+            self.spool.log(winner, tags={"coldray.winner": "true"})
 
-    @server_call
-    def register(self, bundle: Path, ids: tuple[DataType, DataType], model_name: str, alias: str = "champion") -> str:
-        """Log the bundle folder as a model, register it and move the alias to it; return the new version.
+    def _log_files(self, files: Sequence[Path], folder: str) -> None:
+        for path in files:
+            self.spool.add("file", self._study_id, path=str(path.absolute()), folder=folder)
 
-        `ids` are the types of user and item ids.
+    def register(
+        self, bundle: Path, ids: tuple[DataType, DataType], model_name: str, alias: str = "champion"
+    ) -> str | None:
+        """Log the bundle folder as a model, register it and move the alias to it.
+
+        Returns the new version; None if the server does not answer now, or is not asked.
+
+        Parameters
+        ----------
+        ids
+            The types of user and item ids.
         """
-        with _active_server(self.tracking_uri), warnings.catch_warnings():
-            # An example would be scored while logging; the signature says all it would.
-            warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
-            with mlflow.start_run(run_id=self.run_id):
-                info = mlflow.pyfunc.log_model(
-                    name="model",
-                    python_model=str(pyfunc_path()),
-                    artifacts={"bundle": str(bundle)},
-                    signature=_signature(*ids),
-                    pip_requirements=[f"coldray=={__version__}"],
-                )
-            if not self.client.search_registered_models(f"name = '{model_name}'"):
-                self.client.create_registered_model(model_name)
-            version = self.client.create_model_version(
-                model_name, info.model_uri, run_id=self.run_id, model_id=info.model_id
-            ).version
-            self.client.set_registered_model_alias(model_name, alias, version)
-        return str(version)
+        kinds = [kind.name for kind in ids]
+        place = self.spool.add(
+            "model", self._study_id, bundle=str(bundle.absolute()), ids=kinds, name=model_name, alias=alias
+        )
+        return self.spool.outcome(place)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close(failed=kind is not None)
+        interrupted = kind is not None and (not issubclass(kind, Exception) or kind is SearchInterruptedError)
+        self.close(failed=kind is not None, interrupted=interrupted)
 
-    def close(self, *, failed: bool) -> None:
-        """End the parent run and every nested run still open.
-
-        Raises
-        ------
-        TrackingError
-            If the server refuses, unless the study `failed`: then its own error is the one to see.
-        """
-        try:
-            self._close("FAILED" if failed else "FINISHED")
-        except TrackingError:
-            if not failed:
-                raise
-
-    @server_call
-    def _close(self, status: str) -> None:
-        for run_id in self._trials.values():
-            run: Run = self.client.get_run(run_id)
-            if run.info.status == "RUNNING":
-                self.client.set_terminated(run_id, "KILLED")
-        if self.run_id:
-            self.client.set_terminated(self.run_id, status)
+    def close(self, *, failed: bool, interrupted: bool = False) -> int:
+        """End every nested run still open, and the parent run; return how many calls the server has not taken yet."""
+        for key, status in list(self.spool.status.items()):
+            if status == OPEN_STATUS and key.startswith(f"{self._study_id}/"):
+                self.spool.end(key, "KILLED")
+        if self._study_id in self.spool.status:
+            self.spool.end(self._study_id, "KILLED" if interrupted else "FAILED" if failed else "FINISHED")
+        return self.spool.waiting if self._shared else self.spool.close()
 
 
-@contextmanager
-def _active_server(uri: str) -> Iterator[None]:
-    """Let MLflow's module-level calls, which only know one server, speak to `uri` for a while."""
-    previous = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    registry = mlflow.get_registry_uri()
-    pinned = registry != uri  # otherwise it follows the tracking server, and must go on doing so
-    if pinned:
-        mlflow.set_registry_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(previous)
-        if pinned:
-            mlflow.set_registry_uri(registry)
+def server_of(tracking_uri: str, experiment: str, artifact_location: Path | None) -> MlflowServer:
+    """Return the server at a URI; a local database keeps the artifacts of a new experiment where it is told to."""
+    local = urlparse(tracking_uri).scheme == "sqlite" and artifact_location is not None
+    location = artifact_location.absolute().as_uri() if local and artifact_location else None
+    return MlflowServer(tracking_uri, experiment, location)
 
 
-def _signature(user_id: DataType, item_id: DataType) -> ModelSignature:
-    """Either column will do, see :class:`~coldray.tracking.pyfunc.BundleModel`."""
-    columns: list[ColSpec | TensorSpec] = [
-        ColSpec(user_id, "user_id", required=False),
-        ColSpec(Array(item_id), "history", required=False),
-    ]
-    return ModelSignature(inputs=Schema(columns), params=ParamSchema([ParameterSpec("k", DataType.integer, 10)]))
+def _dataset_input(dataset: Dataset) -> dict[str, str]:
+    """Return the fields of MLflow's entity of a dataset."""
+    profile = {
+        "n_users": dataset.n_users,
+        "n_items": dataset.n_items,
+        "n_interactions": int(dataset.interactions.nnz),
+        "density": dataset.density,
+        "fingerprint": dataset.fingerprint,
+        "synthetic": dataset.synthetic,
+    }
+    return {
+        "name": dataset.name,
+        "digest": dataset.fingerprint[:36],
+        "source_type": "local",
+        "source": json.dumps(dict(dataset.provenance), default=str)[:4096],
+        "profile": json.dumps(profile),
+    }
 
 
 def check_reachable(tracking_uri: str) -> None:
@@ -306,7 +271,8 @@ def check_reachable(tracking_uri: str) -> None:
         except requests.RequestException as error:
             raise TrackingError(
                 f"The MLflow server at {tracking_uri} cannot be reached ({type(error).__name__}). Start it, give "
-                "another --tracking-uri, or leave the option out for a local sqlite database."
+                "another --tracking-uri, leave the option out for a local sqlite database, or give --offline: all is "
+                "then kept in the folder of the study, and jobs/sync_runs.py sends it later."
             ) from error
     elif parsed.scheme == "sqlite" and parsed.path.strip("/"):
         _check_database(Path(parsed.path.removeprefix("/")), tracking_uri)
@@ -362,9 +328,9 @@ def metric_of(key: str, value: float, step: int = 0) -> Metric:
     return Metric(key, value, int(time.time() * 1000), step)
 
 
-def params_of(values: Mapping[str, Any]) -> list[Param]:
+def params_of(values: Mapping[str, Any]) -> dict[str, str]:
     """Return parameters as MLflow keeps them: text."""
-    return [
-        Param(name, value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict) else str(value))
+    return {
+        name: value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict) else str(value)
         for name, value in values.items()
-    ]
+    }

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-import requests
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
-from coldray.errors import TrackingError
 from coldray.tracking.runs import check_reachable
+from coldray.tracking.server import MlflowServer
+from coldray.tracking.spool import Spool
 from coldray.training.history import EpochRecord, TrainingResult
 from coldray.training.progress import TrainingListener
 
-BATCH_LIMIT = 1000
-"""Metrics that MLflow takes in one call."""
+logger = logging.getLogger(__name__)
 
 
 class TrainingTracker(TrainingListener):
     """Logs each epoch's loss, metrics, learning rate and throughput to a run, many epochs a call.
+
+    A server that stops answering does not stop the training, see :class:`~coldray.tracking.spool.Spool`.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ class TrainingTracker(TrainingListener):
         An MLflow tracking URI.
     run_id
         The run to log to; it is left open.
+    path
+        The file in which calls wait for the server; one that goes with this object unless given.
     prefix
         Begins the name of every metric, such as ``epoch_loss``; the step is the number of the epoch.
     every_epochs, every_seconds
@@ -36,7 +39,7 @@ class TrainingTracker(TrainingListener):
     Raises
     ------
     TrackingError
-        If the server cannot be reached.
+        If the server cannot be reached when the training starts.
     """
 
     def __init__(
@@ -44,26 +47,21 @@ class TrainingTracker(TrainingListener):
         tracking_uri: str,
         run_id: str,
         *,
+        path: Path | None = None,
         prefix: str = "epoch",
         every_epochs: int = 20,
         every_seconds: float = 30.0,
     ) -> None:
         check_reachable(tracking_uri)
-        self.tracking_uri, self.run_id, self.prefix = tracking_uri, run_id, prefix
+        self.run_id, self.prefix = run_id, prefix
         self.every_epochs, self.every_seconds = every_epochs, every_seconds
-        self.client = MlflowClient(tracking_uri, tracking_uri)
+        self.spool = Spool(path, MlflowServer(tracking_uri, ""), runs={run_id: run_id}, say=logger.warning)
         self._waiting: list[Metric] = []
         self._epochs = 0
         self._sent = time.monotonic()
 
     def epoch_done(self, record: EpochRecord) -> None:
-        """Keep the epoch; send it with others when there are enough.
-
-        Raises
-        ------
-        TrackingError
-            If the server refuses.
-        """
+        """Keep the epoch; send it with others when there are enough."""
         now = int(time.time() * 1000)
         self._waiting += [Metric(name, value, now, record.epoch) for name, value in self._values(record)]
         self._epochs += 1
@@ -71,17 +69,12 @@ class TrainingTracker(TrainingListener):
             self._send()
 
     def training_ended(self, result: TrainingResult | None) -> None:
-        """Send the rest, of a training that failed too.
-
-        Raises
-        ------
-        TrackingError
-            If the server refuses.
-        """
+        """Send the rest, of a training that failed too."""
         now = int(time.time() * 1000)
         if result is not None:
             self._waiting.append(Metric(f"{self.prefix}_best", float(result.best_epoch), now, 0))
         self._send()
+        self.spool.flush()
 
     def _values(self, record: EpochRecord) -> Iterator[tuple[str, float]]:
         yield f"{self.prefix}_loss", record.loss
@@ -95,8 +88,5 @@ class TrainingTracker(TrainingListener):
 
     def _send(self) -> None:
         waiting, self._waiting, self._epochs, self._sent = self._waiting, [], 0, time.monotonic()
-        try:
-            for start in range(0, len(waiting), BATCH_LIMIT):
-                self.client.log_batch(self.run_id, metrics=waiting[start : start + BATCH_LIMIT])
-        except (MlflowException, requests.RequestException) as error:
-            raise TrackingError(f"The MLflow server at {self.tracking_uri} refused: {error}") from error
+        if waiting:
+            self.spool.log(self.run_id, waiting)

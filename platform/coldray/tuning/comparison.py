@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from coldray.data.dataset import Dataset
@@ -17,13 +16,16 @@ from coldray.tuning.comparison_config import Comparison, Entry, check_track
 from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
 from coldray.tuning.comparison_statistics import TestedEntry, entry_results
 from coldray.tuning.description import describe_dataset, describe_protocol
-from coldray.tuning.listeners import StudyListener
+from coldray.tuning.listeners import Listeners, StudyListener
+from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import Selection
+from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
-from coldray.tuning.study import SearchOutcome, check_study, search, study_result
+from coldray.tuning.study import check_study, study_result
 from coldray.tuning.winner import measure_winner
 
 ListenerOf: TypeAlias = Callable[[Entry], StudyListener]
+RecordOf: TypeAlias = Callable[[Entry], StudyRecord]
 TRACKS = (
     "strict: exactly the dataset's default attributes, those that MARec uses; full: also the title, counts of labels, "
     "or texts embedded by a pretrained model"
@@ -82,9 +84,9 @@ def run_comparison(
     dataset: Dataset,
     checked: Checked,
     *,
-    storage: Path,
     comparison_id: str,
     protocol: Mapping[str, str],
+    record_of: RecordOf | None = None,
     listener: StudyListener | None = None,
     listener_of: ListenerOf | None = None,
 ) -> ComparisonResult:
@@ -94,12 +96,12 @@ def run_comparison(
     ----------
     checked
         As of :func:`check_comparison`.
-    storage
-        Folder for the state of the searches; it must be writable.
     comparison_id
-        Name of the comparison in `storage`.
+        Name of the comparison.
     protocol
         As of :func:`comparison_protocol`.
+    record_of
+        Gives the record of each entry's study; what it knows of trials is not computed again.
     listener
         Told what concerns all entries.
     listener_of
@@ -115,11 +117,12 @@ def run_comparison(
     started = time.perf_counter()
     watcher = listener or StudyListener()
 
-    def begin(entry: Entry) -> StudyListener:
-        found = listener_of(entry) if listener_of else StudyListener()
+    def begin(entry: Entry) -> tuple[StudyRecord, StudyListener]:
+        record = record_of(entry) if record_of else StudyRecord()
+        found = Listeners(record, listener_of(entry) if listener_of else StudyListener())
         told = describe_protocol(entry.study, dataset, checked.splits)
         found.study_started(entry.study, dataset, _study_id(comparison_id, entry), told)
-        return found
+        return record, found
 
     failed = list(checked.failed)
     unusable = {entry.name for entry in failed}
@@ -127,7 +130,6 @@ def run_comparison(
     tuned, untuned = tune_entries(
         entries,
         [split.for_tuning() for split in checked.splits],
-        storage=storage,
         comparison_id=comparison_id,
         begin=begin,
         listener=watcher,
@@ -170,22 +172,21 @@ def tune_entries(
     entries: Iterable[Entry],
     splits: Sequence[TuningSplit],
     *,
-    storage: Path,
     comparison_id: str,
-    begin: ListenerOf,
+    begin: Callable[[Entry], tuple[StudyRecord, StudyListener]],
     listener: StudyListener,
 ) -> tuple[list[TunedEntry], list[FailedEntry]]:
     """Search and select for each entry; test data is not in `splits`.
 
-    `begin` is called as an entry's turn comes, and returns who listens to its search.
+    `begin` is called as an entry's turn comes, and returns what is known of its trials, and who listens to its search.
     """
     tuned: list[TunedEntry] = []
     failed = []
     for entry in entries:
-        watcher = begin(entry)
+        record, watcher = begin(entry)
         try:
             study_id = _study_id(comparison_id, entry)
-            outcome = search(entry.study, splits, storage=storage, study_id=study_id, listener=watcher)
+            outcome = search(entry.study, splits, study_id=study_id, record=record, listener=watcher)
             tuned.append(TunedEntry(entry, outcome, select(outcome.trials, entry.study.selection)))
         except SearchInterruptedError:
             raise

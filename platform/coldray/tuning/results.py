@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -12,6 +12,8 @@ from coldray.data.splits import HeldOut
 from coldray.evaluation.ratings import is_error
 
 TrialStatus: TypeAlias = Literal["finished", "pruned", "failed"]
+FAILED_METRIC, FAILED_ERROR = 0.0, 1e9
+"""What a failed trial tells the search: the worst value any metric can take; of errors, one beyond any rating."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,13 @@ class FoldMetrics:
 def mean_metric(folds: tuple[FoldMetrics, ...], metric: str) -> float:
     """Return the mean over splits; NaN when there is none."""
     return statistics.fmean(fold.metrics[metric] for fold in folds) if folds else math.nan
+
+
+def reached(metric: str, folds: Sequence[Mapping[str, float]], *, failed: bool = False) -> float:
+    """Return what a trial tells the search: the mean of the metric over its splits, the worst if it `failed`."""
+    if failed or not folds:
+        return FAILED_ERROR if is_error(metric) else FAILED_METRIC
+    return statistics.fmean(fold[metric] for fold in folds)
 
 
 def std_metric(folds: tuple[FoldMetrics, ...], metric: str) -> float:
@@ -66,6 +75,8 @@ class TrialResult:
     status: TrialStatus
     error: str | None = None
     seconds: float = 0.0
+    lost: bool = False
+    """True if it failed with its worker, and not by what its model found: a study that goes on runs it again."""
 
     def mean(self, metric: str) -> float:
         """Return the mean validation `metric` over the splits that were run."""

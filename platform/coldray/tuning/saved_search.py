@@ -11,8 +11,8 @@ from coldray.atomic import replacing
 from coldray.data.dataset import Dataset
 from coldray.errors import StudyError
 from coldray.tuning.results import TrialResult
+from coldray.tuning.search import SearchOutcome
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.study import SearchOutcome
 
 
 class SavedSearch(BaseModel):

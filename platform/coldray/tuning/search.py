@@ -1,59 +1,215 @@
-"""From a study file to the search space, the search algorithm and the scheduler of Ray Tune."""
+"""A search by Ray Tune: every configuration of a study, evaluated on validation data."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
-import optuna
+import ray
 from ray import tune
+from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, Searcher
-from ray.tune.search.optuna import OptunaSearch
-from ray.tune.search.search_algorithm import SearchAlgorithm
 
+from coldray.data.splits import TuningSplit
+from coldray.errors import FailureBudgetError, SearchInterruptedError
 from coldray.evaluation.ratings import is_error
-from coldray.tuning.space import StudyConfig, is_range
+from coldray.tuning.events import TuneEvents
+from coldray.tuning.folds import prepare_tasks, share_training
+from coldray.tuning.listeners import StudyListener
+from coldray.tuning.proposals import Proposals
+from coldray.tuning.record import StudyRecord
+from coldray.tuning.results import TrialResult, reached
+from coldray.tuning.shared import SharedResults
+from coldray.tuning.space import StudyConfig
+from coldray.tuning.trial import TrialPlan, run_trial
 
-STARTUP_TRIALS = 10
-"""Random trials before TPE has enough to model."""
-
-
-def search_space(config: StudyConfig) -> dict[str, Any]:
-    """Return the parameters as Ray Tune domains."""
-    return {name: _domain(spec, grid=config.search.algorithm == "grid") for name, spec in config.space.items()}
-
-
-def _domain(spec: Any, *, grid: bool) -> Any:
-    if not is_range(spec):
-        return spec
-    kind, values = next(iter(spec.items()))
-    if kind == "choice":
-        return tune.grid_search(values) if grid else tune.choice(values)
-    low, high = values
-    if kind == "int_uniform":
-        return tune.randint(int(low), int(high) + 1)  # both ends belong to the range
-    return tune.loguniform(low, high) if kind == "log_uniform" else tune.uniform(low, high)
+POLL_SECONDS = 0.5
+"""How often the shared computations are looked at for the progress display."""
+TUNE_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+"""Ray Tune prints nothing and keeps no state: a study goes on from its own record, and ends at once when it has to."""
 
 
-def search_algorithm(config: StudyConfig) -> Searcher | SearchAlgorithm:
-    """Return the search algorithm, seeded.
+@dataclass(frozen=True)
+class SearchOutcome:
+    """All trials of a search."""
 
-    Optuna proposes `max_concurrent` configurations together and waits for all of them, so that its proposals depend
-    neither on which of them was the fastest nor on the number of CPUs.
+    trials: tuple[TrialResult, ...]
+    seconds: float
+
+
+def search(
+    config: StudyConfig,
+    splits: Sequence[TuningSplit],
+    *,
+    study_id: str,
+    record: StudyRecord | None = None,
+    listener: StudyListener | None = None,
+) -> SearchOutcome:
+    """Evaluate configurations on train and validation data; test data is not in `splits`.
+
+    Parameters
+    ----------
+    study_id
+        Name of the search.
+    record
+        What is known of trials from before, which is not computed again. If it is to be kept up to date, it has to be
+        among the listeners.
+
+    Raises
+    ------
+    SearchInterruptedError
+        If not all trials ended.
+    FailureBudgetError
+        If more trials failed than the study bears.
+    DataError
+        If the folds cannot be prepared.
     """
-    if config.search.algorithm != "optuna" or config.enumerated:  # Optuna refuses a space without a range
-        return BasicVariantGenerator(max_concurrent=config.search.max_concurrent, random_state=config.search.seed)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(
-        seed=config.search.seed, n_startup_trials=min(STARTUP_TRIALS, config.search.trials), constant_liar=True
+    started = time.perf_counter()
+    for variable, value in TUNE_SETTINGS.items():
+        os.environ.setdefault(variable, value)
+    # It misses, and says so, the files in which Ray Tune would have kept what trials report.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    watcher, record = listener or StudyListener(), record or StudyRecord()
+    events = TuneEvents(watcher, config.searched, config.model, len(splits), record.ended)
+    allowed = config.failures.allowed(config.n_trials)
+    if len(events.ended) < config.n_trials:
+        _run(config, splits, study_id, record, watcher, events, allowed)
+    else:
+        watcher.stage(f"all {config.n_trials} trials have ended before; none is run again")
+        _tell_ended(watcher, config, len(splits), record)
+        watcher.search_ended()
+    if events.failure is not None:
+        raise events.failure
+    _check_failures(events.ended, allowed, config)
+    if len(events.ended) < config.n_trials:
+        raise SearchInterruptedError(
+            f"The search was interrupted: {len(events.ended)} of {config.n_trials} trials ended. Nothing was selected, "
+            "tested or registered."
+        )
+    return SearchOutcome(tuple(events.ended[key] for key in sorted(events.ended)), time.perf_counter() - started)
+
+
+def _run(
+    config: StudyConfig,
+    splits: Sequence[TuningSplit],
+    study_id: str,
+    record: StudyRecord,
+    watcher: StudyListener,
+    events: TuneEvents,
+    allowed: int,
+) -> None:
+    """Run the trials that have not ended before."""
+    watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
+    results = SharedResults.remote(config.search.gpus_per_trial)  # type: ignore[attr-defined]
+    prepared = prepare_tasks([split.fold for split in splits], config)  # while the process of the results starts
+    share_training(results, prepared)
+    tasks = {(split.fold.seed, split.fold.split): prepared[split.fold.name] for split in splits}
+    known = {
+        number: {(fold.seed, fold.split): fold for fold in folds}
+        for number, folds in record.folds.items()
+        if number not in record.ended
+    }
+    plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id, known)
+    trainable = tune.with_parameters(run_trial, plan=plan, tasks=tasks, results=results)
+    chosen = scheduler(config, len(splits))
+    remember(chosen, record.ended.values(), config.selection.metric)
+    _tell_ended(watcher, config, len(splits), record)
+    # Ray Tune wants a folder for every trial; what is in them is of no use later.
+    with tempfile.TemporaryDirectory(prefix="coldray-tune-") as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": 1, "gpu": config.search.gpus_per_trial}),
+            tune_config=tune.TuneConfig(
+                num_samples=config.n_trials - len(record.ended),
+                search_alg=Proposals(config, record.ended, record.parameters),
+                scheduler=chosen,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=study_id,
+                storage_path=folder,
+                callbacks=[events],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=config.failures.retries),
+                stop=_Stop(events, allowed),
+            ),
+        )
+        try:
+            with _Watching(results, watcher):
+                tuner.fit()
+        finally:
+            watcher.search_ended()
+        ray.kill(results)  # after an interruption Ray may be gone, too
+
+
+def _tell_ended(watcher: StudyListener, config: StudyConfig, n_splits: int, record: StudyRecord) -> None:
+    watcher.search_started(config.n_trials, n_splits, config.selection.metric)
+    for trial in list(record.ended.values()):
+        watcher.trial_ended(trial)
+
+
+class _Stop(tune.Stopper):
+    """Ends the search when too many trials have failed, or one who watches has failed."""
+
+    def __init__(self, events: TuneEvents, allowed: int) -> None:
+        self._events, self._allowed = events, allowed
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._events.failure is not None or len(_failed(self._events.ended)) > self._allowed
+
+
+def _failed(ended: Mapping[int, TrialResult]) -> list[TrialResult]:
+    return [trial for trial in ended.values() if trial.status == "failed"]
+
+
+def _check_failures(ended: Mapping[int, TrialResult], allowed: int, config: StudyConfig) -> None:
+    failed = _failed(ended)
+    if len(failed) <= allowed or len(ended) == config.n_trials == len(failed):
+        return  # where all failed, the selection says so
+    causes = Counter((trial.error or "").partition(":")[0] for trial in failed)
+    cause, times = causes.most_common(1)[0]
+    example = next(trial for trial in failed if (trial.error or "").partition(":")[0] == cause)
+    raise FailureBudgetError(
+        f"{len(failed)} of {config.n_trials} trials failed; failures.max_failed_trials: "
+        f"{config.failures.max_failed_trials} bears {allowed}. {times} with {cause}, such as trial {example.number}: "
+        f"{example.error}. What ended is kept: find the cause or allow more failures, then go on with --resume."
     )
-    searcher = OptunaSearch(
-        metric=config.selection.metric,
-        mode=_mode(config),
-        sampler=sampler,
-        points_to_evaluate=config.first_points or None,
-    )
-    return ConcurrencyLimiter(searcher, max_concurrent=config.search.max_concurrent, batch=True)
+
+
+class _Watching:
+    """Tells the listener about shared computations while trials run, from a thread of the driver."""
+
+    def __init__(self, results: ActorHandle[Any], listener: StudyListener) -> None:
+        self.results, self.listener, self.done = results, listener, threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self.done.wait(POLL_SECONDS):
+            self.listener.shared(ray.get(self.results.status.remote()))
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.done.set()
+        self.thread.join(POLL_SECONDS)
+        if kind is None:  # what came after the last look counts too
+            self.listener.shared(ray.get(self.results.status.remote()))
 
 
 def scheduler(config: StudyConfig, n_splits: int) -> TrialScheduler:
@@ -63,12 +219,19 @@ def scheduler(config: StudyConfig, n_splits: int) -> TrialScheduler:
     return ASHAScheduler(
         time_attr="splits_done",
         metric=config.selection.metric,
-        mode=_mode(config),
+        mode="min" if is_error(config.selection.metric) else "max",
         max_t=n_splits,
         grace_period=min(config.scheduler.grace_splits, n_splits),
         reduction_factor=config.scheduler.reduction_factor,
     )
 
 
-def _mode(config: StudyConfig) -> Literal["min", "max"]:
-    return "min" if is_error(config.selection.metric) else "max"
+def remember(chosen: TrialScheduler, ended: Sequence[TrialResult] | Any, metric: str) -> None:
+    """Tell a scheduler what trials reached that ended before it was made: it holds others against them."""
+    for trial in ended:
+        stub: Any = SimpleNamespace(trial_id=trial.trial_id)  # of a trial, ASHA reads nothing else
+        nobody: Any = None
+        chosen.on_trial_add(nobody, stub)
+        for done in range(1, len(trial.folds) + 1):
+            mean = reached(metric, [fold.metrics for fold in trial.folds[:done]])
+            chosen.on_trial_result(nobody, stub, {metric: mean, "splits_done": done})

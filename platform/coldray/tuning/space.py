@@ -6,11 +6,12 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -79,6 +80,21 @@ class SelectionConfig(Section):
     """What simpler means: one parameter an entry, the first entry decides before the second."""
 
 
+class FailureConfig(Section):
+    """What failures cost. A model that cannot be fitted (NaN, a singular matrix, no memory) fails its trial at once."""
+
+    retries: NonNegativeInt = 3
+    """Times that a trial is tried again when its worker or node is lost, or it fails in a way that no model tells."""
+    max_failed_trials: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Failed trials that a study bears: a whole number of them, or a share of all trials, such as 0.5. One more stops
+    the study."""
+
+    def allowed(self, n_trials: int) -> int:
+        """Return how many of so many trials may fail."""
+        allowed = self.max_failed_trials
+        return allowed if isinstance(allowed, int) else math.floor(allowed * n_trials)
+
+
 class StudyConfig(Section):
     """A whole study file."""
 
@@ -90,6 +106,7 @@ class StudyConfig(Section):
     ``{int_uniform: [low, high]}``. Parameters left out keep the model's default."""
     search: SearchConfig = SearchConfig()
     scheduler: SchedulerConfig | None = None
+    failures: FailureConfig = FailureConfig()
     splits: SplitConfig = SplitConfig()
     candidates: Candidates = "cold"
     cutoffs: tuple[PositiveInt, ...] = Field(default=(10, 25, 50), min_length=1)

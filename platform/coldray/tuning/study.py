@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import ray
-from ray import tune
-from ray.actor import ActorHandle
-from ray.tune.logger import JsonLoggerCallback
 
 from coldray.data.dataset import Dataset
 from coldray.data.interaction_splits import interaction_splits
 from coldray.data.predefined import PredefinedSplit
-from coldray.data.splits import Split, TuningSplit, cold_item_splits, with_ratings
-from coldray.errors import ConfigError, SearchInterruptedError
+from coldray.data.splits import Split, cold_item_splits, with_ratings
+from coldray.errors import ConfigError
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
 from coldray.features.counts import count_attributes
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
-from coldray.tuning.events import TuneEvents
-from coldray.tuning.folds import prepare_tasks, share_training
-from coldray.tuning.listeners import StudyListener
-from coldray.tuning.results import Selection, StudyResult, TrialResult
-from coldray.tuning.search import scheduler, search_algorithm, search_space
+from coldray.tuning.listeners import Listeners, StudyListener
+from coldray.tuning.record import StudyRecord
+from coldray.tuning.results import Selection, StudyResult
+from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
-from coldray.tuning.shared import SharedResults
 from coldray.tuning.space import StudyConfig, listed_values
-from coldray.tuning.trial import TrialPlan, run_trial
 from coldray.tuning.winner import WinnerMetrics, measure_winner
-
-POLL_SECONDS = 0.5
-"""How often the shared computations are looked at for the progress display."""
-QUIET_TUNE = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
-"""Ray Tune prints nothing, and of its log files keeps only the JSON ones, which a resume reads."""
 
 
 def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSplit | None = None) -> list[Split]:
@@ -64,97 +45,6 @@ def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSpli
         for seed in drawn.seeds
         for split in cold_item_splits(dataset, protocol=drawn.protocol, n_splits=drawn.n_splits, seed=seed)
     ]
-
-
-@dataclass(frozen=True)
-class SearchOutcome:
-    """All trials of a search."""
-
-    trials: tuple[TrialResult, ...]
-    seconds: float
-
-
-def search(
-    config: StudyConfig,
-    splits: Sequence[TuningSplit],
-    *,
-    storage: Path,
-    study_id: str,
-    listener: StudyListener | None = None,
-) -> SearchOutcome:
-    """Evaluate configurations on train and validation data; test data is not in `splits`.
-
-    Parameters
-    ----------
-    storage
-        Folder in which Ray Tune keeps the state of the search.
-    study_id
-        Name of the search in that folder.
-
-    Raises
-    ------
-    SearchInterruptedError
-        If not all trials ended.
-    DataError
-        If the folds cannot be prepared.
-    """
-    started = time.perf_counter()
-    for variable, value in QUIET_TUNE.items():
-        os.environ.setdefault(variable, value)
-    watcher = listener or StudyListener()
-    watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
-    results = SharedResults.remote(config.search.gpus_per_trial)  # type: ignore[attr-defined]
-    tasks = prepare_tasks([split.fold for split in splits], config)  # while the process of the results starts
-    share_training(results, tasks)
-    plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id)
-    events = TuneEvents(watcher, config.searched, config.model, len(splits))
-    callbacks = [JsonLoggerCallback(), events]  # type: ignore[no-untyped-call]
-    trainable = tune.with_parameters(run_trial, plan=plan, tasks=list(tasks.values()), results=results)
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": 1, "gpu": config.search.gpus_per_trial}),
-        param_space=search_space(config),
-        tune_config=tune.TuneConfig(
-            num_samples=1 if config.enumerated else config.search.trials,
-            search_alg=search_algorithm(config),
-            scheduler=scheduler(config, len(splits)),
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(name=study_id, storage_path=str(storage), callbacks=callbacks, verbose=0),
-    )
-    watcher.search_started(config.n_trials, len(splits), config.selection.metric)
-    try:
-        with _Watching(results, watcher):
-            tuner.fit()
-    finally:
-        watcher.search_ended()
-        ray.kill(results)
-    if len(events.ended) < config.n_trials:
-        raise SearchInterruptedError(
-            f"The search was interrupted: {len(events.ended)} of {config.n_trials} trials ended. Nothing was selected, "
-            "tested or registered."
-        )
-    return SearchOutcome(tuple(events.ended[key] for key in sorted(events.ended)), time.perf_counter() - started)
-
-
-class _Watching:
-    """Tells the listener about shared computations while trials run, from a thread of the driver."""
-
-    def __init__(self, results: ActorHandle[Any], listener: StudyListener) -> None:
-        self.results, self.listener, self.done = results, listener, threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self.done.wait(POLL_SECONDS):
-            self.listener.shared(ray.get(self.results.status.remote()))
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
-        if kind is None:  # what came after the last look counts too
-            self.listener.shared(ray.get(self.results.status.remote()))
 
 
 def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSplit | None = None) -> list[Split]:
@@ -215,8 +105,8 @@ def run_study(
     config: StudyConfig,
     dataset: Dataset,
     *,
-    storage: Path,
     study_id: str,
+    record: StudyRecord | None = None,
     listener: StudyListener | None = None,
     splits: Sequence[Split] | None = None,
 ) -> StudyResult:
@@ -224,17 +114,19 @@ def run_study(
 
     Parameters
     ----------
-    storage
-        Folder for the state of the search; it must be writable.
     study_id
-        Name of the study in `storage`.
+        Name of the study.
+    record
+        Where its events are recorded; what it knows of trials is not computed again.
     splits
         As of :func:`check_study`, which is called when they are not given.
     """
-    watcher = listener or StudyListener()
+    record = record or StudyRecord()
+    watcher = Listeners(record, listener or StudyListener())
     splits = splits or check_study(config, dataset)
     watcher.study_started(config, dataset, study_id, describe_protocol(config, dataset, splits))
-    outcome = search(config, [s.for_tuning() for s in splits], storage=storage, study_id=study_id, listener=watcher)
+    tuning = [split.for_tuning() for split in splits]
+    outcome = search(config, tuning, study_id=study_id, record=record, listener=watcher)
     return finish_study(config, dataset, splits, outcome, watcher)
 
 

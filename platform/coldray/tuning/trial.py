@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ from ray.actor import ActorHandle
 
 from coldray.device import load_torch_aside
 from coldray.errors import ColdrayError, NumericalError
-from coldray.evaluation.ratings import is_error
+from coldray.models.base import Recommender
 from coldray.models.registry import model_type
 from coldray.tuning.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
+from coldray.tuning.results import FoldMetrics, reached
 from coldray.tuning.shared import ClusterComputations
 
-FAILED_METRIC, FAILED_ERROR = 0.0, 1e9
-"""What a failed trial reports to the search: the worst value any metric can take; of errors, one beyond any rating."""
+Fold = tuple[int, int]
+"""Seed and split."""
 
 
 @dataclass(frozen=True)
@@ -33,35 +34,49 @@ class TrialPlan:
     metric: str
     """The metric reported to search and scheduler."""
     study_id: str
+    known: Mapping[int, Mapping[Fold, FoldMetrics]] = field(default_factory=dict)
+    """By the number of a trial, the splits that it was evaluated on before the study was interrupted."""
 
 
 def run_trial(
-    parameters: Mapping[str, Any], *, plan: TrialPlan, tasks: Sequence[ray.ObjectRef[Any]], results: ActorHandle[Any]
+    trial: Mapping[str, Any],
+    *,
+    plan: TrialPlan,
+    tasks: Mapping[Fold, ray.ObjectRef[Any]],
+    results: ActorHandle[Any],
 ) -> None:
     """Report the running mean of the metric after each split, so that a scheduler can stop a weak trial.
 
     A model that cannot be fitted fails its own trial alone: the reason is reported, the worker goes on.
     """
     folds: list[dict[str, Any]] = []
+    known = plan.known.get(trial["number"], {})
     load_torch_aside()  # lists are made with it, once what trials share is there
     try:
         model = model_type(plan.model)
-        config = model.config_type.model_validate(dict(parameters))
-        cache, shared = _kept(plan.study_id, results)
-        for reference in tasks:
-            started = time.perf_counter()
-            task: EvaluationTask = ray.get(reference)
-            fitted = model(config).fit(task.train, shared)
-            metrics = evaluate(fitted, task, candidates=plan.candidates, cutoffs=plan.cutoffs, cache=cache).means()
-            if not all(np.isfinite(value) for value in metrics.values()):
-                raise NumericalError(f"{task.train.key}: a metric is not finite.")
-            seconds = time.perf_counter() - started
-            folds.append({"seed": task.seed, "split": task.split, "metrics": metrics, "seconds": seconds})
-            mean = float(np.mean([fold["metrics"][plan.metric] for fold in folds]))
+        config = model.config_type.model_validate(dict(trial["parameters"]))
+        for fold, reference in tasks.items():
+            metrics = known.get(fold) or _evaluated(model(config), reference, fold, plan, results)
+            folds.append(asdict(metrics))
+            mean = reached(plan.metric, [done["metrics"] for done in folds])
             tune.report({plan.metric: mean, "splits_done": len(folds), "folds": folds})
     except (ColdrayError, MemoryError, np.linalg.LinAlgError) as error:
-        worst = FAILED_ERROR if is_error(plan.metric) else FAILED_METRIC
+        worst = reached(plan.metric, [], failed=True)
         tune.report({plan.metric: worst, "splits_done": len(folds) + 1, "folds": folds, "error": _reason(error)})
+
+
+def _evaluated(
+    model: Recommender[Any], reference: ray.ObjectRef[Any], fold: Fold, plan: TrialPlan, results: ActorHandle[Any]
+) -> FoldMetrics:
+    """Fit the model on the train side of a split, and measure it on the validation side."""
+    started = time.perf_counter()
+    cache, shared = _kept(plan.study_id, results)
+    task: EvaluationTask = ray.get(reference)
+    fitted = model.fit(task.train, shared)
+    metrics = evaluate(fitted, task, candidates=plan.candidates, cutoffs=plan.cutoffs, cache=cache).means()
+    if not all(np.isfinite(value) for value in metrics.values()):
+        raise NumericalError(f"{task.train.key}: a metric is not finite.")
+    return FoldMetrics(*fold, metrics, time.perf_counter() - started)
 
 
 def _reason(error: BaseException) -> str:

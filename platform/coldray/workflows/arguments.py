@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from coldray.data.filters import FilterConfig
 from coldray.data.sources import FOLDER_SOURCES, SOURCES, SourceConfig
 from coldray.data.tabular import TabularConfig
 from coldray.errors import ConfigError
+from coldray.workflows.lines import from_here
 
 PAPER_FILTERS = FilterConfig(
     min_rating_exclusive=3.0,
@@ -60,12 +63,11 @@ def categories_parser(description: str, study: Path) -> argparse.ArgumentParser:
 
 
 def ablation_parser(description: str, study: Path) -> argparse.ArgumentParser:
-    """Return the parser of the ablation job: a study's options, seeds, and whether to begin anew."""
+    """Return the parser of the ablation job: a study's options, and seeds."""
     parser = _job_parser(description, "--study", study)
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[42, 43], help="seeds of splits and training; n_splits for each"
     )
-    parser.add_argument("--fresh", action="store_true", help="begin anew where an interrupted ablation could go on")
     return parser
 
 
@@ -102,12 +104,40 @@ def _job_parser(description: str, option: str, file: Path, *, many: bool = False
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where reports and bundles go")
     parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")
     parser.add_argument("--cpus", type=positive, default=None, help="CPUs of a local Ray; all by default")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        default=None,
+        metavar="STUDY",
+        help="go on with an unfinished study: the one named, or the latest of this file and dataset; if there is none, "
+        "a new one",
+    )
+    parser.set_defaults(command=())
     tracking = parser.add_argument_group("tracking")
     default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     tracking.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
     tracking.add_argument("--experiment", default="coldray", help="MLflow experiment")
+    tracking.add_argument(
+        "--offline",
+        action="store_true",
+        help="ask no tracking server: keep all that is to be logged in the folder of the study, for jobs/sync_runs.py",
+    )
     _data_options(parser, many=many)
     return parser
+
+
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """Return the command that started a job, as it is typed, without the option of a study to go on with."""
+    kept, skip = [], False
+    for argument in arguments:
+        named = skip and not argument.startswith("-")
+        skip = argument == "--resume"
+        if not (named or skip or argument.startswith("--resume=")):
+            kept.append(shlex.quote(argument))
+    program = Path(sys.argv[0])
+    python = [] if os.access(program, os.X_OK) and program.suffix != ".py" else [str(from_here(Path(sys.executable)))]
+    return [*python, str(from_here(program)), *kept]
 
 
 def _data_options(parser: argparse.ArgumentParser, *, many: bool) -> None:

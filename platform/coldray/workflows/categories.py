@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,27 +19,38 @@ from coldray.data.categories import category_sources
 from coldray.data.dataset import Dataset
 from coldray.data.sources import SourceConfig
 from coldray.data.splits import Split
-from coldray.errors import ColdrayError, DataError
+from coldray.errors import ColdrayError, DataError, OutputError, SearchInterruptedError
 from coldray.plots.category_figures import category_figures
 from coldray.plots.category_report import console_categories, write_category_report
 from coldray.plots.category_tables import final_table, tuning_table
 from coldray.plots.report import write_report
 from coldray.plots.style import save_figure
-from coldray.tracking.runs import StudyTracker, check_reachable
+from coldray.tracking.runs import StudyTracker
 from coldray.tuning.category_results import CategoryResults
 from coldray.tuning.description import describe_protocol
 from coldray.tuning.listeners import Listeners
 from coldray.tuning.results import StudyResult
 from coldray.tuning.saved_search import load_search, save_search
+from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
 from coldray.tuning.space import StudyConfig, load_study
-from coldray.tuning.study import SearchOutcome, check_study, finish_study, search, study_result
+from coldray.tuning.study import check_study, finish_study, study_result
+from coldray.tuning.study_folder import StudyFolder, StudyIdentity, open_study
 from coldray.tuning.winner import WinnerMetrics
 from coldray.workflows.arguments import overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.progress import StudyProgress
-from coldray.workflows.tune import encode_texts, print_next_steps, publish, read_data, registered_name
+from coldray.workflows.tune import (
+    check_tracking,
+    encode_texts,
+    print_next_steps,
+    publish,
+    read_data,
+    registered_name,
+    settings_of,
+    tracking,
+)
 
 FINAL = "final_test_results.csv"
 
@@ -74,24 +84,33 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
     studies: dict[str, StudyResult] = {}
     left_out: dict[str, str] = {}
     with writable_folder(output):
-        check_reachable(options.tracking_uri)
+        check_tracking(options)
         sources = category_sources(source, options.category)
-        with connected_ray(options.ray_address, options.cpus, StudyProgress(console)):
+        settings = {**settings_of(config), "categories": list(sources), "phase": options.phase}
+        identity = StudyIdentity("categories", config.name, source.name, "", settings)
+        say = StudyProgress(console).stage
+        with (
+            open_study(output, identity, resume=options.resume, command=options.command, say=say) as state,
+            connected_ray(options.ray_address, options.cpus, StudyProgress(console)),
+        ):
             check_workers(config)
             for name, place in sources.items():
                 progress = StudyProgress(console)
                 try:
                     data = _read(name, place, config, progress)
-                    studies[name] = _study(data, config, folder, options, progress, several=source.name == "amazon")
+                    several = source.name == "amazon"
+                    studies[name] = _study(data, config, folder, state, options, progress, several=several)
+                except (SearchInterruptedError, OutputError):
+                    raise
                 except ColdrayError as error:
                     if len(sources) == 1:
                         raise
                     left_out[name] = str(error)
                     progress.stage(f"{name} is left out: {error}")
-        if not studies:
-            raise DataError(f"None of the {len(sources)} categories could be studied. " + _first(left_out))
-        result = CategoryResults(config.name, studies, left_out)
-        _write(result, folder)
+            if not studies:
+                raise DataError(f"None of the {len(sources)} categories could be studied. " + _first(left_out))
+            result = CategoryResults(config.name, studies, left_out)
+            _write(result, folder)
     console.print()
     console.print(console_categories(result))
     print_next_steps(console, folder / "report.html", options, job, real_data="amazon --data-dir FOLDER")
@@ -112,6 +131,7 @@ def _study(
     data: CategoryData,
     config: StudyConfig,
     folder: Path,
+    state: StudyFolder,
     options: argparse.Namespace,
     progress: StudyProgress,
     *,
@@ -119,19 +139,17 @@ def _study(
 ) -> StudyResult:
     """Tune a category, or find its saved search, and test the choice, as the phase asks; write what was found."""
     slug = file_stem(data.name)
-    artifacts = options.output_dir.absolute().parent / "mlartifacts"
-    tracker = StudyTracker(options.tracking_uri, options.experiment, artifact_location=artifacts)
-    listener = Listeners(progress, tracker)
     encode_texts(config, data.dataset, progress)
-    study_id = f"{config.name}-{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
+    study_id = f"{state.id}-{slug}"
     saved = folder / f"search_{slug}.json"
     found = load_search(saved, config, data.dataset) if options.phase == "final" else None
-    with tracker:
+    record = state.record(slug)
+    with tracking(StudyTracker, state, options, progress, slug) as tracker:
+        listener = Listeners(record, progress, tracker)
         listener.study_started(config, data.dataset, study_id, describe_protocol(config, data.dataset, data.splits))
         if found is None:
             tuning = [split.for_tuning() for split in data.splits]
-            storage = options.output_dir.absolute() / "ray"
-            found = search(config, tuning, storage=storage, study_id=study_id, listener=listener)
+            found = search(config, tuning, study_id=study_id, record=record, listener=listener)
             save_search(saved, config, data.dataset, found)
         else:
             progress.stage(f"found the {len(found.trials)} trials of {data.name} in {saved.name}; nothing is searched")

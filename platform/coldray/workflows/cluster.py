@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +17,7 @@ from coldray.errors import ClusterError
 from coldray.tuning.listeners import StudyListener
 
 CONNECT_SECONDS = 5.0
+SHUTDOWN_SECONDS = 5.0
 IDLE_WORKERS = 6
 """Processes that wait for the next task; by itself, Ray ends those beyond the number of CPUs after a second, and what
 they have loaded is loaded again."""
@@ -49,6 +52,7 @@ def connected_ray(address: str, cpus: int | None, listener: StudyListener) -> It
     if ray.is_initialized():
         yield
         return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if address == "local":
             listener.stage("starting Ray on this machine")
@@ -59,10 +63,20 @@ def connected_ray(address: str, cpus: int | None, listener: StudyListener) -> It
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ClusterError(f"No Ray cluster answers at {address!r}: {error}. Use --ray-address local.") from error
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)  # Ray has put its own in the place of the job's
     try:
         yield
     finally:
-        ray.shutdown()
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """End Ray, or leave it to the end of the process when it does not answer: a signal may have ended its parts."""
+    ending = threading.Thread(target=ray.shutdown, daemon=True)
+    ending.start()
+    ending.join(SHUTDOWN_SECONDS)
 
 
 def check_cluster(address: str) -> None:

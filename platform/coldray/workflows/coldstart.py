@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,7 +16,6 @@ from coldray.plots.comparison_console import console_comparison
 from coldray.plots.comparison_export import export_comparison
 from coldray.plots.report import write_report
 from coldray.tracking.comparison_runs import ComparisonTracker
-from coldray.tracking.runs import check_reachable
 from coldray.tuning.comparison import (
     Checked,
     check_comparison,
@@ -27,13 +26,23 @@ from coldray.tuning.comparison import (
 from coldray.tuning.comparison_config import Comparison, Entry, load_comparison
 from coldray.tuning.comparison_result import ComparisonResult
 from coldray.tuning.listeners import Listeners, StudyListener
+from coldray.tuning.study_folder import StudyIdentity, open_study
 from coldray.workflows.ablation_progress import AblationProgress
 from coldray.workflows.arguments import overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.comparison_progress import EntryProgress
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.progress import StudyProgress
-from coldray.workflows.tune import bundle_manifest, encode_texts, print_next_steps, read_dataset, register_winner
+from coldray.workflows.tune import (
+    bundle_manifest,
+    check_tracking,
+    encode_texts,
+    print_next_steps,
+    read_dataset,
+    register_winner,
+    settings_of,
+    tracking,
+)
 
 JOB = "tune_coldstart.py"
 
@@ -47,7 +56,7 @@ def compare(options: argparse.Namespace, console: Console) -> ComparisonResult:
     source = source_of(options)
     output = options.output_dir.absolute()
     with AblationProgress(console) as progress, writable_folder(output):
-        check_reachable(options.tracking_uri)
+        check_tracking(options)
         dataset = read_dataset(source, comparison.config, progress)
         checked = check_comparison(comparison, dataset, progress)
         unusable = {failed.name for failed in checked.failed}
@@ -70,36 +79,43 @@ def _run_and_publish(
     progress: StudyProgress,
 ) -> tuple[ComparisonResult, Path]:
     """Run a comparison that has been checked; return its result, and the folder of what was written."""
-    progress.stage(f"opening the tracking server {options.tracking_uri}")
-    artifacts = output.parent / "mlartifacts"
-    tracker = ComparisonTracker(options.tracking_uri, options.experiment, artifact_location=artifacts)
-    checked = encode_entries(comparison, dataset, checked, progress)
-    usable = [entry for entry in comparison.entries if entry.name not in {failed.name for failed in checked.failed}]
-    comparison_id = f"{comparison.config.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = output / comparison_id
-    protocol = comparison_protocol(comparison, dataset, checked.splits)
-    progress.show_dataset(comparison_id, dataset)
+    name = comparison.config.name
+    identity = StudyIdentity("comparison", name, dataset.name, dataset.fingerprint, comparison_settings(comparison))
+    with (
+        open_study(output, identity, resume=options.resume, command=options.command, say=progress.stage) as folder,
+        connected_ray(options.ray_address, options.cpus, progress),
+        tracking(ComparisonTracker, folder, options, progress) as tracker,
+    ):
+        checked = encode_entries(comparison, dataset, checked, progress)
+        usable = [entry for entry in comparison.entries if entry.name not in {failed.name for failed in checked.failed}]
+        protocol = comparison_protocol(comparison, dataset, checked.splits)
+        progress.show_dataset(folder.id, dataset)
 
-    def listener_of(entry: Entry) -> StudyListener:
-        place = f"{usable.index(entry) + 1}/{len(usable)}"
-        return Listeners(EntryProgress(progress.console, place, entry.track), tracker.of_entry(entry))
+        def listener_of(entry: Entry) -> StudyListener:
+            place = f"{usable.index(entry) + 1}/{len(usable)}"
+            return Listeners(EntryProgress(progress.console, place, entry.track), tracker.of_entry(entry))
 
-    with connected_ray(options.ray_address, options.cpus, progress), tracker:
         for entry in usable:
             check_workers(entry.study)
-        tracker.comparison_started(comparison, dataset, comparison_id, protocol)
+        tracker.comparison_started(comparison, dataset, folder.id, protocol)
         result = run_comparison(
             comparison,
             dataset,
             checked,
-            storage=output / "ray",
-            comparison_id=comparison_id,
+            comparison_id=folder.id,
             protocol=protocol,
+            record_of=lambda entry: folder.record(entry.name),
             listener=progress,
             listener_of=listener_of,
         )
-        publish(result, comparison, dataset, folder, tracker, progress, options.model_name)
-    return result, folder
+        publish(result, comparison, dataset, output / folder.id, tracker, progress, options.model_name)
+    return result, output / folder.id
+
+
+def comparison_settings(comparison: Comparison) -> dict[str, Any]:
+    """Return all of a comparison that its results depend on."""
+    entries = {entry.name: settings_of(entry.study) for entry in comparison.entries}
+    return {"comparison": comparison.config.model_dump(mode="json"), "entries": entries}
 
 
 def encode_entries(comparison: Comparison, dataset: Dataset, checked: Checked, progress: StudyProgress) -> Checked:

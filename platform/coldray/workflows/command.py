@@ -10,15 +10,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from coldray.errors import ColdrayError
+from coldray.errors import ColdrayError, SearchInterruptedError
 from coldray.workflows.arguments import (
     ablation_parser,
     categories_parser,
+    command_line,
     comparison_parser,
     overrides,
     source_of,
     study_parser,
 )
+from coldray.workflows.interrupts import interruptions
 from coldray.workflows.lines import timed
 
 
@@ -78,6 +80,29 @@ def comparison_main(description: str, comparison: Path, arguments: Sequence[str]
     return run_job(comparison_parser(description, comparison), run, arguments)
 
 
+def sync_main(description: str, arguments: Sequence[str] | None = None) -> int:
+    """Send what waits for the tracking server from the command line; return the exit status."""
+    from coldray.workflows.sync_runs import sync_parser, sync_runs
+
+    options = sync_parser(description).parse_args(arguments)
+
+    def work() -> None:
+        from coldray.workflows.tune import quiet_libraries
+
+        quiet_libraries()
+        sync_runs(options, Console(soft_wrap=not sys.stdout.isatty()))
+
+    return reported(work)
+
+
+def status_main(description: str, arguments: Sequence[str] | None = None) -> int:
+    """Show how far a study is from the command line; return the exit status."""
+    from coldray.workflows.study_status import show_status, status_parser
+
+    options = status_parser(description).parse_args(arguments)
+    return reported(lambda: show_status(options, Console(soft_wrap=not sys.stdout.isatty())))
+
+
 def serve_main(description: str, arguments: Sequence[str] | None = None) -> int:
     """Serve recommendations from the command line; return the exit status."""
     from coldray.workflows.serve import run_service, serve_parser
@@ -93,6 +118,7 @@ def run_job(
 ) -> int:
     """Parse the command line and run a job, turning every deliberate error into one line and the exit status 1."""
     options = parser.parse_args(arguments)
+    options.command = command_line(sys.argv[1:] if arguments is None else arguments)
     console = Console(soft_wrap=not sys.stdout.isatty())
 
     def work() -> None:
@@ -109,12 +135,13 @@ def run_job(
 
 def reported(work: Callable[[], None]) -> int:
     """Do the work; return the exit status, with every deliberate error as one line."""
-    try:
-        work()
-    except ColdrayError as error:
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
-        return 130
+    with interruptions() as interrupted:
+        try:
+            work()
+        except ColdrayError as error:
+            Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+            return interrupted.status if isinstance(error, SearchInterruptedError) else 1
+        except KeyboardInterrupt:
+            Console(stderr=True).print("interrupted")
+            return interrupted.status
     return 0

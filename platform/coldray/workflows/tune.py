@@ -6,9 +6,10 @@ import argparse
 import logging
 import os
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mlflow.types import DataType
 from rich.console import Console
@@ -23,6 +24,7 @@ from coldray.errors import ConfigError
 from coldray.features.builder import FeatureEncoder, choose_methods
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
+from coldray.plots.labels import counted
 from coldray.plots.report import write_report
 from coldray.plots.study import study_figures
 from coldray.plots.style import save_figure
@@ -34,12 +36,15 @@ from coldray.tuning.listeners import Listeners
 from coldray.tuning.results import StudyResult, mean_metric
 from coldray.tuning.space import StudyConfig, load_study
 from coldray.tuning.study import check_study, run_study
+from coldray.tuning.study_folder import StudyFolder, StudyIdentity, open_study
 from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.lines import from_here
 from coldray.workflows.progress import StudyProgress
 from coldray.workflows.training_progress import TrainingProgress
+
+TrackerT = TypeVar("TrackerT", bound=StudyTracker)
 
 
 def tune(options: argparse.Namespace, console: Console) -> StudyResult:
@@ -52,7 +57,7 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
     output = options.output_dir.absolute()
     progress = StudyProgress(console)
     with writable_folder(output):
-        check_reachable(options.tracking_uri)
+        check_tracking(options)
         dataset, published = read_data(source, config, progress)
         splits = check_study(config, dataset, published)
         check_this_process(config)
@@ -104,17 +109,69 @@ def search_and_publish(
     progress: StudyProgress,
 ) -> tuple[StudyResult, Path]:
     """Run a study that has been checked; return its result, and the folder of what was written."""
-    progress.stage(f"opening the tracking server {options.tracking_uri}")
-    tracker = StudyTracker(options.tracking_uri, options.experiment, artifact_location=output.parent / "mlartifacts")
-    encode_texts(config, dataset, progress)
-    study_id = f"{config.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = output / study_id
-    with connected_ray(options.ray_address, options.cpus, progress), tracker:
+    identity = StudyIdentity("study", config.name, dataset.name, dataset.fingerprint, settings_of(config))
+    with (
+        open_study(output, identity, resume=options.resume, command=options.command, say=progress.stage) as folder,
+        connected_ray(options.ray_address, options.cpus, progress),
+        tracking(StudyTracker, folder, options, progress) as tracker,
+    ):
         check_workers(config)
-        listener = Listeners(progress, tracker)
-        result = run_study(config, dataset, storage=output / "ray", study_id=study_id, listener=listener, splits=splits)
-        publish(result, config, dataset, folder, tracker, progress, registered_name(options.model_name, config))
-    return result, folder
+        encode_texts(config, dataset, progress)
+        record, listener = folder.record(), Listeners(progress, tracker)
+        result = run_study(config, dataset, study_id=folder.id, record=record, listener=listener, splits=splits)
+        name = registered_name(options.model_name, config)
+        publish(result, config, dataset, output / folder.id, tracker, progress, name)
+        record.finished()
+    return result, output / folder.id
+
+
+def settings_of(config: StudyConfig) -> dict[str, Any]:
+    """Return all of a study file that its results depend on: what failures cost may change when it goes on."""
+    return config.model_dump(mode="json", exclude={"failures"})
+
+
+def check_tracking(options: argparse.Namespace) -> None:
+    """Find out now whether the tracking server answers, unless it is not to be asked.
+
+    Raises
+    ------
+    TrackingError
+        If it does not.
+    """
+    if not options.offline:
+        check_reachable(options.tracking_uri)
+
+
+@contextmanager
+def tracking(
+    kind: type[TrackerT],
+    folder: StudyFolder,
+    options: argparse.Namespace,
+    progress: StudyProgress,
+    part: str = "",
+) -> Iterator[TrackerT]:
+    """Open the tracker of a study, or of a part of it, and close it; say what the server has not taken."""
+    told = "kept in its folder: --offline" if options.offline else f"sent to {options.tracking_uri}"
+    progress.stage(f"what the study logs is {told}")
+    tracker = kind(
+        options.tracking_uri,
+        options.experiment,
+        artifact_location=options.output_dir.absolute().parent / "mlartifacts",
+        path=folder.path / part / folder.tracking.name,
+        offline=options.offline,
+        say=progress.stage,
+    )
+    try:
+        with tracker:
+            yield tracker
+    finally:
+        left = tracker.spool.waiting
+        if left:
+            tools = from_here(Path(sys.executable).parent)
+            progress.stage(
+                f"{counted(left, 'call')} on the tracking server wait in {from_here(tracker.spool.path)}; send them by "
+                f"{tools}/python jobs/sync_runs.py {folder.id} --output-dir {from_here(options.output_dir.absolute())}"
+            )
 
 
 def quiet_libraries() -> None:
@@ -181,7 +238,10 @@ def register_winner(
     path = save_bundle(bundle, folder / "bundle")
     types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
     version = tracker.register(path, types, model_name)
-    progress.stage(f"registered {model_name} version {version}, alias champion")
+    if version is None:
+        progress.stage(f"{model_name} is registered when the tracking server has been told; the bundle is {path}")
+    else:
+        progress.stage(f"registered {model_name} version {version}, alias champion")
 
 
 def bundle_manifest(result: StudyResult) -> dict[str, object]:

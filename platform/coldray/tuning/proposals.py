@@ -1,0 +1,228 @@
+"""Which configurations a study tries, in what order; a study that goes on proposes again what it proposed before."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from ray.tune.search import Searcher
+
+from coldray.evaluation.ratings import is_error
+from coldray.tuning.results import TrialResult, reached
+from coldray.tuning.space import StudyConfig, grid_points, is_range
+
+STARTUP_TRIALS = 10
+"""Random trials before TPE has enough to model."""
+
+Parameters = dict[str, Any]
+
+
+@dataclass
+class Proposal:
+    """A configuration with its place in the order of the proposals."""
+
+    number: int
+    parameters: Parameters
+    value: float | None = field(default=None)
+    """What it reached in the metric of the search; None while that is not known."""
+
+
+class Proposer(Protocol):
+    """Where configurations come from."""
+
+    def propose(self, number: int) -> Parameters:
+        """Return the configuration of a number; numbers are asked for in order."""
+
+    def tell(self, proposals: Sequence[Proposal]) -> None:
+        """Learn what a batch of proposals reached."""
+
+
+class ListedPoints:
+    """The combinations of a grid, or the one configuration of a space of fixed values."""
+
+    def __init__(self, points: Sequence[Parameters]) -> None:
+        self._points = points
+
+    def propose(self, number: int) -> Parameters:
+        """Return the point at that place."""
+        return dict(self._points[number])
+
+    def tell(self, proposals: Sequence[Proposal]) -> None:
+        """Learn nothing."""
+
+
+class RandomPoints:
+    """Independent draws from the space."""
+
+    def __init__(self, space: Mapping[str, Any], seed: int) -> None:
+        self._space, self._generator = space, np.random.default_rng(seed)
+
+    def propose(self, number: int) -> Parameters:
+        """Draw a configuration."""
+        return {name: self._drawn(spec) if is_range(spec) else spec for name, spec in self._space.items()}
+
+    def _drawn(self, spec: Mapping[str, Any]) -> Any:
+        kind, values = next(iter(spec.items()))
+        if kind == "choice":
+            return values[int(self._generator.integers(len(values)))]
+        low, high = values
+        if kind == "int_uniform":
+            return int(self._generator.integers(int(low), int(high), endpoint=True))
+        if kind == "log_uniform":
+            drawn = float(np.exp(self._generator.uniform(np.log(low), np.log(high))))
+            return min(max(drawn, low), high)  # the exponential may round beyond an end
+        return float(self._generator.uniform(low, high))
+
+    def tell(self, proposals: Sequence[Proposal]) -> None:
+        """Learn nothing."""
+
+
+class TPEPoints:
+    """Proposals by Optuna's tree-structured Parzen estimator."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        search = config.search
+        sampler = optuna.samplers.TPESampler(
+            seed=search.seed, n_startup_trials=min(STARTUP_TRIALS, search.trials), constant_liar=True
+        )
+        directions = optuna.study.StudyDirection
+        direction = directions.MINIMIZE if is_error(config.selection.metric) else directions.MAXIMIZE
+        self._study = optuna.create_study(sampler=sampler, direction=direction)
+        for point in config.first_points:
+            self._study.enqueue_trial(point)
+        self._searched = {name: _distribution(spec) for name, spec in config.space.items() if is_range(spec)}
+        self._fixed = {name: spec for name, spec in config.space.items() if not is_range(spec)}
+        self._asked: dict[int, optuna.Trial] = {}
+
+    def propose(self, number: int) -> Parameters:
+        """Ask for a configuration."""
+        trial = self._asked[number] = self._study.ask(self._searched)
+        return {**self._fixed, **trial.params}
+
+    def tell(self, proposals: Sequence[Proposal]) -> None:
+        """Tell what a batch reached, in the order in which it was proposed."""
+        for proposal in proposals:
+            trial, failed = self._asked.pop(proposal.number), proposal.value is None
+            if {**self._fixed, **trial.params} == proposal.parameters:
+                self._study.tell(trial, proposal.value, state=TrialState.FAIL if failed else None)
+                continue
+            # Before the study was interrupted it went another way here, as a trial was lost that has been run since.
+            self._study.tell(trial, state=TrialState.FAIL)
+            if not failed:
+                self._study.add_trial(self._as_it_was(proposal))
+
+    def _as_it_was(self, proposal: Proposal) -> FrozenTrial:
+        searched = {name: proposal.parameters[name] for name in self._searched}
+        return create_trial(params=searched, distributions=self._searched, value=proposal.value)
+
+
+def _distribution(spec: Mapping[str, Any]) -> BaseDistribution:
+    kind, values = next(iter(spec.items()))
+    if kind == "choice":
+        with warnings.catch_warnings():
+            # A value such as a dict could not be kept by a database of Optuna's, which is not used.
+            warnings.filterwarnings("ignore", "Choices for a categorical distribution", UserWarning)
+            return CategoricalDistribution(values)
+    low, high = values
+    if kind == "int_uniform":
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(low, high, log=kind == "log_uniform")
+
+
+def proposer(config: StudyConfig) -> Proposer:
+    """Return where a study's configurations come from."""
+    if config.enumerated:
+        return ListedPoints(grid_points(config.space))
+    if config.search.algorithm == "random":
+        return RandomPoints(config.space, config.search.seed)
+    return TPEPoints(config)
+
+
+class Proposals(Searcher):
+    """Gives Ray Tune the configurations that are still to be tried, as ``{"number": …, "parameters": …}``.
+
+    Up to `max_concurrent` trials run at once. Optuna proposes so many together and learns from all of them before it
+    proposes more: its proposals depend neither on which trial was the fastest nor on the number of CPUs. They are then
+    the same when a study goes on, and those that have ended are answered from what is known of them.
+
+    Parameters
+    ----------
+    ended
+        Trials that have ended before, by number.
+    known
+        The searched parameters of trials that were proposed before, by number.
+    """
+
+    def __init__(self, config: StudyConfig, ended: Mapping[int, TrialResult], known: Mapping[int, Parameters]) -> None:
+        super().__init__(metric=config.selection.metric, mode="min" if is_error(config.selection.metric) else "max")
+        self._n_trials, self._concurrent = config.n_trials, config.search.max_concurrent
+        self._batch_size = config.n_trials if config.enumerated else config.search.max_concurrent
+        self._proposer, self._ended, self._known = proposer(config), ended, known
+        self._proposed = 0
+        self._batch: list[Proposal] = []
+        self._waiting: deque[Proposal] = deque()
+        self._running: dict[str, Proposal] = {}
+
+    def suggest(self, trial_id: str) -> Parameters | None:
+        """Return the next configuration, None if there is none before others end, or that there is none left."""
+        while not self._waiting:
+            if self._running:
+                return None
+            if self._batch:
+                self._proposer.tell(self._batch)
+                self._batch = []
+            if self._proposed == self._n_trials:
+                finished: Any = Searcher.FINISHED
+                return finished  # type: ignore[no-any-return]
+            self._propose()
+        if len(self._running) >= self._concurrent:
+            return None
+        proposal = self._running[trial_id] = self._waiting.popleft()
+        return {"number": proposal.number, "parameters": proposal.parameters}
+
+    def _propose(self) -> None:
+        last = min(self._proposed + self._batch_size, self._n_trials)
+        for number in range(self._proposed, last):
+            proposal = Proposal(number, self._proposer.propose(number))
+            if number in self._ended:
+                trial = self._ended[number]
+                proposal.parameters = {**proposal.parameters, **self._known.get(number, {})}
+                failed = trial.status == "failed"
+                proposal.value = reached(self.metric, [fold.metrics for fold in trial.folds], failed=failed)
+            else:
+                self._waiting.append(proposal)
+            self._batch.append(proposal)
+        self._proposed = last
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Keep what a trial reached until all of its batch have ended; nothing of one whose worker was lost."""
+        proposal = self._running.pop(trial_id, None)
+        if proposal is not None and result and not error:
+            folds = [fold["metrics"] for fold in result["folds"]]
+            proposal.value = reached(self.metric, folds, failed="error" in result)
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Learn nothing before the end."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: what is needed to go on is the study's record."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing, see :meth:`save`."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return nothing, see :meth:`save`."""
+        return {}

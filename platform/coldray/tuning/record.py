@@ -1,0 +1,173 @@
+"""The record of a study: one line an event, from which the study goes on, and its state can be told at any time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coldray.data.dataset import Dataset
+from coldray.errors import OtherStudyError
+from coldray.journal import Journal, Record
+from coldray.tuning.listeners import StudyListener
+from coldray.tuning.results import FoldMetrics, TrialResult
+from coldray.tuning.space import StudyConfig
+
+KIB = 1024
+
+
+def trial_key(number: int, parameters: Mapping[str, Any]) -> str:
+    """Return the name of a trial within its study: a hash of its configuration, and of its place among the proposals.
+
+    A search may propose a configuration twice.
+    """
+    text = json.dumps([number, dict(parameters)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class StudyRecord(StudyListener):
+    """Writes every event of a study to a journal, and knows what earlier processes wrote there.
+
+    A record names the time in seconds since 1970, the event, the study and, where they apply, trial, seed and split.
+
+    Parameters
+    ----------
+    path
+        The journal; None keeps the record in memory alone.
+    study
+        The name of the study.
+
+    Raises
+    ------
+    JournalError
+        If the journal is damaged.
+    """
+
+    def __init__(self, path: Path | None = None, study: str = "") -> None:
+        self.study = study
+        self.ended: dict[int, TrialResult] = {}
+        """Trials that need not run again, by number."""
+        self.parameters: dict[int, dict[str, Any]] = {}
+        """The searched ones of every trial that has started, by number."""
+        self.folds: dict[int, list[FoldMetrics]] = {}
+        """Splits that are done of every trial, by number; those of trials that have not ended too."""
+        self._journal = Journal(path) if path else None
+        self._numbers: dict[str, int] = {}
+        self._fingerprint = ""
+        self._stage: tuple[str, float, float] | None = None
+        for record in self._journal.read() if self._journal else []:
+            self._learn(record)
+        self.resumed = bool(self.ended or self.folds)
+
+    def _learn(self, record: Record) -> None:
+        if record["event"] == "process":
+            self._fingerprint = record["fingerprint"]
+        elif record["event"] == "trial_started":
+            self.parameters[record["trial"]] = record["parameters"]
+        elif record["event"] == "split":
+            fold = FoldMetrics(record["seed"], record["split"], record["metrics"], record["seconds"])
+            self.folds.setdefault(record["trial"], []).append(fold)
+        elif record["event"] == "trial_ended":
+            trial = _trial_of(record["result"])
+            if not trial.lost:
+                self.ended[trial.number] = trial
+
+    def write(self, event: str, *, durable: bool = False, **values: Any) -> None:
+        """Add an event.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        if self._journal is not None:
+            record = {"time": time.time(), "event": event, "study": self.study, **values}
+            self._journal.append(record, durable=durable)
+
+    def study_started(self, config: StudyConfig, dataset: Dataset, study_id: str, protocol: Mapping[str, str]) -> None:
+        """Record which process works on the study.
+
+        Raises
+        ------
+        OtherStudyError
+            If the record is of other data.
+        """
+        self.study = self.study or study_id
+        if self._fingerprint not in ("", dataset.fingerprint):
+            raise OtherStudyError(
+                f"The record of {self.study} is of other data: their fingerprint was {self._fingerprint[:12]}, that of "
+                f"{dataset.name!r} is {dataset.fingerprint[:12]}. Start a new study without --resume."
+            )
+        host, process = socket.gethostname(), os.getpid()
+        self.write("process", host=host, pid=process, dataset=dataset.name, fingerprint=dataset.fingerprint)
+
+    def stage(self, message: str) -> None:
+        """Record how long the stage before this one took, and what this process has used since."""
+        self._end_stage()
+        self._stage = message, time.monotonic(), time.process_time()
+
+    def _end_stage(self) -> None:
+        if self._stage is not None:
+            message, started, cpu = self._stage
+            self._stage = None
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KIB)
+            self.write(
+                "stage",
+                stage=message,
+                seconds=time.monotonic() - started,
+                cpu_seconds=time.process_time() - cpu,
+                peak_bytes=peak,
+            )
+
+    def search_started(self, n_trials: int, n_splits: int, metric: str) -> None:
+        """Record how much there is to do."""
+        self._end_stage()
+        self.write("search_started", trials=n_trials, splits=n_splits, metric=metric, ended=len(self.ended))
+
+    def trial_started(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
+        """Record that a trial runs."""
+        self.parameters[number], self._numbers[trial_id] = dict(config), number
+        self.write("trial_started", trial=number, key=trial_id, parameters=dict(config))
+
+    def trial_reported(self, trial_id: str, folds: Sequence[FoldMetrics]) -> None:
+        """Record the splits that are new."""
+        number = self._numbers[trial_id]
+        known = self.folds.setdefault(number, [])
+        done = {(fold.seed, fold.split) for fold in known}
+        for fold in folds:
+            if (fold.seed, fold.split) not in done:
+                known.append(fold)
+                self.write("split", trial=number, key=trial_id, **dataclasses.asdict(fold))
+
+    def trial_ended(self, trial: TrialResult) -> None:
+        """Record the result of a trial for good; one that was known is not recorded again."""
+        if trial.number not in self.ended:
+            if not trial.lost:
+                self.ended[trial.number] = trial
+            self.write("trial_ended", durable=True, trial=trial.number, key=trial.trial_id, result=_plain(trial))
+
+    def search_ended(self) -> None:
+        """Record that no trial is left to wait for."""
+        self.write("search_ended", durable=True, ended=len(self.ended))
+
+    def finished(self) -> None:
+        """Record that the study has come to its end."""
+        self._end_stage()
+        self.write("finished", durable=True)
+
+
+def _plain(trial: TrialResult) -> dict[str, Any]:
+    return {**dataclasses.asdict(trial), "config": dict(trial.config)}
+
+
+def _trial_of(values: Mapping[str, Any]) -> TrialResult:
+    folds = tuple(FoldMetrics(**fold) for fold in values["folds"])
+    return TrialResult(**{**values, "folds": folds})

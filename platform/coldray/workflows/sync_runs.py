@@ -1,0 +1,81 @@
+"""The job that sends what studies have logged, and a tracking server has not taken yet."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from coldray.errors import TrackingError
+from coldray.plots.labels import counted
+from coldray.tracking.runs import check_reachable, server_of
+from coldray.tracking.spool import OPEN_STATUS, Spool
+from coldray.tuning.study_folder import MANIFEST, RECORDS, TRACKING, StudyFolder, locked, study_folder
+from coldray.workflows.lines import from_here, timed
+
+
+def sync_parser(description: str) -> argparse.ArgumentParser:
+    """Return the parser of the job."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help="names of studies; all by default")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where the studies write their reports")
+    default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    parser.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
+    parser.add_argument("--experiment", default="coldray", help="MLflow experiment")
+    return parser
+
+
+def sync_runs(options: argparse.Namespace, console: Console) -> int:
+    """Send what waits in the folders of studies; return how many calls were sent.
+
+    A run that was left open by a process that is gone is ended.
+
+    Raises
+    ------
+    StudyError
+        If a study is named that is not there.
+    StudyLockedError
+        If a process still works on a study that is named: it sends by itself.
+    TrackingError
+        If the server cannot be reached, or stops answering.
+    """
+
+    def say(message: str) -> None:
+        console.print(timed(message), highlight=False)
+
+    check_reachable(options.tracking_uri)
+    named = [study_folder(options.output_dir, study) for study in options.studies]
+    paths = sorted((options.output_dir / RECORDS).glob(f"*/{MANIFEST}"))
+    found = named or [StudyFolder(path.parent.absolute()) for path in paths]
+    sent = 0
+    for folder in found:
+        if not options.studies and folder.running():
+            say(f"{folder.id} is running and sends by itself")
+            continue
+        with locked(folder):
+            parts = sorted(folder.path.glob(f"**/{TRACKING}"))
+            sent += sum(_sync(part, options, say) for part in parts)
+    if not sent:
+        say(f"nothing waits in the {len(found):,} folders of studies")
+    return sent
+
+
+def _sync(path: Path, options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    artifacts = options.output_dir.absolute().parent / "mlartifacts"
+    spool = Spool(path, server_of(options.tracking_uri, options.experiment, artifacts), say=say)
+    for key in [key for key, status in spool.status.items() if status == OPEN_STATUS]:
+        spool.end(key, "KILLED")
+    waiting = spool.waiting
+    if not waiting:
+        return 0
+    say(f"sending {counted(waiting, 'call')} of {from_here(path)} to {options.tracking_uri}")
+    left = spool.close()
+    if left:
+        raise TrackingError(
+            f"The MLflow server at {options.tracking_uri} took {waiting - left} of {waiting} calls and does not answer "
+            "now. Nothing is lost: run the same command again."
+        )
+    return waiting

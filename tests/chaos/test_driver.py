@@ -1,0 +1,127 @@
+"""The driver of a study is killed, interrupted or told to end: what has ended is kept, and nothing of it done again."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from mlflow.tracking import MlflowClient
+
+from coldray.data.sample import sample_dataset
+from coldray.tuning.space import StudyConfig
+from coldray.tuning.study import run_study
+from contracts.jobs import ROOT, STUDY, StudyJob, descendants, end, gone
+
+N_TRIALS = 12
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster):
+    """The same study without an interruption."""
+    return run_study(StudyConfig.model_validate(STUDY), sample_dataset(), study_id="undisturbed")
+
+
+def server_runs(job):
+    client = MlflowClient(job.tracking_uri, job.tracking_uri)
+    experiment = client.get_experiment_by_name("chaos")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    return [run for run in runs if run.data.tags["coldray.key"].startswith(job.records.name)]
+
+
+def check(job, undisturbed):
+    """The study is that which nobody has disturbed: its trials, its winner, and its runs on the server."""
+    started = [event["trial"] for event in job.events("trial_started")]
+    ended = [event["trial"] for event in job.events("trial_ended")]
+    assert sorted(ended) == list(range(N_TRIALS)), "a trial is missing, or ended twice"
+    for number in set(started):
+        again = started.count(number) - 1
+        assert again <= len(job.events("process")) - 1
+    results = job.results()
+    for trial in undisturbed.trials:
+        config, metrics = results[trial.number]
+        assert config == dict(trial.config)
+        assert metrics == [pytest.approx(dict(fold.metrics), abs=1e-9) for fold in trial.folds]
+    runs = server_runs(job)
+    kinds = [run.data.tags["coldray.kind"] for run in runs]
+    assert sorted(kinds) == ["study", *["trial"] * N_TRIALS]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    (parent,) = (run for run in runs if run.data.tags["coldray.kind"] == "study")
+    assert parent.data.tags["coldray.winner_trial"] == str(undisturbed.selection.winner.number)
+    test = {name: value for name, value in parent.data.metrics.items() if name == "test_ndcg_at_10"}
+    expected = sum(fold.metrics["ndcg@10"] for fold in undisturbed.test) / len(undisturbed.test)
+    assert test == {"test_ndcg_at_10": pytest.approx(expected, abs=1e-9)}
+    for run in runs:
+        if run.data.tags["coldray.kind"] == "trial":
+            client = MlflowClient(job.tracking_uri, job.tracking_uri)
+            history = client.get_metric_history(run.info.run_id, "val_ndcg_at_10")
+            assert len(history) == 1, "a metric was logged twice"
+
+
+def test_a_killed_driver_goes_on_where_it_was_killed(tmp_path, tracking_uri, undisturbed):
+    job = StudyJob(tmp_path, tracking_uri, slow_seconds=0.3)
+    process = job.start()
+    try:
+        job.wait_for(lambda: len(job.events("trial_ended")) >= 3, process)
+        below = descendants(process.pid)
+        process.kill()
+        process.wait()
+        kept = {event["trial"] for event in job.events("trial_ended")}
+    finally:
+        end(process)
+    status = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / "study_status.py"), "--output-dir", str(job.output)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "interrupted" in status
+    assert f"{len(kept)}/{N_TRIALS} trials" in status
+    status, printed = job.run("--resume")
+    assert status == 0, printed
+    assert f"going on with {job.records.name}" in printed
+    started = [event["trial"] for event in job.events("trial_started")]
+    assert all(started.count(number) == 1 for number in kept), "a trial that had ended was run again"
+    check(job, undisturbed)
+    assert gone(below) == [], "something is left running"
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_job_in_seconds_with_the_command_that_goes_on(
+    tmp_path, tracking_uri, undisturbed, number, expected
+):
+    job = StudyJob(tmp_path, tracking_uri, slow_seconds=0.3)
+    process = job.start()
+    try:
+        job.wait_for(lambda: len(job.events("trial_ended")) >= 2, process)
+        below = descendants(process.pid)
+        told = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(60) == expected, job.log.read_text()
+        assert time.monotonic() - told < 30
+        assert gone(below) == []
+    finally:
+        end(process)
+    printed = job.log.read_text()
+    (line,) = (line for line in printed.splitlines() if "to go on: " in line)
+    assert "Traceback" not in printed
+    assert {run.info.status for run in server_runs(job)} <= {"FINISHED", "KILLED"}
+    command = line.partition("to go on: ")[2].split()
+    assert command[-2:] == ["--resume", job.records.name]
+    if number == signal.SIGINT:
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+        check(job, undisturbed)
+
+
+def test_a_second_driver_is_refused_while_the_first_works(tmp_path, tracking_uri):
+    job = StudyJob(tmp_path, tracking_uri, slow_seconds=0.5)
+    process = job.start()
+    try:
+        job.wait_for(lambda: job.events("process"), process)
+        status, printed = StudyJob(tmp_path, tracking_uri).run("--resume")
+        assert status == 1
+        assert f"is being worked on by process {process.pid}" in printed
+        assert psutil.pid_exists(process.pid)
+    finally:
+        end(process)

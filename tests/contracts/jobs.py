@@ -1,0 +1,151 @@
+"""Jobs as users start them: processes of their own, which tests interrupt in every way there is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STUDY = {
+    "name": "chaos",
+    "model": "marec",
+    "space": {
+        "lambda_1": {"choice": [1.0, 10.0, 100.0, 1000.0]},
+        "alpha": {"choice": [0.5, 1.0, 2.0]},
+        "order": 1,
+        "delta": 5.0,
+    },
+    "search": {"algorithm": "grid", "max_concurrent": 2},
+    "splits": {"n_splits": 2},
+    "cutoffs": [10],
+}
+
+
+class StudyJob:
+    """One study of a folder, started as often as it takes.
+
+    Parameters
+    ----------
+    root
+        Its working directory.
+    tracking_uri
+        The tracking server.
+    slow_seconds
+        What every fit takes longer, so that there is time to interrupt it.
+    """
+
+    def __init__(self, root, tracking_uri, *, study=STUDY, slow_seconds=0.0, arguments=()):
+        self.root, self.tracking_uri, self.arguments = root, tracking_uri, list(arguments)
+        self.study = root / "study.yaml"
+        self.study.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+        self.output = root / "runs"
+        self.slow_seconds = slow_seconds
+
+    def start(self, *arguments):
+        """Start the job in a process group of its own; its output goes to a file."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+        command = [
+            *(sys.executable, str(ROOT / "jobs" / "tune_marec.py"), "--study", str(self.study)),
+            *("--output-dir", str(self.output), "--tracking-uri", self.tracking_uri, "--cpus", "2"),
+            *("--experiment", "chaos", *self.arguments, *arguments),
+        ]
+        if self.slow_seconds:
+            command[1] = str(self._slowed(command[1]))
+        self.log = self.root / f"log-{len(list(self.root.glob('log-*')))}.txt"
+        with self.log.open("w") as output:
+            return subprocess.Popen(
+                command, cwd=self.root, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def _slowed(self, job):
+        """Return a job whose trials take longer: workers import this file by its name."""
+        path = self.root / "slow_job.py"
+        path.write_text(
+            "import runpy, sys, time\n"
+            "from coldray.tuning import trial\n"
+            "import coldray.tuning.search as search\n"
+            "def slowed(*values, real=trial.run_trial, **named):\n"
+            f"    time.sleep({self.slow_seconds})\n"
+            "    return real(*values, **named)\n"
+            "search.run_trial = slowed\n"
+            f"sys.argv[0] = {job!r}\n"
+            f"runpy.run_path({job!r}, run_name='__main__')\n",
+            encoding="utf-8",
+        )
+        return path
+
+    def run(self, *arguments, timeout=240):
+        """Run the job to its end; return its status and what it printed."""
+        process = self.start(*arguments)
+        try:
+            status = process.wait(timeout)
+        finally:
+            end(process)
+        return status, self.log.read_text()
+
+    @property
+    def records(self):
+        """The folder of the one study."""
+        (folder,) = (self.output / "records").iterdir()
+        return folder
+
+    def events(self, name=None):
+        """Return what the study has recorded so far."""
+        found = []
+        with suppress(ValueError, OSError):
+            for line in (self.records / "events.jsonl").read_text().splitlines():
+                with suppress(json.JSONDecodeError):
+                    found.append(json.loads(line))
+        return [event for event in found if name is None or event["event"] == name]
+
+    def results(self):
+        """Return number, parameters and metrics of every trial that has ended."""
+        return {
+            event["trial"]: (event["result"]["config"], [fold["metrics"] for fold in event["result"]["folds"]])
+            for event in self.events("trial_ended")
+        }
+
+    def wait_for(self, condition, process, timeout=180):
+        """Wait until a condition holds; fail if the job ends before."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+
+def end(process):
+    """Kill a job and everything it has started."""
+    found = [process.pid, *descendants(process.pid)]
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def descendants(pid):
+    """Return the processes below one."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def gone(pids, timeout=150):
+    """Wait until processes have ended; return those that have not. Ray's agents look for their parent for a minute."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        left = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+        if not left:
+            return []
+        time.sleep(0.2)
+    return left
