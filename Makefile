@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help install install-test install-lint tune coldstart serve test lint format bench clean
+.PHONY: help install install-test install-lint tune coldstart serve test chaos lint format bench clean
 
 help:
 	@echo "make tune       set up, then tune MARec on the generated sample (ARGS='--dataset hetrec' for more)"
 	@echo "make coldstart  set up, then compare several models on the same splits and register the best"
 	@echo "make serve      set up, then serve the model promoted last at http://127.0.0.1:8000"
 	@echo "make test       set up, then run the tests"
+	@echo "make chaos      set up, then run every test that kills, interrupts or starves a study"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure every figure of the README table (FIGURE=name for one)"
 	@echo "make clean      remove .venv and caches; runs/ and mlflow.db stay"
@@ -36,7 +37,10 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
-install-lint: $(VENV)/.installed-lint
+install-chaos: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos $(ARGS)
+
+lint: $(VENV)/.installed-lint
 
 tune: $(VENV)/.installed
 	@$(BIN)/python jobs/tune_marec.py $(ARGS)
@@ -49,6 +53,9 @@ serve: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos $(ARGS)
 
 lint: $(VENV)/.installed-lint
 	@$(BIN)/ruff check .

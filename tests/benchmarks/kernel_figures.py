@@ -110,7 +110,7 @@ def tuned() -> dict[str, float]:
 def study_means(data: Dataset, studies: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Run study files with overrides on one dataset, print their winners and a table; return mean test metrics."""
     found = {}
-    with running_ray() as storage:
+    with running_ray():
         for name, overrides in studies.items():
             config = load_study(SPACES / f"{name}.yaml", overrides)
             result = run_study(config, data, study_id=name)

@@ -120,7 +120,7 @@ def study() -> float:
         "order": 2,
     }
     config = load_study(STUDY, {"space": space, "search.trials": 64})
-    with running_ray() as storage:
+    with running_ray():
         start = time.perf_counter()
         run_study(config, dataset(), study_id="study-seconds")
         return time.perf_counter() - start
@@ -130,7 +130,7 @@ def study() -> float:
 def tuned_over_fixed() -> float:
     """The winner of ``tune_spaces/marec.yaml`` against the paper's fixed settings: mean test ndcg@10 of 3 splits."""
     config = load_study(STUDY)
-    with running_ray() as storage:
+    with running_ray():
         result = run_study(config, dataset(), study_id="tuned-over-fixed")
         fixed = measure_winner(config, fixed_selection(config), draw_splits(dataset(), config)).folds
     print(f"winner: {dict(result.selection.winner.config)}", file=sys.stderr)

@@ -2,8 +2,10 @@
 
 import sys
 
+import batch_figures  # noqa: F401 - importing registers its figures
 import classical_figures  # noqa: F401 - importing registers its figures
 import figures
+import gram_figures  # noqa: F401
 import ingest_figures  # noqa: F401
 import kernel_figures  # noqa: F401 - importing registers its figures
 import marec_figures  # noqa: F401 - importing registers its figures
@@ -12,6 +14,7 @@ import rating_figures  # noqa: F401
 import retrieval_figures  # noqa: F401
 import scale_figures  # noqa: F401
 import serving_figures  # noqa: F401
+import study_figures  # noqa: F401
 import training_figures  # noqa: F401
 
 if __name__ == "__main__":

@@ -9,18 +9,9 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from coldray.data.sample import sample_dataset
-from coldray.tuning.space import StudyConfig
-from coldray.tuning.study import run_study
-from contracts.jobs import ROOT, STUDY, StudyJob, descendants, end, gone
+from contracts.jobs import ROOT, StudyJob, descendants, end, gone
 
 N_TRIALS = 12
-
-
-@pytest.fixture(scope="module")
-def undisturbed(ray_cluster):
-    """The same study without an interruption."""
-    return run_study(StudyConfig.model_validate(STUDY), sample_dataset(), study_id="undisturbed")
 
 
 def server_runs(job):
@@ -87,6 +78,7 @@ def test_a_killed_driver_goes_on_where_it_was_killed(tmp_path, tracking_uri, und
     assert gone(below) == [], "something is left running"
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_job_in_seconds_with_the_command_that_goes_on(
     tmp_path, tracking_uri, undisturbed, number, expected
@@ -114,6 +106,7 @@ def test_a_signal_ends_the_job_in_seconds_with_the_command_that_goes_on(
         check(job, undisturbed)
 
 
+@pytest.mark.chaos
 def test_a_second_driver_is_refused_while_the_first_works(tmp_path, tracking_uri):
     job = StudyJob(tmp_path, tracking_uri, slow_seconds=0.5)
     process = job.start()

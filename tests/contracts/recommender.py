@@ -8,7 +8,7 @@ import safetensors.numpy
 import scipy.sparse as sp
 from pydantic import ValidationError
 
-from coldray.errors import NotFittedError
+from coldray.errors import CatalogTooLargeError, NotFittedError
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.registry import model_type
 from contracts.problems import genre_groups, random_features, random_ratings, random_training_set, rated_genre_groups
@@ -103,6 +103,21 @@ class RecommenderContract:
         for name in self.model.config_type.model_fields:
             with pytest.raises(ValidationError, match="frozen"):
                 setattr(self.config, name, getattr(self.config, name))
+
+    # ---- memory
+
+    def test_the_memory_that_is_checked_is_the_memory_that_is_told(self, monkeypatch):
+        """To the byte; and all models know."""
+        model = self.model(self.config)
+        need = model.memory_bytes(3000, 700)
+        assert isinstance(need, int)
+        assert 0 < need < model.memory_bytes(10**9, 10**9)
+        monkeypatch.setattr("coldray.memory.available_bytes", lambda: need)
+        model.check_size(3000, 700)
+        monkeypatch.setattr("coldray.memory.available_bytes", lambda: need - 1)
+        with pytest.raises(CatalogTooLargeError, match=r"GiB of memory; .* GiB is free") as caught:
+            model.check_size(3000, 700)
+        assert (", enough for " in str(caught.value)) == (model.memory_bytes(3000, 1) < need)
 
     # ---- before the fit
 

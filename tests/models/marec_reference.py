@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.optimize
 
+PARAMETERS = ("lambda_1", "lambda_0", "alpha", "beta", "delta", "w0", "order", "learner")
+"""What the equations depend on; the library's other parameters say how it computes them."""
+
 
 @dataclass
 class Vectors:

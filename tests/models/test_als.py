@@ -14,7 +14,8 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models import weighted_ridge as module
 from coldray.models.als import ALS, START_SCALE, ALSConfig
 from coldray.models.base import TrainingSet
-from coldray.models.weighted_ridge import RidgeParameters, WeightedRidge, row_shards
+from coldray.models.row_shards import row_shards
+from coldray.models.weighted_ridge import RidgeParameters, WeightedRidge
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import RecommenderContract, all_items
 from models.learned import one_thread

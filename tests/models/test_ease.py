@@ -1,5 +1,7 @@
 """EASE: against a plain inverse, on clicks whose right answer is known, and the contract of all models."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -109,7 +111,7 @@ def test_a_sweep_decomposes_once_and_gives_what_single_fits_do():
         config = EASEConfig(regularization=regularization, device="cpu")
         together, alone = (weights_of(EASE(config).fit(train, given)) for given in (shared, None))
         np.testing.assert_allclose(together, alone, atol=1e-5 * np.abs(alone).max() + 1e-6)
-    assert shared.computed == {"co_click_spectrum": [{"device": "cpu"}]}
+    assert shared.computed == {"co_click_spectrum": [{"device": "cpu", "workers": 1}]}
 
 
 def test_a_fit_on_its_own_decomposes_nothing(monkeypatch):
@@ -171,7 +173,7 @@ def test_a_regularisation_lost_in_rounding_is_refused():
 
 
 def test_a_catalogue_that_is_too_large_is_refused_before_anything_is_allocated(monkeypatch):
-    expected = r"EASE on 1,000,000 items needs 26,077\.0 GiB of memory.*min_item_interactions"
+    expected = r"EASE on 1,000,000 items needs 31,665\.0 GiB of memory.*min_item_interactions"
     with pytest.raises(CatalogTooLargeError, match=expected):
         EASE().check_size(10, 10**6)
     monkeypatch.setattr(ease, "BYTES_PER_PAIR", 10**15)
@@ -181,6 +183,25 @@ def test_a_catalogue_that_is_too_large_is_refused_before_anything_is_allocated(m
             EASE().fit(random_training_set(8), computations)
     with pytest.raises(CatalogTooLargeError, match="EASE on 22 items"):
         ease.co_click_spectrum(random_training_set(8), device="cpu")
+
+
+@pytest.mark.parametrize("computations", [None, Computations])
+def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(computations):
+    train = random_training_set(11, n_users=60, n_warm=500, n_cold=20)
+    model = EASE(EASEConfig(device="cpu"))
+    tracemalloc.start()
+    try:
+        model.fit(train, computations and computations()).scorer(np.arange(520))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert model.memory_bytes(60, 500) / 5 < peak < model.memory_bytes(60, 500)
+
+
+def test_a_catalogue_that_is_too_large_is_told_what_would_fit(monkeypatch):
+    monkeypatch.setattr("coldray.memory.available_bytes", lambda: 34 * 30_000**2)
+    with pytest.raises(CatalogTooLargeError, match=r"needs 114\.0 GiB .*, enough for 30,000 items\."):
+        EASE().check_size(10, 60_000)
 
 
 def test_attributes_are_not_read():

@@ -1,5 +1,7 @@
 """EASE in blocks: exact where blocks are islands, close to exact where they are not, in bounded memory."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -142,6 +144,18 @@ def test_a_catalogue_that_is_too_large_for_a_matrix_fits_in_blocks(monkeypatch):
         blocks.fit(random_training_set(5))
 
 
+def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need():
+    train = random_training_set(7, n_users=60, n_warm=500, n_cold=20)
+    model = EASE(EASEConfig(solver="blocks", block_items=50))
+    tracemalloc.start()
+    try:
+        model.fit(train).score(train.interactions, np.arange(20))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < model.memory_bytes(60, 520)
+
+
 def test_no_matrix_is_larger_than_a_block(monkeypatch):
     shapes = []
     real = ease._cholesky_inverse
@@ -158,4 +172,4 @@ def test_what_cannot_be_solved_is_refused():
     config = EASEConfig(regularization=1e-30, solver="blocks", block_items=3)
     with pytest.raises(SingularMatrixError, match="larger"):
         EASE(config).fit(training_set(np.ones((1000, 5))))
-    assert ease_blocks.block_bytes(10, 100) == ease_blocks.block_bytes(10, 10)
+    assert ease_blocks.block_bytes(5, 10, 100) == ease_blocks.block_bytes(5, 10, 10)

@@ -15,6 +15,7 @@ from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.marec import MARec
 from coldray.models.marec_config import MARecConfig
+from coldray.models.mixture import moments_bytes, require_moments_memory
 from contracts.problems import (
     genre_groups,
     random_features,
@@ -29,16 +30,20 @@ AGREEMENT = 1e-4
 """Largest difference from the reference, relative to the largest score of the same side."""
 
 
-def slow(train, config):
-    """Fit the reference to the same problem."""
-    attributes = {
+def slow_attributes(train):
+    """Return the attributes as the reference takes them."""
+    return {
         name: reference.Numbers(feature.values, feature.span)
         if isinstance(feature, ScalarFeature)
         else reference.Vectors(feature.matrix.toarray().astype(float))
         for name, feature in train.features.features.items()
     }
-    parameters = config.model_dump(exclude={"solver", "device"})
-    return reference.marec(train.interactions.toarray().astype(float), attributes, **parameters)
+
+
+def slow(train, config):
+    """Fit the reference to the same problem."""
+    parameters = config.model_dump(include=set(reference.PARAMETERS))
+    return reference.marec(train.interactions.toarray().astype(float), slow_attributes(train), **parameters)
 
 
 def assert_agree(found, expected, tolerance=AGREEMENT):
@@ -466,6 +471,53 @@ def test_a_catalogue_that_does_not_fit_is_refused_before_anything_is_allocated(m
     finally:
         tracemalloc.stop()
     assert peak < 4 * 1500**2, "a dense matrix between items was allocated"
+
+
+@pytest.mark.parametrize("parameters", [{}, {"solver": "items"}, {"lambda_0": 0.1, "beta": 0.01}], ids=str)
+def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(monkeypatch, parameters):
+    monkeypatch.setattr("coldray.models.mixture.BLOCK_FLOATS", 2**12)
+    train = random_training_set(48, n_users=60, n_warm=400, n_cold=100)
+    model = MARec(MARecConfig(order=1, delta=1.0, device="cpu", **parameters))
+    tracemalloc.start()
+    try:
+        model.fit(train).scorer(train.cold_items)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert model.memory_bytes(60, 500) / 5 < peak < model.memory_bytes(60, 500)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"lambda_0": 0.1, "beta": 0.01}], ids=str)
+def test_what_is_stored_is_checked_before_it_is_allocated(monkeypatch, parameters):
+    train = random_training_set(49, n_users=60, n_warm=400, n_cold=100)
+    model = MARec(MARecConfig(order=1, delta=1.0, device="cpu", **parameters)).fit(train)
+    monkeypatch.setattr("coldray.memory.available_bytes", lambda: 2**20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CatalogTooLargeError, match="closed form of MARec on 500 items needs"):
+            model.state()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_an_inverse_of_coupled_items_is_checked_before_it_is_allocated(monkeypatch):
+    train = random_training_set(50, n_users=60, n_warm=400, n_cold=100)
+    model = MARec(MARecConfig(order=1, delta=1.0, device="cpu", lambda_0=0.1, beta=0.01)).fit(train)
+    need = 32 * 500**2 + 24 * 500 * 100
+    monkeypatch.setattr("coldray.memory.available_bytes", lambda: need - 1)
+    with pytest.raises(CatalogTooLargeError, match="closed form of MARec on 500 items needs"):
+        model.score(train.interactions, train.cold_items)
+    monkeypatch.setattr("coldray.memory.available_bytes", lambda: need)
+    model.score(train.interactions, train.cold_items)
+
+
+def test_moments_that_do_not_fit_are_told_with_what_would(monkeypatch):
+    monkeypatch.setattr("coldray.memory.available_bytes", lambda: moments_bytes(20_000, 3))
+    require_moments_memory(20_000, 3)
+    with pytest.raises(CatalogTooLargeError, match=r"between 20,001 warm items.*enough for 20,000 items"):
+        require_moments_memory(20_001, 3)
 
 
 @pytest.mark.parametrize("solver", ["items", "users", "cholesky"])

@@ -74,7 +74,7 @@ def reference_solution(train, config):
         else reference.Vectors(feature.matrix.toarray().astype(float))
         for name, feature in train.features.features.items()
     }
-    parameters = {name: getattr(config, name) for name in MARecConfig.model_fields if name not in ("solver", "device")}
+    parameters = {name: getattr(config, name) for name in reference.PARAMETERS}
     return reference.marec(train.interactions.toarray().astype(float), attributes, **parameters)
 
 

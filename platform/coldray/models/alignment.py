@@ -32,9 +32,15 @@ from coldray.features.feature_set import Feature, FeatureSet, VectorFeature
 from coldray.memory import require_memory
 from coldray.models.base import TrainingSet
 
-Solver: TypeAlias = Literal["auto", "items", "users", "cholesky"]
+Solver: TypeAlias = Literal["auto", "items", "users", "cholesky", "blocks"]
 Double: TypeAlias = npt.NDArray[np.float64]
 
+BYTES_PER_PAIR = 34
+"""Bytes that a decomposition or a factor holds at its peak for each pair of items, in float64 with its work space."""
+WAY_OUT = (
+    "Use solver='blocks' (with lambda_0=0), fewer items through the filters (min_item_interactions), or a machine with "
+    "more memory."
+)
 RANK_TOLERANCE = 1e-12
 """Eigenvalues of XXᵀ below this share of the largest are rounding, not data."""
 ARNOLDI_SIZE = 64
@@ -108,11 +114,16 @@ class GramSpectrum:
 
 
 def check_solver(solver: Solver, lambda_0: float) -> None:
-    """Raise :class:`~coldray.errors.ConfigError` for ``users`` with ``λ₀ > 0``, which it cannot decompose."""
+    """Raise :class:`~coldray.errors.ConfigError` for ``users`` or ``blocks`` with ``λ₀ > 0``, which they leave out."""
     if solver == "users" and lambda_0 > 0:
         raise ConfigError(
             f"solver='users' decomposes XXᵀ, which lambda_0={lambda_0:g} is not part of. Use solver='items', or "
             "lambda_0=0."
+        )
+    if solver == "blocks" and lambda_0 > 0:
+        raise ConfigError(
+            f"solver='blocks' solves for cold columns by the clicks, which lambda_0={lambda_0:g} is no part of. Use "
+            "lambda_0=0, or another solver."
         )
 
 
@@ -136,8 +147,7 @@ def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device
     items = system_items(train, Alignment.of(train, lambda_0=lambda_0))
     clicks = sp.csr_array(train.interactions[:, items])
     users = solver == "users" or (solver == "auto" and lambda_0 == 0 and clicks.shape[0] < clicks.shape[1])
-    size = clicks.shape[0] if users else clicks.shape[1]
-    require_closed_form_memory(28 * size**2 + (12 * size * clicks.shape[1] if users else 0), clicks.shape[1])
+    require_closed_form_memory(spectrum_bytes(*clicks.shape, users=users), clicks.shape[1])
     where = resolve_device(device)
     if users:
         values, left = symmetric_eigen(_dense(clicks @ clicks.T), where)
@@ -146,6 +156,12 @@ def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device
         return GramSpectrum(values[keep], vectors.astype(np.float32))
     values, vectors = symmetric_eigen(_gram(clicks, train, items, lambda_0), where)
     return GramSpectrum(np.maximum(values, 0), vectors.astype(np.float32))
+
+
+def spectrum_bytes(n_users: int, n_items: int, *, users: bool) -> int:
+    """Return what the decomposition of the items' matrix takes at its peak, or of the users' with the item vectors."""
+    size = n_users if users else n_items
+    return BYTES_PER_PAIR * size**2 + (12 * size * n_items if users else 0)
 
 
 class RidgeSystem(Protocol):
@@ -187,7 +203,7 @@ class CholeskyRidge:
     def __init__(self, train: TrainingSet, *, lambda_0: float, lambda_1: float) -> None:
         items = system_items(train, Alignment.of(train, lambda_0=lambda_0))
         clicks = sp.csr_array(train.interactions[:, items])
-        require_closed_form_memory(28 * len(items) ** 2, len(items))
+        require_closed_form_memory(BYTES_PER_PAIR * len(items) ** 2, len(items))
         self.gram = _gram(clicks, train, items, lambda_0)
         shifted = self.gram.copy()
         shifted[np.diag_indices_from(shifted)] += lambda_1
@@ -200,8 +216,9 @@ class CholeskyRidge:
 
     def solve_gram(self, right: Matrix) -> Matrix:
         """Two triangular solves."""
-        product = (self.gram @ right.astype(np.float64)).astype(np.float64)
-        return np.asarray(scipy.linalg.cho_solve((self.factor, True), product, check_finite=False), np.float32)
+        product = np.asfortranarray(self.gram @ right.astype(np.float64))  # as LAPACK wants it, to solve in its place
+        solved = scipy.linalg.cho_solve((self.factor, True), product, overwrite_b=True, check_finite=False)
+        return np.asarray(solved, np.float32)
 
     def inverse(self) -> Matrix:
         """Invert from the factor."""
@@ -306,5 +323,5 @@ def require_closed_form_memory(need: int, n_items: int) -> None:
     require_memory(
         need,
         purpose=f"The closed form of MARec on {n_items:,} items",
-        way_out="Use fewer items through the filters (min_item_interactions), or a machine with more memory.",
+        way_out=WAY_OUT,
     )

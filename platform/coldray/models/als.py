@@ -151,19 +151,27 @@ class ALS(FactorModel[ALSConfig]):
         sharded_users, sharded_items = (ShardedSide(clicks, parameters, config.workers) for clicks in both)
         return sharded_users, sharded_items
 
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the factors, their steps and the block of the longest possible row take; not the clicks."""
+        factors = min(self.config.n_factors, n_users, n_items)
+        block = 2 * max(BLOCK_FLOATS, factors * max(n_users, n_items, factors))
+        steps = 8 * factors * max(n_users, n_items)
+        return 4 * (3 * factors * (n_users + n_items) + max(2 * block, steps))
+
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check the factors, and the block of the longest possible row."""
         self._require_memory(n_users, n_items, 0)
 
     def _require_memory(self, n_users: int, n_items: int, n_clicks: int) -> None:
-        """Check the factors and what their steps need, the clicks of both sides, and the block of the longest row."""
-        factors = min(self.config.n_factors, n_users, n_items)
-        block = 2 * max(BLOCK_FLOATS, factors * max(n_users, n_items, factors))
-        steps = 8 * factors * max(n_users, n_items)
+        """Check :meth:`memory_bytes` with the clicks of both sides."""
+        clicks = CLICK_BYTES * n_clicks
         require_memory(
-            4 * (3 * factors * (n_users + n_items) + max(2 * block, steps)) + CLICK_BYTES * n_clicks,
-            purpose=f"{factors:,} factors of {n_users:,} users and {n_items:,} items",
+            self.memory_bytes(n_users, n_items) + clicks,
+            purpose=f"{min(self.config.n_factors, n_users, n_items):,} factors of {n_users:,} users and {n_items:,} "
+            "items",
             way_out="Use fewer n_factors, or fewer users or items through the filters.",
+            need_of_items=lambda count: self.memory_bytes(n_users, count) + clicks,
+            n_items=n_items,
         )
 
     @property

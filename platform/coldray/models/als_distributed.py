@@ -22,7 +22,8 @@ import scipy.sparse as sp
 from ray.exceptions import RayError, RayTaskError
 
 from coldray.errors import ColdrayError, TrainingFailedError
-from coldray.models.weighted_ridge import Matrix, RidgeParameters, RidgeSolutions, WeightedRidge, row_shards
+from coldray.models.row_shards import row_shards
+from coldray.models.weighted_ridge import Matrix, RidgeParameters, RidgeSolutions, WeightedRidge
 
 RETRIES = 3
 """Times that a shard is solved for again when its worker is lost."""

@@ -20,6 +20,7 @@ from coldray.errors import NotFittedError
 from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
+from coldray.memory import require_memory
 from coldray.models.computations import Computations
 
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -197,8 +198,31 @@ class Recommender(ABC, Generic[ConfigT]):
             What each attribute that the features are made of holds, by name.
         """
 
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return the bytes that a fit on that much data holds at its peak, besides the data; 0 if nobody knows.
+
+        What depends on more than the two numbers, such as the length of lists of attributes, is left out.
+        """
+        return 0
+
     def check_size(self, n_users: int, n_items: int) -> None:
         """Raise :class:`~coldray.errors.CatalogTooLargeError` if a fit on that much data cannot fit in memory."""
+        self.require_size(
+            n_users,
+            n_items,
+            purpose=f"{type(self).__name__} on {n_items:,} items",
+            way_out="Use fewer items through the filters (min_item_interactions), or more memory.",
+        )
+
+    def require_size(self, n_users: int, n_items: int, *, purpose: str, way_out: str) -> None:
+        """Check :meth:`memory_bytes`, for a :meth:`check_size` with words of its own."""
+        require_memory(
+            self.memory_bytes(n_users, n_items),
+            purpose=purpose,
+            way_out=way_out,
+            need_of_items=lambda count: self.memory_bytes(n_users, count),
+            n_items=n_items,
+        )
 
     @abstractmethod
     def state(self) -> Mapping[str, npt.NDArray[Any]]:

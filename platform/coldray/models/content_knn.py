@@ -24,7 +24,6 @@ from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.topk import top_k
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import Feature, FeatureSet, VectorFeature
-from coldray.memory import require_memory
 from coldray.models.array_model import ArrayModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
@@ -190,11 +189,16 @@ class ContentKNN(ArrayModel[ContentKNNConfig]):
         }
         return self
 
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the similarities of a block of items to all others, and the neighbours that are kept."""
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the similarities of a block of items to all others take, and the neighbours that are kept."""
         block = 4 * (MANY_ATTRIBUTES + 4) * ITEMS_PER_BLOCK * n_items
-        require_memory(
-            block + 24 * n_items * min(self.config.k, n_items),
+        return block + 24 * n_items * min(self.config.k, n_items)
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
             purpose=f"The neighbours of {n_items:,} items",
             way_out="Use a smaller k, fewer items through the filters (min_item_interactions), or more memory.",
         )

@@ -9,6 +9,9 @@ P)`` with ``P = (XᵀX + λI)⁻¹``, and users are scored ``X B``: column j of 
 λ only shifts the eigenvalues of ``XᵀX``. A study therefore decomposes it once, and each λ costs one matrix product; a
 fit on its own takes the Cholesky factor of its one matrix, which costs a fraction of the decomposition.
 
+``XᵀX`` may be counted by the workers of a Ray cluster, each for its share of the users
+(:mod:`~coldray.models.gram_shards`).
+
 An item without clicks has no weights and scores 0. All weights are held at once; where the ``I × I`` matrix does not
 fit in memory, ``solver: blocks`` predicts each item from the items most similar to it alone
 (:mod:`~coldray.models.ease_blocks`).
@@ -25,11 +28,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from threadpoolctl import threadpool_limits
 
 from coldray.device import DeviceName, matmul, resolve_device, symmetric_eigen
-from coldray.errors import DataError, SingularMatrixError
+from coldray.errors import ConfigError, DataError, SingularMatrixError
 from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.topk import available_threads
 from coldray.features.feature_set import FeatureSet
@@ -44,7 +47,7 @@ from coldray.models.sparse_products import SparseProducts
 from coldray.models.user_smoothing import SINGLE_CONDITION, co_clicks
 
 Matrix = npt.NDArray[np.float32]
-BYTES_PER_PAIR = 28
+BYTES_PER_PAIR = 34
 """Bytes a fit holds at its peak for each pair of warm items: the decomposition in float64 with its work space."""
 MIRRORED_ROWS = 256
 """Rows of a symmetric matrix that are filled in from its other triangle at once."""
@@ -65,22 +68,55 @@ class EASEConfig(ModelConfig):
     there are. The smallest gives each item its own block."""
     device: DeviceName = "auto"
     """Where the decomposition of a study and its matrix products run; ``blocks`` run on the CPU."""
+    workers: PositiveInt = 1
+    """Workers of the Ray cluster that count ``XᵀX`` for ``exact``, each its share of the users; 1 counts in this
+    process. The counts are the same."""
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.solver == "blocks" and self.workers > 1:
+            raise ConfigError(
+                f"workers={self.workers} count the item × item co-clicks, which solver='blocks' does without. Use "
+                "workers=1, or solver='exact'."
+            )
+        return self
 
 
-def co_click_spectrum(train: TrainingSet, *, device: DeviceName) -> GramSpectrum:
+def co_click_spectrum(train: TrainingSet, *, device: DeviceName, workers: int = 1) -> GramSpectrum:
     """Decompose ``XᵀX`` of the warm items.
 
     Raises
     ------
     CatalogTooLargeError
         If the matrix and its eigenvectors do not fit in memory.
+    ClusterError, ConfigError, TrainingFailedError
+        As for :func:`counted`.
     """
     _require_memory(len(train.warm_items))
-    counts = co_clicks(train).astype(np.float64)
+    counts = counted(train, workers).astype(np.float64)
     # Ray gives a task one thread, while the trials that wait for this one leave their CPUs idle.
     with threadpool_limits(available_threads(), user_api="blas"):
         values, vectors = symmetric_eigen(counts, resolve_device(device))
     return GramSpectrum(np.maximum(values, 0), vectors.astype(np.float32))
+
+
+def counted(train: TrainingSet, workers: int) -> Matrix:
+    """Return ``XᵀX`` of the warm items, float32 ``[W, W]``, counted here or by the workers of a Ray cluster.
+
+    Raises
+    ------
+    ClusterError
+        If there are to be several workers and this process is connected to no cluster.
+    ConfigError
+        If the cluster has fewer CPUs than there are to be workers.
+    TrainingFailedError
+        If workers were lost more often than allowed.
+    """
+    if workers == 1:
+        return co_clicks(train)
+    from coldray.models.gram_shards import sharded_co_clicks  # loads Ray, which one process does without
+
+    return sharded_co_clicks(train, workers=workers)
 
 
 class EASE(Recommender[EASEConfig]):
@@ -107,6 +143,8 @@ class EASE(Recommender[EASEConfig]):
             If the matrices do not fit in memory.
         SingularMatrixError
             If ``XᵀX + λI`` is not positive definite to working precision.
+        ClusterError, ConfigError, TrainingFailedError
+            If there are several workers, as for :func:`counted`.
         """
         config, warm = self.config, train.warm_items
         if len(warm) == 0:
@@ -116,9 +154,9 @@ class EASE(Recommender[EASEConfig]):
             self._fit_blocks(train, computations or Computations())
         elif computations is None:
             _require_memory(len(warm))
-            self._weights = _in_place_weights(_cholesky_inverse(co_clicks(train), config.regularization))
+            self._weights = _in_place_weights(_cholesky_inverse(counted(train, config.workers), config.regularization))
         else:
-            spectrum = computations.get(co_click_spectrum, train, device=config.device)
+            spectrum = computations.get(co_click_spectrum, train, device=config.device, workers=config.workers)
             self._weights = _spectral_weights(spectrum, config.regularization, config.device)
         self._warm, self._n_items = warm, train.interactions.shape[1]
         return self
@@ -130,12 +168,19 @@ class EASE(Recommender[EASEConfig]):
         self._weights = np.zeros((0, 0), np.float32)
         self._blocks = block_weights(train, blocks, config.regularization, _cholesky_inverse)
 
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the ``I × I`` matrices of a fit take, or its blocks."""
+        if self.config.solver == "exact":
+            return BYTES_PER_PAIR * n_items**2
+        return block_bytes(n_users, n_items, self.config.block_items)
+
     def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the ``I × I`` matrices of a fit, or what its blocks need."""
+        """Check :meth:`memory_bytes`."""
         if self.config.solver == "exact":
             return _require_memory(n_items)
-        return require_memory(
-            block_bytes(n_items, self.config.block_items),
+        return self.require_size(
+            n_users,
+            n_items,
             purpose=f"EASE on {n_items:,} items in blocks of {min(self.config.block_items, n_items):,}",
             way_out="Use smaller block_items, or fewer items through the filters (min_item_interactions).",
         )
@@ -248,4 +293,6 @@ def _require_memory(n_items: int) -> None:
         BYTES_PER_PAIR * n_items**2,
         purpose=f"EASE on {n_items:,} items",
         way_out="Use solver='blocks', fewer items through the filters (min_item_interactions), or more memory.",
+        need_of_items=lambda count: BYTES_PER_PAIR * count**2,
+        n_items=n_items,
     )

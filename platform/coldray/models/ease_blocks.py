@@ -23,7 +23,7 @@ import scipy.sparse as sp
 
 from coldray.models.base import TrainingSet
 from coldray.models.click_products import Matrix
-from coldray.models.item_knn import similar_items
+from coldray.models.item_knn import counting_bytes, similar_items
 from coldray.models.sparse_products import SparseProducts
 
 Indices: TypeAlias = npt.NDArray[np.int32]
@@ -99,7 +99,7 @@ def block_weights(train: TrainingSet, blocks: list[ItemBlock], regularization: f
     return weights
 
 
-def block_bytes(n_items: int, size: int) -> int:
-    """Return what the neighbours, the weights and the matrices of a block take."""
+def block_bytes(n_users: int, n_items: int, size: int) -> int:
+    """Return what finding the neighbours, they and the weights, and the matrices of a block take."""
     size = min(size, n_items)
-    return 24 * n_items * size + 28 * size**2
+    return counting_bytes(n_users, n_items) + 24 * n_items * size + 28 * size**2

@@ -21,7 +21,6 @@ import scipy.sparse as sp
 from coldray.errors import DataError
 from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.topk import available_threads, run_blocks, top_k
-from coldray.memory import require_memory
 from coldray.models.array_model import ArrayModel
 from coldray.models.base import Items, TrainingSet
 from coldray.models.click_products import Matrix
@@ -93,6 +92,11 @@ def _block_items(n_items: int) -> int:
     return min(BLOCK_ITEMS, max(1, BLOCK_CELLS // n_items))
 
 
+def counting_bytes(n_users: int, n_items: int) -> int:
+    """Return what :func:`similar_items` takes beside the neighbours."""
+    return available_threads() * (CELL_BYTES * _block_items(n_items) * n_items + 4 * PANEL_ROWS * n_users)
+
+
 class ItemKNN(ArrayModel[ItemKNNConfig]):
     """The clicks among an item's nearest neighbours, which clicks choose."""
 
@@ -120,11 +124,15 @@ class ItemKNN(ArrayModel[ItemKNNConfig]):
         self._state = {"neighbours": found, "similarities": similar}
         return self
 
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the counts of the items that are looked at at once take, and the neighbours that are kept."""
+        return counting_bytes(n_users, n_items) + 24 * n_items * min(self.config.k, n_items)
+
     def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the counts of the items that are looked at at once, and the neighbours that are kept."""
-        block = CELL_BYTES * _block_items(n_items) * n_items + 4 * PANEL_ROWS * n_users
-        require_memory(
-            available_threads() * block + 24 * n_items * min(self.config.k, n_items),
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
             purpose=f"The neighbours of {n_items:,} items",
             way_out="Use a smaller k, fewer items through the filters (min_item_interactions), or more memory.",
         )

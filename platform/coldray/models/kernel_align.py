@@ -25,7 +25,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from coldray.device import DeviceName
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
-from coldray.memory import require_memory
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
 from coldray.models.computations import Computations, result_of
 from coldray.models.explanation import Explanation
@@ -172,22 +171,29 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         smooth = replace(posterior, projection=projection)
         return InducingWeights(train.warm_items, items, smooth, coordinates), variances
 
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the item × item matrices: covariance, precision, smoother and weights, and what making them takes.
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the item × item matrices take: covariance, precision, smoother and weights, and making them.
 
         Beyond `exact_items`, those between all items and the inducing ones.
         """
         if n_items <= self.config.exact_items:
-            require_memory(
-                32 * n_items**2,
+            return 32 * n_items**2
+        m = min(self.config.inducing, n_items)
+        return 16 * n_items * m + 40 * m**2
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        if n_items <= self.config.exact_items:
+            return self.require_size(
+                n_users,
+                n_items,
                 purpose=f"The covariance of {n_items:,} items with its inverse",
                 way_out="Lower exact_items, to see all items through inducing ones, or use fewer items.",
             )
-            return
-        m = min(self.config.inducing, n_items)
-        require_memory(
-            16 * n_items * m + 40 * m**2,
-            purpose=f"The covariance of {n_items:,} items with {m:,} inducing ones",
+        return self.require_size(
+            n_users,
+            n_items,
+            purpose=f"The covariance of {n_items:,} items with {min(self.config.inducing, n_items):,} inducing ones",
             way_out="Lower inducing, or use fewer items through the filters (min_item_interactions).",
         )
 

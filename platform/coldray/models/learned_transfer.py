@@ -14,7 +14,6 @@ import scipy.sparse as sp
 
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
-from coldray.memory import require_memory
 from coldray.models.array_model import ArrayModel
 from coldray.models.base import Items, TrainingSet
 from coldray.models.click_products import click_products
@@ -68,10 +67,15 @@ class LearnedTransfer(ArrayModel[ConfigT], Generic[ConfigT]):
         self._state = {**arrays, "warm_items": warm, "weights": weights, "confidence": confidence}
         return self
 
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the item × item similarity takes while it is made."""
+        return 8 * n_items**2
+
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check the item × item similarity."""
-        require_memory(
-            8 * n_items**2,
+        self.require_size(
+            n_users,
+            n_items,
             purpose=f"The similarity of {n_items:,} items to one another",
             way_out="Use fewer items through the filters (min_item_interactions), or a machine with more memory.",
         )

@@ -20,6 +20,7 @@ from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
 from coldray.models.alignment import (
+    WAY_OUT,
     Alignment,
     CholeskyRidge,
     GramSpectrum,
@@ -27,27 +28,40 @@ from coldray.models.alignment import (
     Solver,
     SpectralRidge,
     gram_spectrum,
-    require_closed_form_memory,
+    spectrum_bytes,
 )
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
 from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
+from coldray.models.marec_blocks import BlockWeights, blocked_bytes
 from coldray.models.marec_config import MARecConfig
-from coldray.models.marec_weights import FittedWeights, StoredWeights
+from coldray.models.marec_weights import INVERSE_BYTES, FittedWeights, StoredWeights
 from coldray.models.mixture import (
     Weights,
     coclick_moments,
     correlation_weights,
     learn_weights,
+    moments_bytes,
     regression_moments,
-    require_moments_memory,
 )
 from coldray.models.refinement import Refinement
+from coldray.models.sampled_moments import sampled_moments
 from coldray.models.similarity import Delta, Order, Similarities, check_delta, mix, term_names
 
 
 def mixture_weights(train: TrainingSet, computations: Computations, config: MARecConfig) -> Weights:
     """Return μ, one a term in the order of :func:`~coldray.models.similarity.term_names`."""
+    if config.solver == "blocks":
+        sampled = computations.get(
+            sampled_moments,
+            train,
+            delta=config.smoothing,
+            order=config.order,
+            items=config.learning_items,
+            seed=config.learning_seed,
+            workers=config.workers,
+        )
+        return learn_weights(sampled, w0=config.w0, nonnegative=config.learner == "nonnegative")
     if config.learner == "correlation":
         return correlation_weights(computations.get(coclick_moments, train, delta=config.smoothing, order=config.order))
     moments = computations.get(
@@ -69,7 +83,8 @@ class MARec(Recommender[MARecConfig]):
     """Item weights from clicks, aligned with a learned mixture of attribute similarities.
 
     After :meth:`fit`, :attr:`mixture` tells the weight of each similarity. The item weights themselves are computed
-    when first asked for, the cold columns without the warm ones.
+    when first asked for, the cold columns without the warm ones; with ``solver: blocks`` without any item × item
+    matrix (:mod:`~coldray.models.marec_blocks`).
     """
 
     name: ClassVar[str] = "marec"
@@ -78,7 +93,7 @@ class MARec(Recommender[MARecConfig]):
 
     def __init__(self, config: MARecConfig | None = None) -> None:
         super().__init__(config or MARecConfig())
-        self._fitted: FittedWeights | StoredWeights | None = None
+        self._fitted: FittedWeights | StoredWeights | BlockWeights | None = None
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Learn the mixture and factorise the co-clicks.
@@ -91,11 +106,18 @@ class MARec(Recommender[MARecConfig]):
             If the weights are not finite.
         CatalogTooLargeError
             If a matrix would not fit in memory.
+        ClusterError, ConfigError, TrainingFailedError
+            If there are several workers, as for :func:`~coldray.models.gram_shards.gram`.
         """
         shared = computations or Computations()
+        if self.config.solver == "blocks":
+            self.check_size(*train.interactions.shape)
         weights = mixture_weights(train, shared, self.config)
         if not np.isfinite(weights).all():
             raise NumericalError("The similarity weights are not finite; check the attributes for extreme values.")
+        if self.config.solver == "blocks":
+            self._fitted = BlockWeights.of(train, self.config, weights, shared)
+            return self
         similarity = shared.get(
             aligned_similarity,
             train,
@@ -127,10 +149,27 @@ class MARec(Recommender[MARecConfig]):
         """Check that a δ by attribute names every attribute compared by its cosine, and nothing else."""
         check_delta(self.config.smoothing, kinds, [name for name, kind in kinds.items() if kind != "number"])
 
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the moments or the closed form take, whichever is more, with the similarity of cold items.
+
+        What aligned warm items take with ``λ₀ = 0`` depends on the clicks; the fit checks it.
+        """
+        if self.config.solver == "blocks":
+            return blocked_bytes(n_users, n_items, self.config.block_items)
+        closed_form = spectrum_bytes(n_users, n_items, users=self.config.solver == "users") + n_items**2
+        if self.config.lambda_0 > 0:
+            closed_form += INVERSE_BYTES * n_items**2
+        return max(moments_bytes(n_items, 1), closed_form)
+
     def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the moments and the closed form, which grow with the square of the items."""
-        require_moments_memory(n_items, 1)
-        require_closed_form_memory(24 * n_items**2, n_items)
+        """Check :meth:`memory_bytes`."""
+        blocks = self.config.solver == "blocks"
+        self.require_size(
+            n_users,
+            n_items,
+            purpose=f"MARec on {n_items:,} items{' in blocks' if blocks else ''}",
+            way_out="Use smaller block_items, or fewer items through the filters." if blocks else WAY_OUT,
+        )
 
     def _ridge(self, train: TrainingSet, shared: Computations | None) -> RidgeSystem:
         config = self.config
@@ -158,6 +197,8 @@ class MARec(Recommender[MARecConfig]):
     def scorer(self, items: Items) -> Scorer:
         """Return the function ``X → X Θ`` on the columns of `items`."""
         fitted = self._require()
+        if isinstance(fitted, BlockWeights):
+            return fitted.scorer(np.asarray(items), self.config)
         weights = np.zeros((fitted.n_items, len(items)), np.float32)
         weights[fitted.rows] = fitted.columns(np.asarray(items))
 
@@ -169,7 +210,7 @@ class MARec(Recommender[MARecConfig]):
     def ranking_key(self) -> str | None:
         """Everything but α and β, when cold items are all that is aligned."""
         fitted = self._require()
-        if not (isinstance(fitted, FittedWeights) and fitted.alignment.triangular):
+        if not (isinstance(fitted, FittedWeights | BlockWeights) and fitted.cold_items_alone):
             return None
         return self.config.model_copy(update={"alpha": 1.0, "beta": 1.0}).model_dump_json()
 
@@ -197,10 +238,13 @@ class MARec(Recommender[MARecConfig]):
     def from_state(cls, config: MARecConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
         """Rebuild the model; `features` are those of all its items."""
         model = cls(config)
-        model._fitted = StoredWeights(features, state, cls._stored_refinements(config, state))
+        if BlockWeights.are_in(state):
+            model._fitted = BlockWeights.from_arrays(features, state, config)
+        else:
+            model._fitted = StoredWeights(features, state, cls._stored_refinements(config, state))
         return model
 
-    def _require(self) -> FittedWeights | StoredWeights:
+    def _require(self) -> FittedWeights | StoredWeights | BlockWeights:
         self.check_fitted()
         if self._fitted is None:  # pragma: no cover  check_fitted has raised
             raise AssertionError

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from coldray.device import DeviceName
+from coldray.errors import ConfigError
 from coldray.models.alignment import Solver, check_solver
 from coldray.models.base import ModelConfig
 from coldray.models.mixture import Learner
@@ -35,13 +36,34 @@ class MARecConfig(ModelConfig):
     learner: Learner = "regression"
     """How the similarity weights μ are found: ``regression``, ``nonnegative`` (μ ≥ 0) or ``correlation``."""
     solver: Solver = "auto"
-    """``items`` or ``users`` (eigendecompositions), ``cholesky`` (one λ₁), or ``auto`` by shape and use."""
+    """``items`` or ``users`` (eigendecompositions), ``cholesky`` (one λ₁), or ``auto`` by shape and use. ``blocks`` has
+    no item × item matrix (:mod:`~coldray.models.marec_blocks`): it aligns cold items alone, and approximates warm ones.
+    """
+    block_items: PositiveInt = 1000
+    """With ``blocks``, items that a warm one is predicted from."""
+    learning_items: PositiveInt = 1000
+    """With ``blocks``, warm items whose cells the similarity weights are learned from; all of them where fewer."""
+    learning_seed: NonNegativeInt = 0
+    """Seed by which they are drawn."""
+    workers: PositiveInt = 1
+    """With ``blocks``, workers of the Ray cluster that learn the similarity weights, each from its share of the users;
+    1 learns in this process."""
     device: DeviceName = "auto"
     """Where dense algebra runs."""
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         check_solver(self.solver, self.lambda_0)
+        if self.solver == "blocks" and self.learner == "correlation":
+            raise ConfigError(
+                "learner='correlation' needs the item × item co-clicks, which solver='blocks' does without. Use "
+                "learner='regression' or 'nonnegative'."
+            )
+        if self.solver != "blocks" and self.workers > 1:
+            raise ConfigError(
+                f"workers={self.workers} share what solver='blocks' learns from; solver={self.solver!r} learns in one "
+                "process. Use workers=1, or solver='blocks'."
+            )
         return self
 
     @property

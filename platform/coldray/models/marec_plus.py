@@ -8,12 +8,13 @@ form, and the warm side stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy.typing as npt
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from coldray.device import Matrix
+from coldray.errors import ConfigError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import ModelConfig, TrainingSet
 from coldray.models.carec import CARec
@@ -74,6 +75,15 @@ class MARecPlusConfig(MARecConfig):
     """Share of the warm items held out to stop training by."""
     train_seed: NonNegativeInt = 0
     """Seed of the training."""
+
+    @model_validator(mode="after")
+    def _check_solver(self) -> Self:
+        if self.solver == "blocks":
+            raise ConfigError(
+                "solver='blocks' is for catalogues beyond an item × item matrix, which refinements are. Use another "
+                "solver, or the model marec."
+            )
+        return self
 
     def refinement(self, prefix: str) -> TransferConfig:
         """Return the configuration of one refinement: its own parameters and the shared ones."""

@@ -20,6 +20,7 @@ from coldray.models.alignment import (
     RidgeSystem,
     aligned_inverse,
     item_weights,
+    require_closed_form_memory,
     stacked_features,
     system_items,
 )
@@ -28,6 +29,11 @@ from coldray.models.marec_config import MARecConfig
 from coldray.models.mixture import Weights
 from coldray.models.refinement import Refinement
 from coldray.models.similarity import Similarities, mix
+
+INVERSE_BYTES = 32
+"""Bytes that an inverse takes at its peak for each pair of items, beside what a fit holds."""
+STORED_BYTES = 40
+"""The same for what is stored for new items."""
 
 
 class FittedWeights:
@@ -49,6 +55,11 @@ class FittedWeights:
         self.rows = system_items(train, self.alignment)
         self.n_items = train.interactions.shape[1]
         self.scale = config.alpha * config.beta
+
+    @property
+    def cold_items_alone(self) -> bool:
+        """True if no warm item is aligned, nor coupled with the cold ones."""
+        return self.alignment.triangular
 
     def columns(self, items: Items) -> Matrix:
         """Return the rows of Θ that are not zero, on the columns of `items`."""
@@ -76,6 +87,8 @@ class FittedWeights:
 
     @cached_property
     def _inverse(self) -> npt.NDArray[np.float64]:
+        n_items, n_aligned = self.n_items, len(self.alignment.items)
+        require_closed_form_memory(INVERSE_BYTES * n_items**2 + 24 * n_items * n_aligned, n_items)
         aligned = np.asarray(self._coclicks @ self.similarity, np.float32)
         coupled = self.config.lambda_0 > 0
         return aligned_inverse(self.ridge.inverse(), aligned, self.alignment, self.scale, coupled=coupled)
@@ -86,6 +99,7 @@ class FittedWeights:
 
     def restored(self) -> StoredWeights:
         """Return the same weights, all computed, with what new items need."""
+        require_closed_form_memory(STORED_BYTES * len(self.rows) ** 2 + 4 * len(self.rows) * self.n_items, self.n_items)
         state: dict[str, npt.NDArray[Any]] = {
             "rows": self.rows,
             "warm_items": self.train.warm_items,

@@ -21,7 +21,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from coldray.evaluation.ranking import Scorer
-from coldray.memory import require_memory
 from coldray.models.array_model import FactorModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
@@ -69,12 +68,18 @@ class MF(RatingModel[MFConfig], FactorModel[MFConfig]):
         }
         return self
 
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the weights with their gradients and averages, the best of them, and a block of histories."""
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what weights, gradients, averages, the best weights and a block of histories take."""
         factors = min(self.config.n_factors, n_users, n_items)
-        require_memory(
-            5 * 4 * (factors + 1) * (n_users + n_items) + 2 * 8 * max(BLOCK_FLOATS, factors**2),
-            purpose=f"{factors:,} factors of {n_users:,} users and {n_items:,} items",
+        return 5 * 4 * (factors + 1) * (n_users + n_items) + 2 * 8 * max(BLOCK_FLOATS, factors**2)
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
+            purpose=f"{min(self.config.n_factors, n_users, n_items):,} factors of {n_users:,} users and {n_items:,} "
+            "items",
             way_out="Use fewer n_factors, or fewer users or items through the filters.",
         )
 

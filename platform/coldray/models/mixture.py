@@ -114,11 +114,17 @@ def regression_moments(
     return RegressionMoments(*sums, n_cells=clicks.shape[0] * size, n_clicks=int(clicks.nnz), terms=terms)
 
 
+def moments_bytes(n_items: int, n_terms: int) -> int:
+    """Return what the moments of that many items take on the CPU."""
+    return 20 * n_items**2 + 8 * cpu_count() * max(BLOCK_FLOATS, 8 * n_terms * n_items)
+
+
 def require_moments_memory(n_items: int, n_terms: int) -> None:
     """Raise :class:`~coldray.errors.CatalogTooLargeError` if the moments of that many items do not fit in memory."""
-    blocks = cpu_count() * max(BLOCK_FLOATS, 8 * n_terms * n_items)
     require_memory(
-        20 * n_items**2 + 8 * blocks,
+        moments_bytes(n_items, n_terms),
+        need_of_items=lambda count: moments_bytes(count, n_terms),
+        n_items=n_items,
         purpose=f"Learning the weights of {n_terms} similarities between {n_items:,} warm items",
         way_out="Use order=1, or fewer items through the filters.",
     )

@@ -16,7 +16,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
-from coldray.memory import require_memory
 from coldray.models.array_model import ArrayModel
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
@@ -76,10 +75,15 @@ class Popularity(ArrayModel[PopularityConfig]):
         self._state = {**head, "popularity": popularity}
         return self
 
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the trees take; the fit, which knows the attributes, checks what those take."""
+        return forest_bytes(n_items, self.config.trees, self.config.min_leaf)
+
     def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the trees; the attributes are checked by the fit, which knows them."""
-        require_memory(
-            forest_bytes(n_items, self.config.trees, self.config.min_leaf),
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
             purpose=f"{self.config.trees:,} trees on {n_items:,} items",
             way_out="Use fewer trees or a larger min_leaf.",
         )

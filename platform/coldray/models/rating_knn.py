@@ -25,7 +25,6 @@ from pydantic import NonNegativeFloat, PositiveInt
 from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import available_threads
-from coldray.memory import require_memory
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.factor_count import most_factors
@@ -93,13 +92,18 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
             self._state = {**state, **{name: values.copy() for name, values in kept.items()}}
         return self
 
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the similarities that are looked at at once, and the neighbours that are kept."""
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the similarities that are looked at at once take, and the neighbours that are kept."""
         by_items = self.config.by == "items"
         others, kept = (n_items, n_items * min(self.config.k, n_items)) if by_items else (n_users, 0)
-        require_memory(
-            CELL_BYTES * available_threads() * max(BLOCK_CELLS, others) + 24 * kept,
-            purpose=f"The neighbours of {others:,} {self.config.by}",
+        return CELL_BYTES * available_threads() * max(BLOCK_CELLS, others) + 24 * kept
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
+            purpose=f"The neighbours of {n_items if self.config.by == 'items' else n_users:,} {self.config.by}",
             way_out="Use a smaller k, fewer users or items through the filters, or more memory.",
         )
 

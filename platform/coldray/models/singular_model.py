@@ -10,7 +10,6 @@ from typing import ClassVar, Generic, TypeVar
 import numpy as np
 from pydantic import PositiveInt
 
-from coldray.memory import require_memory
 from coldray.models.array_model import Arrays, FactorModel
 from coldray.models.base import ModelConfig, TrainingSet
 from coldray.models.factor_count import warn_of_reduced
@@ -53,12 +52,18 @@ class SingularModel(FactorModel[SingularT], Generic[SingularT]):
         kept[train.warm_items] = vectors[:, :used]
         return {"vectors": kept, "values": values[:used], "n_factors": np.array([used])}
 
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the decomposition, and the vectors that are kept."""
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the decomposition takes, and the vectors that are kept."""
         most = min(n_users, n_items)
-        computed = self.n_computed(most)
-        require_memory(
-            solver_bytes((n_users, n_items), computed) + 12 * n_items * min(self.config.n_factors, most),
+        kept = 12 * n_items * min(self.config.n_factors, most)
+        return solver_bytes((n_users, n_items), self.n_computed(most)) + kept
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        computed = self.n_computed(min(n_users, n_items))
+        self.require_size(
+            n_users,
+            n_items,
             purpose=f"{computed:,} singular vectors of {n_users:,} users and {n_items:,} items",
             way_out="Use fewer n_factors (max_factors), or fewer users or items through the filters.",
         )

@@ -23,7 +23,6 @@ from coldray.errors import DataError
 from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.topk import available_threads
 from coldray.features.feature_set import FeatureSet
-from coldray.memory import require_memory
 from coldray.models.base import Items, Recommender, Scores, TrainingSet
 from coldray.models.click_similarity import NeighbourConfig, click_similarity
 from coldray.models.computations import Computations
@@ -66,10 +65,15 @@ class UserKNN(Recommender[UserKNNConfig]):
         self._clicks = sp.csr_array(train.interactions, dtype=np.float32, copy=True)
         return self
 
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the counts of the histories that are looked at at once take."""
+        return available_threads() * (CELL_BYTES * max(BLOCK_CELLS, n_users) + 4 * PANEL_ROWS * max(n_users, n_items))
+
     def check_size(self, n_users: int, n_items: int) -> None:
-        """Check the counts of the histories that are looked at at once."""
-        require_memory(
-            available_threads() * (CELL_BYTES * max(BLOCK_CELLS, n_users) + 4 * PANEL_ROWS * max(n_users, n_items)),
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
             purpose=f"The neighbours among {n_users:,} users",
             way_out="Use fewer users through the filters (min_user_interactions), or more memory.",
         )

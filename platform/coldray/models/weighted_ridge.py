@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ import torch
 
 from coldray.errors import SingularMatrixError
 from coldray.models.one_thread import one_thread
+from coldray.models.row_shards import row_shards
 
 Matrix = npt.NDArray[np.float32]
 BLOCK_FLOATS = 1 << 20
@@ -180,12 +180,6 @@ class WeightedRidge:
             # xᵀAx − 2xᵀb + Σc with Ax = b − residual.
             fitted = (solution.double() * (right + residual).double()).sum()
             return RidgeSolutions(solution.numpy(), float(confidence.double().sum() - fitted))
-
-
-def row_shards(clicks: sp.csr_array, count: int) -> list[slice]:
-    """Cut the rows into at most `count` shards of consecutive ones, with about as many clicks and at least one row."""
-    ends = np.searchsorted(clicks.indptr, clicks.nnz * np.arange(1, count) / count).tolist()
-    return [slice(first, last) for first, last in pairwise([0, *ends, clicks.shape[0]]) if last > first]
 
 
 def _rows(clicks: sp.csr_array, shard: slice) -> sp.csr_array:

@@ -37,8 +37,14 @@ PERMANENT = frozenset(
     }
 )
 """Answers that the same call would get again; whatever else goes wrong may pass, such as an expired password."""
-REQUEST_SETTINGS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""A call on a server that does not answer fails in seconds, and the spool makes it again; MLflow would take minutes."""
+REQUEST_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+}
+"""A call on a server that does not answer fails in seconds, and the spool makes it again; MLflow would take minutes.
+Files go through the server: MLflow would send clients to its store, which need not be open to them."""
 
 
 class MlflowServer:

@@ -22,10 +22,12 @@ from coldray.training.checkpoint import Snapshot, latest_checkpoint, position_of
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence
 from coldray.training.history import TrainingResult, Weights
+from coldray.training.ingestion import ingestion, read_own_files
 from coldray.training.loop import TrainingLoop, loaded_module
 from coldray.training.mailbox import Delivery, Forwarding, Mailbox
 from coldray.training.outcome import diverged, training_result
 from coldray.training.progress import TrainingListener
+from coldray.training.shared_storage import require_shared
 from coldray.training.task import TrainingTask
 from coldray.training.validation import Evaluation, evaluate_module
 from coldray.training.workers import OneWorker, ProcessGroupWorkers, WorkerGroup
@@ -56,12 +58,13 @@ def train_on_cluster(
         If workers failed otherwise, or were lost more often than allowed.
     """
     with _folder(storage) as folder:
+        require_shared(folder)
         run = folder / name
         initial = latest_checkpoint(run) if resume else None
         mailbox = Mailbox.remote()  # type: ignore[attr-defined]
         parameters = {"task": ray.put(task), "config": config, "mailbox": mailbox, "initial": initial}
         with Delivery(mailbox, listener):
-            failure = _fit(_train_worker, parameters, config, run)[1]
+            failure = _fit(_train_worker, parameters, config, run, ingestion(task))[1]
         error = ray.get(mailbox.error.remote())
         latest = latest_checkpoint(run)
         if isinstance(error, str):
@@ -111,7 +114,11 @@ def _folder(storage: Path | None) -> Iterator[Path]:
 
 
 def _fit(
-    worker: Callable[[dict[str, Any]], Any], parameters: dict[str, Any], config: TrainingConfig, run: Path
+    worker: Callable[[dict[str, Any]], Any],
+    parameters: dict[str, Any],
+    config: TrainingConfig,
+    run: Path,
+    data: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Exception | None]:
     """Run a function in all workers; return what worker 0 returned, and what made Ray Train give up."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
@@ -129,6 +136,7 @@ def _fit(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.num_to_keep),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg] # types are Train V1's
         ),
+        **(data or {}),
     )
     try:
         with _own_interrupts():
@@ -194,9 +202,9 @@ def _train_worker(parameters: Mapping[str, Any]) -> None:
         return  # started again after an error that would only come again
     workers, device = _set_up()
     with _reporting_errors(mailbox):
-        loop = TrainingLoop(
-            ray.get(parameters["task"]), parameters["config"], workers, device, Forwarding(mailbox), _report
-        )
+        task = ray.get(parameters["task"])
+        read_own_files(task)
+        loop = TrainingLoop(task, parameters["config"], workers, device, Forwarding(mailbox), _report)
         checkpoint = _newest(parameters["initial"], ray.train.get_checkpoint())
         try:
             if checkpoint is not None:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import torch
 
 from coldray.errors import CheckpointError, ModelError
-from coldray.training.batches import EpochBatches, share, steps_per_epoch
+from coldray.training.batches import Batches
 from coldray.training.checkpoint import (
     Identity,
     Snapshot,
@@ -114,7 +114,7 @@ class TrainingLoop:
         self.descend = GradientStep(self.module, config, workers, device, self.dtype)
         self.progress = Progress()
         self.best = self._weights()
-        self.steps = steps_per_epoch(task.n_examples, config.batch_size)
+        self.steps = len(task.batches(config.batch_size, config.train_seed, 0))
         self.limit = RateLimit()
 
     @property
@@ -183,7 +183,7 @@ class TrainingLoop:
     def _epoch(self) -> None:
         progress = self.progress
         before, started = progress.seconds, time.perf_counter()
-        batches = EpochBatches(self.task.n_examples, self.config.batch_size, self.config.train_seed, progress.epoch)
+        batches = self.task.batches(self.config.batch_size, self.config.train_seed, progress.epoch)
         speed = self._steps(batches, before - started)
         rate = self._learning_rate(self.steps - 1)
         metrics = self._validate()
@@ -202,7 +202,7 @@ class TrainingLoop:
         if progress.reason is not None or progress.epoch % self.config.checkpoint_every == 0:
             self.keep(self.snapshot)
 
-    def _steps(self, batches: EpochBatches, offset: float) -> float:
+    def _steps(self, batches: Batches, offset: float) -> float:
         """Make the steps that are left of an epoch; return examples a second, time for checkpoints not counted."""
         progress, every = self.progress, self.config.checkpoint_every_steps
         resumed, busy, speed = progress.examples, 0.0, 0.0
@@ -221,11 +221,12 @@ class TrainingLoop:
                 self.keep(self.snapshot)
         return speed
 
-    def _step(self, batches: EpochBatches) -> float:
+    def _step(self, batches: Batches) -> float:
         """Make one step and return the mean loss of its batch."""
         seed, epoch, step, rank = self.config.train_seed, self.progress.epoch, self.progress.step, self.workers.rank
-        examples = batches.of_worker(step, rank, self.workers.size)
-        n_batch = len(batches.examples(step))
+        everybodys = batches.examples(step)
+        mine = batches.range_of_worker(step, rank, self.workers.size)
+        examples, n_batch = everybodys[mine], len(everybodys)
         generator = derived_generator(seed, Purpose.BATCH, epoch, step, rank)
         batch = {
             name: tensor.to(self.device, non_blocking=True)
@@ -233,8 +234,7 @@ class TrainingLoop:
         }
         seed_default_generator(derived_seed(seed, Purpose.MODULE, epoch, step, rank), self.device)  # for dropout
         where = Step(epoch, epoch + step / self.steps, self.workers)
-        first = share(n_batch, rank, self.workers.size).start
-        rows = batch_rows(first, n_batch, derived_seed(seed, Purpose.ROWS, epoch, step))
+        rows = batch_rows(mine.start, n_batch, derived_seed(seed, Purpose.ROWS, epoch, step))
         with rows, torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             loss = self.task.loss(self.module, batch, where)
         sums = self.descend(loss, len(examples), n_batch, self._learning_rate(step))

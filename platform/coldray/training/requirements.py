@@ -10,6 +10,7 @@ from coldray.atomic import check_writable
 from coldray.errors import ClusterError, ConfigError, DataError, OutputError
 from coldray.training.checkpoint import MANIFEST
 from coldray.training.config import TrainingConfig
+from coldray.training.files_task import FilesTask
 from coldray.training.task import TrainingTask
 
 
@@ -27,6 +28,12 @@ def require_trainable(task: TrainingTask, config: TrainingConfig) -> None:
         raise DataError(f"{task.name} has no training example. Filter less, or check the split.")
     if task.n_examples < config.workers:
         raise DataError(f"{task.name} has {task.n_examples} examples for {config.workers} workers. Use fewer workers.")
+    if isinstance(task, FilesTask) and len(task.examples_of.files) < config.workers:
+        n_files = len(task.examples_of.files)
+        raise ConfigError(
+            f"workers is {config.workers}, but {task.name} has {n_files} files of examples, and each worker needs one "
+            f"of its own. Use {n_files} workers or fewer, or write the examples to more files."
+        )
     if config.batch_size > task.n_examples:
         raise ConfigError(
             f"batch_size is {config.batch_size:,}, but {task.name} has {task.n_examples:,} training examples. Use "

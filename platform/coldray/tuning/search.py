@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +18,12 @@ import ray
 from ray import tune
 from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coldray.data.splits import TuningSplit
 from coldray.errors import FailureBudgetError, SearchInterruptedError
 from coldray.evaluation.ratings import is_error
+from coldray.models.registry import model_type
 from coldray.tuning.events import TuneEvents
 from coldray.tuning.folds import prepare_tasks, share_training
 from coldray.tuning.listeners import StudyListener
@@ -113,7 +116,10 @@ def _run(
 ) -> None:
     """Run the trials that have not ended before."""
     watcher.stage(f"preparing {len(splits)} split{'s' * (len(splits) != 1)}: features and folds")
-    results = SharedResults.remote(config.search.gpus_per_trial)  # type: ignore[attr-defined]
+    # It lives and dies with the driver: another node may be lost, and what was computed there is computed again.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    shared = SharedResults.options(scheduling_strategy=here)  # type: ignore[attr-defined]
+    results = shared.remote(config.search.gpus_per_trial)
     prepared = prepare_tasks([split.fold for split in splits], config)  # while the process of the results starts
     share_training(results, prepared)
     tasks = {(split.fold.seed, split.fold.split): prepared[split.fold.name] for split in splits}
@@ -130,7 +136,7 @@ def _run(
     # Ray Tune wants a folder for every trial; what is in them is of no use later.
     with tempfile.TemporaryDirectory(prefix="coldray-tune-") as folder:
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": 1, "gpu": config.search.gpus_per_trial}),
+            tune.with_resources(trainable, trial_resources(config, splits)),
             tune_config=tune.TuneConfig(
                 num_samples=config.n_trials - len(record.ended),
                 search_alg=Proposals(config, record.ended, record.parameters),
@@ -152,6 +158,18 @@ def _run(
         finally:
             watcher.search_ended()
         ray.kill(results)  # after an interruption Ray may be gone, too
+
+
+def trial_resources(config: StudyConfig, splits: Sequence[TuningSplit]) -> dict[str, float]:
+    """Return what Ray reserves for a trial: a CPU, GPUs, and the memory that a fit with the default parameters holds.
+
+    Where a fit needs more than Ray has to give on any node, though it fits, one trial after the other is run there.
+    """
+    model = model_type(config.model)
+    data = splits[0].fold.dataset
+    need = model(model.config_type()).memory_bytes(data.n_users, data.n_items)
+    largest = max((node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
+    return {"cpu": 1, "gpu": config.search.gpus_per_trial, "memory": int(min(need, largest))}
 
 
 def _tell_ended(watcher: StudyListener, config: StudyConfig, n_splits: int, record: StudyRecord) -> None:
@@ -200,6 +218,10 @@ class _Watching:
 
     def _watch(self) -> None:
         while not self.done.wait(POLL_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        with suppress(ray.exceptions.RayError):  # who watches is not who fails
             self.listener.shared(ray.get(self.results.status.remote()))
 
     def __enter__(self) -> None:
@@ -209,7 +231,7 @@ class _Watching:
         self.done.set()
         self.thread.join(POLL_SECONDS)
         if kind is None:  # what came after the last look counts too
-            self.listener.shared(ray.get(self.results.status.remote()))
+            self._look()
 
 
 def scheduler(config: StudyConfig, n_splits: int) -> TrialScheduler:

@@ -17,6 +17,7 @@ State: TypeAlias = Literal["running", "done"]
 LABELS = {
     "regression_moments": "regression moments",
     "coclick_moments": "co-click correlations",
+    "sampled_moments": "regression moments",
     "aligned_similarity": "mixed similarity",
     "gram_spectrum": "eigendecomposition",
     "co_click_spectrum": "eigendecomposition",

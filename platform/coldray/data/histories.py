@@ -1,0 +1,211 @@
+"""Histories in parquet, too many to be held: checked by their footers, and spread over partitions by user.
+
+A row is a user and an item of his, in any order and any file. A row without an item tells of a user with no history.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as types
+
+from coldray.atomic import replacing_folder
+from coldray.errors import DataFileError, DataFormatError, EmptyDatasetError
+
+Done: TypeAlias = Callable[[int], None]
+"""Told how many rows are done."""
+
+USER, ITEM, RATING = "user_id", "item_id", "rating"
+"""The columns of a partition; the last one only where there are ratings."""
+BATCH_ROWS = 1 << 20
+"""Rows read at a time."""
+ROWS_PER_PARTITION = 200_000
+"""Ids of some megabytes, and ten times that while they are looked up."""
+MOST_PARTITIONS = 512
+"""Files that are written to at the same time; of more rows, partitions get larger."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Parquet files of rows (user, item), and of ratings where there are any."""
+
+    files: tuple[Path, ...]
+    """In the order of their names."""
+    rows: int
+    columns: tuple[str, ...]
+    """The names in the files of :data:`USER`, :data:`ITEM` and, if there are ratings, :data:`RATING`."""
+    schema: pa.Schema
+    """Of the partitions: ids are int64 or strings, ratings float32."""
+    folder: Path
+    """What the names of files are relative to."""
+
+    @property
+    def default_partitions(self) -> int:
+        """How many partitions hold about :data:`ROWS_PER_PARTITION` rows each."""
+        return min(max(1, -(-self.rows // ROWS_PER_PARTITION)), MOST_PARTITIONS)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file by its name; all of them are read."""
+        return {str(path.relative_to(self.folder)): _sha256(path) for path in self.files}
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """Yield all rows, :data:`BATCH_ROWS` at most at a time, with the columns and types of the partitions.
+
+        Raises
+        ------
+        DataFileError, DataFormatError
+            If a file cannot be read or is malformed.
+        """
+        for path in self.files:
+            with _reading(path), pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=list(self.columns)):
+                    table = pa.table(batch).select(list(self.columns)).rename_columns(self.schema.names)
+                    yield pl.DataFrame(pl.from_arrow(table.cast(self.schema)))
+
+
+def find_histories(path: Path, *, user: str = USER, item: str = ITEM, rating: str | None = None) -> Histories:
+    """Look at a file, or at all ``*.parquet`` files of a folder and its folders; only their footers are read.
+
+    Parameters
+    ----------
+    user, item
+        Columns of ids: integers or strings, of one kind in all files.
+    rating
+        Column of ratings; None does not read any.
+
+    Raises
+    ------
+    DataFileError
+        If there is no such file or folder, or a file is no parquet.
+    DataFormatError
+        If a column is missing or is not of its type.
+    EmptyDatasetError
+        If there is no row.
+    """
+    root, files = _files(path)
+    names = {USER: user, ITEM: item, **({} if rating is None else {RATING: rating})}
+    rows = 0
+    kinds: dict[str, pa.DataType] = {}
+    for file in files:
+        with _reading(file), pq.ParquetFile(file) as opened:
+            rows += opened.metadata.num_rows
+            found = {column: _kind(file, opened.schema_arrow, name, column) for column, name in names.items()}
+        for column, kind in found.items():
+            if kind != kinds.setdefault(column, kind):
+                raise DataFormatError(
+                    f"{names[column]} is {kind} in {file} and {kinds[column]} in {files[0]}; write all files with one "
+                    "type."
+                )
+    if not rows:
+        raise EmptyDatasetError(f"{path} has no row: there is no user to recommend anything to.")
+    return Histories(tuple(files), rows, tuple(names.values()), pa.schema(kinds), root)
+
+
+def partition_of(users: pl.Series, n_partitions: int) -> pl.Series:
+    """Return the partition of each user: the CRC-32 of his id, written as text, modulo their number.
+
+    It is the same on every machine and in every version, so that one partition can be made anew among others. Rows
+    without a user are of partition 0.
+    """
+    ids = users.cast(pl.String).to_list()
+    return pl.Series("partition", [0 if user is None else zlib.crc32(user.encode()) % n_partitions for user in ids])
+
+
+def write_partitions(histories: Histories, folder: Path, n_partitions: int, done: Done) -> None:
+    """Write a parquet file for each partition to `folder`, all of them or none; memory does not grow with the rows.
+
+    A user's rows are in one file. Ray Data's own shuffle of 20 million rows took 4.7 GB on two CPUs; this takes the
+    half gigabyte of a batch, and the reading of parquet is what it waits for.
+
+    Raises
+    ------
+    DataFileError, DataFormatError
+        If a file cannot be read or is malformed.
+    OutputError
+        If a partition cannot be written.
+    """
+    with replacing_folder(folder) as temporary, ExitStack() as closing:
+        writers = [
+            closing.enter_context(pq.ParquetWriter(partition_file(temporary, number), histories.schema))
+            for number in range(n_partitions)
+        ]
+        rows = 0
+        for batch in histories.batches():
+            numbered = batch.with_columns(partition_of(batch[USER], n_partitions))
+            for (number,), part in numbered.partition_by("partition", as_dict=True, include_key=False).items():
+                writers[int(number)].write_table(part.to_arrow().cast(histories.schema))
+            rows += len(batch)
+            done(rows)
+        closing.close()  # the footers are part of what has to be there before the folder takes its name
+
+
+def partitions_complete(folder: Path, n_partitions: int, rows: int) -> bool:
+    """Return whether the partitions in `folder` can be read and hold that many rows."""
+    try:
+        files = [partition_file(folder, number) for number in range(n_partitions)]
+        return bool(sum(pq.read_metadata(file).num_rows for file in files) == rows)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def partition_file(folder: Path, number: int) -> Path:
+    """Return the file of a partition."""
+    return folder / f"part-{number:05}.parquet"
+
+
+def _files(path: Path) -> tuple[Path, list[Path]]:
+    if path.is_file():
+        return path.parent, [path]
+    if not path.is_dir():
+        raise DataFileError(f"There is no file or folder {path} of histories.")
+    files = sorted(file for file in path.rglob("*.parquet") if not _hidden(file.relative_to(path)))
+    if not files:
+        raise DataFileError(f"{path} holds no *.parquet file; histories are read from parquet.")
+    return path, files
+
+
+def _hidden(path: Path) -> bool:
+    """Return whether a file, or a folder on the way to it, is one of those that readers of parquet pass over."""
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _kind(file: Path, schema: pa.Schema, name: str, column: str) -> pa.DataType:
+    """Return the type that a column has in partitions."""
+    if name not in schema.names:
+        raise DataFormatError(f"{file} has no column {name!r}; it has {', '.join(map(repr, schema.names))}.")
+    dtype = schema.field(name).type
+    dtype = dtype.value_type if types.is_dictionary(dtype) else dtype
+    if column == RATING:
+        if types.is_integer(dtype) or types.is_floating(dtype):
+            return pa.float32()
+        raise DataFormatError(f"{name} of {file} is {dtype}; ratings are numbers.")
+    if types.is_integer(dtype):
+        return pa.int64()
+    if types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype):
+        return pa.large_string()
+    raise DataFormatError(f"{name} of {file} is {dtype}; ids are integers or strings.")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what pyarrow and the system raise while a file is read into errors of the data."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataFormatError(f"{path} is no parquet file that can be read: {error}") from error
+    except OSError as error:
+        raise DataFileError(f"{path} cannot be read: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    with _reading(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

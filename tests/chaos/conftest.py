@@ -1,0 +1,12 @@
+import pytest
+
+from coldray.data.sample import sample_dataset
+from coldray.tuning.space import StudyConfig
+from coldray.tuning.study import run_study
+from contracts.jobs import STUDY
+
+
+@pytest.fixture(scope="session")
+def undisturbed(ray_cluster):
+    """The same study without an interruption."""
+    return run_study(StudyConfig.model_validate(STUDY), sample_dataset(), study_id="undisturbed")

@@ -1,0 +1,235 @@
+"""What a study needs goes away while it runs: the tracking server, room on the disk, a node of the cluster."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from contracts.jobs import ROOT, STUDY, StudyJob, end
+from contracts.service import free_port
+
+N_TRIALS = 12
+
+
+class TrackingServer:
+    """A real MLflow server on its database, which can be killed and started again."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self):
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
+            *("--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--workers", "1"),
+            *("--artifacts-destination", str(self.folder / "artifacts"), "--serve-artifacts"),
+        ]
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()
+                return
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()
+            time.sleep(0.2)
+        pytest.fail("the MLflow server did not start")
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path):
+    made = TrackingServer(tmp_path)
+    made.start()
+    yield made
+    end(made.process)
+
+
+def all_is_logged(job, uri):
+    client = MlflowClient(uri, uri)
+    experiment = client.get_experiment_by_name("chaos")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    kinds = [run.data.tags["coldray.kind"] for run in runs]
+    assert sorted(kinds) == ["study", *["trial"] * N_TRIALS]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    results = job.results()
+    for run in runs:
+        if run.data.tags["coldray.kind"] == "trial":
+            values = [metrics["ndcg@10"] for metrics in results[int(run.data.tags["coldray.trial"])][1]]
+            history = client.get_metric_history(run.info.run_id, "val_ndcg_at_10_split")
+            assert sorted((point.step, point.value) for point in history) == list(enumerate(values))
+    (parent,) = (run for run in runs if run.data.tags["coldray.kind"] == "study")
+    assert client.get_model_version_by_alias("coldray-marec", "champion").run_id == parent.info.run_id
+
+
+def test_a_tracking_server_that_is_away_for_a_while_gets_everything_once(tmp_path, server):
+    job = StudyJob(tmp_path, server.uri, slow_seconds=0.7)
+    process = job.start()
+    try:
+        job.wait_for(lambda: len(job.events("trial_ended")) >= 2, process)
+        server.kill()
+        before = len(job.events("trial_ended"))
+        job.wait_for(lambda: len(job.events("trial_ended")) >= before + 4, process)  # nobody waits for the server
+        server.start()
+        assert process.wait(300) == 0, job.log.read_text()
+    finally:
+        end(process)
+    printed = job.log.read_text()
+    assert "The study goes on; what is to be logged waits in" in printed
+    assert "the tracking server answers again" in printed
+    all_is_logged(job, server.uri)
+
+
+@pytest.mark.chaos
+def test_a_study_offline_is_sent_later_by_its_own_command(tmp_path, server):
+    server.kill()
+    job = StudyJob(tmp_path, server.uri)
+    status, printed = job.run()
+    assert status == 1
+    assert "--offline" in printed
+    assert not (job.output / "records").exists()
+    status, printed = job.run("--offline")
+    assert status == 0, printed
+    (line,) = (line for line in printed.splitlines() if "jobs/sync_runs.py" in line)
+    name = line.rpartition("sync_runs.py ")[2].split()[0]
+    sync = [sys.executable, str(ROOT / "jobs" / "sync_runs.py"), name, "--output-dir", str(job.output)]
+    sync += ["--tracking-uri", server.uri, "--experiment", "chaos"]
+    away = subprocess.run(sync, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert away.returncode == 1
+    assert "cannot be reached" in away.stderr
+    server.start()
+    for expected in ("sending", "nothing waits"):
+        sent = subprocess.run(sync, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert sent.returncode == 0, sent.stderr
+        assert expected in sent.stdout
+    all_is_logged(job, server.uri)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_costs_what_is_at_work_and_nothing_that_has_ended(tmp_path, small_disk, tracking_uri):
+    job = StudyJob(tmp_path, tracking_uri, slow_seconds=0.5)
+    job.output = small_disk / "runs"
+    process = job.start()
+    ballast = small_disk / "ballast"
+    try:
+        job.wait_for(lambda: len(job.events("trial_ended")) >= 3, process)
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 512)
+        assert process.wait(120) == 1, job.log.read_text()
+    finally:
+        end(process)
+    printed = job.log.read_text()
+    assert "No space left on device" in printed
+    assert "Traceback" not in printed
+    kept = {event["trial"] for event in job.events("trial_ended")}
+    assert len(kept) >= 3
+    ballast.unlink()
+    job.slow_seconds = 0.0
+    # Pictures and a bundle need more room than this disk has: the search alone goes on here.
+    process = job.start("--resume")
+    try:
+        job.wait_for(lambda: job.events("search_ended") and len(job.results()) == N_TRIALS, process)
+    finally:
+        end(process)
+    started = [event["trial"] for event in job.events("trial_started")]
+    assert all(started.count(number) == 1 for number in kept)
+
+
+NODES = """
+import json, sys, threading, time
+import ray
+from ray.cluster_utils import Cluster
+from coldray.data.sample import sample_dataset
+from coldray.tuning.listeners import StudyListener
+from coldray.tuning.space import StudyConfig
+from coldray.tuning.study import run_study
+from coldray.training.shared_storage import require_shared
+from coldray.errors import OutputError
+from pathlib import Path
+import os, tempfile
+
+config = StudyConfig.model_validate(json.loads(sys.argv[1]))
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 200_000_000})
+second = cluster.add_node(num_cpus=2, object_store_memory=200_000_000)
+ray.init(address=cluster.address, log_to_driver=False)
+cluster.wait_for_nodes()
+
+with tempfile.TemporaryDirectory() as folder:
+    require_shared(Path(folder))
+    mine = os.open(folder, os.O_RDONLY)
+    try:
+        require_shared(Path(f"/proc/self/fd/{mine}"))  # a path that each process understands in its own way
+    except OutputError as error:
+        print(json.dumps({"refused": str(error)}), flush=True)
+
+class Killer(StudyListener):
+    done = 0
+    def trial_ended(self, trial):
+        self.done += 1
+        if self.done == 2:
+            cluster.remove_node(second, allow_graceful=False)
+            print(json.dumps({"killed": True}), flush=True)
+
+result = run_study(config, sample_dataset(), study_id="nodes", listener=Killer())
+print(json.dumps({
+    "statuses": [trial.status for trial in result.trials],
+    "validation": [[fold.metrics["ndcg@10"] for fold in trial.folds] for trial in result.trials],
+    "winner": result.selection.winner.number,
+    "test": [fold.metrics["ndcg@10"] for fold in result.test],
+}), flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.chaos
+def test_a_lost_node_costs_nothing_but_time(tmp_path, undisturbed):
+    config = {**STUDY, "failures": {"max_failed_trials": 0}}
+    log = tmp_path / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", NODES, json.dumps(config)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            assert process.wait(280) == 0, log.read_text()
+        finally:
+            end(process)
+    told = {}
+    for line in log.read_text().splitlines():
+        if line.startswith("{"):
+            told |= json.loads(line)
+    assert told["killed"]
+    assert "is not shared by the nodes of the cluster" in told["refused"]
+    assert told["statuses"] == ["finished"] * N_TRIALS
+    assert told["winner"] == undisturbed.selection.winner.number
+    assert told["validation"] == [
+        pytest.approx([fold.metrics["ndcg@10"] for fold in trial.folds]) for trial in undisturbed.trials
+    ]
+    assert told["test"] == pytest.approx([fold.metrics["ndcg@10"] for fold in undisturbed.test])
