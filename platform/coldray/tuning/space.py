@@ -85,7 +85,9 @@ class FailureConfig(Section):
 
     retries: NonNegativeInt = 3
     """Times that a trial is tried again when its worker or node is lost, or it fails in a way that no model tells."""
-    max_failed_trials: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, le=1)] = 0.75
+    max_failed_trials: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, le=1, strict=True)] = (
+        0.75
+    )
     """Failed trials that a study bears: a whole number of them, or a share of all trials, such as 0.5. One more stops
     the study."""
 
