@@ -37,10 +37,7 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
-install-chaos: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos $(ARGS)
-
-lint: $(VENV)/.installed-lint
+install-lint: $(VENV)/.installed-lint
 
 tune: $(VENV)/.installed
 	@$(BIN)/python jobs/tune_marec.py $(ARGS)

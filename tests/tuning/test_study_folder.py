@@ -14,7 +14,7 @@ from coldray.journal import Journal
 from coldray.tuning.record import StudyRecord, trial_key
 from coldray.tuning.results import FoldMetrics, TrialResult
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.study_folder import StudyFolder, StudyIdentity, locked, open_study, unfinished_studies
+from coldray.tuning.study_folder import StudyIdentity, open_study, unfinished_studies
 from coldray.tuning.study_state import search_state
 
 SETTINGS = {"space": {"lambda_1": {"choice": [1.0, 2.0]}}, "search": {"trials": 2, "seed": 0}}
@@ -99,7 +99,10 @@ def changed(**fields):
             changed(settings={**SETTINGS, "search": {"seed": 0, "trials": 2}}),
             r"search was \['trials', 'seed'\] and is \['seed', 'trials'\]",
         ),
-        (changed(fingerprint="0123456789abcdef"), r"other data: .* was abcdef012345 and that of 'sample' is 0123456789"),
+        (
+            changed(fingerprint="0123456789abcdef"),
+            r"other data: .* was abcdef012345 and that of 'sample' is 0123456789",
+        ),
     ],
 )
 def test_what_differs_is_named_and_nothing_is_lost(tmp_path, identity, expected):

@@ -21,7 +21,7 @@ def require_shared(folder: Path) -> None:
     OutputError
         If the folder cannot be written, or a node does not see it.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if len(nodes) < 2:
         return
     mark = uuid.uuid4().hex

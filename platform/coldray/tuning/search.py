@@ -168,7 +168,8 @@ def trial_resources(config: StudyConfig, splits: Sequence[TuningSplit]) -> dict[
     model = model_type(config.model)
     data = splits[0].fold.dataset
     need = model(model.config_type()).memory_bytes(data.n_users, data.n_items)
-    largest = max((node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    largest = max((node["Resources"].get("memory", 0.0) for node in nodes if node["Alive"]), default=0.0)
     return {"cpu": 1, "gpu": config.search.gpus_per_trial, "memory": int(min(need, largest))}
 
 
