@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from coldray.data.dataset import Dataset
 from coldray.data.splits import ColdItemFold
-from coldray.errors import EmptyDatasetError
+from coldray.errors import EmptyDatasetError, NumericalError
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.marec import MARec
@@ -234,3 +234,18 @@ def test_a_model_that_knows_the_answer_is_perfect_and_its_opposite_is_not(task):
     only = np.asarray(task.held_out.toarray()[task.users].sum(axis=1)) == hit
     assert (opposite.per_user["hr@6"][only & hit] == 0).all()
     assert opposite.means()["hr@6"] < 1
+
+
+@pytest.mark.parametrize("first", [1.0, 3.0])
+def test_a_scale_beyond_all_numbers_is_refused_whatever_was_ranked_before(task, first):
+    """Which configurations a worker has seen is up to the cluster: what it kept must not decide what fails."""
+    cache, shared = RankingCache(), Computations()
+
+    def measured(alpha):
+        model = MARec(MARecConfig(order=1, delta=5.0, alpha=alpha)).fit(task.train, shared)
+        return evaluate(model, task, candidates="cold", cutoffs=(5,), cache=cache).means()
+
+    before = measured(first)
+    with pytest.raises(NumericalError, match="NaN"), np.errstate(over="ignore", invalid="ignore"):
+        measured(1e300)
+    assert measured(first) == before

@@ -120,7 +120,7 @@ class Spool:
         """Start to send, unless that is done or nobody is to be sent to."""
         if self._thread is None and self._receiver is not None:
             self._closing = False
-            self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+            self._thread = threading.Thread(target=self._work, args=(self._receiver,), name="tracking", daemon=True)
             self._thread.start()
 
     def _take(self, receipt: Record) -> None:
@@ -225,7 +225,7 @@ class Spool:
             self._thread = None
         return left
 
-    def _work(self) -> None:
+    def _work(self, receiver: Receiver) -> None:
         pause = FIRST_PAUSE
         while True:
             with self._changed:
@@ -236,7 +236,7 @@ class Spool:
                 place = self._sent
                 record = self._records[place]
             try:
-                outcome = self._deliver(record, again=place < self._before)
+                outcome = self._deliver(receiver, record, again=place < self._before)
             except UnavailableError as error:
                 if not self._down:
                     self._say(f"{error} The study goes on; what is to be logged waits in {self.path}.")
@@ -251,10 +251,9 @@ class Spool:
             pause = FIRST_PAUSE
             self._done(record, place, outcome)
 
-    def _deliver(self, record: Record, *, again: bool) -> str | None:
-        assert self._receiver is not None
+    def _deliver(self, receiver: Receiver, record: Record, *, again: bool) -> str | None:
         try:
-            return self._receiver.send(record, self._runs, again=again)
+            return receiver.send(record, self._runs, again=again)
         except RefusedError as error:
             self._say(f"{error} The call is left out; it stays in {self.path}.")
             return None

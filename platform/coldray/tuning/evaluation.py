@@ -165,7 +165,11 @@ def _side(
     kept = cache.get(key)
     if kept is not None:
         ranking, kept_scale = kept
-        return replace(ranking, scores=ranking.scores * np.float32(scale / kept_scale))
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = ranking.scores * np.float32(scale / kept_scale)
+        # A scale beyond float32 is for the model to be judged by, whatever was kept before.
+        if np.array_equal(np.isfinite(scores), np.isfinite(ranking.scores)):
+            return replace(ranking, scores=scores)
     ranking = _rank(model, task, items, k, exclude=exclude)
     cache.put(key, ranking, scale)
     return ranking
