@@ -186,7 +186,7 @@ def test_a_run_is_ended_once_and_can_go_on(tmp_path):
 
 
 def test_nobody_waits_for_ever_for_an_outcome(tmp_path):
-    server = Server()
+    server, others = Server(), set(threading.enumerate())
     spool = Spool(tmp_path / "tracking.jsonl", server)
     place = spool.add("run", "r", name="r", tags={}, parent=None)
     assert spool.outcome(place) == "id of r"
@@ -195,9 +195,7 @@ def test_nobody_waits_for_ever_for_an_outcome(tmp_path):
     assert spool.outcome(spool.log("r", params={"x": "1"}) or 1) is None
     assert time.monotonic() - started < 5
     assert spool.close() == 1
-    while time.monotonic() - started < 10 and (
-        left := [one for one in threading.enumerate() if one.name == "tracking"]
-    ):
+    while (left := set(threading.enumerate()) - others) and time.monotonic() - started < 10:
         time.sleep(0.01)
     assert not left
 

@@ -74,7 +74,7 @@ class TrainingTracker(TrainingListener):
         if result is not None:
             self._waiting.append(Metric(f"{self.prefix}_best", float(result.best_epoch), now, 0))
         self._send()
-        self.spool.flush()
+        self.spool.close()
 
     def _values(self, record: EpochRecord) -> Iterator[tuple[str, float]]:
         yield f"{self.prefix}_loss", record.loss
