@@ -1,8 +1,6 @@
 """ALS by the workers of a Ray cluster: the factors of one worker, shards, lost workers, and what there has to be."""
 
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from coldray.models import als_distributed as module
 from coldray.models.als import ALS, ALSConfig
 from coldray.models.als_distributed import ShardedSide
 from coldray.models.weighted_ridge import RidgeParameters, WeightedRidge
+from contracts.losses import Deadly
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import all_items
 
@@ -22,27 +21,6 @@ from contracts.recommender import all_items
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PARAMETERS = RidgeParameters(alpha=2.0, regularization=0.7, steps=2)
-
-
-def lost_clicks(folder, times, clicks):
-    """Return `clicks` where they are unpacked; the first `times` workers that do so are lost."""
-    for number in range(times):
-        try:
-            (Path(folder) / str(number)).touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        os._exit(1)
-    return clicks
-
-
-class Deadly:
-    """Clicks that the first workers who are handed them do not survive."""
-
-    def __init__(self, folder, times, clicks):
-        self.parts = str(folder), times, clicks
-
-    def __reduce__(self):
-        return lost_clicks, self.parts
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Sums over shards of users: exact, wherever shards lie and however they are cut, and with workers that are lost."""
 
-import os
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -28,32 +26,12 @@ from coldray.models.computations import Computations
 from coldray.models.ease import EASE, EASEConfig
 from coldray.models.gram_shards import CoClicks, gram, normal_equations, sharded_co_clicks
 from coldray.models.user_smoothing import co_clicks
+from contracts.losses import Deadly
 from contracts.problems import random_training_set
 from contracts.recommender import all_items
 
 # The tests are not installed where Ray's workers run.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-
-def lost_clicks(folder, times, clicks):
-    """Return `clicks` where they are unpacked; the first `times` workers that do so are lost."""
-    for number in range(times):
-        try:
-            (Path(folder) / str(number)).touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        os._exit(1)
-    return clicks
-
-
-class Deadly:
-    """Clicks that the first workers who are handed them do not survive."""
-
-    def __init__(self, folder, times, clicks):
-        self.parts = str(folder), times, clicks
-
-    def __reduce__(self):
-        return lost_clicks, self.parts
 
 
 def random_clicks(seed, n_users=40, n_items=13, share=0.3):

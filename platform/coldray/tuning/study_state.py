@@ -31,6 +31,8 @@ class SearchState:
     metric: str
     ended: Mapping[int, Mapping[str, Any]]
     """The results of trials that need not run again, by number."""
+    parameters: Mapping[int, Mapping[str, Any]]
+    """The searched ones of every trial that has started, by number."""
     running: Mapping[int, int]
     """Trials at work, and how many of their splits are done; empty when no process is at work."""
     lost: int
@@ -47,9 +49,13 @@ class SearchState:
         return sum(trial["status"] == status for trial in self.ended.values())
 
     def best(self, count: int = 3) -> list[tuple[int, float, Mapping[str, Any]]]:
-        """Return number, mean validation metric and result of the best finished trials."""
+        """Return number, mean validation metric and searched parameters of the best finished trials."""
         means = [
-            (number, sum(fold["metrics"][self.metric] for fold in trial["folds"]) / len(trial["folds"]), trial)
+            (
+                number,
+                sum(fold["metrics"][self.metric] for fold in trial["folds"]) / len(trial["folds"]),
+                self.parameters.get(number, {}),
+            )
             for number, trial in self.ended.items()
             if trial["status"] == "finished"
         ]
@@ -77,6 +83,7 @@ def search_state(records: Sequence[Record], *, working: bool, now: float | None 
     lost = set()
     running: dict[int, int] = {}
     splits: dict[int, int] = {}
+    parameters: dict[int, Mapping[str, Any]] = {}
     since = 0
     for record in records:
         event = record["event"]
@@ -84,6 +91,7 @@ def search_state(records: Sequence[Record], *, working: bool, now: float | None 
             running, since = {}, 0
         elif event == "trial_started":
             running[record["trial"]] = splits.get(record["trial"], 0)
+            parameters[record["trial"]] = record["parameters"]
         elif event == "split":
             splits[record["trial"]] = splits.get(record["trial"], 0) + 1
             running[record["trial"]] = splits[record["trial"]]
@@ -103,6 +111,7 @@ def search_state(records: Sequence[Record], *, working: bool, now: float | None 
         n_splits=latest["splits"],
         metric=latest["metric"],
         ended=ended,
+        parameters=parameters,
         running=running if working else {},
         lost=len(lost),
         processes=sum(record["event"] == "process" for record in records),

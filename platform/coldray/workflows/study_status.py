@@ -76,7 +76,7 @@ def status_of(folder: StudyFolder) -> dict[str, Any]:
         "running": folder.running(),
         "searches": [
             {
-                **{name: value for name, value in dataclasses.asdict(state).items() if name != "ended"},
+                **{k: value for k, value in dataclasses.asdict(state).items() if k not in ("ended", "parameters")},
                 "trials_ended": len(state.ended),
                 **{status: state.count(status) for status in ("finished", "pruned", "failed")},
                 "best": [{"trial": number, state.metric: mean} for number, mean, _ in state.best()],
@@ -101,7 +101,8 @@ def drawn(folder: StudyFolder) -> RenderableType:
         Text.assemble((state, f"bold {colour}"), f" {running}"),
     ]
     for search in states_of(folder):
-        parts += [Text(), *_drawn_search(search)]
+        named = [] if search.study == folder.id else [Text(search.study.removeprefix(f"{folder.id}-"), "bold")]
+        parts += [Text(), *named, *_drawn_search(search)]
     if state == "interrupted":
         command = " ".join([*manifest.get("command", ()), "--resume", folder.id])
         parts += [Text(), Text.assemble("to go on: ", (command, "bold"))]
@@ -112,15 +113,15 @@ def _drawn_search(state: SearchState) -> list[RenderableType]:
     bar = Table.grid(padding=(0, 1))
     left = "" if state.seconds_left is None else f"about {duration_label(state.seconds_left)} left"
     done = f"{len(state.ended)}/{state.n_trials} trials × {counted(state.n_splits, 'split')}"
-    bar.add_row(Text(state.study), ProgressBar(state.n_trials, len(state.ended), width=30), Text(done), Text(left))
+    bar.add_row(ProgressBar(state.n_trials, len(state.ended), width=30), Text(done), Text(left))
     counts = [f"{state.count(status)} {status}" for status in ("finished", "pruned", "failed") if state.count(status)]
     counts += [f"{state.lost} lost"] * bool(state.lost)
     counts += [f"{state.processes - 1} interruptions"] * (state.processes > 1)
     rows = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("trial", state.metric, "configuration"):
         rows.add_column(name, style="" if name == "configuration" else "cyan", header_style="dim")
-    for number, mean, trial in state.best():
-        rows.add_row(f"#{number}", f"{mean:.4f}", Text(config_label(trial["config"], tuple(trial["config"]))))
+    for number, mean, parameters in state.best():
+        rows.add_row(f"#{number}", f"{mean:.4f}", Text(config_label(parameters, tuple(parameters))))
     parts: list[RenderableType] = [bar, Text(", ".join(counts) or "no trial has ended"), *([rows] if rows.rows else [])]
     failed = [trial for trial in state.ended.values() if trial["status"] == "failed"][:3]
     parts += [Text.assemble((f"trial {trial['number']} failed: ", "red"), trial["error"] or "") for trial in failed]

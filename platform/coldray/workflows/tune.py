@@ -119,6 +119,7 @@ def search_and_publish(
         encode_texts(config, dataset, progress)
         record, listener = folder.record(), Listeners(progress, tracker)
         result = run_study(config, dataset, study_id=folder.id, record=record, listener=listener, splits=splits)
+        record.stage("report, bundle and registry")
         name = registered_name(options.model_name, config)
         publish(result, config, dataset, output / folder.id, tracker, progress, name)
         record.finished()
