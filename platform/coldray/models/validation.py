@@ -1,0 +1,125 @@
+"""Clicks that a training is stopped by: a share of those it was given, held out as its study holds out others.
+
+Notation used for shapes: U' validation users, I items, n candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.data.dataset import keep_entries
+from coldray.evaluation.metrics import ranking_metrics
+from coldray.evaluation.ranking import Scorer, rank
+from coldray.models.base import TrainingSet
+
+CUTOFF = 10
+METRIC = f"ndcg@{CUTOFF}"
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Users whose lists are held against what was held out of their clicks."""
+
+    histories: sp.csr_array
+    """What the training sees of their clicks, or ratings, ``[U', I]``."""
+    clicks: sp.csr_array
+    """What is to be found ``[U', I]``."""
+    candidates: npt.NDArray[np.integer[Any]]
+    """Items that compete ``[n]``."""
+
+    def __len__(self) -> int:
+        """Return U'."""
+        return int(self.clicks.shape[0])
+
+    def ndcg(self, scorer: Scorer, users: slice) -> npt.NDArray[np.floating[Any]]:
+        """Return the ndcg of the users in that range, whose known items compete no more.
+
+        Parameters
+        ----------
+        scorer
+            Scores of the candidates.
+        """
+        histories = sp.csr_array(self.histories[users])
+        ranking = rank(scorer, histories, self.candidates, k=CUTOFF, exclude=histories, n_threads=1)
+        found = ranking_metrics(
+            ranking, sp.csr_array(self.clicks[users]), (CUTOFF,), ("ndcg",), n_candidates=len(self.candidates)
+        )
+        return found.per_user[METRIC]
+
+
+def hold_out_clicks(
+    train: TrainingSet, share: float, most_users: int, generator: np.random.Generator
+) -> tuple[TrainingSet, Validation | None]:
+    """Hold out single clicks of users who have others.
+
+    Parameters
+    ----------
+    share
+        Of the clicks of each user.
+    most_users
+        How many users are asked about at most; the clicks of others are not held out.
+
+    Returns
+    -------
+    tuple
+        What is left, and the validation: None where there is nobody to ask, and then nothing is held out.
+    """
+    clicks = train.interactions
+    users = np.flatnonzero(np.diff(clicks.indptr) > 1)
+    users = np.sort(generator.permutation(users)[:most_users])
+    asked = np.zeros(clicks.shape[0], bool)
+    asked[users] = True
+    rows = np.repeat(np.arange(clicks.shape[0]), np.diff(clicks.indptr))
+    drawn = generator.random(clicks.nnz)
+    # In each row the first by chance stays, so that a history is left.
+    order = np.lexsort((drawn, rows))
+    held = asked[rows] & (drawn > 1 - share)
+    held[order[clicks.indptr[:-1][np.diff(clicks.indptr) > 0]]] = False
+    return _parted(train, held, lambda rest: rest.warm_items)
+
+
+def hold_out_items(
+    train: TrainingSet, share: float, most_users: int, generator: np.random.Generator
+) -> tuple[TrainingSet, Validation | None]:
+    """Hold out all clicks of some items, as if these were cold.
+
+    Parameters
+    ----------
+    share
+        Of the items with clicks.
+    most_users
+        How many users are asked about at most.
+
+    Returns
+    -------
+    tuple
+        As of :func:`hold_out_clicks`; the held-out items alone compete.
+    """
+    warm = train.warm_items
+    cold = np.sort(generator.permutation(warm)[: round(share * len(warm))])
+    rest, validation = _parted(train, np.isin(train.interactions.indices, cold), lambda _: cold)
+    if validation is None or len(validation) <= most_users:
+        return rest, validation
+    users = np.sort(generator.permutation(len(validation))[:most_users])
+    asked = Validation(
+        sp.csr_array(validation.histories[users]), sp.csr_array(validation.clicks[users]), validation.candidates
+    )
+    return rest, asked
+
+
+def _parted(train: TrainingSet, held: npt.NDArray[np.bool_], candidates: Any) -> tuple[TrainingSet, Validation | None]:
+    key = f"{train.key} / without what is validated"
+    rest = TrainingSet(keep_entries(train.interactions, ~held), train.features, key)
+    wanted = keep_entries(train.interactions, held)
+    users = np.flatnonzero((np.diff(rest.interactions.indptr) > 0) & (np.diff(wanted.indptr) > 0))
+    if len(users) == 0:
+        return train, None
+    compete = candidates(rest)
+    clicks = sp.csr_array(wanted[users])
+    clicks.data = np.ones_like(clicks.data)
+    return rest, Validation(sp.csr_array(rest.interactions[users]), clicks, compete)

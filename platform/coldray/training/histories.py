@@ -1,0 +1,155 @@
+"""Histories of users as batches: what the users of some training examples have clicked.
+
+Notation used for shapes: U users, I items, b users of a batch, L the longest history of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from coldray.errors import ModelError
+from coldray.training.task import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """What users have clicked, ready to be looked up in batches."""
+
+    starts: torch.Tensor
+    """Where the clicks of each user begin, int64 ``[U + 1]``."""
+    items: torch.Tensor
+    """Item of each click, int64."""
+    values: torch.Tensor
+    """What the matrix holds for it, float32: 1, or a rating."""
+    n_items: int
+    """I; as an item it stands for padding."""
+
+    @classmethod
+    def of(cls, interactions: sp.csr_array) -> Histories:
+        """Take the clicks of a CSR ``[U, I]``, in the order in which it stores them."""
+        return cls(
+            torch.from_numpy(interactions.indptr.astype(np.int64)),
+            torch.from_numpy(interactions.indices.astype(np.int64)),
+            torch.from_numpy(np.asarray(interactions.data, np.float32)),
+            int(interactions.shape[1]),
+        )
+
+    def __len__(self) -> int:
+        """Return U."""
+        return len(self.starts) - 1
+
+    @property
+    def users(self) -> torch.Tensor:
+        """User of each click, int64, beside :attr:`items`: the positives of a training."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.starts.diff())
+
+    def padded(
+        self,
+        users: torch.Tensor,
+        *,
+        without: torch.Tensor | None = None,
+        hidden: float = 0.0,
+        longest: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Batch:
+        """Return the histories of users as rows of equal length.
+
+        Parameters
+        ----------
+        users
+            Integers ``[b]``.
+        without
+            An item a user ``[b]`` that is left out of the history, such as the one to be predicted.
+        hidden
+            Share of the clicks that are left out, each by chance.
+        longest
+            So many clicks at most; of more, so many are drawn, or the last ones taken where no generator is given.
+        generator
+            Source of the draws.
+
+        Returns
+        -------
+        Batch
+            ``history`` int64 ``[b, L]``, I where there is no click any more; ``history_mask`` bool ``[b, L]``, True
+            where there is one; ``history_values`` float32 ``[b, L]``, 0 at the padding. L is 1 at least, so a history
+            without a click is a row of padding.
+
+        Raises
+        ------
+        ModelError
+            If clicks are to be hidden without a generator.
+        """
+        rows, places = self._clicks_of(users, without, hidden, generator)
+        if longest is not None:
+            kept = _at_most(rows, len(users), longest, generator)
+            rows, places = rows[kept], places[kept]
+        columns = _place_in_row(rows, len(users))
+        width = int(columns.max()) + 1 if len(columns) else 1
+        history = torch.full((len(users), width), self.n_items)
+        values = torch.zeros(len(users), width)
+        history[rows, columns] = self.items[places]
+        values[rows, columns] = self.values[places]
+        return {"history": history, "history_mask": history != self.n_items, "history_values": values}
+
+    def bags(
+        self,
+        users: torch.Tensor,
+        *,
+        without: torch.Tensor | None = None,
+        hidden: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Batch:
+        """Return the histories of users one after the other, as :class:`torch.nn.EmbeddingBag` reads them.
+
+        The parameters are those of :meth:`padded`.
+
+        Returns
+        -------
+        Batch
+            ``history`` int64, the items of all; ``history_offsets`` int64 ``[b]``, where each begins; and
+            ``history_values`` float32, beside the items.
+        """
+        rows, places = self._clicks_of(users, without, hidden, generator)
+        counts = torch.bincount(rows, minlength=len(users))
+        return {
+            "history": self.items[places],
+            "history_offsets": counts.cumsum(0) - counts,
+            "history_values": self.values[places],
+        }
+
+    def _clicks_of(
+        self, users: torch.Tensor, without: torch.Tensor | None, hidden: float, generator: torch.Generator | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return row and place of each click that is to be in a batch, row by row."""
+        lengths = self.starts[users + 1] - self.starts[users]
+        rows = torch.repeat_interleave(torch.arange(len(users)), lengths)
+        places = torch.arange(len(rows)) + (self.starts[users] - (lengths.cumsum(0) - lengths))[rows]
+        kept = torch.ones(len(rows), dtype=torch.bool)
+        if without is not None:
+            kept &= self.items[places] != without[rows]
+        if hidden:
+            if generator is None:
+                raise ModelError(f"{hidden:g} of the clicks are to be hidden by chance, which takes a generator.")
+            kept &= torch.rand(len(rows), generator=generator) >= hidden
+        return rows[kept], places[kept]
+
+
+def _place_in_row(rows: torch.Tensor, n_rows: int) -> torch.Tensor:
+    counts = torch.bincount(rows, minlength=n_rows)
+    return torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+
+
+def _at_most(rows: torch.Tensor, n_rows: int, longest: int, generator: torch.Generator | None) -> torch.Tensor:
+    """Return which entries stay, bool, if each row may keep so many."""
+    counts = torch.bincount(rows, minlength=n_rows)
+    if generator is None:
+        return _place_in_row(rows, n_rows) >= (counts - longest)[rows]
+    drawn = torch.rand(len(rows), dtype=torch.float64, generator=generator)
+    order = (rows + drawn).argsort()  # within each row at random; drawn numbers are below 1
+    kept = torch.zeros(len(rows), dtype=torch.bool)
+    kept[order] = _place_in_row(rows, n_rows) < longest
+    return kept
