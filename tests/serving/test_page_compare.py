@@ -79,6 +79,7 @@ def test_both_lists_are_those_of_the_service_and_what_differs_is_marked(page, ad
 
 
 def test_a_version_is_chosen_with_the_keyboard_and_given_up_again(page, address):
+    page.get_by_label("Compare with").wait_for()  # it is there once the page knows the versions
     page.get_by_label("User id").fill("user-0007")
     page.get_by_role("button", name="Recommend").focus()
     page.keyboard.press("Shift+Tab")
