@@ -69,9 +69,23 @@ def test_a_killed_driver_goes_on_where_it_was_killed(tmp_path, tracking_uri, und
     ).stdout
     assert "interrupted" in status
     assert f"{len(kept)}/{N_TRIALS} trials" in status
-    status, printed = job.run("--resume")
+    process = job.start("--resume")
+    try:
+        job.wait_for(lambda: len(job.events("process")) == 2, process)
+        following = subprocess.Popen(
+            [sys.executable, str(ROOT / "jobs" / "study_status.py"), "--output-dir", str(job.output), "--follow"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        status, printed = process.wait(240), job.log.read_text()
+        followed, _ = following.communicate(timeout=60)
+    finally:
+        end(process)
     assert status == 0, printed
     assert f"going on with {job.records.name}" in printed
+    assert following.returncode == 0
+    assert "finished" in followed
+    assert f"{N_TRIALS}/{N_TRIALS} trials" in followed
     started = [event["trial"] for event in job.events("trial_started")]
     assert all(started.count(number) == 1 for number in kept), "a trial that had ended was run again"
     check(job, undisturbed)

@@ -69,12 +69,16 @@ class StudyJob:
         path = self.root / "slow_job.py"
         path.write_text(
             "import runpy, sys, time\n"
-            "from coldray.tuning import trial\n"
             "import coldray.tuning.search as search\n"
-            "def slowed(*values, real=trial.run_trial, **named):\n"
-            f"    time.sleep({self.slow_seconds})\n"
+            "def slowed(*values, real=search.run_trials, **named):\n"
+            "    from coldray.tuning import trial\n"
+            "    quick = vars(trial).setdefault('quick_run', trial._run)\n"
+            "    def slow(*given):\n"
+            f"        time.sleep({self.slow_seconds})\n"
+            "        return quick(*given)\n"
+            "    trial._run = slow\n"
             "    return real(*values, **named)\n"
-            "search.run_trial = slowed\n"
+            "search.run_trials = slowed\n"
             f"sys.argv[0] = {job!r}\n"
             f"runpy.run_path({job!r}, run_name='__main__')\n",
             encoding="utf-8",

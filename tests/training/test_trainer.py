@@ -20,9 +20,9 @@ from coldray.errors import (
 from coldray.training import progress as progress_module
 from coldray.training.checkpoint import latest_checkpoint, position_of, read_checkpoint
 from coldray.training.config import TrainingConfig
-from coldray.training.progress import TrainingListener, TrainingListeners
+from coldray.training.progress import TrainingListener, TrainingListeners, watching
 from coldray.training.task import Loss
-from coldray.training.trainer import evaluate, train
+from coldray.training.trainer import evaluate, keeping, train
 from training.planted import Matching, Regression
 
 CONFIG = TrainingConfig(batch_size=14, epochs=6, learning_rate=0.05, patience=None)
@@ -235,6 +235,26 @@ def test_a_finished_training_is_not_repeated_but_can_go_on(tmp_path):
     assert [kind for kind, _ in recorder.events] == ["started", "ended"]
     more = train(Regression(), CONFIG.model_copy(update={"epochs": 8}), storage=tmp_path, name="r", resume=True)
     same_history(more.history, train(Regression(), CONFIG.model_copy(update={"epochs": 8})).history)
+
+
+def test_trainings_that_are_kept_go_on_each_by_itself(tmp_path):
+    """As those of a fit, which names no storage: the second is interrupted, the first is not trained again."""
+    whole = train(Regression(), CONFIG)
+
+    def fit(listener):
+        with keeping(tmp_path / "fit"):
+            return train(Regression(), CONFIG), train(Regression(), CONFIG, listener=listener)
+
+    with pytest.raises(Interrupted):
+        fit(InterruptAt(3))
+    recorder = Recorder()
+    with watching(recorder):
+        again = fit(recorder)
+    epochs = [event.epoch for kind, event in recorder.events if kind == "epoch"]
+    assert epochs == [3, 4, 5]  # nothing of the first
+    for result in again:
+        same_history(result.history, whole.history)
+    assert train(Regression(), CONFIG).checkpoint is None  # no longer kept
 
 
 def test_a_resume_with_nothing_to_resume_begins(tmp_path):

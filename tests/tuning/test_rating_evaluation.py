@@ -18,11 +18,12 @@ from coldray.tuning import trial as trial_module
 from coldray.tuning.evaluation import EvaluationTask, evaluate, rank_task
 from coldray.tuning.folds import prepare_task, prepare_tasks
 from coldray.tuning.proposals import Proposals
+from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import FoldMetrics, TrialResult
 from coldray.tuning.search import scheduler
 from coldray.tuning.selection import select
 from coldray.tuning.space import SchedulerConfig, SelectionConfig, StudyConfig
-from coldray.tuning.trial import TrialPlan, run_trial
+from coldray.tuning.trial import Kept, TrialPlan, run_trials
 from coldray.tuning.winner import measure_winner
 
 CUTOFFS = (5,)
@@ -165,10 +166,10 @@ def test_the_lowest_error_is_the_best_and_the_tolerance_lies_above_it():
 def test_search_and_scheduler_make_an_error_small():
     config = error_study(search={"trials": 2}, scheduler={"grace_splits": 1})
     assert isinstance(config.scheduler, SchedulerConfig)
-    assert Proposals(config, {}, {}).mode == "min"
+    assert Proposals(config, StudyRecord()).mode == "min"
     assert scheduler(config, 3)._metric_op == -1.0
     other = config.model_copy(update={"selection": SelectionConfig(metric="accuracy")})
-    assert Proposals(other, {}, {}).mode == "max"
+    assert Proposals(other, StudyRecord()).mode == "max"
     assert scheduler(other, 3)._metric_op == 1.0
 
 
@@ -179,11 +180,14 @@ def test_a_failed_trial_reports_the_worst_there_is(monkeypatch, metric, worst):
     plan = TrialPlan("rating_knn", "all", CUTOFFS, metric, "failing")
     task = EvaluationTask(prepared_clicks(), sp.csr_array((2, 3), dtype=np.float32), *[np.zeros(0, np.int32)] * 2, 0, 0)
     monkeypatch.setattr(trial_module.ray, "get", lambda reference: task)
-    monkeypatch.setattr(trial_module, "_kept", lambda *_: (None, None))
-    run_trial({"number": 0, "parameters": {"k": 3}}, plan=plan, tasks={(0, 0): "reference"}, results=None)
+    monkeypatch.setattr(trial_module, "_kept", lambda *_: Kept(None, None))
+    batch = {"trials": [{"number": 0, "parameters": {"k": 3}, "folds": []}]}
+    run_trials(batch, plan=plan, tasks={(0, 0): "reference"}, results=None)
     (report,) = reports
     assert report[metric] == worst
-    assert "Are they clicks" in report["error"]
+    (told,) = report["trials"]
+    assert told["ended"]
+    assert "Are they clicks" in told["error"]
 
 
 def prepared_clicks():

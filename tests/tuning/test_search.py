@@ -2,17 +2,18 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
 
 from coldray.errors import ConfigError
 from coldray.models.marec_config import MARecConfig
-from coldray.tuning.proposals import STARTUP_TRIALS, Proposals, TPEPoints, proposer
+from coldray.tuning.proposals import MOST_AT_ONCE, STARTUP_TRIALS, Proposals, TPEPoints, block_sizes, proposer
+from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import FoldMetrics, TrialResult, reached
 from coldray.tuning.search import remember, scheduler
 from coldray.tuning.space import StudyConfig, grid_points
@@ -89,34 +90,54 @@ def worth(parameters):
     return 1 / parameters["lambda_1"]
 
 
+def folds_of(parameters):
+    return [FoldMetrics(1, 0, {METRIC: worth(parameters)}, 1.0)]
+
+
 def ended(number, parameters, status="finished"):
-    folds = (FoldMetrics(1, 0, {METRIC: worth(parameters)}),)
-    return TrialResult(f"t{number}", number, parameters, folds, status, None, 1.0)
+    return TrialResult(f"t{number}", number, parameters, tuple(folds_of(parameters)), status, None, 1.0)
 
 
-def run(config, known=(), *, order=None, stop_after=None):
+def record_of(known):
+    """Return the record of a study whose trials of these numbers and parameters have ended."""
+    record = StudyRecord()
+    record.parameters = dict(known)
+    record.ended = {number: ended(number, parameters) for number, parameters in record.parameters.items()}
+    return record
+
+
+def told(one):
+    """Return what a worker tells of a trial that it has ended."""
+    return {"number": one["number"], "folds": [asdict(fold) for fold in folds_of(one["parameters"])], "ended": True}
+
+
+def given_now(searcher, first=0):
+    """Return what workers are given until nothing is left for now, by the names they are given it under."""
+    given = {}
+    while isinstance(found := searcher.suggest(f"id{first + len(given)}"), dict):
+        given[f"id{first + len(given)}"] = found["trials"]
+    return given
+
+
+def run(config, known=(), *, order=None, stop_after=None, workers=2):
     """Search as Ray Tune does, in whatever order trials end; return number and configuration of each that was run."""
-    before = dict(known)
-    searcher = Proposals(config, {n: ended(n, p) for n, p in before.items()}, before)
+    searcher = Proposals(config, record_of(known), workers)
     generator = np.random.default_rng(order)
     run_now, live, count = [], {}, 0
     while True:
-        while True:
-            found = searcher.suggest(f"id{count}")
-            if found == Searcher.FINISHED or found is None:
-                break
-            live[f"id{count}"] = found
-            run_now.append((found["number"], found["parameters"]))
-            count += 1
+        live |= (given := given_now(searcher, count))
+        count += len(given)
         assert len(live) <= config.search.max_concurrent
         if not live:
             return run_now
-        if stop_after is not None and len(run_now) - len(live) >= stop_after:
-            return [one for one in run_now if one[0] not in {waiting["number"] for waiting in live.values()}]
         name = sorted(live)[int(generator.integers(len(live))) if order is not None else 0]
-        proposal = live.pop(name)
-        folds = [{"seed": 1, "split": 0, "metrics": {METRIC: worth(proposal["parameters"])}, "seconds": 1.0}]
-        searcher.on_trial_complete(name, {"folds": folds})
+        batch = live.pop(name)
+        for one in batch:
+            if stop_after is not None and len(run_now) >= stop_after:
+                return run_now
+            searcher.on_trial_result(name, {"trials": [told(one)]})
+            run_now.append((one["number"], one["parameters"]))
+        searcher.on_trial_complete(name, {"trials": [told(batch[-1])]})
 
 
 @pytest.mark.parametrize("algorithm", ["optuna", "random", "grid"])
@@ -148,8 +169,8 @@ def test_a_trial_that_went_another_way_before_is_taken_as_it_was():
     other = {number: {"lambda_1": 3.0 + number} for number in range(12, 20)}
     later = run(config, list(other.items()))
     assert Counter(number for number, _ in later) == Counter([*range(12), *range(20, 24)])
-    told = TPEPoints(config)
-    asked = [told.propose(number) for number in range(2)]
+    points = TPEPoints(config)
+    asked = [points.propose(number) for number in range(2)]
     assert asked[0] != asked[1]
 
 
@@ -174,6 +195,80 @@ def test_parameters_that_came_from_a_file_are_those_that_were_proposed():
     undisturbed = run(config)
     kept = json.loads(json.dumps(undisturbed[:8]))
     assert dict(run(config, [tuple(one) for one in kept])) == dict(undisturbed[8:])
+
+
+def test_workers_are_given_several_trials_while_there_are_many_and_one_by_one_at_the_end():
+    space = {"lambda_1": {"choice": [float(value) for value in range(1, 101)]}}
+    searcher = Proposals(study("grid", space, search={"max_concurrent": 100}), StudyRecord(), 4)
+    given = [[one["number"] for one in trials] for trials in given_now(searcher).values()]
+    assert [number for trials in given for number in trials] == list(range(100))
+    sizes = [len(trials) for trials in given]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 13  # half of a quarter
+    assert sizes[-8:] == [1] * 8
+    assert len(sizes) < 40
+    many = {"lambda_1": {"choice": [float(value) for value in range(1, 1001)]}}
+    first = Proposals(study("grid", many), StudyRecord(), 2).suggest("first")
+    assert len(first["trials"]) == MOST_AT_ONCE
+
+
+def test_of_a_grid_a_worker_is_given_whole_blocks():
+    space = {
+        "lambda_1": {"choice": [float(value) for value in range(1, 11)]},
+        "beta": {"choice": [1.0, 2.0, 3.0, 4.0, 5.0]},
+        "order": 1,
+        "alpha": {"choice": [0.5, 1.0, 2.0, 3.0]},
+    }
+    assert block_sizes(space) == [1, 4, 4, 20, 200]
+    given = list(given_now(Proposals(study("grid", space, search={"max_concurrent": 100}), StudyRecord(), 2)).values())
+    sizes = [len(trials) for trials in given]
+    assert sizes[:7] == [20] * 7
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(len({one["parameters"]["lambda_1"] for one in trials}) == 1 for trials in given[:7])
+    assert all(one[0]["number"] % 4 == 0 for one in given if len(one) >= 4)
+    assert [one["number"] for trials in given for one in trials] == list(range(200))
+
+
+@pytest.mark.parametrize("changes", [{"scheduler": {}}, {"search": {"max_concurrent": 2}}])
+def test_a_scheduler_and_few_trials_have_each_run_by_itself(changes):
+    space = {"lambda_1": {"choice": [float(value) for value in range(1, 101 if "scheduler" in changes else 5)]}}
+    searcher = Proposals(study("grid", space, **changes), StudyRecord(), 4)
+    assert {len(trials) for trials in given_now(searcher).values()} == {1}
+
+
+def test_splits_that_are_known_are_given_with_the_trial():
+    record = StudyRecord()
+    record.folds[1] = folds_of({"lambda_1": 4.0})
+    searcher = Proposals(study("grid", {"lambda_1": {"choice": [2.0, 4.0]}}), record)
+    given = [one for trials in given_now(searcher).values() for one in trials]
+    assert [one["folds"] for one in given] == [[], [asdict(fold) for fold in record.folds[1]]]
+
+
+def numbers_given(searcher, name):
+    found = searcher.suggest(name)
+    return [one["number"] for one in found["trials"]] if isinstance(found, dict) else found
+
+
+def test_what_a_lost_worker_had_is_tried_again_one_by_one_and_what_it_had_ended_is_not():
+    space = {"lambda_1": {"choice": [float(value) for value in range(1, 13)]}}
+    searcher = Proposals(study("grid", space, search={"max_concurrent": 1}, failures={"retries": 2}), StudyRecord(), 1)
+    given = searcher.suggest("a")["trials"]
+    assert [one["number"] for one in given] == [0, 1, 2, 3, 4, 5]
+    searcher.on_trial_result("a", {"trials": [told(given[0])]})
+    searcher.on_trial_complete("a", {"trials": [told(given[0])]}, error=True)
+    assert numbers_given(searcher, "b") == [1]
+    searcher.on_trial_complete("b", None, error=True)
+    assert numbers_given(searcher, "c") == [1]
+    searcher.on_trial_complete("c", None, error=True)  # the third time is beyond two retries
+    for number in (2, 3, 4, 5):
+        name = f"d{number}"
+        found = searcher.suggest(name)["trials"]
+        assert [one["number"] for one in found] == [number]
+        searcher.on_trial_complete(name, {"trials": [told(found[0])]})
+    assert numbers_given(searcher, "e") == [6, 7, 8]
+    values = [proposal.value for proposal in searcher._batch[:6]]
+    assert values[1] is None
+    assert None not in values[:1] + values[2:]
 
 
 def test_pruning_is_asked_for_in_the_study_file():

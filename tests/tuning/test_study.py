@@ -26,7 +26,7 @@ from coldray.tuning.evaluation import evaluate
 from coldray.tuning.events import TuneEvents
 from coldray.tuning.folds import prepare_task
 from coldray.tuning.listeners import StudyListener
-from coldray.tuning.record import trial_key
+from coldray.tuning.record import StudyRecord, trial_key
 from coldray.tuning.results import mean_metric
 from coldray.tuning.search import search
 from coldray.tuning.selection import select
@@ -462,6 +462,7 @@ def test_a_lost_worker_costs_its_trial_alone_and_nothing_if_it_may_be_tried_agai
     config = study(
         {"lambda_1": {"choice": [1.0, 10.0, 100.0]}},
         search={"algorithm": "grid", "max_concurrent": 1},
+        scheduler={"grace_splits": 3},  # each split of a trial is reported by itself
         splits={"n_splits": 3},
         failures={"retries": retries, "max_failed_trials": 1},
     )
@@ -497,16 +498,21 @@ def test_an_unexpected_error_is_told_in_one_line(tmp_path):
         ray.get(break_unexpectedly.remote())
     assert "break_unexpectedly" in str(raised.value)
     recorder = Recorder()
-    events = TuneEvents(recorder, ("lambda_1",), "marec", 2)
+    config = study({"lambda_1": {"choice": [2.0]}}, search={"algorithm": "grid"}, failures={"retries": 1})
+    events = TuneEvents(recorder, config, 2, StudyRecord())
     (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at noon)\nolder\nFailure # 2 (now)\n{raised.value}\n")
     trial = SimpleNamespace(
         trial_id="t1",
-        config={"number": 1, "parameters": {"lambda_1": 2.0}},
+        config={"trials": [{"number": 1, "parameters": {"lambda_1": 2.0}}]},
         last_result={},
         error_file=str(tmp_path / "error.txt"),
     )
     events.on_trial_start(0, [trial], trial)
     events.on_trial_error(0, [trial], trial)
+    assert recorder.named("trial_ended") == []
+    events.on_trial_start(0, [trial], trial)
+    events.on_trial_error(0, [trial], trial)
+    assert len(recorder.named("trial_started")) == 1
     (ended,) = recorder.named("trial_ended")[0]
     assert (ended.number, ended.status, ended.lost) == (1, "failed", True)
     assert ended.error == "ZeroDivisionError: by [zero] (lambda_1=2.0)"
@@ -521,27 +527,69 @@ def test_what_breaks_a_trial_reaches_its_result(dataset, monkeypatch):
         failures={"max_failed_trials": 1},
     )
     splits = [split.for_tuning() for split in draw_splits(dataset, config)]
-    monkeypatch.setattr("coldray.tuning.search.TrialPlan", lambda *_: None)  # run_trial reads its fields
+    monkeypatch.setattr("coldray.tuning.search.TrialPlan", lambda *_: None)  # run_trials reads its fields
     outcome = search(config, splits, study_id="broken")
-    told = "AttributeError: 'NoneType' object has no attribute 'known' (lambda_1=1.0)"
+    told = "AttributeError: 'NoneType' object has no attribute 'metric' (lambda_1=1.0)"
     assert [trial.error for trial in outcome.trials] == [told]
 
 
 def test_trials_are_numbered_as_they_were_proposed_whichever_starts_first():
     recorder = Recorder()
-    events = TuneEvents(recorder, ("lambda_1",), "marec", 1)
-    trials = [
-        SimpleNamespace(trial_id=f"t{i}", config={"number": i, "parameters": {"lambda_1": 1.0 + i}}, last_result={})
-        for i in range(3)
-    ]
+    config = study({"lambda_1": {"choice": [1.0, 2.0, 3.0]}}, search={"algorithm": "grid"})
+    events = TuneEvents(recorder, config, 1, StudyRecord())
+    trials = [worker_of(number) for number in range(3)]
     for trial in reversed(trials):
         events.on_trial_start(0, trials, trial)
     for trial in (trials[1], trials[0], trials[2]):
+        (one,) = trial.config["trials"]
+        events.on_trial_result(0, trials, trial, {"trials": [ended_trial(one)]})
         events.on_trial_complete(0, trials, trial)
     keys = {number: trial_key(number, {"lambda_1": 1.0 + number}) for number in range(3)}
     started = [(trial_id, number) for trial_id, number, _ in recorder.named("trial_started")]
     assert started == [(keys[number], number) for number in (2, 1, 0)]
     assert {number: trial.trial_id for number, trial in events.ended.items()} == keys
+
+
+def worker_of(*numbers):
+    """Return a worker of Ray Tune that is given trials, as far as its events tell of it."""
+    given = [{"number": number, "parameters": {"lambda_1": 1.0 + number}} for number in numbers]
+    return SimpleNamespace(trial_id=f"w{numbers}", config={"trials": given}, last_result=None)
+
+
+def ended_trial(one, **changes):
+    fold = {"seed": 42, "split": 0, "metrics": {METRIC: 0.5}, "seconds": 1.0}
+    return {"number": one["number"], "folds": [fold], "ended": True, "seconds": 2.0, **changes}
+
+
+def test_the_trials_of_one_worker_start_and_end_one_after_the_other():
+    recorder = Recorder()
+    config = study({"lambda_1": {"choice": [1.0, 2.0, 3.0, 4.0]}}, search={"algorithm": "grid"})
+    events = TuneEvents(recorder, config, 1, StudyRecord())
+    worker = worker_of(0, 1, 2, 3)
+    given = worker.config["trials"]
+    events.on_trial_start(0, [worker], worker)
+    events.on_trial_result(0, [worker], worker, {"trials": [ended_trial(given[0]), ended_trial(given[1])]})
+    assert [number for _, number, _ in recorder.named("trial_started")] == [0, 1, 2]
+    assert [trial.number for (trial,) in recorder.named("trial_ended")] == [0, 1]
+    failed = {**ended_trial(given[2], error="NumericalError: NaN"), "folds": []}
+    worker.last_result = {"trials": [failed]}
+    events.on_trial_result(0, [worker], worker, worker.last_result)
+    events.on_trial_complete(0, [worker], worker)  # as when the search is stopped
+    assert [(trial.number, trial.status) for (trial,) in recorder.named("trial_ended")][2:] == [(2, "failed")]
+    assert events.ended[2].error == "NumericalError: NaN (lambda_1=3.0)"
+    assert events.ended[0].seconds == 2.0
+
+
+def test_a_trial_that_the_scheduler_stops_is_pruned_and_one_that_the_search_stops_has_no_end():
+    config = study({"lambda_1": {"choice": [1.0, 2.0]}}, search={"algorithm": "grid"}, scheduler={})
+    events = TuneEvents(Recorder(), config, 3, StudyRecord())
+    for number in range(2):
+        worker = worker_of(number)
+        worker.last_result = {"trials": [ended_trial(worker.config["trials"][0], ended=False)]}
+        events.on_trial_result(0, [worker], worker, worker.last_result)
+        events.on_trial_complete(0, [worker], worker)
+        events.stopping = True
+    assert {number: trial.status for number, trial in events.ended.items()} == {0: "pruned"}
 
 
 def test_a_study_in_which_all_fails_names_the_first_reason(dataset, tmp_path):

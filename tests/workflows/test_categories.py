@@ -9,6 +9,7 @@ import pytest
 
 from coldray.tracking.bundle import load_bundle
 from coldray.tuning.saved_search import SavedSearch
+from coldray.tuning.study import finish_study
 from coldray.workflows.command import categories_main
 
 STUDY = Path(__file__).parents[2] / "tune_spaces" / "svd.yaml"
@@ -114,6 +115,28 @@ def test_the_final_phase_finds_the_choice_and_searches_nothing(finished, options
     again = pl.read_csv(folder / "final_test_results.csv")
     assert again["category"].unique().sort().to_list() == ["Office", "Toys-Games"]
     assert again.drop("category").equals(before.drop("category"))
+
+
+def test_interrupted_categories_go_on_and_run_no_trial_again(options, tmp_path, monkeypatch, capsys, ray_cluster):
+    """They are interrupted in the second, after its search."""
+    arguments = ["--output-dir", tmp_path, *options, "--category", "Office", "--category", "Toys/Games", "--offline"]
+    studied = []
+
+    def interrupted(config, dataset, *rest):
+        studied.append(dataset)
+        if len(studied) == 2:
+            raise KeyboardInterrupt
+        return finish_study(config, dataset, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("coldray.workflows.categories.finish_study", interrupted)
+        assert run(*arguments) == 130
+    assert not (tmp_path / "svd" / "final_test_results.csv").exists()
+    capsys.readouterr()
+    assert run(*arguments, "--resume") == 0
+    assert capsys.readouterr().out.count("all 3 trials have ended before; none is run again") == 2
+    tested = pl.read_csv(tmp_path / "svd" / "final_test_results.csv")
+    assert tested["category"].unique().sort().to_list() == ["Office", "Toys/Games"]
 
 
 def test_the_tuning_phase_tests_nothing(options, tmp_path, capsys):

@@ -77,6 +77,36 @@ def finished(tmp_path_factory, tracking_uri, ray_cluster):
     return status, printed, root / "runs"
 
 
+def test_an_interrupted_comparison_goes_on_and_runs_no_trial_again(tmp_path, monkeypatch, capsys, ray_cluster):
+    """It is interrupted between the last search and the tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, "read_dataset", small)
+    entries = {name: COMPARISON["entries"][name] for name in ("tiny", "kernel")}
+    arguments = ["--comparison", str(write_files(tmp_path, entries=entries)), "--offline", "--output-dir", "runs"]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("coldray.tuning.comparison.measure_winner", interrupted)
+        assert comparison_main("Compare.", FILE, arguments) == 130
+    (records,) = (tmp_path / "runs" / "records").iterdir()
+    before = {path.parent.name: path.read_text().count('"trial_ended"') for path in records.glob("*/events.jsonl")}
+    assert before == {"tiny": 2, "kernel": 1}
+    capsys.readouterr()
+    assert comparison_main("Compare.", FILE, [*arguments, "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert f"going on with {records.name}" in printed
+    assert printed.count("have ended before; none is run again") == 2
+    assert list((tmp_path / "runs" / "records").iterdir()) == [records]
+    assert before == {
+        path.parent.name: path.read_text().count('"trial_ended"') for path in records.glob("*/events.jsonl")
+    }
+    assert sorted(json.loads((tmp_path / "runs" / records.name / "results.json").read_text())["entries"]) == [
+        "kernel", "tiny"
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def folder(finished):
     (found,) = (path for path in finished[2].iterdir() if path.is_dir() and path.name != "records")

@@ -45,7 +45,8 @@ class TrainingSet:
     """What a model is fitted on."""
 
     interactions: sp.csr_array
-    """Clicks ``[U, I]``, float32 ones; the columns of cold items are empty. Ratings for a model that reads them."""
+    """Clicks ``[U, I]``, float32 ones; the columns of cold items are empty. Ratings or places for a model that reads
+    them."""
     features: FeatureSet
     """Features of all I items."""
     key: str
@@ -87,8 +88,15 @@ class Recommender(ABC, Generic[ConfigT]):
     """True if an item without clicks gets a score from its attributes."""
     personalised: ClassVar[bool] = True
     """False if every user is given the same scores."""
+    fits_by_shared_results: ClassVar[bool] = False
+    """True if a fit is little more than results that configurations share: a study then computes them ahead."""
+    trains_by_epochs: ClassVar[bool] = False
+    """True if a fit is trainings that validate as they go: a study may stop a weak one before its end."""
     reads_ratings: ClassVar[bool] = False
     """True if interactions and histories hold ratings instead of ones."""
+    reads_order: ClassVar[bool] = False
+    """True if they hold the place of each click among those of its user instead, 1 the first. Places ascend with time;
+    some may be missing, and clicks of the same place count as clicked in the order of the items."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config

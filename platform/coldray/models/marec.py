@@ -90,6 +90,7 @@ class MARec(Recommender[MARecConfig]):
     name: ClassVar[str] = "marec"
     config_type: ClassVar[type[ModelConfig]] = MARecConfig
     scores_cold_items: ClassVar[bool] = True
+    fits_by_shared_results: ClassVar[bool] = True
 
     def __init__(self, config: MARecConfig | None = None) -> None:
         super().__init__(config or MARecConfig())

@@ -99,6 +99,7 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
     """
 
     item_array: ClassVar[str] = "clicks"
+    trains_by_epochs: ClassVar[bool] = True
 
     def __init__(self, config: ConfigT | None = None) -> None:
         super().__init__(config)
@@ -146,14 +147,15 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
             raise EmptyDatasetError(f"{train.key}: there is no click to train {self.name} on.")
         rest, validation = self.hold_out(train)
         first = last = self._trained(rest, validation)
+        read = rest
         if validation is not None and self.config.refit and self.config.schedule != "plateau":
             epochs = first.best_epoch + 1
             again = {"epochs": epochs, "warmup_epochs": min(self.config.warmup_epochs, epochs / 2)}
-            last = self._trained(train, None, again)
+            last, read = self._trained(train, None, again), train
         self._state = {
             "clicks": train.clicks,
             **{WEIGHTS + name: value.numpy() for name, value in last.weights.items()},
-            **{INPUTS + name: value for name, value in self.inputs(train).items()},
+            **{INPUTS + name: value for name, value in self.inputs(read).items()},
             **_course(first),
         }
         self._network = None

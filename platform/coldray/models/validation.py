@@ -112,6 +112,32 @@ def hold_out_items(
     return rest, asked
 
 
+def hold_out_last(
+    train: TrainingSet, most_users: int, generator: np.random.Generator
+) -> tuple[TrainingSet, Validation | None]:
+    """Hold out the last click of users who have others, if the clicks are places in their order.
+
+    Parameters
+    ----------
+    most_users
+        How many users are asked about at most; the clicks of others are not held out.
+
+    Returns
+    -------
+    tuple
+        As of :func:`hold_out_clicks`.
+    """
+    clicks = train.interactions
+    users = np.flatnonzero(np.diff(clicks.indptr) > 1)
+    asked = np.zeros(clicks.shape[0], bool)
+    asked[generator.permutation(users)[:most_users]] = True
+    rows = np.repeat(np.arange(clicks.shape[0]), np.diff(clicks.indptr))
+    order = np.lexsort((clicks.indices, clicks.data, rows))
+    held = np.zeros(clicks.nnz, bool)
+    held[order[clicks.indptr[1:][asked] - 1]] = True
+    return _parted(train, held, lambda rest: rest.warm_items)
+
+
 def _parted(train: TrainingSet, held: npt.NDArray[np.bool_], candidates: Any) -> tuple[TrainingSet, Validation | None]:
     key = f"{train.key} / without what is validated"
     rest = TrainingSet(keep_entries(train.interactions, ~held), train.features, key)

@@ -38,6 +38,17 @@ class Histories:
             int(interactions.shape[1]),
         )
 
+    @classmethod
+    def in_order(cls, interactions: sp.csr_array) -> Histories:
+        """Take the clicks of a CSR ``[U, I]``, those of each user by ascending value: places in the order of clicks.
+
+        Clicks of the same place are in the order of the items.
+        """
+        rows = np.repeat(np.arange(interactions.shape[0]), np.diff(interactions.indptr))
+        order = np.lexsort((interactions.indices, interactions.data, rows))
+        parts = interactions.data[order], interactions.indices[order], interactions.indptr
+        return cls.of(sp.csr_array(parts, shape=interactions.shape))
+
     def __len__(self) -> int:
         """Return U."""
         return len(self.starts) - 1

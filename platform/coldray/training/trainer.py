@@ -8,8 +8,10 @@ A model states what is special to it as a :class:`~coldray.training.task.Trainin
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -27,6 +29,30 @@ from coldray.training.validation import Evaluation, evaluate_module
 from coldray.training.workers import OneWorker
 
 CPU = torch.device("cpu")
+
+
+class _Kept:
+    """Where the trainings of a context are kept, and how many there have been."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.trainings = folder, itertools.count()
+
+
+_kept: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Let all trainings begun meanwhile that name no storage go on from checkpoints in `folder`, and leave them there.
+
+    A model's `fit` trains without storage; this is how whoever waits for one does not wait again for what is done. The
+    trainings are told from one another by their order.
+    """
+    token = _kept.set(_Kept(folder))
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 def train(
@@ -49,7 +75,8 @@ def train(
     task, config
         What is trained, and how.
     storage
-        Folder of runs, which all nodes of a cluster must share; None keeps no checkpoint beyond the training.
+        Folder of runs, which all nodes of a cluster must share; None keeps no checkpoint beyond the training, but
+        within :func:`keeping`.
     name
         Name of the run: its checkpoints are in that folder of `storage`.
     resume
@@ -70,6 +97,9 @@ def train(
     TrainingFailedError
         If workers failed otherwise, or were lost more often than `config.max_failures`.
     """
+    kept = _kept.get()
+    if storage is None and kept is not None:
+        storage, name, resume = kept.folder, f"{name}-{next(kept.trainings)}", True
     require_trainable(task, config)
     require_storage(storage, name, resume)
     listener = listener or current_listener()

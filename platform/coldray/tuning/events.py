@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,28 +14,25 @@ from ray.tune.experiment import Trial
 from coldray.errors import ConfigError
 from coldray.models.registry import model_type
 from coldray.tuning.listeners import StudyListener
-from coldray.tuning.record import trial_key
+from coldray.tuning.record import StudyRecord, trial_key
 from coldray.tuning.results import FoldMetrics, TrialResult, TrialStatus
+from coldray.tuning.space import StudyConfig
 
 
 class TuneEvents(tune.Callback):
     """Turns Ray Tune's events into ours and keeps the results."""
 
-    def __init__(
-        self,
-        listener: StudyListener,
-        searched: tuple[str, ...],
-        model: str,
-        n_splits: int,
-        ended: Mapping[int, TrialResult] | None = None,
-    ) -> None:
-        self.listener, self.searched, self.model = listener, searched, model_type(model)
-        self.n_splits = n_splits
-        self.started: dict[str, float] = {}
-        self.ended = dict(ended or {})
+    def __init__(self, listener: StudyListener, config: StudyConfig, n_splits: int, record: StudyRecord) -> None:
+        self.listener, self.searched, self.model = listener, config.searched, model_type(config.model)
+        self.prunes, self.retries, self.n_splits = config.scheduler is not None, config.failures.retries, n_splits
+        self.ended = dict(record.ended)
         """The trials that have ended, in this process or before, by number."""
         self.failure: Exception | None = None
         """What a listener raised, such as that the disk is full."""
+        self.stopping = False
+        """True once the search is to end before its time: trials that are at work come to no end then."""
+        self._begun: set[int] = set()
+        self._lost: Counter[int] = Counter()
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray Tune saves its callbacks beside the search; whoever watches (a terminal, a server) is not part of it.
@@ -50,44 +47,73 @@ class TuneEvents(tune.Callback):
             self.failure = self.failure or error
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Tell that a trial starts; one that is tried again after its worker was lost has been told before."""
-        if trial.trial_id not in self.started:
-            self.started[trial.trial_id] = time.perf_counter()
-            with self._heeded():
-                self.listener.trial_started(self._key(trial), trial.config["number"], self._shown(trial))
+        """Tell which trial a worker begins with."""
+        self._begin_next(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Pass on one more split."""
-        with self._heeded():
-            self.listener.trial_reported(self._key(trial), _folds(result))
+        """Pass on what trials have reached, and which of them have ended."""
+        given = {one["number"]: one for one in trial.config["trials"]}
+        for told in result.get("trials", ()):
+            one, folds = given[told["number"]], _folds(told)
+            self._begin(one)
+            with self._heeded():
+                self.listener.trial_reported(self._key(one), folds)
+            if told["ended"]:
+                self._end(one, told)
+        self._begin_next(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Keep a trial that ran to its end or was stopped early."""
-        self._end(trial, trial.last_result.get("error"), lost=False)
+        """Keep a trial that the scheduler stopped early."""
+        for one in self._left(trial):
+            if self.prunes and not self.stopping and self._told(trial, one):
+                self._end(one, self._told(trial, one))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Keep a trial whose worker failed, more often than it may be tried again."""
-        self._end(trial, _failure(trial), lost=True)
+        """Keep the trial that a worker was at when it was lost, if it may not be tried again."""
+        for one in self._left(trial)[:1]:
+            self._lost[one["number"]] += 1
+            if self._lost[one["number"]] > self.retries:
+                self._end(one, {**self._told(trial, one), "error": _failure(trial)}, lost=True)
 
-    def _end(self, trial: Trial, error: str | None, *, lost: bool) -> None:
-        folds, number = _folds(trial.last_result), trial.config["number"]
+    @staticmethod
+    def _told(trial: Trial, one: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a worker told of a trial at last; nothing if it had not come to it."""
+        latest: list[dict[str, Any]] = (trial.last_result or {}).get("trials", [])
+        return next((told for told in latest if told["number"] == one["number"]), {})
+
+    def _left(self, trial: Trial) -> list[dict[str, Any]]:
+        """Return the trials of a worker that have not ended."""
+        return [one for one in trial.config["trials"] if one["number"] not in self.ended]
+
+    def _begin_next(self, trial: Trial) -> None:
+        for one in self._left(trial)[:1]:
+            self._begin(one)
+
+    def _begin(self, one: Mapping[str, Any]) -> None:
+        """Tell that a trial starts; one that is tried again after its worker was lost has been told before."""
+        if one["number"] not in self._begun:
+            self._begun.add(one["number"])
+            with self._heeded():
+                self.listener.trial_started(self._key(one), one["number"], self._shown(one))
+
+    def _end(self, one: Mapping[str, Any], told: Mapping[str, Any], *, lost: bool = False) -> None:
+        folds, number, error = _folds(told), one["number"], told.get("error")
         if number in self.ended:
             return
         status: TrialStatus = "failed" if error else "finished" if len(folds) >= self.n_splits else "pruned"
-        seconds = time.perf_counter() - self.started.get(trial.trial_id, time.perf_counter())
-        config = self._complete(trial.config["parameters"])
-        told = f"{error} ({_written(self._shown(trial))})" if error else None
-        self.ended[number] = TrialResult(self._key(trial), number, config, folds, status, told, seconds, lost)
+        config, seconds = self._complete(one["parameters"]), told.get("seconds", 0.0)
+        reason = f"{error} ({_written(self._shown(one))})" if error else None
+        self.ended[number] = TrialResult(self._key(one), number, config, folds, status, reason, seconds, lost)
         with self._heeded():
             self.listener.trial_ended(self.ended[number])
 
-    def _shown(self, trial: Trial) -> dict[str, Any]:
-        return {name: trial.config["parameters"][name] for name in self.searched}
+    def _shown(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: one["parameters"][name] for name in self.searched}
 
-    def _key(self, trial: Trial) -> str:
-        return trial_key(trial.config["number"], self._shown(trial))
+    def _key(self, one: Mapping[str, Any]) -> str:
+        return trial_key(one["number"], self._shown(one))
 
     def _complete(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the whole configuration, defaults included; what the model refuses is kept as it was asked."""

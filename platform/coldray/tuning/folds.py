@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -11,6 +12,7 @@ from ray.actor import ActorHandle
 from coldray.data.splits import Fold
 from coldray.device import load_torch_aside
 from coldray.errors import ConfigError
+from coldray.evaluation.ratings import ones_where_stored
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
@@ -20,19 +22,37 @@ from coldray.tuning.space import StudyConfig
 
 
 def prepare_task(
-    fold: Fold, features: FeatureConfig | None, *, ratings: bool = False, users: int | None = None
+    fold: Fold,
+    features: FeatureConfig | None,
+    *,
+    ratings: bool = False,
+    order: bool = False,
+    users: int | None = None,
 ) -> EvaluationTask:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
     Without `features` nothing is known of the items but their clicks. With `ratings` these take the place of the
-    clicks. So many `users` are measured at most.
+    clicks, with `order` the place of each among those of its user; what is to be found is clicks all the same. So many
+    `users` are measured at most.
 
     Raises
     ------
     ConfigError
-        If the features leave nothing to compare the items of the fold by, or the dataset has no ratings.
+        If the features leave nothing to compare the items of the fold by, or the dataset has no ratings or no
+        timestamps.
     """
-    fold = fold.with_ratings() if ratings else fold
+    task = _task(_as_read(fold, ratings=ratings, order=order), features, ratings, users)
+    return replace(task, held_out=ones_where_stored(task.held_out)) if order else task
+
+
+def _as_read(fold: Fold, *, ratings: bool, order: bool) -> Fold:
+    """Return the fold with what a model reads in place of clicks."""
+    if ratings:
+        return fold.with_ratings()
+    return fold.with_order() if order else fold
+
+
+def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationTask:
     data = fold.dataset
     if features is None:
         bare = FeatureSet({}, data.n_items)
@@ -47,19 +67,38 @@ def prepare_task(
 
 
 @ray.remote(num_cpus=1)
-def _prepare(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationTask:
+def _prepare(
+    fold: Fold, features: FeatureConfig | None, ratings: bool, order: bool, users: int | None
+) -> EvaluationTask:
     load_torch_aside()  # what comes next on this worker needs it: shared computations, the test
-    return prepare_task(fold, features, ratings=ratings, users=users)
+    return prepare_task(fold, features, ratings=ratings, order=order, users=users)
 
 
-def prepare_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
-    """Prepare the folds of a study on the cluster, as :func:`prepare_task` does; return the references by fold name."""
-    ratings, features, users = model_type(config.model).reads_ratings, config.encoded_features, config.splits.users
-    references = {fold.name: _prepare.remote(ray.put(fold), features, ratings, users) for fold in folds}
+def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
+    """Begin to prepare the folds of a study on the cluster, as :func:`prepare_task` does.
+
+    Returns
+    -------
+    dict
+        The references by fold name, for :func:`wait_for_tasks`.
+    """
+    model, features, users = model_type(config.model), config.encoded_features, config.splits.users
+    read = model.reads_ratings, model.reads_order
+    return {fold.name: _prepare.remote(ray.put(fold), features, *read, users) for fold in folds}
+
+
+def wait_for_tasks(references: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> None:
+    """Wait until folds are prepared; raise what :func:`prepare_task` raised."""
     try:
         ray.get([_nothing.remote(reference) for reference in references.values()])
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, Exception) else error from None
+
+
+def prepare_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
+    """Begin, and wait."""
+    references = begin_tasks(folds, config)
+    wait_for_tasks(references)
     return references
 
 

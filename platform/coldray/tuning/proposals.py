@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,11 +22,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 
 from coldray.evaluation.ratings import is_error
-from coldray.tuning.results import TrialResult, reached
+from coldray.tuning.record import StudyRecord
+from coldray.tuning.results import reached
 from coldray.tuning.space import StudyConfig, grid_points, is_range
 
 STARTUP_TRIALS = 10
 """Random trials before TPE has enough to model."""
+MOST_AT_ONCE = 32
+"""Trials a worker is given at most."""
 
 Parameters = dict[str, Any]
 
@@ -37,6 +42,10 @@ class Proposal:
     parameters: Parameters
     value: float | None = field(default=None)
     """What it reached in the metric of the search; None while that is not known."""
+    ended: bool = False
+    """True if it came to its end: another worker need not try it."""
+    alone: bool = False
+    """True once a worker was lost that had it: given one by one, it is plain at which one a worker is lost again."""
 
 
 class Proposer(Protocol):
@@ -151,33 +160,54 @@ def proposer(config: StudyConfig) -> Proposer:
     return TPEPoints(config)
 
 
-class Proposals(Searcher):
-    """Gives Ray Tune the configurations that are still to be tried, as ``{"number": …, "parameters": …}``.
+def block_sizes(space: Mapping[str, Any]) -> list[int]:
+    """Return how many consecutive points of a grid have all but the last 0, 1, 2, … parameters in common."""
+    lengths = [len(spec["choice"]) if is_range(spec) else 1 for spec in reversed(list(space.values()))]
+    return list(itertools.accumulate(lengths, operator.mul, initial=1))
 
-    Up to `max_concurrent` trials run at once. Optuna proposes so many together and learns from all of them before it
-    proposes more: its proposals depend neither on which trial was the fastest nor on the number of CPUs. They are then
-    the same when a study goes on, and those that have ended are answered from what is known of them.
+
+class Proposals(Searcher):
+    """Gives Ray Tune the configurations that are still to be tried, several to a worker where there are many left.
+
+    A worker is given ``{"trials": [{"number": …, "parameters": …, "folds": […]}, …]}``, where the folds are the splits
+    that are known of a trial from before. Ray takes some hundredths of a second to start and end a trial, which is more
+    than many a model takes: of the trials that wait, each worker gets half of its share at once, at most
+    :data:`MOST_AT_ONCE`, so that all of them end at about the same time. Of a grid it gets whole blocks, in which the
+    parameters that the study file names first are the same, for what a worker keeps from one trial to the next. With a
+    scheduler each gets one.
+
+    Up to `max_concurrent` workers are at work at once. Optuna proposes so many together and learns from all of them
+    before it proposes more: its proposals depend neither on which trial was the fastest nor on the number of CPUs. They
+    are then the same when a study goes on, and those that have ended are answered from what is known of them.
+
+    Trials whose worker was lost are given to another: the one that it was at as often as `retries` says, the ones that
+    were still to come in any case.
 
     Parameters
     ----------
-    ended
-        Trials that have ended before, by number.
-    known
-        The searched parameters of trials that were proposed before, by number.
+    record
+        What is known of trials from before.
+    workers
+        How many of them the cluster has room for.
     """
 
-    def __init__(self, config: StudyConfig, ended: Mapping[int, TrialResult], known: Mapping[int, Parameters]) -> None:
+    def __init__(self, config: StudyConfig, record: StudyRecord, workers: int = 1) -> None:
         super().__init__(metric=config.selection.metric, mode="min" if is_error(config.selection.metric) else "max")
         self._n_trials, self._concurrent = config.n_trials, config.search.max_concurrent
         self._batch_size = config.n_trials if config.enumerated else config.search.max_concurrent
-        self._proposer, self._ended, self._known = proposer(config), ended, known
+        self._share = 0 if config.scheduler else 2 * min(workers, self._concurrent)
+        self._blocks = block_sizes(config.space) if config.enumerated else [1]
+        self._proposer, self._retries = proposer(config), config.failures.retries
+        # Not the record itself, which writes a file: Ray Tune pickles this.
+        self._ended, self._known, self._folds = record.ended, record.parameters, record.folds
         self._proposed = 0
         self._batch: list[Proposal] = []
         self._waiting: deque[Proposal] = deque()
-        self._running: dict[str, Proposal] = {}
+        self._running: dict[str, list[Proposal]] = {}
+        self._lost: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> Parameters | None:
-        """Return the next configuration, None if there is none before others end, or that there is none left."""
+        """Return what a worker is to do next, None if there is nothing before others end, or that nothing is left."""
         while not self._waiting:
             if self._running:
                 return None
@@ -190,8 +220,17 @@ class Proposals(Searcher):
             self._propose()
         if len(self._running) >= self._concurrent:
             return None
-        proposal = self._running[trial_id] = self._waiting.popleft()
-        return {"number": proposal.number, "parameters": proposal.parameters}
+        most = min(MOST_AT_ONCE, -(-len(self._waiting) // self._share)) if self._share else 1
+        block = max(size for size in self._blocks if size <= most)
+        several = most // block * block
+        given = self._running[trial_id] = [self._waiting.popleft()]
+        while len(given) < several and not (given[0].alone or self._waiting[0].alone):
+            given.append(self._waiting.popleft())
+        return {"trials": [self._told(proposal) for proposal in given]}
+
+    def _told(self, proposal: Proposal) -> Parameters:
+        folds = [asdict(fold) for fold in self._folds.get(proposal.number, ())]
+        return {"number": proposal.number, "parameters": proposal.parameters, "folds": folds}
 
     def _propose(self) -> None:
         last = min(self._proposed + self._batch_size, self._n_trials)
@@ -207,15 +246,28 @@ class Proposals(Searcher):
             self._batch.append(proposal)
         self._proposed = last
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Keep what a trial reached until all of its batch have ended; nothing of one whose worker was lost."""
-        proposal = self._running.pop(trial_id, None)
-        if proposal is not None and result and not error:
-            folds = [fold["metrics"] for fold in result["folds"]]
-            proposal.value = reached(self.metric, folds, failed="error" in result)
-
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Learn nothing before the end."""
+        """Keep what trials reached until all that were proposed together have ended."""
+        told = {trial["number"]: trial for trial in result.get("trials", ())}
+        for proposal in self._running.get(trial_id, ()):
+            if proposal.number in told:
+                trial = told[proposal.number]
+                folds = [fold["metrics"] for fold in trial["folds"]]
+                proposal.value = reached(self.metric, folds, failed="error" in trial)
+                proposal.ended = trial["ended"]
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Learn that a worker is done, or was lost: nothing is learnt of a trial that did not end there."""
+        self.on_trial_result(trial_id, result or {})
+        given = self._running.pop(trial_id, [])
+        left = [proposal for proposal in given if not proposal.ended] if error else []
+        for proposal in left:
+            proposal.value, proposal.alone = None, True
+        if left:
+            self._lost[left[0].number] += 1
+            if self._lost[left[0].number] > self._retries:
+                del left[0]
+        self._waiting.extendleft(reversed(left))
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: what is needed to go on is the study's record."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from coldray.data.dataset import Dataset
-from coldray.errors import OtherStudyError
+from coldray.errors import OtherStudyError, OutputError
 from coldray.journal import Journal, Record
+from coldray.models.registry import model_type
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, TrialResult
 from coldray.tuning.space import StudyConfig
@@ -92,6 +94,25 @@ class StudyRecord(StudyListener):
             record = {"time": time.time(), "event": event, "study": self.study, **values}
             self._journal.append(record, durable=durable)
 
+    def checkpoints(self, model: str) -> Path | None:
+        """Return the folder, which now exists, where trials of a model that trains by epochs keep their checkpoints.
+
+        None for other models, and where nothing is kept.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be made.
+        """
+        if self._journal is None or not model_type(model).trains_by_epochs:
+            return None
+        folder = self._journal.path.parent / "checkpoints"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"The folder {folder} for checkpoints cannot be made: {error.strerror}.") from error
+        return folder
+
     def study_started(self, config: StudyConfig, dataset: Dataset, study_id: str, protocol: Mapping[str, str]) -> None:
         """Record which process works on the study.
 
@@ -159,8 +180,10 @@ class StudyRecord(StudyListener):
         self.write("search_ended", durable=True, ended=len(self.ended))
 
     def finished(self) -> None:
-        """Record that the study has come to its end."""
+        """Record that the study has come to its end: no training will go on from a checkpoint."""
         self._end_stage()
+        if self._journal is not None:
+            shutil.rmtree(self._journal.path.parent / "checkpoints", ignore_errors=True)
         self.write("finished", durable=True)
 
 

@@ -21,21 +21,23 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coldray.data.splits import TuningSplit
-from coldray.errors import FailureBudgetError, SearchInterruptedError
+from coldray.errors import ColdrayError, FailureBudgetError, SearchInterruptedError
 from coldray.evaluation.ratings import is_error
 from coldray.models.registry import model_type
 from coldray.tuning.events import TuneEvents
-from coldray.tuning.folds import prepare_tasks, share_training
+from coldray.tuning.folds import begin_tasks, share_training, wait_for_tasks
 from coldray.tuning.listeners import StudyListener
-from coldray.tuning.proposals import Proposals
+from coldray.tuning.proposals import Proposals, proposer
 from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import TrialResult, reached
-from coldray.tuning.shared import SharedResults
+from coldray.tuning.shared import SharedResults, fit_ahead
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.trial import TrialPlan, run_trial
+from coldray.tuning.trial import TrialPlan, run_trials
 
 POLL_SECONDS = 0.5
 """How often the shared computations are looked at for the progress display."""
+NO_EPOCH = 1_000_000
+"""More epochs than any training has: the training itself decides when it ends."""
 TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -86,7 +88,7 @@ def search(
     # It misses, and says so, the files in which Ray Tune would have kept what trials report.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     watcher, record = listener or StudyListener(), record or StudyRecord()
-    events = TuneEvents(watcher, config.searched, config.model, len(splits), record.ended)
+    events = TuneEvents(watcher, config, len(splits), record)
     allowed = config.failures.allowed(config.n_trials)
     if len(events.ended) < config.n_trials:
         _run(config, splits, study_id, record, watcher, events, allowed)
@@ -120,26 +122,29 @@ def _run(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     shared = SharedResults.options(scheduling_strategy=here)  # type: ignore[attr-defined]
     results = shared.remote(config.search.gpus_per_trial)
-    prepared = prepare_tasks([split.fold for split in splits], config)  # while the process of the results starts
+    prepared = begin_tasks([split.fold for split in splits], config)  # while the process of the results starts
     share_training(results, prepared)
+    ahead = _ahead(config, record, list(prepared.values()), results)  # its process starts meanwhile, too
+    wait_for_tasks(prepared)
     tasks = {(split.fold.seed, split.fold.split): prepared[split.fold.name] for split in splits}
-    known = {
-        number: {(fold.seed, fold.split): fold for fold in folds}
-        for number, folds in record.folds.items()
-        if number not in record.ended
-    }
-    plan = TrialPlan(config.model, config.candidates, config.cutoffs, config.selection.metric, study_id, known)
-    trainable = tune.with_parameters(run_trial, plan=plan, tasks=tasks, results=results)
+    epochs = config.scheduler is not None and config.scheduler.by == "epochs"
+    metric = config.selection.metric
+    plan = TrialPlan(
+        config.model, config.candidates, config.cutoffs, metric, study_id, epochs, record.checkpoints(config.model)
+    )
+    trainable = tune.with_parameters(run_trials, plan=plan, tasks=tasks, results=results)
+    resources = trial_resources(config, splits)
     chosen = scheduler(config, len(splits))
-    remember(chosen, record.ended.values(), config.selection.metric)
+    if not epochs:  # what their epochs reached is not recorded
+        remember(chosen, record.ended.values(), metric)
     _tell_ended(watcher, config, len(splits), record)
     # Ray Tune wants a folder for every trial; what is in them is of no use later.
     with tempfile.TemporaryDirectory(prefix="coldray-tune-") as folder:
         tuner = tune.Tuner(
-            tune.with_resources(trainable, trial_resources(config, splits)),
+            tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
-                num_samples=config.n_trials - len(record.ended),
-                search_alg=Proposals(config, record.ended, record.parameters),
+                num_samples=(config.n_trials - len(record.ended)) * (config.failures.retries + 1),
+                search_alg=Proposals(config, record, parallel(resources)),
                 scheduler=chosen,
                 reuse_actors=True,
             ),
@@ -148,7 +153,6 @@ def _run(
                 storage_path=folder,
                 callbacks=[events],
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=config.failures.retries),
                 stop=_Stop(events, allowed),
             ),
         )
@@ -157,7 +161,23 @@ def _run(
                 tuner.fit()
         finally:
             watcher.search_ended()
+        for task in ahead:
+            ray.cancel(task, force=True)
         ray.kill(results)  # after an interruption Ray may be gone, too
+
+
+def _ahead(
+    config: StudyConfig, record: StudyRecord, tasks: Sequence[ray.ObjectRef[Any]], results: ActorHandle[Any]
+) -> list[ray.ObjectRef[None]]:
+    """Begin with what trials share, as the first of them needs it; nothing where that one has ended before."""
+    model = model_type(config.model)
+    if not model.fits_by_shared_results or 0 in record.ended:
+        return []
+    try:
+        first = model(model.config_type.model_validate(proposer(config).propose(0)))
+    except ColdrayError:  # the trial will say so
+        return []
+    return [fit_ahead.remote(first, tasks, results)]
 
 
 def trial_resources(config: StudyConfig, splits: Sequence[TuningSplit]) -> dict[str, float]:
@@ -171,6 +191,16 @@ def trial_resources(config: StudyConfig, splits: Sequence[TuningSplit]) -> dict[
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     largest = max((node["Resources"].get("memory", 0.0) for node in nodes if node["Alive"]), default=0.0)
     return {"cpu": 1, "gpu": config.search.gpus_per_trial, "memory": int(min(need, largest))}
+
+
+def parallel(resources: Mapping[str, float]) -> int:
+    """Return how many trials the cluster has room for at once, one at least."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    room = (
+        min(node.get(name.upper() if name != "memory" else name, 0) // need for name, need in resources.items() if need)
+        for node in nodes
+    )
+    return max(1, int(sum(room)))
 
 
 def _tell_ended(watcher: StudyListener, config: StudyConfig, n_splits: int, record: StudyRecord) -> None:
@@ -189,7 +219,9 @@ class _Stop(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._events.failure is not None or len(_failed(self._events.ended)) > self._allowed
+        if self._events.failure is not None or len(_failed(self._events.ended)) > self._allowed:
+            self._events.stopping = True
+        return self._events.stopping
 
 
 def _failed(ended: Mapping[int, TrialResult]) -> list[TrialResult]:
@@ -236,16 +268,18 @@ class _Watching:
 
 
 def scheduler(config: StudyConfig, n_splits: int) -> TrialScheduler:
-    """Return ASHA over splits if the study asks for it, else let every trial run to its end."""
-    if config.scheduler is None or n_splits == 1:
+    """Return ASHA over splits or epochs if the study asks for it, else let every trial run to its end."""
+    chosen = config.scheduler
+    if chosen is None or (chosen.by == "splits" and n_splits == 1):
         return FIFOScheduler()  # type: ignore[no-untyped-call]
+    splits = chosen.by == "splits"
     return ASHAScheduler(
-        time_attr="splits_done",
+        time_attr="splits_done" if splits else "epochs_done",
         metric=config.selection.metric,
         mode="min" if is_error(config.selection.metric) else "max",
-        max_t=n_splits,
-        grace_period=min(config.scheduler.grace_splits, n_splits),
-        reduction_factor=config.scheduler.reduction_factor,
+        max_t=n_splits if splits else NO_EPOCH,
+        grace_period=min(chosen.grace_splits, n_splits) if splits else chosen.grace_epochs,
+        reduction_factor=chosen.reduction_factor,
     )
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Concatenate, Literal, TypeAlias
 
 import ray
 from ray.actor import ActorHandle
 
+from coldray.models.base import Recommender
 from coldray.models.computations import Computations, D, P, Shared, T, computation_key
 
 State: TypeAlias = Literal["running", "done"]
 
+AT_HAND = 16
+"""Results that a worker does not ask for again: the latest ones. Their arrays stay where they are, in Ray's store."""
 LABELS = {
     "regression_moments": "regression moments",
     "coclick_moments": "co-click correlations",
@@ -104,15 +109,34 @@ class ClusterComputations(Computations):
     def __init__(self, results: ActorHandle[Any]) -> None:
         super().__init__()
         self._actor = results
+        self._at_hand: OrderedDict[str, Any] = OrderedDict()
 
     def get(self, function: Callable[Concatenate[D, P], T], data: D, /, *args: P.args, **parameters: P.kwargs) -> T:
         """Return ``function(data, **parameters)``, computed once in the cluster."""
         if args:
             raise TypeError(f"{function.__name__} was given positional parameters; name them.")
         key = computation_key(function, data.key, parameters)
-        reference: ray.ObjectRef[T] = ray.get(self._actor.request.remote(key, function, data.key, parameters))[0]
-        result: T = ray.get(reference)
+        if key not in self._at_hand:
+            reference: ray.ObjectRef[T] = ray.get(self._actor.request.remote(key, function, data.key, parameters))[0]
+            self._at_hand[key] = ray.get(reference)
+            if len(self._at_hand) > AT_HAND:
+                self._at_hand.popitem(last=False)
+        self._at_hand.move_to_end(key)
+        result: T = self._at_hand[key]
         return result
+
+
+@ray.remote(num_cpus=0)
+def fit_ahead(model: Recommender[Any], tasks: Sequence[ray.ObjectRef[Any]], results: ActorHandle[Any]) -> None:
+    """Fit a model on one split after the other, for trials to find there what they share with it.
+
+    Workers take seconds to start, and a trial comes to a split when it is done with the one before. One split after the
+    other, no more memory is taken than by a trial. What fails here fails again, and is told, in the trial itself.
+    """
+    shared = ClusterComputations(results)
+    with suppress(Exception):
+        for task in tasks:
+            model.fit(ray.get(task).train, shared)
 
 
 def _label(function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> str:

@@ -60,10 +60,15 @@ class SearchConfig(Section):
 
 
 class SchedulerConfig(Section):
-    """Asynchronous successive halving (ASHA) over splits: weak configurations stop before their last split."""
+    """Asynchronous successive halving (ASHA): weak configurations stop before their last split, or last epoch."""
 
+    by: Literal["splits", "epochs"] = "splits"
+    """``epochs``, of networks alone: they are judged on their first split, by the validation that their training stops
+    by; those that come to its end run on all splits."""
     grace_splits: PositiveInt = 1
     """Splits every trial may run."""
+    grace_epochs: PositiveInt = 5
+    """Epochs every trial may train, if trials are judged by epochs."""
     reduction_factor: int = Field(default=3, ge=2)
     """One in this many trials goes on beyond each rung."""
 
@@ -143,6 +148,10 @@ class StudyConfig(Section):
             raise ConfigError(
                 f"candidates: 'cold' ranks held-out items, and the protocol {self.splits.protocol!r} holds out "
                 "interactions. Use candidates: all, or the protocol notebook or balanced."
+            )
+        if self.scheduler and self.scheduler.by == "epochs" and not model_type(self.model).trains_by_epochs:
+            raise ConfigError(
+                f"scheduler.by: the model {self.model!r} trains no epochs that could be judged. Use by: splits."
             )
         if self.search.algorithm == "grid":
             _check_grid(self.space)

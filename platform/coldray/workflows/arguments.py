@@ -18,6 +18,7 @@ from coldray.data.filters import FilterConfig
 from coldray.data.sources import FOLDER_SOURCES, SOURCES, SourceConfig
 from coldray.data.tabular import TabularConfig
 from coldray.errors import ConfigError
+from coldray.models.registry import NETWORKS
 from coldray.workflows.lines import from_here
 
 PAPER_FILTERS = FilterConfig(
@@ -38,6 +39,14 @@ def study_parser(description: str, study: Path) -> argparse.ArgumentParser:
     """Return the parser of a tuning job whose study file is `study` unless another is given."""
     parser = _job_parser(description, "--study", study)
     _registry_option(parser, "the model")
+    return parser
+
+
+def network_parser(description: str, spaces: Path) -> argparse.ArgumentParser:
+    """Return the parser of the tuning job of networks, whose study file is that of the model unless one is given."""
+    parser = study_parser(description, spaces)
+    parser.set_defaults(study=None)
+    parser.add_argument("--model", choices=NETWORKS, required=True, help="the network to be tuned")
     return parser
 
 

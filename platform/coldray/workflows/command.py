@@ -16,6 +16,7 @@ from coldray.workflows.arguments import (
     categories_parser,
     command_line,
     comparison_parser,
+    network_parser,
     overrides,
     source_of,
     study_parser,
@@ -39,6 +40,25 @@ def main(description: str, study: Path, arguments: Sequence[str] | None = None) 
         tune(options, console)
 
     return run_job(study_parser(description, study), run, arguments)
+
+
+def networks_main(description: str, spaces: Path, arguments: Sequence[str] | None = None) -> int:
+    """Run the tuning job of networks from the command line; return its exit status.
+
+    Parameters
+    ----------
+    spaces
+        The folder with a study file for each of them.
+    """
+
+    def run(options: argparse.Namespace, console: Console) -> None:
+        from coldray.workflows.tune import tune
+
+        options.default_study = spaces / f"{options.model}.yaml"
+        options.study = options.study or options.default_study
+        tune(options, console, f"tune_neural.py --model {options.model}", real_data="ml-100k")
+
+    return run_job(network_parser(description, spaces), run, arguments)
 
 
 def categories_main(description: str, study: Path, job: str, arguments: Sequence[str] | None = None) -> int:

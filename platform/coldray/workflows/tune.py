@@ -47,10 +47,17 @@ from coldray.workflows.training_progress import TrainingProgress
 TrackerT = TypeVar("TrackerT", bound=StudyTracker)
 
 
-def tune(options: argparse.Namespace, console: Console) -> StudyResult:
+def tune(
+    options: argparse.Namespace, console: Console, job: str = "tune_marec.py", *, real_data: str = "hetrec"
+) -> StudyResult:
     """Run the job that the options of :func:`~coldray.workflows.arguments.study_parser` describe.
 
     Everything that can be wrong is checked before anything takes long.
+
+    Parameters
+    ----------
+    job, real_data
+        As of :func:`print_next_steps`.
     """
     config = load_study(options.study, overrides(options.settings))
     source = source_of(options)
@@ -64,7 +71,7 @@ def tune(options: argparse.Namespace, console: Console) -> StudyResult:
         result, folder = search_and_publish(config, dataset, splits, output, options, progress)
     console.print()
     console.print(console_summary(result))
-    print_next_steps(console, folder / "report.html", options)
+    print_next_steps(console, folder / "report.html", options, job, real_data=real_data)
     return result
 
 
