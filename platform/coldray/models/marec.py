@@ -8,7 +8,7 @@ elementwise, diagonals are zero while the weights are learned, and the weights a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +44,11 @@ from coldray.models.mixture import (
     moments_bytes,
     regression_moments,
 )
-from coldray.models.refinement import Refinement
 from coldray.models.sampled_moments import sampled_moments
 from coldray.models.similarity import Delta, Order, Similarities, check_delta, mix, term_names
+
+if TYPE_CHECKING:
+    from coldray.models.refinement import Refinement
 
 
 def mixture_weights(train: TrainingSet, computations: Computations, config: MARecConfig) -> Weights:

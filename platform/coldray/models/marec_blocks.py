@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -36,9 +36,11 @@ from coldray.models.ease_blocks import block_bytes
 from coldray.models.gram_cg import BLOCK_FLOATS, column_floats, smoothed_by_clicks
 from coldray.models.marec_config import MARecConfig
 from coldray.models.mixture import Weights
-from coldray.models.refinement import Refinement
 from coldray.models.sampled_moments import BLOCK_FLOATS as MOMENT_FLOATS
 from coldray.models.similarity import Similarities, mix
+
+if TYPE_CHECKING:
+    from coldray.models.refinement import Refinement
 
 logger = logging.getLogger(__name__)
 

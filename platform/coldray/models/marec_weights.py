@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,10 @@ from coldray.models.alignment import (
 from coldray.models.base import Items, TrainingSet
 from coldray.models.marec_config import MARecConfig
 from coldray.models.mixture import Weights
-from coldray.models.refinement import Refinement
 from coldray.models.similarity import Similarities, mix
+
+if TYPE_CHECKING:
+    from coldray.models.refinement import Refinement
 
 INVERSE_BYTES = 32
 """Bytes that an inverse takes at its peak for each pair of items, beside what a fit holds."""

@@ -17,21 +17,23 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 import scipy.optimize
 import scipy.sparse as sp
-import torch
 from threadpoolctl import threadpool_limits
 
-from coldray.device import DeviceName, cpu_count, resolve_device
+from coldray.device import DeviceName, cpu_count, load_torch_aside, resolve_device
 from coldray.errors import SingularMatrixError
 from coldray.memory import require_memory
 from coldray.models.base import TrainingSet
 from coldray.models.similarity import Delta, Order, Similarities, term_names, term_pairs
+
+if TYPE_CHECKING:
+    import torch
 
 Learner: TypeAlias = Literal["regression", "nonnegative", "correlation"]
 Weights: TypeAlias = npt.NDArray[np.float64]
@@ -93,6 +95,7 @@ def regression_moments(
     CatalogTooLargeError
         If the co-click matrix and its factor do not fit in memory.
     """
+    load_torch_aside()  # it is needed when the clicks are factorised
     warm = train.warm_items
     where = resolve_device(device)
     clicks = sp.csr_array(train.interactions[:, warm])
@@ -103,6 +106,8 @@ def regression_moments(
         require_moments_memory(size, count)
         sums = _moments_cpu(clicks, features, delta, order)
     else:
+        import torch
+
         need = 4 * size * (size * len(features.features) + 3 * USERS_PER_BLOCK * count)
         require_memory(
             need,
@@ -163,6 +168,8 @@ class _ColumnPass:
         self.steps = [(a, b) for a, b in itertools.pairwise(edges) if b > a]
 
     def __call__(self, start: int, stop: int) -> tuple[Any, Any, Any, Any]:
+        import torch
+
         torch.set_num_threads(1)  # this thread's own setting: the blocks are what runs in parallel
         terms = self._terms(start, stop)  # [T, b, W]; G is symmetric, so rows are columns
         click_products, click_sums = self._over_clicks(terms, start)
@@ -185,6 +192,8 @@ class _ColumnPass:
         return terms
 
     def _over_clicks(self, terms: npt.NDArray[np.float32], start: int) -> tuple[Any, Any]:
+        import torch
+
         products, sums = np.zeros((self.count, self.count)), np.zeros(self.count)
         for j in range(terms.shape[1]):
             users = self.columns.indices[self.columns.indptr[start + j] : self.columns.indptr[start + j + 1]]
@@ -215,6 +224,8 @@ def _moments_torch(
     users_per_block: int = USERS_PER_BLOCK,
 ) -> tuple[Any, Any, Any, Any]:
     """Compute the same moments from dense regressors of one block of users after the other, for a GPU."""
+    import torch
+
     similarities = Similarities(features, features, delta)
     first = torch.from_numpy(similarities.block(0, clicks.shape[1])).to(device)
     first.diagonal(dim1=1, dim2=2).zero_()
