@@ -128,6 +128,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.chaos
 def test_a_full_disk_costs_what_is_at_work_and_nothing_that_has_ended(tmp_path, small_disk, tracking_uri):
     job = StudyJob(tmp_path, tracking_uri, slow_seconds=0.5)
     job.output = small_disk / "runs"
