@@ -18,6 +18,8 @@ THIRD_PARTY_WARNINGS = (
     "ignore:Using extra keyword arguments on `Field` is deprecated",
     # Ray Train makes Ray Data's settings, several of whose own defaults are deprecated.
     "ignore:`use_.*` is deprecated:DeprecationWarning:ray.data.context",
+    # PyTorch Geometric, when it is imported.
+    "ignore:`torch.jit.script.*` is deprecated:DeprecationWarning",
 )
 
 # A busy machine is slow, not wrong: no test is judged by its time.

@@ -74,6 +74,14 @@ def rated(train, values, key):
     return TrainingSet(ratings, train.features, key)
 
 
+def in_random_order(train, seed=0):
+    """Return a training set with the place of each click among those of its user, drawn, in place of the clicks."""
+    generator = np.random.default_rng(seed)
+    lengths = np.diff(train.interactions.indptr)
+    places = [generator.permutation(length) + 1 for length in lengths]
+    return rated(train, np.concatenate(places), f"{train.key} in order")
+
+
 def rated_genre_groups(*, n_groups=3, users_per_group=12, items_per_genre=8, cold_per_genre=2, seed=0):
     """Return ratings of which the right answer is known, and the genre of each item.
 

@@ -11,7 +11,14 @@ from pydantic import ValidationError
 from coldray.errors import CatalogTooLargeError, NotFittedError
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.registry import model_type
-from contracts.problems import genre_groups, random_features, random_ratings, random_training_set, rated_genre_groups
+from contracts.problems import (
+    genre_groups,
+    in_random_order,
+    random_features,
+    random_ratings,
+    random_training_set,
+    rated_genre_groups,
+)
 
 _fits: dict[tuple[type, str, str], Recommender[Any]] = {}
 
@@ -45,14 +52,17 @@ class RecommenderContract:
         return self.problem(11)
 
     def problem(self, seed, **sizes):
-        """Return random clicks, or ratings for a model that reads them."""
-        return (random_ratings if self.model.reads_ratings else random_training_set)(seed, **sizes)
+        """Return random clicks, or ratings or places for a model that reads them."""
+        train = (random_ratings if self.model.reads_ratings else random_training_set)(seed, **sizes)
+        return in_random_order(train) if self.model.reads_order else train
 
     def histories(self, *users, n_items):
         """Return the histories of users given by what they clicked; with ratings for a model that reads them."""
         histories = histories_of(*users, n_items=n_items)
         if self.model.reads_ratings:
             histories.data[:] = np.resize(np.array([5, 2, 4, 1], np.float32), histories.nnz)
+        if self.model.reads_order:
+            histories.data[:] = np.arange(1, histories.nnz + 1)
         return histories
 
     def groups(self):
@@ -62,6 +72,7 @@ class RecommenderContract:
             liked = train.interactions > 3
             return train, genres, genres[liked.indices[liked.indptr[:-1]]]
         train, genres = genre_groups()
+        train = in_random_order(train) if self.model.reads_order else train
         return train, genres, genres[train.interactions.indices[train.interactions.indptr[:-1]]]
 
     @pytest.fixture

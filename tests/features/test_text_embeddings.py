@@ -34,7 +34,7 @@ def offline(monkeypatch):
 @pytest.fixture(scope="module")
 def network():
     """The model, loaded once for all tests."""
-    return text_embeddings._load_model(MODEL)
+    return text_embeddings.load_model(MODEL)
 
 
 @pytest.fixture
@@ -64,13 +64,13 @@ def cache_files(tmp_path):
 def n_encoded(monkeypatch):
     """Return a list that grows by every text the real model is given."""
     seen = []
-    encode = text_embeddings._encode_batch
+    encode = text_embeddings.encode_batch
 
     def counting(model, texts, name):
         seen.extend(texts)
         return encode(model, texts, name)
 
-    monkeypatch.setattr(text_embeddings, "_encode_batch", counting)
+    monkeypatch.setattr(text_embeddings, "encode_batch", counting)
     return seen
 
 
@@ -147,7 +147,7 @@ def test_texts_that_come_one_at_a_time_do_not_fill_the_folder(encoder, fresh, tm
 
 
 def test_a_long_run_is_stored_in_parts(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(text_embeddings, "_TEXTS_A_FILE", 2)
+    monkeypatch.setattr(text_embeddings, "TEXTS_A_FILE", 2)
     encoder(batch_size=2).fit(TextAttribute(tuple(f"Film number {number}" for number in range(5))))
     assert len(cache_files(tmp_path)) == 3
 

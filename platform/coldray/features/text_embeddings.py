@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Vectors: TypeAlias = dict[bytes, npt.NDArray[np.float32]]  # unit vectors [d] by the 16-byte hash of their text
-_TEXTS_A_FILE = 4096
+TEXTS_A_FILE = 4096
 _MOST_FILES = 32
 
 
@@ -158,17 +158,17 @@ class EmbeddingEncoder:
         """Yield the vectors of `texts` in parts, each to be stored before the next is computed."""
         if not texts:
             return
-        model = self._model = self._model or _load_model(self.config.model)
+        model = self._model = self._model or load_model(self.config.model)
         # Texts of like length share a batch, which is what padding costs least in.
         ordered = sorted(texts.items(), key=lambda pair: (-len(pair[1]), pair[1]))
         part: Vectors = {}
-        with _progress(len(ordered), self.config) as advance:
+        with encoding_progress(len(ordered), self.config) as advance:
             for start in range(0, len(ordered), self.config.batch_size):
                 batch = ordered[start : start + self.config.batch_size]
-                matrix = _encode_batch(model, [text for _, text in batch], self.config.model)
+                matrix = encode_batch(model, [text for _, text in batch], self.config.model)
                 part |= {key: vector for (key, _), vector in zip(batch, matrix, strict=True)}
                 advance(len(batch))
-                if len(part) >= _TEXTS_A_FILE:
+                if len(part) >= TEXTS_A_FILE:
                     yield part
                     part = {}
         if part:
@@ -254,7 +254,8 @@ def _read(path: Path, wanted: set[bytes] | None) -> Vectors:
     return dict(zip(chosen, vectors[[position_of[key] for key in chosen]], strict=True))
 
 
-def _load_model(model: str) -> SentenceTransformer:
+def load_model(model: str) -> SentenceTransformer:
+    """Return the model; ConfigError if it cannot be loaded."""
     # Imported here because it takes seconds, which a run without embeddings should not spend.
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
@@ -276,7 +277,7 @@ def _load_model(model: str) -> SentenceTransformer:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _encode_batch(model: SentenceTransformer, texts: list[str], name: str) -> npt.NDArray[np.float32]:
+def encode_batch(model: SentenceTransformer, texts: list[str], name: str) -> npt.NDArray[np.float32]:
     """Return unit vectors ``[n, d]``."""
     raw = model.encode(texts, batch_size=len(texts), convert_to_numpy=True, show_progress_bar=False)
     matrix = np.asarray(raw, np.float32)
@@ -287,7 +288,7 @@ def _encode_batch(model: SentenceTransformer, texts: list[str], name: str) -> np
 
 
 @contextmanager
-def _progress(n_texts: int, config: EmbeddingConfig) -> Iterator[Callable[[int], None]]:
+def encoding_progress(n_texts: int, config: EmbeddingConfig) -> Iterator[Callable[[int], None]]:
     """Yield a function of the number of texts done: a bar on a terminal, a line elsewhere, nothing for one batch."""
     console = Console(stderr=True)
     title = f"Encoding {n_texts:,} texts with {config.model}"

@@ -26,9 +26,19 @@ MODELS = {
     "mf": "MF",
     "rating_knn": "RatingKNN",
     "rating_svd": "RatingSVD",
+    "two_tower": "TwoTower",
+    "lightgcn": "LightGCN",
+    "session_gru": "SessionGRU",
+    "vae": "VAE",
+    "vae_marec": "VAEMARec",
+    "ncf": "NCF",
+    "text_graph": "TextGraph",
 }
 """Classes by name; each is in the module of that name. A worker imports that of its study alone, which spares it the
 seconds that torch and the like take."""
+
+NETWORKS = ("ncf", "vae", "vae_marec", "lightgcn", "two_tower", "text_graph", "session_gru")
+"""Those of the neural family, see :mod:`~coldray.models.neural`; told here, as to import them takes seconds."""
 
 
 def model_type(name: str) -> type[Recommender[Any]]:

@@ -70,6 +70,7 @@ class BatchLists:
     click_value: float
     """Rating of an item that was clicked without one."""
     reads_ratings: bool
+    reads_order: bool
     k: int
     exclude_seen: bool
 
@@ -99,7 +100,8 @@ class BatchLists:
         if len(chosen) == 0:
             raise ConfigError(f"The model has no item to list: candidates are {candidates!r}. Use other ones.")
         ratings, value = model.reads_ratings, model.click_value if model.reads_ratings else 1.0
-        return cls(model.scorer(chosen), bundle.item_ids, chosen, clicks, value, ratings, k, exclude_seen)
+        read = ratings, model.reads_order
+        return cls(model.scorer(chosen), bundle.item_ids, chosen, clicks, value, *read, k, exclude_seen)
 
     def check_ids(self, schema: pa.Schema) -> None:
         """Refuse histories whose item ids are not of the kind of the model's, as none of them would be known.
@@ -121,7 +123,8 @@ class BatchLists:
         """Yield the lists of all users of some rows, a row a user, by ascending id.
 
         Columns: the user's id, ``items`` and ``scores``, best first and of equal length, and ``path``, one of
-        :data:`PATHS`. An item that is twice in a history counts once, with the mean of its ratings.
+        :data:`PATHS`. An item that is twice in a history counts once, with the mean of its ratings, or
+        where it came first. To a model that reads the order of clicks, that of the rows is it.
 
         Parameters
         ----------
@@ -150,13 +153,14 @@ class BatchLists:
 
     def _histories(self, rows: pl.DataFrame, counts: Counts) -> tuple[pl.Series, sp.csr_array]:
         """Return the users, ascending, and what they clicked or rated ``[m, I]``."""
-        named = rows.filter(pl.col(USER).is_not_null())
+        named = rows.with_row_index("place", offset=1).filter(pl.col(USER).is_not_null())
         users = named[USER].unique().sort()
         places = pl.DataFrame({USER: users}).with_row_index("user")
         items = pl.DataFrame({ITEM: self.item_ids}).with_row_index("item")
         found = named.join(items, on=ITEM).join(places, on=USER)
         rated = self.reads_ratings and RATING in rows.columns
         value = pl.col(RATING).mean() if rated else pl.lit(None, pl.Float32).first()
+        value = pl.col("place").min().cast(pl.Float64) if self.reads_order else value
         cells = (
             found.group_by("user", "item").agg(value.fill_null(self.click_value).alias("value")).sort("user", "item")
         )

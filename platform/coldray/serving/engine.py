@@ -101,12 +101,8 @@ class Engine:
         return known_attributes(self.bundle, self.place(item))
 
     def _written(self, item: ItemId) -> str:
-        facts = {
-            "item_id": item,
-            "name": self.names[self.place(item)],
-            "cold": self.is_cold(item),
-            "attributes": self.attributes(item),
-        }
+        name, attributes = self.names[self.place(item)], self.attributes(item)
+        facts = {"item_id": item, "name": name, "cold": self.is_cold(item), "attributes": attributes}
         return json.dumps(facts)[1:-1]
 
     def is_cold(self, item: ItemId) -> bool:
@@ -204,10 +200,10 @@ class Engine:
             return dict(done), "history" if done else "popularity"
         clicks = self.bundle.interactions
         cells = slice(clicks.indptr[row], clicks.indptr[row + 1])
-        known: dict[int, float | None] = dict(
-            zip(clicks.indices[cells].tolist(), clicks.data[cells].tolist(), strict=True)
-        )
-        known |= done
+        items, values = clicks.indices[cells], clicks.data[cells]
+        if self.bundle.model.reads_order:
+            items, values = items[np.argsort(values, kind="stable")], np.ones_like(values)
+        known: dict[int, float | None] = dict(zip(items.tolist(), values.tolist(), strict=True)) | done
         return known, "model" if known else "popularity"
 
     def _scores(self, histories: Sequence[Mapping[int, float | None]]) -> Scores:
@@ -217,12 +213,14 @@ class Engine:
         return scores
 
     def rows(self, histories: Sequence[Mapping[int, float | None]]) -> sp.csr_array:
-        """Return histories, by index of the item, as the model reads them ``[b, I]``."""
+        """Return histories, by index of the item and the first click first, as the model reads them ``[b, I]``."""
         rows = clicked([np.fromiter(history, np.int32, len(history)) for history in histories], self.n_items)
         if self.bundle.model.reads_ratings:
             unknown = self.bundle.model.click_value
             given = (rating for history in histories for rating in history.values())
             rows.data[:] = [unknown if rating is None else rating for rating in given]
+        elif self.bundle.model.reads_order:
+            rows.data[:] = np.arange(1, rows.nnz + 1)  # ascending in each
         return rows
 
     def _allowed(self, query: Query) -> Mask:

@@ -29,6 +29,7 @@ from pydantic import ValidationError
 
 from coldray import __version__
 from coldray.atomic import replacing_folder
+from coldray.data.click_order import with_order
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.splits import with_ratings
 from coldray.errors import BundleError, ColdrayError, UnknownIdError
@@ -44,6 +45,8 @@ History: TypeAlias = Sequence[Any] | Mapping[Any, float]
 """Item ids, or ratings by item id."""
 SCHEMA_VERSION = 1
 FILES = ("arrays.safetensors", "items.parquet", "users.parquet")
+RATINGS, PLACES = "ratings", "places"
+"""The column of users.parquet beside their items, for a model that reads ratings, or the order of clicks."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,9 @@ class Bundle:
         Parameters
         ----------
         histories
-            Item ids of each user. For a model that reads ratings better his ratings by item id: an item without one is
-            taken to be liked (:attr:`~coldray.models.base.Recommender.click_value`).
+            Item ids of each user, for a model that reads their order the first one first. For a model that reads
+            ratings better his ratings by item id: an item without one is taken to be liked
+            (:attr:`~coldray.models.base.Recommender.click_value`).
         k
             Length of a list.
 
@@ -115,7 +119,9 @@ class Bundle:
         return [Recommendation(_plain(self.item_ids[i]), float(np.log1p(clicks[i])), clicks[i] == 0) for i in order]
 
     def history(self, user_id: Any) -> History:
-        """Return the ids of the items a user of the bundle clicked; for a model that reads ratings, his rating of each.
+        """Return the ids of the items a user of the bundle clicked, in order if the model reads that.
+
+        For a model that reads ratings, they are by item.
 
         Raises
         ------
@@ -124,8 +130,10 @@ class Bundle:
         """
         user = _position(self.user_ids, user_id, "user")
         row = slice(self.interactions.indptr[user], self.interactions.indptr[user + 1])
-        items = [_plain(self.item_ids[i]) for i in self.interactions.indices[row]]
-        ratings = self.interactions.data[row].tolist()
+        values = self.interactions.data[row]
+        places = np.argsort(values, kind="stable") if self.model.reads_order else np.arange(len(values))
+        items = [_plain(self.item_ids[i]) for i in self.interactions.indices[row][places]]
+        ratings = values.tolist()
         return dict(zip(items, ratings, strict=True)) if self.model.reads_ratings else items
 
     def add_items(self, records: Mapping[Any, Mapping[str, object]]) -> Bundle:
@@ -169,12 +177,12 @@ class Bundle:
         rows, columns, values = [], [], []
         for row, history in enumerate(histories):
             rated = history if isinstance(history, Mapping) and self.model.reads_ratings else {}
-            for item in dict.fromkeys(history):
+            for place, item in enumerate(dict.fromkeys(history), start=1):
                 if item not in index:
                     raise UnknownIdError(f"History {row} names the item {item!r}, which the model does not know.")
                 rows.append(row)
                 columns.append(index[item])
-                values.append(rated.get(item, unknown))
+                values.append(place if self.model.reads_order else rated.get(item, unknown))
         shape = (len(histories), len(self.item_ids))
         return sp.csr_array((np.asarray(values, np.float32), (rows, columns)), shape=shape)
 
@@ -187,9 +195,10 @@ def fit_bundle(
     Raises
     ------
     ConfigError
-        If the model reads ratings and the dataset has none.
+        If the model reads ratings or the order of clicks, and the dataset has no ratings or no timestamps.
     """
-    interactions = (with_ratings(dataset) if model.reads_ratings else dataset).interactions
+    read = with_ratings(dataset) if model.reads_ratings else with_order(dataset) if model.reads_order else dataset
+    interactions = read.interactions
     features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
     model.fit(TrainingSet(interactions, features, "all interactions"))
     return Bundle(
@@ -311,10 +320,11 @@ def _users_frame(bundle: Bundle) -> pl.DataFrame:
     clicks = bundle.interactions
     items = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.indices.astype(np.int32))
     frame = pl.DataFrame({"user_id": bundle.user_ids, "items": pl.Series(items)})
-    if not bundle.model.reads_ratings:
+    name = RATINGS if bundle.model.reads_ratings else PLACES if bundle.model.reads_order else None
+    if name is None:
         return frame
-    ratings = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.data.astype(np.float32))
-    return frame.with_columns(pl.Series("ratings", ratings))
+    values = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.data.astype(np.float32))
+    return frame.with_columns(pl.Series(name, values))
 
 
 def _ids(ids: pl.Series) -> Ids:
@@ -326,8 +336,9 @@ def _clicks(users: pl.DataFrame, n_items: int) -> sp.csr_array:
     indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     indices = users["items"].explode(empty_as_null=False).to_numpy().astype(np.int32)
     values = np.ones(len(indices), np.float32)
-    if "ratings" in users.columns:
-        values = users["ratings"].explode(empty_as_null=False).to_numpy().astype(np.float32)
+    for name in (RATINGS, PLACES):
+        if name in users.columns:
+            values = users[name].explode(empty_as_null=False).to_numpy().astype(np.float32)
     return sp.csr_array((values, indices, indptr), shape=(users.height, n_items))
 
 

@@ -67,6 +67,20 @@ class RowDropout(nn.Module):
         return rows * ((kept >= self.p).to(rows.dtype) / (1 - self.p))
 
 
+class SharedDropout(RowDropout):
+    """Dropout for what all workers compute alike, such as a table of all items: the same units for all of them."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of any shape with units left out and the others scaled by ``1 / (1 − p)``."""
+        space = _rows.get()
+        if not self.training or self.p == 0:
+            return rows
+        if space is None:
+            return functional.dropout(rows, self.p)
+        kept = torch.rand(rows.shape, generator=_generator(rows, space), device=rows.device)
+        return rows * ((kept >= self.p).to(rows.dtype) / (1 - self.p))
+
+
 def normal_rows(like: torch.Tensor) -> torch.Tensor:
     """Return standard normal values of the shape of `like` ``[b, …]``, a stream an example."""
     space = _space(like)

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
+from coldray.data.click_order import with_order
 from coldray.data.splits import Fold
 from coldray.device import load_torch_aside
 from coldray.errors import ConfigError
@@ -49,7 +50,7 @@ def _as_read(fold: Fold, *, ratings: bool, order: bool) -> Fold:
     """Return the fold with what a model reads in place of clicks."""
     if ratings:
         return fold.with_ratings()
-    return fold.with_order() if order else fold
+    return replace(fold, dataset=with_order(fold.dataset)) if order else fold
 
 
 def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationTask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from coldray.data.click_order import with_order
 from coldray.data.dataset import Dataset
 from coldray.data.interaction_splits import interaction_splits
 from coldray.data.predefined import PredefinedSplit
@@ -84,6 +85,8 @@ def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSpli
         )
     if model.reads_ratings:
         with_ratings(dataset)
+    if model.reads_order:
+        with_order(dataset)
     read = {name: dataset.attributes[name] for name in names}
     counts = count_attributes(read, read) if config.features.counts else {}
     _check_values(config, attribute_kinds({**read, **counts}))

@@ -1,0 +1,224 @@
+"""Text embeddings of many items, computed by several workers of a Ray cluster before anything is fitted.
+
+What is computed goes where :class:`~coldray.features.text_embeddings.EmbeddingEncoder` looks first, so a study that
+comes later finds all of it there. Workers only encode; what they send is stored by the calling process, part after
+part: an interrupted job goes on from the last part, and no machine but this one needs the folder.
+
+Notation used for shapes: n texts of a batch, d embedding dim.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray
+import ray.data
+
+from coldray import errors
+from coldray.data.dataset import Ids, TextAttribute
+from coldray.errors import ClusterError, ColdrayError, DataFormatError
+from coldray.features.text_embeddings import (
+    TEXTS_A_FILE,
+    EmbeddingConfig,
+    EmbeddingEncoder,
+    Vectors,
+    encode_batch,
+    encoding_progress,
+    load_model,
+)
+from coldray.spelling import choices
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AlignedTexts:
+    """Texts in the order of the items they are of."""
+
+    attribute: TextAttribute
+    """A text an item; empty where there is none."""
+    missing: int
+    """Items without a text."""
+    unused: int
+    """Texts of ids that are no items."""
+
+
+@dataclass(frozen=True)
+class EmbeddingCounts:
+    """What came of a job."""
+
+    texts: int
+    """Different texts that are not blank."""
+    cached: int
+    """Of these, how many were there before."""
+    encoded: int
+    """How many were encoded now."""
+
+
+def align_texts(items: Ids, ids: Sequence[Any], texts: Sequence[str | None]) -> AlignedTexts:
+    """Bring texts, each with the id of an item, into the order of the items.
+
+    Parameters
+    ----------
+    items
+        Ids of all items.
+    ids, texts
+        An id and its text a place; None is no text.
+
+    Raises
+    ------
+    DataFormatError
+        If there are not as many ids as texts, or an id comes twice.
+    """
+    if len(ids) != len(texts):
+        raise DataFormatError(f"There are {len(ids):,} ids for {len(texts):,} texts. Give one id for each text.")
+    by_id = {_plain(id_): text or "" for id_, text in zip(ids, texts, strict=True)}
+    if len(by_id) < len(ids):
+        repeated = [str(id_) for id_, count in Counter(map(_plain, ids)).items() if count > 1]
+        raise DataFormatError(
+            f"{len(repeated):,} ids have more than one text: {choices(repeated[:5])}. Keep one text an item, or give "
+            "the others as attributes of their own."
+        )
+    found = tuple(by_id.pop(item, "") for item in map(_plain, items))
+    missing = sum(not text.strip() for text in found)
+    if missing or by_id:
+        logger.warning(
+            "%s of %s items have no text, and %s texts are of no item.",
+            *(f"{count:,}" for count in (missing, len(found), len(by_id))),
+        )
+    return AlignedTexts(TextAttribute(found), missing, len(by_id))
+
+
+def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int) -> EmbeddingCounts:
+    """Encode the texts that the cache has not, by workers of the connected cluster.
+
+    Parameters
+    ----------
+    texts
+        Any texts; blank ones and repetitions cost nothing.
+    config
+        The model, which every machine must have under its name, and the cache.
+    workers
+        Processes that encode, of one CPU each.
+
+    Raises
+    ------
+    ConfigError
+        If a worker cannot load the model.
+    DataError
+        If the model gives NaN or infinite values.
+    ClusterError
+        If Ray gives up on the workers. What they had sent is kept.
+    """
+    wanted = {text for text in texts if text.strip()}
+    encoder = ClusterEncoder(config, workers)
+    if wanted:
+        encoder.fit(TextAttribute(tuple(wanted)))
+    return EmbeddingCounts(len(wanted), len(wanted) - encoder.encoded, encoder.encoded)
+
+
+class ClusterEncoder(EmbeddingEncoder):
+    """An encoder of which workers of the cluster do the work.
+
+    Parameters
+    ----------
+    config, workers
+        As in :func:`embed_texts`.
+    """
+
+    def __init__(self, config: EmbeddingConfig, workers: int) -> None:
+        super().__init__(config)
+        self.workers, self.encoded = workers, 0
+
+    def _encode(self, texts: Mapping[bytes, str]) -> Iterator[Vectors]:
+        """Yield the vectors of `texts` in parts, as workers finish them."""
+        part: Vectors = {}
+        with encoding_progress(len(texts), self.config) as advance:
+            for vectors in _encoded(texts, self.config, self.workers):
+                part |= vectors
+                advance(len(vectors))
+                if len(part) >= TEXTS_A_FILE:
+                    self.encoded += len(part)
+                    yield part
+                    part = {}
+        if part:
+            self.encoded += len(part)
+            yield part
+
+
+def _encoded(texts: Mapping[bytes, str], config: EmbeddingConfig, workers: int) -> Iterator[Vectors]:
+    """Yield the vectors of a batch of texts at a time."""
+    if not texts:
+        return
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False  # there is one of all texts
+    # Texts of like length share a batch, which is what padding costs least in.
+    keys, ordered = zip(*sorted(texts.items(), key=lambda pair: (-len(pair[1]), pair[1])), strict=True)
+    table = pa.table({"key": pa.array(keys, pa.binary()), "text": pa.array(ordered, pa.string())})
+    # A block a batch, so that no worker waits for the rows of another.
+    blocks = [table.slice(start, config.batch_size) for start in range(0, len(table), config.batch_size)]
+    done = ray.data.from_arrow(blocks).map_batches(
+        TextWorker,
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
+        fn_constructor_args=(config,),
+        num_cpus=1,
+    )
+    try:
+        for batch in done.iter_batches(batch_size=None, batch_format="numpy"):
+            if refusal := str(batch["error"][0]):
+                name, _, message = refusal.partition(": ")
+                raise getattr(errors, name)(message)
+            yield dict(zip(map(bytes, batch["key"]), np.stack(list(batch["vector"])), strict=True))
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"The workers that encode texts failed: {error}. What they had sent is kept; the same job goes on with the "
+            "rest."
+        ) from error
+
+
+class TextWorker:
+    """One worker.
+
+    Parameters
+    ----------
+    config
+        The model.
+    """
+
+    def __init__(self, config: EmbeddingConfig) -> None:
+        self.config, self.model, self.refusal = config, None, ""
+        try:
+            self.model = load_model(config.model)
+        except ColdrayError as error:
+            self.refusal = _told(error)
+
+    def __call__(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Return the keys ``[n]``, their unit vectors ``[n, d]``, and an error of ours or an empty text ``[n]``.
+
+        Ray Data would bring an error as the text of its traceback.
+        """
+        keys = batch["key"]
+        matrix, refusal = np.zeros((len(keys), 1), np.float32), self.refusal
+        if self.model is not None:
+            try:
+                matrix = encode_batch(self.model, [str(text) for text in batch["text"]], self.config.model)
+            except ColdrayError as error:
+                refusal = _told(error)
+        return {"key": keys, "vector": matrix, "error": np.array([refusal] * len(keys))}
+
+
+def _told(error: ColdrayError) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _plain(value: Any) -> Any:
+    """Return an id as Python has it: a number of NumPy and the same one of Python are one id."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,191 @@
+"""LightGCN: items that the same users click drawn together along the graph of clicks.
+
+The network is in :mod:`~coldray.models.lightgcn_network`. It is trained by pairs (BPR, Rendle et al., UAI 2009): a
+click is to score above items that the user has not clicked. What a click itself adds to the vector of its user is taken
+out of it, or each click would be found by itself.
+
+Notation used for shapes: b clicks of a batch, w negatives of each, U users, I items, d dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import nn
+from torch.nn import functional
+
+from coldray.evaluation.ranking import Scorer
+from coldray.memory import require_memory
+from coldray.models.array_model import Arrays
+from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
+from coldray.models.click_products import click_products
+from coldray.models.computations import Computations
+from coldray.models.lightgcn_network import LightGCNConfig, PropagatedItems, graph_bytes, inverse_roots
+from coldray.models.neural import HISTORY, INPUTS, NeuralModel, NeuralTask
+from coldray.models.validation import Validation
+from coldray.training.histories import Histories
+from coldray.training.negatives import DrawnNegatives, NegativesConfig
+from coldray.training.task import Batch, Loss, Step
+
+CLICKS = 200
+"""Clicks of a user that the check of memory reckons with, before it is known how many there are."""
+
+
+class LightGCNTask(NeuralTask):
+    """The training of propagated items.
+
+    Parameters
+    ----------
+    config
+        Of the network.
+    train
+        Clicks, along which items are mixed, and each of which is an example.
+    validation
+        What is validated on; None trains for all epochs.
+    """
+
+    name = "LightGCN"
+
+    def __init__(self, config: LightGCNConfig, train: TrainingSet, validation: Validation | None) -> None:
+        super().__init__(validation)
+        self.config, self.clicks = config, train.interactions
+        self.histories = Histories.of(self.clicks)
+        self.users = self.histories.users
+        wanted = NegativesConfig(kind=config.negatives_kind, count=config.negatives)
+        self.negatives = DrawnNegatives(wanted, self.clicks, items=train.warm_items)
+
+    @property
+    def n_examples(self) -> int:
+        """Number of clicks."""
+        return len(self.users)
+
+    def build(self) -> PropagatedItems:
+        """Return a new network."""
+        return PropagatedItems(self.config, self.clicks)
+
+    def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
+        """Return clicks and items that are none: ``users``, ``items`` ``[b]``, ``negatives`` ``[b, w]``."""
+        users = self.users[examples]
+        return {
+            "users": users,
+            "items": self.histories.items[examples],
+            "weights": self._weights[examples],
+            "negatives": self.negatives.candidates(users, generator),
+        }
+
+    @property
+    def _weights(self) -> torch.Tensor:
+        """What each click has in R."""
+        lengths, counts = self.histories.starts.diff(), torch.bincount(self.histories.items)
+        return (lengths[self.users] * counts[self.histories.items]).float().rsqrt()
+
+    def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
+        """Return how far each click is above its negatives, on a log scale."""
+        of_users, of_items = module(batch)  # [U, d], [I, d]
+        found = of_items[batch["items"]]  # [b, d]
+        users = of_users[batch["users"]] - batch["weights"][:, None] * found
+        scores = torch.einsum("bd,bwd->bw", users, of_items[batch["negatives"]])
+        kept = self.negatives.kept(batch["negatives"], scores, step.progress)
+        margins = (users * found).sum(dim=1, keepdim=True) - scores.gather(1, kept)
+        return Loss(functional.softplus(-margins).mean(dim=1))
+
+
+class LightGCN(NeuralModel[LightGCNConfig]):
+    """Inner products of what a user's clicks give and of items, both mixed along the clicks of all users.
+
+    Only the mixed vectors are kept: neither the graph nor the users are needed to serve.
+    """
+
+    name: ClassVar[str] = "lightgcn"
+    config_type: ClassVar[type[ModelConfig]] = LightGCNConfig
+
+    def inputs(self, train: TrainingSet) -> Arrays:
+        """Return the clicks along which items are mixed."""
+        clicks = train.interactions
+        return {"starts": clicks.indptr, "items": clicks.indices, "size": np.array(clicks.shape)}
+
+    def network(self, inputs: Arrays, n_items: int) -> PropagatedItems:
+        """Return a new network."""
+        ones = np.ones(len(inputs["items"]), np.float32)
+        shape = tuple(map(int, inputs["size"]))
+        return PropagatedItems(self.config, sp.csr_array((ones, inputs["items"], inputs["starts"]), shape=shape))
+
+    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> LightGCNTask:
+        """Return the training on `train`."""
+        return LightGCNTask(self.config, train, validation)
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Train the vectors of items, and mix them.
+
+        Raises
+        ------
+        DataError
+            If there is no click, or a user has clicked all there is.
+        CatalogTooLargeError
+            If the graph or the training does not fit in memory.
+        DivergedError
+            If the loss is not finite any more.
+        """
+        (n_users, n_items), n_clicks = train.interactions.shape, train.interactions.nnz
+        require_memory(
+            graph_bytes(n_users, n_items, n_clicks),
+            purpose=f"The graph of {n_clicks:,} clicks",
+            way_out="Use fewer users or items through the filters, or a machine with more memory.",
+        )
+        super().fit(train, computations)
+        with torch.no_grad():
+            vectors = self.fitted_network.vectors().numpy()
+        counts = np.bincount(self._state[f"{INPUTS}items"], minlength=len(vectors))
+        course = {name: value for name, value in self._state.items() if name.startswith(HISTORY)}
+        self._state = {"clicks": self._state["clicks"], "vectors": vectors, "scales": inverse_roots(counts), **course}
+        self._network = None
+        return self
+
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the graph, the layers with their gradients, weights with their moments, and a batch take."""
+        config, clicks = self.config, n_users * min(CLICKS, n_items)
+        layers = 4 * config.embedding_dim * (2 * (config.n_layers + 1) * (n_users + n_items) + 5 * n_items)
+        drawn = 8 if config.negatives_kind != "hard" else 8 + 4 * NegativesConfig().pool
+        batch = 4 * min(config.batch_size, clicks) * config.embedding_dim * 3 * (drawn + config.negatives)
+        return graph_bytes(n_users, n_items, clicks) + 40 * clicks + layers + batch
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
+            purpose=f"The graph of {n_users:,} users and {n_items:,} items",
+            way_out="Use a smaller embedding_dim, n_layers or batch_size, or fewer users or items through the filters.",
+        )
+
+    @property
+    def fitted_network(self) -> PropagatedItems:
+        """The trained network, while the model is fitted."""
+        network = super().fitted_network
+        if not isinstance(network, PropagatedItems):  # pragma: no cover  network() makes no other
+            raise TypeError("This is no graph of items.")
+        return network
+
+    def item_vectors(self, items: Items) -> Scores:
+        """Return the vectors of items, float32 ``[n, d]``: scores are their inner products with those of users."""
+        self.check_fitted()
+        vectors: Scores = self._state["vectors"][items]
+        return vectors
+
+    def user_vectors(self, histories: sp.csr_array) -> Scores:
+        """Return what the clicks of users give, float32 ``[b, d]``."""
+        self.check_fitted()
+        scaled = self._state["scales"][:, None] * self._state["vectors"]
+        return inverse_roots(np.diff(histories.indptr))[:, None] * click_products(histories, scaled)
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function from histories to inner products with `items`."""
+        wanted = np.ascontiguousarray(self.item_vectors(items).T)
+
+        def scores(histories: sp.csr_array) -> Scores:
+            return self.user_vectors(histories) @ wanted
+
+        return scores

