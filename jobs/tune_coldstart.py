@@ -9,4 +9,4 @@ from coldray.workflows.command import comparison_main
 COMPARISON = Path(__file__).resolve().parents[1] / "tune_spaces" / "coldstart.yaml"
 
 if __name__ == "__main__":
-    sys.exit(comparison_main(__doc__, COMPARISON))
+    sys.exit(comparison_main(__doc__, COMPARISON, "tune_coldstart.py"))

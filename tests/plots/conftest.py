@@ -7,10 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from coldray.tuning.ablation_result import AblationResult, Cloud, Lift, LossCurve, ModeResult
 from coldray.tuning.comparison_result import ComparisonResult, EntryResult, FailedEntry
+from coldray.tuning.costs import Costs
+from coldray.tuning.inspection import Inspection
+from coldray.tuning.inspection_config import InspectionConfig
+from coldray.tuning.item_facts import ItemFacts
+from coldray.tuning.item_map import ItemMap
 from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult, mean_metric
+from coldray.tuning.slices import EMPTY, SLICES, SliceMetrics
 
 CUTOFFS = (10, 25, 50)
 SPACE = {
@@ -265,6 +272,31 @@ def build_ablation(
     )
 
 
+MAPPED = np.arange(0, 60, 2, dtype=np.int32)
+
+
+def build_inspections(place: int, n_folds: int, *, mapped: bool) -> tuple[Inspection, ...]:
+    """Return what was measured of an entry, split by split: the entry at 0 has no map, and no warm users."""
+    draws = np.random.default_rng(place)
+    parts = {
+        name: SliceMetrics(120 + place, 40, {"ndcg@10": 0.1 * (number + 1) + 0.01 * place, "hr@10": 0.2})
+        for number, name in enumerate(SLICES)
+    }
+    if place == 0:
+        parts["warm_users"] = EMPTY
+    near = np.array([[item for item in MAPPED if item != own][:10] for own in MAPPED], np.int32)
+    drawn = ItemMap(MAPPED, draws.normal(size=(len(MAPPED), 2)).astype(np.float32), near) if mapped else None
+    costs = (Costs(0.0004, 500_000, 0.00036), Costs(75.0, 1_234_000_000, 0.041), Costs(2.5, None, 0.2))[place % 3]
+    return tuple(Inspection(costs, parts, drawn if fold == 0 else None) for fold in range(n_folds))
+
+
+def build_facts() -> ItemFacts:
+    """Return names with markup in them, and labels of which the last item has none."""
+    labels = sp.csr_array(np.eye(3, dtype=np.float32)[np.arange(60) % 3] * (np.arange(60) < 58)[:, None])
+    names = tuple(f"<b>Item {item}</b> with a name as long as some are" for item in range(60))
+    return ItemFacts(names, "genres", np.array(["comedy", "drama", "horror"]), labels, MAPPED[:3])
+
+
 @pytest.fixture
 def ablation() -> Callable[..., AblationResult]:
     return build_ablation
@@ -331,6 +363,8 @@ def build_comparison(
     levels: dict[str, float] = LEVELS,
     failed: tuple[str, ...] = (),
     champion: str | None = None,
+    inspected: bool = False,
+    held_out: str = "items",
     **shape: Any,
 ) -> ComparisonResult:
     """Return a comparison in which each entry lies its level above the first."""
@@ -349,6 +383,11 @@ def build_comparison(
         )
         for name, track in entries.items()
     )
+    if inspected:
+        found = tuple(
+            dataclasses.replace(entry, inspections=build_inspections(place, len(entry.folds), mapped=place > 0))
+            for place, entry in enumerate(found)
+        )
     best = champion or max(names, key=lambda name: levels.get(name, 0.0))
     return ComparisonResult(
         name="coldstart",
@@ -362,6 +401,9 @@ def build_comparison(
         failed=tuple(FailedEntry(name, "full", "kernel_align", HOSTILE) for name in failed),
         correction="Holm",
         seconds=1834.0,
+        held_out=held_out,
+        inspection=InspectionConfig() if inspected else None,
+        shown=build_facts() if inspected and len(found) > 1 else None,
     )
 
 
@@ -381,6 +423,14 @@ COMPARISON_SHAPES = {
     "one cutoff": {"cutoffs": (10,)},
     "published dataset": {"dataset": PUBLISHED_DATASET},
     "synthetic": {"dataset": {**PUBLISHED_DATASET, "name": "sample", "synthetic": True}},
+    "inspected": {"inspected": True},
+    "inspected on one split": {"inspected": True, "folds": ((42, 0),), "failed": ("svd",)},
+    "one entry inspected": {"entries": {"marec": "strict"}, "inspected": True},
+    "three tracks of interactions": {
+        "entries": {"marec": "strict", "ease": "clicks", "text_graph": "full"},
+        "held_out": "interactions",
+        "inspected": True,
+    },
     "long names": {"entries": {"marec": "strict", "a-learned-kernel-with-a-very-long-name": "full"}},
 }
 

@@ -16,12 +16,15 @@ from rich.console import Console
 from coldray.errors import OutputError
 from coldray.plots import comparison_export
 from coldray.plots.comparison_console import console_comparison
-from coldray.plots.comparison_export import export_comparison, results_table, summary_table
+from coldray.plots.comparison_export import export_comparison, results_table, summary_table, values_of
 from coldray.plots.comparison_figures import FIGURES, comparison_figures
 from coldray.plots.comparison_report import comparison_page, write_comparison_report
 from coldray.plots.comparison_tables import tracks
 from coldray.plots.comparison_words import TRACKS, figure_words, findings, headline, shown_metrics
+from coldray.plots.inspection_tables import agreement_words, nearest_items
+from coldray.plots.modes import mode_mean
 from coldray.plots.page import SYNTHETIC_LABEL
+from coldray.tuning.item_map import agreement
 
 TAG = re.compile(r"<[^>]+>")
 
@@ -59,7 +62,8 @@ def test_the_page_of_any_comparison_stands_alone(any_comparison, tmp_path):
 
 def test_figures_of_any_comparison_are_drawn_and_described(any_comparison, tmp_path):
     figures = comparison_figures(any_comparison)
-    assert tuple(figures) == FIGURES
+    drawn = 3 + (any_comparison.inspection is not None) + (any_comparison.shown is not None)
+    assert tuple(figures) == FIGURES[:drawn]
     words = figure_words(any_comparison)
     assert set(words) == set(FIGURES)
     assert all(caption and alt for caption, alt in words.values())
@@ -195,6 +199,64 @@ def test_the_champion_is_marked_and_rows_end_with_difference_and_p(comparison):
     assert rows["marec_plus"][-2:] == ["+0.0020", "0.930"]
 
 
+# What is measured besides metrics.
+
+
+def test_costs_and_parts_are_told_of_each_entry(comparison):
+    result = comparison(inspected=True)
+    text = words_of(comparison_page(result, {}))
+    assert "marec 0.3193 0.40 ms < 1 MB 0.36 ms" in text.replace(
+        f"{mode_mean(result.entries[0], 'ndcg@10'):.4f}", "0.3193"
+    )
+    assert "1 min 15 s 1,234 MB 41 ms" in text
+    assert "2.5 s – 200 ms" in text
+    assert "Cold items at most 10 train clicks, 120 users" in text
+    assert "0.1100 ± 0.0000 0.2100 ± 0.0000 0.3100 ± 0.0000 0.4100 ± 0.0000" in text
+    assert "0.3000 ± 0.0000 –" in text, "the first entry has no warm users"
+    assert "Cold items" not in words_of(comparison_page(comparison(), {}))
+
+
+def test_nearest_items_are_listed_for_those_with_a_map_and_escaped(comparison):
+    result = comparison(inspected=True)
+    tables = nearest_items(result)
+    assert len(tables) == 3
+    assert [row[0].text for row in tables[0].rows] == ["marec_plus", "kernel_align", "kernel_align_full"]
+    own, first = result.shown.queries[0], result.entries[1].inspections[0].map.neighbours[0][0]
+    assert tables[0].caption == f"Nearest to {result.shown.names[own]} (comedy)"
+    assert tables[0].rows[0][1].title == result.shown.names[first]
+    assert len(tables[0].rows[0]) == 6
+    html = comparison_page(result, {})
+    assert "<b>Item" not in html
+    assert "&lt;b&gt;Item" in html
+
+
+def test_the_agreement_of_neighbours_is_told_beside_chance(comparison):
+    result = comparison(inspected=True)
+    assert agreement_words(result, result.entries[0]) == "", "it has no map"
+    found, chance = agreement(result.entries[1].inspections[0].map, result.shown.matrix)
+    assert agreement_words(result, result.entries[1]) == f"{100 * found:.0f} % (chance {100 * chance:.0f} %)"
+    assert "share a label" in figure_words(result)["item_maps"][1]
+
+
+def test_a_comparison_of_interactions_speaks_of_them(comparison):
+    result = comparison(entries={"marec": "strict", "ease": "clicks"}, held_out="interactions")
+    text = words_of(comparison_page(result, {}))
+    assert "Entries on the test interactions" in text
+    assert "on the test interactions it reaches" in headline(result)
+    assert TRACKS["clicks"] in text
+    assert json.loads(json.dumps(values_of(result)["held_out"])) == "interactions"
+
+
+def test_costs_and_parts_are_in_the_export(comparison):
+    (first, *_) = values_of(comparison(inspected=True))["entries"]["kernel_align"]["inspections"]
+    assert first["costs"] == {"fit_seconds": 2.5, "fit_peak_bytes": None, "score_seconds": 0.2}
+    assert first["slices"]["cold_items"] == {
+        "n_users": 122,
+        "n_items": 40,
+        "metrics": pytest.approx({"ndcg@10": 0.12, "hr@10": 0.2}),
+    }
+
+
 # The export.
 
 NAMES = {
@@ -207,7 +269,7 @@ NAMES = {
 
 
 def test_every_file_is_written_and_packed(comparison, tmp_path):
-    files = export_comparison(comparison(), tmp_path / "runs" / "out")
+    files = export_comparison(comparison(inspected=True), tmp_path / "runs" / "out")
     assert {path.name for path in files.folder.iterdir()} == NAMES == {path.name for path in files.written}
     for name in FIGURES:
         with Image.open(files.folder / f"{name}.png") as image:

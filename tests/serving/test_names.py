@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.data.dataset import LabelAttribute, NumberAttribute, TextAttribute, binary_matrix
-from coldray.serving.names import ItemNames, NameIndex, folded, name_attribute
+from coldray.data.item_names import ItemNames, name_attribute
+from coldray.serving.names import NameIndex, folded
 
 words = st.text("aàbBe'-é ", max_size=8)
 

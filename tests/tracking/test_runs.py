@@ -19,7 +19,8 @@ from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.marec import MARec
 from coldray.models.marec_config import MARecConfig
 from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
-from coldray.tracking.runs import StudyTracker, check_reachable, fold_metrics
+from coldray.tracking.logged_values import fold_metrics
+from coldray.tracking.runs import StudyTracker, check_reachable
 from coldray.tracking.server import _active_server
 from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult
 from coldray.tuning.space import StudyConfig

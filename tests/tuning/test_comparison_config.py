@@ -10,6 +10,7 @@ import yaml
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig
+from coldray.tuning.comparison import check_comparison
 from coldray.tuning.comparison_config import check_track, load_comparison
 from coldray.tuning.space import load_study
 
@@ -174,3 +175,61 @@ def test_the_default_attributes_in_any_order_are_strict(written, features):
     entry = entry_reading(written, **features)
     assert entry.track == "strict"
     check_track(entry, sample_dataset(0, 120, 100))
+
+
+# Any set of models.
+
+SHIPPED = FILE.with_name("compare_models.yaml")
+
+
+@pytest.mark.parametrize(
+    ("file", "held_out"), [("compare_models.yaml", "interactions"), ("compare_cold.yaml", "items")]
+)
+def test_the_shipped_comparisons_can_start(file, held_out):
+    comparison = load_comparison(FILE.with_name(file))
+    assert comparison.config.splits.held_out == held_out
+    checked = check_comparison(comparison, sample_dataset(0, 200, 120))
+    assert (checked.failed, len(checked.splits)) == ((), 3)
+
+
+def test_an_entry_without_a_track_is_on_that_of_what_it_reads(written):
+    clicks = {**STUDY, "model": "ease", "space": {"regularization": 10}, "splits": {"protocol": "holdout"}}
+    changes = {
+        "entries": {
+            "one": {"study": "given.yaml"},
+            "text": {"study": "given.yaml", "overrides": {"features.counts": True}},
+            "ease": {"study": "clicks.yaml", "overrides": {"selection.simplest": []}},
+        },
+        "candidates": "all",
+        "splits": {"protocol": "holdout", "n_splits": 1},
+    }
+    path = written({**GOOD, **changes})
+    (path.parent / "clicks.yaml").write_text(yaml.safe_dump(clicks), encoding="utf-8")
+    tracks = {entry.name: entry.track for entry in load_comparison(path).entries}
+    assert tracks == {"one": "strict", "text": "full", "ease": "clicks"}
+
+
+def test_models_are_picked_from_the_file_or_from_beside_it():
+    comparison = load_comparison(SHIPPED, models=["user_knn", "session_gru", "ease"])
+    assert [entry.study.model for entry in comparison.entries] == ["user_knn", "session_gru", "ease"]
+    assert comparison.config.baseline == "ease"
+    assert load_comparison(SHIPPED, models=["vae", "als"]).config.baseline == "vae", "the first, as ease is not there"
+
+
+def test_a_model_that_is_not_there_is_told_the_nearest(written):
+    with pytest.raises(ConfigError, match=r"--models: there is no 'eas'\. Did you mean 'ease'\?"):
+        load_comparison(SHIPPED, models=["eas"])
+    with pytest.raises(ConfigError, match=r"--models: there is no 'ease'\."):
+        load_comparison(written(GOOD), models=["ease"])  # a model, without a study file there
+
+
+def test_who_reads_attributes_is_not_on_the_track_of_clicks():
+    comparison = load_comparison(SHIPPED, {"entries.marec.track": "clicks"})
+    with pytest.raises(ConfigError, match="'marec' is on the clicks track"):
+        check_comparison(comparison, sample_dataset(0, 60, 40))
+
+
+def test_labels_that_are_not_there_are_told_before_anything_starts():
+    comparison = load_comparison(SHIPPED, {"inspection.attribute": "genre"}, models=["ease"])
+    with pytest.raises(ConfigError, match=r"inspection\.attribute: .* Did you mean 'genres'"):
+        check_comparison(comparison, sample_dataset(0, 60, 40))

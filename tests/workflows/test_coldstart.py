@@ -70,7 +70,7 @@ def finished(tmp_path_factory, tracking_uri, ray_cluster):
         patch.setattr("sys.stdout", stream)
         arguments = ["--comparison", str(write_files(root)), "--output-dir", str(root / "runs")]
         arguments += ["--tracking-uri", tracking_uri, "--experiment", "coldstart"]
-        status = comparison_main("Compare.", FILE, arguments)
+        status = comparison_main("Compare.", FILE, "tune_coldstart.py", arguments)
         stream.seek(0)
         printed = stream.read()
         stream.close()
@@ -89,12 +89,12 @@ def test_an_interrupted_comparison_goes_on_and_runs_no_trial_again(tmp_path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr("coldray.tuning.comparison.measure_winner", interrupted)
-        assert comparison_main("Compare.", FILE, arguments) == 130
+        assert comparison_main("Compare.", FILE, "tune_coldstart.py", arguments) == 130
     (records,) = (tmp_path / "runs" / "records").iterdir()
     before = {path.parent.name: path.read_text().count('"trial_ended"') for path in records.glob("*/events.jsonl")}
     assert before == {"tiny": 2, "kernel": 1}
     capsys.readouterr()
-    assert comparison_main("Compare.", FILE, [*arguments, "--resume"]) == 0
+    assert comparison_main("Compare.", FILE, "tune_coldstart.py", [*arguments, "--resume"]) == 0
     printed = capsys.readouterr().out
     assert f"going on with {records.name}" in printed
     assert printed.count("have ended before; none is run again") == 2
@@ -226,7 +226,7 @@ def test_what_is_not_possible_is_told_in_one_line(tmp_path, capsys, monkeypatch,
     files, output, database = tmp_path / "files", tmp_path / "runs", tmp_path / "mlflow.db"
     files.mkdir()
     given = ["--output-dir", str(output), "--tracking-uri", f"sqlite:///{database}", *arguments]
-    status = comparison_main("Compare.", write_files(files), given)
+    status = comparison_main("Compare.", write_files(files), "tune_coldstart.py", given)
     printed = capsys.readouterr()
     assert status == 1
     (line,) = printed.err.splitlines()
@@ -239,6 +239,6 @@ def test_what_is_not_possible_is_told_in_one_line(tmp_path, capsys, monkeypatch,
 @pytest.mark.parametrize(("option", "value"), [("--trials", "0"), ("--model-name", "a/b"), ("--study", "x.yaml")])
 def test_an_option_that_is_not_possible(capsys, option, value):
     with pytest.raises(SystemExit) as stopped:
-        comparison_main("Compare.", FILE, [option, value])
+        comparison_main("Compare.", FILE, "tune_coldstart.py", [option, value])
     assert stopped.value.code == 2
     assert option in capsys.readouterr().err

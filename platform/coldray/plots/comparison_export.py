@@ -17,6 +17,7 @@ from coldray.plots.modes import has_metric
 from coldray.plots.style import save_figure
 from coldray.tuning.comparison_result import ComparisonResult, EntryResult
 from coldray.tuning.results import FoldMetrics, Lift, mean_metric, std_metric
+from coldray.tuning.slices import SliceMetrics
 
 RESULTS = "results.csv"
 SUMMARY = "summary.csv"
@@ -24,6 +25,7 @@ VALUES = "results.json"
 REPORT = "report.html"
 _PICTURES = tuple(f"{name}{suffix}" for name in FIGURES for suffix in (".png", ".svg"))
 _FILES = (REPORT, RESULTS, SUMMARY, VALUES, *_PICTURES)
+"""All that an export may have."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def export_comparison(result: ComparisonResult, folder: Path) -> ComparisonFiles
     folder = folder.absolute()
     with exporting(folder, _FILES) as (made, archive):
         _write_files(result, made)
-    return ComparisonFiles(folder, archive, tuple(folder / name for name in _FILES))
+    return ComparisonFiles(folder, archive, tuple(path for name in _FILES if (path := folder / name).is_file()))
 
 
 def _write_files(result: ComparisonResult, folder: Path) -> None:
@@ -127,6 +129,8 @@ def values_of(result: ComparisonResult) -> dict[str, Any]:
         "champion": result.champion,
         "correction": result.correction,
         "seconds": result.seconds,
+        "held_out": result.held_out,
+        "inspection": None if result.inspection is None else result.inspection.model_dump(mode="json"),
         "entries": {entry.name: _entry(entry) for entry in result.entries},
         "failed": {failed.name: asdict(failed) for failed in result.failed},
     }
@@ -147,7 +151,12 @@ def _entry(entry: EntryResult) -> dict[str, Any]:
         "over_baseline": _lifts(entry.over_baseline),
         "rival": entry.rival,
         "over_rival": _lifts(entry.over_rival),
+        "inspections": [{"costs": asdict(one.costs), "slices": _slices(one.slices)} for one in entry.inspections],
     }
+
+
+def _slices(slices: Mapping[str, SliceMetrics]) -> dict[str, Any]:
+    return {name: asdict(one) for name, one in slices.items()}
 
 
 def _fold(fold: FoldMetrics) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from coldray.plots.comparison_words import by_chance, shown_metrics, validation_mean
+from coldray.plots.inspection_figures import item_maps, quality_against_cost
+from coldray.plots.inspection_tables import inspected_entries
 from coldray.plots.labels import counted, is_synthetic, metric_label, shortened
 from coldray.plots.modes import mode_mean
 from coldray.plots.placement import label_points
@@ -30,15 +32,29 @@ from coldray.tuning.comparison_config import Track
 from coldray.tuning.comparison_result import ComparisonResult, EntryResult
 from coldray.tuning.results import std_metric
 
-FIGURES = ("entries_on_test", "differences", "validation_against_test")
-_MARKS: dict[Track, tuple[str, str]] = {"strict": (BLUE, "o"), "full": (VERMILION, "s")}
+FIGURES = ("entries_on_test", "differences", "validation_against_test", "quality_against_cost", "item_maps")
+"""All that there can be; the last two only of a comparison that measures more than metrics."""
+_MARKS: dict[Track, tuple[str, str]] = {"strict": (BLUE, "o"), "full": (VERMILION, "s"), "clicks": (GREY, "D")}
+_COLOR_WORDS: dict[Track, str] = {
+    "strict": "blue: strict track",
+    "full": "orange squares: full track",
+    "clicks": "grey diamonds: clicks alone",
+}
 _NAME_CHARACTERS = 20
 
 
 def comparison_figures(result: ComparisonResult) -> dict[str, Figure]:
     """Return every figure by name."""
-    drawn = (entries_on_test(result), differences(result), validation_against_test(result))
-    return dict(zip(FIGURES, drawn, strict=True))
+    drawn = {
+        "entries_on_test": entries_on_test(result),
+        "differences": differences(result),
+        "validation_against_test": validation_against_test(result),
+    }
+    if inspected_entries(result):
+        drawn["quality_against_cost"] = quality_against_cost(result)
+    if result.shown is not None:
+        drawn["item_maps"] = item_maps(result)
+    return drawn
 
 
 @styled()
@@ -58,7 +74,7 @@ def entries_on_test(result: ComparisonResult) -> Figure:
     _name_rows(panels[0], entries, result.champion)
     figure.legend(handles=_handles(entries), loc="outside lower center", ncols=5, columnspacing=1.2, handletextpad=0.4)
     splits = counted(len(entries[0].folds), "split")
-    set_title(figure, f"{result.name}: entries on the test items, {splits}", synthetic=is_synthetic(result))
+    set_title(figure, f"{result.name}: entries on the test {result.held_out}, {splits}", synthetic=is_synthetic(result))
     return figure
 
 
@@ -108,8 +124,9 @@ def differences(result: ComparisonResult) -> Figure:
     _read_across(axes)
     axes.set_xlabel(f"difference in test {metric_label(metric)}")
     note = "Over the same users, with 95 % intervals. Hollow: chance may explain it (adjusted p ≥ 0.05, {}). {}"
-    colors = "Blue: strict track; orange squares: full track."
-    set_note(figure, note.format(result.correction, colors if result.of_track("full") else "").strip())
+    used = [track for track in _MARKS if result.of_track(track)]
+    colors = "; ".join(_COLOR_WORDS[track] for track in used).capitalize() + "." if len(used) > 1 else ""
+    set_note(figure, note.format(result.correction, colors).strip())
     return figure
 
 
@@ -152,7 +169,7 @@ def validation_against_test(result: ComparisonResult) -> Figure:
     splits = counted(len(result.entries[0].folds), "split")
     note = (
         f"Star: the champion, chosen on validation. Bars: standard deviation over {splits}. "
-        "Validation and test items differ; only the order of the entries is to be compared."
+        f"Validation and test {result.held_out} differ; only the order of the entries is to be compared."
     )
     set_note(figure, note)
     label_points(axes, points, [shortened(entry.name, _NAME_CHARACTERS) for entry in result.entries])

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from coldray.plots.comparison_figures import comparison_figures
 from coldray.plots.comparison_tables import configurations, failures, published_beside, splits, tracks
 from coldray.plots.comparison_words import figure_words, findings, headline
+from coldray.plots.inspection_tables import costs, nearest_items, slices
 from coldray.plots.labels import duration_label, is_synthetic
 from coldray.plots.page import render, save_page
 from coldray.plots.pictures import pictures
@@ -43,8 +44,12 @@ def write_comparison_report(
 
 def comparison_page(result: ComparisonResult, figures: Mapping[str, Figure]) -> str:
     """Return the report as one HTML page."""
-    table = published_for(result.dataset)
-    note = no_comparison(result.dataset) if table is None else f"Published: {table.source}; {table.protocol}."
+    table = published_for(result.dataset, result.held_out)
+    note = (
+        no_comparison(result.dataset, result.held_out)
+        if table is None
+        else f"Published: {table.source}; {table.protocol}."
+    )
     return render(
         "comparison.html",
         synthetic=is_synthetic(result),
@@ -53,6 +58,10 @@ def comparison_page(result: ComparisonResult, figures: Mapping[str, Figure]) -> 
         findings=findings(result),
         tracks=tracks(result),
         failures=failures(result),
+        held_out=result.held_out,
+        slices=slices(result),
+        costs=costs(result),
+        nearest=nearest_items(result),
         figures=pictures(figures, figure_words(result)),
         protocol=facts("How the numbers came to be", result.protocol),
         dataset=dataset_facts(result),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coldray.plots.ablation_panels import SIGNIFICANT
+from coldray.plots.inspection_tables import agreement_words, fit_seconds, inspected_entries
 from coldray.plots.labels import counted, mean_and_std, metric_label, metric_number
 from coldray.plots.modes import has_metric, long_cutoff, mode_mean, p_label, percent_label, short_cutoff, signed
 from coldray.tuning.comparison_config import Track
@@ -14,6 +15,7 @@ from coldray.tuning.results import Lift, mean_metric, std_metric
 TRACKS: dict[Track, str] = {
     "strict": "Strict track: exactly the attributes that MARec uses",
     "full": "Full track: also the title, counts of labels or other text",
+    "clicks": "Clicks alone: no attribute of any item",
 }
 
 
@@ -40,7 +42,7 @@ def headline(result: ComparisonResult) -> str:
     chosen = f"{champion.name} ({champion.track} track) has the best validation {label} {among}, {spread}"
     interval = champion.intervals.get(metric)
     between = f" (95 % interval {metric_number(interval[0])} to {metric_number(interval[1])})" if interval else ""
-    tested = f"on the test items it reaches {metric_number(mode_mean(champion, metric))}{between}"
+    tested = f"on the test {result.held_out} it reaches {metric_number(mode_mean(champion, metric))}{between}"
     return f"{chosen}; {tested}{_against(result, champion)}."
 
 
@@ -104,8 +106,8 @@ def figure_words(result: ComparisonResult) -> dict[str, tuple[str, str]]:
     metrics = shown_metrics(result)
     return {
         "entries_on_test": (
-            "Each entry on the test items: the dot is the mean over splits, the bar the 95 % interval over users, "
-            f"small dots the splits; dotted: {result.baseline}, the baseline.",
+            f"Each entry on the test {result.held_out}: the dot is the mean over splits, the bar the 95 % interval "
+            f"over users, small dots the splits; dotted: {result.baseline}, the baseline.",
             " ".join(f"{metric_label(metric)}: {_means(result.entries, metric)}." for metric in metrics),
         ),
         "differences": (
@@ -128,7 +130,30 @@ def figure_words(result: ComparisonResult) -> dict[str, tuple[str, str]]:
             )
             + ".",
         ),
+        "quality_against_cost": (
+            f"Test {metric_label(result.metric)} of each winner against the time of one fit, mean over splits.",
+            "; ".join(
+                f"{entry.name} {metric_number(mode_mean(entry, result.metric))} after {fit_seconds(entry):.3g} s"
+                for entry in inspected_entries(result)
+            )
+            or "Nothing was timed.",
+        ),
+        "item_maps": (_map_words(result), _agreements(result) or "Items as dots, a panel for each entry."),
     }
+
+
+def _map_words(result: ComparisonResult) -> str:
+    label = "" if result.shown is None or result.shown.attribute is None else f", coloured by {result.shown.attribute}"
+    below = " Below each: the share of its nearest items that have a label in common with it." if label else ""
+    return (
+        f"The most clicked items, placed by t-SNE so that those are near which a single click says the same of{label}. "
+        f"Neighbourhoods are to be read, not distances or axes.{below}"
+    )
+
+
+def _agreements(result: ComparisonResult) -> str:
+    found = [(entry.name, agreement_words(result, entry)) for entry in inspected_entries(result)]
+    return "; ".join(f"{name}: {words} of the nearest items share a label" for name, words in found if words)
 
 
 def _means(entries: Sequence[EntryResult], metric: str) -> str:

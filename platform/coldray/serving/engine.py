@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.data.item_names import ItemNames
 from coldray.errors import UnknownIdError
 from coldray.evaluation.topk import top_k
 from coldray.serving.conditions import meeting
@@ -21,7 +22,7 @@ from coldray.serving.diversity import diverse
 from coldray.serving.exploration import Explorer, context_of
 from coldray.serving.item_vectors import item_vectors
 from coldray.serving.known_attributes import known_attributes
-from coldray.serving.names import ItemNames, NameIndex
+from coldray.serving.names import NameIndex
 from coldray.serving.profiles import KeptProfiles, Profile, all_scores, clicked
 from coldray.serving.queries import Answer, Condition, ItemId, Path, Place, Query, UserId, plain
 from coldray.tracking.bundle import Bundle

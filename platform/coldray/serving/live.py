@@ -10,12 +10,13 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any
 
+from coldray.data.item_names import ItemNames
 from coldray.errors import ColdrayError, ConfigError, DataFormatError
 from coldray.features.builder import attributes_from_records
 from coldray.serving.engine import Engine
 from coldray.serving.exploration import ExplorationConfig, Explorer, uncertainty_of
 from coldray.serving.item_projection import ItemProjection
-from coldray.serving.names import ItemNames, NameIndex
+from coldray.serving.names import NameIndex
 from coldray.serving.outcomes import Outcomes
 from coldray.serving.queries import ItemId, UserId, plain
 from coldray.serving.revisions import Revisions

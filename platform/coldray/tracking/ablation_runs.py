@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from mlflow.entities import Metric
 
-from coldray.tracking.runs import StudyTracker, fold_metrics, lift_metrics, metric_of, params_of
+from coldray.tracking.logged_values import fold_metrics, lift_metrics, metric_of, params_of
+from coldray.tracking.runs import StudyTracker
 from coldray.tuning.ablation_result import AblationResult, LossCurve, ModeResult
 
 

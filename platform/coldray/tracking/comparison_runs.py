@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from coldray.data.dataset import Dataset
-from coldray.tracking.runs import TEXT_LIMIT, StudyTracker, fold_metrics, lift_metrics, metric_of, params_of
+from coldray.tracking.logged_values import fold_metrics, inspection_metrics, lift_metrics, metric_of, params_of
+from coldray.tracking.runs import TEXT_LIMIT, StudyTracker
 from coldray.tuning.comparison_config import Comparison, Entry
 from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
 
@@ -66,7 +67,7 @@ class ComparisonTracker(StudyTracker):
             tracker = self.studies[entry.name]
             report = (reports or {}).get(entry.name)
             tracker.finish(entry.study, [report] if report else [])
-            self.spool.log(tracker.key, lift_metrics(entry.over_baseline))
+            self.spool.log(tracker.key, [*lift_metrics(entry.over_baseline), *inspection_metrics(entry.inspections)])
             self._open_studies.pop(entry.name).close(failed=False)
         for failed in result.failed:
             self._log_failure(failed)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlparse
 
 import requests
-from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.types import DataType
 
 from coldray import __version__
 from coldray.data.dataset import Dataset
 from coldray.errors import SearchInterruptedError, TrackingError
+from coldray.tracking.logged_values import fold_metrics, metric_of, params_of
 from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import OPEN_STATUS, Spool
 from coldray.tuning.listeners import StudyListener
-from coldray.tuning.results import FoldMetrics, Lift, StudyResult, TrialResult, mean_metric, std_metric
+from coldray.tuning.results import StudyResult, TrialResult
 from coldray.tuning.space import StudyConfig
 
 CONNECT_SECONDS = 5
@@ -299,38 +298,3 @@ def _check_database(path: Path, tracking_uri: str) -> None:
         reason = f"{what} ({error.strerror})"
     if reason:
         raise TrackingError(f"The MLflow database {tracking_uri} cannot be written: {reason}.")
-
-
-def fold_metrics(prefix: str, folds: Sequence[FoldMetrics]) -> list[Metric]:
-    """Return means, standard deviations and, by step, the value of each split; ``@`` becomes ``_at_``."""
-    if not folds:
-        return []
-    logged = []
-    for name in folds[0].metrics:
-        key = f"{prefix}_{name.replace('@', '_at_')}"
-        logged.append(metric_of(key, mean_metric(tuple(folds), name)))
-        logged.append(metric_of(f"{key}_std", std_metric(tuple(folds), name)))
-        logged += [metric_of(f"{key}_split", fold.metrics[name], step) for step, fold in enumerate(folds)]
-    return logged
-
-
-def lift_metrics(lifts: Mapping[str, Lift]) -> list[Metric]:
-    """Return each difference to a baseline and its adjusted p, by metric; ``@`` becomes ``_at_``."""
-    logged = []
-    for name, lift in lifts.items():
-        key = name.replace("@", "_at_")
-        logged += [metric_of(f"lift_{key}", lift.difference), metric_of(f"lift_{key}_p", lift.p_adjusted)]
-    return logged
-
-
-def metric_of(key: str, value: float, step: int = 0) -> Metric:
-    """Return a metric with the time of now."""
-    return Metric(key, value, int(time.time() * 1000), step)
-
-
-def params_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return parameters as MLflow keeps them: text."""
-    return {
-        name: value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict) else str(value)
-        for name, value in values.items()
-    }

@@ -16,6 +16,8 @@ from coldray.tuning.comparison_config import Comparison, Entry, check_track
 from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
 from coldray.tuning.comparison_statistics import TestedEntry, entry_results
 from coldray.tuning.description import describe_dataset, describe_protocol
+from coldray.tuning.inspection_config import InspectionConfig
+from coldray.tuning.item_facts import label_attribute, shown_facts
 from coldray.tuning.listeners import Listeners, StudyListener
 from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import Selection
@@ -28,7 +30,7 @@ ListenerOf: TypeAlias = Callable[[Entry], StudyListener]
 RecordOf: TypeAlias = Callable[[Entry], StudyRecord]
 TRACKS = (
     "strict: exactly the dataset's default attributes, those that MARec uses; full: also the title, counts of labels, "
-    "or texts embedded by a pretrained model"
+    "or texts embedded by a pretrained model; clicks: no attribute"
 )
 ENTRY_ERRORS = (StudyError, DataError, ModelError, ConfigError)
 """What costs an entry, and no other; a server or a disk that fails stops the comparison."""
@@ -61,17 +63,21 @@ def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyLi
     Raises
     ------
     ConfigError
-        If an entry of the strict track reads other attributes than the dataset's default ones, and as
+        If an entry reads other attributes than its track allows, labels are asked for that are not there, and as
         :func:`~coldray.tuning.study.check_study`.
     StudyError
         If no entry is left.
     """
     splits: list[Split] = []
     failed = []
+    if comparison.config.inspection is not None:
+        label_attribute(dataset, comparison.config.inspection.attribute)
     for entry in comparison.entries:
         check_track(entry, dataset)
         try:
             splits = check_study(entry.study, dataset)
+        except ConfigError as error:
+            raise ConfigError(f"The entry {entry.name!r}: {error}") from error
         except (DataError, ModelError) as error:
             failed.append(failed_entry(entry, error, listener or StudyListener()))
     if not splits:
@@ -134,7 +140,7 @@ def run_comparison(
         begin=begin,
         listener=watcher,
     )
-    tested, untested = _test_entries(tuned, dataset, checked.splits, watcher)
+    tested, untested = _test_entries(tuned, dataset, checked.splits, watcher, comparison.config.inspection)
     failed += [*untuned, *untested]
     if not tested:
         raise _nothing_left(failed)
@@ -154,6 +160,9 @@ def run_comparison(
         failed=tuple(failed),
         correction=CORRECTION,
         seconds=time.perf_counter() - started,
+        held_out=config.splits.held_out,
+        inspection=config.inspection,
+        shown=shown_facts(dataset, config.inspection, [one.inspections for one in tested]),
     )
 
 
@@ -163,7 +172,7 @@ def comparison_protocol(comparison: Comparison, dataset: Dataset, splits: Sequen
     return {
         **describe_protocol(comparison.entries[0].study, dataset, splits),
         "selection": f"each entry's configuration, and the champion among the entries, by mean validation {metric}; "
-        "test items are used once, by the winner of each entry",
+        f"test {comparison.config.splits.held_out} are used once, by the winner of each entry",
         "tracks": TRACKS,
     }
 
@@ -201,7 +210,11 @@ def choose_champion(tuned: Sequence[TunedEntry]) -> TunedEntry:
 
 
 def _test_entries(
-    tuned: Sequence[TunedEntry], dataset: Dataset, splits: Sequence[Split], listener: StudyListener
+    tuned: Sequence[TunedEntry],
+    dataset: Dataset,
+    splits: Sequence[Split],
+    listener: StudyListener,
+    inspection: InspectionConfig | None,
 ) -> tuple[list[TestedEntry], list[FailedEntry]]:
     """Measure the winner of each entry, once on each split."""
     tested, failed = [], []
@@ -209,7 +222,7 @@ def _test_entries(
     for found in tuned:
         entry, winner, started = found.entry, found.selection.winner, time.perf_counter()
         try:
-            measured = measure_winner(entry.study, found.selection, splits, listener)
+            measured = measure_winner(entry.study, found.selection, splits, listener, inspection)
         except ENTRY_ERRORS as error:
             failed.append(failed_entry(entry, error, listener))
             continue
@@ -217,11 +230,21 @@ def _test_entries(
         told = describe_protocol(entry.study, dataset, splits)
         study = study_result(entry.study, dataset, told, found.outcome, found.selection, measured)
         seconds = found.outcome.seconds + time.perf_counter() - started
-        attributes = choose_methods(dataset, entry.study.features)
-        if entry.study.features.counts:
-            attributes["numbers of labels"] = "scalar"
-        tested.append(TestedEntry(entry, study, attributes, measured.measured, seconds))
+        tested.append(
+            TestedEntry(entry, study, _attributes(entry, dataset), measured.measured, seconds, measured.inspections)
+        )
     return tested, failed
+
+
+def _attributes(entry: Entry, dataset: Dataset) -> dict[str, str]:
+    """Return how each attribute that an entry reads is encoded, by name."""
+    features = entry.study.encoded_features
+    if features is None:
+        return {}
+    attributes: dict[str, str] = dict(choose_methods(dataset, features))
+    if features.counts:
+        attributes["numbers of labels"] = "scalar"
+    return attributes
 
 
 def _study_id(comparison_id: str, entry: Entry) -> str:

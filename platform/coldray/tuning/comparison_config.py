@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -12,15 +12,17 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
 from coldray.errors import ConfigError
-from coldray.features.builder import attribute_names
+from coldray.features.builder import FeatureConfig, attribute_names
+from coldray.models.registry import MODELS, model_type
 from coldray.spelling import choices, nearest
+from coldray.tuning.inspection_config import InspectionConfig
 from coldray.tuning.settings import Section, explain, read_settings, replace_settings
 from coldray.tuning.space import Candidates, StudyConfig, load_study, metric_names
 from coldray.tuning.split_config import SplitConfig
 
-Track: TypeAlias = Literal["strict", "full"]
-"""``strict`` reads exactly the dataset's default attributes, those that MARec uses, and nothing learned elsewhere;
-``full`` may read any attribute, such as the title, count labels, and embed texts."""
+Track: TypeAlias = Literal["clicks", "strict", "full"]
+"""``clicks`` reads no attribute; ``strict`` reads exactly the dataset's default attributes, those that MARec uses, and
+nothing learned elsewhere; ``full`` may read any attribute, such as the title, count labels, and embed texts."""
 Name: TypeAlias = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 SHARED = ("name", "splits", "candidates", "cutoffs", "filters", "selection.metric", "search.seed")
 """Fields of a study that the comparison decides for all entries."""
@@ -31,7 +33,8 @@ class EntryConfig(Section):
 
     study: Path
     """Its file, relative to the comparison file."""
-    track: Track
+    track: Track | None = None
+    """By default what the study reads: nothing but clicks, the default attributes, or what it names itself."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Values in the place of those of the study file, by dotted name (``search.trials``)."""
 
@@ -68,6 +71,8 @@ class ComparisonConfig(Section):
     """Filters on the dataset; by default those of its published protocol, or none."""
     selection: CriterionConfig = CriterionConfig()
     search: BudgetConfig = BudgetConfig()
+    inspection: InspectionConfig | None = None
+    """What is measured of each winner besides its metrics; nothing by default."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -75,11 +80,6 @@ class ComparisonConfig(Section):
             raise ConfigError(
                 f"The baseline {self.baseline!r} is no entry.{nearest(self.baseline, self.entries)} "
                 f"Entries: {choices(self.entries)}."
-            )
-        if not self.splits.holds_out_items:
-            raise ConfigError(
-                f"A comparison is of cold items, and the protocol {self.splits.protocol!r} holds out interactions. Use "
-                "splits.protocol: notebook or balanced."
             )
         known = metric_names(self.cutoffs)
         if self.selection.metric not in known:
@@ -115,7 +115,13 @@ class Comparison:
     entries: tuple[Entry, ...]
 
 
-def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None, *, trials: int | None = None) -> Comparison:
+def load_comparison(
+    path: Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    trials: int | None = None,
+    models: Sequence[str] | None = None,
+) -> Comparison:
     """Read and validate a comparison file and the study files that it names.
 
     Parameters
@@ -124,6 +130,9 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None, *, t
         Values that take the place of those in the file, by dotted name (``search.trials``).
     trials
         Trials of every entry, whatever the files say.
+    models
+        The entries in the place of those of the file: each one of it, or a model with a study file beside it. Where
+        the baseline is not among them, the first is.
 
     Raises
     ------
@@ -131,6 +140,8 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None, *, t
         Naming the file, the field and the nearest valid name.
     """
     content = read_settings(path, "comparison file", "'name', 'baseline' and 'entries'")
+    if models:
+        _keep_models(content, models, path.parent)
     replace_settings(content, overrides or {})
     try:
         config = ComparisonConfig.model_validate(content)
@@ -143,10 +154,34 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None, *, t
     for name, entry in config.entries.items():
         settings = {**config.shared(), "name": name, **entry.overrides, **fixed}
         try:
-            entries.append(Entry(name, entry.track, load_study(path.parent / entry.study, settings)))
+            study = load_study(path.parent / entry.study, settings)
+            entries.append(Entry(name, entry.track or natural_track(study), study))
         except ConfigError as error:
             raise ConfigError(f"Comparison file {path}: entries.{name}: {error}") from error
     return Comparison(config, tuple(entries))
+
+
+def _keep_models(content: dict[str, Any], models: Sequence[str], folder: Path) -> None:
+    """Leave `models` as the entries of a comparison file."""
+    listed = content.get("entries")
+    known = listed if isinstance(listed, dict) else {}
+    entries: dict[str, Any] = {}
+    for name in models:
+        study = Path(f"{name}.yaml")
+        if name not in known and not (name in MODELS and (folder / study).is_file()):
+            names = sorted({*known, *(model for model in MODELS if (folder / f"{model}.yaml").is_file())})
+            raise ConfigError(f"--models: there is no {name!r}.{nearest(name, names)} Known: {choices(names)}.")
+        entries[name] = known.get(name, {"study": str(study)})
+    content["entries"] = entries
+    if content.get("baseline") not in entries:
+        content["baseline"] = next(iter(entries))
+
+
+def natural_track(study: StudyConfig) -> Track:
+    """Return the track of an entry whose file names none, by what its study reads."""
+    if study.encoded_features is None:
+        return "clicks"
+    return "strict" if study.features == FeatureConfig() else "full"
 
 
 def _check_overrides(name: str, overrides: Mapping[str, Any]) -> None:
@@ -161,13 +196,18 @@ def _check_overrides(name: str, overrides: Mapping[str, Any]) -> None:
 
 
 def check_track(entry: Entry, dataset: Dataset) -> None:
-    """Refuse an entry of the strict track that reads more, or less, than the dataset's default attributes.
+    """Refuse an entry that reads other attributes than its track allows.
 
     Raises
     ------
     ConfigError
         Naming the entry, and the attributes.
     """
+    if entry.track == "clicks" and model_type(entry.study.model).scores_cold_items:
+        raise ConfigError(
+            f"The entry {entry.name!r} is on the clicks track, which reads no attribute, and the model "
+            f"{entry.study.model!r} learns from them. Put it on the strict or the full track."
+        )
     if entry.track != "strict":
         return
     features, default = entry.study.features, dataset.default_attributes

@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coldray.data.splits import HeldOut
 from coldray.tuning.comparison_config import Track
+from coldray.tuning.inspection import Inspection
+from coldray.tuning.inspection_config import InspectionConfig
+from coldray.tuning.item_facts import ItemFacts
 from coldray.tuning.results import FoldMetrics, Lift, StudyResult
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -40,6 +44,8 @@ class EntryResult:
     """By metric; empty without a rival."""
     seconds: float
     """Search and test."""
+    inspections: tuple[Inspection, ...] = ()
+    """What else was measured of the winner, split by split; nothing unless the comparison asks for it."""
 
     @property
     def model(self) -> str:
@@ -93,6 +99,12 @@ class ComparisonResult:
     correction: str
     """Name of the correction for many comparisons."""
     seconds: float
+    held_out: HeldOut = "items"
+    """What validation and test consist of: whole items, or interactions of any item."""
+    inspection: InspectionConfig | None = None
+    """What else was measured of each winner."""
+    shown: ItemFacts | None = None
+    """What the items of the maps are called, and how they are labelled; None where no map was drawn."""
 
     def entry(self, name: str) -> EntryResult:
         """Return the entry of that name; KeyError if there is none that was tested."""

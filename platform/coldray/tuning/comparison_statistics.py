@@ -16,6 +16,7 @@ from coldray.evaluation.significance import bootstrap_interval
 from coldray.tuning.ablation_statistics import Values, mean_by_user, paired_lifts
 from coldray.tuning.comparison_config import Entry
 from coldray.tuning.comparison_result import EntryResult
+from coldray.tuning.inspection import Inspection
 from coldray.tuning.results import StudyResult
 
 
@@ -30,6 +31,8 @@ class TestedEntry:
     measured: tuple[RankingMetrics, ...]
     """The values of every user, fold by fold."""
     seconds: float
+    inspections: tuple[Inspection, ...] = ()
+    """What else was measured, fold by fold."""
 
     __test__ = False  # no class of tests, whatever its name says to pytest
 
@@ -78,6 +81,7 @@ def entry_results(
             rival=rivals[name],
             over_rival=lifts.get((name, rivals[name] or ""), {}),
             seconds=one.seconds,
+            inspections=one.inspections,
         )
         for one in tested
     )

@@ -17,8 +17,11 @@ from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.ratings import RatingMetrics
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.models.registry import model_type
+from coldray.tuning.costs import FitMeter
 from coldray.tuning.evaluation import Candidates, EvaluationTask, evaluate
 from coldray.tuning.folds import prepare_tasks
+from coldray.tuning.inspection import Inspection, inspect
+from coldray.tuning.inspection_config import InspectionConfig
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, Selection
 from coldray.tuning.space import StudyConfig
@@ -34,14 +37,21 @@ class WinnerMetrics:
     intervals: dict[str, tuple[float, float]]
     measured: tuple[RankingMetrics, ...]
     """The values of every user, fold by fold: whom another winner was tested on as well can be paired."""
+    inspections: tuple[Inspection, ...] = ()
+    """What else was measured, fold by fold; nothing unless it was asked for."""
 
 
 def measure_winner(
-    config: StudyConfig, selection: Selection, splits: Sequence[Split], listener: StudyListener | None = None
+    config: StudyConfig,
+    selection: Selection,
+    splits: Sequence[Split],
+    listener: StudyListener | None = None,
+    inspection: InspectionConfig | None = None,
 ) -> WinnerMetrics:
     """Refit the winner on the train part of each split and measure it on the test data, once.
 
-    The listener is told how many splits are done.
+    The listener is told how many splits are done. With `inspection` the splits take turns, so that none is timed while
+    another runs beside it.
 
     Raises
     ------
@@ -49,20 +59,25 @@ def measure_winner(
         If the winner cannot be fitted on a split.
     """
     tasks = prepare_tasks([split.test_fold for split in splits], config)
-    parameters = dict(selection.winner.config)
-    outcomes = [
-        _measure.options(num_gpus=config.search.gpus_per_trial).remote(
-            task, parameters, config.model, config.candidates, config.cutoffs
-        )
-        for task in tasks.values()
-    ]
+    wanted = _Wanted(config.model, dict(selection.winner.config), config.candidates, config.cutoffs, inspection)
+    watcher, step = listener or StudyListener(), f"test of {config.name}"
+    on_worker = _measure.options(num_gpus=config.search.gpus_per_trial)
     try:
-        measured = _gathered(outcomes, f"test of {config.name}", listener or StudyListener())
+        if inspection is None:
+            outcomes = [on_worker.remote(task, wanted, False) for task in tasks.values()]
+            measured = _gathered(outcomes, step, watcher)
+        else:
+            measured = []
+            for number, task in enumerate(tasks.values()):
+                watcher.advanced(step, number, len(tasks))
+                measured.append(ray.get(on_worker.remote(task, wanted, number == 0)))
+            watcher.advanced(step, len(tasks), len(tasks))
     except ray.exceptions.RayError as error:  # the model refused, or its worker was lost
         cause = getattr(error, "cause", None) or error
         raise StudyError(f"The winner (trial {selection.winner.number}) could not be tested: {cause}") from error
-    metrics, folds = tuple(metrics for metrics, _ in measured), tuple(fold for _, fold in measured)
-    return WinnerMetrics(folds, _intervals(metrics, config.search.seed), metrics)
+    metrics, folds = tuple(one.metrics for one in measured), tuple(one.fold for one in measured)
+    found = tuple(one.inspection for one in measured if one.inspection is not None)
+    return WinnerMetrics(folds, _intervals(metrics, config.search.seed), metrics, found)
 
 
 def _intervals(measured: Sequence[RankingMetrics], seed: int) -> dict[str, tuple[float, float]]:
@@ -89,9 +104,7 @@ def _intervals(measured: Sequence[RankingMetrics], seed: int) -> dict[str, tuple
     return intervals
 
 
-def _gathered(
-    outcomes: Sequence[ray.ObjectRef[tuple[RankingMetrics, FoldMetrics]]], step: str, listener: StudyListener
-) -> list[tuple[RankingMetrics, FoldMetrics]]:
+def _gathered(outcomes: Sequence[ray.ObjectRef[_Measured]], step: str, listener: StudyListener) -> list[_Measured]:
     """Wait for all outcomes, telling how many are there."""
     waiting = list(outcomes)
     listener.advanced(step, 0, len(outcomes))
@@ -101,13 +114,39 @@ def _gathered(
     return ray.get(list(outcomes))
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """The winner, and what is to be found out of it."""
+
+    model: str
+    parameters: dict[str, Any]
+    candidates: Candidates
+    cutoffs: tuple[int, ...]
+    inspection: InspectionConfig | None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The winner on one fold."""
+
+    metrics: RankingMetrics
+    fold: FoldMetrics
+    inspection: Inspection | None
+
+
 @ray.remote(num_cpus=1)
-def _measure(
-    task: EvaluationTask, parameters: dict[str, Any], model: str, candidates: Candidates, cutoffs: tuple[int, ...]
-) -> tuple[RankingMetrics, FoldMetrics]:
+def _measure(task: EvaluationTask, wanted: _Wanted, mapped: bool) -> _Measured:
     started = time.perf_counter()
-    kind = model_type(model)
-    fitted = kind(kind.config_type.model_validate(parameters)).fit(task.train)
-    metrics = evaluate(fitted, task, candidates=candidates, cutoffs=cutoffs)
+    kind = model_type(wanted.model)
+    model = kind(kind.config_type.model_validate(wanted.parameters))
+    if wanted.inspection is not None:
+        import torch  # noqa: F401 - which a fit would otherwise load, at the price of its memory
+    with FitMeter() as fit:
+        model.fit(task.train)
+    asked: dict[str, Any] = {"candidates": wanted.candidates, "cutoffs": wanted.cutoffs}
+    metrics = evaluate(model, task, **asked)
     fold = FoldMetrics(task.seed, task.split, metrics.means(), time.perf_counter() - started)
-    return metrics, fold
+    found = None
+    if wanted.inspection is not None:
+        found = inspect(model, task, fit, metrics, config=wanted.inspection, mapped=mapped, **asked)
+    return _Measured(metrics, fold, found)

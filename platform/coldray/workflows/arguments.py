@@ -55,6 +55,13 @@ def comparison_parser(description: str, comparison: Path) -> argparse.ArgumentPa
     parser = _job_parser(description, "--comparison", comparison)
     _registry_option(parser, "the comparison")
     parser.add_argument("--trials", type=positive, default=None, help="trials of every entry, whatever the files say")
+    parser.add_argument(
+        "--models",
+        type=_names,
+        default=None,
+        metavar="A,B",
+        help="compare these alone: entries of the comparison file, or models with a study file beside it",
+    )
     return parser
 
 

@@ -44,15 +44,15 @@ from coldray.workflows.tune import (
     tracking,
 )
 
-JOB = "tune_coldstart.py"
 
-
-def compare(options: argparse.Namespace, console: Console) -> ComparisonResult:
-    """Run the job that the options of ``jobs/tune_coldstart.py`` describe.
+def compare(options: argparse.Namespace, console: Console, job: str) -> ComparisonResult:
+    """Run the job that the options of ``jobs/compare_models.py`` or ``jobs/tune_coldstart.py`` describe.
 
     Everything that can be wrong is checked before anything takes long.
     """
-    comparison = load_comparison(options.comparison, overrides(options.settings), trials=options.trials)
+    comparison = load_comparison(
+        options.comparison, overrides(options.settings), trials=options.trials, models=options.models
+    )
     source = source_of(options)
     output = options.output_dir.absolute()
     with AblationProgress(console) as progress, writable_folder(output):
@@ -66,7 +66,7 @@ def compare(options: argparse.Namespace, console: Console) -> ComparisonResult:
         result, folder = _run_and_publish(comparison, dataset, checked, output, options, progress)
     console.print()
     console.print(console_comparison(result))
-    print_next_steps(console, folder / "report.html", options, JOB)
+    print_next_steps(console, folder / "report.html", options, job)
     return result
 
 

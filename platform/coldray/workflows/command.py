@@ -89,13 +89,19 @@ def ablation_main(description: str, study: Path, arguments: Sequence[str] | None
     return run_job(ablation_parser(description, study), run, arguments)
 
 
-def comparison_main(description: str, comparison: Path, arguments: Sequence[str] | None = None) -> int:
-    """Run the comparison job from the command line; return its exit status."""
+def comparison_main(description: str, comparison: Path, job: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a comparison job from the command line; return its exit status.
+
+    Parameters
+    ----------
+    job
+        The file name of the job, for the hint at its end.
+    """
 
     def run(options: argparse.Namespace, console: Console) -> None:
         from coldray.workflows.coldstart import compare
 
-        compare(options, console)
+        compare(options, console, job)
 
     return run_job(comparison_parser(description, comparison), run, arguments)
 
