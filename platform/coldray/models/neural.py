@@ -152,11 +152,27 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
             epochs = first.best_epoch + 1
             again = {"epochs": epochs, "warmup_epochs": min(self.config.warmup_epochs, epochs / 2)}
             last, read = self._trained(train, None, again), train
+        return self.keep(last, self.inputs(read), train.clicks, course=first)
+
+    def keep(
+        self, trained: TrainingResult, inputs: Arrays, clicks: npt.NDArray[np.int64], *, course: TrainingResult
+    ) -> Self:
+        """Take the weights of a training as the model's own.
+
+        Parameters
+        ----------
+        inputs
+            What the network was built of.
+        clicks
+            Of each item ``[I]``.
+        course
+            The training whose epochs :attr:`history` tells.
+        """
         self._state = {
-            "clicks": train.clicks,
-            **{WEIGHTS + name: value.numpy() for name, value in last.weights.items()},
-            **{INPUTS + name: value for name, value in self.inputs(read).items()},
-            **_course(first),
+            "clicks": clicks,
+            **{WEIGHTS + name: value.numpy() for name, value in trained.weights.items()},
+            **{INPUTS + name: value for name, value in inputs.items()},
+            **_course(course),
         }
         self._network = None
         return self

@@ -40,8 +40,6 @@ class VAETask(NeuralTask):
         super().__init__(validation)
         self.config, self.histories = config, Histories.of(interactions)
         self.users = torch.from_numpy(np.flatnonzero(np.diff(interactions.indptr)))
-        squares = torch.zeros(len(self.histories)).index_add(0, self.histories.users, self.histories.values**2)
-        self.norms = squares.sqrt()
 
     @property
     def n_examples(self) -> int:
@@ -54,26 +52,8 @@ class VAETask(NeuralTask):
         return VariationalAutoencoder(clicks.numpy(), self.config)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
-        """Return the histories of users, some clicks left out and the others scaled up for these, and all clicks.
-
-        Returns
-        -------
-        Batch
-            ``history``, ``history_offsets`` and ``history_values`` as the encoder reads them; ``clicks`` int64 ``[c]``
-            and ``click_rows`` int64 ``[c]``, the items of all clicks and the row of each.
-        """
-        users, dropout = self.users[examples], self.config.dropout
-        shown = self.histories.bags(users, hidden=dropout, generator=generator)
-        lengths = torch.diff(shown["history_offsets"], append=torch.tensor([len(shown["history"])]))
-        scale = 1 / (self.norms[users] * (1 - dropout))
-        every = self.histories.bags(users)
-        counts = torch.diff(every["history_offsets"], append=torch.tensor([len(every["history"])]))
-        return {
-            **shown,
-            "history_values": shown["history_values"] * scale.repeat_interleave(lengths),
-            "clicks": every["history"],
-            "click_rows": torch.arange(len(users)).repeat_interleave(counts),
-        }
+        """Return the histories of users, as of :func:`masked_histories`."""
+        return masked_histories(self.histories, self.users[examples], self.config.dropout, generator)
 
     def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
         """Return the negative log-likelihood of the clicks and the weighted divergence of each user."""
@@ -90,6 +70,30 @@ class VAETask(NeuralTask):
             loss = loss - likelihood
         parts = {**likelihoods, "KL": divergence}
         return Loss(loss, {name: part.detach() for name, part in parts.items()})
+
+
+def masked_histories(histories: Histories, users: torch.Tensor, dropout: float, generator: torch.Generator) -> Batch:
+    """Return the histories of users, some clicks left out and the others scaled up for these, and all clicks.
+
+    Returns
+    -------
+    Batch
+        ``history``, ``history_offsets`` and ``history_values`` as the encoder reads them; ``clicks`` int64 ``[c]``
+        and ``click_rows`` int64 ``[c]``, the items of all clicks and the row of each.
+    """
+    shown, every = histories.bags(users, hidden=dropout, generator=generator), histories.bags(users)
+    lengths, counts = (
+        torch.diff(bags["history_offsets"], append=torch.tensor([len(bags["history"])])) for bags in (shown, every)
+    )
+    rows = torch.arange(len(users)).repeat_interleave(counts)
+    norms = torch.zeros(len(users)).index_add(0, rows, every["history_values"] ** 2).sqrt()
+    scale = 1 / (norms * (1 - dropout))
+    return {
+        **shown,
+        "history_values": shown["history_values"] * scale.repeat_interleave(lengths),
+        "clicks": every["history"],
+        "click_rows": rows,
+    }
 
 
 def log_likelihood(logits: torch.Tensor, rows: torch.Tensor, clicks: torch.Tensor) -> torch.Tensor:

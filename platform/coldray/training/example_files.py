@@ -27,6 +27,8 @@ from coldray.training.seeds import Purpose, derived_generator
 
 Columns: TypeAlias = dict[str, npt.NDArray[Any]]
 """Rows, by the name of the column."""
+TYPES = ("object", "float32", "int64")
+"""Of columns; of files that differ the first of them counts, and a number is no list."""
 WINDOW = 1 << 20
 """Examples of a window by default."""
 
@@ -52,9 +54,9 @@ class ExampleFiles:
     rows: tuple[int, ...]
     """Of each file; files may differ in length."""
     columns: tuple[str, ...]
-    """What is read of them, numbers all."""
+    """What is read of them: numbers, or lists of whole numbers such as the history of a user."""
     types: tuple[str, ...]
-    """Of each column, as numpy calls it: int64 or float32."""
+    """Of each column, as numpy calls it: int64, float32, or object for lists."""
     window: int = WINDOW
     """Examples of a window over all workers, about: what an epoch mixes, and what the workers hold at a time."""
 
@@ -67,7 +69,7 @@ class ExampleFiles:
         DataFileError
             If there is none, or one cannot be read.
         DataFormatError
-            If a column is missing or holds no numbers.
+            If a column is missing or holds neither numbers nor lists of whole numbers.
         EmptyDatasetError
             If there is no row.
         """
@@ -79,7 +81,7 @@ class ExampleFiles:
         if not sum(rows):
             raise EmptyDatasetError(f"The files of {folder} have no row to train on.")
         types = tuple(
-            "float32" if "float32" in kinds else "int64" for kinds in zip(*(k for _, k in found), strict=True)
+            next(kind for kind in TYPES if kind in kinds) for kinds in zip(*(k for _, k in found), strict=True)
         )
         return cls(tuple(files), rows, tuple(columns), types, window)
 
@@ -143,8 +145,7 @@ class ExampleFiles:
             if rows[name].null_count:
                 raise DataFormatError(f"{name} of {path} is empty in some of the rows from {part.start:,} on.")
         return {
-            name: rows[name].to_numpy().astype(kind, copy=False)
-            for name, kind in zip(self.columns, self.types, strict=True)
+            name: as_column(rows[name].to_numpy(), kind) for name, kind in zip(self.columns, self.types, strict=True)
         }
 
 
@@ -195,6 +196,16 @@ def worker_plan(examples: ExampleFiles, rank: int, size: int) -> Iterator[Slice]
         yield from examples.slices(window, rank, size)
 
 
+def as_column(values: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+    """Return rows as one of :data:`TYPES`; lists as int64 arrays, whether or not they are of one length."""
+    if kind != "object":
+        return values.astype(kind, copy=False)
+    lists = np.empty(len(values), object)
+    for place, row in enumerate(values):
+        lists[place] = np.asarray(row, np.int64)
+    return lists
+
+
 def _rows_and_types(file: Path, columns: Sequence[str]) -> tuple[int, list[str]]:
     try:
         with pq.ParquetFile(file) as opened:
@@ -205,8 +216,15 @@ def _rows_and_types(file: Path, columns: Sequence[str]) -> tuple[int, list[str]]
     for name in columns:
         if name not in schema.names:
             raise DataFormatError(f"{file} has no column {name!r}; it has {', '.join(map(repr, schema.names))}.")
-        kind = schema.field(name).type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise DataFormatError(f"{name} of {file} is {kind}; examples are numbers.")
-        types.append("float32" if pa.types.is_floating(kind) else "int64")
+        types.append(_type(schema.field(name).type, name, file))
     return rows, types
+
+
+def _type(kind: pa.DataType, name: str, file: Path) -> str:
+    if pa.types.is_integer(kind):
+        return "int64"
+    if pa.types.is_floating(kind):
+        return "float32"
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_integer(kind.value_type):
+        return "object"
+    raise DataFormatError(f"{name} of {file} is {kind}; examples are numbers, or lists of whole numbers.")

@@ -12,7 +12,7 @@ import ray.train
 
 from coldray import errors
 from coldray.errors import DataError
-from coldray.training.example_files import Columns, ExampleFiles, Slice, worker_plan
+from coldray.training.example_files import Columns, ExampleFiles, Slice, as_column, worker_plan
 from coldray.training.files_task import FilesTask
 
 TRAIN = "train"
@@ -69,13 +69,15 @@ def read_own_files(task: Any) -> None:
     if not isinstance(task, FilesTask):
         return
     context, shard = ray.train.get_context(), ray.train.get_dataset_shard(TRAIN)
+    columns, types = task.examples_of.columns, task.examples_of.types
 
     def pieces() -> Iterator[Columns]:
         for piece in shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
             if REFUSAL in piece:
                 name, message = piece[REFUSAL].tolist()
                 raise getattr(errors, name)(message)
-            yield piece
+            # Ray Data makes a matrix of lists that happen to be of one length.
+            yield {name: as_column(piece[name], kind) for name, kind in zip(columns, types, strict=True)}
 
     task.read_by(pieces, context.get_world_rank(), context.get_world_size())
 

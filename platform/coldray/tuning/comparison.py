@@ -23,7 +23,7 @@ from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import Selection
 from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
-from coldray.tuning.study import check_study, study_result
+from coldray.tuning.study import check_model, draw_splits, study_result
 from coldray.tuning.winner import measure_winner
 
 ListenerOf: TypeAlias = Callable[[Entry], StudyListener]
@@ -65,24 +65,25 @@ def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyLi
     ConfigError
         If an entry reads other attributes than its track allows, labels are asked for that are not there, and as
         :func:`~coldray.tuning.study.check_study`.
+    EmptyDatasetError
+        If a part of a split is left without interactions.
     StudyError
         If no entry is left.
     """
-    splits: list[Split] = []
     failed = []
     if comparison.config.inspection is not None:
         label_attribute(dataset, comparison.config.inspection.attribute)
     for entry in comparison.entries:
         check_track(entry, dataset)
         try:
-            splits = check_study(entry.study, dataset)
+            check_model(entry.study, dataset)
         except ConfigError as error:
             raise ConfigError(f"The entry {entry.name!r}: {error}") from error
         except (DataError, ModelError) as error:
             failed.append(failed_entry(entry, error, listener or StudyListener()))
-    if not splits:
+    if len(failed) == len(comparison.entries):
         raise _nothing_left(failed)
-    return Checked(splits, tuple(failed))
+    return Checked(draw_splits(dataset, comparison.entries[0].study), tuple(failed))
 
 
 def run_comparison(

@@ -69,6 +69,18 @@ def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSpli
     CatalogTooLargeError
         If the model on all items of the dataset does not fit in memory.
     """
+    check_model(config, dataset)
+    return draw_splits(dataset, config, published)
+
+
+def check_model(config: StudyConfig, dataset: Dataset) -> None:
+    """Find out what can be wrong with the model of a study on a dataset, whatever the splits.
+
+    Raises
+    ------
+    UnknownAttributeError, ConfigError, CatalogTooLargeError
+        As :func:`check_study`.
+    """
     names = choose_methods(dataset, config.features)
     model, cold = model_type(config.model), config.splits.holds_out_items
     if not names and (cold or model.scores_cold_items):
@@ -91,7 +103,6 @@ def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSpli
     counts = count_attributes(read, read) if config.features.counts else {}
     _check_values(config, attribute_kinds({**read, **counts}))
     model(model.config_type()).check_size(dataset.n_users, dataset.n_items)
-    return draw_splits(dataset, config, published)
 
 
 def _check_values(config: StudyConfig, kinds: Mapping[str, AttributeKind]) -> None:
