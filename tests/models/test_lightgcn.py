@@ -24,12 +24,24 @@ QUICK = {
     "negatives": 2,
     "learning_rate": 0.03,
     "schedule": "constant",
+    "loss": "bpr",
 }
+SOFTMAX = {**QUICK, "loss": "softmax", "epochs": 20, "temperature": 0.2}
 
 
 class TestLightGCN(RecommenderContract):
     model = LightGCN
     config = LightGCNConfig(**QUICK, validation_share=0.0)
+
+
+class TestLightGCNBySoftmax(RecommenderContract):
+    model = LightGCN
+    config = LightGCNConfig(**SOFTMAX, validation_share=0.0)
+
+
+class TestLightGCNByDrawnSoftmax(RecommenderContract):
+    model = LightGCN
+    config = LightGCNConfig(**{**SOFTMAX, "candidates": 10, "epochs": 30}, n_layers=2, validation_share=0.2)
 
 
 class TestGCNThatStopsEarly(RecommenderContract):
@@ -108,6 +120,36 @@ def test_the_loss_agrees_with_the_reference(seed, kind):
         assert found[row] == pytest.approx(np.mean(-np.log(1 / (1 + np.exp(-np.array(margins))))), abs=1e-5)
 
 
+@settings(max_examples=8)
+@given(seed=st.integers(0, 1000), candidates=st.sampled_from([4, 11, 1000]))
+def test_the_softmax_agrees_with_the_reference(seed, candidates):
+    """The share of a click among what its user has not clicked, those left out counted by those drawn."""
+    train = random_training_set(seed)
+    task, network = task_of(train, loss="softmax", candidates=candidates, temperature=0.3)
+    batch = task.batch(torch.arange(0, task.n_examples, 3), torch.Generator().manual_seed(seed))
+    found = task.loss(network, batch, step_at()).per_example.detach().numpy()
+    drawn = batch["candidates"].tolist()
+    assert len(set(drawn)) == len(drawn) == min(candidates, 30)
+    vectors, mixing = propagated(network, train.interactions), normalised(train.interactions)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    clicks = train.interactions.toarray() > 0
+    for row, (user, item) in enumerate(zip(batch["users"].tolist(), batch["items"].tolist(), strict=True)):
+        others = mixing[user].copy()
+        others[item] = 0
+        own = others @ vectors
+        cosines = units @ own / max(np.linalg.norm(own), 1e-12)
+        rivals = [np.exp(cosines[other] / 0.3) for other in drawn if not clicks[user, other]]
+        share = np.exp(cosines[item] / 0.3)
+        assert found[row] == pytest.approx(-np.log(share / (share + 30 / len(drawn) * sum(rivals))), abs=1e-4)
+
+
+def test_an_item_nobody_clicked_is_pushed_below_those_of_a_softmax():
+    train = random_training_set(5)
+    model = LightGCN(TestLightGCNBySoftmax.config).fit(train)
+    scores = model.score(train.interactions, all_items(model))
+    assert scores[:, train.cold_items].mean() < scores[:, train.warm_items].mean()
+
+
 def test_hard_negatives_are_those_that_score_highest():
     train = random_training_set(3)
     task, network = task_of(train, negatives=2, negatives_kind="hard")
@@ -117,19 +159,22 @@ def test_hard_negatives_are_those_that_score_highest():
     assert late.mean() > early.mean()
 
 
-def test_the_network_that_validates_scores_as_the_model_that_is_kept():
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+def test_the_network_that_validates_scores_as_the_model_that_is_kept(loss):
     train = random_training_set(4)
-    model = LightGCN(TestLightGCN.config)
-    _, network = task_of(train)
+    model = LightGCN(TestLightGCN.config.model_copy(update={"loss": loss}))
+    _, network = task_of(train, loss=loss)
     state = {"clicks": train.clicks, "vectors": network.vectors().detach().numpy(), "scales": network.scales.numpy()}
     kept = model.from_state(model.config, state, train.features)
     items = np.array([3, 1, 20])
     with torch.no_grad():
         expected = network.scorer(items)(train.interactions)
     np.testing.assert_allclose(kept.score(train.interactions, items), expected, atol=1e-6)
+    compared = propagated(network, train.interactions)
+    compared = compared if loss == "bpr" else compared / np.linalg.norm(compared, axis=1, keepdims=True)
     np.testing.assert_allclose(
         kept.score(train.interactions, all_items(kept)),
-        normalised(train.interactions) @ propagated(network, train.interactions) @ state["vectors"].T,
+        normalised(train.interactions) @ state["vectors"] @ compared.T,
         atol=1e-5,
     )
 

@@ -18,7 +18,7 @@ from contracts.problems import clicks_alone, in_random_order, random_training_se
 from contracts.recommender import RecommenderContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
 
-QUICK = {"embedding_dim": 16, "hidden_dim": 16, "epochs": 40, "batch_size": 16, "learning_rate": 0.015, "dropout": 0.1}
+QUICK = {"embedding_dim": 16, "hidden_dim": 16, "epochs": 40, "batch_size": 16, "learning_rate": 0.015, "dropout": 0.2}
 
 
 class TestSessionGRU(RecommenderContract):

@@ -136,7 +136,7 @@ def test_what_is_shown_is_of_unit_length_on_average():
     clicks[1, [1, 8]] = 1
     task = task_of(clicks_alone(clicks), dropout=0.4)
     users = np.tile([0, 1], 2000)
-    shown = dense(batch_of(task, users), 4000, 9)
+    shown = np.concatenate([dense(batch_of(task, [0, 1], seed), 2, 9) for seed in range(2000)])
     values = np.array([1 / (0.6 * 2), 1 / (0.6 * np.sqrt(2))])
     for user in (0, 1):
         mine = shown[users == user]

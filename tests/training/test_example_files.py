@@ -88,7 +88,7 @@ class Echo(FilesTask):
     def build(self):
         return torch.nn.Linear(1, 1)
 
-    def of_rows(self, rows, generator):
+    def of_rows(self, rows, examples, generator):
         return {name: torch.from_numpy(column) for name, column in rows.items()}
 
     def loss(self, module, batch, step):

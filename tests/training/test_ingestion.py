@@ -50,7 +50,7 @@ class Regression(FilesTask):
     def build(self):
         return torch.nn.Linear(3, 1)
 
-    def of_rows(self, rows, generator):
+    def of_rows(self, rows, examples, generator):
         self.held = max(self.held, len(self._parts._rows["a"]) + len(self._parts._left["a"]))
         self.files |= set(rows["file"].tolist())
         inputs = np.stack([rows[name] for name in "abc"], axis=1)

@@ -87,8 +87,8 @@ class GraphView(nn.Module):
         return items
 
     def _labels(self, k: int, part: Batch | None) -> torch.Tensor:
-        vectors = self._vectors_of(k)
-        chosen: torch.Tensor = self.dropout(vectors if part is None else vectors[part[f"{LABELS}{k}"]])
+        vectors, labels = self._vectors_of(k), None if part is None else part[f"{LABELS}{k}"]
+        chosen: torch.Tensor = self.dropout(vectors if labels is None else vectors[labels], labels)
         return chosen
 
     def _vectors_of(self, k: int) -> torch.Tensor:

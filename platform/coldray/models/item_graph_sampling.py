@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from coldray.models.item_graph import ItemGraph
+from coldray.training.row_random import row_uniforms
 from coldray.training.task import Batch
 
 NODES, LABELS, UP, DOWN = "nodes", "labels.", "up.", "down."
@@ -78,6 +79,6 @@ class NeighbourSampler:
         counts = degree.clamp(max=self.neighbours)
         places = torch.repeat_interleave(torch.arange(len(rows)), counts)
         offsets = torch.arange(len(places)) - (counts.cumsum(0) - counts)[places]
-        drawn = (torch.rand(len(places), dtype=torch.float64, generator=generator) * degree[places]).long()
+        drawn = (row_uniforms(generator, rows[places], offsets) * degree[places]).long()
         offsets = torch.where(degree[places] > self.neighbours, drawn, offsets)
         return places, ends[first[places] + offsets]

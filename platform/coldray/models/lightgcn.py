@@ -1,14 +1,16 @@
 """LightGCN: items that the same users click drawn together along the graph of clicks.
 
-The network is in :mod:`~coldray.models.lightgcn_network`. It is trained by pairs (BPR, Rendle et al., UAI 2009): a
-click is to score above items that the user has not clicked. What a click itself adds to the vector of its user is taken
-out of it, or each click would be found by itself.
+The network is in :mod:`~coldray.models.lightgcn_network`. It is trained to find a click among items that the user has
+not clicked: by a softmax over many that all clicks of a step share, or by pairs (BPR, Rendle et al., UAI 2009). What a
+click itself adds to the vector of its user is taken out of it, or each click would be found by itself.
 
-Notation used for shapes: b clicks of a batch, w negatives of each, U users, I items, d dimensions.
+Notation used for shapes: b clicks of a batch, w negatives of each, m items of the softmax, U users, I items, d
+dimensions.
 """
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Self
 
 import numpy as np
@@ -27,9 +29,12 @@ from coldray.models.lightgcn_network import LightGCNConfig, PropagatedItems, gra
 from coldray.models.neural import HISTORY, INPUTS, NeuralModel, NeuralTask
 from coldray.models.validation import Validation
 from coldray.training.histories import Histories
-from coldray.training.negatives import DrawnNegatives, NegativesConfig
+from coldray.training.negatives import DrawnNegatives, InBatchNegatives, NegativesConfig
 from coldray.training.task import Batch, Loss, Step
 
+SOFTMAX_ARRAYS = 6
+"""Arrays of a number for each click of a batch and each candidate that the check of memory reckons with: logits, what
+is masked of them, both with the click's own, and gradients."""
 CLICKS = 200
 """Clicks of a user that the check of memory reckons with, before it is known how many there are."""
 
@@ -55,7 +60,9 @@ class LightGCNTask(NeuralTask):
         self.histories = Histories.of(self.clicks)
         self.users = self.histories.users
         wanted = NegativesConfig(kind=config.negatives_kind, count=config.negatives)
-        self.negatives = DrawnNegatives(wanted, self.clicks, items=train.warm_items)
+        softmax = config.loss == "softmax"
+        self.rivals = InBatchNegatives(self.clicks) if softmax else None
+        self.negatives = None if softmax else DrawnNegatives(wanted, self.clicks, items=train.warm_items)
 
     @property
     def n_examples(self) -> int:
@@ -67,14 +74,29 @@ class LightGCNTask(NeuralTask):
         return PropagatedItems(self.config, self.clicks)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
-        """Return clicks and items that are none: ``users``, ``items`` ``[b]``, ``negatives`` ``[b, w]``."""
+        """Return clicks and the items that they are to be told from.
+
+        Returns
+        -------
+        Batch
+            ``users`` and ``items`` int64 ``[b]``, ``weights`` float32 ``[b]``, what each click has in R,
+            ``has_others`` bool ``[b]``, whether its user has another; and
+            ``negatives``, int64 ``[b, w]`` of BPR, or ``candidates`` int64 ``[m]`` of the softmax, the same for all
+            workers.
+        """
         users = self.users[examples]
-        return {
+        batch = {
             "users": users,
             "items": self.histories.items[examples],
             "weights": self._weights[examples],
-            "negatives": self.negatives.candidates(users, generator),
+            "has_others": self.histories.starts.diff()[users] > 1,
         }
+        if self.negatives is not None:
+            return {**batch, "negatives": self.negatives.candidates(users, generator, rows=examples)}
+        n_items = self.histories.n_items
+        drawn = torch.randperm(n_items, generator=generator) if n_items > self.config.candidates else None
+        every = torch.arange(n_items) if drawn is None else drawn[: self.config.candidates]
+        return {**batch, "candidates": every}
 
     @property
     def _weights(self) -> torch.Tensor:
@@ -83,18 +105,38 @@ class LightGCNTask(NeuralTask):
         return (lengths[self.users] * counts[self.histories.items]).float().rsqrt()
 
     def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
-        """Return how far each click is above its negatives, on a log scale."""
+        """Return how far each click is above what it is to be told from, on a log scale."""
         of_users, of_items = module(batch)  # [U, d], [I, d]
         found = of_items[batch["items"]]  # [b, d]
+        # Of a user of one click rounding would be left, of any direction.
         users = of_users[batch["users"]] - batch["weights"][:, None] * found
+        users = torch.where(batch["has_others"][:, None], users, 0)
+        if self.negatives is None:
+            return self._softmax(users, found, of_items, batch)
         scores = torch.einsum("bd,bwd->bw", users, of_items[batch["negatives"]])
         kept = self.negatives.kept(batch["negatives"], scores, step.progress)
         margins = (users * found).sum(dim=1, keepdim=True) - scores.gather(1, kept)
         return Loss(functional.softplus(-margins).mean(dim=1))
 
+    def _softmax(self, users: torch.Tensor, found: torch.Tensor, of_items: torch.Tensor, batch: Batch) -> Loss:
+        """Return the cross-entropy of each click among the candidates that its user has not clicked."""
+        if self.rivals is None:  # pragma: no cover  the constructor makes it for this loss
+            raise TypeError("There is no softmax.")
+        candidates, temperature = batch["candidates"], self.config.temperature
+        users, found = functional.normalize(users.float(), dim=1), functional.normalize(found.float(), dim=1)
+        rivals = functional.normalize(of_items[candidates].float(), dim=1)  # [m, d]
+        # Each of those drawn stands for as many of all.
+        share = math.log(self.histories.n_items / len(candidates))
+        logits = users @ rivals.T / temperature + share  # [b, m]
+        logits = logits.masked_fill(~self.rivals.mask(batch["users"], candidates), -torch.inf)
+        own = (users * found).sum(dim=1) / temperature  # [b]
+        return Loss(torch.cat([own[:, None], logits], dim=1).logsumexp(dim=1) - own)
+
 
 class LightGCN(NeuralModel[LightGCNConfig]):
     """Inner products of what a user's clicks give and of items, both mixed along the clicks of all users.
+
+    After a softmax items have the length 1 in them: cosines, but for the length of the user.
 
     Only the mixed vectors are kept: neither the graph nor the users are needed to serve.
     """
@@ -148,8 +190,12 @@ class LightGCN(NeuralModel[LightGCNConfig]):
         """Return what the graph, the layers with their gradients, weights with their moments, and a batch take."""
         config, clicks = self.config, n_users * min(CLICKS, n_items)
         layers = 4 * config.embedding_dim * (2 * (config.n_layers + 1) * (n_users + n_items) + 5 * n_items)
-        drawn = 8 if config.negatives_kind != "hard" else 8 + 4 * NegativesConfig().pool
-        batch = 4 * min(config.batch_size, clicks) * config.embedding_dim * 3 * (drawn + config.negatives)
+        rows = min(config.batch_size, clicks)
+        if config.loss == "softmax":
+            batch = rows * (4 * SOFTMAX_ARRAYS * min(config.candidates, n_items) + 4 * 8 * config.embedding_dim)
+        else:
+            drawn = 8 if config.negatives_kind != "hard" else 8 + 4 * NegativesConfig().pool
+            batch = 4 * rows * config.embedding_dim * 3 * (drawn + config.negatives)
         return graph_bytes(n_users, n_items, clicks) + 40 * clicks + layers + batch
 
     def check_size(self, n_users: int, n_items: int) -> None:
@@ -173,6 +219,9 @@ class LightGCN(NeuralModel[LightGCNConfig]):
         """Return the vectors of items, float32 ``[n, d]``: scores are their inner products with those of users."""
         self.check_fitted()
         vectors: Scores = self._state["vectors"][items]
+        if self.config.loss == "softmax":  # as PropagatedItems.compared
+            lengths: Scores = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            return vectors / lengths
         return vectors
 
     def user_vectors(self, histories: sp.csr_array) -> Scores:

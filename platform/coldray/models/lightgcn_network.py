@@ -38,20 +38,29 @@ class LightGCNConfig(NeuralConfig):
 
     kind: Literal["lightgcn", "gcn"] = "lightgcn"
     """``gcn`` has weights and a nonlinearity in each layer."""
-    embedding_dim: PositiveInt = 64
+    embedding_dim: PositiveInt = 128
     """d."""
     n_layers: int = Field(default=1, ge=0, le=8)
     """K, each from items to users and back; 0 factorises without a graph."""
+    loss: Literal["softmax", "bpr"] = "softmax"
+    """``softmax``: a click is to be found among many items at once, by the cosine of user and item (Wu et al., *On the
+    effectiveness of sampled softmax loss for item recommendation*, arXiv 2201.02327): a few epochs do. ``bpr``: against
+    a few negatives of its own, by the inner product, as the paper of LightGCN has it."""
+    temperature: PositiveFloat = 0.1
+    """What the cosines of the softmax are divided by."""
+    candidates: PositiveInt = 4096
+    """Items of the softmax, drawn for each step and shared by its clicks; all items if there are no more."""
     negatives: PositiveInt = 8
-    """Negatives of a click."""
+    """Negatives of a click, of ``bpr``."""
     negatives_kind: Literal["uniform", "popularity", "hard"] = "uniform"
-    """How they are drawn, see :class:`~coldray.training.negatives.NegativesConfig`."""
-    learning_rate: PositiveFloat = 1.5e-2
+    """How those are drawn, see :class:`~coldray.training.negatives.NegativesConfig`."""
+    learning_rate: PositiveFloat = 1e-2
     schedule: Literal["constant", "cosine", "plateau"] = "cosine"
-    batch_size: PositiveInt = 8192
+    batch_size: PositiveInt = 4096
     """Clicks of a step over all workers together; all of them where there are fewer. Items are propagated once a step,
     so small batches take long."""
-    epochs: PositiveInt = 15
+    epochs: PositiveInt = 5
+    """Of the softmax. ``bpr`` wants many more."""
     patience: PositiveInt | None = None
 
 
@@ -156,6 +165,13 @@ class PropagatedItems(Network):
             layers.append(back)
         return layers[-1] if self.config.kind == "gcn" else torch.stack(layers).mean(dim=0)
 
+    def compared(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return vectors of items ``[n, d]`` as users are compared with them: of length 1 for the cosines of a softmax.
+
+        The length of a user's own vector changes no order.
+        """
+        return functional.normalize(vectors, dim=1) if self.config.loss == "softmax" else vectors
+
     def to_users(self, rows: torch.Tensor) -> torch.Tensor:
         """Return ``R E`` ``[U, d]`` of rows E ``[I, d]``."""
         product: torch.Tensor = SparseProduct.apply(rows, self.of_users, self.of_items)  # type: ignore[no-untyped-call]
@@ -164,7 +180,7 @@ class PropagatedItems(Network):
     def scorer(self, items: Items) -> Scorer:
         """Return the function from histories to inner products with `items`."""
         vectors = self.vectors()
-        wanted = vectors[torch.from_numpy(np.array(items, np.int64)).to(vectors.device)].T  # [d, n]
+        wanted = self.compared(vectors[torch.from_numpy(np.array(items, np.int64)).to(vectors.device)]).T  # [d, n]
         scaled = self.scales[:, None] * vectors
 
         def scores(histories: sp.csr_array) -> Scores:

@@ -41,7 +41,7 @@ class FilesMFTask(FilesTask, MFTask):
         MFTask.__init__(self, config, n_factors, mean, sizes, NO_RATINGS, None)
         FilesTask.__init__(self, examples)
 
-    def of_rows(self, rows: Columns, generator: torch.Generator) -> Batch:
+    def of_rows(self, rows: Columns, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return users, items and values of ratings."""
         users, items, values = (torch.from_numpy(rows[name]) for name in COLUMNS)
         return {"users": users, "items": items, "values": values.float()}

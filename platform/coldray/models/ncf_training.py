@@ -74,7 +74,9 @@ class NCFTask(NeuralTask):
         places = self.first[examples][:, None] + torch.arange(self.config.positives)  # [b, t]
         is_click = places < self.histories.starts[users + 1][:, None]
         clicks = self.histories.items[torch.where(is_click, places, self.first[examples][:, None])]
-        drawn = self.negatives.candidates(users.repeat_interleave(self.config.positives), generator)
+        several = self.config.positives
+        rows = (examples[:, None] * several + torch.arange(several)).ravel()
+        drawn = self.negatives.candidates(users.repeat_interleave(several), generator, rows=rows)
         items = torch.cat([clicks[..., None], drawn.view(*clicks.shape, self.config.negatives)], dim=2)
         return {**self.histories.bags(users), "items": items, "is_click": is_click}
 

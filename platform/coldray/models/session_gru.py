@@ -74,7 +74,9 @@ class SessionTask(NeuralTask):
             "next": sessions["history"][:, 1:],
             "lengths": lengths,
         }
-        return batch if self.negatives is None else {**batch, "negatives": self.negatives.candidates(users, generator)}
+        if self.negatives is None:
+            return batch
+        return {**batch, "negatives": self.negatives.candidates(users, generator, rows=examples)}
 
     def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
         """Return the cross-entropy of the next click, the mean over each session."""

@@ -62,7 +62,7 @@ class TextView(nn.Module):
     def forward(self, nodes: torch.Tensor | None = None) -> torch.Tensor:
         """Return the vectors of all items ``[I, d]``, or of some, int64 ``[n]``: ``[n, d]``."""
         mixed = self._mixed(nodes) if self.encoded is None else self.encoded(nodes)
-        out: torch.Tensor = self.out(self.dropout(self.norm(mixed)))
+        out: torch.Tensor = self.out(self.dropout(self.norm(mixed), nodes))
         return out
 
     def _mixed(self, nodes: torch.Tensor | None) -> torch.Tensor:
@@ -111,14 +111,14 @@ class EncodedAttributes(nn.Module):
     def forward(self, nodes: torch.Tensor | None) -> torch.Tensor:
         """Return ``[n, D]``."""
         if nodes is None:
-            offsets, indices, data = self.indptr[:-1], self.indices, self.data
+            offsets, indices, data, places = self.indptr[:-1], self.indices, self.data, None
         else:
             counts = self.indptr[nodes + 1] - self.indptr[nodes]
             offsets = counts.cumsum(0) - counts
             rows = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), counts)
             places = torch.arange(len(rows), device=nodes.device) + (self.indptr[nodes] - offsets)[rows]
             indices, data = self.indices[places], self.data[places]
-        summed: torch.Tensor = self.terms(indices, offsets, per_sample_weights=self.dropout(data)) + self.bias
+        summed: torch.Tensor = self.terms(indices, offsets, per_sample_weights=self.dropout(data, places)) + self.bias
         return summed
 
 

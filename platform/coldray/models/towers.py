@@ -30,10 +30,12 @@ class AttributeTower(nn.Module):
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.rest = nn.Sequential(nn.LayerNorm(hidden), nn.GELU(), RowDropout(dropout), nn.Linear(hidden, out))
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Return ``[b, o]``."""
-        rows = self.first(batch["indices"], batch["offsets"], per_sample_weights=batch["weights"])  # [b, h]
-        out: torch.Tensor = self.rest(rows + self.bias)
+    def forward(self, batch: Batch, keys: torch.Tensor | None = None) -> torch.Tensor:
+        """Return ``[b, o]``; `keys` ``[b]`` tell rows that are items, and no examples, from each other."""
+        rows = self.first(batch["indices"], batch["offsets"], per_sample_weights=batch["weights"]) + self.bias  # [b, h]
+        out: torch.Tensor = rows
+        for layer in self.rest:
+            out = layer(out, keys) if isinstance(layer, RowDropout) else layer(out)
         return out
 
 

@@ -130,16 +130,20 @@ class TwoTowers(Network):
         told = self.told(listed, batch)  # [n, d]
         clicked = told + self.clicked(self.places[listed])  # [n, d]
         summed = _sums(clicked, batch["history"], batch["history_offsets"])  # [b, d]
-        without = batch["known"].to(clicked.dtype)[..., None] * clicked[positives]  # [b, m, d]
-        kept = self.id_dropout(torch.ones_like(without[..., :1])) > 0
+        known = batch["known"]
+        without = known.to(clicked.dtype)[..., None] * clicked[positives]  # [b, m, d]
+        # Of a history of the positive alone rounding would be left: any direction, and gradients beyond bounds.
+        read = torch.diff(batch["history_offsets"], append=known.new_tensor([len(batch["history"])], dtype=torch.int64))
+        others = torch.where((read[:, None] > known)[..., None], summed[:, None] - without, 0)
+        kept = (self.id_dropout(torch.ones_like(without[..., 0])) > 0)[..., None]  # [b, m, 1]
         items = told[positives] + kept * self.own(self.places[listed])[positives]
-        return self.users(summed[:, None] - without), functional.normalize(items, dim=-1), self.temperature
+        return self.users(others), functional.normalize(items, dim=-1), self.temperature
 
     def told(self, items: torch.Tensor, rows: Batch) -> torch.Tensor:
         """Return what the attributes of items say ``[n, d]``; `rows` are those of their bags."""
         if self.tower is None:
             return self.own.weight.new_zeros(len(items), self.own.weight.shape[1])
-        out: torch.Tensor = self.tower(rows)
+        out: torch.Tensor = self.tower(rows, items)
         return out
 
     def users(self, histories: torch.Tensor) -> torch.Tensor:

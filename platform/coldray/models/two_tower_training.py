@@ -22,6 +22,7 @@ from coldray.models.two_tower_network import TwoTowerConfig, TwoTowers
 from coldray.models.validation import Validation
 from coldray.training.histories import Histories
 from coldray.training.negatives import InBatchNegatives
+from coldray.training.row_random import row_uniforms
 from coldray.training.task import Batch, Loss, Step
 
 
@@ -74,9 +75,9 @@ class TwoTowerTask(NeuralTask):
         """
         users = self.users[examples]
         starts, lengths = self.histories.starts[users], self.histories.starts.diff()[users]
-        drawn = torch.rand(len(users), self.config.positives, dtype=torch.float64, generator=generator)
+        drawn = row_uniforms(generator, users[:, None], torch.arange(self.config.positives))
         items = self.histories.items[starts[:, None] + (drawn * lengths[:, None]).long()]  # [b, m]
-        history = self.histories.bags(users, hidden=self.config.history_dropout, generator=generator)
+        history = self.histories.bags(users, hidden=self.config.history_dropout, generator=generator, rows=users)
         clicked, offsets = history["history"], history["history_offsets"]
         listed, places = torch.unique(torch.cat([clicked, items.ravel()]), return_inverse=True)
         bags = self.rows.bags(listed)

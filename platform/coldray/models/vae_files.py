@@ -53,13 +53,14 @@ class FilesVAETask(FilesTask, VAETask):
         """Return a new network."""
         return VariationalAutoencoder(self.clicks, self.config)
 
-    def of_rows(self, rows: Columns, generator: torch.Generator) -> Batch:
+    def of_rows(self, rows: Columns, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return the histories of rows as the training in memory does; an item that is listed twice counts once."""
         lists = [np.unique(row) for row in rows[COLUMN]]
         starts = np.cumsum([0, *map(len, lists)])
         items = np.concatenate([np.zeros(0, np.int64), *lists])
         clicks = sp.csr_array((np.ones(len(items), np.float32), items, starts), shape=(len(lists), len(self.clicks)))
-        return masked_histories(Histories.of(clicks), torch.arange(len(lists)), self.config.dropout, generator)
+        users = torch.arange(len(lists))
+        return masked_histories(Histories.of(clicks), users, self.config.dropout, generator, rows=examples)
 
 
 def fit_vae_on_files(

@@ -53,7 +53,7 @@ class VAETask(NeuralTask):
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return the histories of users, as of :func:`masked_histories`."""
-        return masked_histories(self.histories, self.users[examples], self.config.dropout, generator)
+        return masked_histories(self.histories, self.users[examples], self.config.dropout, generator, rows=examples)
 
     def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
         """Return the negative log-likelihood of the clicks and the weighted divergence of each user."""
@@ -72,8 +72,17 @@ class VAETask(NeuralTask):
         return Loss(loss, {name: part.detach() for name, part in parts.items()})
 
 
-def masked_histories(histories: Histories, users: torch.Tensor, dropout: float, generator: torch.Generator) -> Batch:
+def masked_histories(
+    histories: Histories,
+    users: torch.Tensor,
+    dropout: float,
+    generator: torch.Generator,
+    *,
+    rows: torch.Tensor,
+) -> Batch:
     """Return the histories of users, some clicks left out and the others scaled up for these, and all clicks.
+
+    `rows` ``[b]`` tells them from those of other workers.
 
     Returns
     -------
@@ -81,18 +90,18 @@ def masked_histories(histories: Histories, users: torch.Tensor, dropout: float, 
         ``history``, ``history_offsets`` and ``history_values`` as the encoder reads them; ``clicks`` int64 ``[c]``
         and ``click_rows`` int64 ``[c]``, the items of all clicks and the row of each.
     """
-    shown, every = histories.bags(users, hidden=dropout, generator=generator), histories.bags(users)
+    shown, every = histories.bags(users, hidden=dropout, generator=generator, rows=rows), histories.bags(users)
     lengths, counts = (
         torch.diff(bags["history_offsets"], append=torch.tensor([len(bags["history"])])) for bags in (shown, every)
     )
-    rows = torch.arange(len(users)).repeat_interleave(counts)
-    norms = torch.zeros(len(users)).index_add(0, rows, every["history_values"] ** 2).sqrt()
+    click_rows = torch.arange(len(users)).repeat_interleave(counts)
+    norms = torch.zeros(len(users)).index_add(0, click_rows, every["history_values"] ** 2).sqrt()
     scale = 1 / (norms * (1 - dropout))
     return {
         **shown,
         "history_values": shown["history_values"] * scale.repeat_interleave(lengths),
         "clicks": every["history"],
-        "click_rows": rows,
+        "click_rows": click_rows,
     }
 
 

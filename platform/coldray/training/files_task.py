@@ -63,11 +63,11 @@ class FilesTask(TrainingTask):
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return the rows of `examples`, which are of one window and in this worker's files."""
-        return self.of_rows(self._parts.rows(examples.numpy()), generator)
+        return self.of_rows(self._parts.rows(examples.numpy()), examples, generator)
 
     @abstractmethod
-    def of_rows(self, rows: Columns, generator: torch.Generator) -> Batch:
-        """Return the tensors of some rows, ``[b]`` each; random parts come from `generator`."""
+    def of_rows(self, rows: Columns, examples: torch.Tensor, generator: torch.Generator) -> Batch:
+        """Return the tensors of the rows of `examples`, ``[b]`` each; random parts come from `generator`."""
 
 
 class WorkerPart:

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from coldray.errors import ModelError
+from coldray.training.row_random import row_uniforms
 from coldray.training.task import Batch
 
 
@@ -66,6 +67,7 @@ class Histories:
         hidden: float = 0.0,
         longest: int | None = None,
         generator: torch.Generator | None = None,
+        rows: torch.Tensor | None = None,
     ) -> Batch:
         """Return the histories of users as rows of equal length.
 
@@ -81,6 +83,9 @@ class Histories:
             So many clicks at most; of more, so many are drawn, or the last ones taken where no generator is given.
         generator
             Source of the draws.
+        rows
+            Integers ``[b]`` by which a row is told from all others of all workers: the same row is given the same
+            draws, whatever others there are. Its place in this batch unless given.
 
         Returns
         -------
@@ -94,9 +99,10 @@ class Histories:
         ModelError
             If clicks are to be hidden without a generator.
         """
-        rows, places = self._clicks_of(users, without, hidden, generator)
+        told = torch.arange(len(users)) if rows is None else rows
+        rows, places = self._clicks_of(users, without, hidden, generator, told)
         if longest is not None:
-            kept = _at_most(rows, len(users), longest, generator)
+            kept = _at_most(rows, len(users), longest, generator, told)
             rows, places = rows[kept], places[kept]
         columns = _place_in_row(rows, len(users))
         width = int(columns.max()) + 1 if len(columns) else 1
@@ -113,6 +119,7 @@ class Histories:
         without: torch.Tensor | None = None,
         hidden: float = 0.0,
         generator: torch.Generator | None = None,
+        rows: torch.Tensor | None = None,
     ) -> Batch:
         """Return the histories of users one after the other, as :class:`torch.nn.EmbeddingBag` reads them.
 
@@ -124,7 +131,9 @@ class Histories:
             ``history`` int64, the items of all; ``history_offsets`` int64 ``[b]``, where each begins; and
             ``history_values`` float32, beside the items.
         """
-        rows, places = self._clicks_of(users, without, hidden, generator)
+        rows, places = self._clicks_of(
+            users, without, hidden, generator, torch.arange(len(users)) if rows is None else rows
+        )
         counts = torch.bincount(rows, minlength=len(users))
         return {
             "history": self.items[places],
@@ -133,7 +142,12 @@ class Histories:
         }
 
     def _clicks_of(
-        self, users: torch.Tensor, without: torch.Tensor | None, hidden: float, generator: torch.Generator | None
+        self,
+        users: torch.Tensor,
+        without: torch.Tensor | None,
+        hidden: float,
+        generator: torch.Generator | None,
+        told: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return row and place of each click that is to be in a batch, row by row."""
         lengths = self.starts[users + 1] - self.starts[users]
@@ -145,7 +159,7 @@ class Histories:
         if hidden:
             if generator is None:
                 raise ModelError(f"{hidden:g} of the clicks are to be hidden by chance, which takes a generator.")
-            kept &= torch.rand(len(rows), generator=generator) >= hidden
+            kept &= row_uniforms(generator, told[rows], _place_in_row(rows, len(users))) >= hidden
         return rows[kept], places[kept]
 
 
@@ -154,12 +168,15 @@ def _place_in_row(rows: torch.Tensor, n_rows: int) -> torch.Tensor:
     return torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
 
 
-def _at_most(rows: torch.Tensor, n_rows: int, longest: int, generator: torch.Generator | None) -> torch.Tensor:
+def _at_most(
+    rows: torch.Tensor, n_rows: int, longest: int, generator: torch.Generator | None, told: torch.Tensor
+) -> torch.Tensor:
     """Return which entries stay, bool, if each row may keep so many."""
     counts = torch.bincount(rows, minlength=n_rows)
+    places = _place_in_row(rows, n_rows)
     if generator is None:
-        return _place_in_row(rows, n_rows) >= (counts - longest)[rows]
-    drawn = torch.rand(len(rows), dtype=torch.float64, generator=generator)
+        return places >= (counts - longest)[rows]
+    drawn = row_uniforms(generator, told[rows], places)
     order = (rows + drawn).argsort()  # within each row at random; drawn numbers are below 1
     kept = torch.zeros(len(rows), dtype=torch.bool)
     kept[order] = _place_in_row(rows, n_rows) < longest

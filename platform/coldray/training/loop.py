@@ -227,7 +227,7 @@ class TrainingLoop:
         everybodys = batches.examples(step)
         mine = batches.range_of_worker(step, rank, self.workers.size)
         examples, n_batch = everybodys[mine], len(everybodys)
-        generator = derived_generator(seed, Purpose.BATCH, epoch, step, rank)
+        generator = derived_generator(seed, Purpose.BATCH, epoch, step)
         batch = {
             name: tensor.to(self.device, non_blocking=True)
             for name, tensor in self.task.batch(examples, generator).items()

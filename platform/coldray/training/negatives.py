@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat
 
 from coldray.errors import ConfigError, EmptyDatasetError, ModelError
 from coldray.evaluation.topk import nonzero_pattern
+from coldray.training.row_random import row_uniforms
 
 Kind: TypeAlias = Literal["uniform", "popularity", "in_batch", "hard"]
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -125,7 +126,9 @@ class DrawnNegatives:
         """Columns of :meth:`candidates`: `count`, with `pool` more for ``hard``."""
         return self.config.count + (self.config.pool if self.config.kind == "hard" else 0)
 
-    def candidates(self, users: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def candidates(
+        self, users: torch.Tensor, generator: torch.Generator, *, rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Draw items that the users have not clicked, independently and with replacement: int64 ``[b, w]``.
 
         For ``hard``, the first `count` columns are the negatives where none is hard yet, the others the pool.
@@ -136,6 +139,9 @@ class DrawnNegatives:
             Integers ``[b]`` on the CPU; a user may come several times.
         generator
             Source of the draws, on the CPU. The same state gives the same items.
+        rows
+            Integers ``[b]``, by which a row is told from all others of all workers: the same row is given the same
+            items then, whatever others there are.
 
         Raises
         ------
@@ -147,7 +153,10 @@ class DrawnNegatives:
         if len(unknown):
             raise ModelError(f"User {int(unknown[0])} was asked for; the clicks know users 0 to {len(self._free) - 1}.")
         free = self._free[users, None]  # [b, 1]
-        uniform = torch.rand(len(users), self.width, dtype=torch.float64, generator=generator)
+        if rows is None:
+            uniform = torch.rand(len(users), self.width, dtype=torch.float64, generator=generator)
+        else:
+            uniform = row_uniforms(generator, rows[:, None], torch.arange(self.width))
         places = (uniform * free).long()  # below `free`: the largest number drawn, 1 − 2⁻⁵³, does not round up to 1
         clicked = torch.searchsorted(self._keys, users[:, None] * self._stride + places, right=True)
         places += self._passed[clicked] - self._before_user[users, None]

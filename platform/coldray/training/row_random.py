@@ -1,8 +1,9 @@
 """Random draws for the rows of a batch that do not depend on how many workers share it.
 
-Each worker draws for the whole batch, from the same seed, and takes its own rows: dropout then leaves out the same
-units of an example whoever computes it, and any number of workers trains the same model. Outside a training step, draws
-come from torch's global generator, as those of any module.
+What a module draws, each worker draws for the whole batch, from the same seed, and takes its own rows: dropout then
+leaves out the same units of an example whoever computes it, and any number of workers trains the same model. Outside a
+training step, draws come from torch's global generator, as those of any module. What a batch is made of is drawn by
+:func:`row_uniforms`, a value for each row and place, whatever other rows there are.
 
 Notation used for shapes: b rows of this worker, B rows of the whole batch.
 """
@@ -17,6 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional
+
+GOLDEN = -0x61C8864680B583EB
+"""2⁶⁴ over the golden ratio, as a signed number: what SplitMix64 counts by."""
 
 
 @dataclass
@@ -46,6 +50,10 @@ def batch_rows(first: int, total: int, seed: int) -> Iterator[None]:
 class RowDropout(nn.Module):
     """Dropout for inputs whose first dimension is the examples of the batch.
 
+    Of more than two dimensions, such as the places of a session, the same units of an example are left out throughout:
+    how many there are may differ between workers. So it is done in recurrent networks (Gal and Ghahramani, *A
+    theoretically grounded application of dropout in recurrent neural networks*, NeurIPS 2016).
+
     Parameters
     ----------
     p
@@ -56,29 +64,93 @@ class RowDropout(nn.Module):
         super().__init__()
         self.p = p
 
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return ``[b, …]`` with units left out and the others scaled by ``1 / (1 − p)``; as it is in evaluation."""
+    def forward(self, rows: torch.Tensor, keys: torch.Tensor | None = None) -> torch.Tensor:
+        """Return ``[b, …, d]`` with units left out and the others scaled by ``1 / (1 − p)``; as it is in evaluation.
+
+        Parameters
+        ----------
+        keys
+            Integers ``[b]`` for rows that are no examples, such as items: rows of the same key lose the same units,
+            on all workers.
+        """
         if not self.training or self.p == 0:
             return rows
-        space = _space(rows)
-        if space is None:
+        draws = self._draws(rows, keys)
+        if draws is None:
             return functional.dropout(rows, self.p)
-        kept = _own(torch.rand(_whole(rows, space), generator=_generator(rows, space), device=rows.device), rows, space)
-        return rows * ((kept >= self.p).to(rows.dtype) / (1 - self.p))
+        return rows * ((draws >= self.p).to(rows.dtype) / (1 - self.p))
+
+    def _draws(self, rows: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor | None:
+        """Return uniform numbers that broadcast to `rows`; None outside a training step."""
+        if keys is not None:
+            return _of_keys(rows, keys)
+        units = rows if rows.dim() < 3 else rows[(slice(None), *[slice(1)] * (rows.dim() - 2))]
+        space = _space(units)
+        if space is None:
+            return None
+        whole = torch.rand(_whole(units, space), generator=_generator(units, space), device=rows.device)
+        return _own(whole, units, space)
 
 
 class SharedDropout(RowDropout):
     """Dropout for what all workers compute alike, such as a table of all items: the same units for all of them."""
 
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return a tensor of any shape with units left out and the others scaled by ``1 / (1 − p)``."""
+    def _draws(self, rows: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor | None:
+        """Return uniform numbers of the shape of `rows`, which is any; None outside a training step."""
         space = _rows.get()
-        if not self.training or self.p == 0:
-            return rows
-        if space is None:
-            return functional.dropout(rows, self.p)
-        kept = torch.rand(rows.shape, generator=_generator(rows, space), device=rows.device)
-        return rows * ((kept >= self.p).to(rows.dtype) / (1 - self.p))
+        if keys is not None or space is None:
+            return None if keys is None else _of_keys(rows, keys)
+        return torch.rand(rows.shape, generator=_generator(rows, space), device=rows.device)
+
+
+def row_uniforms(generator: torch.Generator, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return numbers in [0, 1) that depend on the row, the place and the generator's next draw alone.
+
+    They are the counters `rows` and `places` mixed by the finaliser of SplitMix64 (Steele, Lea and Flood, *Fast
+    splittable pseudorandom number generators*, OOPSLA 2014), so that they need not be drawn in any order.
+
+    Parameters
+    ----------
+    generator
+        On the CPU; all workers have one in the same state, and one number is drawn of it.
+    rows, places
+        Integers that broadcast: the examples, whoever has them, and what is drawn for each.
+
+    Returns
+    -------
+    torch.Tensor
+        float64, of the shape that `rows` and `places` broadcast to.
+    """
+    return _uniforms(int(torch.randint(2**62, (), generator=generator)), rows, places)
+
+
+def _of_keys(rows: torch.Tensor, keys: torch.Tensor) -> torch.Tensor | None:
+    """Return uniform numbers for rows ``[b]`` or ``[b, d]`` by their keys; None outside a training step."""
+    space = _rows.get()
+    if space is None:
+        return None
+    space.draws += 1
+    seed = (space.seed + space.draws) % 2**62
+    if rows.dim() == 1:
+        return _uniforms(seed, keys, torch.zeros_like(keys))
+    return _uniforms(seed, keys[:, None], torch.arange(rows.shape[1], device=rows.device))
+
+
+def _uniforms(key: int, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    mixed = _mix(_mix(rows.long() + key) + places.long() * GOLDEN)
+    return _shifted(mixed, 11).double() / 2**53
+
+
+def _mix(values: torch.Tensor) -> torch.Tensor:
+    """Return int64 whose bits all depend on all bits of `values`; products wrap around."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        values = (values ^ _shifted(values, shift)) * factor
+    return values ^ _shifted(values, 31)
+
+
+def _shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """Return the logical right shift; torch's own copies the sign."""
+    return (values >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def normal_rows(like: torch.Tensor) -> torch.Tensor:

@@ -94,6 +94,9 @@ class TrainingTask(ABC):
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return the tensors of `examples`, int64 ``[b]``, on the CPU; random parts come from `generator`.
 
+        The generators of all workers are in the same state: what is drawn for an example is drawn by
+        :func:`~coldray.training.row_random.row_uniforms`, so that it is the same whoever has it.
+
         Of several workers, some may get no example of the last batch of an epoch.
         """
 
