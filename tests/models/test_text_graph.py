@@ -265,3 +265,14 @@ def test_a_graph_that_does_not_fit_is_sampled_and_that_is_said(monkeypatch, capl
     assert task.sampler.neighbours == text_graph.SAMPLED
     assert "the whole graph of 30 items" in caplog.text
     assert "16 neighbours are sampled" in caplog.text
+
+
+@pytest.mark.parametrize("stop_by", ["items", "clicks"])
+def test_training_is_stopped_by_new_items_or_by_single_clicks(stop_by):
+    train = random_training_set(3)
+    rest, validation = TextGraph(TextGraphConfig(**{**QUICK, "validation_share": 0.2, "stop_by": stop_by})).hold_out(
+        train
+    )
+    lost = (rest.clicks == 0) & (train.clicks > 0)
+    assert lost[validation.candidates].all() == (stop_by == "items")
+    assert validation.clicks.nnz

@@ -178,12 +178,16 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
         return self
 
     def hold_out(self, train: TrainingSet) -> tuple[TrainingSet, Validation | None]:
-        """Return what is trained on at first, and what training is stopped by: cold items for a model of cold items."""
+        """Return what is trained on at first, and what training is stopped by, see :meth:`stops_by_items`."""
         if self.config.validation_share == 0:
             return train, None
-        hold_out = hold_out_items if self.scores_cold_items else hold_out_clicks
+        hold_out = hold_out_items if self.stops_by_items(train) else hold_out_clicks
         generator = np.random.default_rng(self.config.train_seed)
         return hold_out(train, self.config.validation_share, self.config.validation_users, generator)
+
+    def stops_by_items(self, train: TrainingSet) -> bool:
+        """Tell whether whole items are held out to stop by, as if they were new, or single clicks."""
+        return self.scores_cold_items
 
     def _trained(
         self, train: TrainingSet, validation: Validation | None, changes: Mapping[str, Any] | None = None

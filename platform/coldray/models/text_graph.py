@@ -104,6 +104,10 @@ class TextGraph(NeuralModel[TextGraphConfig]):
             RATINGS: _levels(train) if config.rating_embedding else np.zeros(0, np.float32),
         }
 
+    def stops_by_items(self, train: TrainingSet) -> bool:
+        """Tell whether whole items are held out to stop by."""
+        return self.config.stop_by == "items"
+
     def network(self, inputs: Arrays, n_items: int) -> TextGraphNetwork:
         """Return a new network."""
         return TextGraphNetwork(self.config, inputs)

@@ -56,6 +56,8 @@ class TextGraphConfig(NeuralConfig):
     """Neighbours sampled for each node of the graph and each kind of edge in a step. None goes over the whole graph
     where it fits in memory, and samples 16 where not."""
 
+    stop_by: Literal["items", "clicks"] = "items"
+    """What is held out to stop by: all clicks of some items, as if these were new, or single clicks."""
     batch_size: PositiveInt = 256
     """Users, with some of their clicks each, of a step over all workers together."""
     learning_rate: PositiveFloat = 1e-3

@@ -22,7 +22,7 @@ from coldray.models.learned_similarity import arrays_under
 from coldray.models.neural import INPUTS, NeuralModel
 from coldray.models.two_tower_network import TwoTowerConfig, TwoTowers
 from coldray.models.two_tower_training import TwoTowerTask
-from coldray.models.validation import Validation, hold_out_clicks, hold_out_items
+from coldray.models.validation import Validation
 
 TERMS, ENTRIES = 8, 48
 """Terms of all attributes for each item, and how many an item has, that the check of memory reckons with."""
@@ -53,14 +53,9 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
         """Return the training on `train`."""
         return TwoTowerTask(self.config, train, ItemAttributes.from_arrays(inputs), validation)
 
-    def hold_out(self, train: TrainingSet) -> tuple[TrainingSet, Validation | None]:
-        """Return what is trained on at first, and what training is stopped by."""
-        if self.config.validation_share == 0:
-            return train, None
-        items = self.config.stop_by == "items" and bool(train.features.features)
-        hold_out = hold_out_items if items else hold_out_clicks
-        generator = np.random.default_rng(self.config.train_seed)
-        return hold_out(train, self.config.validation_share, self.config.validation_users, generator)
+    def stops_by_items(self, train: TrainingSet) -> bool:
+        """Tell whether whole items are held out to stop by."""
+        return self.config.stop_by == "items" and bool(train.features.features)
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Train the towers.
