@@ -157,7 +157,8 @@ def epoch_of_text_graph() -> float:
 
     def part(number: int) -> sp.csr_array:
         kept = (ratings.data >= POSITIVE) & (split.parts == number)
-        found = sp.csr_array((kept.astype(np.float32), clicks.indices, clicks.indptr), shape=clicks.shape)
+        cells = kept.astype(np.float32), clicks.indices, clicks.indptr
+        found = sp.csr_array(cells, shape=clicks.shape, copy=True)
         found.eliminate_zeros()
         return found
 

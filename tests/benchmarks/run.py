@@ -10,6 +10,7 @@ import ingest_figures  # noqa: F401
 import kernel_figures  # noqa: F401 - importing registers its figures
 import marec_figures  # noqa: F401 - importing registers its figures
 import neural_figures  # noqa: F401
+import neural_worker_figures  # noqa: F401
 import ranking_figures  # noqa: F401
 import rating_figures  # noqa: F401
 import retrieval_figures  # noqa: F401

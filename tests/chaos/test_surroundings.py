@@ -234,3 +234,78 @@ def test_a_lost_node_costs_nothing_but_time(tmp_path, undisturbed):
         pytest.approx([fold.metrics["ndcg@10"] for fold in trial.folds]) for trial in undisturbed.trials
     ]
     assert told["test"] == pytest.approx([fold.metrics["ndcg@10"] for fold in undisturbed.test])
+
+
+SHARDS = """
+import json, sys, threading
+from pathlib import Path
+import numpy as np
+import polars as pl
+import ray
+from ray.cluster_utils import Cluster
+from coldray.models import shard_sums
+from coldray.models.click_shards import ParquetShard
+from coldray.models.gram_shards import gram
+
+N_ITEMS = 1500
+folder, generator, clicks, shards = Path(sys.argv[1]), np.random.default_rng(0), [], []
+for number in range(8):
+    rows = np.sort(generator.integers(0, 20_000, 200_000))
+    pairs = np.unique(np.stack([rows, generator.integers(0, N_ITEMS, len(rows))], axis=1), axis=0)
+    path = folder / f"{number}.parquet"
+    pl.DataFrame({"user": pairs[:, 0], "item": pairs[:, 1]}).write_parquet(path)
+    shards.append(ParquetShard((str(path),), N_ITEMS))
+alone = gram(shards, N_ITEMS)
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 200_000_000})
+add_node = lambda: cluster.add_node(num_cpus=2, object_store_memory=200_000_000)
+second = add_node()
+ray.init(address=cluster.address, log_to_driver=False)
+cluster.wait_for_nodes()
+gram(shards, N_ITEMS, workers=2)  # workers are there
+
+def kill(node):
+    cluster.remove_node(node, allow_graceful=False)
+    print(json.dumps({"killed": True}), flush=True)
+
+timer = threading.Timer(0.3, kill, [second])  # while shards are read
+timer.start()
+found = gram(shards, N_ITEMS, workers=2)
+timer.join()
+print(json.dumps({"while reading": bool((found == alone).all())}), flush=True)
+
+third, finished, calls = add_node(), shard_sums._finished, []
+cluster.wait_for_nodes()
+
+def lossy(parts):
+    ended = finished(parts)
+    calls.append(None)
+    if len(calls) == 1:
+        kill(third)  # with the sums that it has made
+    return ended
+
+shard_sums._finished = lossy
+found = gram(shards, N_ITEMS, workers=3)
+print(json.dumps({"after reading": bool((found == alone).all())}), flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.chaos
+def test_sums_over_shards_survive_the_loss_of_a_node(tmp_path):
+    log = tmp_path / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SHARDS, str(tmp_path)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            assert process.wait(280) == 0, log.read_text()
+        finally:
+            end(process)
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert lines == [{"killed": True}, {"while reading": True}, {"killed": True}, {"after reading": True}]

@@ -176,6 +176,14 @@ def test_scores_by_plain_products(kind):
     np.testing.assert_allclose(model.score(train.interactions, np.arange(30)), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("hidden", "units"), [(20, [20, 10, 5, 2]), (2, [2, 1, 1, 1])])
+def test_each_layer_has_half_the_units_of_the_one_before(hidden, units):
+    network = NCFNetwork(np.ones(30, np.int64), NCFConfig(**{**QUICK, "hidden_dim": hidden, "n_layers": 4}))
+    layers = network.towers["mlp"].rest
+    assert network.towers["mlp"].of_user.out_features == units[0]
+    assert [layer.in_features for layer in layers if isinstance(layer, torch.nn.Linear)] == units
+
+
 @pytest.mark.parametrize("floats", [1, 1000, 10_000])
 def test_blocks_of_users_change_nothing(monkeypatch, floats):
     train = random_training_set(4)

@@ -29,6 +29,9 @@ VARIANTS = [
     ("session_gru", {"negatives": 4}),
     ("lightgcn", {"kind": "gcn"}),
     ("lightgcn", {"loss": "bpr"}),
+    ("lightgcn", {"loss": "bpr", "negatives_kind": "hard"}),
+    ("text_graph", {"negatives_kind": "hard", "negatives": 3}),
+    ("two_tower", {"learn_temperature": True}),
 ]
 
 

@@ -167,11 +167,14 @@ def test_without_a_refit_the_best_weights_are_kept(changes):
     assert found != pytest.approx(metric[-1], abs=1e-4)
 
 
-def test_the_refit_begins_anew():
-    """As if it had been the only training, of so many epochs."""
-    fitted = fit(schedule="cosine", warmup_epochs=1.0)
+@pytest.mark.parametrize("warmup", [1.0, 7.0])
+def test_the_refit_begins_anew(warmup):
+    """As if it had been the only training, of so many epochs, of which the warm-up takes half at most."""
+    fitted = fit(schedule="cosine", warmup_epochs=warmup)
     epochs = int(fitted.history["ndcg@10"].argmax()) + 1
-    alone = fit(schedule="cosine", validation_share=0.0, epochs=epochs, warmup_epochs=min(1.0, epochs / 2))
+    assert epochs > 2, "a warm-up of 1 is short, and one of 7 is cut"
+    rising = 1.0 if warmup == 1.0 else epochs / 2
+    alone = fit(schedule="cosine", validation_share=0.0, epochs=epochs, warmup_epochs=rising)
     np.testing.assert_array_equal(score(fitted), score(alone))
 
 

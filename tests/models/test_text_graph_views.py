@@ -81,6 +81,18 @@ def test_numbers_fall_into_buckets_of_equally_many_warm_items():
     assert set(graph_of(TrainingSet(csr_array(clicks), features, "y"), context=("votes",)).buckets) == {"votes"}
 
 
+def test_a_number_at_the_bound_of_two_buckets_is_in_the_upper_one():
+    train = labelled(4)
+    graph = graph_of(train)
+    bounds = graph.bounds["year"]
+    assert len(bounds) == 3
+    kinds = train.features.features
+    items = train.features.take(np.arange(3)).features | {"year": scalar_feature(bounds)}
+    assert set(items) == set(kinds)
+    grown = graph.extended(FeatureSet(items, 3))
+    np.testing.assert_array_equal(grown.buckets["year"][30:], [2, 3, 4])
+
+
 def test_the_graph_survives_its_arrays_and_grows():
     train = labelled(5)
     graph = graph_of(train)

@@ -210,6 +210,23 @@ def test_z_is_drawn_in_training_and_its_mean_taken_after_it():
         np.testing.assert_array_equal(scorer(histories), scorer(histories))
 
 
+def test_z_is_spread_as_its_variance_says():
+    """Over 4,000 rows of one user, by 6 standard errors of a standard deviation."""
+    task = task_of(latent_dim=5, dropout=0.0)
+    module = task.build()
+    wide = torch.tensor([-3.0, -1.0, 0.0, 1.0, 2.0])
+    module.encoder.bias.data[5:] += wide  # without hidden layers these units are log σ²
+    batch = batch_of(task, [3] * 4000)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        z, encoded = module.sample(batch)
+    deviations = np.exp(encoded.log_variance[0].double().numpy() / 2)
+    np.testing.assert_allclose(np.log(deviations) * 2, wide.numpy(), atol=1.5)
+    found = (z - encoded.mean).double().numpy()
+    np.testing.assert_allclose(found.std(axis=0), deviations, rtol=6 / np.sqrt(2 * 4000))
+    assert (np.abs(found.mean(axis=0)) < 6 * deviations / np.sqrt(4000)).all()
+
+
 @pytest.mark.parametrize("n_layers", [0, 1, 2])
 def test_the_weights_take_what_is_reckoned(n_layers):
     config = VAEConfig(**{**QUICK, "n_layers": n_layers, "hidden_dim": 40})

@@ -133,6 +133,36 @@ def test_scores_are_the_logits_of_the_training():
     np.testing.assert_allclose(scores, logits.numpy()[:, items.places[[7, 0, 29]]], rtol=1e-4, atol=1e-5)
 
 
+def test_a_cold_item_is_what_similar_ones_say_of_it_by_plain_loops():
+    train = random_training_set(4)
+    task, items = task_of(train)
+    module = task.build()
+    torch.nn.init.normal_(module.alignment.bias)
+    with torch.no_grad():
+        weights, biases = (rows.numpy() for rows in module.rows())
+    says, says_of_bias = module.alignment.weight.detach().numpy(), module.alignment.bias.detach().numpy()
+    warm_biases = module.items.bias.detach().numpy()
+    columns = items.similarity * items.scale
+    assert abs(items.scale - 1) > 0.1, "else it would make no difference"
+    assert np.sqrt((columns**2).sum(axis=0)).mean() == pytest.approx(1, rel=1e-5)
+    for item in train.cold_items:
+        column = columns[:, items.aligned.tolist().index(item)]
+        weight = sum(share * row for share, row in zip(column, says, strict=True))
+        bias = warm_biases.mean() + sum(share * one for share, one in zip(column, says_of_bias, strict=True))
+        np.testing.assert_allclose(weights[items.places[item]], weight, rtol=1e-4, atol=1e-6)
+        assert biases[items.places[item]] == pytest.approx(bias, rel=1e-4)
+
+
+def test_added_items_change_no_score_of_the_others():
+    train = random_training_set(4)
+    model = fit(train)
+    far = train.features.take(np.array([0, 1, 2, 3, 4, 5]))
+    again = model.add_items(far)
+    histories = (train.warm_items[:4].tolist(), [1, 2])
+    found = again.score(histories_of(*histories, n_items=36), np.arange(30))
+    np.testing.assert_allclose(found, model.score(histories_of(*histories, n_items=30), np.arange(30)), rtol=1e-5)
+
+
 def test_an_added_item_is_scored_as_a_cold_one_of_the_same_attributes():
     train = random_training_set(4)
     model = fit(train)

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat
 
 from coldray.errors import ConfigError, EmptyDatasetError, ModelError
 from coldray.evaluation.topk import nonzero_pattern
-from coldray.training.row_random import row_uniforms
+from coldray.training.row_random import row_numbers, row_uniforms
 
 Kind: TypeAlias = Literal["uniform", "popularity", "in_batch", "hard"]
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -191,8 +191,8 @@ class DrawnNegatives:
         if self.config.kind != "hard":
             return columns
         wanted = self.config.hard_share_at(progress) * count
-        steps = torch.arange(len(scores) + 1, dtype=torch.float64, device=scores.device)
-        n_hard = (steps * wanted).floor().diff()  # [b], wanted on average
+        places = row_numbers(scores).double()  # in the batch of all workers, so that their number changes nothing
+        n_hard = ((places + 1) * wanted).floor() - (places * wanted).floor()  # [b], wanted on average
         pool = scores.detach()[:, count:].masked_fill(_repeats(candidates[:, count:]), -torch.inf)
         # A stable sort, unlike topk, promises which of equal scores is taken.
         hardest = pool.argsort(dim=1, descending=True, stable=True)[:, :count] + count

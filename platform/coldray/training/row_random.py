@@ -162,6 +162,13 @@ def normal_rows(like: torch.Tensor) -> torch.Tensor:
     return _own(whole, like, space).to(like.dtype)
 
 
+def row_numbers(rows: torch.Tensor) -> torch.Tensor:
+    """Return the places of rows ``[b, …]`` in the whole batch, int64 ``[b]``; from 0 outside a training step."""
+    space = _space(rows)
+    first = 0 if space is None else space.first
+    return torch.arange(first, first + len(rows), device=rows.device)
+
+
 def _space(rows: torch.Tensor) -> BatchRows | None:
     """Return the rows of the current step, unless the tensor is of something else than its examples."""
     space = _rows.get()
