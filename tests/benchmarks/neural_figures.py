@@ -46,6 +46,8 @@ LAST_TOWERS = TwoTowerConfig(
     batch_size=64, epochs=30, positives=8, validation_share=0.0, dropout=0.1, id_dropout=0.1, stop_by="clicks"
 )
 """For each user's last click on data of this size. These three were chosen on validation data."""
+COLD_GRAPH = TextGraphConfig(epochs=2, validation_share=0.0)
+"""The epochs were chosen on validation items; to find them anew on each split would take three times as long."""
 POSITIVE = 4
 """Ratings from here on are clicks, of u1."""
 U1_GRAPH = TextGraphConfig(epochs=30, patience=3, stop_by="clicks")
@@ -109,7 +111,7 @@ def cold() -> dict[str, float]:
     print(f"content kNN: {neighbours.config}", file=sys.stderr)
     by_neighbours, towers, graph = (
         statistics.fmean(metric(model, task, "cold") for task in test)
-        for model in (neighbours, TwoTower(), TextGraph())
+        for model in (neighbours, TwoTower(), TextGraph(COLD_GRAPH))
     )
     return {
         "two_tower_over_content_knn": towers / by_neighbours,

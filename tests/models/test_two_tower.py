@@ -1,5 +1,6 @@
 """Two towers: the contract, the loss against a plain reference, and what a user's vector is made of."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -261,3 +262,17 @@ def test_attributes_that_tell_nothing_are_refused():
     same = type(train.features)({"same": vector_feature(np.ones((30, 1)))}, 30)
     with pytest.raises(DataError, match="Nothing can be learnt from the attributes"):
         TwoTower(TestTwoTower.config).fit(type(train)(train.interactions, same, "same"))
+
+
+def test_a_history_of_the_positive_alone_is_read_as_empty():
+    """What is left of it by rounding has any direction, and its gradient no bound."""
+    clicks = np.eye(6)[np.arange(60) % 6]
+    clicks[0, 1] = 1
+    train = replace(clicks_alone(clicks), features=random_training_set(3, n_warm=4, n_cold=2).features)
+    task, towers = task_of(train)
+    users, _, _ = towers(batch_of(task, range(1, 60)))
+    nobody = towers.users(torch.zeros(1, users.shape[-1]))
+    assert torch.allclose(users, nobody.expand_as(users), atol=1e-6)
+    (users * torch.randn(users.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
+    assert max(float(weight.grad.abs().max()) for weight in towers.parameters() if weight.grad is not None) < 1e3
+    assert not torch.allclose(towers(batch_of(task, [0]))[0], nobody, atol=1e-3), "one of two clicks is left"

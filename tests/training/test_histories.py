@@ -123,6 +123,28 @@ def test_the_same_generator_hides_the_same_clicks_in_both_forms():
     assert unpadded(padded) == unbagged(bags) != unbagged(other)
 
 
+@pytest.mark.parametrize(
+    ("form", "asked"), [("padded", {"hidden": 0.5}), ("padded", {"longest": 3}), ("bags", {"hidden": 0.5})]
+)
+def test_a_part_of_the_rows_is_drawn_as_the_whole(form, asked):
+    """So that what is drawn for an example does not depend on the worker that has it."""
+    users, read = torch.tensor([0, 1, 1, 2, 0, 1, 2, 2]), unpadded if form == "padded" else unbagged
+    batches = getattr(Histories.of(sp.csr_array(np.ones((3, N_ITEMS), np.float32))), form)
+    rows = torch.arange(8) + 40
+
+    def drawn(part):
+        return read(batches(users[part], rows=rows[part], generator=torch.Generator().manual_seed(1), **asked))
+
+    whole = drawn(slice(0, 8))
+    assert drawn(slice(0, 3)) + drawn(slice(3, 8)) == whole
+    assert whole[1] != whole[2], "another row of the same user is drawn anew"
+
+
+def test_clicks_of_the_same_place_are_in_the_order_of_the_items():
+    clicks = sp.csr_array(([2.0, 1, 1, 1], [4, 7, 0, 3], [0, 4]), shape=(1, N_ITEMS), dtype=np.float32)
+    assert Histories.in_order(clicks).items.tolist() == [0, 3, 7, 4]
+
+
 @pytest.mark.parametrize("form", ["padded", "bags"])
 def test_hiding_takes_a_generator(form):
     with pytest.raises(ModelError, match=r"0\.5 of the clicks .* generator"):
