@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError
 from coldray.tuning.ablation import check_ablation
-from coldray.tuning.comparison_config import ComparisonConfig
+from coldray.tuning.comparison_config import load_comparison
 from coldray.tuning.space import StudyConfig, load_study
 from coldray.tuning.split_config import SplitConfig
 
@@ -108,12 +108,13 @@ def test_the_study_of_ease_sweeps_20_regularisations_in_even_steps():
     assert (config.splits.protocol, config.splits.n_splits, config.candidates) == ("holdout", 1, "all")
 
 
-def test_what_is_of_cold_items_alone_refuses_to_hold_out_interactions():
-    entry = {"study": "marec.yaml", "track": "strict"}
-    with pytest.raises(ConfigError, match=r"A comparison is of cold items.*'holdout'"):
-        ComparisonConfig.model_validate(
-            {"name": "c", "baseline": "a", "entries": {"a": entry}, "splits": {"protocol": "holdout"}}
-        )
+def test_an_ablation_is_of_cold_items_and_a_comparison_is_not():
     config = load_study(STUDIES / "marec_plus.yaml", {"splits": {"protocol": "holdout"}, "candidates": "all"})
     with pytest.raises(ConfigError, match=r"An ablation is of cold items.*'holdout'"):
         check_ablation(config, sample_dataset(0, 30, 40))
+    holdout = {"splits": {"protocol": "holdout", "n_splits": 1}}
+    assert not load_comparison(
+        STUDIES / "coldstart.yaml", {**holdout, "candidates": "all"}
+    ).config.splits.holds_out_items
+    with pytest.raises(ConfigError, match=r"entries\.marec: .*candidates: 'cold' ranks held-out items"):
+        load_comparison(STUDIES / "coldstart.yaml", holdout)
