@@ -36,7 +36,7 @@ def two_workers() -> float:
 def gap(name: str, fold: Any) -> float:
     """Return by how much the best validation metric of two workers differs from that of one; tell both."""
     kind = model_type(name)
-    train = prepare_task(fold, FeatureConfig(), order=kind.reads_order).train
+    train = prepare_task(fold, FeatureConfig(), reads=kind(kind.config_type()).reads).train
     best, seconds = [], []
     for workers in (1, 2):
         started = time.perf_counter()

@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
+from coldray.data.click_values import Reads
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.models.base import TrainingSet
 
@@ -74,12 +75,30 @@ def rated(train, values, key):
     return TrainingSet(ratings, train.features, key)
 
 
-def in_random_order(train, seed=0):
-    """Return a training set with the place of each click among those of its user, drawn, in place of the clicks."""
+def random_places(clicks, seed=0):
+    """Return the place of each click among those of its user, drawn."""
     generator = np.random.default_rng(seed)
-    lengths = np.diff(train.interactions.indptr)
-    places = [generator.permutation(length) + 1 for length in lengths]
-    return rated(train, np.concatenate(places), f"{train.key} in order")
+    return np.concatenate([generator.permutation(length) + 1 for length in np.diff(clicks.indptr)])
+
+
+def as_read(train, reads, seed=0):
+    """Return a training set of clicks or ratings with what a model reads in their place: random places, and ratings.
+
+    Where all ratings are the same, random ones from 1 to 5.
+    """
+    if not reads:
+        return train
+    clicks = train.interactions
+    alike = clicks.nnz == 0 or np.ptp(clicks.data) == 0
+    ratings = np.random.default_rng(seed).integers(1, 6, clicks.nnz) if alike else clicks.data
+    values = reads.values(ratings, random_places(clicks, seed))
+    matrix = sp.csr_array((values, clicks.indices, clicks.indptr), shape=clicks.shape)
+    return TrainingSet(matrix, train.features, f"{train.key} as {reads}")
+
+
+def in_random_order(train, seed=0):
+    """Return a training set with random places in place of the clicks."""
+    return as_read(train, Reads(order=True), seed)
 
 
 def rated_genre_groups(*, n_groups=3, users_per_group=12, items_per_genre=8, cold_per_genre=2, seed=0):

@@ -12,8 +12,8 @@ from coldray.errors import CatalogTooLargeError, NotFittedError
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.registry import model_type
 from contracts.problems import (
+    as_read,
     genre_groups,
-    in_random_order,
     random_features,
     random_ratings,
     random_training_set,
@@ -51,28 +51,30 @@ class RecommenderContract:
     def train(self) -> TrainingSet:
         return self.problem(11)
 
+    @property
+    def reads(self):
+        """What the model reads of a click in this configuration."""
+        return self.model(self.config).reads
+
     def problem(self, seed, **sizes):
-        """Return random clicks, or ratings or places for a model that reads them."""
-        train = (random_ratings if self.model.reads_ratings else random_training_set)(seed, **sizes)
-        return in_random_order(train) if self.model.reads_order else train
+        """Return random clicks, or what the model reads in their place."""
+        return as_read((random_ratings if self.reads.ratings else random_training_set)(seed, **sizes), self.reads)
 
     def histories(self, *users, n_items):
-        """Return the histories of users given by what they clicked; with ratings for a model that reads them."""
+        """Return the histories of users given by what they clicked, as the model reads them."""
         histories = histories_of(*users, n_items=n_items)
-        if self.model.reads_ratings:
-            histories.data[:] = np.resize(np.array([5, 2, 4, 1], np.float32), histories.nnz)
-        if self.model.reads_order:
-            histories.data[:] = np.arange(1, histories.nnz + 1)
-        return histories
+        ratings, places = np.resize(np.array([5, 2, 4, 1]), histories.nnz), np.arange(1, histories.nnz + 1)
+        values = self.reads.values(ratings, places)
+        return sp.csr_array((values, histories.indices, histories.indptr), shape=histories.shape)
 
     def groups(self):
         """Return planted groups: the training set, the genre of each item, and the one that each user likes."""
-        if self.model.reads_ratings:
+        if self.model.predicts_ratings:
             train, genres = rated_genre_groups()
             liked = train.interactions > 3
             return train, genres, genres[liked.indices[liked.indptr[:-1]]]
         train, genres = genre_groups()
-        train = in_random_order(train) if self.model.reads_order else train
+        train = as_read(train, self.reads)
         return train, genres, genres[train.interactions.indices[train.interactions.indptr[:-1]]]
 
     @pytest.fixture
@@ -141,7 +143,7 @@ class RecommenderContract:
             model.scorer(np.arange(2))
         with pytest.raises(NotFittedError, match=self.model.__name__):
             model.state()
-        if self.model.reads_ratings:
+        if self.model.predicts_ratings:
             with pytest.raises(NotFittedError, match=self.model.__name__):
                 model.predict_ratings(train.interactions, np.arange(2), np.arange(2))
             with pytest.raises(NotFittedError, match=self.model.__name__):
@@ -238,13 +240,13 @@ class RecommenderContract:
 
     # ---- ratings
 
-    def test_ratings_are_predicted_by_a_model_that_reads_them(self, train, fitted):
+    def test_ratings_are_predicted_by_a_model_that_says_so(self, train, fitted):
         histories, n_items = train.interactions, fitted.n_items
         rows, items = np.repeat(np.arange(histories.shape[0]), n_items)[::-1], np.tile(all_items(fitted), 30)[::-1]
-        if not self.model.reads_ratings:
+        if not self.model.predicts_ratings:
             with pytest.raises(NotImplementedError, match=self.model.__name__):
                 fitted.predict_ratings(histories, rows, items)
-            assert fitted.click_value == 1
+            assert np.isnan(fitted.click_value) if self.reads.ratings else fitted.click_value == 1
             return
         ratings = histories.data
         predicted = fitted.predict_ratings(histories, rows, items)

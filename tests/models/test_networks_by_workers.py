@@ -13,7 +13,7 @@ from coldray.models.registry import NETWORKS, model_type
 from coldray.training.batches import share
 from coldray.training.row_random import batch_rows, row_uniforms
 from coldray.training.task import Step
-from contracts.problems import in_random_order, random_training_set
+from contracts.problems import as_read, random_training_set
 
 CONFIGS = {
     "two_tower": {"history_dropout": 0.3, "dropout": 0.3, "id_dropout": 0.3},
@@ -26,6 +26,7 @@ CONFIGS = {
 VARIANTS = [
     *((name, {}) for name in NETWORKS),
     ("text_graph", {"neighbours": 2}),
+    ("text_graph", {"rating_embedding": True, "time_buckets": 3}),
     ("session_gru", {"negatives": 4}),
     ("lightgcn", {"kind": "gcn"}),
     ("lightgcn", {"loss": "bpr"}),
@@ -102,11 +103,10 @@ def step_of(task, module, examples, n_workers, seed):
 @pytest.mark.parametrize("n_workers", [2, 3])
 def test_workers_compute_what_one_would(name, changes, n_workers):
     kind = model_type(name)
-    train = random_training_set(5, n_users=34)
-    train = in_random_order(train) if kind.reads_order else train
     known = kind.config_type.model_fields
     config = {field: value for field, value in CONFIGS.get(name, {}).items() if field in known}
     model = kind(kind.config_type(**{**config, **changes}))
+    train = as_read(random_training_set(5, n_users=34), model.reads)
     task = model.task(train, model.inputs(train), None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

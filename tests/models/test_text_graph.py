@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from coldray.data.click_values import Reads
 from coldray.errors import ConfigError, DataError
 from coldray.features.feature_set import FeatureSet
 from coldray.models import text_graph
@@ -14,7 +15,7 @@ from coldray.models.base import TrainingSet
 from coldray.models.history_attention import Clicks
 from coldray.models.text_graph import TextGraph
 from coldray.models.text_graph_config import TextGraphConfig
-from contracts.problems import genre_groups, random_training_set, scalar_feature, vector_feature
+from contracts.problems import as_read, genre_groups, random_training_set, scalar_feature, vector_feature
 from contracts.recommender import RecommenderContract, all_items
 from models.learned import one_thread  # noqa: F401
 
@@ -32,6 +33,11 @@ class TestTextGraph(RecommenderContract):
 class TestTextGraphThatStopsEarlyOnSamples(RecommenderContract):
     model = TextGraph
     config = TextGraphConfig(**{**QUICK, "neighbours": 3, "validation_share": 0.2, "patience": 8})
+
+
+class TestTextGraphOfRatingsAndTimes(RecommenderContract):
+    model = TextGraph
+    config = TextGraphConfig(**{**QUICK, "validation_share": 0.2, "rating_embedding": True, "time_buckets": 3})
 
 
 class TestTextGraphOfHardNegativesAlone(RecommenderContract):
@@ -206,15 +212,17 @@ def test_ratings_tell_histories_apart_where_they_are_given():
 
 def test_clicks_without_ratings_are_pointed_out(caplog):
     fit(random_training_set(3), epochs=1, rating_embedding=True)
-    assert "all clicks of random 3 have the value 1" in caplog.text
+    assert "all clicks of random 3 are rated 1" in caplog.text
 
 
 def test_times_are_asked_for_in_vain_where_clicks_have_none():
     model = TextGraph(TextGraphConfig(**QUICK, time_buckets=8))
     with pytest.raises(ConfigError, match=r"time_buckets is 8.*without their places in time. Use time_buckets=0"):
         model.fit(random_training_set(3))
-    with pytest.raises(ConfigError, match="rating_embedding is on and time_buckets is 8"):
-        TextGraphConfig(rating_embedding=True, time_buckets=8)
+    halves = random_training_set(3)
+    halves.interactions.data[:] = np.resize([0.5, 3.5], halves.interactions.nnz)
+    with pytest.raises(ConfigError, match="without their places in time"):
+        model.fit(halves)
 
 
 def test_the_order_of_clicks_tells_histories_apart_where_it_is_given():
@@ -230,6 +238,50 @@ def test_the_order_of_clicks_tells_histories_apart_where_it_is_given():
     scores = [model.score(history, all_items(model)) for history in (forth, back, later)]
     assert np.abs(scores[0] - scores[1]).max() > 1e-4
     np.testing.assert_array_equal(scores[0], scores[2])
+
+
+def test_ratings_and_times_are_told_apart_at_once():
+    """In the graph view alone times, in both views ratings; a rating that is not known is told by its item alone."""
+    train = as_read(genre_groups()[0], Reads(ratings=True, order=True))
+    model = fit(train, rating_embedding=True, time_buckets=3, epochs=5)
+    items, history = all_items(model), train.interactions[[0]]
+    rated, placed = history.data.real, history.data.imag
+    texts, graphs = [], []
+    network = model.fitted_network
+    for ratings, places in ((rated, placed), (6 - rated, placed), (rated, placed.max() - placed), (np.nan, placed)):
+        values = torch.complex(
+            torch.from_numpy(np.broadcast_to(np.float32(ratings), rated.shape).copy()), torch.from_numpy(places.copy())
+        )
+        clicks = Clicks(torch.from_numpy(history.indices.astype(np.int64)), torch.tensor([0]))
+        with torch.no_grad():
+            text, graph = network._users(network.text(), network.graph(), clicks, values)
+        texts.append(text), graphs.append(graph)
+    for other in (1, 3):
+        assert not torch.allclose(texts[0], texts[other], atol=1e-3)
+    assert torch.equal(texts[0], texts[2])
+    for other in (1, 2, 3):
+        assert not torch.allclose(graphs[0], graphs[other], atol=1e-3)
+    marks = network.rating_marks(torch.tensor([1.0, 5.0, torch.nan, 2.6, -3.0, 9.0]))
+    assert marks.tolist() == [1, 5, 0, 3, 1, 5]
+    assert np.isnan(model.click_value)
+    unknown = sp.csr_array((np.full(history.nnz, np.nan + 0j, np.complex64), history.indices, history.indptr),
+                           shape=history.shape)  # fmt: skip
+    assert np.isfinite(model.score(unknown, items)).all()
+
+
+def test_a_configuration_takes_from_a_training_set_what_it_reads():
+    """A study gives all its configurations what any of them reads."""
+    both = as_read(genre_groups()[0], Reads(ratings=True, order=True))
+    for reads, config in (
+        (Reads(ratings=True), {"rating_embedding": True}),
+        (Reads(order=True), {"time_buckets": 3}),
+        (Reads(), {}),
+    ):
+        alone = as_read(genre_groups()[0], reads)
+        models = [fit(train, epochs=2, validation_share=0.2, **config) for train in (both, alone)]
+        assert models[0].reads == reads
+        scores = [model.score(alone.interactions, all_items(model)) for model in models]
+        np.testing.assert_array_equal(scores[0], scores[1])
 
 
 def test_the_buckets_of_time_double():

@@ -1,5 +1,6 @@
-"""A model that reads the order of clicks: its bundle, its lists one by one, and its lists of all."""
+"""Models that read the order of clicks, one of them ratings too: bundles, lists one by one, and lists of all."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,94 +13,132 @@ from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.session_gru import SessionGRU
 from coldray.models.session_gru_network import SessionGRUConfig
+from coldray.models.text_graph import TextGraph
+from coldray.models.text_graph_config import TextGraphConfig
 from coldray.serving.batch_lists import BatchLists, Counts
 from coldray.serving.engine import Engine
 from coldray.serving.queries import Query
 from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
+from models.learned import one_thread  # noqa: F401
 
 K = 5
+MODELS = {
+    "order": lambda: SessionGRU(SessionGRUConfig(embedding_dim=8, hidden_dim=8, epochs=3, validation_share=0)),
+    "order and ratings": lambda: TextGraph(
+        TextGraphConfig(
+            heads=2, head_dim=8, batch_size=16, epochs=4, learning_rate=0.02, validation_share=0, negatives=8,
+            rating_embedding=True, time_buckets=3,
+        )
+    ),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    """Return the sample, its users having clicked in an order of their own."""
+    """Return the sample, its users having clicked in an order of their own, and rated what they clicked."""
     data = sample_dataset(0, 40, 30)
-    clicks = data.interactions
-    times = np.random.default_rng(0).permutation(clicks.nnz).astype(np.int64)
-    return replace(data, timestamps=sp.csr_array((times, clicks.indices, clicks.indptr), shape=clicks.shape))
+    clicks, generator = data.interactions, np.random.default_rng(0)
+    times = generator.permutation(clicks.nnz).astype(np.int64)
+    ratings = generator.integers(1, 6, clicks.nnz).astype(np.float32)
+    return replace(
+        data,
+        timestamps=sp.csr_array((times, clicks.indices, clicks.indptr), shape=clicks.shape),
+        ratings=sp.csr_array((ratings, clicks.indices, clicks.indptr), shape=clicks.shape),
+    )
 
 
-def model():
-    return SessionGRU(SessionGRUConfig(embedding_dim=8, hidden_dim=8, epochs=3, validation_share=0))
-
-
-@pytest.fixture(scope="module")
-def bundle(dataset):
-    return fit_bundle(model(), dataset, FeatureEncoder(FeatureConfig()), {})
+@pytest.fixture(scope="module", params=MODELS)
+def bundle(dataset, request):
+    return fit_bundle(MODELS[request.param](), dataset, FeatureEncoder(FeatureConfig()), {})
 
 
 def in_time(dataset, user):
-    """Return the ids of the items of a user, the first click first."""
+    """Return the rating of each item of a user, by its id, the first click first."""
     row = slice(dataset.interactions.indptr[user], dataset.interactions.indptr[user + 1])
     order = np.argsort(dataset.timestamps.data[row])
-    return dataset.item_ids[dataset.interactions.indices[row][order]].tolist()
+    items = dataset.item_ids[dataset.interactions.indices[row][order]].tolist()
+    return dict(zip(items, dataset.ratings.data[row][order].tolist(), strict=True))
 
 
-def expected(bundle, items):
+def backwards(history):
+    return dict(reversed(history.items()))
+
+
+def expected(bundle, history):
     """Return the items after those, best first, by the model's own scores."""
-    known = bundle.item_ids.tolist()
-    row = np.zeros((1, len(known)), np.float32)
-    for place, item in enumerate(items, start=1):
-        row[0, known.index(item)] = place
-    scores = np.where(row > 0, -np.inf, bundle.model.score(sp.csr_array(row), np.arange(len(known))))
+    known, reads = bundle.item_ids.tolist(), bundle.model.reads
+    row = np.zeros((1, len(known)), np.complex64 if reads.ratings else np.float32)
+    for place, item in enumerate(history, start=1):
+        rating = history[item] if isinstance(history, Mapping) else np.nan
+        row[0, known.index(item)] = rating + 1j * place if reads.ratings else place
+    scores = np.where(row != 0, -np.inf, bundle.model.score(sp.csr_array(row), np.arange(len(known))))
     return [known[place] for place in np.argsort(-scores[0], kind="stable")[:K]]
 
 
-def test_a_bundle_keeps_the_order(dataset, bundle, tmp_path):
+def test_a_bundle_keeps_what_is_read(dataset, bundle, tmp_path):
     loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
     for user in range(0, 40, 7):
-        history = in_time(dataset, user)
-        assert loaded.history(dataset.user_ids[user]) == bundle.history(dataset.user_ids[user]) == history
-        for given in (history, history[::-1]):
-            (found,) = loaded.recommend([given], K)
-            assert [place.item for place in found] == expected(bundle, given)
-    assert any(expected(bundle, in_time(dataset, user)) != expected(bundle, in_time(dataset, user)[::-1])
-               for user in range(40))  # fmt: skip
+        history, found = in_time(dataset, user), loaded.history(dataset.user_ids[user])
+        assert found == bundle.history(dataset.user_ids[user])
+        assert found == history if bundle.model.reads.ratings else list(history)
+        assert list(found) == list(history)
+        for given in (history, backwards(history), list(history)):
+            (places,) = loaded.recommend([given], K)
+            assert [place.item for place in places] == expected(bundle, given)
 
 
-def test_a_user_is_served_by_the_order_of_his_clicks(dataset, bundle):
+def test_the_order_matters_and_so_do_ratings_that_are_read(dataset, bundle):
+    histories = [in_time(dataset, user) for user in range(40)]
+    assert any(expected(bundle, one) != expected(bundle, backwards(one)) for one in histories)
+    for change in (lambda rating: 6 - rating, lambda _: np.nan):
+        changed = [{item: change(rating) for item, rating in one.items()} for one in histories]
+        differ = any(expected(bundle, a) != expected(bundle, b) for a, b in zip(histories, changed, strict=True))
+        assert differ == bundle.model.reads.ratings
+
+
+def test_a_user_is_served_by_what_he_did_and_when(dataset, bundle):
     engine = Engine(bundle)
     for user in range(0, 40, 7):
         history = in_time(dataset, user)
         (known,) = engine.answer([Query(user_id=dataset.user_ids[user], k=K)])
         assert [place.item for place in known.places] == expected(bundle, history)
-        backwards = dict.fromkeys(history[::-1])
-        (given,) = engine.answer([Query(history=backwards, k=K)])
-        assert [place.item for place in given.places] == expected(bundle, history[::-1])
+        for given in (backwards(history), dict.fromkeys(history)):
+            (answer,) = engine.answer([Query(history=given, k=K)])
+            bare = list(given) if None in given.values() else given
+            assert [place.item for place in answer.places] == expected(bundle, bare)
 
 
 def test_what_a_user_does_comes_last(dataset, bundle):
     engine = Engine(bundle)
     history = in_time(dataset, 3)
     new = [item for item in dataset.item_ids.tolist() if item not in history][:2][::-1]
-    for item in new:
-        engine.observe(dataset.user_ids[3], item, None)
+    for item, rating in zip(new, (2.0, None), strict=True):
+        engine.observe(dataset.user_ids[3], item, rating)
     (answer,) = engine.answer([Query(user_id=dataset.user_ids[3], k=K)])
-    assert [place.item for place in answer.places] == expected(bundle, history + new)
+    later = {new[0]: 2.0, new[1]: np.nan}
+    assert [place.item for place in answer.places] == expected(bundle, history | later)
 
 
 def test_rows_of_histories_are_in_their_order(dataset, bundle):
-    rows = [(user, item) for user in (4, 9) for item in in_time(dataset, user)]
+    rows = [(user, *click) for user in (4, 9) for click in in_time(dataset, user).items()]
     rows.append(rows[0])  # once more: where it came first counts
-    frame = pl.DataFrame(
-        {"user_id": [str(dataset.user_ids[user]) for user, _ in rows], "item_id": [item for _, item in rows]}
-    )
-    (table,) = BatchLists.of(bundle, k=K).of_histories(frame, Counts())
-    lists = dict(zip(table["user_id"].to_list(), table["items"].to_list(), strict=True))
-    for user in (4, 9):
-        assert lists[str(dataset.user_ids[user])] == expected(bundle, in_time(dataset, user))
+    users, items, ratings = zip(*rows, strict=True)
+    frame = pl.DataFrame({"user_id": [str(dataset.user_ids[user]) for user in users], "item_id": items})
+    for rated in (True, False):
+        given = frame.with_columns(pl.Series("rating", ratings)) if rated else frame
+        (table,) = BatchLists.of(bundle, k=K).of_histories(given, Counts())
+        lists = dict(zip(table["user_id"].to_list(), table["items"].to_list(), strict=True))
+        for user in (4, 9):
+            history = in_time(dataset, user)
+            assert lists[str(dataset.user_ids[user])] == expected(bundle, history if rated else list(history))
 
 
-def test_without_timestamps_there_is_no_bundle(dataset):
+@pytest.mark.parametrize("name", MODELS)
+def test_without_timestamps_there_is_no_bundle(dataset, name):
     with pytest.raises(ConfigError, match=r"has no timestamps, .* --timestamp-column"):
-        fit_bundle(model(), replace(dataset, timestamps=None), FeatureEncoder(FeatureConfig()), {})
+        fit_bundle(MODELS[name](), replace(dataset, timestamps=None), FeatureEncoder(FeatureConfig()), {})
+
+
+def test_without_ratings_there_is_no_bundle_that_reads_them(dataset):
+    with pytest.raises(ConfigError, match=r"has no ratings.* --rating-column"):
+        fit_bundle(MODELS["order and ratings"](), replace(dataset, ratings=None), FeatureEncoder(FeatureConfig()), {})

@@ -8,6 +8,7 @@ import pytest
 import ray
 import scipy.sparse as sp
 
+from coldray.data.click_values import Reads
 from coldray.data.dataset import Dataset
 from coldray.data.interaction_parts import TEST
 from coldray.data.interaction_splits import interaction_splits
@@ -50,7 +51,7 @@ def split(dataset):
 
 @pytest.fixture(scope="module")
 def task(split):
-    return prepare_task(split.test_fold, None, ratings=True)
+    return prepare_task(split.test_fold, None, reads=Reads(ratings=True), predicts=True)
 
 
 # ---- folds
@@ -60,7 +61,7 @@ def task(split):
 def test_ratings_stand_where_clicks_do(dataset, protocol):
     split = next(interaction_splits(dataset, protocol=protocol, n_splits=3))
     for fold in (split.for_tuning().fold, split.test_fold):
-        clicked, rated = prepare_task(fold, None), prepare_task(fold, None, ratings=True)
+        clicked, rated = prepare_task(fold, None), prepare_task(fold, None, reads=Reads(ratings=True), predicts=True)
         assert (clicked.ratings, rated.ratings) == (False, True)
         for name in ("held_out", "histories"):
             one, other = getattr(clicked, name), getattr(rated, name)
@@ -78,10 +79,10 @@ def test_ratings_stand_where_clicks_do(dataset, protocol):
 
 def test_a_dataset_without_ratings_has_none_to_predict(dataset):
     (split,) = interaction_splits(replace(dataset, ratings=None), protocol="holdout")
-    with pytest.raises(ConfigError, match="'sample' has no ratings to predict"):
-        split.test_fold.with_ratings()
-    with pytest.raises(ConfigError, match="no ratings to predict"):
-        prepare_task(split.test_fold, None, ratings=True)
+    with pytest.raises(ConfigError, match="'sample' has no ratings"):
+        split.test_fold.as_read(Reads(ratings=True))
+    with pytest.raises(ConfigError, match="no ratings"):
+        prepare_task(split.test_fold, None, reads=Reads(ratings=True), predicts=True)
 
 
 # ---- lists and errors
@@ -116,7 +117,7 @@ def test_items_rated_0_are_known_and_those_held_out_are_to_be_found():
     data = Dataset("tiny", np.arange(3), np.arange(4), clicks, {}, ratings=ratings)
     (split,) = interaction_splits(data, protocol="holdout")
     fold = replace(split.test_fold, train_entries=np.arange(9) != 2, held_out_entries=np.arange(9) == 2)
-    task = prepare_task(fold, None, ratings=True)
+    task = prepare_task(fold, None, reads=Reads(ratings=True), predicts=True)
     model = RatingKNN(RatingKNNConfig(damping=1e9)).fit(task.train)
     listed = rank_task(model, task, candidates="all", k=4)
     assert listed.items.tolist() == [[3, 2, -1, -1]]
@@ -204,7 +205,7 @@ def test_the_winner_is_tested_on_ratings_and_has_intervals_of_its_errors(split, 
     split = replace(split, parts=parts)  # one item is in test alone
     winner = trial(0, (1.0,), k=30)
     tested = measure_winner(config, chosen([winner], "rmse", 0.0), [split])
-    alone = prepare_task(split.test_fold, None, ratings=True)
+    alone = prepare_task(split.test_fold, None, reads=Reads(ratings=True), predicts=True)
     expected = evaluate(RatingKNN(RatingKNNConfig(k=30)).fit(alone.train), alone, candidates="all", cutoffs=CUTOFFS)
     assert dict(tested.folds[0].metrics) == pytest.approx(expected.means(), rel=1e-5)
     left_out = expected.ratings.n_unknown_items

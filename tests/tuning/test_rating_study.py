@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 from rich.console import Console
 
+from coldray.data.click_values import Reads
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError
 from coldray.models.mf import MF
@@ -64,7 +65,7 @@ def test_the_least_error_is_chosen_and_tested(result, dataset):
     assert result.ranked_trials()[0].number == result.selection.best.number == result.selection.winner.number
     config = MFConfig.model_validate(result.selection.winner.config)
     for fold, split in zip(result.test, draw_splits(dataset, CONFIG), strict=True):
-        task = prepare_task(split.test_fold, None, ratings=True)
+        task = prepare_task(split.test_fold, None, reads=Reads(ratings=True), predicts=True)
         expected = evaluate(MF(config).fit(task.train), task, candidates="all", cutoffs=(5,)).means()
         assert dict(fold.metrics) == pytest.approx(expected, rel=1e-3)
         assert set(fold.metrics) == set(metric_names((5,), ratings=True))
@@ -82,7 +83,7 @@ def test_reports_show_the_errors(result, tmp_path):
 
 
 def test_ratings_are_asked_for_before_anything_starts(dataset):
-    with pytest.raises(ConfigError, match="'sample' has no ratings to predict"):
+    with pytest.raises(ConfigError, match="'sample' has no ratings"):
         check_study(CONFIG, replace(dataset, ratings=None))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.data.click_values import Reads
 from coldray.data.dataset import Dataset, IntArray, LabelAttribute, keep_entries
 from coldray.errors import ConfigError, EmptyDatasetError
 
@@ -69,9 +70,9 @@ class Fold(ABC):
         """``seed 42 / split 0``."""
         return f"seed {self.seed} / split {self.split}"
 
-    def with_ratings(self) -> Self:
-        """Return the fold with ratings in place of clicks; ConfigError if the dataset has none."""
-        return replace(self, dataset=with_ratings(self.dataset))
+    def as_read(self, reads: Reads) -> Self:
+        """Return the fold with what is read in place of clicks; ConfigError if the dataset lacks it."""
+        return replace(self, dataset=reads.of(self.dataset))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,22 +199,6 @@ class ColdItemSplit(Split):
             "test_interactions": int(clicks[self.test_items].sum()),
             "users_without_train_clicks": int(self.dataset.n_users - users_with_train.sum()),
         }
-
-
-def with_ratings(dataset: Dataset) -> Dataset:
-    """Return the dataset with ratings in place of clicks, for models that read them.
-
-    Raises
-    ------
-    ConfigError
-        If it has no ratings.
-    """
-    if dataset.ratings is None:
-        raise ConfigError(
-            f"Dataset {dataset.name!r} has no ratings to predict. Use a model of clicks; of your own data, name the "
-            "column with --rating-column."
-        )
-    return replace(dataset, interactions=dataset.ratings)
 
 
 def cold_item_splits(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict
 
+from coldray.data.click_values import Reads
 from coldray.errors import NotFittedError
 from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
@@ -45,8 +46,8 @@ class TrainingSet:
     """What a model is fitted on."""
 
     interactions: sp.csr_array
-    """Clicks ``[U, I]``, float32 ones; the columns of cold items are empty. Ratings or places for a model that reads
-    them."""
+    """Clicks ``[U, I]``, float32 ones; the columns of cold items are empty. For a model that reads more of a click than
+    that there was one, that stands in its place: see :class:`~coldray.data.click_values.Reads`."""
     features: FeatureSet
     """Features of all I items."""
     key: str
@@ -92,14 +93,20 @@ class Recommender(ABC, Generic[ConfigT]):
     """True if a fit is little more than results that configurations share: a study then computes them ahead."""
     trains_by_epochs: ClassVar[bool] = False
     """True if a fit is trainings that validate as they go: a study may stop a weak one before its end."""
-    reads_ratings: ClassVar[bool] = False
-    """True if interactions and histories hold ratings instead of ones."""
-    reads_order: ClassVar[bool] = False
-    """True if they hold the place of each click among those of its user instead, 1 the first. Places ascend with time;
-    some may be missing, and clicks of the same place count as clicked in the order of the items."""
+    predicts_ratings: ClassVar[bool] = False
+    """True if it predicts how users rate items; it then reads ratings, and its errors are measured beside its lists."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
+
+    @property
+    def reads(self) -> Reads:
+        """What stands for clicks in training sets and histories; by default ones.
+
+        It may depend on the configuration. A training set that holds more than a configuration reads is fine with it,
+        as those of a study hold what any of its configurations reads.
+        """
+        return Reads()
 
     @abstractmethod
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
@@ -148,7 +155,7 @@ class Recommender(ABC, Generic[ConfigT]):
         return self.scorer(items)(histories)
 
     def predict_ratings(self, histories: sp.csr_array, rows: Items, items: Items) -> Scores:
-        """Predict how users would rate items. Only for models with `reads_ratings`.
+        """Predict how users would rate items. Only for models with `predicts_ratings`.
 
         Parameters
         ----------
@@ -167,11 +174,11 @@ class Recommender(ABC, Generic[ConfigT]):
         NotFittedError
             Before :meth:`fit`.
         """
-        raise NotImplementedError(f"{type(self).__name__} reads clicks and predicts no ratings.")
+        raise NotImplementedError(f"{type(self).__name__} predicts no ratings.")
 
     @property
     def click_value(self) -> float:
-        """What stands in a history for a click of which nothing more is known."""
+        """What stands in a history for the rating of a click of which nothing more is known."""
         return 1.0
 
     def add_items(self, features: FeatureSet) -> Self:

@@ -1,11 +1,11 @@
 """A user as what attention takes from the items of a history.
 
-What a click says depends on its item and its mark, such as its rating, alone, not on its user. So it is computed once
-for each item, or each pair of item and mark, of a batch, and the weighted sums over histories are embedding bags: no
+What a click says depends on its item and its marks, such as its rating, alone, not on its user. So it is computed once
+for each item, or each item with these marks, of a batch, and the weighted sums over histories are embedding bags: no
 ``[b, L, d]`` array is made, and no history has to be cut.
 
 Notation used for shapes: b users, c clicks of all of them, n items, m different tokens among the clicks (a token is an
-item, with its mark where there are marks), d dimensions, h heads.
+item, with its marks where there are any), d dimensions, h heads.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Clicks:
     """Rows of a table of items, int64 ``[c]``."""
     offsets: torch.Tensor
     """Where each history begins, int64 ``[b]``."""
-    marks: torch.Tensor | None = None
-    """Mark of each click, int64 ``[c]``, from 1; 0 is none."""
+    marks: tuple[torch.Tensor, ...] = ()
+    """Mark of each click, int64 ``[c]``, from 1; 0 is none. One tensor for each kind of marks."""
 
     @property
     def users(self) -> torch.Tensor:
@@ -47,13 +47,14 @@ class HistoryAttention(nn.Module):
         h, which divides d. A single head weighs a click by a small network, several by dot products with what each has
         learnt to look for.
     n_marks
-        Marks that clicks can have; 0 for none.
+        Marks of each kind that clicks can have; kinds of 0 marks are left out.
     """
 
-    def __init__(self, dim: int, heads: int, n_marks: int) -> None:
+    def __init__(self, dim: int, heads: int, *n_marks: int) -> None:
         super().__init__()
         self.heads = heads
-        self.marks = nn.Embedding(n_marks + 1, dim, padding_idx=0) if n_marks else None
+        self.n_marks = [count for count in n_marks if count]
+        self.marks = nn.ModuleList(nn.Embedding(count + 1, dim, padding_idx=0) for count in self.n_marks)
         if heads == 1:
             self.logits = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1))
         else:
@@ -83,11 +84,17 @@ class HistoryAttention(nn.Module):
         return torch.where(clicked, found, self.empty)
 
     def _tokens(self, items: torch.Tensor, clicks: Clicks) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.marks is None or clicks.marks is None:
+        if not clicks.marks:
             return items, clicks.items
-        base = self.marks.num_embeddings
-        codes, places = torch.unique(clicks.items * base + clicks.marks, return_inverse=True)
-        return items[codes // base] + self.marks(codes % base), places
+        codes = clicks.items
+        for count, marks in zip(self.n_marks, clicks.marks, strict=True):
+            codes = codes * (count + 1) + marks
+        codes, places = torch.unique(codes, return_inverse=True)
+        told = torch.zeros_like(items[:1])
+        for count, table in reversed([*zip(self.n_marks, self.marks, strict=True)]):
+            told = told + table(codes % (count + 1))
+            codes = codes // (count + 1)
+        return items[codes] + told, places
 
     def _read(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return how much each head looks at tokens, and what it takes from them."""

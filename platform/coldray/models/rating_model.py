@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.data.click_values import Reads
 from coldray.errors import DataError
 from coldray.models.array_model import ArrayModel
 from coldray.models.base import ConfigT, Items, Scores, TrainingSet
@@ -67,7 +68,12 @@ class RatingModel(ArrayModel[ConfigT], Generic[ConfigT]):
     Its scores are predicted ratings.
     """
 
-    reads_ratings: ClassVar[bool] = True
+    predicts_ratings: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> Reads:
+        """Ratings."""
+        return Reads(ratings=True)
 
     @property
     def scale(self) -> RatingScale:

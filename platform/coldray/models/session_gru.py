@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from coldray.data.click_values import Reads
 from coldray.errors import DataError, EmptyDatasetError
 from coldray.models.array_model import Arrays
 from coldray.models.base import ModelConfig, TrainingSet
@@ -100,7 +101,11 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
 
     name: ClassVar[str] = "session_gru"
     config_type: ClassVar[type[ModelConfig]] = SessionGRUConfig
-    reads_order: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> Reads:
+        """The order of clicks."""
+        return Reads(order=True)
 
     def inputs(self, train: TrainingSet) -> Arrays:
         """Return nothing: the weights are all there is."""

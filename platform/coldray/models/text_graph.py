@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from coldray.data.click_values import Reads, places_in, ratings_in
 from coldray.errors import ConfigError
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet, ScalarFeature
@@ -54,13 +55,23 @@ class TextGraph(NeuralModel[TextGraphConfig]):
     config_type: ClassVar[type[ModelConfig]] = TextGraphConfig
     scores_cold_items: ClassVar[bool] = True
 
+    @property
+    def reads(self) -> Reads:
+        """Ratings and the order of clicks, each if it is asked for."""
+        return Reads(ratings=self.config.rating_embedding, order=self.config.time_buckets > 0)
+
+    @property
+    def click_value(self) -> float:
+        """Not a number where ratings are read: a click of unknown rating is told by its item alone."""
+        return float("nan") if self.config.rating_embedding else 1.0
+
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Train the network, and tell what the views could not read.
 
         Raises
         ------
         ConfigError
-            If the configuration does not go with the attributes, or asks for the times of clicks, which there are not.
+            If the configuration does not go with the attributes, or asks for places of clicks, which there are not.
         DataError
             If nothing can be learnt from the training set.
         CatalogTooLargeError
@@ -72,7 +83,7 @@ class TextGraph(NeuralModel[TextGraphConfig]):
             train.features.features,
             [name for name, feature in train.features.features.items() if isinstance(feature, ScalarFeature)],
         )
-        if self.config.time_buckets and len(np.unique(train.interactions.data)) < 2:
+        if self.config.time_buckets and not _are_places(places_in(train.interactions.data)):
             raise ConfigError(
                 f"time_buckets is {self.config.time_buckets}, but the clicks of {train.key} come without their places "
                 "in time. Use time_buckets=0."
@@ -195,11 +206,17 @@ class TextGraph(NeuralModel[TextGraphConfig]):
                 )
 
 
+def _are_places(values: npt.NDArray[np.floating[Any]]) -> bool:
+    """Tell whether values may be places among the clicks of users: whole numbers from 1, and not all the same."""
+    return bool((values >= 1).all() and (values == np.rint(values)).all() and np.ptp(values) > 0)
+
+
 def _levels(train: TrainingSet) -> npt.NDArray[np.float32]:
     """Return the levels of ratings, ascending; of more than are told apart, as many evenly spread ones."""
-    levels = np.unique(train.interactions.data).astype(np.float32)
+    ratings = ratings_in(train.interactions.data)
+    levels = np.unique(ratings[~np.isnan(ratings)]).astype(np.float32)
     if len(levels) == 1:
-        logger.warning("rating_embedding is on, but all clicks of %s have the value %g.", train.key, levels[0])
+        logger.warning("rating_embedding is on, but all clicks of %s are rated %g.", train.key, levels[0])
     if len(levels) > MOST_LEVELS:
-        levels = np.unique(np.quantile(train.interactions.data, np.linspace(0, 1, MOST_LEVELS))).astype(np.float32)
+        levels = np.unique(np.nanquantile(ratings, np.linspace(0, 1, MOST_LEVELS))).astype(np.float32)
     return levels

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from coldray.errors import ConfigError
 from coldray.models.neural import NeuralConfig
 
 MOST_TEXTS = 10
@@ -33,10 +32,11 @@ class TextGraphConfig(NeuralConfig):
     buckets: PositiveInt = 20
     """Buckets of each number, of equally many warm items each."""
     rating_embedding: bool = False
-    """Tell the ratings of a history apart, where clicks come with ratings."""
+    """Tell the ratings of a history apart. Clicks must come with ratings; one without, in a history, counts as it would
+    without this."""
     time_buckets: NonNegativeInt = 0
     """Tell apart how many clicks ago a click of a history was, in so many buckets that double in width; 0 does not.
-    Clicks must come with their places in time, 1 the first, which leaves no room for ratings."""
+    Clicks must come with their times."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of units left out in training: of what an item is described by, and of the score's hidden layer."""
     hidden_share: float = Field(default=0.1, ge=0, lt=1)
@@ -65,15 +65,6 @@ class TextGraphConfig(NeuralConfig):
     clip_norm: PositiveFloat | None = 5.0
     epochs: PositiveInt = 8
     patience: PositiveInt | None = 2
-
-    @model_validator(mode="after")
-    def _one_meaning(self) -> Self:
-        if self.rating_embedding and self.time_buckets:
-            raise ConfigError(
-                f"rating_embedding is on and time_buckets is {self.time_buckets}, but clicks come with one value, a "
-                "rating or a place in time. Use one of the two."
-            )
-        return self
 
     @property
     def dim(self) -> int:

@@ -64,7 +64,7 @@ class TextGraphNetwork(Network):
         self.register_buffer("levels", torch.from_numpy(np.array(inputs[RATINGS])), persistent=False)
         self.time_buckets = config.time_buckets
         self.text_users = HistoryAttention(dim, 1, len(self.levels))
-        self.graph_users = HistoryAttention(dim, heads, config.time_buckets or len(self.levels))
+        self.graph_users = HistoryAttention(dim, heads, len(self.levels), config.time_buckets)
         self.fusion = ViewFusion(dim, heads, config.dropout)
 
     def forward(self, batch: Batch) -> Outputs:
@@ -84,25 +84,24 @@ class TextGraphNetwork(Network):
         self, text: torch.Tensor, graph: torch.Tensor, clicks: Clicks, values: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return users by their texts and by their graph vectors ``[b, d]``."""
-        rated = replace(clicks, marks=self.rating_marks(values))
-        timed = replace(clicks, marks=self.time_marks(clicks, values)) if self.time_buckets else rated
-        return self.text_users(text, rated), self.graph_users(graph, timed)
+        rated = (self.rating_marks(values.real),) if len(self.levels) else ()
+        timed = (self.time_marks(clicks, values.imag if values.is_complex() else values),) if self.time_buckets else ()
+        by_text = self.text_users(text, replace(clicks, marks=rated))
+        return by_text, self.graph_users(graph, replace(clicks, marks=rated + timed))
 
-    def rating_marks(self, values: torch.Tensor) -> torch.Tensor | None:
-        """Return which of the rating levels is nearest to each value, from 1; None without levels."""
-        if len(self.levels) == 0:
-            return None
+    def rating_marks(self, ratings: torch.Tensor) -> torch.Tensor:
+        """Return which of the levels is nearest to each rating, from 1; 0 where a rating is not known."""
         middles = (self.levels[1:] + self.levels[:-1]) / 2
-        return torch.bucketize(values, middles) + 1
+        return torch.where(ratings.isnan(), 0, torch.bucketize(ratings.contiguous(), middles) + 1)
 
-    def time_marks(self, clicks: Clicks, values: torch.Tensor) -> torch.Tensor:
+    def time_marks(self, clicks: Clicks, places: torch.Tensor) -> torch.Tensor:
         """Return the bucket of how many places each click lies before the last of its history.
 
         1 for the last, 2 for one or two places before, 3 for three to six, and so on; the last bucket for all others.
         """
         users = clicks.users
-        last = values.new_full((len(clicks.offsets),), -torch.inf).scatter_reduce(0, users, values, "amax")
-        ages = (last[users] - values).clamp(min=0)
+        last = places.new_full((len(clicks.offsets),), -torch.inf).scatter_reduce(0, users, places, "amax")
+        ages = (last[users] - places).clamp(min=0)
         return (torch.log2(1 + ages).floor().long() + 1).clamp(max=self.time_buckets)
 
     def scorer(self, items: Items) -> Scorer:
@@ -112,7 +111,7 @@ class TextGraphNetwork(Network):
         fused = self.fusion.items(text, graph).take(torch.from_numpy(np.array(items, np.int64)).to(where))
 
         def scores(histories: sp.csr_array) -> Scores:
-            values = torch.from_numpy(np.asarray(histories.data, np.float32)).to(where)
+            values = torch.from_numpy(np.array(histories.data)).to(where)
             clicked = torch.from_numpy(histories.indices.astype(np.int64)).to(where)
             clicks = Clicks(clicked, torch.from_numpy(histories.indptr[:-1].astype(np.int64)).to(where))
             users = self.fusion.users(*self._users(text, graph, clicks, values))

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from coldray.data.dataset import keep_entries
 from coldray.evaluation.metrics import ranking_metrics
 from coldray.evaluation.ranking import Scorer, rank
+from coldray.evaluation.ratings import ones_where_stored
 from coldray.models.base import TrainingSet
 
 CUTOFF = 10
@@ -26,7 +27,7 @@ class Validation:
     """Users whose lists are held against what was held out of their clicks."""
 
     histories: sp.csr_array
-    """What the training sees of their clicks, or ratings, ``[U', I]``."""
+    """What the training sees of their clicks ``[U', I]``."""
     clicks: sp.csr_array
     """What is to be found ``[U', I]``."""
     candidates: npt.NDArray[np.integer[Any]]
@@ -45,7 +46,7 @@ class Validation:
             Scores of the candidates.
         """
         histories = sp.csr_array(self.histories[users])
-        ranking = rank(scorer, histories, self.candidates, k=CUTOFF, exclude=histories, n_threads=1)
+        ranking = rank(scorer, histories, self.candidates, k=CUTOFF, exclude=ones_where_stored(histories), n_threads=1)
         found = ranking_metrics(
             ranking, sp.csr_array(self.clicks[users]), (CUTOFF,), ("ndcg",), n_candidates=len(self.candidates)
         )
@@ -146,6 +147,5 @@ def _parted(train: TrainingSet, held: npt.NDArray[np.bool_], candidates: Any) ->
     if len(users) == 0:
         return train, None
     compete = candidates(rest)
-    clicks = sp.csr_array(wanted[users])
-    clicks.data = np.ones_like(clicks.data)
+    clicks = ones_where_stored(sp.csr_array(wanted[users]))
     return rest, Validation(sp.csr_array(rest.interactions[users]), clicks, compete)

@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import scipy.sparse as sp
 
+from coldray.data.click_values import Reads
 from coldray.data.dataset import Ids
 from coldray.data.histories import ITEM, RATING, USER
 from coldray.errors import ConfigError, DataFormatError, UnknownIdError
@@ -69,8 +70,7 @@ class BatchLists:
     """Of all items, when the model was fitted ``[I]``."""
     click_value: float
     """Rating of an item that was clicked without one."""
-    reads_ratings: bool
-    reads_order: bool
+    reads: Reads
     k: int
     exclude_seen: bool
 
@@ -99,9 +99,8 @@ class BatchLists:
         chosen = _chosen(candidates, bundle.item_ids, clicks)
         if len(chosen) == 0:
             raise ConfigError(f"The model has no item to list: candidates are {candidates!r}. Use other ones.")
-        ratings, value = model.reads_ratings, model.click_value if model.reads_ratings else 1.0
-        read = ratings, model.reads_order
-        return cls(model.scorer(chosen), bundle.item_ids, chosen, clicks, value, *read, k, exclude_seen)
+        value = model.click_value
+        return cls(model.scorer(chosen), bundle.item_ids, chosen, clicks, value, model.reads, k, exclude_seen)
 
     def check_ids(self, schema: pa.Schema) -> None:
         """Refuse histories whose item ids are not of the kind of the model's, as none of them would be known.
@@ -158,19 +157,16 @@ class BatchLists:
         places = pl.DataFrame({USER: users}).with_row_index("user")
         items = pl.DataFrame({ITEM: self.item_ids}).with_row_index("item")
         found = named.join(items, on=ITEM).join(places, on=USER)
-        rated = self.reads_ratings and RATING in rows.columns
-        value = pl.col(RATING).mean() if rated else pl.lit(None, pl.Float32).first()
-        value = pl.col("place").min().cast(pl.Float64) if self.reads_order else value
-        cells = (
-            found.group_by("user", "item").agg(value.fill_null(self.click_value).alias("value")).sort("user", "item")
-        )
+        known = self.reads.ratings and RATING in rows.columns
+        rating = (pl.col(RATING).mean() if known else pl.lit(None, pl.Float32).first()).fill_null(self.click_value)
+        cells = found.group_by("user", "item").agg(rating.alias("rating"), pl.col("place").min()).sort("user", "item")
         counts.users += len(users)
         counts.without_user += rows.height - named.height
         counts.unknown_items += named.height - named[ITEM].null_count() - found.height
         ends = np.searchsorted(cells["user"].to_numpy(), np.arange(len(users) + 1))
-        values, columns = (cells[name].to_numpy() for name in ("value", "item"))
-        shape = (len(users), len(self.item_ids))
-        return users, sp.csr_array((values.astype(np.float32), columns.astype(np.int32), ends), shape=shape)
+        rated, placed, columns = (cells[name].to_numpy() for name in ("rating", "place", "item"))
+        values, shape = self.reads.values(rated, placed), (len(users), len(self.item_ids))
+        return users, sp.csr_array((values, columns.astype(np.int32), ends), shape=shape)
 
     def _scores(self, histories: sp.csr_array) -> npt.NDArray[np.float32]:
         """Return the model's scores of the candidates ``[b, n]``; their popularity where a history is empty."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.data.click_values import places_in, ratings_in
 from coldray.data.item_names import ItemNames
 from coldray.errors import UnknownIdError
 from coldray.evaluation.topk import top_k
@@ -201,10 +202,12 @@ class Engine:
             return dict(done), "history" if done else "popularity"
         clicks = self.bundle.interactions
         cells = slice(clicks.indptr[row], clicks.indptr[row + 1])
-        items, values = clicks.indices[cells], clicks.data[cells]
-        if self.bundle.model.reads_order:
-            items, values = items[np.argsort(values, kind="stable")], np.ones_like(values)
-        known: dict[int, float | None] = dict(zip(items.tolist(), values.tolist(), strict=True)) | done
+        items, values, reads = clicks.indices[cells], clicks.data[cells], self.bundle.model.reads
+        ratings = ratings_in(values) if reads.ratings else np.ones(len(values), np.float32)
+        if reads.order:
+            order = np.argsort(places_in(values), kind="stable")
+            items, ratings = items[order], ratings[order]
+        known: dict[int, float | None] = dict(zip(items.tolist(), ratings.tolist(), strict=True)) | done
         return known, "model" if known else "popularity"
 
     def _scores(self, histories: Sequence[Mapping[int, float | None]]) -> Scores:
@@ -216,13 +219,14 @@ class Engine:
     def rows(self, histories: Sequence[Mapping[int, float | None]]) -> sp.csr_array:
         """Return histories, by index of the item and the first click first, as the model reads them ``[b, I]``."""
         rows = clicked([np.fromiter(history, np.int32, len(history)) for history in histories], self.n_items)
-        if self.bundle.model.reads_ratings:
-            unknown = self.bundle.model.click_value
-            given = (rating for history in histories for rating in history.values())
-            rows.data[:] = [unknown if rating is None else rating for rating in given]
-        elif self.bundle.model.reads_order:
-            rows.data[:] = np.arange(1, rows.nnz + 1)  # ascending in each
-        return rows
+        reads = self.bundle.model.reads
+        if not reads:
+            return rows
+        unknown = self.bundle.model.click_value
+        given = (rating for history in histories for rating in history.values())
+        ratings = np.asarray([unknown if rating is None else rating for rating in given], np.float32)
+        places = np.arange(1, rows.nnz + 1)  # ascending in each
+        return sp.csr_array((reads.values(ratings, places), rows.indices, rows.indptr), shape=rows.shape)
 
     def _allowed(self, query: Query) -> Mask:
         """Return which items may be in the list ``[I]``; not to be written to."""

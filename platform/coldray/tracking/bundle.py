@@ -6,7 +6,7 @@ A folder of plain files, read without unpickling anything:
   SHA-256 of every other file;
 - ``arrays.safetensors``: the model's arrays, those of the encoders, and embeddings of texts;
 - ``items.parquet``: item ids and attributes, those that no model reads included; ``users.parquet``: user ids and their
-  clicks, as item indices, with the ratings if the model reads them.
+  clicks, as item indices, with the ratings and the places in their order if the model reads them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ from pydantic import ValidationError
 
 from coldray import __version__
 from coldray.atomic import replacing_folder
-from coldray.data.click_order import with_order
+from coldray.data.click_values import Reads, places_in, ratings_in
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.splits import with_ratings
 from coldray.errors import BundleError, ColdrayError, UnknownIdError
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import top_k
@@ -73,7 +72,7 @@ class Bundle:
     features: FeatureSet
     """The encoded attributes of all items."""
     interactions: sp.csr_array
-    """Clicks the model was fitted on ``[U, I]``; ratings if it reads them."""
+    """Clicks the model was fitted on ``[U, I]``, as it reads them."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Facts about the model, as plain JSON values: dataset, protocol, metrics."""
 
@@ -130,11 +129,10 @@ class Bundle:
         """
         user = _position(self.user_ids, user_id, "user")
         row = slice(self.interactions.indptr[user], self.interactions.indptr[user + 1])
-        values = self.interactions.data[row]
-        places = np.argsort(values, kind="stable") if self.model.reads_order else np.arange(len(values))
-        items = [_plain(self.item_ids[i]) for i in self.interactions.indices[row][places]]
-        ratings = values.tolist()
-        return dict(zip(items, ratings, strict=True)) if self.model.reads_ratings else items
+        reads, values = self.model.reads, self.interactions.data[row]
+        order = np.argsort(places_in(values), kind="stable") if reads.order else np.arange(len(values))
+        items = [_plain(self.item_ids[i]) for i in self.interactions.indices[row][order]]
+        return dict(zip(items, ratings_in(values)[order].tolist(), strict=True)) if reads.ratings else items
 
     def add_items(self, records: Mapping[Any, Mapping[str, object]]) -> Bundle:
         """Return a bundle that also knows new items, given as attribute values by name under the item's id.
@@ -173,18 +171,20 @@ class Bundle:
 
     def _histories(self, histories: Sequence[History]) -> sp.csr_array:
         index = {item: i for i, item in enumerate(self.item_ids.tolist())}
-        unknown = self.model.click_value
-        rows, columns, values = [], [], []
+        reads, unknown = self.model.reads, self.model.click_value
+        rows, columns, ratings, places = [], [], [], []
         for row, history in enumerate(histories):
-            rated = history if isinstance(history, Mapping) and self.model.reads_ratings else {}
+            rated = history if isinstance(history, Mapping) and reads.ratings else {}
             for place, item in enumerate(dict.fromkeys(history), start=1):
                 if item not in index:
                     raise UnknownIdError(f"History {row} names the item {item!r}, which the model does not know.")
                 rows.append(row)
                 columns.append(index[item])
-                values.append(place if self.model.reads_order else rated.get(item, unknown))
+                ratings.append(rated.get(item, unknown))
+                places.append(place)
         shape = (len(histories), len(self.item_ids))
-        return sp.csr_array((np.asarray(values, np.float32), (rows, columns)), shape=shape)
+        values = reads.values(np.asarray(ratings, np.float32), np.asarray(places, np.float32))
+        return sp.csr_array((values, (rows, columns)), shape=shape)
 
 
 def fit_bundle(
@@ -197,8 +197,7 @@ def fit_bundle(
     ConfigError
         If the model reads ratings or the order of clicks, and the dataset has no ratings or no timestamps.
     """
-    read = with_ratings(dataset) if model.reads_ratings else with_order(dataset) if model.reads_order else dataset
-    interactions = read.interactions
+    interactions = model.reads.of(dataset).interactions
     features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
     model.fit(TrainingSet(interactions, features, "all interactions"))
     return Bundle(
@@ -280,7 +279,7 @@ def load_bundle(folder: Path) -> Bundle:
         _ids(items["item_id"]),
         attributes,
         features,
-        _clicks(users, items.height),
+        _clicks(users, items.height, model.reads),
         manifest,
     )
 
@@ -320,26 +319,30 @@ def _users_frame(bundle: Bundle) -> pl.DataFrame:
     clicks = bundle.interactions
     items = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.indices.astype(np.int32))
     frame = pl.DataFrame({"user_id": bundle.user_ids, "items": pl.Series(items)})
-    name = RATINGS if bundle.model.reads_ratings else PLACES if bundle.model.reads_order else None
-    if name is None:
-        return frame
-    values = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.data.astype(np.float32))
-    return frame.with_columns(pl.Series(name, values))
+    reads = bundle.model.reads
+    read = {RATINGS: ratings_in} if reads.ratings else {}
+    read |= {PLACES: places_in} if reads.order else {}
+    ends = clicks.indptr.astype(np.int64)
+    return frame.with_columns(
+        pl.Series(name, pa.LargeListArray.from_arrays(ends, part(clicks.data).astype(np.float32)))
+        for name, part in read.items()
+    )
 
 
 def _ids(ids: pl.Series) -> Ids:
     return ids.to_numpy() if ids.dtype.is_integer() else np.asarray(ids.to_list(), dtype=np.str_)
 
 
-def _clicks(users: pl.DataFrame, n_items: int) -> sp.csr_array:
+def _clicks(users: pl.DataFrame, n_items: int, reads: Reads) -> sp.csr_array:
     lengths = users["items"].list.len().to_numpy()
     indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     indices = users["items"].explode(empty_as_null=False).to_numpy().astype(np.int32)
-    values = np.ones(len(indices), np.float32)
-    for name in (RATINGS, PLACES):
-        if name in users.columns:
-            values = users[name].explode(empty_as_null=False).to_numpy().astype(np.float32)
-    return sp.csr_array((values, indices, indptr), shape=(users.height, n_items))
+    ones = np.ones(len(indices), np.float32)
+    ratings, places = (
+        users[name].explode(empty_as_null=False).to_numpy() if name in users.columns else ones
+        for name in (RATINGS, PLACES)
+    )
+    return sp.csr_array((reads.values(ratings, places), indices, indptr), shape=(users.height, n_items))
 
 
 def _part(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:

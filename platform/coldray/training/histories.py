@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from coldray.data.click_values import places_in
 from coldray.errors import ModelError
 from coldray.training.row_random import row_uniforms
 from coldray.training.task import Batch
@@ -25,7 +26,7 @@ class Histories:
     items: torch.Tensor
     """Item of each click, int64."""
     values: torch.Tensor
-    """What the matrix holds for it, float32: 1, or a rating."""
+    """What the matrix holds for it, float32, or complex64: see :mod:`~coldray.data.click_values`."""
     n_items: int
     """I; as an item it stands for padding."""
 
@@ -35,7 +36,9 @@ class Histories:
         return cls(
             torch.from_numpy(interactions.indptr.astype(np.int64)),
             torch.from_numpy(interactions.indices.astype(np.int64)),
-            torch.from_numpy(np.asarray(interactions.data, np.float32)),
+            torch.from_numpy(
+                np.asarray(interactions.data, np.complex64 if np.iscomplexobj(interactions.data) else np.float32)
+            ),
             int(interactions.shape[1]),
         )
 
@@ -46,7 +49,7 @@ class Histories:
         Clicks of the same place are in the order of the items.
         """
         rows = np.repeat(np.arange(interactions.shape[0]), np.diff(interactions.indptr))
-        order = np.lexsort((interactions.indices, interactions.data, rows))
+        order = np.lexsort((interactions.indices, places_in(interactions.data), rows))
         parts = interactions.data[order], interactions.indices[order], interactions.indptr
         return cls.of(sp.csr_array(parts, shape=interactions.shape))
 
@@ -91,7 +94,7 @@ class Histories:
         -------
         Batch
             ``history`` int64 ``[b, L]``, I where there is no click any more; ``history_mask`` bool ``[b, L]``, True
-            where there is one; ``history_values`` float32 ``[b, L]``, 0 at the padding. L is 1 at least, so a history
+            where there is one; ``history_values`` ``[b, L]``, 0 at the padding. L is 1 at least, so a history
             without a click is a row of padding.
 
         Raises
@@ -107,7 +110,7 @@ class Histories:
         columns = _place_in_row(rows, len(users))
         width = int(columns.max()) + 1 if len(columns) else 1
         history = torch.full((len(users), width), self.n_items)
-        values = torch.zeros(len(users), width)
+        values = torch.zeros(len(users), width, dtype=self.values.dtype)
         history[rows, columns] = self.items[places]
         values[rows, columns] = self.values[places]
         return {"history": history, "history_mask": history != self.n_items, "history_values": values}
@@ -129,7 +132,7 @@ class Histories:
         -------
         Batch
             ``history`` int64, the items of all; ``history_offsets`` int64 ``[b]``, where each begins; and
-            ``history_values`` float32, beside the items.
+            ``history_values``, beside the items.
         """
         rows, places = self._clicks_of(
             users, without, hidden, generator, torch.arange(len(users)) if rows is None else rows

@@ -40,7 +40,7 @@ class EvaluationTask:
     given: sp.csr_array | None = None
     """Clicks ``[U, I]`` that describe users the model is not fitted on; None where the train clicks describe all."""
     ratings: bool = False
-    """True if all these matrices hold ratings instead of ones, for a model that reads them."""
+    """True if the held-out clicks are ratings to be predicted."""
 
     @property
     def histories(self) -> sp.csr_array:
@@ -50,12 +50,11 @@ class EvaluationTask:
     @property
     def known(self) -> sp.csr_array:
         """Ones where a user has a known click ``[U, I]``."""
-        # A rating of 0 is known too.
-        return ones_where_stored(self.histories) if self.ratings else self.histories
+        return ones_where_stored(self.histories)
 
     @classmethod
     def of(cls, fold: Fold, train: TrainingSet, *, ratings: bool = False, limit: int | None = None) -> EvaluationTask:
-        """Prepare `fold` for models fitted on `train`, both with ratings in place of clicks if `ratings` says so.
+        """Prepare `fold` for models fitted on `train`, which predict the held-out ratings if `ratings` says so.
 
         Of more than `limit` users so many are drawn, by the seed and the number of the split; what was held out of the
         others is not looked for.

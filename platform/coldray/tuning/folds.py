@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from coldray.data.click_order import with_order
+from coldray.data.click_values import Reads
 from coldray.data.splits import Fold
 from coldray.device import load_torch_aside
 from coldray.errors import ConfigError
@@ -19,22 +19,23 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.registry import model_type
 from coldray.tuning.evaluation import EvaluationTask
-from coldray.tuning.space import StudyConfig
+from coldray.tuning.space import StudyConfig, study_reads
+
+CLICKS = Reads()
 
 
 def prepare_task(
     fold: Fold,
     features: FeatureConfig | None,
     *,
-    ratings: bool = False,
-    order: bool = False,
+    reads: Reads = CLICKS,
+    predicts: bool = False,
     users: int | None = None,
 ) -> EvaluationTask:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
-    Without `features` nothing is known of the items but their clicks. With `ratings` these take the place of the
-    clicks, with `order` the place of each among those of its user; what is to be found is clicks all the same. So many
-    `users` are measured at most.
+    Without `features` nothing is known of the items but their clicks. What is to be found is clicks, whatever is read
+    of those that are known; ratings, if the model `predicts` them. So many `users` are measured at most.
 
     Raises
     ------
@@ -42,15 +43,8 @@ def prepare_task(
         If the features leave nothing to compare the items of the fold by, or the dataset has no ratings or no
         timestamps.
     """
-    task = _task(_as_read(fold, ratings=ratings, order=order), features, ratings, users)
-    return replace(task, held_out=ones_where_stored(task.held_out)) if order else task
-
-
-def _as_read(fold: Fold, *, ratings: bool, order: bool) -> Fold:
-    """Return the fold with what a model reads in place of clicks."""
-    if ratings:
-        return fold.with_ratings()
-    return replace(fold, dataset=with_order(fold.dataset)) if order else fold
+    task = _task(fold.as_read(reads), features, predicts, users)
+    return task if predicts or not reads else replace(task, held_out=ones_where_stored(task.held_out))
 
 
 def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationTask:
@@ -69,10 +63,10 @@ def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int 
 
 @ray.remote(num_cpus=1)
 def _prepare(
-    fold: Fold, features: FeatureConfig | None, ratings: bool, order: bool, users: int | None
+    fold: Fold, features: FeatureConfig | None, reads: Reads, predicts: bool, users: int | None
 ) -> EvaluationTask:
     load_torch_aside()  # what comes next on this worker needs it: shared computations, the test
-    return prepare_task(fold, features, ratings=ratings, order=order, users=users)
+    return prepare_task(fold, features, reads=reads, predicts=predicts, users=users)
 
 
 def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
@@ -83,8 +77,8 @@ def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.Obj
     dict
         The references by fold name, for :func:`wait_for_tasks`.
     """
-    model, features, users = model_type(config.model), config.encoded_features, config.splits.users
-    read = model.reads_ratings, model.reads_order
+    features, users = config.encoded_features, config.splits.users
+    read = study_reads(config), model_type(config.model).predicts_ratings
     return {fold.name: _prepare.remote(ray.put(fold), features, *read, users) for fold in folds}
 
 

@@ -65,7 +65,7 @@ def one_click_vectors(model: Recommender[Any], items: Items) -> npt.NDArray[np.f
         None if every click says the same, as to a model that knows popularity alone.
     """
     n = len(items)
-    values = np.full(n, model.click_value, np.float32)
+    values = model.reads.values(np.full(n, model.click_value), np.ones(n))
     histories = sp.csr_array((values, items, np.arange(n + 1)), shape=(n, model.n_items))
     profiles = model.score(histories, items).astype(np.float64)
     own = np.eye(n, dtype=np.bool_)

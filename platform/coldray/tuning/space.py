@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from coldray.data.click_values import Reads
 from coldray.data.filters import FilterConfig
 from coldray.errors import ConfigError
 from coldray.evaluation.ratings import RATING_METRICS
@@ -135,7 +136,7 @@ class StudyConfig(Section):
         config_type = model_type(self.model).config_type
         for name, spec in self.space.items():
             _check_parameter(name, spec, config_type)
-        known = metric_names(self.cutoffs, ratings=model_type(self.model).reads_ratings)
+        known = metric_names(self.cutoffs, ratings=model_type(self.model).predicts_ratings)
         if self.selection.metric not in known:
             raise ConfigError(
                 f"selection.metric {self.selection.metric!r} is not computed.{nearest(self.selection.metric, known)} "
@@ -226,6 +227,24 @@ def grid_points(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every combination of the choices; fixed values are in each of them."""
     axes = [spec["choice"] if is_range(spec) else [spec] for spec in space.values()]
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
+
+
+def study_reads(config: StudyConfig) -> Reads:
+    """Return what any configuration of a study reads of a click.
+
+    A parameter that makes a model read more does so whatever the others are, and so does one end of a range of it.
+    """
+    kind = model_type(config.model)
+    reads = kind(kind.config_type()).reads
+    ends = (
+        (name, end)
+        for name, spec in config.space.items()
+        if is_range(spec) and "choice" not in spec
+        for end in next(iter(spec.values()))
+    )
+    for name, value in (*listed_values(config.space), *ends):
+        reads |= kind(kind.config_type.model_validate({name: value})).reads
+    return reads
 
 
 def listed_values(space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from coldray.data.click_order import with_order
 from coldray.data.dataset import Dataset
 from coldray.data.interaction_splits import interaction_splits
 from coldray.data.predefined import PredefinedSplit
-from coldray.data.splits import Split, cold_item_splits, with_ratings
+from coldray.data.splits import Split, cold_item_splits
 from coldray.errors import ConfigError
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
 from coldray.features.counts import count_attributes
@@ -19,7 +18,7 @@ from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import Selection, StudyResult
 from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
-from coldray.tuning.space import StudyConfig, listed_values
+from coldray.tuning.space import StudyConfig, listed_values, study_reads
 from coldray.tuning.winner import WinnerMetrics, measure_winner
 
 
@@ -95,10 +94,7 @@ def check_model(config: StudyConfig, dataset: Dataset) -> None:
             f"The model {config.model!r} cannot score cold items, which this study ranks. Hold out interactions "
             "instead: splits.protocol: holdout with candidates: all."
         )
-    if model.reads_ratings:
-        with_ratings(dataset)
-    if model.reads_order:
-        with_order(dataset)
+    study_reads(config).of(dataset)
     read = {name: dataset.attributes[name] for name in names}
     counts = count_attributes(read, read) if config.features.counts else {}
     _check_values(config, attribute_kinds({**read, **counts}))
