@@ -141,3 +141,7 @@ def test_the_ndcg_of_users_by_plain_loops(seed):
         gain = sum(1 / math.log2(place + 2) for place, item in enumerate(order[:CUTOFF]) if clicks[user, item])
         expected.append(gain / sum(1 / math.log2(place + 2) for place in range(min(CUTOFF, int(clicks[user].sum())))))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    rated = sp.csr_array(known)
+    rated.data[:] = 0  # a rating of 0 is known too
+    of_ratings = Validation(rated, sp.csr_array(clicks), candidates)
+    np.testing.assert_array_equal(of_ratings.ndcg(lambda histories: weights[asked][:, candidates], asked), found)
