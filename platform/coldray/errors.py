@@ -30,6 +30,10 @@ class UnknownAttributeError(DataError):
     """An item attribute was asked for that the dataset does not have."""
 
 
+class MissingFieldError(DataError):
+    """A model reads ratings, times or item attributes, and there are none."""
+
+
 class UnknownIdError(DataError):
     """A user or item id is not in the vocabulary and the policy is to raise."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from coldray.data.click_values import Reads, places_in, ratings_in
 from coldray.data.dataset import keep_entries
 from coldray.data.sample import sample_dataset
-from coldray.errors import ConfigError
+from coldray.errors import MissingFieldError
 
 ALL = [Reads(ratings, order) for ratings in (False, True) for order in (False, True)]
 
@@ -78,5 +78,5 @@ def test_what_the_dataset_lacks_is_asked_for_in_vain(dataset):
     assert Reads().of(bare) is bare
     for reads in ALL[1:]:
         missing = "has no ratings.*--rating-column" if reads.ratings else "has no timestamps.*--timestamp-column"
-        with pytest.raises(ConfigError, match=missing):
+        with pytest.raises(MissingFieldError, match=missing):
             reads.of(bare)

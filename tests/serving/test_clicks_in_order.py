@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from coldray.data.sample import sample_dataset
-from coldray.errors import ConfigError
+from coldray.errors import MissingFieldError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.session_gru import SessionGRU
 from coldray.models.session_gru_network import SessionGRUConfig
@@ -135,10 +135,10 @@ def test_rows_of_histories_are_in_their_order(dataset, bundle):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_without_timestamps_there_is_no_bundle(dataset, name):
-    with pytest.raises(ConfigError, match=r"has no timestamps, .* --timestamp-column"):
+    with pytest.raises(MissingFieldError, match=r"has no timestamps, .* --timestamp-column"):
         fit_bundle(MODELS[name](), replace(dataset, timestamps=None), FeatureEncoder(FeatureConfig()), {})
 
 
 def test_without_ratings_there_is_no_bundle_that_reads_them(dataset):
-    with pytest.raises(ConfigError, match=r"has no ratings.* --rating-column"):
+    with pytest.raises(MissingFieldError, match=r"has no ratings.* --rating-column"):
         fit_bundle(MODELS["order and ratings"](), replace(dataset, ratings=None), FeatureEncoder(FeatureConfig()), {})

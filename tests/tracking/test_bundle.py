@@ -18,6 +18,7 @@ from coldray.errors import (
     BundleError,
     ConfigError,
     DataFormatError,
+    MissingFieldError,
     OutputError,
     UnknownAttributeError,
     UnknownIdError,
@@ -569,7 +570,7 @@ def test_ratings_of_a_history_are_nothing_to_a_model_of_clicks(sample, sample_bu
 
 
 def test_a_model_of_ratings_cannot_be_fitted_without_any(sample):
-    with pytest.raises(ConfigError, match="'sample' has no ratings"):
+    with pytest.raises(MissingFieldError, match="'sample' has no ratings"):
         fit_bundle(MF(), replace(sample, ratings=None), FeatureEncoder(), {})
 
 

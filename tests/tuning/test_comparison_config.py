@@ -4,12 +4,15 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import yaml
 
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig
+from coldray.models.registry import NETWORKS
 from coldray.tuning.comparison import check_comparison
 from coldray.tuning.comparison_config import check_track, load_comparison
 from coldray.tuning.space import load_study
@@ -188,8 +191,30 @@ SHIPPED = FILE.with_name("compare_models.yaml")
 def test_the_shipped_comparisons_can_start(file, held_out):
     comparison = load_comparison(FILE.with_name(file))
     assert comparison.config.splits.held_out == held_out
-    checked = check_comparison(comparison, sample_dataset(0, 200, 120))
+    checked = check_comparison(comparison, timed(sample_dataset(0, 200, 120)))
     assert (checked.failed, len(checked.splits)) == ((), 3)
+
+
+def timed(dataset):
+    """Return the dataset with times that are drawn."""
+    clicks = dataset.interactions
+    times = np.random.default_rng(0).integers(0, 10**6, clicks.nnz)
+    return replace(dataset, timestamps=sp.csr_array((times, clicks.indices, clicks.indptr), shape=clicks.shape))
+
+
+def test_every_network_is_in_the_comparison_of_interactions():
+    models = {entry.study.model for entry in load_comparison(SHIPPED).entries}
+    assert {"marec", "svd", "als", "item_knn", "user_knn", "popularity", *NETWORKS} <= models
+
+
+def test_an_entry_that_reads_what_the_dataset_lacks_costs_itself_alone():
+    comparison = load_comparison(SHIPPED, models=["ease", "session_gru", "mf", "marec"])
+    bare = replace(sample_dataset(0, 200, 120), attributes={}, default_attributes=())
+    failed = {entry.name: entry.reason for entry in check_comparison(comparison, bare).failed}
+    assert set(failed) == {"session_gru", "mf", "marec"}
+    for name, lacking in {"session_gru": "timestamps", "mf": "ratings"}.items():
+        assert failed[name].startswith(f"MissingFieldError: Dataset 'sample' has no {lacking}")
+    assert "no item attribute" in failed["marec"]
 
 
 def test_an_entry_without_a_track_is_on_that_of_what_it_reads(written):

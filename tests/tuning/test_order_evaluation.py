@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from coldray.data.click_values import Reads, with_order
 from coldray.data.interaction_splits import interaction_splits
 from coldray.data.sample import sample_dataset
-from coldray.errors import ConfigError
+from coldray.errors import MissingFieldError
 from coldray.models.session_gru import SessionGRU
 from coldray.models.session_gru_network import SessionGRUConfig
 from coldray.tuning.evaluation import evaluate
@@ -75,13 +75,13 @@ def test_a_model_of_sessions_is_measured(dataset):
 def test_without_timestamps_neither_a_fold_nor_a_study_begins(dataset):
     bare = replace(dataset, timestamps=None)
     (split,) = interaction_splits(bare, protocol="holdout")
-    with pytest.raises(ConfigError, match="has no timestamps, so nobody knows what came after what"):
+    with pytest.raises(MissingFieldError, match="has no timestamps, so nobody knows what came after what"):
         prepare_task(split.test_fold, None, reads=Reads(order=True))
     study = {
         "name": "sessions", "model": "session_gru", "space": {"epochs": 1}, "search": {"algorithm": "grid"},
         "splits": {"protocol": "holdout"}, "candidates": "all", "selection": {"metric": "ndcg@10"},
     }  # fmt: skip
-    with pytest.raises(ConfigError, match="so nobody knows what came after what"):
+    with pytest.raises(MissingFieldError, match="so nobody knows what came after what"):
         check_study(StudyConfig.model_validate(study), bare)
 
 
@@ -121,7 +121,7 @@ def test_a_study_reads_what_any_of_its_configurations_does(dataset, space, reads
     check_study(config, rated(dataset))
     bare = replace(rated(dataset), ratings=None)
     if reads.ratings:
-        with pytest.raises(ConfigError, match="'sample' has no ratings"):
+        with pytest.raises(MissingFieldError, match="'sample' has no ratings"):
             check_study(config, bare)
     else:
         check_study(config, bare)

@@ -13,7 +13,7 @@ from coldray.data.dataset import Dataset
 from coldray.data.interaction_parts import TEST
 from coldray.data.interaction_splits import interaction_splits
 from coldray.data.sample import sample_dataset
-from coldray.errors import ConfigError
+from coldray.errors import MissingFieldError
 from coldray.models.rating_knn import RatingKNN, RatingKNNConfig
 from coldray.tuning import trial as trial_module
 from coldray.tuning.evaluation import EvaluationTask, evaluate, rank_task
@@ -79,9 +79,9 @@ def test_ratings_stand_where_clicks_do(dataset, protocol):
 
 def test_a_dataset_without_ratings_has_none_to_predict(dataset):
     (split,) = interaction_splits(replace(dataset, ratings=None), protocol="holdout")
-    with pytest.raises(ConfigError, match="'sample' has no ratings"):
+    with pytest.raises(MissingFieldError, match="'sample' has no ratings"):
         split.test_fold.as_read(Reads(ratings=True))
-    with pytest.raises(ConfigError, match="no ratings"):
+    with pytest.raises(MissingFieldError, match="no ratings"):
         prepare_task(split.test_fold, None, reads=Reads(ratings=True), predicts=True)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from coldray.data.click_values import Reads
 from coldray.data.sample import sample_dataset
-from coldray.errors import ConfigError
+from coldray.errors import ConfigError, MissingFieldError
 from coldray.models.mf import MF
 from coldray.models.mf_training import MFConfig
 from coldray.plots.console import console_summary
@@ -83,7 +83,7 @@ def test_reports_show_the_errors(result, tmp_path):
 
 
 def test_ratings_are_asked_for_before_anything_starts(dataset):
-    with pytest.raises(ConfigError, match="'sample' has no ratings"):
+    with pytest.raises(MissingFieldError, match="'sample' has no ratings"):
         check_study(CONFIG, replace(dataset, ratings=None))
 
 

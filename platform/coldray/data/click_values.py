@@ -14,7 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.data.dataset import Dataset, rows_of
-from coldray.errors import ConfigError
+from coldray.errors import MissingFieldError
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Values: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.complex64]
@@ -52,7 +52,7 @@ class Reads:
 
         Raises
         ------
-        ConfigError
+        MissingFieldError
             If it has no ratings, or no timestamps, and they are read.
         """
         if not self:
@@ -78,11 +78,11 @@ def with_ratings(dataset: Dataset) -> Dataset:
 
     Raises
     ------
-    ConfigError
+    MissingFieldError
         If it has no ratings.
     """
     if dataset.ratings is None:
-        raise ConfigError(
+        raise MissingFieldError(
             f"Dataset {dataset.name!r} has no ratings. Use a model of clicks; of your own data, name the column with "
             "--rating-column."
         )
@@ -97,11 +97,11 @@ def with_order(dataset: Dataset) -> Dataset:
 
     Raises
     ------
-    ConfigError
+    MissingFieldError
         If it has no timestamps.
     """
     if dataset.timestamps is None:
-        raise ConfigError(
+        raise MissingFieldError(
             f"Dataset {dataset.name!r} has no timestamps, so nobody knows what came after what. Use a model that reads "
             "no order; of your own data, name the column with --timestamp-column."
         )

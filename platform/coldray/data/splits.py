@@ -71,7 +71,7 @@ class Fold(ABC):
         return f"seed {self.seed} / split {self.split}"
 
     def as_read(self, reads: Reads) -> Self:
-        """Return the fold with what is read in place of clicks; ConfigError if the dataset lacks it."""
+        """Return the fold with what is read in place of clicks; MissingFieldError if the dataset lacks it."""
         return replace(self, dataset=reads.of(self.dataset))
 
 

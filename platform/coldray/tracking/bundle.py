@@ -194,7 +194,7 @@ def fit_bundle(
 
     Raises
     ------
-    ConfigError
+    MissingFieldError
         If the model reads ratings or the order of clicks, and the dataset has no ratings or no timestamps.
     """
     interactions = model.reads.of(dataset).interactions

@@ -58,7 +58,8 @@ class TunedEntry:
 def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyListener | None = None) -> Checked:
     """Find out what can be wrong before anything takes long, and return the splits.
 
-    An entry for which the dataset lacks an attribute, or which is too large for the memory, costs itself alone.
+    An entry for which the dataset lacks attributes, ratings or times, or which is too large for the memory, costs
+    itself alone.
 
     Raises
     ------

@@ -40,8 +40,9 @@ def prepare_task(
     Raises
     ------
     ConfigError
-        If the features leave nothing to compare the items of the fold by, or the dataset has no ratings or no
-        timestamps.
+        If the features leave nothing to compare the items of the fold by.
+    MissingFieldError
+        If the dataset has no ratings or no timestamps, and they are read.
     """
     task = _task(fold.as_read(reads), features, predicts, users)
     return task if predicts or not reads else replace(task, held_out=ones_where_stored(task.held_out))

@@ -8,7 +8,7 @@ from coldray.data.dataset import Dataset
 from coldray.data.interaction_splits import interaction_splits
 from coldray.data.predefined import PredefinedSplit
 from coldray.data.splits import Split, cold_item_splits
-from coldray.errors import ConfigError
+from coldray.errors import ConfigError, MissingFieldError
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
 from coldray.features.counts import count_attributes
 from coldray.models.registry import model_type
@@ -61,8 +61,10 @@ def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSpli
         If the study names an attribute that the dataset does not have.
     ConfigError
         If items are held out and the model cannot score cold ones, the study asks for a published split and there is
-        none, the dataset has no attribute or no ratings for a model that reads them, or no timestamps for a split by
-        time, an attribute cannot be encoded as the study asks, or a value of the space does not go with the attributes.
+        none, there are no timestamps for a split by time, an attribute cannot be encoded as the study asks, or a value
+        of the space does not go with the attributes.
+    MissingFieldError
+        If the dataset has no attributes, ratings or timestamps, and the model reads them.
     EmptyDatasetError
         If a part of a split is left without interactions.
     CatalogTooLargeError
@@ -77,14 +79,14 @@ def check_model(config: StudyConfig, dataset: Dataset) -> None:
 
     Raises
     ------
-    UnknownAttributeError, ConfigError, CatalogTooLargeError
+    UnknownAttributeError, ConfigError, MissingFieldError, CatalogTooLargeError
         As :func:`check_study`.
     """
     names = choose_methods(dataset, config.features)
     model, cold = model_type(config.model), config.splits.holds_out_items
     if not names and (cold or model.scores_cold_items):
         reason = "cold items have nothing else" if cold else f"the model {config.model!r} learns from them"
-        raise ConfigError(
+        raise MissingFieldError(
             f"The study uses no item attribute of dataset {dataset.name!r}, and {reason}. Name some "
             "in features.attributes; of your own data by --items FILE with --label-columns, --number-columns or "
             "--text-columns."
