@@ -10,7 +10,6 @@ dimensions.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Self
 
 import numpy as np
@@ -32,9 +31,9 @@ from coldray.training.histories import Histories
 from coldray.training.negatives import DrawnNegatives, InBatchNegatives, NegativesConfig
 from coldray.training.task import Batch, Loss, Step
 
-SOFTMAX_ARRAYS = 6
-"""Arrays of a number for each click of a batch and each candidate that the check of memory reckons with: logits, what
-is masked of them, both with the click's own, and gradients."""
+SOFTMAX_ARRAYS = 3
+"""Arrays of a number for each click of a batch and each candidate that the check of memory reckons with: logits, their
+gradient, and what else is made of them meanwhile."""
 CLICKS = 200
 """Clicks of a user that the check of memory reckons with, before it is known how many there are."""
 
@@ -125,12 +124,17 @@ class LightGCNTask(NeuralTask):
         candidates, temperature = batch["candidates"], self.config.temperature
         users, found = functional.normalize(users.float(), dim=1), functional.normalize(found.float(), dim=1)
         rivals = functional.normalize(of_items[candidates].float(), dim=1)  # [m, d]
-        # Each of those drawn stands for as many of all.
-        share = math.log(self.histories.n_items / len(candidates))
-        logits = users @ rivals.T / temperature + share  # [b, m]
-        logits = logits.masked_fill(~self.rivals.mask(batch["users"], candidates), -torch.inf)
         own = (users * found).sum(dim=1) / temperature  # [b]
-        return Loss(torch.cat([own[:, None], logits], dim=1).logsumexp(dim=1) - own)
+        logits = ((users / temperature) @ rivals.T).float()  # [b, m]
+        with torch.no_grad():
+            # In place, as these cells take nearly all of the time. What is masked has no gradient, as its power is 0;
+            # and what is taken off a row is added again.
+            logits[self.rivals.positives(batch["users"], candidates)] = -torch.inf
+            highest = torch.maximum(logits.amax(dim=1), own)
+            logits -= highest[:, None]
+        # Each of those drawn stands for as many of all.
+        others = logits.exp_().sum(dim=1) * (self.histories.n_items / len(candidates))
+        return Loss((others + (own - highest).exp()).log() + highest - own)
 
 
 class LightGCN(NeuralModel[LightGCNConfig]):

@@ -239,17 +239,30 @@ class InBatchNegatives:
         items
             Integers ``[n]``: the positives of the whole batch. One that comes twice is a negative twice.
         """
+        listed, columns = torch.unique(items.cpu().long(), return_inverse=True)
+        mask = self._eligible[listed].repeat(len(users), 1)
+        mask[self.positives(users.cpu(), listed)] = False
+        return mask[:, columns].to(users.device)
+
+    def positives(self, users: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return row and column of each positive among `users` and `items`, int64 ``[p]`` on the device of `users`.
+
+        Parameters
+        ----------
+        users
+            Integers ``[b]``.
+        items
+            Integers ``[n]``, none of them twice.
+        """
         device, users, items = users.device, users.cpu().long(), items.cpu().long()
-        listed, columns = torch.unique(items, return_inverse=True)
-        column_of = torch.full((len(self._eligible),), -1).index_copy_(0, listed, torch.arange(len(listed)))
+        column_of = torch.full((len(self._eligible),), -1).index_copy_(0, items, torch.arange(len(items)))
         # The clicks of b users are far fewer than the b · n cells, each of which would need a search of its own.
         lengths = self._starts[users + 1] - self._starts[users]
         rows = torch.arange(len(users)).repeat_interleave(lengths)
         offsets = (self._starts[users] - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
-        clicked = column_of[self._positives[offsets + torch.arange(len(rows))]]
-        mask = self._eligible[listed].repeat(len(users), 1)
-        mask[rows[clicked >= 0], clicked[clicked >= 0]] = False
-        return mask[:, columns].to(device)
+        columns = column_of[self._positives[offsets + torch.arange(len(rows))]]
+        found = columns >= 0
+        return rows[found].to(device), columns[found].to(device)
 
 
 def _eligible(items: Items | None, n_items: int) -> npt.NDArray[np.bool_]:
