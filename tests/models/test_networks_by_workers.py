@@ -62,7 +62,7 @@ class Group:
         return Member()
 
 
-def step_of(task, module, examples, n_workers, seed):
+def step_of(task, module, examples, n_workers, seed, dtype=torch.float32):
     """Return the losses of a step in the order of the examples, and the gradient of their sum."""
     group, found, failures = Group(n_workers), [None] * n_workers, []
     copies = [copy.deepcopy(module).train() for _ in range(n_workers)]
@@ -70,7 +70,8 @@ def step_of(task, module, examples, n_workers, seed):
     def work(rank):
         mine = share(len(examples), rank, n_workers)
         batch = task.batch(examples[mine], torch.Generator().manual_seed(seed))
-        with batch_rows(mine.start, len(examples), seed):
+        rows = batch_rows(mine.start, len(examples), seed)
+        with rows, torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             loss = task.loss(copies[rank], batch, Step(3, 3.5, group.member(rank)))
         found[rank] = loss.per_example
 
@@ -120,6 +121,25 @@ def test_workers_compute_what_one_would(name, changes, n_workers):
         assert torch.allclose(gradient, together[1][weight], atol=1e-4 * scale), weight
     other = step_of(task, module, examples, 1, seed=10)[0]
     assert not torch.allclose(alone[0], other, atol=1e-4), "another step draws anew"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), VARIANTS, ids=lambda given: given if isinstance(given, str) else str(given)
+)
+def test_a_step_in_half_precision_is_nearly_that_in_single(name, changes):
+    """As on a GPU; a network whose parts do not go together in mixed types would raise."""
+    kind = model_type(name)
+    model = kind(kind.config_type(**changes))
+    train = as_read(random_training_set(5, n_users=34), model.reads)
+    task = model.task(train, model.inputs(train), None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = task.build()
+    examples = torch.arange(min(21, task.n_examples))
+    single, _ = step_of(task, module, examples, 1, seed=9)
+    half, gradients = step_of(task, module, examples, 1, seed=9, dtype=torch.bfloat16)
+    assert torch.allclose(half.float(), single, atol=0.05, rtol=0.05)
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
 
 
 @given(st.integers(0, 2**40), st.integers(1, 50), st.integers(0, 2**60))

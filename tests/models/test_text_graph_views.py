@@ -282,7 +282,7 @@ def test_a_user_is_the_attention_of_each_head_over_clicks(heads, n_marks):
     clicks = Clicks(
         torch.tensor([item for history in histories for item in history]),
         torch.tensor([0, 3, 3, 4]),
-        torch.tensor([mark for row in marks for mark in row]) if marks else None,
+        (torch.tensor([mark for row in marks for mark in row]),) if marks else (),
     )
     found = attention(items, clicks).detach()
     for user, history in enumerate(histories):
@@ -291,7 +291,7 @@ def test_a_user_is_the_attention_of_each_head_over_clicks(heads, n_marks):
             continue
         tokens = items[history]
         if marks:
-            tokens = tokens + attention.marks(torch.tensor(marks[user]))
+            tokens = tokens + attention.marks[0](torch.tensor(marks[user]))
         if heads == 1:
             expected = attention.logits(tokens)[:, 0].softmax(dim=0) @ tokens
         else:
@@ -310,10 +310,10 @@ def test_a_click_without_a_mark_adds_nothing_and_learns_nothing():
     attention = HistoryAttention(DIM, 1, 3)
     items = torch.randn(4, DIM)
     clicks = Clicks(torch.tensor([0, 2]), torch.tensor([0]))
-    marked = Clicks(clicks.items, clicks.offsets, torch.tensor([0, 0]))
+    marked = Clicks(clicks.items, clicks.offsets, (torch.tensor([0, 0]),))
     np.testing.assert_allclose(attention(items, marked).detach(), attention(items, clicks).detach(), atol=1e-6)
     attention(items, marked).sum().backward()
-    assert not attention.marks.weight.grad.any()
+    assert not attention.marks[0].weight.grad.any()
 
 
 # ---- fusion

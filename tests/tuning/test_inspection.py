@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.data.click_values import Reads
 from coldray.data.dataset import LabelAttribute
 from coldray.data.interaction_splits import interaction_splits
 from coldray.data.sample import sample_dataset
@@ -170,6 +171,7 @@ class Planted:
     """A model of two groups of items, to which an item says nothing of the other group, and one everybody is given."""
 
     click_value = 1.0
+    reads = Reads()
 
     def __init__(self, n_items, popular=0.0):
         self.n_items = n_items

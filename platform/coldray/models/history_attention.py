@@ -64,7 +64,14 @@ class HistoryAttention(nn.Module):
         self.empty = nn.Parameter(torch.zeros(dim))
 
     def forward(self, items: torch.Tensor, clicks: Clicks) -> torch.Tensor:
-        """Return the users ``[b, d]``, given vectors of items ``[n, d]``; a learnt one without a click."""
+        """Return the users ``[b, d]``, given vectors of items ``[n, d]``; a learnt one without a click.
+
+        In single precision, whatever the precision of the rest: sums over long histories need it.
+        """
+        with torch.autocast(items.device.type, enabled=False):
+            return self._users(items.float(), clicks)
+
+    def _users(self, items: torch.Tensor, clicks: Clicks) -> torch.Tensor:
         tokens, places = self._tokens(items, clicks)  # [m, d], [c]
         logits, values = self._read(tokens)  # [m, h], [m, d]
         users = clicks.users

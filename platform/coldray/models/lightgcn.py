@@ -29,6 +29,7 @@ from coldray.models.neural import HISTORY, INPUTS, NeuralModel, NeuralTask
 from coldray.models.validation import Validation
 from coldray.training.histories import Histories
 from coldray.training.negatives import DrawnNegatives, InBatchNegatives, NegativesConfig
+from coldray.training.softmax import summed_powers
 from coldray.training.task import Batch, Loss, Step
 
 SOFTMAX_ARRAYS = 3
@@ -127,13 +128,10 @@ class LightGCNTask(NeuralTask):
         own = (users * found).sum(dim=1) / temperature  # [b]
         logits = ((users / temperature) @ rivals.T).float()  # [b, m]
         with torch.no_grad():
-            # In place, as these cells take nearly all of the time. What is masked has no gradient, as its power is 0;
-            # and what is taken off a row is added again.
             logits[self.rivals.positives(batch["users"], candidates)] = -torch.inf
-            highest = torch.maximum(logits.amax(dim=1), own)
-            logits -= highest[:, None]
+        others, highest = summed_powers(logits, own)
         # Each of those drawn stands for as many of all.
-        others = logits.exp_().sum(dim=1) * (self.histories.n_items / len(candidates))
+        others = others * (self.histories.n_items / len(candidates))
         return Loss((others + (own - highest).exp()).log() + highest - own)
 
 

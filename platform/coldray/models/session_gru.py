@@ -13,7 +13,6 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from coldray.data.click_values import Reads
 from coldray.errors import DataError, EmptyDatasetError
@@ -25,6 +24,7 @@ from coldray.models.session_gru_network import BLOCK_SESSIONS, SessionGRUConfig,
 from coldray.models.validation import Validation, hold_out_last
 from coldray.training.histories import Histories
 from coldray.training.negatives import DrawnNegatives, NegativesConfig
+from coldray.training.softmax import summed_powers
 from coldray.training.task import Batch, Loss, Step
 
 
@@ -85,11 +85,12 @@ class SessionTask(NeuralTask):
         read = batch["next"] < self.n_items  # [b, L]
         rows = torch.nonzero(read)[:, 0]
         states, wanted = outputs[read], batch["next"][read]  # [s, d], [s]
+        own = (states * weights[wanted]).sum(dim=1) + biases[wanted]
         if self.negatives is None:
-            losses = functional.cross_entropy(states @ weights.T + biases, wanted, reduction="none")
+            total, highest = summed_powers(torch.addmm(biases, states, weights.T).float(), own)
+            losses = total.log() + highest - own
         else:
             drawn = batch["negatives"]
-            own = (states * weights[wanted]).sum(dim=1) + biases[wanted]
             others = torch.einsum("bld,bwd->blw", outputs, weights[drawn])[read] + biases[drawn][rows]
             losses = torch.cat([own[:, None], others], dim=1).logsumexp(dim=1) - own
         summed = losses.new_zeros(len(read)).index_add(0, rows, losses)

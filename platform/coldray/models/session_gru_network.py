@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from coldray.evaluation.ranking import Scorer
 from coldray.models.base import Items, Scores
@@ -97,14 +97,18 @@ class SessionNetwork(Network):
         """Return what the unit holds after each click ``[b, L, d]``."""
         if len(history) == 0:
             return self.written.weight.new_zeros(0, history.shape[1], self.written.out_features)
-        packed = pack_padded_sequence(
-            self.dropout(self.read(history)), lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        read: PackedSequence = self.unit(packed)[0]
-        rows = PackedSequence(self.written(read.data), read.batch_sizes, read.sorted_indices, read.unsorted_indices)
-        padded: torch.Tensor = nn.utils.rnn.pad_packed_sequence(rows, batch_first=True, total_length=history.shape[1])[
-            0
-        ]
+        inputs, length = self.dropout(self.read(history)), history.shape[1]
+        if torch.is_grad_enabled() and inputs.device.type == "cpu":
+            # The way back through a packed sequence takes a gradient of all steps for each of them there: six times as
+            # long as steps of padding, which come last and so change nothing.
+            states: torch.Tensor = self.unit(inputs)[0]
+            read = torch.arange(length) < lengths.cpu()[:, None]
+            read_out: torch.Tensor = self.written(states) * read[:, :, None]
+            return read_out
+        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        units: PackedSequence = self.unit(packed)[0]
+        rows = PackedSequence(self.written(units.data), *units[1:])
+        padded: torch.Tensor = pad_packed_sequence(rows, batch_first=True, total_length=length)[0]
         return padded
 
     def scorer(self, items: Items) -> Scorer:
