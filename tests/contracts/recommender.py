@@ -203,6 +203,14 @@ class RecommenderContract:
         assert np.ptp(scores, axis=1).min() > 0
         assert np.allclose(scores[0], scores[1]) != self.model.personalised
 
+    def test_users_who_clicked_everything_are_learnt_beside_others(self):
+        train = (random_ratings if self.reads.ratings else random_training_set)(16)
+        matrix = train.interactions.toarray()
+        matrix[:2, train.warm_items] = 2 if self.reads.ratings else 1
+        eager = as_read(TrainingSet(sp.csr_array(matrix), train.features, "two of everything"), self.reads)
+        model = self.fit_once(eager)
+        assert np.isfinite(model.score(eager.interactions, all_items(model))).all()
+
     def test_an_empty_history_is_served(self, train, fitted):
         known = train.interactions[[0]]
         with_empty = sp.csr_array(sp.vstack([known, sp.csr_array((1, fitted.n_items), dtype=np.float32)], format="csr"))

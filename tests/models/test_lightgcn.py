@@ -205,10 +205,20 @@ def test_the_graph_that_does_not_fit_is_refused_before_it_is_built(monkeypatch):
         model.fit(train)
 
 
-def test_a_user_who_has_clicked_everything_is_refused_by_name():
+@pytest.mark.parametrize("loss", ["softmax", "bpr"])
+def test_clicks_of_a_user_who_has_clicked_everything_are_no_examples(loss):
     clicks = np.vstack([np.ones(4), np.eye(4)])
-    with pytest.raises(EmptyDatasetError, match="User 0 has clicked all 4 items"):
-        LightGCN(LightGCNConfig(**QUICK, validation_share=0)).fit(clicks_alone(clicks))
+    config = LightGCNConfig(**{**QUICK, "validation_share": 0, "loss": loss})
+    task = LightGCNTask(config, clicks_alone(clicks), None)
+    assert task.users[torch.arange(task.n_examples)].tolist() == [1, 2, 3, 4]
+    batch = task.batch(torch.tensor([2, 0]), torch.Generator())
+    assert batch["items"].tolist() == [2, 0]
+    assert batch["weights"].tolist() == pytest.approx([2**-0.5] * 2), "one click of the user, two of the item"
+    with pytest.raises(EmptyDatasetError, match="Every user has clicked all 4 items"):
+        LightGCN(config).fit(clicks_alone(np.ones((3, 4))))
+
+
+def test_no_click_is_refused():
     with pytest.raises(EmptyDatasetError, match="no click to train lightgcn on"):
         LightGCN(LightGCNConfig(**QUICK)).fit(clicks_alone(np.zeros((3, 4))))
 

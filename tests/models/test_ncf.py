@@ -117,9 +117,12 @@ def test_a_user_of_a_single_click_is_trained_on():
     assert torch.isfinite(task.loss(task.build(), batch, step_at()).per_example).all()
 
 
-def test_a_user_who_clicked_everything_is_named():
-    with pytest.raises(EmptyDatasetError, match="User 1 has clicked all 3 items"):
-        task_of(clicks_alone(np.array([[1, 0, 0], [1, 1, 1]])))
+def test_a_user_who_clicked_everything_is_no_example():
+    task = task_of(clicks_alone(np.array([[1, 0, 0], [1, 1, 1]])))
+    assert task.users.tolist() == [0]
+    assert task.mean_clicks == 1
+    with pytest.raises(EmptyDatasetError, match="Every user has clicked all 3 items"):
+        task_of(clicks_alone(np.ones((2, 3))))
 
 
 # ---- the loss

@@ -8,7 +8,7 @@ import safetensors.numpy
 import torch
 from torch.nn import functional
 
-from coldray.errors import DivergedError, EmptyDatasetError, NotFittedError
+from coldray.errors import DataError, DivergedError, EmptyDatasetError, NotFittedError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.neural import Network, NeuralConfig, NeuralModel, NeuralTask
@@ -199,6 +199,25 @@ def test_nobody_to_ask_is_trained_on_for_all_epochs():
     assert validation is None
     assert len(rows_seen(told)) == 8
     assert set(fitted.history) == {"loss", "error"}
+
+
+class Picky(Tiny):
+    """Cannot learn from fewer than all the clicks."""
+
+    def inputs(self, train):
+        if "without" in train.key:
+            raise DataError("What is left tells nothing.")
+        return super().inputs(train)
+
+
+def test_where_nothing_is_learnt_from_the_rest_everything_is_trained_on_for_all_epochs(caplog):
+    ((validation, told),) = fit(model=Picky).fits
+    assert "(What is left tells nothing.) It trains for all 8 epochs" in caplog.text
+    assert validation is None
+    assert rows_seen(told) == [rows_of(problem())] * 8
+    train = problem()
+    with pytest.raises(DataError, match="tells nothing"):
+        fit(TrainingSet(train.interactions, train.features, "without more"), model=Picky, validation_share=0.0)
 
 
 def test_a_batch_may_be_larger_than_the_data():

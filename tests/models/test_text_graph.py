@@ -8,13 +8,16 @@ import scipy.sparse as sp
 import torch
 
 from coldray.data.click_values import Reads
-from coldray.errors import ConfigError, DataError
+from coldray.errors import CatalogTooLargeError, ConfigError, DataError, EmptyDatasetError
 from coldray.features.feature_set import FeatureSet
 from coldray.models import text_graph
 from coldray.models.base import TrainingSet
 from coldray.models.history_attention import Clicks
+from coldray.models.item_texts import step_bytes
+from coldray.models.learned_similarity import arrays_under
 from coldray.models.text_graph import TextGraph
 from coldray.models.text_graph_config import TextGraphConfig
+from coldray.models.text_graph_network import TEXT
 from contracts.problems import as_read, genre_groups, random_training_set, scalar_feature, vector_feature
 from contracts.recommender import RecommenderContract, all_items
 from models.learned import one_thread  # noqa: F401
@@ -238,6 +241,29 @@ def test_the_order_of_clicks_tells_histories_apart_where_it_is_given():
     scores = [model.score(history, all_items(model)) for history in (forth, back, later)]
     assert np.abs(scores[0] - scores[1]).max() > 1e-4
     np.testing.assert_array_equal(scores[0], scores[2])
+
+
+def test_texts_that_do_not_fit_are_refused_before_they_are_copied(monkeypatch):
+    """Of two texts of 1,000 dimensions and 64 items: 5 times a table of each, and 14 vectors of an item."""
+    clicks = sp.csr_array(np.eye(64, dtype=np.float32))
+    texts = {name: vector_feature(np.random.default_rng(0).normal(size=(64, 1000))) for name in ("overview", "review")}
+    train = TrainingSet(clicks, FeatureSet(texts, 64), "two texts")
+    monkeypatch.setattr("coldray.memory.available_bytes", lambda: 4 * 64 * 1000 * (5 * 2 + 14) - 1)
+    with pytest.raises(CatalogTooLargeError, match="The embeddings of 2 texts of 64 items"):
+        TextGraph(TextGraphConfig(**QUICK)).inputs(train)
+    monkeypatch.setattr("coldray.memory.available_bytes", lambda: 4 * 64 * 1000 * (5 * 2 + 14))
+    inputs = TextGraph(TextGraphConfig(**QUICK)).inputs(train)
+    assert step_bytes(arrays_under(TEXT, inputs)) == 4 * 64 * 1000 * 14
+
+
+def test_places_may_be_missing_where_there_is_nothing_to_tell_apart():
+    features = genre_groups()[0].features
+    nothing = TrainingSet(sp.csr_array((3, features.n_items), dtype=np.float32), features, "nothing")
+    with pytest.raises(EmptyDatasetError, match="no click to train text_graph on"):
+        fit(nothing, time_buckets=4)
+    once = sp.csr_array((np.ones(20, np.float32), np.arange(20) % features.n_items, np.arange(21)))
+    once.resize(20, features.n_items)
+    assert fit(TrainingSet(once, features, "one click a user"), time_buckets=4, epochs=2).n_items == features.n_items
 
 
 def test_ratings_and_times_are_told_apart_at_once():

@@ -67,14 +67,16 @@ def test_all_small_matrices_and_restrictions_give_every_negative_and_no_positive
         for items in subsets:
             pool = drawable(config, dense, items)
             negatives = [pool - set(np.flatnonzero(row)) for row in dense]
-            if not all(negatives):
+            if not pool or not any(left for left, row in zip(negatives, dense, strict=True) if row.any()):
                 with pytest.raises(EmptyDatasetError):
                     DrawnNegatives(config, clicks_of(dense), items=np.array(items))
                 continue
             sampler = DrawnNegatives(config, clicks_of(dense), items=np.array(items))
-            drawn = sampler.candidates(torch.tensor([1, 0]), seeded())
+            assert sampler.possible.tolist() == [bool(left) for left in negatives]
+            users = [user for user in (1, 0) if negatives[user]]
+            drawn = sampler.candidates(torch.tensor(users), seeded())
             # 60 draws from at most 3 items: that one of them is missed has a chance of 3 · (2/3)⁶⁰.
-            assert [set(drawn[1].tolist()), set(drawn[0].tolist())] == negatives
+            assert [set(row.tolist()) for row in drawn] == [negatives[user] for user in users]
 
 
 @given(
@@ -180,10 +182,10 @@ def test_the_largest_random_number_gives_the_last_item(monkeypatch, n_items):
     assert sampler.candidates(torch.tensor([0, 1]), seeded()).tolist() == [[n_items - 1]] * 2
 
 
-def test_stored_zeros_duplicates_and_order_do_not_matter():
-    plain = clicks_of([[1, 0, 1, 0], [0, 1, 0, 0]])
-    data, columns = np.array([1, 0, 0.5, 0.5, 1], np.float32), np.array([2, 1, 0, 0, 1])
-    messy = sp.csr_array((data, columns, np.array([0, 4, 5])), (2, 4))
+def test_values_duplicates_and_order_do_not_matter():
+    plain = clicks_of([[1, 1, 1, 0], [0, 1, 0, 1]])
+    data, columns = np.array([1, 0, 0.5, 0.5, 1, 2], np.float32), np.array([2, 1, 0, 0, 3, 1])
+    messy = sp.csr_array((data, columns, np.array([0, 4, 6])), (2, 4))
     users = torch.tensor([0, 1, 0])
     for kind in ("uniform", "popularity", "hard"):
         one, other = (DrawnNegatives(NegativesConfig(kind=kind), m).candidates(users, seeded()) for m in (plain, messy))
@@ -212,23 +214,40 @@ def test_in_batch_takes_the_other_positives_and_never_the_own():
     assert mask.tolist() == [[False, True, True], [True, False, False], [True, True, False]]
 
 
-def test_a_user_without_negative_is_named_with_the_way_out():
+def test_users_without_negative_are_told_and_given_none():
     dense = np.array([[1, 0, 1], [1, 1, 0], [1, 1, 1], [1, 1, 1]], bool)
     for kind in ("uniform", "popularity", "hard"):
-        with pytest.raises(EmptyDatasetError, match=r"User 2 has clicked all 3 items.*1 more.*Filter"):
-            DrawnNegatives(NegativesConfig(kind=kind), clicks_of(dense))
-    with pytest.raises(EmptyDatasetError, match="User 2"):
-        InBatchNegatives(clicks_of(dense))
-    with pytest.raises(EmptyDatasetError, match="User 1 has clicked all 2 items"):
-        DrawnNegatives(NegativesConfig(), clicks_of(dense[:2]), items=np.array([0, 1]))
+        sampler = DrawnNegatives(NegativesConfig(kind=kind), clicks_of(dense))
+        assert sampler.possible.tolist() == [True, True, False, False]
+        with pytest.raises(ModelError, match="User 2 has clicked all items"):
+            sampler.candidates(torch.tensor([0, 2, 3]), seeded())
+    in_batch = InBatchNegatives(clicks_of(dense))
+    assert in_batch.possible.tolist() == [True, True, False, False]
+    assert not in_batch.mask(torch.tensor([2]), torch.arange(3)).any()
+    kept = DrawnNegatives(NegativesConfig(), clicks_of(dense[:2]), items=np.array([0, 1]))
+    assert kept.possible.tolist() == [True, False]
 
 
 def test_popularity_needs_a_clicked_item_that_the_user_has_not_clicked():
     dense = np.array([[1, 1, 0], [1, 0, 0]], bool)
-    DrawnNegatives(NegativesConfig(kind="uniform"), clicks_of(dense))
-    for refuse in (lambda m: DrawnNegatives(NegativesConfig(kind="popularity"), m), InBatchNegatives):
-        with pytest.raises(EmptyDatasetError, match="User 0 has clicked all 2 items"):
-            refuse(clicks_of(dense))
+    assert DrawnNegatives(NegativesConfig(kind="uniform"), clicks_of(dense)).possible.all()
+    for of in (lambda m: DrawnNegatives(NegativesConfig(kind="popularity"), m), InBatchNegatives):
+        assert of(clicks_of(dense)).possible.tolist() == [False, True]
+
+
+def test_users_who_all_clicked_everything_are_refused_with_the_way_out():
+    dense = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]], bool)
+    for of in (lambda m: DrawnNegatives(NegativesConfig(kind="popularity"), m), InBatchNegatives):
+        with pytest.raises(EmptyDatasetError, match=r"Every user has clicked all 2 items.*more items"):
+            of(clicks_of(dense))
+
+
+def test_an_item_rated_0_is_clicked():
+    clicks = clicks_of([[1, 1, 0], [0, 1, 1]])
+    clicks.data[:] = [0.0, 4.0, 3.0, 0.0]
+    drawn = DrawnNegatives(NegativesConfig(count=40), clicks).candidates(torch.tensor([0, 1]), seeded())
+    assert [set(row.tolist()) for row in drawn] == [{2}, {0}]
+    assert InBatchNegatives(clicks).mask(torch.tensor([0]), torch.arange(3)).tolist() == [[False, False, True]]
 
 
 @pytest.mark.parametrize(

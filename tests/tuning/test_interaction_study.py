@@ -317,7 +317,7 @@ def test_clicks_alone_are_enough_for_a_model_that_reads_nothing_else(dataset):
     bare = replace(dataset, attributes={}, default_attributes=())
     assert len(check_study(CONFIG, bare)) == 2
     marec = study(model="marec", space={"lambda_1": {"choice": [1.0, 10.0]}})
-    with pytest.raises(MissingFieldError, match="no item attribute of dataset 'sample.*model 'marec' learns from"):
+    with pytest.raises(MissingFieldError, match=r"no item attribute of dataset 'sample.*model 'marec' learns from"):
         check_study(marec, bare)
     with pytest.raises(UnknownAttributeError, match="plot"):
         check_study(study(features={"attributes": ["plot"]}), dataset)

@@ -23,6 +23,12 @@ OVERVIEW, OTHER, ENCODED, TERMS = "overview.", "other.", "encoded.", "terms."
 other texts; the rows of encoded attributes, and how they were encoded."""
 
 
+TABLES, STEP_VECTORS = 5, 14
+"""What the check of memory reckons with, measured: tables of the texts in a fit (those kept with the model, of the
+training that finds when to stop and of the one on everything; the network stacks its own), and vectors of D that a step
+keeps of each item for the way back."""
+
+
 def text_arrays(train: TrainingSet, *, overview: str, most: int, text_dim: int | None) -> Arrays:
     """Return what the text view reads of all items.
 
@@ -58,7 +64,7 @@ def text_arrays(train: TrainingSet, *, overview: str, most: int, text_dim: int |
     first = overview if overview in embedded else embedded[0]
     others = [name for name in embedded if name != first][:most]
     require_memory(
-        4 * train.features.n_items * wanted * (1 + len(others)),
+        4 * train.features.n_items * wanted * (TABLES * (1 + len(others)) + STEP_VECTORS),
         purpose=f"The embeddings of {1 + len(others)} texts of {train.features.n_items:,} items",
         way_out="Use fewer texts, a smaller embedding model, or more memory.",
     )
@@ -95,6 +101,14 @@ def without_text(arrays: Arrays) -> tuple[int, int]:
     return int((~has_overview).sum()), int((~has_any).sum())
 
 
+def step_bytes(arrays: Arrays) -> int:
+    """Return what the text view keeps of all items for the way back."""
+    if not has_embeddings(arrays):
+        return 0
+    (overview, *_) = arrays_under(OVERVIEW, arrays).values()
+    return 4 * STEP_VECTORS * overview.size
+
+
 def present(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Return which items have a text ``[n]``; the row of a blank one is empty."""
     return np.asarray((rows != 0).any(axis=1))
@@ -116,7 +130,7 @@ def _embedded(features: FeatureSet, kinds: dict[str, str]) -> Arrays:
         feature = features.features[name]
         if not isinstance(feature, VectorFeature):
             raise TypeError(f"The attribute {name!r} is no vector.")
-        rows[kind + name] = feature.matrix.toarray().astype(np.float32)
+        rows[kind + name] = np.asarray(feature.matrix.toarray(), np.float32)
     return rows
 
 

@@ -47,7 +47,7 @@ class LightGCNTask(NeuralTask):
     config
         Of the network.
     train
-        Clicks, along which items are mixed, and each of which is an example.
+        Clicks, along which items are mixed, and each of which is an example, unless its user clicked all items.
     validation
         What is validated on; None trains for all epochs.
     """
@@ -58,16 +58,20 @@ class LightGCNTask(NeuralTask):
         super().__init__(validation)
         self.config, self.clicks = config, train.interactions
         self.histories = Histories.of(self.clicks)
-        self.users = self.histories.users
         wanted = NegativesConfig(kind=config.negatives_kind, count=config.negatives)
         softmax = config.loss == "softmax"
         self.rivals = InBatchNegatives(self.clicks) if softmax else None
         self.negatives = None if softmax else DrawnNegatives(wanted, self.clicks, items=train.warm_items)
+        possible = (self.rivals or self.negatives).possible  # type: ignore[union-attr]  # one of them is made
+        users = self.histories.users
+        self.places = torch.nonzero(possible[users])[:, 0]
+        self.users = users[self.places]
+        self.counts = torch.bincount(self.histories.items, minlength=self.histories.n_items)
 
     @property
     def n_examples(self) -> int:
-        """Number of clicks."""
-        return len(self.users)
+        """Number of clicks that something can be told from."""
+        return len(self.places)
 
     def build(self) -> PropagatedItems:
         """Return a new network."""
@@ -84,12 +88,13 @@ class LightGCNTask(NeuralTask):
             ``negatives``, int64 ``[b, w]`` of BPR, or ``candidates`` int64 ``[m]`` of the softmax, the same for all
             workers.
         """
-        users = self.users[examples]
+        users, items = self.users[examples], self.histories.items[self.places[examples]]
+        lengths = self.histories.starts[users + 1] - self.histories.starts[users]
         batch = {
             "users": users,
-            "items": self.histories.items[examples],
-            "weights": self._weights[examples],
-            "has_others": self.histories.starts.diff()[users] > 1,
+            "items": items,
+            "weights": (lengths * self.counts[items]).float().rsqrt(),
+            "has_others": lengths > 1,
         }
         if self.negatives is not None:
             return {**batch, "negatives": self.negatives.candidates(users, generator, rows=examples)}
@@ -97,12 +102,6 @@ class LightGCNTask(NeuralTask):
         drawn = torch.randperm(n_items, generator=generator) if n_items > self.config.candidates else None
         every = torch.arange(n_items) if drawn is None else drawn[: self.config.candidates]
         return {**batch, "candidates": every}
-
-    @property
-    def _weights(self) -> torch.Tensor:
-        """What each click has in R."""
-        lengths, counts = self.histories.starts.diff(), torch.bincount(self.histories.items)
-        return (lengths[self.users] * counts[self.histories.items]).float().rsqrt()
 
     def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
         """Return how far each click is above what it is to be told from, on a log scale."""

@@ -41,15 +41,15 @@ class NCFTask(NeuralTask):
         super().__init__(validation)
         self.config, self.clicks = config, train.clicks
         self.histories = Histories.of(train.interactions)
-        counts = np.diff(train.interactions.indptr)
+        # Items without a click are drawn like all others: they are to be scored low, as nobody clicked them.
+        self.negatives = DrawnNegatives(NegativesConfig(count=config.negatives), train.interactions)
+        counts = np.where(self.negatives.possible.numpy(), np.diff(train.interactions.indptr), 0)
         examples = -(-counts // config.positives)  # of each user
         of_users = np.repeat(np.arange(len(counts)), examples)
         numbers = np.arange(len(of_users)) - np.repeat(np.cumsum(examples) - examples, examples)
         self.users = torch.from_numpy(of_users)
         self.first = torch.from_numpy(train.interactions.indptr[of_users] + numbers * config.positives).long()
-        # Items without a click are drawn like all others: they are to be scored low, as nobody clicked them.
-        self.negatives = DrawnNegatives(NegativesConfig(count=config.negatives), train.interactions)
-        self.mean_clicks = train.interactions.nnz / max(len(of_users), 1)
+        self.mean_clicks = counts.sum() / max(len(of_users), 1)
 
     @property
     def n_examples(self) -> int:

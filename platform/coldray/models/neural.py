@@ -10,6 +10,7 @@ Notation used for shapes: b rows of histories, n items asked for, I items.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -21,7 +22,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from coldray.errors import EmptyDatasetError
+from coldray.errors import DataError, EmptyDatasetError
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.models.array_model import ArrayModel, Arrays
@@ -33,6 +34,8 @@ from coldray.training.config import TrainingConfig
 from coldray.training.history import TrainingResult
 from coldray.training.task import PerUser, TrainingTask
 from coldray.training.trainer import train as run_training
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS, INPUTS, HISTORY = "weights.", "inputs.", "history."
 """What the names of arrays begin with: of the module, of what it is built of, of the course of the training."""
@@ -145,14 +148,14 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
         self.check_size(*train.interactions.shape)
         if train.interactions.nnz == 0:
             raise EmptyDatasetError(f"{train.key}: there is no click to train {self.name} on.")
-        rest, validation = self.hold_out(train)
-        first = last = self._trained(rest, validation)
-        read = rest
-        if validation is not None and self.config.refit and self.config.schedule != "plateau":
+        first, inputs = self._stopped(train)
+        last = first
+        if first.best_metric is not None and self.config.refit and self.config.schedule != "plateau":
             epochs = first.best_epoch + 1
             again = {"epochs": epochs, "warmup_epochs": min(self.config.warmup_epochs, epochs / 2)}
-            last, read = self._trained(train, None, again), train
-        return self.keep(last, self.inputs(read), train.clicks, course=first)
+            inputs = self.inputs(train)
+            last = self._trained(self.task(train, inputs, None), again)
+        return self.keep(last, inputs, train.clicks, course=first)
 
     def keep(
         self, trained: TrainingResult, inputs: Arrays, clicks: npt.NDArray[np.int64], *, course: TrainingResult
@@ -189,10 +192,26 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
         """Tell whether whole items are held out to stop by, as if they were new, or single clicks."""
         return self.scores_cold_items
 
-    def _trained(
-        self, train: TrainingSet, validation: Validation | None, changes: Mapping[str, Any] | None = None
-    ) -> TrainingResult:
-        task = self.task(train, self.inputs(train), validation)
+    def _stopped(self, train: TrainingSet) -> tuple[TrainingResult, Arrays]:
+        """Train until the lists of what is held out get no better; return that and what the network was built of."""
+        rest, validation = self.hold_out(train)
+        try:
+            inputs = self.inputs(rest)
+            task = self.task(rest, inputs, validation)
+        except DataError as error:
+            if validation is None:
+                raise
+            # Of few clicks or items; everything may be enough, or says itself what is missing.
+            logger.warning(
+                "%s on %s: nothing is held out to stop by, as nothing could be learnt from the rest (%s) It trains "
+                "for all %d epochs.",
+                *(self.name, train.key, error, self.config.epochs),
+            )
+            inputs = self.inputs(train)
+            task = self.task(train, inputs, None)
+        return self._trained(task), inputs
+
+    def _trained(self, task: NeuralTask, changes: Mapping[str, Any] | None = None) -> TrainingResult:
         # A batch of more examples than there are is all of them.
         size = min(self.config.batch_size, task.n_examples)
         return run_training(task, self.config.model_copy(update={"batch_size": size, **(changes or {})}))

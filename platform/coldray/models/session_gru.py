@@ -47,12 +47,12 @@ class SessionTask(NeuralTask):
         super().__init__(validation)
         self.config, self.n_items = config, train.interactions.shape[1]
         self.histories = Histories.in_order(train.interactions)
-        self.users = torch.from_numpy(np.flatnonzero(np.diff(train.interactions.indptr) > 1))
-        self.negatives = (
-            None
-            if config.negatives is None
-            else DrawnNegatives(NegativesConfig(count=config.negatives), train.interactions)
-        )
+        read = np.diff(train.interactions.indptr) > 1
+        self.negatives = None
+        if config.negatives is not None:
+            self.negatives = DrawnNegatives(NegativesConfig(count=config.negatives), train.interactions)
+            read &= self.negatives.possible.numpy()
+        self.users = torch.from_numpy(np.flatnonzero(read))
 
     @property
     def n_examples(self) -> int:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from coldray.data.click_values import Reads, places_in, ratings_in
 from coldray.errors import ConfigError
@@ -25,7 +26,7 @@ from coldray.models.array_model import Arrays
 from coldray.models.base import ModelConfig, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.item_graph import ItemGraph
-from coldray.models.item_texts import new_text_arrays, text_arrays
+from coldray.models.item_texts import new_text_arrays, step_bytes, text_arrays
 from coldray.models.learned_similarity import arrays_under
 from coldray.models.neural import INPUTS, NeuralModel
 from coldray.models.text_graph_config import MOST_TEXTS, TextGraphConfig
@@ -83,7 +84,7 @@ class TextGraph(NeuralModel[TextGraphConfig]):
             train.features.features,
             [name for name, feature in train.features.features.items() if isinstance(feature, ScalarFeature)],
         )
-        if self.config.time_buckets and not _are_places(places_in(train.interactions.data)):
+        if self.config.time_buckets and not _has_places(train.interactions):
             raise ConfigError(
                 f"time_buckets is {self.config.time_buckets}, but the clicks of {train.key} come without their places "
                 "in time. Use time_buckets=0."
@@ -128,7 +129,7 @@ class TextGraph(NeuralModel[TextGraphConfig]):
         neighbours = self.config.neighbours
         if neighbours is None:
             graph = ItemGraph.from_arrays(arrays_under(GRAPH, inputs))
-            need = self._graph_bytes(graph.n_nodes, graph.n_edges)
+            need = self._graph_bytes(graph.n_nodes, graph.n_edges) + step_bytes(arrays_under(TEXT, inputs))
             if need > available_bytes():
                 neighbours = SAMPLED
                 logger.warning(
@@ -206,9 +207,11 @@ class TextGraph(NeuralModel[TextGraphConfig]):
                 )
 
 
-def _are_places(values: npt.NDArray[np.floating[Any]]) -> bool:
-    """Tell whether values may be places among the clicks of users: whole numbers from 1, and not all the same."""
-    return bool((values >= 1).all() and (values == np.rint(values)).all() and np.ptp(values) > 0)
+def _has_places(clicks: sp.csr_array) -> bool:
+    """Tell whether values may be places among the clicks of users: whole numbers from 1, of two clicks not all 1."""
+    values = places_in(clicks.data)
+    told_apart = bool((values > 1).any()) or np.diff(clicks.indptr).max(initial=0) <= 1
+    return told_apart and bool((values >= 1).all() and (values == np.rint(values)).all())
 
 
 def _levels(train: TrainingSet) -> npt.NDArray[np.float32]:

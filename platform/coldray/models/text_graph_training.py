@@ -65,13 +65,13 @@ class TextGraphTask(NeuralTask):
         super().__init__(validation)
         self.config, self.inputs = config, inputs
         self.histories = Histories.of(train.interactions)
-        counts = np.diff(train.interactions.indptr)
+        negatives = NegativesConfig(kind=config.negatives_kind, count=config.negatives, pool=2 * config.negatives)
+        self.negatives = DrawnNegatives(negatives, train.interactions, items=train.warm_items)
+        counts = np.where(self.negatives.possible.numpy(), np.diff(train.interactions.indptr), 0)
         predicted = np.clip(-(-counts // LARGEST_SHARE), 1, config.targets)
         self.predicted = torch.from_numpy(predicted.astype(np.int64))
         self.users = torch.from_numpy(np.repeat(np.arange(len(counts)), -(-counts // predicted)))
         self.mean_predicted = float(self.predicted[self.users].double().mean())
-        negatives = NegativesConfig(kind=config.negatives_kind, count=config.negatives, pool=2 * config.negatives)
-        self.negatives = DrawnNegatives(negatives, train.interactions, items=train.warm_items)
         graph = ItemGraph.from_arrays(arrays_under(GRAPH, inputs))
         self.sampler = None if neighbours is None else NeighbourSampler(graph, neighbours)
 

@@ -6,6 +6,7 @@ Notation used for shapes: I items, n of them, R other texts, D embedding dim, d 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -46,7 +47,7 @@ class TextView(nn.Module):
         overviews = list(arrays_under(OVERVIEW, arrays).values())
         width = ENCODED_DIM if self.encoded is not None else overviews[0].shape[1]
         if self.encoded is None:
-            self.register_buffer("overview", torch.from_numpy(np.array(overviews[0])), persistent=False)
+            self.register_buffer("overview", _shared(overviews[0]), persistent=False)
             self.register_buffer("has_overview", torch.from_numpy(present(overviews[0])), persistent=False)
             self.missing = nn.Parameter(torch.zeros(width))
         if texts:
@@ -120,6 +121,11 @@ class EncodedAttributes(nn.Module):
             indices, data = self.indices[places], self.data[places]
         summed: torch.Tensor = self.terms(indices, offsets, per_sample_weights=self.dropout(data, places)) + self.bias
         return summed
+
+
+def _shared(rows: npt.NDArray[np.float32]) -> torch.Tensor:
+    """Return a tensor over the memory of `rows`, which is a view of a mapped file at times and is never written to."""
+    return torch.from_numpy(rows if rows.flags.writeable else np.array(rows))
 
 
 def _rows(table: torch.Tensor, nodes: torch.Tensor | None) -> torch.Tensor:

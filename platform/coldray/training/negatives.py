@@ -26,7 +26,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveInt, model_validator
 
 from coldray.errors import ConfigError, EmptyDatasetError, ModelError
-from coldray.evaluation.topk import nonzero_pattern
 from coldray.training.row_random import row_numbers, row_uniforms
 
 Kind: TypeAlias = Literal["uniform", "popularity", "in_batch", "hard"]
@@ -83,14 +82,20 @@ class DrawnNegatives:
     config
         Of any kind but ``in_batch``.
     interactions
-        Clicks ``[U, I]``; every non-zero cell is a positive.
+        Clicks ``[U, I]``; every stored cell is a positive, a rating of 0 among them.
     items
         Items that may be drawn, integers, such as the warm ones; all by default. ``popularity`` draws clicked ones.
+
+    Attributes
+    ----------
+    possible
+        Whether a user has left an item to draw, bool ``[U]``. One without is no example of a training: nothing ranks
+        below all he clicked.
 
     Raises
     ------
     EmptyDatasetError
-        If no item may be drawn, or a user has clicked all of them; the message names the user.
+        If no item may be drawn, or every user has clicked all of them.
     ConfigError
         If the kind is ``in_batch`` or `items` are not indices of items.
     """
@@ -99,10 +104,10 @@ class DrawnNegatives:
         if config.kind == "in_batch":
             raise ConfigError('Negatives of kind "in_batch" are not drawn; use InBatchNegatives for them.')
         self.config = config
-        clicks = nonzero_pattern(interactions)
+        clicks = _canonical(interactions)
         n_users, n_items = clicks.shape
         weights = _drawn_weights(config, clicks, _eligible(items, n_items))
-        _refuse_users_without_negative(clicks, weights > 0)
+        self.possible = torch.from_numpy(_have_negatives(clicks, weights > 0))
         candidates = np.flatnonzero(weights)
         ends = np.cumsum(weights[candidates])  # [A]
         total = int(ends[-1])
@@ -146,13 +151,16 @@ class DrawnNegatives:
         Raises
         ------
         ModelError
-            If a user is not among the U.
+            If a user is not among the U, or has clicked all items that may be drawn.
         """
         users = users.long()  # keys do not fit int32
         unknown = users[(users < 0) | (users >= len(self._free))]
         if len(unknown):
             raise ModelError(f"User {int(unknown[0])} was asked for; the clicks know users 0 to {len(self._free) - 1}.")
         free = self._free[users, None]  # [b, 1]
+        if (free == 0).any():
+            full = int(users[(free[:, 0] == 0).nonzero()[0, 0]])
+            raise ModelError(f"User {full} has clicked all items that negatives are drawn from; see `possible`.")
         if rows is None:
             uniform = torch.rand(len(users), self.width, dtype=torch.float64, generator=generator)
         else:
@@ -207,9 +215,14 @@ class InBatchNegatives:
     Parameters
     ----------
     interactions
-        Clicks ``[U, I]``; every non-zero cell is a positive.
+        Clicks ``[U, I]``; every stored cell is a positive, a rating of 0 among them.
     items
         Items that may be negatives, integers; all by default.
+
+    Attributes
+    ----------
+    possible
+        Whether there is any clicked item that a user has not clicked, bool ``[U]``.
 
     Raises
     ------
@@ -218,10 +231,10 @@ class InBatchNegatives:
     """
 
     def __init__(self, interactions: sp.csr_array, *, items: Items | None = None) -> None:
-        clicks = nonzero_pattern(interactions)
+        clicks = _canonical(interactions)
         eligible = _eligible(items, clicks.shape[1])
         # Only a clicked item can be a positive of a batch.
-        _refuse_users_without_negative(clicks, eligible & (_clicks_of_items(clicks) > 0))
+        self.possible = torch.from_numpy(_have_negatives(clicks, eligible & (_clicks_of_items(clicks) > 0)))
         self._eligible = torch.from_numpy(eligible)
         self._starts = torch.from_numpy(clicks.indptr.astype(np.int64))
         self._positives = torch.from_numpy(clicks.indices.astype(np.int64))
@@ -301,18 +314,28 @@ def _drawn_weights(
     return weights
 
 
-def _refuse_users_without_negative(clicks: sp.csr_array, drawable: npt.NDArray[np.bool_]) -> None:
+def _canonical(interactions: sp.csr_array) -> sp.csr_array:
+    """Return `interactions` itself, or a copy whose rows are sorted and name no item twice."""
+    if interactions.has_canonical_format:
+        return interactions
+    clicks = sp.csr_array(interactions, copy=True)
+    clicks.sum_duplicates()
+    return clicks
+
+
+def _have_negatives(clicks: sp.csr_array, drawable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which users have not clicked all that is drawable ``[U]``; some have, or nothing can be learnt."""
     n_drawable = int(drawable.sum())
     if n_drawable == 0:
         raise EmptyDatasetError("No item may be a negative. Give items; in_batch and popularity need clicked ones.")
     clicked = np.diff(np.concatenate([[0], np.cumsum(drawable[clicks.indices])])[clicks.indptr])
-    full = np.flatnonzero(clicked == n_drawable)
-    if len(full):
-        others = f", and so have {len(full) - 1} more users" if len(full) > 1 else ""
+    possible: npt.NDArray[np.bool_] = clicked < n_drawable
+    if not possible[np.diff(clicks.indptr) > 0].any():
         raise EmptyDatasetError(
-            f"User {full[0]} has clicked all {n_drawable} items that negatives are drawn from{others}: nothing is left "
-            "to draw. Filter such users out of the clicks, or draw from more items (uniform also draws unclicked ones)."
+            f"Every user has clicked all {n_drawable} items that negatives are drawn from: nothing tells what a user "
+            "would not click. Draw from more items (uniform also draws unclicked ones), or give more clicks."
         )
+    return possible
 
 
 def _repeats(items: torch.Tensor) -> torch.Tensor:
