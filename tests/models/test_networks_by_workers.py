@@ -33,6 +33,7 @@ VARIANTS = [
     ("lightgcn", {"loss": "bpr", "negatives_kind": "hard"}),
     ("text_graph", {"negatives_kind": "hard", "negatives": 3}),
     ("two_tower", {"learn_temperature": True}),
+    ("two_tower", {"n_layers": 2}),
 ]
 
 

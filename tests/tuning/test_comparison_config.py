@@ -12,7 +12,7 @@ import yaml
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig
-from coldray.models.registry import NETWORKS
+from coldray.models.registry import MODELS, NETWORKS
 from coldray.tuning.comparison import check_comparison
 from coldray.tuning.comparison_config import check_track, load_comparison
 from coldray.tuning.space import load_study
@@ -239,6 +239,24 @@ def test_models_are_picked_from_the_file_or_from_beside_it():
     assert [entry.study.model for entry in comparison.entries] == ["user_knn", "session_gru", "ease"]
     assert comparison.config.baseline == "ease"
     assert load_comparison(SHIPPED, models=["vae", "als"]).config.baseline == "vae", "the first, as ease is not there"
+
+
+def test_a_model_is_found_by_the_file_that_tunes_it_whatever_its_name(written):
+    path = written(GOOD)
+    study = {"name": "neighbours", "model": "item_knn", "space": {"k": 10}}
+    (path.parent / "neighbours.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    (path.parent / "zz.yaml").write_text("[no, study", encoding="utf-8")
+    settings = {"candidates": "all", "splits": {"protocol": "holdout", "n_splits": 1}}
+    (entry,) = load_comparison(path, settings, models=["item_knn"]).entries
+    assert (entry.study.model, entry.study.space) == ("item_knn", {"k": 10})
+
+
+def test_every_model_is_in_a_shipped_comparison_or_found_beside_it():
+    cold = load_comparison(SHIPPED.with_name("compare_cold.yaml"))
+    listed = {entry.study.model for entry in (*load_comparison(SHIPPED).entries, *cold.entries)}
+    others = sorted(set(MODELS) - listed)
+    assert others == ["mf", "rating_knn", "rating_svd"], "which predict ratings"
+    assert [entry.study.model for entry in load_comparison(SHIPPED, models=others).entries] == others
 
 
 def test_a_model_that_is_not_there_is_told_the_nearest(written):

@@ -11,7 +11,7 @@ from coldray.workflows import coldstart as job
 from coldray.workflows.command import comparison_main
 
 FILE = Path(__file__).parents[2] / "tune_spaces" / "compare_models.yaml"
-MODELS = ("popularity", "ease", "item_knn")
+MODELS = ("popularity", "ease", "item_knn", "two_tower")
 
 
 def run(folder, tracking_uri, *arguments):
@@ -35,6 +35,8 @@ def finished(tmp_path_factory, tracking_uri, ray_cluster):
         "inspection.timed_users=5",
         "--set",
         "inspection.mapped_items=60",
+        "--set",
+        "entries.two_tower.overrides.space.epochs=3",
     )
     return run(
         tmp_path_factory.mktemp("models"), tracking_uri, "--models", ",".join(MODELS), "--trials", "1", *settings
@@ -50,7 +52,7 @@ def test_all_models_are_compared_on_the_same_interactions(finished, values):
     assert finished[0] == 0
     assert (values["held_out"], values["baseline"], tuple(values["entries"])) == ("interactions", "ease", MODELS)
     tracks = {name: entry["track"] for name, entry in values["entries"].items()}
-    assert tracks == {"popularity": "strict", "ease": "clicks", "item_knn": "clicks"}
+    assert tracks == {"popularity": "strict", "ease": "clicks", "item_knn": "clicks", "two_tower": "strict"}
     assert values["failed"] == {}
     for name, entry in values["entries"].items():
         assert len(entry["test"]) == 2

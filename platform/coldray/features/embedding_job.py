@@ -96,7 +96,7 @@ def align_texts(items: Ids, ids: Sequence[Any], texts: Sequence[str | None]) -> 
     return AlignedTexts(TextAttribute(found), missing, len(by_id))
 
 
-def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int) -> EmbeddingCounts:
+def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int, fewest: int = 0) -> EmbeddingCounts:
     """Encode the texts that the cache has not, by workers of the connected cluster.
 
     Parameters
@@ -107,6 +107,8 @@ def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int) 
         The model, which every machine must have under its name, and the cache.
     workers
         Processes that encode, of one CPU each.
+    fewest
+        Fewer texts than that are encoded by the calling process: workers would still be loading the model.
 
     Raises
     ------
@@ -118,7 +120,7 @@ def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int) 
         If Ray gives up on the workers. What they had sent is kept.
     """
     wanted = {text for text in texts if text.strip()}
-    encoder = ClusterEncoder(config, workers)
+    encoder = ClusterEncoder(config, workers, fewest)
     if wanted:
         encoder.fit(TextAttribute(tuple(wanted)))
     return EmbeddingCounts(len(wanted), len(wanted) - encoder.encoded, encoder.encoded)
@@ -129,27 +131,30 @@ class ClusterEncoder(EmbeddingEncoder):
 
     Parameters
     ----------
-    config, workers
+    config, workers, fewest
         As in :func:`embed_texts`.
     """
 
-    def __init__(self, config: EmbeddingConfig, workers: int) -> None:
+    def __init__(self, config: EmbeddingConfig, workers: int, fewest: int = 0) -> None:
         super().__init__(config)
-        self.workers, self.encoded = workers, 0
+        self.workers, self.fewest, self.encoded = workers, fewest, 0
 
     def _encode(self, texts: Mapping[bytes, str]) -> Iterator[Vectors]:
-        """Yield the vectors of `texts` in parts, as workers finish them."""
+        """Yield the vectors of `texts` in parts, as they are finished."""
+        for part in super()._encode(texts) if len(texts) < self.fewest else self._encode_apart(texts):
+            self.encoded += len(part)
+            yield part
+
+    def _encode_apart(self, texts: Mapping[bytes, str]) -> Iterator[Vectors]:
         part: Vectors = {}
         with encoding_progress(len(texts), self.config) as advance:
             for vectors in _encoded(texts, self.config, self.workers):
                 part |= vectors
                 advance(len(vectors))
                 if len(part) >= TEXTS_A_FILE:
-                    self.encoded += len(part)
                     yield part
                     part = {}
         if part:
-            self.encoded += len(part)
             yield part
 
 

@@ -10,7 +10,7 @@ from coldray.training.task import Batch
 
 
 class AttributeTower(nn.Module):
-    """From the attributes of an item to a vector: Linear, LayerNorm, GELU, Linear.
+    """From the attributes of an item to a vector: Linear, LayerNorm and GELU, as often as there are layers, Linear.
 
     The first layer is an embedding bag, which is a linear layer for sparse rows.
 
@@ -20,15 +20,17 @@ class AttributeTower(nn.Module):
         Sizes F, h and o.
     dropout
         Share of the hidden units left out in training.
+    n_layers
+        Hidden layers.
     """
 
-    def __init__(self, n_inputs: int, hidden: int, out: int, dropout: float) -> None:
+    def __init__(self, n_inputs: int, hidden: int, out: int, dropout: float, n_layers: int = 1) -> None:
         super().__init__()
         self.first = nn.EmbeddingBag(n_inputs, hidden, mode="sum")
         # Small, since the normalisation that follows makes the step relative to the size of the weights.
         nn.init.normal_(self.first.weight, std=0.05)
         self.bias = nn.Parameter(torch.zeros(hidden))
-        self.rest = nn.Sequential(nn.LayerNorm(hidden), nn.GELU(), RowDropout(dropout), nn.Linear(hidden, out))
+        self.rest = nn.Sequential(*_after_first(hidden, out, dropout, n_layers))
 
     def forward(self, batch: Batch, keys: torch.Tensor | None = None) -> torch.Tensor:
         """Return ``[b, o]``; `keys` ``[b]`` tell rows that are items, and no examples, from each other."""
@@ -39,8 +41,15 @@ class AttributeTower(nn.Module):
         return out
 
 
-def dense_tower(n_inputs: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
-    """Return Linear, LayerNorm, GELU, Linear for dense rows ``[b, n_inputs]``."""
-    return nn.Sequential(
-        nn.Linear(n_inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), RowDropout(dropout), nn.Linear(hidden, out)
-    )
+def dense_tower(n_inputs: int, hidden: int, out: int, dropout: float, n_layers: int = 1) -> nn.Sequential:
+    """Return the same for dense rows ``[b, n_inputs]``."""
+    return nn.Sequential(nn.Linear(n_inputs, hidden), *_after_first(hidden, out, dropout, n_layers))
+
+
+def _after_first(hidden: int, out: int, dropout: float, n_layers: int) -> list[nn.Module]:
+    """Return what follows the first linear layer."""
+    layers: list[nn.Module] = []
+    for layer in range(n_layers):
+        last = layer == n_layers - 1
+        layers += [nn.LayerNorm(hidden), nn.GELU(), RowDropout(dropout), nn.Linear(hidden, out if last else hidden)]
+    return layers

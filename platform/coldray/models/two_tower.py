@@ -80,7 +80,8 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
         weights = 5 * (TERMS * n_items * config.hidden_dim + 2 * n_items * dim)
         attributes = 3 * 3 * ENTRIES * n_items
         logits = 6 * (users * config.positives) ** 2
-        towers = 6 * listed * (config.hidden_dim + dim) + 12 * users * config.positives * (config.hidden_dim + dim)
+        units = config.n_layers * config.hidden_dim + dim
+        towers = 6 * units * (listed + 2 * users * config.positives)
         return 4 * (weights + attributes + logits + towers)
 
     def check_size(self, n_users: int, n_items: int) -> None:

@@ -54,6 +54,8 @@ class TwoTowerConfig(NeuralConfig):
     """d, dimensions of the vectors of users and items."""
     hidden_dim: PositiveInt = 128
     """Units of the hidden layers."""
+    n_layers: int = Field(default=1, ge=1, le=8)
+    """Hidden layers of each tower."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of the hidden units left out in training."""
     id_dropout: float = Field(default=0.5, ge=0, lt=1)
@@ -93,11 +95,13 @@ class TwoTowers(Network):
         dim = config.embedding_dim
         self.attributes = attributes
         self.tower = (
-            AttributeTower(attributes.n_inputs, config.hidden_dim, dim, config.dropout) if attributes.n_inputs else None
+            AttributeTower(attributes.n_inputs, config.hidden_dim, dim, config.dropout, config.n_layers)
+            if attributes.n_inputs
+            else None
         )
         self.own = _vectors(len(warm), dim)  # e
         self.clicked = _vectors(len(warm), dim)  # g
-        self.user = dense_tower(dim, config.hidden_dim, dim, config.dropout)
+        self.user = dense_tower(dim, config.hidden_dim, dim, config.dropout, config.n_layers)
         self.id_dropout = RowDropout(config.id_dropout)
         self.log_temperature = nn.Parameter(
             torch.tensor([float(np.log(config.temperature))]), requires_grad=config.learn_temperature

@@ -131,8 +131,8 @@ def load_comparison(
     trials
         Trials of every entry, whatever the files say.
     models
-        The entries in the place of those of the file: each one of it, or a model with a study file beside it. Where
-        the baseline is not among them, the first is.
+        The entries in the place of those of the file: each one of it, or a model that a study file beside it tunes.
+        Where the baseline is not among them, the first is.
 
     Raises
     ------
@@ -165,16 +165,29 @@ def _keep_models(content: dict[str, Any], models: Sequence[str], folder: Path) -
     """Leave `models` as the entries of a comparison file."""
     listed = content.get("entries")
     known = listed if isinstance(listed, dict) else {}
+    known = {**{model: {"study": study.name} for model, study in _studies_in(folder).items()}, **known}
     entries: dict[str, Any] = {}
     for name in models:
-        study = Path(f"{name}.yaml")
-        if name not in known and not (name in MODELS and (folder / study).is_file()):
-            names = sorted({*known, *(model for model in MODELS if (folder / f"{model}.yaml").is_file())})
-            raise ConfigError(f"--models: there is no {name!r}.{nearest(name, names)} Known: {choices(names)}.")
-        entries[name] = known.get(name, {"study": str(study)})
+        if name not in known:
+            raise ConfigError(f"--models: there is no {name!r}.{nearest(name, known)} Known: {choices(sorted(known))}.")
+        entries[name] = known[name]
     content["entries"] = entries
     if content.get("baseline") not in entries:
         content["baseline"] = next(iter(entries))
+
+
+def _studies_in(folder: Path) -> dict[str, Path]:
+    """Return the study file of each model that has one in `folder`: that of its name, or the first that tunes it."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            content = read_settings(path, "study file", "'name', 'model' and 'space'")
+        except ConfigError:
+            continue  # another file, which says itself what is wrong once it is asked for
+        model = content.get("model")
+        if model in MODELS and "space" in content and (model not in found or path.stem == model):
+            found[model] = path
+    return found
 
 
 def natural_track(study: StudyConfig) -> Track:

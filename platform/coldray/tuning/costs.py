@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
+from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import top_k
 from coldray.models.base import Items, Recommender
 from coldray.tuning.evaluation import EvaluationTask
@@ -58,7 +60,8 @@ def score_seconds(model: Recommender[Any], task: EvaluationTask, items: Items, n
     taken = []
     users = np.resize(task.users, WARM_UP + min(n_users, len(task.users)))
     for user in users:
-        history, known = task.histories[[user]], task.known[[user]]
+        history = sp.csr_array(task.histories[[user]])
+        known = ones_where_stored(history)
         started = time.perf_counter()
         top_k(scorer(history), LIST, exclude=known[:, items], n_threads=1)
         taken.append(time.perf_counter() - started)

@@ -24,7 +24,8 @@ from coldray.workflows.arguments import overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.lines import from_here
-from coldray.workflows.tune import check_tracking, encode_texts, read_dataset, settings_of, tracking
+from coldray.workflows.texts import encode_texts
+from coldray.workflows.tune import check_tracking, read_dataset, settings_of, tracking
 
 STATE = "folds"
 """What has been computed of each fold, in the folder of the ablation, until it is finished."""

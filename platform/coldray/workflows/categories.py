@@ -41,9 +41,9 @@ from coldray.workflows.arguments import overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.progress import StudyProgress
+from coldray.workflows.texts import encode_texts
 from coldray.workflows.tune import (
     check_tracking,
-    encode_texts,
     print_next_steps,
     publish,
     read_data,

@@ -33,10 +33,10 @@ from coldray.workflows.cluster import connected_ray
 from coldray.workflows.comparison_progress import EntryProgress
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.progress import StudyProgress
+from coldray.workflows.texts import encode_texts
 from coldray.workflows.tune import (
     bundle_manifest,
     check_tracking,
-    encode_texts,
     print_next_steps,
     read_dataset,
     register_winner,

@@ -21,7 +21,7 @@ from coldray.data.predefined import PredefinedSplit
 from coldray.data.sources import SourceConfig, load_dataset, load_predefined
 from coldray.data.splits import Split
 from coldray.errors import ConfigError
-from coldray.features.builder import FeatureEncoder, choose_methods
+from coldray.features.builder import FeatureEncoder
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
 from coldray.plots.labels import counted
@@ -42,6 +42,7 @@ from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.lines import from_here
 from coldray.workflows.progress import StudyProgress
+from coldray.workflows.texts import encode_texts
 from coldray.workflows.training_progress import TrainingProgress
 
 TrackerT = TypeVar("TrackerT", bound=StudyTracker)
@@ -187,21 +188,6 @@ def quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def encode_texts(config: StudyConfig, dataset: Dataset, progress: StudyProgress) -> None:
-    """Fill the embedding cache once, with a progress bar, before the splits read from it side by side.
-
-    An embedding depends on its text alone, so nothing of the test items reaches the selection by this.
-    """
-    if config.encoded_features is None:
-        return
-    methods = choose_methods(dataset, config.features)
-    names = tuple(name for name, method in methods.items() if method == "embedding")
-    if names:
-        progress.stage(f"embedding the texts of {', '.join(names)} with {config.features.embedding_model}")
-        update = {"attributes": names, "text": dict.fromkeys(names, "embedding")}
-        FeatureEncoder(config.features.model_copy(update=update)).fit(dataset)
 
 
 def registered_name(given: str | None, config: StudyConfig) -> str:
