@@ -47,7 +47,7 @@ def run(folder, tracking_uri, model, *fields):
 
 
 @pytest.mark.parametrize("model", PROTOCOLS)
-def test_a_network_is_tuned_tested_registered_and_recommends(ray_cluster, tracking_uri, tmp_path, model):
+def test_a_network_is_tuned_tested_registered_and_recommends(ray_cluster, tracking_uri, tmp_path, capsys, model):
     assert run(tmp_path, tracking_uri, model, *FEW, *PROTOCOLS[model]) == 0
     (bundle_folder,) = (tmp_path / "runs").glob("*/bundle")
     bundle = load_bundle(bundle_folder)
@@ -56,8 +56,17 @@ def test_a_network_is_tuned_tested_registered_and_recommends(ray_cluster, tracki
     assert 0 <= bundle.manifest["metrics"]["ndcg@10"] <= 1
     name = f"coldray-{model.replace('_', '-')}"
     version = MlflowClient(tracking_uri).get_model_version_by_alias(name, "champion")
-    run_of_it = MlflowClient(tracking_uri).get_run(version.run_id)
-    assert run_of_it.data.metrics
+    found = MlflowClient(tracking_uri).get_run(version.run_id).data
+    assert found.metrics
+    page = (bundle_folder.parent / "report.html").read_text(encoding="utf-8")
+    if model == "text_graph":
+        # What a fit in a worker fell back on reaches everyone who looks at its figures.
+        (note,) = (note for note in bundle.manifest["notes"] if "No text is embedded" in note)
+        assert note in page
+        assert note in found.tags["coldray.notes"]
+        assert f"Note: {note}" in " ".join(capsys.readouterr().out.split())
+    else:
+        assert (bundle.manifest["notes"], "coldray.notes" in found.tags) == ([], False)
 
 
 @pytest.mark.parametrize("model", NETWORKS)

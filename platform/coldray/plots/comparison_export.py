@@ -151,6 +151,7 @@ def _entry(entry: EntryResult) -> dict[str, Any]:
         "over_baseline": _lifts(entry.over_baseline),
         "rival": entry.rival,
         "over_rival": _lifts(entry.over_rival),
+        "notes": list(entry.study.notes),
         "inspections": [{"costs": asdict(one.costs), "slices": _slices(one.slices)} for one in entry.inspections],
     }
 

@@ -59,6 +59,12 @@ def write_report(result: StudyResult, path: Path, *, figures: Mapping[str, Figur
     return save_page(report_page(result, study_figures(result) if figures is None else figures), path)
 
 
+def _noted(result: StudyResult) -> dict[str, str]:
+    """Return the notes of the tested fits, numbered where there are several."""
+    several = len(result.notes) > 1
+    return {f"note {number}" if several else "note": note for number, note in enumerate(result.notes, 1)}
+
+
 def report_page(result: StudyResult, figures: Mapping[str, Figure]) -> str:
     """Return the report as one HTML page."""
     shown = pictures(figures, study_words(result))
@@ -67,7 +73,7 @@ def report_page(result: StudyResult, figures: Mapping[str, Figure]) -> str:
         synthetic=is_synthetic(result),
         title=f"{result.name}: {result.model} on {result.dataset.get('name', 'an unnamed dataset')}",
         outcome=outcome(result),
-        protocol=facts("How the numbers came to be", result.protocol),
+        protocol=facts("How the numbers came to be", {**result.protocol, **_noted(result)}),
         dataset=dataset_facts(result),
         winner=winner_configuration(result),
         validation=winner_validation(result),

@@ -184,6 +184,7 @@ class StudyTracker(StudyListener):
         tags = {
             "coldray.winner_run_id": {"run": winner} if winner in self.spool.status else "",
             "coldray.winner_trial": str(result.selection.winner.number),
+            **({"coldray.notes": "\n".join(result.notes)[:TEXT_LIMIT]} if result.notes else {}),
         }
         self.spool.log(self._study_id, metrics, params_of(chosen), tags)
         self._log_files(artifacts, "report")

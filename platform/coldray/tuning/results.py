@@ -128,6 +128,8 @@ class StudyResult:
     seconds: float = 0.0
     held_out: HeldOut = "items"
     """What validation and test consist of: whole items, or interactions of any item."""
+    notes: tuple[str, ...] = ()
+    """What the tested fits of the winner had to leave out or fall back on."""
 
     def ranked_trials(self) -> list[TrialResult]:
         """Return the finished trials, best mean validation metric first."""

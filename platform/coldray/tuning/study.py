@@ -179,4 +179,5 @@ def study_result(
         test_intervals=tested.intervals,
         seconds=outcome.seconds,
         held_out=config.splits.held_out,
+        notes=tested.notes,
     )

@@ -23,6 +23,7 @@ from coldray.tuning.folds import prepare_tasks
 from coldray.tuning.inspection import Inspection, inspect
 from coldray.tuning.inspection_config import InspectionConfig
 from coldray.tuning.listeners import StudyListener
+from coldray.tuning.notes import kept_warnings
 from coldray.tuning.results import FoldMetrics, Selection
 from coldray.tuning.space import StudyConfig
 
@@ -39,6 +40,8 @@ class WinnerMetrics:
     """The values of every user, fold by fold: whom another winner was tested on as well can be paired."""
     inspections: tuple[Inspection, ...] = ()
     """What else was measured, fold by fold; nothing unless it was asked for."""
+    notes: tuple[str, ...] = ()
+    """What its fits had to leave out or fall back on."""
 
 
 def measure_winner(
@@ -77,7 +80,8 @@ def measure_winner(
         raise StudyError(f"The winner (trial {selection.winner.number}) could not be tested: {cause}") from error
     metrics, folds = tuple(one.metrics for one in measured), tuple(one.fold for one in measured)
     found = tuple(one.inspection for one in measured if one.inspection is not None)
-    return WinnerMetrics(folds, _intervals(metrics, config.search.seed), metrics, found)
+    notes = tuple(dict.fromkeys(note for one in measured for note in one.notes))
+    return WinnerMetrics(folds, _intervals(metrics, config.search.seed), metrics, found, notes)
 
 
 def _intervals(measured: Sequence[RankingMetrics], seed: int) -> dict[str, tuple[float, float]]:
@@ -132,6 +136,7 @@ class _Measured:
     metrics: RankingMetrics
     fold: FoldMetrics
     inspection: Inspection | None
+    notes: tuple[str, ...]
 
 
 @ray.remote(num_cpus=1)
@@ -141,7 +146,7 @@ def _measure(task: EvaluationTask, wanted: _Wanted, mapped: bool) -> _Measured:
     model = kind(kind.config_type.model_validate(wanted.parameters))
     if wanted.inspection is not None:
         import torch  # noqa: F401 - which a fit would otherwise load, at the price of its memory
-    with FitMeter() as fit:
+    with kept_warnings() as notes, FitMeter() as fit:
         model.fit(task.train)
     asked: dict[str, Any] = {"candidates": wanted.candidates, "cutoffs": wanted.cutoffs}
     metrics = evaluate(model, task, **asked)
@@ -149,4 +154,4 @@ def _measure(task: EvaluationTask, wanted: _Wanted, mapped: bool) -> _Measured:
     found = None
     if wanted.inspection is not None:
         found = inspect(model, task, fit, metrics, config=wanted.inspection, mapped=mapped, **asked)
-    return _Measured(metrics, fold, found)
+    return _Measured(metrics, fold, found, tuple(notes))

@@ -245,6 +245,7 @@ def bundle_manifest(result: StudyResult) -> dict[str, object]:
         "dataset": dict(result.dataset),
         "protocol": dict(result.protocol),
         "trained_on": "all interactions of the dataset",
+        "notes": list(result.notes),
         "metrics": {
             "measured_on": f"the test {result.held_out} of each split, by models fitted on its train part alone",
             **{name: mean_metric(result.test, name) for name in names},
