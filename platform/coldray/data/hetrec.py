@@ -18,12 +18,12 @@ import polars as pl
 
 from coldray.data.archive import DataFiles, parse_numbers
 from coldray.data.dataset import Attribute, Dataset, Ids
+from coldray.data.table_files import require_columns
 from coldray.data.tabular import (
     assemble,
     label_attribute,
     plain_attribute,
     refuse_repeated,
-    require_columns,
 )
 from coldray.errors import DataFormatError
 

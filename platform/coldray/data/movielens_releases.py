@@ -18,7 +18,8 @@ from coldray.data.archive import LATIN, DataFiles, parse_numbers
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.movielens import DEFAULT_ATTRIBUTES, YEAR_IN_TITLE, movie_attributes
 from coldray.data.streaming import collect_typed, readable, scan_delimited
-from coldray.data.tabular import assemble, refuse_repeated, require_columns
+from coldray.data.table_files import require_columns
+from coldray.data.tabular import assemble, refuse_repeated
 from coldray.errors import ConfigError, DataFormatError
 from coldray.spelling import choices, nearest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,6 +15,7 @@ from coldray.data.amazon import amazon_categories, read_amazon
 from coldray.data.dataset import Dataset
 from coldray.data.download import fetch_hetrec
 from coldray.data.hetrec import MOVIE_FILE, RATING_FILES, read_hetrec
+from coldray.data.item_text_table import with_texts
 from coldray.data.lastfm import read_lastfm
 from coldray.data.locations import DATA_VARIABLE, data_root, find_dataset
 from coldray.data.movielens import read_movielens, read_movielens_split
@@ -55,6 +57,8 @@ class SourceConfig(BaseModel):
     """Folder of the files, or of the folder or .zip that has them; null means the one COLDRAY_DATA names."""
     tabular: TabularConfig | None = None
     """Tables and columns of ``csv`` and ``parquet``."""
+    texts: Path | None = None
+    """Table with texts of items, see :func:`~coldray.data.item_text_table.with_texts`."""
     category: str | None = None
     """Category of ``amazon``; null means the only one there."""
     size: str | None = None
@@ -86,6 +90,11 @@ def load_dataset(source: SourceConfig) -> Dataset:
     DataError
         If the files are missing, cannot be fetched or are malformed. Real data is never replaced by the sample.
     """
+    dataset = _read_source(source)
+    return dataset if source.texts is None else with_texts(dataset, source.texts)
+
+
+def _read_source(source: SourceConfig) -> Dataset:
     if source.name == "sample":
         return sample_dataset(source.seed)
     if source.name == "hetrec":
@@ -116,15 +125,22 @@ def load_predefined(source: SourceConfig, split: str | None = None) -> Predefine
     DataError
         If the files are missing or malformed.
     """
-    if source.name == "amazon" and split is None:
-        return _amazon(source)
-    if source.name == "ml-100k" and split is not None:
-        return read_movielens_split(find_dataset(source.name, source.data_dir), split)
+    found = _read_split(source, split)
+    if found is not None:
+        return found if source.texts is None else replace(found, dataset=with_texts(found.dataset, source.texts))
     asked = "without a name" if split is None else repr(split)
     raise ConfigError(
         f"Source {source.name!r} has no predefined split {asked}. amazon has one without a name, ml-100k has u1 "
         "to u5, ua and ub. Use another source, or split by the program."
     )
+
+
+def _read_split(source: SourceConfig, split: str | None) -> PredefinedSplit | None:
+    if source.name == "amazon" and split is None:
+        return _amazon(source)
+    if source.name == "ml-100k" and split is not None:
+        return read_movielens_split(find_dataset(source.name, source.data_dir), split)
+    return None
 
 
 def _amazon(source: SourceConfig) -> PredefinedSplit:

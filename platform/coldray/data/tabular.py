@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -25,10 +25,9 @@ from coldray.data.dataset import (
     TextAttribute,
     binary_matrix,
 )
-from coldray.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError
-from coldray.spelling import choices, nearest
+from coldray.data.table_files import FileFormat, is_csv, read_columns
+from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError
 
-FileFormat: TypeAlias = Literal["csv", "parquet"]
 WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
 """Ids that survive a trip through int64 unchanged; "007" and "1.0" stay text."""
 
@@ -98,7 +97,7 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
         if config.items is None:
             return {}
         rows = _read_items(config, config.items, file_format, pairs.schema["item"])
-        known = rows.join(_vocabulary(item_ids, rows.schema["item"]), on="item", how="semi")
+        known = rows.join(ids_table(item_ids, rows.schema["item"]), on="item", how="semi")
         provenance["items"] = config.items.name
         provenance["items_without_interactions"] = rows.height - known.height
         provenance["items_without_attributes"] = len(item_ids) - known.height
@@ -153,7 +152,7 @@ def label_attribute(edges: pl.DataFrame, item_ids: Ids) -> LabelAttribute:
     Blank labels and items outside `item_ids` are left out; a repeated row counts once.
     """
     edges = edges.with_columns(pl.col("label").str.strip_chars()).filter(pl.col("label") != "")
-    edges = edges.join(_vocabulary(item_ids, edges.schema["item"]), on="item", how="semi")
+    edges = edges.join(ids_table(item_ids, edges.schema["item"]), on="item", how="semi")
     labels = np.asarray(edges.get_column("label").unique().sort().to_list(), dtype=np.str_)
     rows, columns = positions(edges.get_column("item"), item_ids), positions(edges.get_column("label"), labels)
     return LabelAttribute(binary_matrix(rows, columns, (len(item_ids), len(labels))), labels)
@@ -161,18 +160,11 @@ def label_attribute(edges: pl.DataFrame, item_ids: Ids) -> LabelAttribute:
 
 def plain_attribute(table: pl.DataFrame, column: str, item_ids: Ids) -> NumberAttribute | TextAttribute:
     """Return a column of a table with a row an `item`: text if it is String, else numbers; missing where no row is."""
-    wanted = _vocabulary(item_ids, table.schema["item"])
+    wanted = ids_table(item_ids, table.schema["item"])
     values = wanted.join(table.select("item", value=column), on="item", how="left", maintain_order="left")["value"]
     if values.dtype == pl.String:
         return TextAttribute(tuple(values.fill_null("").to_list()))
     return NumberAttribute(values.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64))
-
-
-def require_columns(found: Sequence[str], wanted: Iterable[str], source: str) -> None:
-    """Raise :class:`DataFormatError` naming the first of `wanted` that is not in `found`."""
-    for name in wanted:
-        if name not in found:
-            raise DataFormatError(f"{source} has no column {name!r}.{nearest(name, found)} It has: {choices(found)}.")
 
 
 def refuse_repeated(table: pl.DataFrame, columns: Sequence[str], source: str) -> None:
@@ -184,7 +176,8 @@ def refuse_repeated(table: pl.DataFrame, columns: Sequence[str], source: str) ->
     raise DataFormatError(f"{source} has {repeated:,} repeated rows; the first is of {offender}. Keep one row each.")
 
 
-def _vocabulary(ids: Ids, dtype: pl.DataType) -> pl.DataFrame:
+def ids_table(ids: Ids, dtype: pl.DataType | None = None) -> pl.DataFrame:
+    """Return ids as a table of the column `item`, in their order."""
     return pl.DataFrame({"item": pl.Series(ids.tolist(), dtype=dtype)})
 
 
@@ -195,29 +188,9 @@ def _ascending(ids: pl.Series) -> Ids:
 
 def positions(ids: pl.Series, vocabulary: Ids) -> IntArray:
     """Return the index in `vocabulary` of each id, all of which are in it."""
-    table = _vocabulary(vocabulary, ids.dtype).with_row_index("position")
+    table = ids_table(vocabulary, ids.dtype).with_row_index("position")
     found = ids.alias("item").to_frame().join(table, on="item", how="left", maintain_order="left")
     return found.get_column("position").to_numpy().astype(np.int32)
-
-
-def _is_csv(path: Path, file_format: FileFormat) -> bool:
-    return {".csv": True, ".tsv": True, ".parquet": False}.get(path.suffix.lower(), file_format == "csv")
-
-
-def _read(path: Path, file_format: FileFormat, columns: dict[str, str]) -> pl.DataFrame:
-    """Read only `columns` (new name → name in the file); CSV columns stay text, to be typed without loss later."""
-    if not path.exists():
-        raise DataFileError(f"{path} does not exist. Correct the path in the data configuration.")
-    try:
-        if not _is_csv(path, file_format):
-            table = pl.scan_parquet(path)
-        else:
-            table = pl.scan_csv(path, infer_schema=False, separator="\t" if path.suffix.lower() == ".tsv" else ",")
-        require_columns(table.collect_schema().names(), columns.values(), path.name)
-        return table.select(pl.col(name).alias(new) for new, name in columns.items()).collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = " ".join(str(error).split("\n\n")[0].split())  # polars adds paragraphs of advice on its own options
-        raise DataFileError(f"{path} cannot be read: {reason}") from error
 
 
 def _read_pairs(config: TabularConfig, file_format: FileFormat) -> pl.DataFrame:
@@ -225,11 +198,11 @@ def _read_pairs(config: TabularConfig, file_format: FileFormat) -> pl.DataFrame:
     given = (config.user_column, config.item_column, config.rating_column, config.timestamp_column)
     roles = zip(("user", "item", "rating", "timestamp"), given, strict=True)
     columns = {role: name for role, name in roles if name is not None}
-    table = _read(path, file_format, columns)
+    table = read_columns(path, columns, file_format)
     for role, name in columns.items():
         typed = _ids if role in ("user", "item") else _numbers
         values = typed(table.get_column(role), f"{path.name}, column {name!r}")
-        if values.dtype == pl.String and _is_csv(path, file_format) and values.str.contains(WHOLE_NUMBER).all():
+        if values.dtype == pl.String and is_csv(path, file_format) and values.str.contains(WHOLE_NUMBER).all():
             values = values.cast(pl.Int64)
         table = table.with_columns(values)
     return table
@@ -239,14 +212,8 @@ def _read_items(config: TabularConfig, path: Path, file_format: FileFormat, id_t
     id_column = config.item_id_column or config.item_column
     # Attributes are renamed because one may be called "item".
     columns = {"item": id_column} | {f"attribute {name}": name for name in config.attribute_columns}
-    table, source = _read(path, file_format, columns), f"{path.name}, column {id_column!r}"
-    ids = _ids(table.get_column("item"), source)
-    if ids.dtype == pl.String and id_type == pl.Int64:
-        # What is not a whole number cannot be an item of the interactions; null joins with nothing.
-        ids = ids.set(~ids.str.contains(WHOLE_NUMBER), None).cast(pl.Int64)
-    if ids.dtype != id_type:
-        raise DataFormatError(f"{source} holds {ids.dtype}, the ids of the interactions are {id_type}; use one type.")
-    table = table.with_columns(ids)
+    table, source = read_columns(path, columns, file_format), f"{path.name}, column {id_column!r}"
+    table = table.with_columns(as_item_ids(table.get_column("item"), id_type, source))
     refuse_repeated(table.drop_nulls("item"), ("item",), path.name)
     return table
 
@@ -265,6 +232,23 @@ def _attributes(config: TabularConfig, path: Path, rows: pl.DataFrame, item_ids:
         texts = rows.select("item", text=pl.col(f"attribute {name}").cast(pl.String))
         built[name] = plain_attribute(texts, "text", item_ids)
     return built
+
+
+def as_item_ids(ids: pl.Series, id_type: pl.DataType, source: str) -> pl.Series:
+    """Return ids in the type of those of the items; null where one cannot be any of them.
+
+    Raises
+    ------
+    DataFormatError
+        If an id is blank, or all are of another type.
+    """
+    ids = _ids(ids, source)
+    if ids.dtype == pl.String and id_type == pl.Int64:
+        # What is not a whole number cannot be an item of the interactions; null joins with nothing.
+        ids = ids.set(~ids.str.contains(WHOLE_NUMBER), None).cast(pl.Int64)
+    if ids.dtype != id_type:
+        raise DataFormatError(f"{source} holds {ids.dtype}, the ids of the interactions are {id_type}; use one type.")
+    return ids
 
 
 def _ids(ids: pl.Series, source: str) -> pl.Series:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self, TypeAlias
 
@@ -48,7 +49,7 @@ class FeatureConfig(BaseModel):
     max_terms: PositiveInt = 10_000
     """Terms kept of a text that is encoded by TF-IDF: the most frequent ones."""
     text: dict[str, Literal["tfidf", "embedding"]] = Field(default_factory=dict)
-    """How each text attribute is encoded, by name; TF-IDF for those not named."""
+    """How each text attribute is encoded, by name or by a pattern such as ``review_*``; TF-IDF for those not named."""
     embedding_model: str = EmbeddingConfig().model
     """A sentence-transformers model: its id on the Hugging Face hub, or a local folder."""
     embedding_cache: Path | None = None
@@ -329,14 +330,17 @@ def attribute_names(dataset: Dataset, config: FeatureConfig) -> tuple[str, ...]:
 def choose_methods(dataset: Dataset, config: FeatureConfig) -> dict[str, str]:
     """Return how each attribute is to be encoded, in order; errors as in :meth:`FeatureEncoder.fit`."""
     names = attribute_names(dataset, config)
-    dataset.check_attributes((*names, *config.text))
-    for name in config.text:
+    text: dict[str, str] = {}
+    for pattern, method in config.text.items():
+        text |= dict.fromkeys([name for name in names if fnmatchcase(name, pattern)] or [pattern], method)
+    dataset.check_attributes((*names, *text))
+    for name in text:
         if not isinstance(dataset.attributes[name], TextAttribute):
             raise ConfigError(f"`text` names {name!r}, which holds {_kind_of(dataset.attributes[name])}. Leave it out.")
         if name not in names:
             raise ConfigError(f"`text` names {name!r}, which is not encoded. Add it to `attributes` or leave it out.")
     chosen = {"labels": "multi_hot", "number": "scalar", "text": "tfidf"}
-    return {name: config.text.get(name) or chosen[_kind_of(dataset.attributes[name])] for name in names}
+    return {name: text.get(name) or chosen[_kind_of(dataset.attributes[name])] for name in names}
 
 
 def _kind_of(attribute: Attribute) -> AttributeKind:

@@ -10,7 +10,6 @@ Notation used for shapes: n texts of a batch, d embedding dim.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +21,8 @@ import ray
 import ray.data
 
 from coldray import errors
-from coldray.data.dataset import Ids, TextAttribute
-from coldray.errors import ClusterError, ColdrayError, DataFormatError
+from coldray.data.dataset import TextAttribute
+from coldray.errors import ClusterError, ColdrayError
 from coldray.features.text_embeddings import (
     TEXTS_A_FILE,
     EmbeddingConfig,
@@ -33,21 +32,8 @@ from coldray.features.text_embeddings import (
     encoding_progress,
     load_model,
 )
-from coldray.spelling import choices
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AlignedTexts:
-    """Texts in the order of the items they are of."""
-
-    attribute: TextAttribute
-    """A text an item; empty where there is none."""
-    missing: int
-    """Items without a text."""
-    unused: int
-    """Texts of ids that are no items."""
 
 
 @dataclass(frozen=True)
@@ -60,40 +46,6 @@ class EmbeddingCounts:
     """Of these, how many were there before."""
     encoded: int
     """How many were encoded now."""
-
-
-def align_texts(items: Ids, ids: Sequence[Any], texts: Sequence[str | None]) -> AlignedTexts:
-    """Bring texts, each with the id of an item, into the order of the items.
-
-    Parameters
-    ----------
-    items
-        Ids of all items.
-    ids, texts
-        An id and its text a place; None is no text.
-
-    Raises
-    ------
-    DataFormatError
-        If there are not as many ids as texts, or an id comes twice.
-    """
-    if len(ids) != len(texts):
-        raise DataFormatError(f"There are {len(ids):,} ids for {len(texts):,} texts. Give one id for each text.")
-    by_id = {_plain(id_): text or "" for id_, text in zip(ids, texts, strict=True)}
-    if len(by_id) < len(ids):
-        repeated = [str(id_) for id_, count in Counter(map(_plain, ids)).items() if count > 1]
-        raise DataFormatError(
-            f"{len(repeated):,} ids have more than one text: {choices(repeated[:5])}. Keep one text an item, or give "
-            "the others as attributes of their own."
-        )
-    found = tuple(by_id.pop(item, "") for item in map(_plain, items))
-    missing = sum(not text.strip() for text in found)
-    if missing or by_id:
-        logger.warning(
-            "%s of %s items have no text, and %s texts are of no item.",
-            *(f"{count:,}" for count in (missing, len(found), len(by_id))),
-        )
-    return AlignedTexts(TextAttribute(found), missing, len(by_id))
 
 
 def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int, fewest: int = 0) -> EmbeddingCounts:
@@ -222,8 +174,3 @@ class TextWorker:
 
 def _told(error: ColdrayError) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _plain(value: Any) -> Any:
-    """Return an id as Python has it: a number of NumPy and the same one of Python are one id."""
-    return value.item() if isinstance(value, np.generic) else value

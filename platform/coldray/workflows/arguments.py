@@ -175,6 +175,13 @@ def _data_options(parser: argparse.ArgumentParser, *, many: bool) -> None:
     data.add_argument(
         "--strict-ratings", action="store_true", help="refuse ratings of --dataset amazon beyond 1 to 5, not clip them"
     )
+    data.add_argument(
+        "--texts",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="CSV or parquet file with texts of items: a column item_id and one for each kind of text",
+    )
     data.add_argument("--no-download", action="store_true", help="do not fetch a missing dataset")
     own = parser.add_argument_group("your own data (--dataset csv or parquet)")
     own.add_argument("--interactions", type=Path, help="file with a row for each interaction")
@@ -241,6 +248,7 @@ def source_of(options: argparse.Namespace) -> SourceConfig:
         size=options.size,
         strict=options.strict_ratings,
         tabular=tabular,
+        texts=options.texts,
         download=not options.no_download,
     )
     for option in ("category", "size", "strict_ratings"):

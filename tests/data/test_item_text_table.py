@@ -1,0 +1,92 @@
+"""Texts of items from a table of their own, by a plain loop, and what is wrong with such tables."""
+
+import csv
+import logging
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coldray.data.item_text_table import MOST_TEXTS, with_texts
+from coldray.data.sample import sample_dataset
+from coldray.data.sources import SourceConfig, load_dataset
+from coldray.errors import DataFileError, DataFormatError
+from coldray.features.builder import FeatureConfig, choose_methods
+from coldray.workflows.arguments import source_of, study_parser
+
+DATASET = sample_dataset(0, 60, 30)
+IDS = DATASET.item_ids.tolist()
+ROWS = st.lists(st.tuples(st.sampled_from([*IDS[:6], "no item"]), st.sampled_from(["", " ", "a", "b c", None])))
+
+
+def written(path, rows, header=("item_id", "review")):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@given(rows=ROWS)
+def test_texts_are_those_of_a_loop_over_the_rows(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("texts") / "reviews.parquet"
+    columns = {"item_id": [id_ for id_, _ in rows], "review": [text for _, text in rows]}
+    pl.DataFrame(columns, schema={"item_id": pl.String, "review": pl.String}).write_parquet(path)
+    expected = {id_: [] for id_ in IDS}
+    for id_, text in rows:
+        if id_ in expected and (text or "").strip():
+            expected[id_].append(text.strip())
+    found = with_texts(DATASET, path)
+    names = [name for name in found.attributes if name not in DATASET.attributes]
+    longest = max(map(len, expected.values()))
+    most = max(1, min(longest, MOST_TEXTS))
+    assert names == (["review"] if most == 1 else [f"review_{place + 1}" for place in range(most)])
+    for item, id_ in enumerate(IDS):
+        texts = [found.attributes[name].texts[item] for name in names]
+        assert texts == (expected[id_] + [""] * most)[:most]
+    counts = {name: found.provenance[name] for name in ("texts_of_no_item", "items_without_texts")}
+    assert counts == {
+        "texts_of_no_item": sum(id_ == "no item" for id_, _ in rows),
+        "items_without_texts": sum(not texts for texts in expected.values()),
+    }
+    assert found.provenance["texts_beyond_those_kept"] == sum(max(0, len(t) - MOST_TEXTS) for t in expected.values())
+    assert found.default_attributes == DATASET.default_attributes
+
+
+def test_ids_that_are_numbers_are_read_from_text_and_what_is_missing_is_said(tmp_path, caplog):
+    numbered = sample_dataset(0, 60, 30)
+    object.__setattr__(numbered, "item_ids", np.arange(100, 130))
+    path = written(tmp_path / "texts.csv", [("101", "One."), ("x", "No item."), ("999", "Nor this.")])
+    with caplog.at_level(logging.WARNING):
+        found = with_texts(numbered, path)
+    assert found.attributes["review"].texts[:3] == ("", "One.", "")
+    assert "texts.csv: 29 of 30 items have no text, 2 rows are of no item" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        ([("a", "b")], ("movie", "review"), "no column 'item_id'"),
+        ([("a",)], ("item_id",), "no column besides 'item_id'"),
+        ([("", "text")], ("item_id", "review"), "have no id"),
+        ([(IDS[0], "text")], ("item_id", "genres"), "a column for genres, and so has 'sample' itself"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(tmp_path, rows, header, message):
+    with pytest.raises(DataFormatError, match=message):
+        with_texts(DATASET, written(tmp_path / "texts.csv", rows, header))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataFileError, match=r"nowhere\.csv does not exist"):
+        with_texts(DATASET, tmp_path / "nowhere.csv")
+
+
+def test_texts_are_named_on_the_command_line_and_encoded_by_a_pattern(tmp_path):
+    path = written(tmp_path / "t.csv", [("item-0001", "Good."), ("item-0001", "Long."), ("item-0002", "Short.")])
+    source = source_of(study_parser("Tune.", tmp_path / "study.yaml").parse_args(["--texts", str(path)]))
+    assert source == SourceConfig(name="sample", texts=path)
+    dataset = load_dataset(source)
+    config = FeatureConfig(attributes="all", text={"review_*": "embedding"})
+    methods = choose_methods(dataset, config)
+    assert {name for name, method in methods.items() if method == "embedding"} == {"review_1", "review_2"}
