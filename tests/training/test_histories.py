@@ -151,6 +151,41 @@ def test_hiding_takes_a_generator(form):
         getattr(Histories.of(clicks_of(0)), form)(torch.arange(2), hidden=0.5)
 
 
+@given(seed=st.integers(0, 999), hidden=st.sampled_from([0.0, 0.3, 0.99]))
+def test_clicks_are_parted_into_targets_hidden_ones_and_histories(seed, hidden):
+    dense = np.random.default_rng(seed).random((7, 9)) < 0.5
+    histories = Histories.of(sp.csr_array(dense * np.arange(1, 10, dtype=np.float32)))
+    users, targets = torch.tensor([4, 0, 4, 6]), torch.tensor([2, 1, 9, 0])
+    batch = histories.parted(users, targets, hidden=hidden, generator=torch.Generator().manual_seed(seed))
+    ends = [*batch["history_offsets"].tolist()[1:], len(batch["history"])]
+    for row, (user, wanted) in enumerate(zip(users.tolist(), targets.tolist(), strict=True)):
+        clicked = set(np.flatnonzero(dense[user]).tolist())
+        predicted = batch["targets"][row][batch["is_target"][row]].tolist()
+        begin, end = int(batch["history_offsets"][row]), ends[row]
+        read = batch["history"][begin:end].tolist()
+        assert len(set(predicted)) == len(predicted) == min(wanted, len(clicked))
+        assert set(predicted) | set(read) <= clicked
+        assert not set(predicted) & set(read)
+        assert read == sorted(set(read))
+        assert batch["history_values"][begin:end].tolist() == [item + 1 for item in read]
+        if not hidden:
+            assert len(read) == len(clicked) - len(predicted)
+    alone = histories.parted(
+        users[1:2], targets[1:2], hidden=hidden, generator=torch.Generator().manual_seed(seed), rows=torch.tensor([1])
+    )
+    assert alone["targets"].tolist() == [batch["targets"][1][:1].tolist()], "a row is drawn as among others"
+
+
+def test_every_click_is_as_often_a_target_and_hidden():
+    histories = Histories.of(sp.csr_array(np.ones((1, 6), np.float32)))
+    users = torch.zeros(6000, dtype=torch.int64)
+    batch = histories.parted(users, torch.full((6000,), 2), hidden=0.25, generator=torch.Generator().manual_seed(0))
+    counts = torch.bincount(batch["targets"].ravel(), minlength=6) / 6000
+    assert torch.allclose(counts, torch.full((6,), 1 / 3), atol=0.03)
+    read = torch.bincount(batch["history"], minlength=6) / 6000
+    assert torch.allclose(read, torch.full((6,), 2 / 3 * 0.75), atol=0.03)
+
+
 def test_no_user_and_users_without_a_click():
     histories = Histories.of(clicks_of(0))  # of which user 0 has none
     nobody = torch.zeros(0, dtype=torch.int64)

@@ -25,7 +25,6 @@ from coldray.models.text_graph_network import GRAPH, TextGraphNetwork
 from coldray.models.validation import Validation
 from coldray.training.histories import Histories
 from coldray.training.negatives import DrawnNegatives, NegativesConfig
-from coldray.training.row_random import row_uniforms
 from coldray.training.task import Batch, Loss, Step
 
 LARGEST_SHARE = 4
@@ -96,45 +95,16 @@ class TextGraphTask(NeuralTask):
             items are numbered.
         """
         users = self.users[examples]
-        history, targets, is_target = self._parted(examples, generator)
+        predicted, hidden = self.predicted[users], self.config.hidden_share
+        parts = self.histories.parted(users, predicted, hidden=hidden, generator=generator, rows=examples)
         drawn = self.negatives.candidates(users, generator, rows=examples)
-        items = torch.cat([targets, drawn], dim=1)
-        batch = {**history, "items": items, "is_target": is_target, "users": users}
+        items = torch.cat([parts["targets"], drawn], dim=1)
+        batch = {**{name: parts[name] for name in parts if name != "targets"}, "items": items, "users": users}
         if self.sampler is None:
             return batch
-        asked = torch.unique(torch.cat([items.flatten(), history["history"]]))
+        asked = torch.unique(torch.cat([items.flatten(), batch["history"]]))
         numbered = {name: torch.searchsorted(asked, batch[name]) for name in ("items", "history")}
         return {**batch, **numbered, **self.sampler.part(asked, generator)}
-
-    def _parted(
-        self, examples: torch.Tensor, generator: torch.Generator
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-        """Part the clicks of users into histories, those to be predicted ``[b, t]`` and those masked."""
-        every, users = self.histories, self.users[examples]
-        lengths = every.starts[users + 1] - every.starts[users]
-        rows = torch.repeat_interleave(torch.arange(len(users)), lengths)
-        begins = lengths.cumsum(0) - lengths
-        places = torch.arange(len(rows)) + (every.starts[users] - begins)[rows]
-        which = torch.arange(len(rows)) - begins[rows]
-        drawn = row_uniforms(generator, examples[rows], which)
-        order = (rows + drawn).argsort()  # within each row at random; drawn numbers are below 1
-        rank = torch.empty_like(order)
-        rank[order] = which
-        chosen = rank < self.predicted[users][rows]
-        width = int(self.predicted[users].max()) if len(users) else 1
-        targets = torch.zeros(len(users), width, dtype=torch.int64)
-        is_target = torch.zeros(len(users), width, dtype=torch.bool)
-        targets[rows[chosen], rank[chosen]] = every.items[places[chosen]]
-        is_target[rows[chosen], rank[chosen]] = True
-        # Drawn on top of the rank, which leaves what is masked independent of what is predicted.
-        kept = ~chosen & (row_uniforms(generator, examples[rows], which) >= self.config.hidden_share)
-        counts = torch.bincount(rows[kept], minlength=len(users))
-        history = {
-            "history": every.items[places[kept]],
-            "history_offsets": counts.cumsum(0) - counts,
-            "history_values": every.values[places[kept]],
-        }
-        return history, targets, is_target
 
     def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
         """Return the BPR of the clicks of each example, and its InfoNCE.

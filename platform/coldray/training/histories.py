@@ -137,7 +137,51 @@ class Histories:
         rows, places = self._clicks_of(
             users, without, hidden, generator, torch.arange(len(users)) if rows is None else rows
         )
-        counts = torch.bincount(rows, minlength=len(users))
+        return self._bags(rows, places, len(users))
+
+    def parted(
+        self,
+        users: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        hidden: float = 0.0,
+        generator: torch.Generator,
+        rows: torch.Tensor | None = None,
+    ) -> Batch:
+        """Part the clicks of users by chance: some are to be predicted, some hidden, the rest are the histories.
+
+        Parameters
+        ----------
+        users
+            Integers ``[b]``.
+        targets
+            How many clicks of each are to be predicted, int64 ``[b]``; t is the most. All, if he has no more.
+        hidden
+            Share of the clicks that are left out of the histories, each by chance, besides those to be predicted.
+        generator, rows
+            As of :meth:`padded`.
+
+        Returns
+        -------
+        Batch
+            What :meth:`bags` returns of the histories; ``targets`` int64 ``[b, t]``, 0 where there are fewer, and
+            ``is_target`` bool ``[b, t]``, False there.
+        """
+        told = torch.arange(len(users)) if rows is None else rows
+        of, places = self._clicks_of(users, None, 0.0, None, told)
+        rank = _random_rank(of, len(users), generator, told)
+        chosen = rank < targets[of]
+        width = int(targets.max()) if len(users) else 1
+        items = torch.zeros(len(users), width, dtype=torch.int64)
+        is_target = torch.zeros(len(users), width, dtype=torch.bool)
+        items[of[chosen], rank[chosen]] = self.items[places[chosen]]
+        is_target[of[chosen], rank[chosen]] = True
+        # Drawn on top of the rank, which leaves what is hidden independent of what is predicted.
+        kept = ~chosen & (row_uniforms(generator, told[of], _place_in_row(of, len(users))) >= hidden)
+        return {**self._bags(of[kept], places[kept], len(users)), "targets": items, "is_target": is_target}
+
+    def _bags(self, rows: torch.Tensor, places: torch.Tensor, n_rows: int) -> Batch:
+        counts = torch.bincount(rows, minlength=n_rows)
         return {
             "history": self.items[places],
             "history_offsets": counts.cumsum(0) - counts,
@@ -171,16 +215,19 @@ def _place_in_row(rows: torch.Tensor, n_rows: int) -> torch.Tensor:
     return torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
 
 
+def _random_rank(rows: torch.Tensor, n_rows: int, generator: torch.Generator, told: torch.Tensor) -> torch.Tensor:
+    """Return the place of each entry in a random order of those of its row, int64."""
+    places = _place_in_row(rows, n_rows)
+    order = (rows + row_uniforms(generator, told[rows], places)).argsort()  # drawn numbers are below 1
+    rank = torch.empty_like(order)
+    rank[order] = places
+    return rank
+
+
 def _at_most(
     rows: torch.Tensor, n_rows: int, longest: int, generator: torch.Generator | None, told: torch.Tensor
 ) -> torch.Tensor:
     """Return which entries stay, bool, if each row may keep so many."""
-    counts = torch.bincount(rows, minlength=n_rows)
-    places = _place_in_row(rows, n_rows)
     if generator is None:
-        return places >= (counts - longest)[rows]
-    drawn = row_uniforms(generator, told[rows], places)
-    order = (rows + drawn).argsort()  # within each row at random; drawn numbers are below 1
-    kept = torch.zeros(len(rows), dtype=torch.bool)
-    kept[order] = _place_in_row(rows, n_rows) < longest
-    return kept
+        return _place_in_row(rows, n_rows) >= (torch.bincount(rows, minlength=n_rows) - longest)[rows]
+    return _random_rank(rows, n_rows, generator, told) < longest
