@@ -33,6 +33,7 @@ from coldray.tuning.results import TrialResult, reached
 from coldray.tuning.shared import SharedResults, fit_ahead
 from coldray.tuning.space import StudyConfig
 from coldray.tuning.trial import TrialPlan, run_trials
+from coldray.tuning.trial_memory import largest_fit_bytes
 
 POLL_SECONDS = 0.5
 """How often the shared computations are looked at for the progress display."""
@@ -181,13 +182,12 @@ def _ahead(
 
 
 def trial_resources(config: StudyConfig, splits: Sequence[TuningSplit]) -> dict[str, float]:
-    """Return what Ray reserves for a trial: a CPU, GPUs, and the memory that a fit with the default parameters holds.
+    """Return what Ray reserves for a trial: a CPU, GPUs, and the memory that the largest fit of the space holds.
 
     Where a fit needs more than Ray has to give on any node, though it fits, one trial after the other is run there.
     """
-    model = model_type(config.model)
     data = splits[0].fold.dataset
-    need = model(model.config_type()).memory_bytes(data.n_users, data.n_items)
+    need = largest_fit_bytes(config, data.n_users, data.n_items)
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     largest = max((node["Resources"].get("memory", 0.0) for node in nodes if node["Alive"]), default=0.0)
     return {"cpu": 1, "gpu": config.search.gpus_per_trial, "memory": int(min(need, largest))}
