@@ -66,15 +66,7 @@ class SessionTask(NeuralTask):
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return sessions without their last click, what comes next, and ``negatives`` ``[b, w]`` if any are drawn."""
         users = self.users[examples]
-        sessions = self.histories.padded(users, longest=self.config.longest + 1)
-        lengths = sessions["history_mask"].sum(dim=1) - 1
-        places = torch.arange(max(sessions["history"].shape[1] - 1, 0))
-        read = places < lengths[:, None]  # [b, L]
-        batch = {
-            "history": sessions["history"][:, :-1].masked_fill(~read, self.n_items),
-            "next": sessions["history"][:, 1:],
-            "lengths": lengths,
-        }
+        batch = next_clicks(self.histories, users, self.config.longest)
         if self.negatives is None:
             return batch
         return {**batch, "negatives": self.negatives.candidates(users, generator, rows=examples)}
@@ -95,6 +87,24 @@ class SessionTask(NeuralTask):
             losses = torch.cat([own[:, None], others], dim=1).logsumexp(dim=1) - own
         summed = losses.new_zeros(len(read)).index_add(0, rows, losses)
         return Loss(summed / read.sum(dim=1).clamp(min=1))
+
+
+def next_clicks(histories: Histories, users: torch.Tensor, longest: int) -> Batch:
+    """Return the last clicks of sessions, `longest` of each at most, and what comes next.
+
+    Returns
+    -------
+    Batch
+        ``history`` and ``next`` int64 ``[b, L]``, I for padding; ``lengths`` int64 ``[b]``.
+    """
+    sessions = histories.padded(users, longest=longest + 1)
+    lengths = sessions["history_mask"].sum(dim=1) - 1
+    read = torch.arange(max(sessions["history"].shape[1] - 1, 0)) < lengths[:, None]  # [b, L]
+    return {
+        "history": sessions["history"][:, :-1].masked_fill(~read, histories.n_items),
+        "next": sessions["history"][:, 1:],
+        "lengths": lengths,
+    }
 
 
 class SessionGRU(NeuralModel[SessionGRUConfig]):
