@@ -11,7 +11,7 @@ help:
 	@echo "make coldstart  set up, then compare several models on the same splits and register the best"
 	@echo "make serve      set up, then serve the model promoted last at http://127.0.0.1:8000"
 	@echo "make test       set up, then run the tests"
-	@echo "make chaos      set up, then run every test that kills, interrupts or starves a study"
+	@echo "make chaos      set up, then run the tests that kill, interrupt or starve studies and trainings"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure every figure of the README table (FIGURE=name for one)"
 	@echo "make clean      remove .venv and caches; runs/ and mlflow.db stay"
@@ -52,7 +52,7 @@ test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(ARGS)
 
 chaos: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos $(ARGS)
+	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos tests/training/test_distributed.py tests/training/test_ingestion.py $(ARGS)
 
 lint: $(VENV)/.installed-lint
 	@$(BIN)/ruff check .

@@ -99,6 +99,7 @@ class Journal:
             if line != HEAD % zlib.crc32(fields) + fields:
                 raise JournalError(
                     f"Line {number} of {self.path} is damaged: it is not what was written. Put back a copy of the "
-                    "file, or delete the line: what it recorded is then done again, all other lines are kept."
+                    "file, or delete the line: what it recorded is then done again, or is missing on the tracking "
+                    "server; all other lines are kept."
                 )
             yield json.loads(b"{" + fields), end

@@ -4,18 +4,23 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
-from contracts.jobs import ROOT, STUDY, StudyJob, end
+from coldray.tracking.server import MlflowServer
+from coldray.tracking.spool import Spool
+from contracts.jobs import N_TRIALS, ROOT, STUDY, StudyJob, check, check_trials, end
 from contracts.service import free_port
-
-N_TRIALS = 12
 
 
 class TrackingServer:
@@ -73,7 +78,7 @@ def all_is_logged(job, uri):
     assert client.get_model_version_by_alias("coldray-marec", "champion").run_id == parent.info.run_id
 
 
-def test_a_tracking_server_that_is_away_for_a_while_gets_everything_once(tmp_path, server):
+def test_a_tracking_server_that_is_away_for_a_while_gets_everything_once(tmp_path, server, undisturbed):
     job = StudyJob(tmp_path, server.uri, slow_seconds=0.7)
     process = job.start()
     try:
@@ -89,10 +94,71 @@ def test_a_tracking_server_that_is_away_for_a_while_gets_everything_once(tmp_pat
     assert "The study goes on; what is to be logged waits in" in printed
     assert "the tracking server answers again" in printed
     all_is_logged(job, server.uri)
+    check(job, undisturbed)
+
+
+class LossyProxy(ThreadingHTTPServer):
+    """Forwards requests to a server; the answers to those that make a run are lost, each once."""
+
+    def __init__(self, port):
+        super().__init__(("127.0.0.1", 0), Forward)
+        self.behind, self.lost = f"http://127.0.0.1:{port}", []
+        self.uri = f"http://127.0.0.1:{self.server_port}"
+
+
+class Forward(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {"Content-Type": self.headers.get("Content-Type", "application/json")}
+        request = urllib.request.Request(self.server.behind + self.path, body or None, headers, method=self.command)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                status, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        if self.path.endswith("/runs/create") and body not in self.server.lost:
+            self.server.lost.append(body)
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)  # it has been made, and nobody is told
+            return
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PATCH = do_DELETE = do_POST  # noqa: N815 - what the library calls
+
+    def log_message(self, *_):
+        pass
 
 
 @pytest.mark.chaos
-def test_a_study_offline_is_sent_later_by_its_own_command(tmp_path, server):
+def test_a_run_whose_making_was_not_answered_is_not_made_again(tmp_path, server):
+    proxy = LossyProxy(server.port)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        spool = Spool(tmp_path / "tracking.jsonl", MlflowServer(proxy.uri, "lossy"))
+        spool.add("run", "study", name="study", tags={}, parent=None)
+        for key in ("study/0", "study/1"):
+            spool.add("run", key, name=key, tags={}, parent="study")
+            spool.log(key, [Metric("loss", 0.5, 1000, 0)], {"x": key})
+            spool.end(key, "FINISHED")
+        spool.end("study", "FINISHED")
+        assert spool.close() == 0
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+    assert len(proxy.lost) == 3
+    client = MlflowClient(server.uri, server.uri)
+    runs = client.search_runs([client.get_experiment_by_name("lossy").experiment_id])
+    assert sorted(run.data.tags["coldray.key"] for run in runs) == ["study", "study/0", "study/1"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.params["x"] for run in runs if run.data.params} == {"study/0", "study/1"}
+
+
+@pytest.mark.chaos
+def test_a_study_offline_is_sent_later_by_its_own_command(tmp_path, server, undisturbed):
     server.kill()
     job = StudyJob(tmp_path, server.uri)
     status, printed = job.run()
@@ -114,6 +180,7 @@ def test_a_study_offline_is_sent_later_by_its_own_command(tmp_path, server):
         assert sent.returncode == 0, sent.stderr
         assert expected in sent.stdout
     all_is_logged(job, server.uri)
+    check(job, undisturbed)
 
 
 @pytest.fixture
@@ -129,7 +196,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.chaos
-def test_a_full_disk_costs_what_is_at_work_and_nothing_that_has_ended(tmp_path, small_disk, tracking_uri):
+def test_a_full_disk_costs_what_is_at_work_and_nothing_that_has_ended(tmp_path, small_disk, tracking_uri, undisturbed):
     job = StudyJob(tmp_path, tracking_uri, slow_seconds=0.5)
     job.output = small_disk / "runs"
     process = job.start()
@@ -157,6 +224,7 @@ def test_a_full_disk_costs_what_is_at_work_and_nothing_that_has_ended(tmp_path, 
         end(process)
     started = [event["trial"] for event in job.events("trial_started")]
     assert all(started.count(number) == 1 for number in kept)
+    check_trials(job, undisturbed)
 
 
 NODES = """

@@ -10,7 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 
 ROOT = Path(__file__).parents[2]
 STUDY = {
@@ -26,6 +28,10 @@ STUDY = {
     "splits": {"n_splits": 2},
     "cutoffs": [10],
 }
+
+
+N_TRIALS = 12
+"""Of that study."""
 
 
 class StudyJob:
@@ -123,6 +129,46 @@ class StudyJob:
             assert process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
+
+
+def server_runs(job):
+    client = MlflowClient(job.tracking_uri, job.tracking_uri)
+    experiment = client.get_experiment_by_name("chaos")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    return [run for run in runs if run.data.tags["coldray.key"].startswith(job.records.name)]
+
+
+def check_trials(job, undisturbed):
+    """Every trial has ended once, with the configuration and the metrics of a study that nobody has disturbed."""
+    ended = [event["trial"] for event in job.events("trial_ended")]
+    assert sorted(ended) == list(range(N_TRIALS)), "a trial is missing, or ended twice"
+    results = job.results()
+    for trial in undisturbed.trials:
+        config, metrics = results[trial.number]
+        assert config == dict(trial.config)
+        assert metrics == [pytest.approx(dict(fold.metrics), abs=1e-9) for fold in trial.folds]
+
+
+def check(job, undisturbed):
+    """The study is that which nobody has disturbed: its trials, its winner, and its runs on the server."""
+    check_trials(job, undisturbed)
+    started = [event["trial"] for event in job.events("trial_started")]
+    for number in set(started):
+        assert started.count(number) <= len(job.events("process"))
+    runs = server_runs(job)
+    kinds = [run.data.tags["coldray.kind"] for run in runs]
+    assert sorted(kinds) == ["study", *["trial"] * N_TRIALS]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    (parent,) = (run for run in runs if run.data.tags["coldray.kind"] == "study")
+    assert parent.data.tags["coldray.winner_trial"] == str(undisturbed.selection.winner.number)
+    test = {name: value for name, value in parent.data.metrics.items() if name == "test_ndcg_at_10"}
+    expected = sum(fold.metrics["ndcg@10"] for fold in undisturbed.test) / len(undisturbed.test)
+    assert test == {"test_ndcg_at_10": pytest.approx(expected, abs=1e-9)}
+    for run in runs:
+        if run.data.tags["coldray.kind"] == "trial":
+            client = MlflowClient(job.tracking_uri, job.tracking_uri)
+            history = client.get_metric_history(run.info.run_id, "val_ndcg_at_10")
+            assert len(history) == 1, "a metric was logged twice"
 
 
 def end(process):

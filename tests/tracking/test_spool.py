@@ -10,6 +10,7 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from coldray.errors import JournalError
+from coldray.journal import Journal
 from coldray.tracking import spool as spools
 from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import RefusedError, Spool, UnavailableError
@@ -153,6 +154,63 @@ def test_a_refused_call_is_told_and_the_others_are_made(tmp_path):
     assert ["left out" in message for message in said] == [True]
 
 
+def test_a_call_that_was_made_but_not_answered_is_not_made_twice(tmp_path):
+    """By the same process: the connection is lost after the server has made a run, again and again."""
+
+    class Lossy(Server):
+        lost = 0
+
+        def send(self, record, runs, *, again):
+            outcome = super().send(record, runs, again=again)
+            if record["op"] == "run" and not again:
+                self.lost += 1
+                raise UnavailableError("the answer was lost.")
+            return outcome
+
+    server = Lossy()
+    spool = Spool(tmp_path / "tracking.jsonl", server)
+    fill(spool)
+    assert spool.close() == 0
+    assert server.lost == 5
+    assert [call for call in server.calls if call[0] == "run"] == [call for call in expected() if call[0] == "run"]
+    assert server.calls == expected()
+
+
+@given(sent=st.integers(0, 14), deleted=st.sets(st.integers(0, 13), max_size=5))
+@settings(max_examples=40)
+def test_lines_may_be_deleted_wherever_the_server_is(tmp_path_factory, sent, deleted):
+    """What they recorded is not logged, or has been; all else is, once, and what comes later too."""
+    path = tmp_path_factory.mktemp("spool") / "tracking.jsonl"
+    fill(Spool(path, None))
+    first = Server()
+    if sent:
+        first.dies_after = sent
+        Spool(path, first).close()
+    first.down = False
+    before, first.calls = list(first.calls), []
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for number, line in enumerate(lines) if number not in deleted))
+    said = []
+    spool = Spool(path, first, say=said.append)
+    spool.add("run", "later", name="later", tags={}, parent=None)
+    assert spool.close() == 0
+    assert Spool(path, first).waiting == 0
+    made = before + first.calls
+    kept = [call for number, call in enumerate(expected()) if number not in deleted]
+    known = {call[1] for call in kept if call[0] == "run"}
+    assert all(call in made for call in kept if call[1] in known)
+    assert "later" in first.runs
+
+
+def test_lines_that_were_moved_are_told(tmp_path):
+    path = tmp_path / "tracking.jsonl"
+    fill(Spool(path, None))
+    first, second, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([second, first, *others]))
+    with pytest.raises(JournalError, match=r"Record 0 of .* comes after record 1"):
+        Spool(path, None)
+
+
 def test_a_damaged_file_is_told(tmp_path):
     path = tmp_path / "tracking.jsonl"
     fill(Spool(path, None))
@@ -167,7 +225,7 @@ def test_more_than_the_server_takes_is_cut(tmp_path, monkeypatch):
     spool = Spool(tmp_path / "tracking.jsonl", None)
     metrics = [Metric(f"m{number}", number, 0, 0) for number in range(7)]
     spool.log("run", metrics, {str(number): "p" for number in range(5)}, {"t": "1"})
-    records = Spool(tmp_path / "tracking.jsonl", None)._records
+    records = Journal(tmp_path / "tracking.jsonl").read()
     assert [len(record["metrics"]) for record in records] == [3, 3, 1]
     assert [len(record.get("params", {})) for record in records] == [2, 2, 1]
     assert [len(record.get("tags", {})) for record in records] == [1, 0, 0]
@@ -181,7 +239,7 @@ def test_a_run_is_ended_once_and_can_go_on(tmp_path):
     spool.end("r", "FINISHED")
     spool.reopen("r")
     spool.end("r", "FINISHED")
-    statuses = [record["status"] for record in spool._records if record["op"] == "status"]
+    statuses = [record["status"] for record in Journal(spool.path).read() if record["op"] == "status"]
     assert statuses == ["KILLED", "RUNNING", "FINISHED"]
 
 

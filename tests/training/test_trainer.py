@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from coldray.errors import (
+    CatalogTooLargeError,
     CheckpointError,
     ClusterError,
     ConfigError,
@@ -510,3 +511,27 @@ def test_records_do_not_change(tmp_path: Path):
     assert replace(record, epoch=3).epoch == 3
     with pytest.raises(AttributeError):
         record.epoch = 3
+
+
+class Hungry(Regression):
+    """Asks for more memory than there can be, at the second step."""
+
+    def loss(self, module, batch, step):
+        if step.progress > 0:
+            torch.empty(10**15)
+        return super().loss(module, batch, step)
+
+
+def test_running_out_of_memory_is_told_as_such():
+    told = r"a step with batch_size 14 over 1 worker .*allocate.*smaller batch_size"
+    with pytest.raises(CatalogTooLargeError, match=told):
+        train(Hungry(), CONFIG)
+
+
+def test_another_error_of_torch_is_not_taken_for_one_of_memory():
+    class Broken(Regression):
+        def loss(self, module, batch, step):
+            return torch.ones(2, 3) @ torch.ones(2, 3)
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        train(Broken(), CONFIG)

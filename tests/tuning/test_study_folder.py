@@ -1,6 +1,9 @@
 """The folder of a study: what goes on with it and what does not, who works on it, and what its record says."""
 
+import errno
+import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +17,7 @@ from coldray.journal import Journal
 from coldray.tuning.record import StudyRecord, trial_key
 from coldray.tuning.results import FoldMetrics, TrialResult
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.study_folder import StudyIdentity, open_study, unfinished_studies
+from coldray.tuning.study_folder import StudyFolder, StudyIdentity, locked, open_study, unfinished_studies
 from coldray.tuning.study_state import search_state
 
 SETTINGS = {"space": {"lambda_1": {"choice": [1.0, 2.0]}}, "search": {"trials": 2, "seed": 0}}
@@ -157,6 +160,33 @@ def held(path):
             yield process
         finally:
             process.kill()
+
+
+def test_a_file_system_without_locks_is_refused_and_told(tmp_path, monkeypatch, caplog):
+    folder = StudyFolder(tmp_path / "study", resumed=False)
+    folder.path.mkdir()
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with locked(folder):
+        assert folder.running()
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    told = r"cannot be locked \(No locks available\).*file system with locks"
+    with pytest.raises(StudyError, match=told), locked(folder):
+        pytest.fail("it was locked")
+    assert folder.running() == ""
+    assert "Nobody can tell whether a process works on study" in caplog.text
+
+
+def test_who_may_only_read_is_told_who_works_on_a_study(tmp_path, monkeypatch):
+    folder = StudyFolder(tmp_path / "study", resumed=False)
+    folder.path.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    with locked(folder):
+        assert folder.running().startswith(f"process {os.getpid()} on ")
+    assert folder.running() == ""
 
 
 def test_two_processes_cannot_work_on_one_study_and_a_lock_goes_with_its_process(tmp_path):

@@ -2,8 +2,9 @@
 
 Every call on the server is one record of an append-only journal, and names runs by keys of ours. A thread sends the
 records in their order; a second journal holds how many were sent and which run of the server has which key. What is
-sent twice, after a crash between the two, changes nothing: a run carries its key as a tag and is looked for before it
-is made again, and metrics, parameters, tags, files and versions of models are the same as before.
+sent twice, after a crash between the two or because an answer was lost, changes nothing: a run carries its key as a tag
+and is looked for before it is made again, and metrics, parameters, tags, files and versions of models are the same as
+before.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import tempfile
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 from mlflow.entities import Metric
 
-from coldray.errors import ColdrayError
+from coldray.errors import ColdrayError, JournalError
 from coldray.journal import Journal, Record
 
 OPEN_STATUS = "RUNNING"
@@ -79,7 +82,7 @@ class Spool:
     Raises
     ------
     JournalError
-        If a journal is damaged.
+        If a journal is damaged, or its records are not in the order of their numbers.
     """
 
     def __init__(
@@ -97,17 +100,21 @@ class Spool:
         self.path, self._receiver, self._say = path, receiver, say or (lambda _: None)
         self._journal = Journal(path)
         self._receipts = Journal(path.with_name(f"{path.stem}.sent{path.suffix}"))
-        self._records = self._journal.read()
-        self._before = len(self._records)
-        """Records of earlier processes, which may have been sent without a receipt."""
         self._runs = dict(runs or {})
         self._outcomes: dict[int, str | None] = {}
         self._sent = 0
+        """Records of smaller numbers are sent."""
         for receipt in self._receipts.read():
             self._take(receipt)
+        records = self._numbered()
+        self._unsent = deque((number, record) for number, record in records if number >= self._sent)
+        self._next = max(self._sent, records[-1][0] + 1 if records else 0)
+        self._tried = self._next
+        """Records of smaller numbers may have reached the server: an earlier process may have sent them without a
+        receipt, or the answer was lost."""
         self.status: dict[str, str] = {}
         """The status that each run was last given, by key."""
-        for record in self._records:
+        for _, record in records:
             self._note(record)
         self._changed = threading.Condition()
         self._down = False
@@ -115,6 +122,18 @@ class Spool:
         self._thread: threading.Thread | None = None
         if self.waiting:
             self._start()
+
+    def _numbered(self) -> list[tuple[int, Record]]:
+        """Return the records of the journal with their numbers, by which receipts name them: a line may be deleted."""
+        records = [(record.get("number", line), record) for line, record in enumerate(self._journal.read())]
+        for (number, _), (after, _) in pairwise(records):
+            if after <= number:
+                raise JournalError(
+                    f"Record {after} of {self.path} comes after record {number}: lines were moved, or some of an older "
+                    "version deleted. Put back a copy of the file; without one, delete it and its .sent file: what the "
+                    "tracking server has not been sent is missing there then, the study itself goes on."
+                )
+        return records
 
     def _start(self) -> None:
         """Start to send, unless that is done or nobody is to be sent to."""
@@ -138,24 +157,26 @@ class Spool:
     @property
     def waiting(self) -> int:
         """Records that are not sent."""
-        return len(self._records) - self._sent
+        return len(self._unsent)
 
     def add(self, op: str, run: str, **values: Any) -> int:
-        """Add a call; return its place.
+        """Add a call; return its number.
 
         Raises
         ------
         OutputError
             If it cannot be written.
         """
-        record = {"op": op, "run": run, "time": int(time.time() * 1000), **values}
-        self._journal.append(record)
         with self._changed:
-            self._records.append(record)
+            number = self._next
+            record = {"number": number, "op": op, "run": run, "time": int(time.time() * 1000), **values}
+            self._journal.append(record)
+            self._next += 1
+            self._unsent.append((number, record))
             self._note(record)
             self._start()
             self._changed.notify_all()
-            return len(self._records) - 1
+            return number
 
     def log(
         self,
@@ -189,23 +210,23 @@ class Spool:
                 self._changed.wait(0.1)
             return self._runs.get(run)
 
-    def outcome(self, place: int) -> str | None:
-        """Wait until the record at that place is sent, as long as the server answers; return what came of it."""
-        self._wait(place + 1)
-        return self._outcomes.get(place)
+    def outcome(self, number: int) -> str | None:
+        """Wait until the record of that number is sent, as long as the server answers; return what came of it."""
+        self._wait(number)
+        return self._outcomes.get(number)
 
     def flush(self) -> int:
         """Wait until all is sent, as long as the server answers; return how many records are left."""
-        self._wait(len(self._records))
+        self._wait(self._next)
         return self.waiting
 
     def _running(self) -> bool:
         return self._thread is not None and not self._down and self.waiting > 0
 
-    def _wait(self, sent: int) -> None:
+    def _wait(self, last: int) -> None:
         given_up = None
         with self._changed:
-            while self._thread is not None and self._sent < sent:
+            while self._thread is not None and self._unsent and self._unsent[0][0] <= last:
                 if self._down:
                     given_up = given_up or time.monotonic() + PATIENCE_SECONDS
                     if time.monotonic() > given_up:
@@ -233,11 +254,11 @@ class Spool:
                     self._changed.wait()
                 if self.waiting == 0 or (self._closing and self._down):
                     return
-                place = self._sent
-                record = self._records[place]
+                number, record = self._unsent[0]
             try:
-                outcome = self._deliver(receiver, record, again=place < self._before)
+                outcome = self._deliver(receiver, record, again=number < self._tried)
             except UnavailableError as error:
+                self._tried = max(self._tried, number + 1)
                 if not self._down:
                     self._say(f"{error} The study goes on; what is to be logged waits in {self.path}.")
                 with self._changed:
@@ -249,7 +270,7 @@ class Spool:
             if self._down:
                 self._say("the tracking server answers again")
             pause = FIRST_PAUSE
-            self._done(record, place, outcome)
+            self._done(record, number, outcome)
 
     def _deliver(self, receiver: Receiver, record: Record, *, again: bool) -> str | None:
         try:
@@ -263,8 +284,8 @@ class Spool:
             self._say(f"{type(error).__name__}: {error}. The call is left out; it stays in {self.path}.")
             return None
 
-    def _done(self, record: Record, place: int, outcome: str | None) -> None:
-        receipt: Record = {"sent": place + 1, "outcome": outcome}
+    def _done(self, record: Record, number: int, outcome: str | None) -> None:
+        receipt: Record = {"sent": number + 1, "outcome": outcome}
         if record["op"] == "run" and outcome:
             receipt["run"] = record["run"]
         try:
@@ -273,5 +294,6 @@ class Spool:
             self._say(str(error))
         with self._changed:
             self._down = False
+            self._unsent.popleft()
             self._take(receipt)
             self._changed.notify_all()

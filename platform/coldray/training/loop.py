@@ -28,6 +28,7 @@ from coldray.training.checkpoint import (
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence, GradientStep
 from coldray.training.history import EpochRecord, Weights
+from coldray.training.outcome import told_of_memory
 from coldray.training.progress import RateLimit, StepProgress, TrainingListener, TrainingPlan
 from coldray.training.row_random import batch_rows
 from coldray.training.schedule import learning_rate
@@ -108,7 +109,8 @@ class TrainingLoop:
     ) -> None:
         self.task, self.config, self.workers, self.device, self.keep = task, config, workers, device, keep
         self.listener = listener if workers.rank == 0 else TrainingListener()
-        self.module = new_module(task, config.train_seed, device)
+        with told_of_memory(task.name, config, device):
+            self.module = new_module(task, config.train_seed, device)
         workers.copy_from_first(self.module.state_dict().values())
         self.dtype = step_dtype(config, device)
         self.descend = GradientStep(self.module, config, workers, device, self.dtype)
@@ -156,6 +158,8 @@ class TrainingLoop:
         ------
         Divergence
             If the loss, a gradient or a weight is not finite any more.
+        CatalogTooLargeError
+            If memory runs out.
         """
         self.listener.training_started(
             TrainingPlan(
@@ -169,8 +173,9 @@ class TrainingLoop:
                 device=self.device.type,
             )
         )
-        while self.progress.reason is None:
-            self._epoch()
+        with told_of_memory(self.task.name, self.config, self.device):
+            while self.progress.reason is None:
+                self._epoch()
 
     def describe(self, divergence: Divergence) -> str:
         """Return where in the training it diverged, and how."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import socket
@@ -18,6 +19,8 @@ from coldray import __version__
 from coldray.atomic import replacing
 from coldray.errors import OtherStudyError, StudyError, StudyLockedError
 from coldray.tuning.record import StudyRecord
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Of the records; it grows when results of an older version would not go with those of a newer one."""
@@ -99,11 +102,17 @@ class StudyFolder:
             temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
     def running(self) -> str:
-        """Return which process works on the study, in words; nothing if none does."""
+        """Return which process works on the study, in words; nothing if none does, or nobody can know.
+
+        An exclusive lock takes a file that is open for writing, as NFS has it. Who may not write asks for a shared one.
+        """
+        path = self.path / LOCK
         try:
-            with (self.path / LOCK).open(encoding="utf-8") as file:
-                return "" if _lock(file) else file.read().strip()
-        except OSError:
+            with path.open("r+" if os.access(path, os.W_OK) else "r", encoding="utf-8") as file:
+                return "" if _lock(file, shared=not file.writable()) else file.read().strip()
+        except OSError as error:
+            if path.exists():
+                logger.warning("Nobody can tell whether a process works on %s: %s.", self.id, error.strerror)
             return ""
 
 
@@ -298,9 +307,18 @@ def locked(folder: StudyFolder) -> Iterator[None]:
     ------
     StudyLockedError
         If one does.
+    StudyError
+        If nobody can know.
     """
     with (folder.path / LOCK).open("a+", encoding="utf-8") as file:
-        if not _lock(file):
+        try:
+            free = _lock(file)
+        except OSError as error:
+            raise StudyError(
+                f"{folder.path / LOCK} cannot be locked ({error.strerror}), so a second process on the study would not "
+                "be noticed. Choose an --output-dir on a file system with locks."
+            ) from error
+        if not free:
             file.seek(0)
             raise StudyLockedError(
                 f"The study {folder.id} is being worked on by {file.read().strip() or 'another process'}. Wait for it, "
@@ -315,10 +333,16 @@ def locked(folder: StudyFolder) -> Iterator[None]:
             file.truncate(0)
 
 
-def _lock(file: IO[str]) -> bool:
-    """Try to lock a file; return whether that worked. The lock goes with the process, or when the file is closed."""
+def _lock(file: IO[str], *, shared: bool = False) -> bool:
+    """Try to lock a file; return whether that worked. The lock goes with the process, or when the file is closed.
+
+    Raises
+    ------
+    OSError
+        If the file system has no locks.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
