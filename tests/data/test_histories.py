@@ -91,6 +91,27 @@ def test_other_names_and_ratings(tmp_path):
     assert part.schema["rating"] == pl.Float32
 
 
+@pytest.mark.parametrize(
+    ("when", "kind"),
+    [
+        ([5, 3], pl.Int64),
+        (["2024-05-01", "2024-04-01"], pl.Date),
+        (["2024-05-01", "2024-04-01"], pl.Datetime("us")),
+        (["2024-05-01", "2024-04-01"], pl.Datetime("ns", "UTC")),
+    ],
+)
+def test_times_are_integers_or_dates(tmp_path, when, kind):
+    times = pl.Series(when, dtype=pl.Int32) if kind == pl.Int64 else pl.Series(when).str.to_date().cast(kind)
+    rows = pl.DataFrame({"user_id": ["x", "x"], "item_id": [7, 8], "stars": [3, 4], "at": times})
+    found = find_histories(written(tmp_path, rows), rating="stars", timestamp="at")
+    assert found.columns == ("user_id", "item_id", "stars", "at")
+    assert found.labels == ("user_id", "item_id", "stars", "timestamp=at")
+    (part,) = spread(found, tmp_path / "out", 1)
+    assert part.schema["timestamp"] == kind
+    assert part.sort("timestamp")["item_id"].to_list() == [8, 7]
+    assert "timestamp" not in find_histories(tmp_path / "0.parquet").schema.names
+
+
 def test_a_folder_is_read_with_its_folders_and_without_hidden_files(tmp_path):
     for place, user in (("day=1/a.parquet", 1), ("day=2/a.parquet", 2), ("_tmp/a.parquet", 3), (".b.parquet", 4)):
         (tmp_path / place).parent.mkdir(exist_ok=True)
@@ -116,6 +137,7 @@ def test_the_fingerprint_is_of_the_content(tmp_path):
         ([table([(1.5, 2)])], {}, DataFormatError, "user_id of .*0.parquet is double; ids are integers or strings"),
         ([table([(1, 2)]), table([(1, "2")])], {}, DataFormatError, "item_id is large_string in .*1.parquet and int64"),
         ([table([(1, "2")])], {"rating": "item_id"}, DataFormatError, "ratings are numbers"),
+        ([table([(1, "2")])], {"timestamp": "item_id"}, DataFormatError, "times are integers, .* or dates"),
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path, tables, options, error, message):

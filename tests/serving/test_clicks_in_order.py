@@ -9,8 +9,9 @@ import pytest
 import scipy.sparse as sp
 
 from coldray.data.sample import sample_dataset
-from coldray.errors import MissingFieldError
+from coldray.errors import DataFormatError, MissingFieldError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
+from coldray.models.popularity import Popularity, PopularityConfig
 from coldray.models.session_gru import SessionGRU
 from coldray.models.session_gru_network import SessionGRUConfig
 from coldray.models.text_graph import TextGraph
@@ -131,6 +132,61 @@ def test_rows_of_histories_are_in_their_order(dataset, bundle):
         for user in (4, 9):
             history = in_time(dataset, user)
             assert lists[str(dataset.user_ids[user])] == expected(bundle, history if rated else list(history))
+
+
+def lists_of(bundle, rows):
+    (table,) = BatchLists.of(bundle, k=K).of_histories(rows, Counts())
+    return dict(zip(table["user_id"].to_list(), table["items"].to_list(), strict=True))
+
+
+def rows_of_all(dataset):
+    """Return a row a click of the dataset, by user and item, with the time of the click."""
+    clicks = dataset.interactions
+    users = np.repeat(dataset.user_ids, np.diff(clicks.indptr)).tolist()
+    return pl.DataFrame(
+        {
+            "user_id": users,
+            "item_id": dataset.item_ids[clicks.indices].tolist(),
+            "rating": dataset.ratings.data,
+            "timestamp": dataset.timestamps.data,
+        }
+    )
+
+
+def test_the_places_of_a_user_are_told_apart_from_those_of_others_between_whose_rows_his_lie(dataset, bundle):
+    rows = rows_of_all(dataset).sort("timestamp")  # the clicks of all users, as they came in
+    users = dataset.user_ids.tolist()
+    own = bundle.recommend([bundle.history(user) for user in users], K)
+    wanted = {user: [place.item for place in places] for user, places in zip(users, own, strict=True)}
+    unread = pl.DataFrame({"user_id": users, "item_id": "unknown", "rating": None, "timestamp": -1}, schema=rows.schema)
+    for given in (rows, rows.drop("timestamp"), pl.concat([unread, rows])):
+        assert lists_of(bundle, given) == wanted
+    shuffled = rows.sample(fraction=1, shuffle=True, seed=1)
+    assert lists_of(bundle, shuffled) == wanted
+    days = shuffled.with_columns(pl.from_epoch("timestamp", "d").dt.date())
+    assert lists_of(bundle, days) == wanted
+
+
+def test_of_clicks_at_the_same_time_that_on_the_lower_item_comes_first_as_in_studies(dataset):
+    coarse = replace(dataset, timestamps=dataset.timestamps.copy())
+    coarse.timestamps.data //= 40
+    rows = rows_of_all(coarse).sample(fraction=1, shuffle=True, seed=1)
+    for made in MODELS.values():
+        bundle = fit_bundle(made(), coarse, FeatureEncoder(FeatureConfig()), {})
+        own = bundle.recommend([bundle.history(user) for user in coarse.user_ids], K)
+        wanted = {user: [place.item for place in places] for user, places in zip(coarse.user_ids, own, strict=True)}
+        assert lists_of(bundle, rows) == wanted
+
+
+def test_a_click_without_a_time_among_others_is_refused_where_the_order_is_read(dataset, bundle):
+    rows = rows_of_all(dataset)
+    nobody = pl.DataFrame({name: ["nobody"] if name == "user_id" else [None] for name in rows.columns}, rows.schema)
+    assert lists_of(bundle, pl.concat([rows, nobody]))["nobody"] == [place.item for place in bundle.most_clicked(K)]
+    undated = rows.with_columns(pl.col("timestamp").replace(3, None))
+    with pytest.raises(DataFormatError, match=rf"1 of {len(rows):,} clicks have no time, and the model reads"):
+        lists_of(bundle, undated)
+    popular = fit_bundle(Popularity(PopularityConfig()), dataset, FeatureEncoder(FeatureConfig()), {})
+    assert lists_of(popular, undated) == lists_of(popular, rows)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,15 @@ import psutil
 import pytest
 import ray
 import ray.cloudpickle
+import scipy.sparse as sp
 
 from coldray.data.histories import find_histories, write_partitions
 from coldray.data.sample import sample_dataset
 from coldray.errors import CatalogTooLargeError, ConfigError, NumericalError, TrackingError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
+from coldray.models.session_gru import SessionGRU
+from coldray.models.session_gru_network import SessionGRUConfig
 from coldray.serving.batch_job import make_lists, require_workers
 from coldray.serving.batch_lists import BatchLists, Counts
 from coldray.serving.batch_output import BatchRun, ListsFolder
@@ -142,6 +146,25 @@ def test_seen_items_and_candidates_of_a_file(root, ray_cluster, tmp_path):
         )
         == 0
     )
+
+
+def test_a_model_of_the_order_of_clicks_reads_it_from_their_times(ray_cluster, tmp_path):
+    sample = sample_dataset(0, 30, 40)
+    clicks, generator = sample.interactions, np.random.default_rng(0)
+    times = generator.permutation(clicks.nnz).astype(np.int64)
+    timed = replace(sample, timestamps=sp.csr_array((times, clicks.indices, clicks.indptr), shape=clicks.shape))
+    model = SessionGRU(SessionGRUConfig(embedding_dim=8, hidden_dim=8, epochs=2, validation_share=0))
+    bundle = fit_bundle(model, timed, FeatureEncoder(FeatureConfig()), {})
+    save_bundle(bundle, tmp_path / "model")
+    users = np.repeat(timed.user_ids, np.diff(clicks.indptr)).tolist()
+    rows = pl.DataFrame({"user_id": users, "item_id": timed.item_ids[clicks.indices].tolist(), "at": times})
+    (tmp_path / "histories").mkdir()
+    rows.sample(fraction=1, shuffle=True, seed=0).write_parquet(tmp_path / "histories" / "all.parquet")
+    options = ["--timestamp-column", "at", "--k", 5, "--partitions", 3]
+    assert recommend_main("", job(tmp_path, *options, model="model", output=tmp_path / "lists")) == 0
+    own = bundle.recommend([bundle.history(user) for user in timed.user_ids], 5)
+    wanted = {user: [place.item for place in places] for user, places in zip(timed.user_ids, own, strict=True)}
+    assert dict(lists_in(tmp_path / "lists").select("user_id", "items").iter_rows()) == wanted
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from coldray.errors import DataFileError, DataFormatError, EmptyDatasetError
 Done: TypeAlias = Callable[[int], None]
 """Told how many rows are done."""
 
-USER, ITEM, RATING = "user_id", "item_id", "rating"
-"""The columns of a partition; the last one only where there are ratings."""
+USER, ITEM, RATING, TIME = "user_id", "item_id", "rating", "timestamp"
+"""The columns of a partition; the last two only where there are ratings, or times."""
 BATCH_ROWS = 1 << 20
 """Rows read at a time."""
 ROWS_PER_PARTITION = 200_000
@@ -36,15 +36,15 @@ MOST_PARTITIONS = 512
 
 @dataclass(frozen=True)
 class Histories:
-    """Parquet files of rows (user, item), and of ratings where there are any."""
+    """Parquet files of rows (user, item), and of ratings and times where there are any."""
 
     files: tuple[Path, ...]
     """In the order of their names."""
     rows: int
     columns: tuple[str, ...]
-    """The names in the files of :data:`USER`, :data:`ITEM` and, if there are ratings, :data:`RATING`."""
+    """The names in the files of the columns of `schema`."""
     schema: pa.Schema
-    """Of the partitions: ids are int64 or strings, ratings float32."""
+    """Of the partitions: ids are int64 or strings, ratings float32, times int64, or dates as they are in the files."""
     folder: Path
     """What the names of files are relative to."""
 
@@ -52,6 +52,12 @@ class Histories:
     def default_partitions(self) -> int:
         """How many partitions hold about :data:`ROWS_PER_PARTITION` rows each."""
         return min(max(1, -(-self.rows // ROWS_PER_PARTITION)), MOST_PARTITIONS)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns as the record of a run has them: that of times is told from one of ratings."""
+        names = zip(self.schema.names, self.columns, strict=True)
+        return tuple(f"{TIME}={column}" if name == TIME else column for name, column in names)
 
     def fingerprint(self) -> dict[str, str]:
         """Return the SHA-256 of each file by its name; all of them are read."""
@@ -72,7 +78,9 @@ class Histories:
                     yield pl.DataFrame(pl.from_arrow(table.cast(self.schema)))
 
 
-def find_histories(path: Path, *, user: str = USER, item: str = ITEM, rating: str | None = None) -> Histories:
+def find_histories(
+    path: Path, *, user: str = USER, item: str = ITEM, rating: str | None = None, timestamp: str | None = None
+) -> Histories:
     """Look at a file, or at all ``*.parquet`` files of a folder and its folders; only their footers are read.
 
     Parameters
@@ -81,6 +89,8 @@ def find_histories(path: Path, *, user: str = USER, item: str = ITEM, rating: st
         Columns of ids: integers or strings, of one kind in all files.
     rating
         Column of ratings; None does not read any.
+    timestamp
+        Column of times: integers, such as seconds since 1970, or dates; None does not read any.
 
     Raises
     ------
@@ -92,7 +102,8 @@ def find_histories(path: Path, *, user: str = USER, item: str = ITEM, rating: st
         If there is no row.
     """
     root, files = _files(path)
-    names = {USER: user, ITEM: item, **({} if rating is None else {RATING: rating})}
+    given = {USER: user, ITEM: item, RATING: rating, TIME: timestamp}
+    names = {column: name for column, name in given.items() if name is not None}
     rows = 0
     kinds: dict[str, pa.DataType] = {}
     for file in files:
@@ -190,6 +201,10 @@ def _kind(file: Path, schema: pa.Schema, name: str, column: str) -> pa.DataType:
         raise DataFormatError(f"{name} of {file} is {dtype}; ratings are numbers.")
     if types.is_integer(dtype):
         return pa.int64()
+    if column == TIME:
+        if types.is_timestamp(dtype) or types.is_date(dtype):
+            return dtype
+        raise DataFormatError(f"{name} of {file} is {dtype}; times are integers, such as seconds since 1970, or dates.")
     if types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype):
         return pa.large_string()
     raise DataFormatError(f"{name} of {file} is {dtype}; ids are integers or strings.")

@@ -45,17 +45,17 @@ class InteractionFold(Fold):
 
     @property
     def train(self) -> sp.csr_array:
-        """Clicks that models are fitted on ``[U, I]`` float32."""
+        """Clicks that models are fitted on ``[U, I]``."""
         return keep_entries(self.dataset.interactions, self.train_entries)
 
     @property
     def held_out(self) -> sp.csr_array:
-        """Clicks to be found ``[U, I]`` float32."""
+        """Clicks to be found ``[U, I]``."""
         return keep_entries(self.dataset.interactions, self.held_out_entries)
 
     @property
     def given(self) -> sp.csr_array | None:
-        """Clicks that describe the users ``[U, I]`` float32; None where those of `train` do."""
+        """Clicks that describe the users ``[U, I]``; None where those of `train` do."""
         if not self.given_entries.any():
             return None
         return keep_entries(self.dataset.interactions, self.train_entries | self.given_entries)

@@ -40,7 +40,8 @@ class Fold(ABC):
     """What a model is fitted on, and what its lists are held against."""
 
     dataset: Dataset
-    """What exists for this fold. Its interactions are to be read through the properties below only."""
+    """What exists for this fold. Its interactions are to be read through the properties below only. They are float32
+    ones, or what :meth:`as_read` puts in their place: float32 too, or complex64 for ratings and order at once."""
     split: int = field(kw_only=True)
     """Number of the split this fold belongs to."""
     seed: int = field(kw_only=True)
@@ -48,16 +49,16 @@ class Fold(ABC):
     @property
     @abstractmethod
     def train(self) -> sp.csr_array:
-        """Clicks that models are fitted on ``[U, I]`` float32."""
+        """Clicks that models are fitted on ``[U, I]``."""
 
     @property
     @abstractmethod
     def held_out(self) -> sp.csr_array:
-        """Clicks to be found ``[U, I]`` float32."""
+        """Clicks to be found ``[U, I]``."""
 
     @property
     def given(self) -> sp.csr_array | None:
-        """Clicks ``[U, I]`` float32 that describe the users; None where those of `train` do."""
+        """Clicks ``[U, I]`` that describe the users; None where those of `train` do."""
         return None
 
     @property
@@ -126,12 +127,12 @@ class ColdItemFold(Fold):
 
     @property
     def train(self) -> sp.csr_array:
-        """Clicks of the warm items ``[U, I]`` float32; columns of cold items are empty."""
+        """Clicks of the warm items ``[U, I]``; columns of cold items are empty."""
         return _keep_columns(self.dataset.interactions, self.warm_items)
 
     @property
     def held_out(self) -> sp.csr_array:
-        """Clicks of the held-out items ``[U, I]`` float32."""
+        """Clicks of the held-out items ``[U, I]``."""
         return _keep_columns(self.dataset.interactions, self.held_out_items)
 
     @property

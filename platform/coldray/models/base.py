@@ -138,7 +138,8 @@ class Recommender(ABC, Generic[ConfigT]):
         Parameters
         ----------
         histories
-            CSR ``[b, I]`` float32; users the model never saw are served like all others.
+            CSR ``[b, I]`` of what the model :attr:`reads`: float32, or complex64 for ratings and order at once. Users
+            the model never saw are served like all others.
         items
             Item indices ``[n]``.
 
@@ -160,7 +161,7 @@ class Recommender(ABC, Generic[ConfigT]):
         Parameters
         ----------
         histories
-            CSR ``[b, I]`` float32: what the users rated, and how.
+            CSR ``[b, I]``, as for :meth:`score`: what the users rated, and how.
         rows, items
             Rows of the histories and item indices ``[n]``, a pair a place.
 

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.models.array_model import Arrays
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
@@ -97,6 +98,18 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
     def item_vectors(self, items: Items) -> Scores:
         """Return the unit vectors of items, float32 ``[n, d]``: scores are their inner products with those of users."""
         return np.ascontiguousarray(self._all_items()[0][_places(items)].numpy())
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that scores `items` for histories, by the vectors that are made once."""
+        network, (vectors, clicked) = self.fitted_network, self._all_items()
+        wanted = vectors[_places(items)].T  # [d, n]
+
+        def scores(histories: sp.csr_array) -> Scores:
+            with torch.no_grad():
+                found: Scores = (network.user_vectors(histories, clicked) @ wanted).numpy()
+            return found
+
+        return scores
 
     def user_vectors(self, histories: sp.csr_array) -> Scores:
         """Return the unit vectors of users with these clicks, float32 ``[b, d]``."""

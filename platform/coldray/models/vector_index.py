@@ -60,6 +60,8 @@ class VectorIndex:
         import faiss  # imported by those who search alone
 
         self.model, self.items = model, np.asarray(items, np.int64)
+        self.search_pool = SEARCH_POOL
+        """Vectors that a search of a graph keeps in view at least: the more, the fewer it misses."""
         width = model.item_vectors(self.items[:1]).shape[1]
         self.kind: Kind = "hnsw" if len(self.items) >= hnsw_from else "flat"
         require_memory(
@@ -67,10 +69,7 @@ class VectorIndex:
             purpose=f"An index of {len(self.items):,} items",
             way_out="Lists are found without one, by scoring all items.",
         )
-        self._index: Any = faiss.IndexFlatIP(width)
-        if self.kind == "hnsw":
-            self._index = faiss.IndexHNSWFlat(width, LINKS, faiss.METRIC_INNER_PRODUCT)
-            self._index.hnsw.efConstruction = BUILD_POOL
+        self._index: Any = graph(width) if self.kind == "hnsw" else faiss.IndexFlatIP(width)
         self._index.add(model.item_vectors(self.items))
 
     def search(self, histories: sp.csr_array, k: int) -> Ranking:
@@ -98,8 +97,7 @@ class VectorIndex:
                 np.full((n_users, k), -np.inf, np.float32),
                 np.arange(n_users, dtype=np.int32),
             )
-        scores, places = self._search(self.model.user_vectors(histories), count)
-        items = np.where(places >= 0, self.items[places], -1)
+        scores, items = self.nearest(self.model.user_vectors(histories), count)
         known = _known(histories, items) | (items < 0)
         # Stable, so that what is left stays in order; what is not to be shown goes last.
         order = np.argsort(known, axis=1, kind="stable")[:, :k]
@@ -111,14 +109,33 @@ class VectorIndex:
             np.arange(n_users, dtype=np.int32),
         )
 
-    def _search(self, vectors: Scores, count: int) -> tuple[Scores, npt.NDArray[np.int64]]:
+    def nearest(self, vectors: Scores, count: int) -> tuple[Scores, npt.NDArray[np.int64]]:
+        """Return the scores of the `count` items nearest to each vector, best first, and the items ``[b, count]``.
+
+        Where fewer are found, the last ones are −inf and -1.
+
+        Parameters
+        ----------
+        vectors
+            Of users, float32 ``[b, d]``.
+        """
         options: Any = None
         if self.kind == "hnsw":
             import faiss
 
-            options = faiss.SearchParametersHNSW(efSearch=max(count, SEARCH_POOL))  # type: ignore[attr-defined]
-        found: tuple[Scores, npt.NDArray[np.int64]] = self._index.search(vectors, count, params=options)
-        return found
+            options = faiss.SearchParametersHNSW(efSearch=max(count, self.search_pool))  # type: ignore[attr-defined]
+        scores, places = self._index.search(vectors, count, params=options)
+        missing = places < 0
+        return np.where(missing, np.float32(-np.inf), scores), np.where(missing, -1, self.items[places])
+
+
+def graph(width: int) -> Any:
+    """Return an empty graph of FAISS for vectors of `width` dimensions."""
+    import faiss
+
+    made: Any = faiss.IndexHNSWFlat(width, LINKS, faiss.METRIC_INNER_PRODUCT)
+    made.hnsw.efConstruction = BUILD_POOL
+    return made
 
 
 def _known(histories: sp.csr_array, items: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 from coldray.data.click_values import Reads
 from coldray.data.dataset import Ids
-from coldray.data.histories import ITEM, RATING, USER
+from coldray.data.histories import ITEM, RATING, TIME, USER
 from coldray.errors import ConfigError, DataFormatError, UnknownIdError
 from coldray.evaluation.ranking import Ranking, Scorer, rank
 from coldray.evaluation.ratings import ones_where_stored
@@ -123,7 +123,8 @@ class BatchLists:
 
         Columns: the user's id, ``items`` and ``scores``, best first and of equal length, and ``path``, one of
         :data:`PATHS`. An item that is twice in a history counts once, with the mean of its ratings, or
-        where it came first. To a model that reads the order of clicks, that of the rows is it.
+        where it came first. To a model that reads the order of clicks, that of their times is it, of clicks at the same
+        time that of the items; that of the rows where there are no times.
 
         Parameters
         ----------
@@ -131,6 +132,11 @@ class BatchLists:
             Of :meth:`~coldray.data.histories.Histories.batches`; all rows of a user.
         counts
             What is made and left out is added to.
+
+        Raises
+        ------
+        DataFormatError
+            If a click has no time among others that have one, and the model reads their order.
         """
         users, histories = self._histories(rows, counts)
         at_once = max(1, LISTED_CELLS // self.k)
@@ -152,14 +158,19 @@ class BatchLists:
 
     def _histories(self, rows: pl.DataFrame, counts: Counts) -> tuple[pl.Series, sp.csr_array]:
         """Return the users, ascending, and what they clicked or rated ``[m, I]``."""
-        named = rows.with_row_index("place", offset=1).filter(pl.col(USER).is_not_null())
+        named = rows.with_row_index("row").filter(pl.col(USER).is_not_null())
         users = named[USER].unique().sort()
-        places = pl.DataFrame({USER: users}).with_row_index("user")
+        numbers = pl.DataFrame({USER: users}).with_row_index("user")
         items = pl.DataFrame({ITEM: self.item_ids}).with_row_index("item")
-        found = named.join(items, on=ITEM).join(places, on=USER)
+        found = named.join(items, on=ITEM).join(numbers, on=USER)
+        when = _order_of(found) if self.reads.order else "row"
         known = self.reads.ratings and RATING in rows.columns
         rating = (pl.col(RATING).mean() if known else pl.lit(None, pl.Float32).first()).fill_null(self.click_value)
-        cells = found.group_by("user", "item").agg(rating.alias("rating"), pl.col("place").min()).sort("user", "item")
+        cells = found.group_by("user", "item").agg(rating.alias("rating"), pl.col(when).min()).sort("user", "item")
+        # A place is one among the clicks of its own user: models read how far apart two of his are. Of clicks at the
+        # same time that on the item of the lower index comes first, as ordinal ranks are in the order of the cells.
+        place = pl.col(when).rank("ordinal").over("user") if self.reads.order else pl.lit(1)
+        cells = cells.with_columns(place.alias("place"))
         counts.users += len(users)
         counts.without_user += rows.height - named.height
         counts.unknown_items += named.height - named[ITEM].null_count() - found.height
@@ -196,6 +207,18 @@ class BatchLists:
                 "path": np.asarray(PATHS)[paths],
             }
         )
+
+
+def _order_of(clicks: pl.DataFrame) -> str:
+    """Return the column that tells the order of clicks."""
+    if TIME not in clicks.columns:
+        return "row"
+    if missing := clicks[TIME].null_count():
+        raise DataFormatError(
+            f"{missing:,} of {len(clicks):,} clicks have no time, and the model reads their order. Fill the column, or "
+            "do not name it: then the order of the rows is that of the clicks."
+        )
+    return TIME
 
 
 def _chosen(candidates: Candidates, item_ids: Ids, clicks: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.data.click_values import places_in, ratings_in
 from coldray.data.item_names import ItemNames
 from coldray.errors import UnknownIdError
 from coldray.evaluation.topk import top_k
@@ -24,8 +23,9 @@ from coldray.serving.exploration import Explorer, context_of
 from coldray.serving.item_vectors import item_vectors
 from coldray.serving.known_attributes import known_attributes
 from coldray.serving.names import NameIndex
-from coldray.serving.profiles import KeptProfiles, Profile, all_scores, clicked
+from coldray.serving.profiles import Asked, Best, KeptProfiles, Profile, all_scores, as_read, clicked, clicks_of
 from coldray.serving.queries import Answer, Condition, ItemId, Path, Place, Query, UserId, plain
+from coldray.serving.retrieval import Retrieval
 from coldray.tracking.bundle import Bundle
 
 Scores = npt.NDArray[np.float32]
@@ -70,6 +70,8 @@ class Engine:
         self._kept = KeptProfiles()
         self.explorer: Explorer | None = None
         """What tries out items, if anything does."""
+        self.retrieval: Retrieval | None = None
+        """What finds the best of many items without the scores of all, if anything does."""
         self._meeting = lru_cache(KEPT_MASKS)(self._met)
         self.facts = lru_cache(KEPT_FACTS)(self._written)
         """Return what a list says of an item, ready for JSON: writing it anew takes longer than finding the items."""
@@ -143,22 +145,39 @@ class Engine:
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Return a list for each query; queries with errors, which :meth:`check` finds, raise here too."""
-        profiles = [self._profile(query) for query in queries]
-        scores = all_scores(profiles, self._kept, self._scores)
-        masks = [self._allowed(query) for query in queries]
-        pools = [self._pool(query) for query in queries]
-        seen = clicked([profile.items for profile in profiles], self.n_items)
-        best, values = top_k(self._masked(scores, masks), max(pools), exclude=seen, n_threads=1)
-        answers = []
-        for row, (query, profile, size) in enumerate(zip(queries, profiles, pools, strict=True)):
-            history, path = profile.history, profile.path
-            if path != "popularity" and not self._any_warm(masks[row], history):
-                path = "attributes"
-            left = int((values[row, :size] > -np.inf).sum())
-            explorer = self.explorer if query.explore and left else None
-            places = self._chosen(best[row, :left], values[row, :left], scores[row], query, history, explorer)
-            answers.append(Answer(places, path, history, None if explorer is None else explorer.method))
-        return answers
+        asked = [Asked(query, self._profile(query), self._allowed(query), self._pool(query)) for query in queries]
+        lists = self._retrieved(asked)
+        left = [place for place in range(len(asked)) if place not in lists]
+        lists |= dict(zip(left, self._ranked([asked[place] for place in left]), strict=True))
+        return [self._answer(one, lists[place]) for place, one in enumerate(asked)]
+
+    def _answer(self, asked: Asked, found: Best) -> Answer:
+        history, path = asked.profile.history, asked.profile.path
+        if path != "popularity" and not asked.may_list_any(self.warm):
+            path = "attributes"
+        explorer = self.explorer if asked.query.explore and len(found.items) else None
+        places = self._chosen(found, asked.query, history, explorer)
+        return Answer(places, path, history, None if explorer is None else explorer.method)
+
+    def _ranked(self, asked: Sequence[Asked]) -> list[Best]:
+        """Return the best items for each who asks, by scoring all."""
+        if not asked:
+            return []
+        scores = all_scores([one.profile for one in asked], self._kept, self._scores)
+        seen = clicked([one.profile.items for one in asked], self.n_items)
+        masked = self._masked(scores, [one.allowed for one in asked])
+        best, values = top_k(masked, max(one.pool for one in asked), exclude=seen, n_threads=1)
+        left = [int((row[: one.pool] > -np.inf).sum()) for row, one in zip(values, asked, strict=True)]
+        return [Best(best[row, :n], values[row, :n], scores[row]) for row, n in enumerate(left)]
+
+    def _retrieved(self, asked: Sequence[Asked]) -> dict[int, Best]:
+        """Return the best items for those who ask among all of a large catalogue, by their places."""
+        if self.retrieval is None or self.explorer is not None:  # what tries out items reads the scores of all
+            return {}
+        places = [place for place, one in enumerate(asked) if one.among_all]
+        removed = self.n_items - int(np.count_nonzero(self.alive))
+        found = self.retrieval.lists(self.bundle, [asked[place] for place in places], removed)
+        return {place: best for place, best in zip(places, found, strict=True) if best is not None}
 
     def _profile(self, query: Query) -> Profile:
         row = None
@@ -181,14 +200,6 @@ class Engine:
             return scores
         return np.where(np.stack(masks), scores, np.float32(-np.inf))
 
-    def _any_warm(self, allowed: Mask, history: Mapping[int, Any]) -> bool:
-        """Return whether a list may hold an item with clicks."""
-        warm = allowed & self.warm
-        if np.count_nonzero(warm) > len(history):
-            return True
-        warm[list(history)] = False
-        return bool(warm.any())
-
     def _history(self, query: Query) -> tuple[dict[int, float | None], Path]:
         """Return the items and ratings that a list is made from, and where they come from."""
         if query.history is not None:
@@ -200,14 +211,7 @@ class Engine:
         row = self._users.get(query.user_id)
         if row is None:
             return dict(done), "history" if done else "popularity"
-        clicks = self.bundle.interactions
-        cells = slice(clicks.indptr[row], clicks.indptr[row + 1])
-        items, values, reads = clicks.indices[cells], clicks.data[cells], self.bundle.model.reads
-        ratings = ratings_in(values) if reads.ratings else np.ones(len(values), np.float32)
-        if reads.order:
-            order = np.argsort(places_in(values), kind="stable")
-            items, ratings = items[order], ratings[order]
-        known: dict[int, float | None] = dict(zip(items.tolist(), ratings.tolist(), strict=True)) | done
+        known = clicks_of(self.bundle, row) | done
         return known, "model" if known else "popularity"
 
     def _scores(self, histories: Sequence[Mapping[int, float | None]]) -> Scores:
@@ -218,15 +222,7 @@ class Engine:
 
     def rows(self, histories: Sequence[Mapping[int, float | None]]) -> sp.csr_array:
         """Return histories, by index of the item and the first click first, as the model reads them ``[b, I]``."""
-        rows = clicked([np.fromiter(history, np.int32, len(history)) for history in histories], self.n_items)
-        reads = self.bundle.model.reads
-        if not reads:
-            return rows
-        unknown = self.bundle.model.click_value
-        given = (rating for history in histories for rating in history.values())
-        ratings = np.asarray([unknown if rating is None else rating for rating in given], np.float32)
-        places = np.arange(1, rows.nnz + 1)  # ascending in each
-        return sp.csr_array((reads.values(ratings, places), rows.indices, rows.indptr), shape=rows.shape)
+        return as_read(self.bundle.model, histories)
 
     def _allowed(self, query: Query) -> Mask:
         """Return which items may be in the list ``[I]``; not to be written to."""
@@ -250,13 +246,13 @@ class Engine:
         return meeting(self.bundle.attributes, name, condition)
 
     def _chosen(
-        self, items: npt.NDArray[Any], values: Scores, scores: Scores, query: Query, history: Mapping[int, Any],
-        explorer: Explorer | None,
-    ) -> tuple[Place, ...]:  # fmt: skip
+        self, found: Best, query: Query, history: Mapping[int, Any], explorer: Explorer | None
+    ) -> tuple[Place, ...]:
         """Return the list that is chosen from a pool, best score first, by what is asked for."""
+        items, values = found.items, found.values
         worth: npt.NDArray[Any] = values
-        if explorer is not None:
-            worth = explorer.values(items, scores, self._open(history), len(history), query.draw)
+        if explorer is not None and found.scores is not None:
+            worth = explorer.values(items, found.scores, self._open(history), len(history), query.draw)
             order = np.argsort(-worth, kind="stable")
             items, values, worth = items[order], values[order], worth[order]
         if query.diversity and len(items):

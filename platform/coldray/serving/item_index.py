@@ -8,21 +8,16 @@ Notation used for shapes: B items of the catalogue, w dimensions, n candidates.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import faiss
 import numpy as np
 
 from coldray.memory import require_memory
+from coldray.models.vector_index import HNSW_FROM, LINKS, Kind, graph
 from coldray.serving.item_vectors import Cosines, ItemSpace, Places
 from coldray.serving.projection import DIRECTIONS, Projection
 
-Kind: TypeAlias = Literal["flat", "hnsw"]
-HNSW_FROM = 100_000
-"""Items from which on not all vectors are looked at."""
-LINKS, BUILD_POOL = 16, 100
-"""Of the graph (Malkov and Yashunin, *Hierarchical navigable small world graphs*, 2018): links of a vector, and how
-many candidates they are chosen among."""
 POOLS = (100, 200, 400, 800, 1600)
 """Candidates that are tried for lists of `LIST`."""
 LIST = 10
@@ -52,7 +47,7 @@ class ItemIndex:
         self.kind: Kind = "hnsw" if space.n_known >= hnsw_from else "flat"
         self._attributes = Projection(space.attributes, rng)
         vectors = np.hstack([self._attributes(space.attributes), Projection(space.clicks, rng)(space.clicks)])
-        self._index: Any = _graph(vectors.shape[1]) if self.kind == "hnsw" else faiss.IndexFlatIP(vectors.shape[1])
+        self._index: Any = graph(vectors.shape[1]) if self.kind == "hnsw" else faiss.IndexFlatIP(vectors.shape[1])
         self._index.add(vectors)
         self.pool, self.recall = _measured(self, space, rng)
 
@@ -75,12 +70,6 @@ def index_bytes(space: ItemSpace) -> int:
     width = sum(min(rows.shape[1], 2 * DIRECTIONS) for rows in (space.attributes, space.clicks))
     columns = space.attributes.shape[1] + space.clicks.shape[1]
     return 4 * int(3 * width * space.n_known + 4 * DIRECTIONS * columns + 3 * LINKS * space.n_known)
-
-
-def _graph(width: int) -> Any:
-    graph: Any = faiss.IndexHNSWFlat(width, LINKS, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = BUILD_POOL
-    return graph
 
 
 def _measured(index: ItemIndex, space: ItemSpace, rng: np.random.Generator) -> tuple[int, float]:

@@ -19,6 +19,7 @@ from coldray.serving.item_projection import ItemProjection
 from coldray.serving.names import NameIndex
 from coldray.serving.outcomes import Outcomes
 from coldray.serving.queries import ItemId, UserId, plain
+from coldray.serving.retrieval import Retrieval
 from coldray.serving.revisions import Revisions
 from coldray.serving.similar import SimilaritySearch
 from coldray.serving.store import Follower, Store
@@ -63,11 +64,14 @@ class LiveModel:
         self._names = NameIndex(ItemNames(bundle.attributes, bundle.item_ids.tolist()))
         self.likeness = SimilaritySearch(bundle)
         """Searches for items like another."""
+        self.retrieval = Retrieval(bundle)
+        """Finds the best items of a large catalogue."""
         self.engine = self._engine_of(bundle)
         self.refresh()
 
     def _engine_of(self, bundle: Bundle) -> Engine:
         engine = Engine(bundle, events=self._events, removed=self._removed, names=self._names)
+        engine.retrieval = self.retrieval
         if self._projection is not None:
             vectors = self._projection.vectors(bundle.features)
             uncertainty = uncertainty_of(bundle.model, engine.warm)

@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from cachetools import LRUCache
 
-from coldray.serving.queries import Path
+from coldray.data.click_values import places_in, ratings_in
+from coldray.models.base import Recommender
+from coldray.serving.queries import Path, Query
+from coldray.tracking.bundle import Bundle
 
 Scores = npt.NDArray[np.float32]
 KEPT_BYTES = 256 << 20
@@ -39,6 +43,43 @@ class Profile:
     """Of all items ``[I]``, once they are known; not to be written to."""
     row: int | None = None
     """The user's row in the bundle, if the history is what the bundle has of him."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A query, and what its list is made from."""
+
+    query: Query
+    profile: Profile
+    allowed: npt.NDArray[np.bool_]
+    """Which items may be in the list, those of the history aside ``[I]``."""
+    pool: int
+    """Among how many of the best items the list is chosen."""
+
+    @property
+    def among_all(self) -> bool:
+        """Whether it is for a user of whom something is known, among all items but a few, and no scores are known."""
+        everything = self.query.candidates == "all" and not self.query.conditions
+        return everything and self.profile.path != "popularity" and self.profile.scores is None
+
+    def may_list_any(self, items: npt.NDArray[np.bool_]) -> bool:
+        """Return whether the list may hold one of some items ``[I]``."""
+        left = self.allowed & items
+        if np.count_nonzero(left) > len(self.profile.items):
+            return True
+        left[self.profile.items] = False
+        return bool(left.any())
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The items that a list is chosen from ``[p]``, best first."""
+
+    items: npt.NDArray[np.integer[Any]]
+    values: Scores
+    """Their scores ``[p]``."""
+    scores: Scores | None
+    """Of all items ``[I]``, if they were made; not to be written to."""
 
 
 class KeptProfiles:
@@ -82,6 +123,32 @@ def all_scores(
             kept.put(replace(profiles[place], scores=scores.copy()))
     rows = [fresh[place] if profile.scores is None else profile.scores for place, profile in enumerate(profiles)]
     return np.stack(rows)
+
+
+def clicks_of(bundle: Bundle, row: int) -> dict[int, float | None]:
+    """Return what a bundle has of the user of a row: the rating of each item, in the order of clicks if that is read.
+
+    A rating that is not read is 1.
+    """
+    clicks, reads = bundle.interactions, bundle.model.reads
+    cells = slice(clicks.indptr[row], clicks.indptr[row + 1])
+    items, values = clicks.indices[cells], clicks.data[cells]
+    ratings = ratings_in(values) if reads.ratings else np.ones(len(values), np.float32)
+    if reads.order:
+        order = np.argsort(places_in(values), kind="stable")
+        items, ratings = items[order], ratings[order]
+    return dict(zip(items.tolist(), ratings.tolist(), strict=True))
+
+
+def as_read(model: Recommender[Any], histories: Sequence[Mapping[int, float | None]]) -> sp.csr_array:
+    """Return histories, by index of the item and the first click first, as a model reads them ``[b, I]``."""
+    rows = clicked([np.fromiter(history, np.int32, len(history)) for history in histories], model.n_items)
+    if not model.reads:
+        return rows
+    given = (rating for history in histories for rating in history.values())
+    ratings = np.asarray([model.click_value if rating is None else rating for rating in given], np.float32)
+    places = np.arange(1, rows.nnz + 1)  # ascending in each
+    return sp.csr_array((model.reads.values(ratings, places), rows.indices, rows.indptr), shape=rows.shape)
 
 
 def clicked(histories: Sequence[npt.NDArray[np.int32]], n_items: int) -> sp.csr_array:

@@ -35,7 +35,7 @@ class RatedItem(Schema):
 
     item_id: Id
     rating: FiniteFloat | None = None
-    """Read by models of ratings alone."""
+    """For models that read ratings, see :class:`~coldray.data.click_values.Reads`; nothing to others."""
 
 
 class Filter(Schema):

@@ -18,8 +18,9 @@ import numpy as np
 from coldray.errors import CatalogTooLargeError
 from coldray.evaluation.topk import top_k
 from coldray.features.feature_set import FeatureSet
+from coldray.models.vector_index import HNSW_FROM
 from coldray.serving.engine import Engine
-from coldray.serving.item_index import HNSW_FROM, ItemIndex
+from coldray.serving.item_index import ItemIndex
 from coldray.serving.item_vectors import Cosines, ItemSpace, Places
 from coldray.serving.queries import Place
 from coldray.tracking.bundle import Bundle

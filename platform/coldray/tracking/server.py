@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pyarrow as pa
+import pyarrow.parquet as pq
 import requests
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -22,8 +24,10 @@ from mlflow.types.schema import Array, TensorSpec
 from coldray import __version__
 from coldray.journal import Record
 from coldray.tracking import pyfunc_path
+from coldray.tracking.bundle import FILES, RATINGS
 from coldray.tracking.spool import OPEN_STATUS, RefusedError, UnavailableError
 
+USERS = FILES[2]
 KEY_TAG, PARENT_TAG = "coldray.key", "mlflow.parentRunId"
 PERMANENT = frozenset(
     {
@@ -39,12 +43,13 @@ PERMANENT = frozenset(
 """Answers that the same call would get again; whatever else goes wrong may pass, such as an expired password."""
 REQUEST_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
 }
-"""A call on a server that does not answer fails in seconds, and the spool makes it again; MLflow would take minutes.
-Files go through the server: MLflow would send clients to its store, which need not be open to them."""
+"""A call on a server that does not answer fails in seconds, and the spool makes it again; MLflow would take minutes, or
+make a second run where an answer was lost. Files go through the server: MLflow would send clients to its store, which
+need not be open to them."""
 
 
 class MlflowServer:
@@ -172,6 +177,7 @@ class MlflowServer:
     def _logged(self, run_id: str, bundle: Path, ids: tuple[str, str]) -> tuple[str, str | None]:
         if not bundle.is_dir():
             raise FileNotFoundError(str(bundle))
+        signature = _signature(*map(DataType.__getitem__, ids), ratings=_reads_ratings(bundle))
         with warnings.catch_warnings():
             # An example would be scored while logging; the signature says all it would.
             warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
@@ -180,7 +186,7 @@ class MlflowServer:
                     name="model",
                     python_model=str(pyfunc_path()),
                     artifacts={"bundle": str(bundle)},
-                    signature=_signature(*map(DataType.__getitem__, ids)),
+                    signature=signature,
                     pip_requirements=[f"coldray=={__version__}"],
                 )
         return str(info.model_uri), info.model_id
@@ -203,10 +209,20 @@ def _active_server(uri: str) -> Iterator[None]:
             mlflow.set_registry_uri(registry)
 
 
-def _signature(user_id: DataType, item_id: DataType) -> ModelSignature:
-    """Either column will do, see :class:`~coldray.tracking.pyfunc.BundleModel`."""
+def _reads_ratings(bundle: Path) -> bool:
+    """Tell whether the model of a bundle reads ratings, without a second of imports: it has those of its users then."""
+    try:
+        return RATINGS in pq.read_schema(bundle / USERS).names
+    except pa.ArrowInvalid as error:
+        raise RefusedError(f"The bundle {bundle} cannot be logged: its {USERS} is damaged ({error}).") from error
+
+
+def _signature(user_id: DataType, item_id: DataType, *, ratings: bool) -> ModelSignature:
+    """Return what the model takes: users or histories, see :class:`~coldray.tracking.pyfunc.BundleModel`."""
     columns: list[ColSpec | TensorSpec] = [
         ColSpec(user_id, "user_id", required=False),
         ColSpec(Array(item_id), "history", required=False),
     ]
+    if ratings:
+        columns.append(ColSpec(Array(DataType.double), "ratings", required=False))
     return ModelSignature(inputs=Schema(columns), params=ParamSchema([ParameterSpec("k", DataType.integer, 10)]))

@@ -190,7 +190,7 @@ class StudyConfig(Section):
 
 
 def metric_names(cutoffs: Iterable[int], *, ratings: bool = False) -> list[str]:
-    """Return every metric a study computes, those of predicted ratings included if its model reads `ratings`."""
+    """Return every metric a study computes, the errors of predicted ratings too if its model predicts `ratings`."""
     names = ("hr", "ndcg", "recall", "precision", "map", "mrr", "coverage")
     return [*(f"{name}@{k}" for name in names for k in cutoffs), *(RATING_METRICS if ratings else ())]
 

@@ -47,7 +47,7 @@ def recommend_all(options: argparse.Namespace, console: Console) -> None:
     """
     progress = ListsProgress(console)
     output = options.output.absolute()
-    columns = {"user": options.user_column, "item": options.item_column, "rating": options.rating_column}
+    columns = {name: getattr(options, f"{name}_column") for name in ("user", "item", "rating", "timestamp")}
     histories = find_histories(options.histories.absolute(), **columns)
     if output.is_relative_to(histories.folder):
         raise ConfigError(f"--output {output} is inside of the histories; the lists would be read as some of them.")
@@ -121,7 +121,7 @@ def _prepare(
         exclude_seen=options.exclude_seen,
         candidates=label,
         histories=histories.fingerprint(),
-        columns=histories.columns,
+        columns=histories.labels,
         partitions=options.partitions or histories.default_partitions,
     )
     return lists, run, sum(array.nbytes for array in bundle.model.state().values())

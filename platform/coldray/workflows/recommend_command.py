@@ -39,6 +39,11 @@ def recommend_parser(description: str) -> argparse.ArgumentParser:
     data.add_argument("--user-column", default="user_id", help="column of user ids")
     data.add_argument("--item-column", default="item_id", help="column of item ids; empty for a user without any")
     data.add_argument("--rating-column", default=None, help="column of ratings, for a model that reads them")
+    data.add_argument(
+        "--timestamp-column",
+        default=None,
+        help="column of times, integers or dates, for a model that reads the order of clicks; that of the rows without",
+    )
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
