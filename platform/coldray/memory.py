@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +36,11 @@ def available_bytes(cgroup: Path = CGROUP) -> int:
     machine = int(psutil.virtual_memory().available)
     container = _container(cgroup)
     return machine if container is None else min(machine, container[1])
+
+
+def peak_bytes() -> int:
+    """Return the most resident memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def require_memory(

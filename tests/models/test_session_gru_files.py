@@ -4,13 +4,15 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.sparse as sp
+import torch
 
 from coldray.errors import ConfigError, DataFormatError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.session_gru import SessionGRU
-from coldray.models.session_gru_files import fit_session_gru_on_files
+from coldray.models.session_gru import SessionGRU, SessionTask
+from coldray.models.session_gru_files import FilesSessionTask, fit_session_gru_on_files
 from coldray.models.session_gru_network import SessionGRUConfig
+from coldray.training.example_files import ExampleFiles
 
 N_USERS, N_ITEMS = 60, 15
 CONFIG = SessionGRUConfig(
@@ -49,16 +51,21 @@ def test_the_model_predicts_the_next_item_like_that_of_histories_in_memory(sessi
         assert (model.score(clicks, np.arange(N_ITEMS)).argmax(axis=1) == following).mean() > 0.95
 
 
-def test_two_workers_reading_by_ray_data_train_the_same_network(sessions, tmp_path, ray_cluster):
-    few = CONFIG.model_copy(update={"epochs": 3})
-    folder = written(tmp_path, sessions)
-    alone, together = (
-        fit_session_gru_on_files(folder, few.model_copy(update={"workers": n}), n_items=N_ITEMS, window=25)
-        for n in (1, 2)
+def test_a_batch_of_files_is_that_of_the_same_histories_in_memory(sessions, tmp_path):
+    """So that workers, whom Ray Data sends rows of files, compute what one computes in memory."""
+    examples = ExampleFiles.found(written(tmp_path, sessions), ("items",), window=60)
+    read = FilesSessionTask(CONFIG, N_ITEMS, examples)
+    held = SessionTask(CONFIG, TrainingSet(as_matrix(sessions), FeatureSet({}, N_ITEMS), "held"), None)
+    assert read.n_examples == held.n_examples == N_USERS
+    order = np.random.default_rng(0).permutation(N_USERS)[:20]
+    found = read.of_rows(
+        {"items": np.array([*(np.array(sessions[user]) for user in order), None], object)[:-1]},
+        torch.tensor(order),
+        torch.Generator(),
     )
-    assert together.history["loss"] == pytest.approx(alone.history["loss"], rel=1e-4)
-    found, expected = (model.score(as_matrix(sessions), np.arange(N_ITEMS)) for model in (together, alone))
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    expected = held.batch(torch.tensor(order), torch.Generator())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_an_item_may_come_again(tmp_path):

@@ -282,6 +282,25 @@ def test_stages_say_what_they_took(tmp_path, dataset):
     assert stage["peak_bytes"] > 10**7
 
 
+def test_the_stage_of_a_search_has_what_its_workers_used(tmp_path):
+    record = StudyRecord(tmp_path / "events.jsonl", "s")
+    record.search_started(2, 2, "ndcg@10")
+    folds = [FoldMetrics(42, split, {"ndcg@10": 0.3}, 9.0, 5.0 + split, 10**12 - split) for split in range(2)]
+    record.trial_started("t", 0, {})
+    record.trial_reported("t", folds[:1])
+    record.trial_reported("t", folds)
+    record.search_ended()
+    record.stage("testing")
+    record.finished()
+    searching, testing = [one for one in Journal(tmp_path / "events.jsonl").read() if one["event"] == "stage"]
+    assert (searching["stage"], searching["peak_bytes"]) == ("searching", 10**12)
+    assert 11.0 <= searching["cpu_seconds"] < 12.0
+    assert testing["cpu_seconds"] < 1
+    assert testing["peak_bytes"] < 10**12
+    again = StudyRecord(tmp_path / "events.jsonl", "s")
+    assert again.folds[0] == folds, "they are known again with what they used"
+
+
 def test_the_state_of_a_study_is_what_its_record_says(tmp_path, dataset):
     path = tmp_path / "events.jsonl"
     record = StudyRecord(path, "s")

@@ -83,7 +83,7 @@ def test_the_report_shows_maps_and_nearest_items(finished):
 
 
 def test_the_server_has_costs_and_parts_of_each_winner(values, tracking_uri):
-    client = MlflowClient(tracking_uri)
+    client = MlflowClient(tracking_uri, tracking_uri)
     experiment = client.get_experiment_by_name("models")
     runs = client.search_runs([experiment.experiment_id], "tags.`coldray.entry` != ''")
     assert {found.data.tags["coldray.entry"] for found in runs} == set(MODELS)

@@ -220,7 +220,7 @@ def test_a_job_that_is_killed_is_finished_by_the_same_command(root, finished, ra
     before = {path: path.stat().st_mtime_ns for path in lists.glob("part-*")}
     assert 3 <= len(before) < 120
     assert not (lists / "summary.json").exists()
-    assert recommend_main("", job(root, *options, output=lists)) == 0
+    assert recommend_main("", job(root, *options, "--resume", output=lists)) == 0
     after = {path: path.stat().st_mtime_ns for path in lists.glob("part-*")}
     assert len(after) == 120
     assert {path: after[path] for path in before} == before

@@ -6,10 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
-import resource
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +16,13 @@ from typing import Any
 from coldray.data.dataset import Dataset
 from coldray.errors import OtherStudyError, OutputError
 from coldray.journal import Journal, Record
+from coldray.memory import peak_bytes
 from coldray.models.registry import model_type
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, TrialResult
 from coldray.tuning.space import StudyConfig
 
-KIB = 1024
+_FOLD = tuple(field.name for field in dataclasses.fields(FoldMetrics))
 
 
 def trial_key(number: int, parameters: Mapping[str, Any]) -> str:
@@ -65,6 +64,8 @@ class StudyRecord(StudyListener):
         self._numbers: dict[str, int] = {}
         self._fingerprint = ""
         self._stage: tuple[str, float, float] | None = None
+        self._of_workers = 0.0, 0
+        """Seconds of CPU and the largest memory of the workers, in this stage."""
         for record in self._journal.read() if self._journal else []:
             self._learn(record)
         self.resumed = bool(self.ended or self.folds)
@@ -75,7 +76,7 @@ class StudyRecord(StudyListener):
         elif record["event"] == "trial_started":
             self.parameters[record["trial"]] = record["parameters"]
         elif record["event"] == "split":
-            fold = FoldMetrics(record["seed"], record["split"], record["metrics"], record["seconds"])
+            fold = FoldMetrics(**{name: record[name] for name in _FOLD if name in record})
             self.folds.setdefault(record["trial"], []).append(fold)
         elif record["event"] == "trial_ended":
             trial = _trial_of(record["result"])
@@ -131,27 +132,31 @@ class StudyRecord(StudyListener):
         self.write("process", host=host, pid=process, dataset=dataset.name, fingerprint=dataset.fingerprint)
 
     def stage(self, message: str) -> None:
-        """Record how long the stage before this one took, and what this process has used since."""
+        """Record how long the stage before this one took, and what this process and workers have used since."""
         self._end_stage()
-        self._stage = message, time.monotonic(), time.process_time()
+        self._begin_stage(message)
+
+    def _begin_stage(self, message: str) -> None:
+        self._stage, self._of_workers = (message, time.monotonic(), time.process_time()), (0.0, 0)
 
     def _end_stage(self) -> None:
         if self._stage is not None:
             message, started, cpu = self._stage
             self._stage = None
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KIB)
+            of_workers, largest = self._of_workers
             self.write(
                 "stage",
                 stage=message,
                 seconds=time.monotonic() - started,
-                cpu_seconds=time.process_time() - cpu,
-                peak_bytes=peak,
+                cpu_seconds=time.process_time() - cpu + of_workers,
+                peak_bytes=max(peak_bytes(), largest),
             )
 
     def search_started(self, n_trials: int, n_splits: int, metric: str) -> None:
         """Record how much there is to do."""
         self._end_stage()
         self.write("search_started", trials=n_trials, splits=n_splits, metric=metric, ended=len(self.ended))
+        self._begin_stage("searching")
 
     def trial_started(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
         """Record that a trial runs."""
@@ -166,6 +171,8 @@ class StudyRecord(StudyListener):
         for fold in folds:
             if (fold.seed, fold.split) not in done:
                 known.append(fold)
+                cpu, largest = self._of_workers
+                self._of_workers = cpu + fold.cpu_seconds, max(largest, fold.peak_bytes)
                 self.write("split", trial=number, key=trial_id, **dataclasses.asdict(fold))
 
     def trial_ended(self, trial: TrialResult) -> None:
@@ -177,6 +184,7 @@ class StudyRecord(StudyListener):
 
     def search_ended(self) -> None:
         """Record that no trial is left to wait for."""
+        self._end_stage()
         self.write("search_ended", durable=True, ended=len(self.ended))
 
     def finished(self) -> None:

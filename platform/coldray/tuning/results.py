@@ -26,6 +26,10 @@ class FoldMetrics:
     """By name and cutoff, such as ``ndcg@10``; means over users. Of a model that predicts ratings also those of
     :mod:`~coldray.evaluation.ratings`."""
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of the process that fitted and scored."""
+    peak_bytes: int = 0
+    """The most resident memory it had had until then."""
 
 
 def mean_metric(folds: tuple[FoldMetrics, ...], metric: str) -> float:

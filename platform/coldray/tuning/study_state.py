@@ -13,7 +13,7 @@ from coldray.journal import Record
 
 @dataclass(frozen=True)
 class StageTime:
-    """What a stage took of the process that worked on the study."""
+    """What a stage took of the process that worked on the study, and the search of the workers too."""
 
     name: str
     seconds: float

@@ -17,6 +17,7 @@ from ray.actor import ActorHandle
 
 from coldray.device import load_torch_aside
 from coldray.errors import ColdrayError, NumericalError
+from coldray.memory import peak_bytes
 from coldray.models.base import Recommender
 from coldray.models.registry import model_type
 from coldray.tuning.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
@@ -149,7 +150,7 @@ def _evaluated(
     model: Recommender[Any], reference: ray.ObjectRef[Any], fold: Fold, plan: TrialPlan, results: ActorHandle[Any]
 ) -> FoldMetrics:
     """Fit the model on the train side of a split, and measure it on the validation side."""
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     kept = _kept(plan.study_id, results)
     if fold not in kept.tasks:
         kept.tasks[fold] = ray.get(reference)
@@ -158,7 +159,7 @@ def _evaluated(
     metrics = evaluate(fitted, task, candidates=plan.candidates, cutoffs=plan.cutoffs, cache=kept.rankings).means()
     if not all(np.isfinite(value) for value in metrics.values()):
         raise NumericalError(f"{task.train.key}: a metric is not finite.")
-    return FoldMetrics(*fold, metrics, time.perf_counter() - started)
+    return FoldMetrics(*fold, metrics, time.perf_counter() - started, time.process_time() - cpu, peak_bytes())
 
 
 def _reason(error: BaseException) -> str:

@@ -69,6 +69,9 @@ def recommend_parser(description: str) -> argparse.ArgumentParser:
         "line",
     )
     lists.add_argument("--partitions", type=positive, default=None, help="parts to write; by the number of rows")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what is unfinished in --output, which is done without it too"
+    )
     parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")
     parser.add_argument("--cpus", type=positive, default=None, help="CPUs of a local Ray; all by default")
     return parser
