@@ -154,7 +154,7 @@ class EASE(Recommender[EASEConfig]):
             self._fit_blocks(train, computations or Computations())
         elif computations is None:
             _require_memory(len(warm))
-            self._weights = _in_place_weights(_cholesky_inverse(counted(train, config.workers), config.regularization))
+            self._weights = weights_of(counted(train, config.workers), config.regularization)
         else:
             spectrum = computations.get(co_click_spectrum, train, device=config.device, workers=config.workers)
             self._weights = _spectral_weights(spectrum, config.regularization, config.device)
@@ -235,6 +235,17 @@ class EASE(Recommender[EASEConfig]):
             parts = state["values"], state["indices"], state["indptr"]
             model._blocks = sp.csr_array(parts, shape=(model._n_items, model._n_items))
         return model
+
+
+def weights_of(counts: Matrix, regularization: float) -> Matrix:
+    """Return B ``[W, W]`` from ``XᵀX`` float32 ``[W, W]``, which is overwritten.
+
+    Raises
+    ------
+    SingularMatrixError
+        If ``XᵀX + λI`` is not positive definite to working precision.
+    """
+    return _in_place_weights(_cholesky_inverse(counts, regularization))
 
 
 def _spectral_weights(spectrum: GramSpectrum, regularization: float, device: DeviceName) -> Matrix:
