@@ -53,7 +53,7 @@ def indexed(bundle, kind="flat", **state):
     return engine
 
 
-def agree(found, expected):
+def assert_agree(found, expected):
     """Check that lists are the same but for items that score alike."""
     for one, other in zip(found, expected, strict=True):
         assert (one.path, one.history, one.exploration) == (other.path, other.history, other.exploration)
@@ -80,9 +80,9 @@ def queries_of(bundle):
 
 def test_lists_of_the_exact_index_are_those_of_all_scores(bundle):
     engine, plain, queries = indexed(bundle), Engine(bundle), queries_of(bundle)
-    agree(engine.answer(queries), plain.answer(queries))
+    assert_agree(engine.answer(queries), plain.answer(queries))
     for query in queries:
-        agree(engine.answer([query]), plain.answer([query]))
+        assert_agree(engine.answer([query]), plain.answer([query]))
 
 
 def test_a_graph_finds_lists_of_the_best_items_too(bundle):
@@ -116,7 +116,7 @@ def test_removed_items_and_what_a_user_did_since_are_left_out(bundle):
     engine, plain = indexed(bundle, **state), Engine(bundle, **state)
     queries = [Query(user_id=user), Query(user_id="newcomer")]
     found = engine.answer(queries)
-    agree(found, plain.answer(queries))
+    assert_agree(found, plain.answer(queries))
     assert not {best[0], best[1]} & {place.item for place in found[0].places}
 
 
@@ -133,9 +133,9 @@ def test_what_needs_more_than_the_best_of_all_items_is_scored_as_before(towers):
         Query(user_id="nobody"),
         Query(user_id=user),
     ]
-    agree(engine.answer(queries), plain.answer(queries))
+    assert_agree(engine.answer(queries), plain.answer(queries))
     for query in queries:
-        agree(engine.answer([query]), plain.answer([query]))
+        assert_agree(engine.answer([query]), plain.answer([query]))
 
 
 def test_items_that_come_later_are_found_beside_those_of_the_index(towers, store):
@@ -151,7 +151,7 @@ def test_items_that_come_later_are_found_beside_those_of_the_index(towers, store
     queries = [Query(user_id=user) for user in towers.user_ids[:20].tolist()]
     queries += [Query(history={"new-1": None, "item-0007": None}, k=100)]
     found = live.engine.answer(queries)
-    agree(found, plain.engine.answer(queries))
+    assert_agree(found, plain.engine.answer(queries))
     assert any(place.item.startswith("new-") and place.cold for answer in found for place in answer.places)
 
 
