@@ -1,5 +1,6 @@
 """What every model must do. A model's tests inherit :class:`RecommenderContract` and so get all of it."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from coldray.errors import CatalogTooLargeError, NotFittedError
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
+from coldray.models.forms import StudyOutlook
 from coldray.models.registry import model_type
 from contracts.problems import (
     as_read,
@@ -131,6 +133,21 @@ class RecommenderContract:
         with pytest.raises(CatalogTooLargeError, match=r"GiB of memory; .* GiB is free") as caught:
             model.check_size(3000, 700)
         assert (", enough for " in str(caught.value)) == (model.memory_bytes(3000, 1) < need)
+
+    # ---- forms
+
+    @pytest.mark.parametrize("memory", [2**20, 2**34, 2**50])
+    @pytest.mark.parametrize("n_items", [20, 3000, 200_000])
+    def test_settled_forms_stay_as_they_are(self, memory, n_items):
+        outlook = StudyOutlook(n_users=1000, n_items=n_items, memory=memory, trials=8, splits=3)
+        settled, forms = self.model.settle(self.config, outlook)
+        for other in (outlook, replace(outlook, memory=2**20), replace(outlook, n_items=10**6, trials=1)):
+            assert self.model.settle(settled, other)[0] == settled
+        for form in forms:
+            assert str(getattr(settled, form.parameter)) == form.value
+            assert form.reason.endswith(".")
+        pair = self.model.compared_forms(settled, 0.1)
+        assert (pair is None) == all(form.exact for form in forms)
 
     # ---- before the fit
 

@@ -23,6 +23,7 @@ from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
 from coldray.memory import require_memory
 from coldray.models.computations import Computations
+from coldray.models.forms import Form, StudyOutlook
 
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
 Scores: TypeAlias = npt.NDArray[np.float32]
@@ -98,6 +99,43 @@ class Recommender(ABC, Generic[ConfigT]):
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
+
+    @classmethod
+    def settle(cls, config: ConfigT, outlook: StudyOutlook) -> tuple[ConfigT, tuple[Form, ...]]:
+        """Decide what `config` leaves to be chosen by size, for every fit of a study.
+
+        By default nothing is left to be chosen. A model with two forms returns the configuration with the form named,
+        and the reason. What a configuration names is left as it is: to settle it again changes nothing.
+
+        Parameters
+        ----------
+        config
+            Of the parameters that a study searches, the values with which a fit takes most memory.
+        outlook
+            The largest fit of the study, and how many fits there are.
+
+        Returns
+        -------
+        config
+            As given, with the forms named.
+        forms
+            What was decided, one entry for each form of the configuration, named before or not.
+        """
+        return config, ()
+
+    @classmethod
+    def compared_forms(cls, config: ConfigT, share: float) -> tuple[ConfigT, ConfigT] | None:
+        """Return configurations by which the loss of an approximate form is measured; None for an exact one.
+
+        Both are fitted to the same draw of so small a `share` of the items that the exact form fits.
+
+        Returns
+        -------
+        exact, approximate
+            `config` in its exact form, and in its own form made smaller in proportion: through `share` as many items,
+            say, where it sees all others through some.
+        """
+        return None
 
     @property
     def reads(self) -> Reads:
