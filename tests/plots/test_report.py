@@ -125,6 +125,12 @@ def test_the_fingerprint_is_short_and_whole_in_its_title(study):
     assert whole in [attributes.get("title") for attributes in page.all("td")]
 
 
+def test_how_the_files_were_read_is_on_the_page(study, published_dataset):
+    page = page_of(study(dataset={**published_dataset, "notes": ["3 blank lines <are> passed over.", "Milliseconds."]}))
+    assert "3 blank lines <are> passed over." in page.text
+    assert "Milliseconds." in page.text
+
+
 def test_generated_data_has_a_banner_and_real_data_has_none(study, published_dataset):
     assert SYNTHETIC_LABEL == "Synthetic data: generated sample, not a real dataset"
     assert SYNTHETIC_LABEL in page_of(study(dataset={**published_dataset, "synthetic": True})).text

@@ -96,7 +96,8 @@ class Dataset:
     synthetic: bool = False
     """True for generated data; every report says so."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """How the data came to be: files, filters and counts, as plain JSON values."""
+    """How the data came to be: files, filters and counts, as plain JSON values; ``notes`` is a list of sentences that
+    every console, report and bundle shows."""
 
     def __post_init__(self) -> None:
         for kind, ids in (("user", self.user_ids), ("item", self.item_ids)):
@@ -139,6 +140,11 @@ class Dataset:
     def density(self) -> float:
         """Share of the user × item cells that hold a click."""
         return float(self.interactions.nnz / (self.n_users * self.n_items))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads a result should know of how the data were read, a sentence each."""
+        return tuple(map(str, self.provenance.get("notes", ())))
 
     def check_attributes(self, names: Iterable[str]) -> None:
         """Raise :class:`UnknownAttributeError` for the first name the dataset does not have."""

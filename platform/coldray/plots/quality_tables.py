@@ -130,6 +130,8 @@ def dataset_table(check: DataCheck) -> Table:
     words = {"n_users": "users", "n_items": "items", "n_interactions": "interactions"}
     rows = []
     for name, value in check.dataset.items():
+        if name == "notes":  # they are among the findings
+            continue
         shown = f"{value:,}" if name in words else _percent(value) if name == "density" else value_label(value)
         cell = Cell(shown[:_FINGERPRINT], title=shown) if name == "fingerprint" else Cell(shown)
         rows.append((Cell(words.get(name, name)), cell))

@@ -64,6 +64,9 @@ def dataset_facts(result: StudyResult | AblationResult | ComparisonResult) -> Ta
     words = {"n_users": "users", "n_items": "items", "n_interactions": "interactions"}
     rows = []
     for name, value in result.dataset.items():
+        if name == "notes":
+            rows += [(Cell("as read"), Cell(str(note))) for note in value]
+            continue
         cell = Cell(value_label(value))
         if name == "fingerprint":
             cell = Cell(str(value)[:_FINGERPRINT_CHARACTERS], title=str(value))

@@ -51,6 +51,7 @@ def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def data_findings(split: PartAssignment, quality: DataQuality) -> list[Finding]:
     """Return what is suspicious in the data and in their split."""
     return [
+        *(Finding("note", note, "That is how the files were read.") for note in split.dataset.notes),
         *_of_parts(split, quality),
         *_of_pairs(quality),
         *_of_times(split, quality),

@@ -27,6 +27,7 @@ def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dic
         "density": dataset.density,
         "fingerprint": dataset.fingerprint,
         "attributes": list(read),
+        **({"notes": list(dataset.notes)} if dataset.notes else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from coldray.plots.quality_export import export_check
 from coldray.tuning.data_check import DataCheck, check_split
 from coldray.workflows.arguments import source_of
 from coldray.workflows.lines import from_here, timed
+from coldray.workflows.tune import tell_notes
 
 
 def check_data(options: argparse.Namespace, console: Console) -> bool:
@@ -65,6 +67,7 @@ def _check_one(
     _say(console, f"reading {name}")
     split = read_split(source, options)
     dataset = split.dataset
+    tell_notes(dataset, partial(_say, console))
     _say(
         console,
         f"checking {dataset.name}, split {split.name}: {dataset.n_users:,} users × {dataset.n_items:,} items, "

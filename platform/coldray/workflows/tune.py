@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,6 +97,7 @@ def read_data(
         )
     progress.stage(f"reading the published split of {source.category or source.name}")
     published = load_predefined(source, config.splits.name)
+    tell_notes(published.dataset, progress.stage)
     return published.dataset, published
 
 
@@ -104,8 +105,15 @@ def read_dataset(source: SourceConfig, config: StudyConfig | ComparisonConfig, p
     """Return the dataset of a job, filtered as the study asks or as its published protocol does."""
     progress.stage(f"reading the dataset {source.name}")
     dataset = load_dataset(source)
+    tell_notes(dataset, progress.stage)
     filters = config.filters or DEFAULT_FILTERS.get(source.name)
     return apply_filters(dataset, filters) if filters else dataset
+
+
+def tell_notes(dataset: Dataset, say: Callable[[str], None]) -> None:
+    """Say what is to be known of how a dataset was read."""
+    for note in dataset.notes:
+        say(f"note: {note}")
 
 
 def search_and_publish(
