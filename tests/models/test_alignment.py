@@ -10,8 +10,6 @@ from coldray.errors import ConfigError, NumericalError, SingularMatrixError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.alignment import (
     Alignment,
-    CholeskyRidge,
-    SpectralRidge,
     aligned_inverse,
     click_percentile,
     gram_spectrum,
@@ -21,6 +19,7 @@ from coldray.models.alignment import (
     system_items,
 )
 from coldray.models.base import TrainingSet
+from coldray.models.ridge import CholeskyRidge, SpectralRidge
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 
 SHAPES = {"U<W": {"n_users": 12, "n_warm": 30}, "U>W": {"n_users": 60, "n_warm": 18}}
@@ -74,22 +73,49 @@ def test_directions_without_data_are_left_out_of_the_users_spectrum():
     assert values.min() > 1e-6
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES.values(), {"n_users": 3, "n_warm": 30}], ids=[*SHAPES, "Y has few rows"])
 @pytest.mark.parametrize("lambda_1", [0.05, 1.0, 500.0])
 @pytest.mark.parametrize("lambda_0", [0.0, 0.7])
 def test_every_solver_inverts_the_same_system(shape, lambda_1, lambda_0):
     train = random_training_set(3, **shape)
-    items = system_items(train, Alignment.of(train, lambda_0=lambda_0))
-    assert len(items) == (len(train.warm_items) if lambda_0 == 0 else train.features.n_items)
-    gram = gram_of(train, items, lambda_0)
-    inverse = np.linalg.inv(gram + lambda_1 * np.eye(len(gram)))
-    right = np.random.default_rng(0).normal(size=(len(gram), 5)).astype(np.float32)
-    smoothed = inverse @ gram @ right
+    every = system_items(train, Alignment.of(train, lambda_0=lambda_0))
+    assert len(every) == (len(train.warm_items) if lambda_0 == 0 else train.features.n_items)
     for ridge in ridges(train, lambda_1, lambda_0).values():
+        items = getattr(ridge, "items", every)  # a factor is over the warm items, whatever λ₀ is
+        assert len(items) == len(every if isinstance(ridge, SpectralRidge) else train.warm_items)
+        gram = gram_of(train, np.arange(train.features.n_items), lambda_0)[np.ix_(items, items)]
+        inverse = np.linalg.inv(gram + lambda_1 * np.eye(len(gram)))
+        right = np.random.default_rng(0).normal(size=(len(gram), 5)).astype(np.float32)
+        smoothed = inverse @ gram @ right
         found = ridge.inverse()
         assert found.dtype == np.float32
         np.testing.assert_allclose(found * lambda_1, inverse * lambda_1, atol=1e-5)
         np.testing.assert_allclose(ridge.solve_gram(right), smoothed, atol=1e-5 * np.abs(smoothed).max() + 1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_users=st.integers(2, 70),
+    lambda_0=st.sampled_from([0.0, 0.3, 5.0]),
+    lambda_1=st.sampled_from([0.5, 30.0, 3e4]),
+)
+def test_a_factor_solves_for_rows_whichever_side_is_smaller(seed, n_users, lambda_0, lambda_1):
+    """``(YᵀY + λ₁I)⁻¹Yᵀ R`` against a dense inverse, for Y with more rows than columns and with fewer."""
+    train = random_training_set(seed, n_users=n_users, n_warm=25)
+    ridge = CholeskyRidge(train, lambda_0=lambda_0, lambda_1=lambda_1)
+    root = ridge.root.toarray().astype(float)
+    assert ridge.by_rows == (len(root) < len(ridge.items))
+    np.testing.assert_allclose(
+        root.T @ root,
+        gram_of(train, np.arange(train.features.n_items), lambda_0)[np.ix_(ridge.items, ridge.items)],
+        atol=1e-4,
+    )
+    right = np.random.default_rng(seed).normal(size=(len(root), 3))
+    expected = np.linalg.solve(root.T @ root + lambda_1 * np.eye(25), root.T @ right)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(ridge.solve_rows(right), expected, atol=1e-4 * scale)
+    np.testing.assert_allclose(ridge.solve_rows(sp.csr_array(right)), expected, atol=1e-4 * scale)
 
 
 def test_the_rest_of_the_users_spectrum_weighs_one_over_lambda():
@@ -113,9 +139,15 @@ def test_a_factor_is_used_as_often_as_asked():
 
 
 def test_a_system_that_is_singular_to_working_precision_is_refused():
-    train = random_training_set(6, n_users=4, n_warm=30)
+    train = random_training_set(6, n_users=40, n_warm=30)
+    clicks = train.interactions.toarray()
+    clicks[:, train.warm_items[0]] = clicks[:, train.warm_items[1]]  # two items that the clicks cannot tell apart
+    ridge = CholeskyRidge(TrainingSet(sp.csr_array(clicks), train.features, "twins"), lambda_0=0.0, lambda_1=1e-30)
     with pytest.raises(SingularMatrixError, match=r"30 items .*lambda_1=1e-30.*larger lambda_1"):
-        CholeskyRidge(train, lambda_0=0.0, lambda_1=1e-30)
+        ridge.solve_gram(np.ones((30, 1), np.float32))
+    few_users = CholeskyRidge(random_training_set(6, n_users=4, n_warm=30), lambda_0=0.0, lambda_1=1e-30)
+    with pytest.raises(SingularMatrixError, match=r"30 items .*lambda_1=1e-30.*larger lambda_1"):
+        few_users.inverse()
 
 
 def test_users_do_not_see_attributes():

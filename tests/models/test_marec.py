@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from coldray.errors import CatalogTooLargeError, ConfigError, NumericalError, SingularMatrixError
 from coldray.features.feature_set import FeatureSet, ScalarFeature
 from coldray.models.base import TrainingSet
+from coldray.models.cold_elimination import elimination_bytes
 from coldray.models.computations import Computations
 from coldray.models.marec import MARec
 from coldray.models.marec_config import MARecConfig
@@ -146,6 +147,30 @@ def test_attributes_in_the_gram_matrix_agree_with_the_reference(seed, solver):
     """λ₀ > 0 couples warm and cold items."""
     train = random_training_set(seed, n_users=50)
     assert_same_model(train, MARecConfig(lambda_0=0.8, beta=5.0, lambda_1=4.0, delta=1.0, solver=solver))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_users=st.integers(4, 70),
+    lambda_0=st.sampled_from([0.0, 0.05, 2.0]),
+    lambda_1=st.sampled_from([0.5, 20.0, 200.0]),
+    p_above_1=st.booleans(),
+)
+def test_scores_are_the_same_whichever_solver_is_used(seed, n_users, lambda_0, lambda_1, p_above_1):
+    """Cold items alone and all items together, as they are ranked; λ₀ or few clicks may couple them with warm ones."""
+    train = few_clicks(seed, n_users=max(n_users, 20)) if p_above_1 else random_training_set(seed, n_users=n_users)
+    shared = Computations()
+    base = {"lambda_0": lambda_0, "lambda_1": lambda_1, "beta": 0.01, "delta": 1.0, "order": 1}
+    solvers = ["items", "cholesky", *(["users"] if lambda_0 == 0 else [])]
+    first, *others = [
+        MARec(MARecConfig(**base, learner="nonnegative", solver=solver)).fit(train, shared) for solver in solvers
+    ]
+    scale = np.abs(first.score(train.interactions, all_items(first))).max()  # similarities may all weigh nothing
+    for items in (train.cold_items, train.warm_items, all_items(first)):
+        expected = first.score(train.interactions, items)
+        for other in others:
+            np.testing.assert_allclose(other.score(train.interactions, items) / scale, expected / scale, atol=AGREEMENT)
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -473,18 +498,32 @@ def test_a_catalogue_that_does_not_fit_is_refused_before_anything_is_allocated(m
     assert peak < 4 * 1500**2, "a dense matrix between items was allocated"
 
 
-@pytest.mark.parametrize("parameters", [{}, {"solver": "items"}, {"lambda_0": 0.1, "beta": 0.01}], ids=str)
-def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(monkeypatch, parameters):
+COUPLED = {"lambda_0": 0.1, "beta": 0.01}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"solver": "items"},
+        {"solver": "cholesky"},
+        {**COUPLED, "solver": "items"},
+        {**COUPLED, "solver": "cholesky"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("n_users", [60, 900])
+def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(monkeypatch, parameters, n_users):
     monkeypatch.setattr("coldray.models.mixture.BLOCK_FLOATS", 2**12)
-    train = random_training_set(48, n_users=60, n_warm=400, n_cold=100)
+    train = random_training_set(48, n_users=n_users, n_warm=400, n_cold=100)
     model = MARec(MARecConfig(order=1, delta=1.0, device="cpu", **parameters))
     tracemalloc.start()
     try:
-        model.fit(train).scorer(train.cold_items)
+        model.fit(train).scorer(np.arange(500))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert model.memory_bytes(60, 500) / 5 < peak < model.memory_bytes(60, 500)
+    assert model.memory_bytes(n_users, 500) / 3 < peak < model.memory_bytes(n_users, 500)
 
 
 @pytest.mark.parametrize("parameters", [{}, {"lambda_0": 0.1, "beta": 0.01}], ids=str)
@@ -504,13 +543,20 @@ def test_what_is_stored_is_checked_before_it_is_allocated(monkeypatch, parameter
 
 def test_an_inverse_of_coupled_items_is_checked_before_it_is_allocated(monkeypatch):
     train = random_training_set(50, n_users=60, n_warm=400, n_cold=100)
-    model = MARec(MARecConfig(order=1, delta=1.0, device="cpu", lambda_0=0.1, beta=0.01)).fit(train)
-    need = 32 * 500**2 + 24 * 500 * 100
-    monkeypatch.setattr("coldray.memory.available_bytes", lambda: need - 1)
-    with pytest.raises(CatalogTooLargeError, match="closed form of MARec on 500 items needs"):
-        model.score(train.interactions, train.cold_items)
-    monkeypatch.setattr("coldray.memory.available_bytes", lambda: need)
-    model.score(train.interactions, train.cold_items)
+    config = MARecConfig(order=1, delta=1.0, device="cpu", **COUPLED)
+    every = 32 * 500**2 + 24 * 500 * 100
+    for solver, items, need in (
+        ("items", train.cold_items, every),
+        ("cholesky", np.arange(500), every),
+        ("cholesky", train.cold_items, elimination_bytes(400, 100)),
+    ):
+        model = MARec(config.model_copy(update={"solver": solver})).fit(train)
+        monkeypatch.setattr("coldray.memory.available_bytes", lambda need=need: need - 1)
+        with pytest.raises(CatalogTooLargeError, match="closed form of MARec on 500 items needs"):
+            model.score(train.interactions, items)
+        monkeypatch.setattr("coldray.memory.available_bytes", lambda need=need: need)
+        model.score(train.interactions, items)
+        monkeypatch.undo()
 
 
 def test_moments_that_do_not_fit_are_told_with_what_would(monkeypatch):

@@ -18,7 +18,7 @@ Notation used for shapes: U users, I items, n items in the linear system (W warm
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg
 
-from coldray.device import DeviceName, Matrix, matmul, resolve_device, symmetric_eigen
+from coldray.device import DeviceName, Matrix, resolve_device, symmetric_eigen
 from coldray.errors import ConfigError, NumericalError, SingularMatrixError
 from coldray.features.feature_set import Feature, FeatureSet, VectorFeature
 from coldray.memory import require_memory
@@ -62,6 +62,8 @@ class Alignment:
     """``d_j / β = max(p − r_j, 0) / p`` of each, float32 ``[J]``; 1 for a cold item."""
     triangular: bool
     """True when J are the cold items and nothing else couples them with the warm ones."""
+    cold_alone: bool = False
+    """True when J are exactly the cold items, whether or not λ₀ couples them with the warm ones."""
 
     @classmethod
     def of(cls, train: TrainingSet, *, lambda_0: float) -> Alignment:
@@ -70,7 +72,8 @@ class Alignment:
         p = click_percentile(clicks)
         items = np.flatnonzero(clicks < p).astype(np.int32)
         strength = ((p - clicks[items]) / p).astype(np.float32)
-        return cls(items, strength, triangular=lambda_0 == 0 and not clicks[items].any())
+        cold_alone = not clicks[items].any()
+        return cls(items, strength, triangular=lambda_0 == 0 and cold_alone, cold_alone=cold_alone)
 
 
 def system_items(train: TrainingSet, alignment: Alignment) -> npt.NDArray[np.int32]:
@@ -164,75 +167,10 @@ def spectrum_bytes(n_users: int, n_items: int, *, users: bool) -> int:
     return BYTES_PER_PAIR * size**2 + (12 * size * n_items if users else 0)
 
 
-class RidgeSystem(Protocol):
-    """``S + λ₁I`` for one λ₁, ready to be solved."""
-
-    def solve_gram(self, right: Matrix) -> Matrix:
-        """Return ``(S + λ₁I)⁻¹ S B`` for ``B [n, m]``."""
-
-    def inverse(self) -> Matrix:
-        """Return ``(S + λ₁I)⁻¹ [n, n]``."""
-
-
-class SpectralRidge:
-    """The system from a spectrum that other λ₁ share."""
-
-    def __init__(self, spectrum: GramSpectrum, lambda_1: float, device: DeviceName = "auto") -> None:
-        self.spectrum, self.lambda_1, self.device = spectrum, lambda_1, resolve_device(device)
-
-    def solve_gram(self, right: Matrix) -> Matrix:
-        """Apply the spectral filter ``e / (e + λ₁)``."""
-        values, vectors = self.spectrum.values, self.spectrum.vectors
-        filtered = (values / (values + self.lambda_1)).astype(np.float32)[:, None]
-        return matmul(vectors, filtered * matmul(vectors.T, right, self.device), self.device)
-
-    def inverse(self) -> Matrix:
-        """Sum the eigenvectors over ``1 / (e + λ₁)``, and the eigenvalue-0 rest over ``1 / λ₁``."""
-        values, vectors = self.spectrum.values, self.spectrum.vectors
-        complete = len(values) == len(vectors)
-        gains = 1 / (values + self.lambda_1) - (0 if complete else 1 / self.lambda_1)
-        inverse = matmul(vectors * gains.astype(np.float32), vectors.T, self.device)
-        if not complete:
-            inverse[np.diag_indices_from(inverse)] += np.float32(1 / self.lambda_1)
-        return inverse
-
-
-class CholeskyRidge:
-    """The system for a single λ₁, factorised in float64: the cheapest way when no other λ₁ follows."""
-
-    def __init__(self, train: TrainingSet, *, lambda_0: float, lambda_1: float) -> None:
-        items = system_items(train, Alignment.of(train, lambda_0=lambda_0))
-        clicks = sp.csr_array(train.interactions[:, items])
-        require_closed_form_memory(BYTES_PER_PAIR * len(items) ** 2, len(items))
-        self.gram = _gram(clicks, train, items, lambda_0)
-        shifted = self.gram.copy()
-        shifted[np.diag_indices_from(shifted)] += lambda_1
-        self.factor, failed = scipy.linalg.lapack.dpotrf(shifted, lower=True, overwrite_a=True, clean=True)
-        if failed:
-            raise SingularMatrixError(
-                f"XᵀX + λ₁I over {len(items):,} items is singular to working precision with lambda_1={lambda_1:g}. "
-                "Use a larger lambda_1."
-            )
-
-    def solve_gram(self, right: Matrix) -> Matrix:
-        """Two triangular solves."""
-        product = np.asfortranarray(self.gram @ right.astype(np.float64))  # as LAPACK wants it, to solve in its place
-        solved = scipy.linalg.cho_solve((self.factor, True), product, overwrite_b=True, check_finite=False)
-        return np.asarray(solved, np.float32)
-
-    def inverse(self) -> Matrix:
-        """Invert from the factor."""
-        lower, _ = scipy.linalg.lapack.dpotri(self.factor, lower=True)  # zero above the diagonal, like the factor
-        inverse: Matrix = lower.astype(np.float32)
-        del lower
-        inverse[np.diag_indices_from(inverse)] *= 0.5
-        inverse += inverse.T
-        return inverse
-
-
 def item_weights(inverse: npt.NDArray[Any]) -> Matrix:
     """Return ``Θ = I − P·diagMat(1 / diag P)``, with an exact zero diagonal."""
-    weights = np.asarray(-inverse / np.diag(inverse), np.float32)
+    weights = np.empty(inverse.shape, np.float32)
+    np.divide(inverse, -np.diag(inverse), out=weights, casting="same_kind")  # float64 is rounded piece by piece
     np.fill_diagonal(weights, 0.0)
     return weights
 

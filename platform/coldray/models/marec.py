@@ -22,11 +22,8 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.alignment import (
     WAY_OUT,
     Alignment,
-    CholeskyRidge,
     GramSpectrum,
-    RidgeSystem,
     Solver,
-    SpectralRidge,
     gram_spectrum,
     spectrum_bytes,
 )
@@ -44,6 +41,7 @@ from coldray.models.mixture import (
     moments_bytes,
     regression_moments,
 )
+from coldray.models.ridge import CHOLESKY_BYTES, COUPLED_BYTES, CholeskyRidge, RidgeSystem, SpectralRidge
 from coldray.models.sampled_moments import sampled_moments
 from coldray.models.similarity import Delta, Order, Similarities, check_delta, mix, term_names
 
@@ -159,6 +157,9 @@ class MARec(Recommender[MARecConfig]):
         """
         if self.config.solver == "blocks":
             return blocked_bytes(n_users, n_items, self.config.block_items)
+        if self.config.solver == "cholesky" and resolve_device(self.config.device) == "cpu":
+            each = COUPLED_BYTES if self.config.lambda_0 > 0 else CHOLESKY_BYTES
+            return max(moments_bytes(n_items, 1), each * n_items**2)
         closed_form = spectrum_bytes(n_users, n_items, users=self.config.solver == "users") + n_items**2
         if self.config.lambda_0 > 0:
             closed_form += INVERSE_BYTES * n_items**2

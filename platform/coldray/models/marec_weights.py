@@ -17,7 +17,6 @@ from coldray.device import Matrix
 from coldray.features.feature_set import FeatureSet
 from coldray.models.alignment import (
     Alignment,
-    RidgeSystem,
     aligned_inverse,
     item_weights,
     require_closed_form_memory,
@@ -25,8 +24,10 @@ from coldray.models.alignment import (
     system_items,
 )
 from coldray.models.base import Items, TrainingSet
+from coldray.models.cold_elimination import ColdElimination
 from coldray.models.marec_config import MARecConfig
 from coldray.models.mixture import Weights
+from coldray.models.ridge import CholeskyRidge, RidgeSystem
 from coldray.models.similarity import Similarities, mix
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class FittedWeights:
     def columns(self, items: Items) -> Matrix:
         """Return the rows of Θ that are not zero, on the columns of `items`."""
         if not self.alignment.triangular:
+            if self._eliminates and np.isin(items, self.alignment.items).all():
+                at = np.searchsorted(self.alignment.items, items)
+                return self._elimination.columns(self.train.warm_items, self.alignment.items, at)
             return self._all_columns[:, items]
         weights = np.zeros((len(self.rows), len(items)), np.float32)
         cold = np.isin(items, self.alignment.items)
@@ -87,10 +91,23 @@ class FittedWeights:
         clicks = self.train.interactions
         return sp.csr_array(clicks[:, self.rows].T @ clicks[:, self.train.warm_items])
 
+    @property
+    def _eliminates(self) -> bool:
+        """True if cold columns come from a factor over the warm items, though λ₀ couples them."""
+        return isinstance(self.ridge, CholeskyRidge) and self.alignment.cold_alone and not self.alignment.triangular
+
+    @cached_property
+    def _elimination(self) -> ColdElimination:
+        if not isinstance(self.ridge, CholeskyRidge):
+            raise TypeError("Cold items are eliminated with a factor over the warm items.")
+        return ColdElimination.of(self.ridge, self.alignment.items, self.similarity, self.scale)
+
     @cached_property
     def _inverse(self) -> npt.NDArray[np.float64]:
         n_items, n_aligned = self.n_items, len(self.alignment.items)
         require_closed_form_memory(INVERSE_BYTES * n_items**2 + 24 * n_items * n_aligned, n_items)
+        if self._eliminates:
+            return self._elimination.inverse(self.ridge.inverse(), self.train.warm_items, self.alignment.items)
         aligned = np.asarray(self._coclicks @ self.similarity, np.float32)
         coupled = self.config.lambda_0 > 0
         return aligned_inverse(self.ridge.inverse(), aligned, self.alignment, self.scale, coupled=coupled)
