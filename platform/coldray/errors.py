@@ -118,6 +118,10 @@ class TrackingError(ColdrayError):
     """The tracking server cannot be reached or refused a request."""
 
 
+class UnsentError(TrackingError):
+    """The results are complete, but the tracking server has refused some of what was to be logged."""
+
+
 class BundleError(ColdrayError):
     """A model bundle is incomplete, damaged or of a schema this version cannot read."""
 

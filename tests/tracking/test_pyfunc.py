@@ -9,9 +9,9 @@ from mlflow.types import DataType
 from coldray.errors import DataFormatError
 from coldray.tracking.bundle import save_bundle
 from coldray.tracking.pyfunc import BundleModel
+from coldray.tracking.receiver import RefusedError
 from coldray.tracking.runs import StudyTracker
 from coldray.tracking.server import _active_server
-from coldray.tracking.spool import RefusedError
 from coldray.tuning.space import StudyConfig
 from contracts.networks import full_sample, one_thread, small_bundle  # noqa: F401
 

@@ -18,9 +18,10 @@ from coldray.errors import TrackingError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.marec import MARec
 from coldray.models.marec_config import MARecConfig
+from coldray.tracking.access import check_reachable
 from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
 from coldray.tracking.logged_values import fold_metrics
-from coldray.tracking.runs import StudyTracker, check_reachable
+from coldray.tracking.runs import StudyTracker
 from coldray.tracking.server import _active_server
 from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult
 from coldray.tuning.space import StudyConfig
@@ -339,7 +340,7 @@ def test_a_server_that_does_not_answer_is_told_within_seconds():
 
 
 def test_a_server_that_accepts_and_says_nothing_is_told_within_seconds(monkeypatch):
-    monkeypatch.setattr("coldray.tracking.runs.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("coldray.tracking.access.CONNECT_SECONDS", 1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

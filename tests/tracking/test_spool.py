@@ -12,8 +12,9 @@ from mlflow.tracking import MlflowClient
 from coldray.errors import JournalError
 from coldray.journal import Journal
 from coldray.tracking import spool as spools
+from coldray.tracking.receiver import RefusedError, UnavailableError
 from coldray.tracking.server import MlflowServer
-from coldray.tracking.spool import RefusedError, Spool, UnavailableError
+from coldray.tracking.spool import Spool
 
 
 class Server:
@@ -148,10 +149,58 @@ def test_a_refused_call_is_told_and_the_others_are_made(tmp_path):
     server, said = Server(), []
     server.refused = {"log"}
     spool = Spool(tmp_path / "tracking.jsonl", server, say=said.append)
-    fill(spool, 1)
-    assert spool.close() == 0
-    assert server.calls == [call for call in expected(1) if call[0] != "log"]
-    assert ["left out" in message for message in said] == [True]
+    fill(spool, 3)
+    assert spool.close() == spool.refused == 3
+    others = [call for call in expected(3) if call[0] != "log"]
+    assert server.calls == others
+    assert said == [f"the server refuses. What it does not take is kept in {spool.path}."]
+    assert spool.missing() == (
+        "missing on the tracking server: 3 sets of metrics, parameters and tags. the server refuses."
+    )
+    assert Spool(spool.path, None).missing() == spool.missing()
+
+
+@given(
+    refused=st.sets(st.sampled_from(["run", "log", "status"])), processes=st.integers(1, 3), deaths=st.integers(0, 14)
+)
+@settings(max_examples=25)
+def test_what_is_refused_is_never_sent_and_sent_when_it_is_taken(tmp_path_factory, refused, processes, deaths):
+    """Whatever is refused, by however many processes, of which one may be killed at any call: all arrives, once."""
+
+    class Strict(Server):
+        def send(self, record, runs, *, again):
+            if record["op"] != "run" and record["run"] not in runs:
+                raise RefusedError(f"the run '{record['run']}' is not there.")
+            return super().send(record, runs, again=again)
+
+    path = tmp_path_factory.mktemp("spool") / "tracking.jsonl"
+    fill(Spool(path, None))
+    server = Strict()
+    for number in range(processes):
+        server.refused = refused
+        server.dies_after = deaths if number == 0 and deaths else None
+        spool = Spool(path, server)
+        assert spool.retry() == spool.waiting
+        spool.close()
+        assert len(expected()) - spool.waiting <= sum(call in server.calls for call in expected())
+        server.down, server.dies_after = False, None
+    server.refused = set()
+    last = Spool(path, server)
+    assert last.retry() == last.close() == 0
+    assert {str(call) for call in server.calls} == {str(call) for call in expected()}
+    assert Spool(path, server).waiting == 0
+
+
+def test_a_refused_call_is_sent_at_the_end_of_the_same_process(tmp_path):
+    server = Server()
+    server.refused = {"log", "status"}
+    spool = Spool(tmp_path / "tracking.jsonl", server)
+    fill(spool, 2)
+    assert spool.flush() == 5
+    server.refused = set()
+    assert spool.retry() == spool.close() == 0
+    assert sorted(server.calls, key=str) == sorted(expected(2), key=str)
+    assert spool.missing() == ""
 
 
 def test_a_call_that_was_made_but_not_answered_is_not_made_twice(tmp_path):
@@ -193,12 +242,12 @@ def test_lines_may_be_deleted_wherever_the_server_is(tmp_path_factory, sent, del
     said = []
     spool = Spool(path, first, say=said.append)
     spool.add("run", "later", name="later", tags={}, parent=None)
-    assert spool.close() == 0
-    assert Spool(path, first).waiting == 0
+    left = spool.close()
     made = before + first.calls
     kept = [call for number, call in enumerate(expected()) if number not in deleted]
     known = {call[1] for call in kept if call[0] == "run"}
     assert all(call in made for call in kept if call[1] in known)
+    assert left == spool.refused == sum(call not in made for call in kept)
     assert "later" in first.runs
 
 

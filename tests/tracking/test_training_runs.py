@@ -76,5 +76,6 @@ def test_a_refusal_is_told_and_does_not_stop_the_training(tracking_uri, caplog):
     tracker = TrainingTracker(tracking_uri, "0" * 32, every_epochs=1)
     result = train(Regression(), CONFIG, listener=tracker)
     assert len(result.history) == CONFIG.epochs
-    assert "MLflow server at sqlite:" in caplog.text
-    assert "refused" in caplog.text
+    assert "is no more at sqlite:" in caplog.text
+    assert "missing on the tracking server" in caplog.text
+    assert "is lost: give a path to keep it" in caplog.text

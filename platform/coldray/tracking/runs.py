@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlparse
 
-import requests
-from mlflow.exceptions import MlflowException
 from mlflow.types import DataType
 
 from coldray import __version__
 from coldray.data.dataset import Dataset
 from coldray.errors import SearchInterruptedError, TrackingError
+from coldray.tracking.access import check_reachable, holds_nothing
 from coldray.tracking.logged_values import fold_metrics, metric_of, params_of
+from coldray.tracking.receiver import RefusedError, UnavailableError
 from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import OPEN_STATUS, Spool
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import StudyResult, TrialResult
 from coldray.tuning.space import StudyConfig
 
-CONNECT_SECONDS = 5
-SQLITE_HEAD = b"SQLite format 3\0"
 TEXT_LIMIT = 5000
 """Characters of a tag that MLflow takes."""
 
@@ -58,7 +56,7 @@ class StudyTracker(StudyListener):
     Raises
     ------
     TrackingError
-        If the server cannot be reached, before any work starts.
+        If the server cannot be reached or refuses the experiment, as one that is deleted, before any work starts.
     """
 
     kind: ClassVar[str] = "study"
@@ -82,17 +80,16 @@ class StudyTracker(StudyListener):
         self.server = server_of(tracking_uri, experiment, artifact_location)
         if not offline and spool is None:
             check_reachable(tracking_uri)
-            self._check_experiment()
+            self._check_experiment(say)
         self._shared = spool is not None
         self.spool = spool or Spool(path, None if offline else self.server, say=say)
         self._study_id = ""
         self._searched: tuple[str, ...] = ()
 
-    def _check_experiment(self) -> None:
-        try:
-            _ = self.server.experiment_id
-        except (MlflowException, requests.RequestException) as error:
-            raise TrackingError(f"The MLflow server at {self.tracking_uri} refused: {error}") from error
+    def _check_experiment(self, say: Callable[[str], None] | None) -> None:
+        """Make the experiment, or find that it is refused; a server that is away now is asked again by the spool."""
+        with _refused_at_the_start(say):
+            self.server.check_experiment()
 
     @property
     def experiment_id(self) -> str:
@@ -221,13 +218,20 @@ class StudyTracker(StudyListener):
         self.close(failed=kind is not None, interrupted=interrupted)
 
     def close(self, *, failed: bool, interrupted: bool = False) -> int:
-        """End every nested run still open, and the parent run; return how many calls the server has not taken yet."""
+        """End every nested run still open, and the parent run; return how many calls the server has not taken yet.
+
+        What it has refused is sent once more: it may have been restored.
+        """
         for key, status in list(self.spool.status.items()):
             if status == OPEN_STATUS and key.startswith(f"{self._study_id}/"):
                 self.spool.end(key, "KILLED")
         if self._study_id in self.spool.status:
             self.spool.end(self._study_id, "KILLED" if interrupted else "FAILED" if failed else "FINISHED")
-        return self.spool.waiting if self._shared else self.spool.close()
+        if self._shared:
+            return self.spool.waiting
+        if not interrupted:
+            self.spool.retry()
+        return self.spool.close()
 
 
 def server_of(tracking_uri: str, experiment: str, artifact_location: Path | None) -> MlflowServer:
@@ -256,46 +260,27 @@ def _dataset_input(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def check_reachable(tracking_uri: str) -> None:
-    """Fail within seconds, not minutes of retries, when a tracking server does not answer.
+def check_experiment(tracking_uri: str, experiment: str) -> None:
+    """Refuse an experiment that is deleted, before anything takes long; nothing is created.
 
     Raises
     ------
     TrackingError
-        Naming the URI and the ways out.
+        Naming the command that brings it back.
     """
-    parsed = urlparse(tracking_uri)
-    if parsed.scheme in ("http", "https"):
-        try:
-            requests.get(f"{tracking_uri.rstrip('/')}/health", timeout=CONNECT_SECONDS).raise_for_status()
-        except requests.RequestException as error:
-            raise TrackingError(
-                f"The MLflow server at {tracking_uri} cannot be reached ({type(error).__name__}). Start it, give "
-                "another --tracking-uri, leave the option out for a local sqlite database, or give --offline: all is "
-                "then kept in the folder of the study, and jobs/sync_runs.py sends it later."
-            ) from error
-    elif parsed.scheme == "sqlite" and parsed.path.strip("/"):
-        _check_database(Path(parsed.path.removeprefix("/")), tracking_uri)
-    else:
-        raise TrackingError(
-            f"The tracking URI {tracking_uri!r} is not supported: MLflow no longer keeps runs in plain files. "
-            "Use sqlite:///path/mlflow.db or http://host:port."
-        )
+    if holds_nothing(tracking_uri):
+        return
+    with _refused_at_the_start(None):
+        MlflowServer(tracking_uri, experiment).check_not_deleted()
 
 
-def _check_database(path: Path, tracking_uri: str) -> None:
-    """Find out what MLflow would only find out after minutes of retries; nothing is created."""
-    reason = ""
+@contextmanager
+def _refused_at_the_start(say: Callable[[str], None] | None) -> Iterator[None]:
+    """Let pass that a server does not answer now: the spool asks it again."""
     try:
-        if path.exists():
-            with path.open("r+b") as file:
-                head = file.read(len(SQLITE_HEAD))
-            reason = "" if head in (b"", SQLITE_HEAD) else f"{path} is not an sqlite database"
-        else:
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass
-    except OSError as error:
-        what = path if path.exists() else f"{path.parent} is not a writable folder"
-        reason = f"{what} ({error.strerror})"
-    if reason:
-        raise TrackingError(f"The MLflow database {tracking_uri} cannot be written: {reason}.")
+        yield
+    except UnavailableError as error:
+        if say is not None:
+            say(f"{error} The study goes on, and what is to be logged is kept.")
+    except RefusedError as error:
+        raise TrackingError(f"{error} Or give --offline: jobs/sync_runs.py sends everything later.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import mlflow
 import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
@@ -25,22 +26,27 @@ from coldray import __version__
 from coldray.journal import Record
 from coldray.tracking import pyfunc_path
 from coldray.tracking.bundle import FILES, RATINGS
-from coldray.tracking.spool import OPEN_STATUS, RefusedError, UnavailableError
+from coldray.tracking.receiver import RefusedError, UnavailableError
+from coldray.tracking.spool import OPEN_STATUS
 
 USERS = FILES[2]
 KEY_TAG, PARENT_TAG = "coldray.key", "mlflow.parentRunId"
-PERMANENT = frozenset(
+AWAY = frozenset(
     {
-        "BAD_REQUEST",
-        "INVALID_PARAMETER_VALUE",
-        "INVALID_STATE",
-        "MALFORMED_REQUEST",
-        "NOT_IMPLEMENTED",
-        "RESOURCE_ALREADY_EXISTS",
-        "RESOURCE_DOES_NOT_EXIST",
+        "ABORTED",
+        "CANCELLED",
+        "DEADLINE_EXCEEDED",
+        "INTERNAL_ERROR",
+        "REQUEST_LIMIT_EXCEEDED",
+        "RESOURCE_EXHAUSTED",
+        "TEMPORARILY_UNAVAILABLE",
     }
 )
-"""Answers that the same call would get again; whatever else goes wrong may pass, such as an expired password."""
+"""Answers that pass by themselves, as no answer does; all others are refusals, until somebody changes something."""
+DENIED = frozenset({"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"})
+DELETED = "deleted"
+TEXT_SHOWN = 300
+"""Characters of an answer that are told: a proxy may have sent a page."""
 REQUEST_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -85,51 +91,179 @@ class MlflowServer:
             self._client = MlflowClient(self.tracking_uri, self.tracking_uri)
         return self._client
 
+    def check_not_deleted(self) -> None:
+        """Refuse an experiment that is deleted; one that is absent is not made.
+
+        Raises
+        ------
+        UnavailableError
+            If the server does not answer now.
+        RefusedError
+            If the experiment is deleted, or the server tells nothing of it.
+        """
+        with self._failures():
+            found = self.client.get_experiment_by_name(self.experiment)
+        if found and found.lifecycle_stage == DELETED:
+            raise self._deleted_experiment(found)
+
     @property
     def experiment_id(self) -> str:
-        """The id of the experiment, which is created when absent."""
+        """The id of the experiment, which is created when absent.
+
+        Raises
+        ------
+        RefusedError
+            If it is deleted.
+        """
         if self._experiment_id is None:
-            found = self.client.get_experiment_by_name(self.experiment)
-            self._experiment_id = (
-                found.experiment_id
-                if found
-                else self.client.create_experiment(self.experiment, artifact_location=self._location)
-            )
+            found = self.client.get_experiment_by_name(self.experiment) or self._created()
+            if found.lifecycle_stage == DELETED:
+                raise self._deleted_experiment(found)
+            self._experiment_id = str(found.experiment_id)
         return self._experiment_id
+
+    def _created(self) -> Experiment:
+        try:
+            return self.client.get_experiment(
+                self.client.create_experiment(self.experiment, artifact_location=self._location)
+            )
+        except MlflowException:
+            found = self.client.get_experiment_by_name(self.experiment)  # another process was quicker
+            if found is None:
+                raise
+            return found
+
+    def _deleted_experiment(self, found: Experiment) -> RefusedError:
+        command = self._command("experiments restore --experiment-id", found.experiment_id)
+        return RefusedError(
+            f"The experiment {found.name!r} at {self.tracking_uri} is deleted. Bring it back by {command}, or give "
+            "another --experiment."
+        )
+
+    def _command(self, words: str, name: str) -> str:
+        """Return a command of MLflow's to be typed: it knows the server by the environment alone."""
+        return f"`MLFLOW_TRACKING_URI={shlex.quote(self.tracking_uri)} mlflow {words} {name}`"
+
+    def _active(self, key: str, runs: Mapping[str, str]) -> Run:
+        """Return a run that takes calls.
+
+        Raises
+        ------
+        RefusedError
+            If it is deleted, for good or not, or has never been made on the server.
+        """
+        if key not in runs:
+            raise RefusedError(f"The run {key!r} has not been made at {self.tracking_uri}, so it takes nothing there.")
+        try:
+            run = self.client.get_run(runs[key])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise RefusedError(
+                f"The run {key!r} is no more at {self.tracking_uri}: it was deleted for good there. "
+                "`jobs/sync_runs.py STUDY --again` makes it anew, with all that the study has logged."
+            ) from error
+        if run.info.lifecycle_stage != DELETED:
+            return run
+        experiment = self.client.get_experiment(run.info.experiment_id)
+        if experiment.lifecycle_stage == DELETED:
+            raise self._deleted_experiment(experiment)
+        raise RefusedError(
+            f"The run {key!r} at {self.tracking_uri} is deleted. Bring it back by "
+            f"{self._command('runs restore --run-id', run.info.run_id)}."
+        )
 
     def send(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str | None:
         """Make a call, as :class:`~coldray.tracking.spool.Receiver`."""
+        with self._failures():
+            try:
+                return self._send(record, runs, again=again)
+            except FileNotFoundError as error:
+                what = f"{record['op']} of run {record['run']!r}"
+                raise RefusedError(f"{what} cannot be logged: {error} is not there.") from error
+
+    def check_experiment(self) -> None:
+        """Find the experiment, or make it.
+
+        Raises
+        ------
+        UnavailableError
+            If the server does not answer now.
+        RefusedError
+            If the experiment is deleted, or the server takes none.
+        """
+        with self._failures():
+            _ = self.experiment_id
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turn what MLflow raises into errors that say whether the same call may succeed later."""
         try:
-            if record["op"] == "run":
-                return self._run(record, runs, again=again)
-            if record["op"] == "model":
-                with _active_server(self.tracking_uri):
-                    return self._model(record, runs, again=again)
-            self._calls[record["op"]](record, runs)
-            return None
+            yield
         except MlflowException as error:
-            told = f"The MLflow server at {self.tracking_uri} refused: {error.message.splitlines()[0]}"
-            raise (RefusedError if error.error_code in PERMANENT else UnavailableError)(told) from error
-        except (FileNotFoundError, KeyError) as error:
-            raise RefusedError(
-                f"{record['op']} of run {record['run']!r} cannot be logged: {error} is not there."
-            ) from error
+            raise self._failure(error) from error
         except (requests.RequestException, OSError) as error:
             raise UnavailableError(
                 f"The MLflow server at {self.tracking_uri} does not answer ({type(error).__name__})."
             ) from error
 
+    def _send(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str | None:
+        if record["op"] == "run":
+            return self._run(record, runs, again=again)
+        if record["op"] == "model":
+            self._active(record["run"], runs)
+            with _active_server(self.tracking_uri):
+                return self._model(record, runs, again=again)
+        if record["run"] not in runs or record["op"] == "file":  # the store of files does not know of deleted runs
+            self._active(record["run"], runs)
+        try:
+            self._calls[record["op"]](record, runs)
+        except MlflowException as error:
+            if error.error_code not in AWAY:
+                self._active(record["run"], runs)  # tells whether it is deleted
+            raise
+        return None
+
+    def _failure(self, error: MlflowException) -> RefusedError | UnavailableError:
+        """Return what an answer of MLflow's means."""
+        text = next(iter(error.message.splitlines()), "")[:TEXT_SHOWN]
+        if error.error_code in AWAY:
+            return UnavailableError(f"The MLflow server at {self.tracking_uri} does not work now: {text}")
+        way_out = (
+            " Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) of somebody who may."
+            if error.error_code in DENIED
+            else ""
+        )
+        return RefusedError(f"The MLflow server at {self.tracking_uri} refused: {text}{way_out}")
+
     def _run(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str:
         tags = self._resolved(record["tags"], runs)
         if record.get("parent"):
-            tags[PARENT_TAG] = runs[record["parent"]]
+            parent = self._active(record["parent"], runs)
+            tags[PARENT_TAG], experiment = parent.info.run_id, parent.info.experiment_id
+        else:
+            experiment = self.experiment_id
         if again:
-            found = self.client.search_runs([self.experiment_id], f"tags.`{KEY_TAG}` = '{record['run']}'")
+            query = f"tags.`{KEY_TAG}` = '{record['run']}'"
+            found = self.client.search_runs([experiment], query, run_view_type=ViewType.ALL)
             if found:
-                return str(found[0].info.run_id)
+                run = self._active(record["run"], {record["run"]: found[0].info.run_id})
+                if run.data.tags.get(PARENT_TAG) != tags.get(PARENT_TAG):  # that has been made anew
+                    self.client.set_tag(run.info.run_id, PARENT_TAG, tags[PARENT_TAG])
+                return str(run.info.run_id)
         tags[KEY_TAG] = record["run"]
-        run = self.client.create_run(self.experiment_id, start_time=record["time"], tags=tags, run_name=record["name"])
+        try:
+            run = self.client.create_run(experiment, start_time=record["time"], tags=tags, run_name=record["name"])
+        except MlflowException as error:
+            if error.error_code not in AWAY:
+                self._check_active(experiment)
+            raise
         return str(run.info.run_id)
+
+    def _check_active(self, experiment: str) -> None:
+        found = self.client.get_experiment(experiment)
+        if found.lifecycle_stage == DELETED:
+            raise self._deleted_experiment(found)
 
     def _log(self, record: Record, runs: Mapping[str, str]) -> None:
         self.client.log_batch(
@@ -139,11 +273,12 @@ class MlflowServer:
             tags=[RunTag(*pair) for pair in self._resolved(record.get("tags", {}), runs).items()],
         )
 
-    @staticmethod
-    def _resolved(tags: Mapping[str, Any], runs: Mapping[str, str]) -> dict[str, str]:
-        return {
-            name: runs.get(value["run"], "") if isinstance(value, dict) else str(value) for name, value in tags.items()
-        }
+    def _resolved(self, tags: Mapping[str, Any], runs: Mapping[str, str]) -> dict[str, str]:
+        links = {name: value["run"] for name, value in tags.items() if isinstance(value, dict)}
+        for key in links.values():
+            if key not in runs:
+                self._active(key, runs)
+        return {name: runs[links[name]] if name in links else str(value) for name, value in tags.items()}
 
     def _dataset(self, record: Record, runs: Mapping[str, str]) -> None:
         context = InputTag("mlflow.data.context", "training and evaluation")

@@ -5,6 +5,9 @@ records in their order; a second journal holds how many were sent and which run 
 sent twice, after a crash between the two or because an answer was lost, changes nothing: a run carries its key as a tag
 and is looked for before it is made again, and metrics, parameters, tags, files and versions of models are the same as
 before.
+
+What the server refuses, such as all that is of a deleted run, is kept with the reason and never counts as sent: the
+records after it go on, and it is sent once more when a study ends and whenever the journal is opened again.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mlflow.entities import Metric
 
 from coldray.errors import ColdrayError, JournalError
 from coldray.journal import Journal, Record
+from coldray.tracking.missing import kind_of, missing
+from coldray.tracking.receiver import Receiver, RefusedError, UnavailableError
 
 OPEN_STATUS = "RUNNING"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
@@ -34,34 +39,9 @@ METRICS_LIMIT, VALUES_LIMIT = 1000, 100
 """Metrics, and parameters or tags, that MLflow takes in one call."""
 
 
-class UnavailableError(ColdrayError):
-    """The server does not answer now; the same call may succeed later."""
-
-
-class RefusedError(ColdrayError):
-    """The server will never accept this call."""
-
-
-class Receiver(Protocol):
-    """Where records are sent."""
-
-    def send(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str | None:
-        """Make the call that a record describes; return the id of a run it makes, or the version of a model.
-
-        Parameters
-        ----------
-        runs
-            The ids of runs by their keys.
-        again
-            True if the call may have been made before.
-
-        Raises
-        ------
-        UnavailableError
-            If the server does not answer.
-        RefusedError
-            If it will never accept the call.
-        """
+def receipts_of(path: Path) -> Path:
+    """Return the journal of what was sent of that in `path`; without it, everything is sent again."""
+    return path.with_name(f"{path.stem}.sent{path.suffix}")
 
 
 class Spool:
@@ -77,7 +57,7 @@ class Spool:
     runs
         Ids of runs that exist already, by key.
     say
-        Told when the server stops answering, answers again, or refuses a call.
+        Told when the server stops answering, answers again, or refuses calls: once for each reason.
 
     Raises
     ------
@@ -99,15 +79,21 @@ class Spool:
             path = Path(folder) / "tracking.jsonl"
         self.path, self._receiver, self._say = path, receiver, say or (lambda _: None)
         self._journal = Journal(path)
-        self._receipts = Journal(path.with_name(f"{path.stem}.sent{path.suffix}"))
+        self._receipts = Journal(receipts_of(path))
         self._runs = dict(runs or {})
         self._outcomes: dict[int, str | None] = {}
         self._sent = 0
-        """Records of smaller numbers are sent."""
+        """Records of smaller numbers are sent, or refused."""
+        self._refusals: dict[int, str] = {}
+        """Why records were refused, by their numbers."""
+        self._told: set[str] = set()
         for receipt in self._receipts.read():
             self._take(receipt)
         records = self._numbered()
-        self._unsent = deque((number, record) for number, record in records if number >= self._sent)
+        self._unsent = deque(pair for pair in records if pair[0] >= self._sent or pair[0] in self._refusals)
+        self._refused: dict[int, Record] = {}
+        if receiver is None:
+            self._set_aside()
         self._next = max(self._sent, records[-1][0] + 1 if records else 0)
         self._tried = self._next
         """Records of smaller numbers may have reached the server: an earlier process may have sent them without a
@@ -144,9 +130,18 @@ class Spool:
 
     def _take(self, receipt: Record) -> None:
         self._sent = receipt["sent"]
-        self._outcomes[self._sent - 1] = receipt.get("outcome")
+        number = receipt.get("number", self._sent - 1)
+        self._outcomes[number] = receipt.get("outcome")
         if "run" in receipt:
             self._runs[receipt["run"]] = receipt["outcome"]
+        self._refusals.pop(number, None)
+        if "refused" in receipt:
+            self._refusals[number] = receipt["refused"]
+
+    def _set_aside(self) -> None:
+        """Part what was refused from what has not been tried."""
+        self._refused |= {number: record for number, record in self._unsent if number < self._sent}
+        self._unsent = deque(pair for pair in self._unsent if pair[0] >= self._sent)
 
     def _note(self, record: Record) -> None:
         if record["op"] == "run":
@@ -156,8 +151,18 @@ class Spool:
 
     @property
     def waiting(self) -> int:
-        """Records that are not sent."""
-        return len(self._unsent)
+        """Records that are not sent, refused ones among them."""
+        return len(self._unsent) + len(self._refused)
+
+    @property
+    def refused(self) -> int:
+        """Records that the server has refused, and has not accepted since."""
+        return len(self._refused)
+
+    def missing(self) -> str:
+        """Return in one line what the server has refused and why; nothing if there is no such record."""
+        with self._changed:
+            return missing([(record, self._refusals[number]) for number, record in sorted(self._refused.items())])
 
     def add(self, op: str, run: str, **values: Any) -> int:
         """Add a call; return its number.
@@ -185,13 +190,20 @@ class Spool:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add metrics, parameters and tags of a run, however many; a tag ``{"run": key}`` is the id of that run."""
+        """Add metrics, parameters and tags of a run, however many; a tag ``{"run": key}`` is the id of that run.
+
+        Such a tag is a record of its own: it cannot be sent where that run is refused, and holds nothing else up.
+        """
+        links = {name: value for name, value in (tags or {}).items() if isinstance(value, dict)}
+        tags = {name: value for name, value in (tags or {}).items() if name not in links}
         plain = [[metric.key, metric.value, metric.timestamp, metric.step] for metric in metrics]
-        pairs = {"params": list((params or {}).items()), "tags": list((tags or {}).items())}
+        pairs = {"params": list((params or {}).items()), "tags": list(tags.items())}
         while plain or any(pairs.values()):
             values = {name: dict(of[:VALUES_LIMIT]) for name, of in pairs.items() if of}
             self.add("log", run, metrics=plain[:METRICS_LIMIT], **values)
             plain, pairs = plain[METRICS_LIMIT:], {name: of[VALUES_LIMIT:] for name, of in pairs.items()}
+        if links:
+            self.add("log", run, tags=links)
 
     def end(self, run: str, status: str) -> None:
         """Give a run that is open its last status."""
@@ -216,12 +228,22 @@ class Spool:
         return self._outcomes.get(number)
 
     def flush(self) -> int:
-        """Wait until all is sent, as long as the server answers; return how many records are left."""
+        """Wait until all is sent or refused, as long as the server answers; return how many records are left."""
         self._wait(self._next)
         return self.waiting
 
+    def retry(self) -> int:
+        """Send once more what was refused, as it may have been restored meanwhile; return how many records are left."""
+        self.flush()
+        with self._changed:
+            if self._thread is not None and not self._unsent:
+                self._unsent.extend(sorted(self._refused.items()))
+                self._refused.clear()
+                self._changed.notify_all()
+        return self.flush()
+
     def _running(self) -> bool:
-        return self._thread is not None and not self._down and self.waiting > 0
+        return self._thread is not None and not self._down and bool(self._unsent)
 
     def _wait(self, last: int) -> None:
         given_up = None
@@ -236,7 +258,7 @@ class Spool:
                 self._changed.wait(0.1)
 
     def close(self) -> int:
-        """Send what can be sent, and end the thread; return how many records are left."""
+        """Send what can be sent, and end the thread; return how many records are left, refused ones among them."""
         left = self.flush()
         with self._changed:
             self._closing = True
@@ -250,13 +272,13 @@ class Spool:
         pause = FIRST_PAUSE
         while True:
             with self._changed:
-                while not self._closing and self.waiting == 0:
+                while not self._closing and not self._unsent:
                     self._changed.wait()
-                if self.waiting == 0 or (self._closing and self._down):
+                if not self._unsent or (self._closing and self._down):
                     return
                 number, record = self._unsent[0]
             try:
-                outcome = self._deliver(receiver, record, again=number < self._tried)
+                outcome, reason = self._deliver(receiver, record, again=number < max(self._tried, self._sent))
             except UnavailableError as error:
                 self._tried = max(self._tried, number + 1)
                 if not self._down:
@@ -270,24 +292,30 @@ class Spool:
             if self._down:
                 self._say("the tracking server answers again")
             pause = FIRST_PAUSE
-            self._done(record, number, outcome)
+            self._done(record, number, outcome, reason)
 
-    def _deliver(self, receiver: Receiver, record: Record, *, again: bool) -> str | None:
+    def _deliver(self, receiver: Receiver, record: Record, *, again: bool) -> tuple[str | None, str]:
+        """Return what came of a call, and why it was refused: nothing if it was not."""
         try:
-            return receiver.send(record, self._runs, again=again)
-        except RefusedError as error:
-            self._say(f"{error} The call is left out; it stays in {self.path}.")
-            return None
+            return receiver.send(record, self._runs, again=again), ""
         except UnavailableError:
             raise
+        except RefusedError as error:
+            reason = str(error)
         except Exception as error:  # whatever it is, the thread has to go on
-            self._say(f"{type(error).__name__}: {error}. The call is left out; it stays in {self.path}.")
-            return None
+            reason = f"{type(error).__name__}: {error}."
+        kind = kind_of(reason)
+        if kind not in self._told:
+            self._told.add(kind)
+            self._say(f"{reason} What it does not take is kept in {self.path}.")
+        return None, reason
 
-    def _done(self, record: Record, number: int, outcome: str | None) -> None:
-        receipt: Record = {"sent": number + 1, "outcome": outcome}
+    def _done(self, record: Record, number: int, outcome: str | None, reason: str) -> None:
+        receipt: Record = {"sent": max(self._sent, number + 1), "number": number, "outcome": outcome}
         if record["op"] == "run" and outcome:
             receipt["run"] = record["run"]
+        if reason:
+            receipt["refused"] = reason
         try:
             self._receipts.append(receipt)
         except ColdrayError as error:  # sent twice after a crash, which changes nothing
@@ -296,4 +324,6 @@ class Spool:
             self._down = False
             self._unsent.popleft()
             self._take(receipt)
+            if reason:
+                self._refused[number] = record
             self._changed.notify_all()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlflow.entities import Metric
 
-from coldray.tracking.runs import check_reachable
+from coldray.tracking.access import check_reachable
 from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import Spool
 from coldray.training.history import EpochRecord, TrainingResult
@@ -53,7 +53,7 @@ class TrainingTracker(TrainingListener):
         every_seconds: float = 30.0,
     ) -> None:
         check_reachable(tracking_uri)
-        self.run_id, self.prefix = run_id, prefix
+        self.run_id, self.prefix, self._path = run_id, prefix, path
         self.every_epochs, self.every_seconds = every_epochs, every_seconds
         self.spool = Spool(path, MlflowServer(tracking_uri, ""), runs={run_id: run_id}, say=logger.warning)
         self._waiting: list[Metric] = []
@@ -74,7 +74,9 @@ class TrainingTracker(TrainingListener):
         if result is not None:
             self._waiting.append(Metric(f"{self.prefix}_best", float(result.best_epoch), now, 0))
         self._send()
-        self.spool.close()
+        if self.spool.close():
+            where = f"is kept in {self._path}" if self._path else "is lost: give a path to keep it"
+            logger.warning("What the run %s lacks %s. %s", self.run_id, where, self.spool.missing())
 
     def _values(self, record: EpochRecord) -> Iterator[tuple[str, float]]:
         yield f"{self.prefix}_loss", record.loss

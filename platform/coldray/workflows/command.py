@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from coldray.errors import ColdrayError, SearchInterruptedError
+from coldray.errors import ColdrayError, SearchInterruptedError, UnsentError
 from coldray.workflows.arguments import (
     ablation_parser,
     categories_parser,
@@ -23,6 +23,9 @@ from coldray.workflows.arguments import (
 )
 from coldray.workflows.interrupts import interruptions
 from coldray.workflows.lines import timed
+
+UNSENT_STATUS = 3
+"""The exit status when all is done, and the tracking server has refused a part of what was to be logged."""
 
 
 def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
@@ -154,7 +157,10 @@ def run_job(
         from coldray.workflows.tune import quiet_libraries
 
         quiet_libraries()
+        options.unsent = []
         run(options, console)
+        if options.unsent:
+            raise UnsentError(f"The job has come to its end, but {' And '.join(options.unsent)}")
 
     return reported(work)
 
@@ -166,7 +172,9 @@ def reported(work: Callable[[], None]) -> int:
             work()
         except ColdrayError as error:
             Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
-            return interrupted.status if isinstance(error, SearchInterruptedError) else 1
+            if isinstance(error, SearchInterruptedError):
+                return interrupted.status
+            return UNSENT_STATUS if isinstance(error, UnsentError) else 1
         except KeyboardInterrupt:
             Console(stderr=True).print("interrupted")
             return interrupted.status

@@ -20,8 +20,8 @@ from coldray.serving.batch_lists import BatchLists, Candidates
 from coldray.serving.batch_output import BatchRun, ListsFolder, locked
 from coldray.serving.live import ModelVersion
 from coldray.serving.registry import FolderSource, ModelSource, RegistrySource, latest_champion
+from coldray.tracking.access import check_reachable
 from coldray.tracking.bundle import Bundle
-from coldray.tracking.runs import check_reachable
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.lists_progress import ListsProgress
 

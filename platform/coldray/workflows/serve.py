@@ -23,7 +23,7 @@ from coldray.serving.app import application
 from coldray.serving.exploration import ExplorationConfig
 from coldray.serving.registry import latest_champion
 from coldray.serving.settings import ServiceSettings
-from coldray.tracking.runs import check_reachable
+from coldray.tracking.access import check_reachable
 from coldray.workflows.arguments import registry_name
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.progress import StudyProgress

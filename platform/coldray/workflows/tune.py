@@ -28,8 +28,9 @@ from coldray.plots.labels import counted
 from coldray.plots.report import write_report
 from coldray.plots.study import study_figures
 from coldray.plots.style import save_figure
+from coldray.tracking.access import check_reachable
 from coldray.tracking.bundle import fit_bundle, save_bundle
-from coldray.tracking.runs import StudyTracker, check_reachable
+from coldray.tracking.runs import StudyTracker, check_experiment
 from coldray.training.progress import watching
 from coldray.tuning.comparison_config import ComparisonConfig
 from coldray.tuning.listeners import Listeners
@@ -148,15 +149,16 @@ def settings_of(config: StudyConfig) -> dict[str, Any]:
 
 
 def check_tracking(options: argparse.Namespace) -> None:
-    """Find out now whether the tracking server answers, unless it is not to be asked.
+    """Find out now whether the tracking server answers and has the experiment, unless it is not to be asked.
 
     Raises
     ------
     TrackingError
-        If it does not.
+        If it does not, or the experiment is deleted.
     """
     if not options.offline:
         check_reachable(options.tracking_uri)
+        check_experiment(options.tracking_uri, options.experiment)
 
 
 @contextmanager
@@ -167,7 +169,10 @@ def tracking(
     progress: StudyProgress,
     part: str = "",
 ) -> Iterator[TrackerT]:
-    """Open the tracker of a study, or of a part of it, and close it; say what the server has not taken."""
+    """Open the tracker of a study, or of a part of it, and close it; say what the server has not taken.
+
+    What it has refused is added to ``options.unsent``: the job ends with an exit status of its own then.
+    """
     told = "kept in its folder: --offline" if options.offline else f"sent to {options.tracking_uri}"
     progress.stage(f"what the study logs is {told}")
     tracker = kind(
@@ -182,13 +187,16 @@ def tracking(
         with tracker:
             yield tracker
     finally:
-        left = tracker.spool.waiting
+        left, missing = tracker.spool.waiting, tracker.spool.missing()
         if left:
             tools = from_here(Path(sys.executable).parent)
             progress.stage(
                 f"{counted(left, 'call')} on the tracking server wait in {from_here(tracker.spool.path)}; send them by "
                 f"{tools}/python jobs/sync_runs.py {folder.id} --output-dir {from_here(options.output_dir.absolute())}"
             )
+        if missing:
+            vars(options).setdefault("unsent", []).append(missing)
+            progress.stage(missing)
 
 
 def quiet_libraries() -> None:
