@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldray.errors import ConfigError
+from coldray.errors import ConfigError, SingularMatrixError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.computations import Computations
 from coldray.models.item_covariance import ItemCovariance, MarginalLikelihood, Weights, learn_weights
@@ -231,8 +231,8 @@ def test_a_run_over_the_popularity_smooths_once():
         for ridge, popularity in ((6.0, 0.1), (6.0, 0.4), (7.0, 0.4))
     )
     everybody = [model.score(train.interactions, np.arange(model.n_items)) for model in (first, second, third)]
-    assert second.state()["smoother.factor"] is first.state()["smoother.factor"]
-    assert third.state()["smoother.factor"] is not first.state()["smoother.factor"]
+    assert second.state()["smoother.panels"] is first.state()["smoother.panels"]
+    assert third.state()["smoother.panels"] is not first.state()["smoother.panels"]
     for model, scores in zip((first, second, third), everybody, strict=True):
         alone = KernelAlign(model.config).fit(train)
         for items in (np.arange(alone.n_items), train.cold_items, train.warm_items[:3], train.cold_items):
@@ -328,6 +328,80 @@ def test_a_warm_item_scores_as_the_formula_says():
     explained = np.sum(between * means, axis=0)
     prior = covariance.variances(train.features) + covariance.weights.noise
     np.testing.assert_allclose(model.variance(items), prior - explained, rtol=1e-3)
+
+
+def forms_of_smoothing():
+    """Return training sets with more items than users and with fewer."""
+    return random_training_set(7), random_training_set(7, n_users=12)
+
+
+@pytest.mark.parametrize("many_users", [True, False])
+def test_single_precision_in_panels_is_the_form_of_small_catalogues(monkeypatch, many_users):
+    """Scores of all items and of users one by one, variances, explanations and added items."""
+    train = forms_of_smoothing()[not many_users]
+    config = KernelAlignConfig(n_factors=8, steps=10, ridge=2.0, popularity=0.3)
+    expected = said_by(KernelAlign(config).fit(train), train)
+    monkeypatch.setattr("coldray.models.item_posterior.DOUBLE_ITEMS", 0)
+    monkeypatch.setattr("coldray.models.kernel_align.DOUBLE_ITEMS", 0)
+    for module in ("panel_cholesky", "item_posterior", "user_smoothing"):
+        monkeypatch.setattr(f"coldray.models.{module}.PANEL", 5)
+    monkeypatch.setattr("coldray.models.kernel_weights.WEIGHT_BYTES", 0)
+    monkeypatch.setattr("coldray.models.item_posterior.TILE_ROWS", 3)
+    large = KernelAlign(config).fit(train)
+    assert large.state()["factor"].dtype == np.float32
+    for found, known in zip(said_by(large, train), expected, strict=True):
+        np.testing.assert_allclose(found, known, rtol=1e-4, atol=1e-4 * np.abs(known).max())
+
+
+def said_by(model, train):
+    """Return scores, variances and explanations of all items and of three added ones."""
+    model = model.add_items(random_features(np.random.default_rng(1), 3))
+    history, items = extended_histories(train, 3), np.arange(model.n_items)
+    scores, shares = model.score(history, items), []
+    for item in (train.warm_items[0], train.cold_items[0], items[-1]):
+        found = model.explain(history[[2]], int(item))
+        assert found.score == pytest.approx(scores[2, item], rel=1e-3, abs=1e-5)
+        shares.append(found.shares)
+    return scores, model.variance(items), *shares
+
+
+def test_an_earlier_bundle_with_the_inverse_and_a_square_factor_scores_as_before():
+    train = random_training_set(7)
+    model = KernelAlign(KernelAlignConfig(n_factors=8, steps=10, ridge=2.0)).fit(train)
+    warm, items = train.warm_items, np.arange(model.n_items)
+    clicks = train.interactions.toarray()[:, warm].astype(float)
+    state = dict(model.state())
+    del state["factor"], state["smoother.panels"]
+    state["precision"] = np.linalg.inv(model._covariance().noisy(train.features.take(warm))).astype(np.float32)
+    shift = float(state["smoother.shift"][0])
+    square = clicks.T @ clicks + np.diag(shift / state["smoother.damping"].astype(float) ** 2)
+    state["smoother.factor"] = np.linalg.cholesky(square).astype(np.float32)
+    state["variance"] = model.variance(items)
+    config = KernelAlignConfig.model_validate({**model.config.model_dump(), "exact_items": 15_000, "inducing": 1500})
+    old = KernelAlign.from_state(config, state, train.features)
+    new = random_features(np.random.default_rng(1), 3)
+    old, model = old.add_items(new), model.add_items(new)
+    history, items = extended_histories(train, 3), np.arange(model.n_items)
+    np.testing.assert_allclose(old.score(history, items), model.score(history, items), atol=1e-4)
+    np.testing.assert_allclose(old.variance(items), model.variance(items), rtol=1e-4)
+    found, known = (one.explain(history[[2]], int(train.cold_items[0])) for one in (old, model))
+    np.testing.assert_allclose(found.shares, known.shares, atol=1e-4)
+    again = KernelAlign.from_state(config, old.state(), train.features.append(new))
+    np.testing.assert_array_equal(again.score(history, items), old.score(history, items))
+
+
+def test_single_precision_that_is_not_enough_gives_way_to_double(monkeypatch):
+    train = random_training_set(7)
+    config = KernelAlignConfig(n_factors=8, steps=10)
+    expected = KernelAlign(config).fit(train).score(train.interactions, train.cold_items)
+    monkeypatch.setattr("coldray.models.item_posterior.DOUBLE_ITEMS", 0)
+    monkeypatch.setattr("coldray.models.item_posterior.MAX_ERROR", 1e-9)
+    found = KernelAlign(config).fit(train)
+    assert found.state()["factor"].dtype == np.float64
+    np.testing.assert_allclose(found.score(train.interactions, train.cold_items), expected, rtol=1e-4)
+    monkeypatch.setattr("coldray.models.item_posterior.MAX_ERROR", 1e-30)
+    with pytest.raises(SingularMatrixError, match=r"leaves an error of .* to working precision.*Raise min_noise"):
+        KernelAlign(config).fit(train)
 
 
 def test_all_warm_items_as_inducing_ones_give_the_exact_form():

@@ -1,6 +1,7 @@
 """KernelAlign on input that is odd, too little or too much."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import scipy.sparse as sp
 
 from coldray.errors import CatalogTooLargeError, DataError, SingularMatrixError
 from coldray.features.feature_set import FeatureSet
+from coldray.models.forms import StudyOutlook
 from coldray.models.item_covariance import MarginalLikelihood, Weights
 from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
 from coldray.models.kernels import KernelBasis
@@ -100,8 +102,35 @@ def test_a_covariance_that_is_not_definite_names_the_attribute():
 
 def test_a_catalogue_that_does_not_fit_is_refused_before_it_is_begun(monkeypatch):
     monkeypatch.setattr("coldray.memory.available_bytes", lambda: 10 * 2**30)
-    with pytest.raises(CatalogTooLargeError, match=r"covariance of 40,000 items with its inverse.*Lower exact_items"):
-        KernelAlign(KernelAlignConfig(exact_items=50_000)).check_size(1000, 40_000)
-    KernelAlign().check_size(1000, 40_000)
+    exact = KernelAlign(KernelAlignConfig(form="exact"))
+    exact.check_size(1000, 40_000)
+    with pytest.raises(CatalogTooLargeError, match=r"covariance of 100,000 items with its factor.*form='auto'"):
+        exact.check_size(1000, 100_000)
+    KernelAlign(KernelAlignConfig(exact_items=30_000)).check_size(1000, 100_000)
     with pytest.raises(CatalogTooLargeError, match=r"4,000,000 items with 1,500 inducing ones.*Lower inducing"):
         KernelAlign().check_size(1000, 4_000_000)
+
+
+@pytest.mark.parametrize(
+    ("n_items", "gib", "form", "reason"),
+    [
+        (17_000, 20, "exact", r"covariance of 17,000 items takes up to .* GiB of the 20\.0 GiB"),
+        (40_000, 23, "exact", "about . minutes"),
+        (40_000, 3, "inducing", r"through 1,500 inducing ones"),
+        (200_000, 10_000, "inducing", r"about [0-9,]+ minutes; all items"),
+    ],
+)
+def test_the_form_is_settled_by_the_memory_and_the_time_of_the_largest_fit(n_items, gib, form, reason):
+    outlook = StudyOutlook(5500, n_items, gib * 2**30)
+    settled, (told,) = KernelAlign.settle(KernelAlignConfig(), outlook)
+    assert settled.form == told.value == form
+    assert told.exact == (form == "exact")
+    assert re.search(reason, told.reason)
+
+
+def test_a_form_once_settled_holds_for_smaller_fits():
+    """What started it all: 80 % of the items below a limit that all of them exceed."""
+    settled, _ = KernelAlign.settle(KernelAlignConfig(exact_items=25), StudyOutlook(30, 30, 2**34))
+    train = random_training_set(21, n_warm=15, n_cold=5)
+    assert "inducing_items" in KernelAlign(settled).fit(train).state()
+    assert "inducing_items" not in KernelAlign(KernelAlignConfig(exact_items=25)).fit(train).state()

@@ -92,6 +92,10 @@ class InducingWeights:
 
         return scores
 
+    def variances(self, items: Items, known: Matrix) -> Matrix:
+        """Return the variances of some items ``[n]``, of those of all ``[I]``."""
+        return np.asarray(known[items], np.float32)
+
     def influence(self, histories: Matrix) -> Matrix:
         """Return what each inducing item's covariance with an item adds to its score, for histories ``[b, W]``."""
         rows = (histories @ self.posterior.projection).astype(np.float64)

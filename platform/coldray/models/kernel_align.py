@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,29 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from coldray.device import DeviceName
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
+from coldray.memory import available_bytes
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
 from coldray.models.computations import Computations, result_of
 from coldray.models.explanation import Explanation
+from coldray.models.forms import Form, StudyOutlook
 from coldray.models.inducing_weights import InducingWeights, condition_on_inducing
 from coldray.models.item_covariance import ItemCovariance
-from coldray.models.item_posterior import conditional, covariance_of, kernel_bytes, kernel_matrices, learned_covariance
+from coldray.models.item_posterior import (
+    DOUBLE_ITEMS,
+    conditional,
+    covariance_of,
+    kernel_bytes,
+    kernel_matrices,
+    learned_covariance,
+)
 from coldray.models.kernel_explanation import kernel_explanations
+from coldray.models.kernel_form import exact_bytes, settled_form
 from coldray.models.kernel_weights import ExactWeights, LatestScores
 from coldray.models.kernels import KernelMatrices
+from coldray.models.panel_cholesky import PanelCholesky
 from coldray.models.popularity_head import PopularityHead, known_or_predicted
 from coldray.models.smoothing_cg import smooth_by_conjugate_gradients
-from coldray.models.user_smoothing import UserSmoother, co_clicks, damping_of
+from coldray.models.user_smoothing import UserSmoother, co_clicks, users_are_fewer
 
 Matrix = npt.NDArray[np.float32]
 KERNEL_BYTES = 2**30
@@ -66,10 +77,13 @@ class KernelAlignConfig(ModelConfig):
     """Floor of σ²."""
     kernel_seed: NonNegativeInt = 0
     """Seed of the subset, of the inducing items and of the popularity's trees."""
-    exact_items: NonNegativeInt = 15_000
-    """Items up to which the covariance of all warm ones is inverted."""
+    form: Literal["auto", "exact", "inducing"] = "auto"
+    """``exact`` solves with the covariance of all warm items, ``inducing`` sees all items through some of them.
+    ``auto`` is exact where that fits in memory and takes less than an hour; a study decides once for all its fits."""
+    exact_items: NonNegativeInt | None = None
+    """Items beyond which ``auto`` is not exact, whatever fits."""
     inducing: PositiveInt = 1500
-    """Beyond, warm items through which all others are seen. More are closer to the exact form, and slower."""
+    """Warm items through which all others are seen. More are closer to the exact form, and slower."""
     device: DeviceName = "auto"
     """Where smoothing through inducing items runs; ``auto`` takes CUDA when there is one."""
 
@@ -105,7 +119,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         """
         shared, config = computations or Computations(), self.config
         self.check_size(*train.interactions.shape)
-        exact = train.features.n_items <= config.exact_items
+        exact = self._is_exact(*train.interactions.shape)
         # A fit on its own asks for each kernel about once: holding all of them would only take time.
         several = computations is not None and exact and kernel_bytes(train) <= KERNEL_BYTES
         matrices = result_of(kernel_matrices) if several else None
@@ -132,16 +146,17 @@ class KernelAlign(Recommender[KernelAlignConfig]):
     def _exact(
         self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...], matrices: KernelMatrices | None
     ) -> tuple[ExactWeights, Matrix]:
-        precision, means, variances = shared.get(conditional, train, logarithms=logarithms, matrices=matrices)
-        counts, alpha, ridge = shared.get(co_clicks, train), self.config.alpha, self.config.ridge
+        cells, means, variances = shared.get(conditional, train, logarithms=logarithms, matrices=matrices)
+        alpha, ridge, warm = self.config.alpha, self.config.ridge, train.warm_items
 
         def smoothed() -> LatestScores:
-            return LatestScores(UserSmoother.of(counts, damping_of(train, alpha), ridge))
+            held = len(warm) <= DOUBLE_ITEMS and not users_are_fewer(train)
+            return LatestScores(UserSmoother.of(train, alpha, ridge, shared.get(co_clicks, train) if held else None))
 
         weights = ExactWeights(
-            train.warm_items,
+            warm,
             train.cold_items,
-            precision,
+            PanelCholesky(cells, len(warm)),
             float(np.exp(logarithms[1])),
             means,
             shared.latest("smoothed", (train.key, logarithms, alpha, ridge), smoothed),
@@ -171,24 +186,47 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         smooth = replace(posterior, projection=projection)
         return InducingWeights(train.warm_items, items, smooth, coordinates), variances
 
-    def memory_bytes(self, n_users: int, n_items: int) -> int:
-        """Return what the item × item matrices take: covariance, precision, smoother and weights, and making them.
+    @classmethod
+    def settle(cls, config: KernelAlignConfig, outlook: StudyOutlook) -> tuple[KernelAlignConfig, tuple[Form, ...]]:
+        """Name the form: exact where the covariance of all items fits in memory and is factorised in time."""
+        form = settled_form(config.form, outlook, exact_items=config.exact_items, inducing=config.inducing)
+        return config.model_copy(update={"form": form.value}), (form,)
 
-        Beyond `exact_items`, those between all items and the inducing ones.
+    @classmethod
+    def compared_forms(
+        cls, config: KernelAlignConfig, share: float
+    ) -> tuple[KernelAlignConfig, KernelAlignConfig] | None:
+        """Return the exact form, and that through `share` as many inducing items."""
+        if config.form != "inducing":
+            return None
+        fewer = max(1, round(config.inducing * share))
+        exact = config.model_copy(update={"form": "exact"})
+        return exact, config.model_copy(update={"inducing": fewer})
+
+    def _is_exact(self, n_users: int, n_items: int) -> bool:
+        if self.config.form != "auto":
+            return self.config.form == "exact"
+        settled, _ = self.settle(self.config, StudyOutlook(n_users, n_items, available_bytes()))
+        return settled.form == "exact"
+
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the factors, the weights of the cold items and their making take at the peak.
+
+        Through inducing items, what those between all items and the inducing ones do.
         """
-        if n_items <= self.config.exact_items:
-            return 32 * n_items**2
+        if self._is_exact(n_users, n_items):
+            return exact_bytes(n_users, n_items)
         m = min(self.config.inducing, n_items)
         return 16 * n_items * m + 40 * m**2
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
-        if n_items <= self.config.exact_items:
+        if self._is_exact(n_users, n_items):
             return self.require_size(
                 n_users,
                 n_items,
-                purpose=f"The covariance of {n_items:,} items with its inverse",
-                way_out="Lower exact_items, to see all items through inducing ones, or use fewer items.",
+                purpose=f"The covariance of {n_items:,} items with its factor",
+                way_out="Use form='auto' or 'inducing', to see all items through some of them, or use fewer items.",
             )
         return self.require_size(
             n_users,
@@ -205,7 +243,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
     def variance(self, items: Items) -> Matrix:
         """Return the predictive variance of each item's profile ``[n]``: small where attributes say much."""
         self.check_fitted()
-        variance: Matrix = self._learned["variance"][items]
+        variance: Matrix = self._require().variances(items, self._learned["variance"])
         return variance
 
     def falls_back(self, items: Items) -> npt.NDArray[np.bool_]:
