@@ -22,6 +22,10 @@ class DataFormatError(DataError):
     """A data file was read, but its columns or values are not what the format promises."""
 
 
+class UnmatchedItemsError(DataFormatError):
+    """Tables of items and of clicks have no item in common: their ids are not the same, or not written alike."""
+
+
 class EmptyDatasetError(DataError):
     """Nothing is left to learn from, usually after filtering."""
 

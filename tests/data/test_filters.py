@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -118,8 +119,82 @@ def test_labels_in_too_few_or_too_many_items_are_dropped_and_the_limits_themselv
 def test_label_limits_count_the_items_that_are_left():
     dataset = labelled([2, 3], 4)
     lonely = replace(dataset, interactions=binary_matrix(np.zeros(2, int), np.array([2, 3]), (1, 4)))
-    kept = apply_filters(lonely, FilterConfig(min_item_interactions=1)).attributes["tag"]
+    kept = apply_filters(lonely, FilterConfig(unclicked_items="drop")).attributes["tag"]
     assert kept.labels.tolist() == ["label 1"]
+
+
+def with_unclicked(dataset, seed):
+    """Return the dataset with items beside its own that nobody has clicked, and have labels of their own too."""
+    rng = np.random.default_rng(seed)
+    of_each = rng.integers(0, 3, dataset.n_items + 1)  # how many before each item, and at the end
+    before = [-number for number in range(int(of_each[0]), 0, -1)]
+    after = [10 * item + more for item, count in enumerate(of_each[1:]) for more in range(count + 1)]
+    ids = np.array([*before, *after], np.int64)
+    places = np.searchsorted(ids, 10 * np.arange(dataset.n_items))
+    n_labels = len(dataset.attributes["tag"].labels) + 1
+    rows, columns = dataset.attributes["tag"].matrix.nonzero()
+    others = np.setdiff1d(np.arange(len(ids)), places)
+    rows = np.concatenate([places[rows], others])
+    columns = np.concatenate([columns, rng.integers(0, n_labels, len(others))])
+    tags = LabelAttribute(
+        binary_matrix(rows, columns, (len(ids), n_labels)), np.array([*dataset.attributes["tag"].labels, "of none"])
+    )
+    users, items = dataset.interactions.nonzero()
+    clicks = binary_matrix(users, places[items], (dataset.n_users, len(ids)))
+    ratings = sp.csr_array((dataset.ratings.data, clicks.indices, clicks.indptr), shape=clicks.shape)
+    return replace(
+        dataset, item_ids=ids, interactions=clicks, ratings=ratings, timestamps=None, attributes={"tag": tags}
+    )
+
+
+@given(
+    st.dictionaries(st.tuples(st.integers(0, 7), st.integers(0, 7)), st.integers(1, 5), min_size=1),
+    st.integers(0, 99),
+    st.builds(
+        FilterConfig,
+        min_rating_exclusive=st.sampled_from([None, 1.0, 2.0]),
+        min_user_interactions=st.integers(0, 3),
+        min_item_interactions=st.integers(0, 3),
+        attribute_min_items=st.integers(1, 3),
+        attribute_max_share=st.sampled_from([0.3, 0.5, 1.0]),
+    ),
+)
+def test_items_that_nobody_clicked_survive_and_change_nothing_of_the_others(pairs, seed, config):
+    clicked = rated([(*pair, rating) for pair, rating in pairs.items()]).of_clicked_items()
+    rng = np.random.default_rng(seed)
+    tags = LabelAttribute(
+        binary_matrix(np.arange(clicked.n_items), rng.integers(0, 3, clicked.n_items), (clicked.n_items, 3)),
+        np.array(["a", "b", "c"]),
+    )
+    own = replace(clicked, item_ids=10 * np.arange(clicked.n_items), timestamps=None, attributes={"tag": tags})
+    whole = with_unclicked(own, seed)
+    outcomes = []
+    for dataset in (own, whole):
+        try:
+            outcomes.append(apply_filters(dataset, config))
+        except EmptyDatasetError as error:
+            outcomes.append(type(error))
+    if isinstance(outcomes[0], type):
+        assert outcomes[1] is outcomes[0]
+        return
+    alone, kept = outcomes
+    unclicked = set(whole.item_ids.tolist()) - set(own.item_ids.tolist())
+    assert set(kept.item_ids.tolist()) == set(alone.item_ids.tolist()) | unclicked
+    entry = kept.provenance["filters"][0]
+    assert entry["before"]["items_without_clicks"] == len(unclicked)
+    assert entry["after"]["items"] == alone.n_items + len(unclicked)
+    places = np.searchsorted(kept.item_ids, alone.item_ids)
+    limited = kept.take_items(places.astype(np.int32)).without_unused_labels()
+    bare = {"attributes": {}, "default_attributes": ()}
+    assert replace(limited, **bare).fingerprint == replace(alone, **bare).fingerprint
+    if "tag" in kept.attributes:
+        found, labels = limited.attributes["tag"], alone.attributes.get("tag")
+        assert found.labels.tolist() == ([] if labels is None else labels.labels.tolist())
+        assert labels is None or (found.matrix != labels.matrix).nnz == 0
+    else:
+        assert "tag" not in alone.attributes
+    dropped = apply_filters(whole, config.model_copy(update={"unclicked_items": "drop"}))
+    assert dropped.item_ids.tolist() == alone.item_ids.tolist()
 
 
 def test_an_attribute_without_any_label_left_is_removed_from_the_defaults_too():
@@ -136,7 +211,9 @@ def test_provenance_records_each_filter_run_with_counts_before_and_after():
     assert twice.provenance["file"] == "x"
     assert len(twice.provenance["filters"]) == 2
     assert entry["config"]["attribute_min_items"] == 3
-    assert entry["before"] == {"users": 1, "items": 9, "interactions": 9, "labels": {"tag": 2}}
+    assert entry["before"] == {
+        "users": 1, "items": 9, "items_without_clicks": 0, "interactions": 9, "labels": {"tag": 2}
+    }  # fmt: skip
     assert entry["after"]["labels"] == {"tag": 1}
     assert json.loads(json.dumps(twice.provenance)) == twice.provenance
     assert "filters" not in dataset.provenance
@@ -181,7 +258,9 @@ def test_values_out_of_range_and_unknown_fields_are_refused(wrong):
 
 def test_the_published_protocol_on_the_sampled_ratings(real_data):
     dataset = read_hetrec(real_data("hetrec2011-movielens-2k-v2"))
-    kept = apply_filters(dataset, PUBLISHED)
+    whole = apply_filters(dataset, PUBLISHED)
+    assert whole.n_unclicked_items == dataset.n_unclicked_items == 10_197 - 9029
+    kept = whole.of_clicked_items()
     assert np.diff(kept.interactions.indptr).min() >= 5
     assert np.bincount(kept.interactions.indices, minlength=kept.n_items).min() >= 5
     assert kept.ratings.data.min() > 3.0

@@ -46,8 +46,8 @@ def labels_of(dataset, name, item):
     return attribute.labels[row > 0].tolist()
 
 
-def test_ids_are_numbers_in_numeric_order_and_only_rated_movies_are_items(folder):
-    dataset = read_hetrec(folder)
+def test_ids_are_numbers_in_numeric_order_and_rated_movies_are_items(folder):
+    dataset = read_hetrec(folder).of_clicked_items()
     assert dataset.user_ids.tolist() == [8, 75]
     assert dataset.item_ids.tolist() == [2, 7, 10]
     assert dataset.user_ids.dtype == dataset.item_ids.dtype == np.int64
@@ -58,11 +58,15 @@ def test_ids_are_numbers_in_numeric_order_and_only_rated_movies_are_items(folder
 
 
 def test_bare_quotes_and_latin_letters_are_read_as_they_are(folder):
-    assert read_hetrec(folder).attributes["title"].texts == ("Amélie", 'The 7" single', '"Crocodile" Dundee')
+    assert read_hetrec(folder).of_clicked_items().attributes["title"].texts == (
+        "Amélie",
+        'The 7" single',
+        '"Crocodile" Dundee',
+    )
 
 
 def test_attributes_are_read_by_movie(folder):
-    dataset = read_hetrec(folder)
+    dataset = read_hetrec(folder).of_clicked_items()
     assert labels_of(dataset, "genres", 2) == ["Comedy", "Romance"]
     assert labels_of(dataset, "countries", 7) == []
     assert labels_of(dataset, "directors", 2) == ["jpj"]
@@ -73,12 +77,18 @@ def test_attributes_are_read_by_movie(folder):
     np.testing.assert_array_equal(dataset.attributes["year"].values, [2001, np.nan, 1986])
 
 
-def test_labels_of_unrated_movies_are_not_in_the_vocabulary(folder):
-    assert "Western" not in read_hetrec(folder).attributes["genres"].labels
+def test_movies_that_nobody_rated_are_items_known_by_their_attributes(folder):
+    dataset = read_hetrec(folder)
+    assert dataset.item_ids.tolist() == [2, 7, 10, 99]
+    assert dataset.clicked_items.tolist() == [0, 1, 2]
+    assert labels_of(dataset, "genres", 99) == ["Western"]
+    assert dataset.attributes["title"].texts[3] == "Never rated"
+    assert "Western" not in dataset.of_clicked_items().attributes["genres"].labels
+    assert dataset.provenance["catalogue"]["rows_without_clicks"] == 1
 
 
 def test_locations_are_joined_in_file_order_ragged_rows_included(folder):
-    assert read_hetrec(folder).attributes["locations"].texts == (
+    assert read_hetrec(folder).of_clicked_items().attributes["locations"].texts == (
         "France Paris Montmartre Café Germany",
         "",
         "Australia Queensland",
@@ -151,7 +161,7 @@ def test_without_the_tag_names_the_tag_ids_remain(folder):
 
 def test_an_absent_fourth_location_is_tolerated(folder):
     (folder / "movie_locations.dat").write_text("movieID\tlocation1\tlocation2\tlocation3\n2\tA\tB\tC\n")
-    dataset = read_hetrec(folder)
+    dataset = read_hetrec(folder).of_clicked_items()
     assert dataset.attributes["locations"].texts == ("A B C", "", "")
 
 
@@ -231,7 +241,7 @@ def test_times_in_milliseconds_and_as_madrid_dates_are_the_same_seconds(folder):
     )
     by_milliseconds = read_hetrec(folder)
     assert by_milliseconds.provenance["ratings_file"] == "user_ratedmovies-timestamps.dat"
-    assert by_milliseconds.timestamps.toarray().tolist() == [[1162160236, 0], [0, 1176691425]]
+    assert by_milliseconds.timestamps.toarray()[:, [0, 2]].tolist() == [[1162160236, 0], [0, 1176691425]]
     assert by_milliseconds.timestamps.dtype == np.int64
     assert by_date.fingerprint == by_milliseconds.fingerprint
 
@@ -259,7 +269,7 @@ def test_the_overview_fits_the_title_year_else_the_movie_year_else_matches_best(
         "99,Never (1950),unrated,1950,1\n",
         encoding="utf-8",
     )
-    dataset = read_hetrec(folder, name="ml1m-hetrec")
+    dataset = read_hetrec(folder, name="ml1m-hetrec").of_clicked_items()
     assert dataset.attributes["overview"].texts == ('by title, "quoted"', "best", "of the year of movies.dat")
     assert "overview" not in dataset.default_attributes
 
@@ -272,7 +282,7 @@ def test_provenance_says_that_the_ratings_are_not_all_there(folder):
 def test_the_real_benchmark_has_its_checked_counts(real_data):
     dataset = read_hetrec(real_data("ml1m-hetrec"), name="ml1m-hetrec")
     assert (dataset.n_users, dataset.n_items, dataset.interactions.nnz) == (6040, 3260, 998_539)
-    assert dataset.provenance["items_without_metadata"] == 3260 - 3235
+    assert dataset.provenance["catalogue"]["clicked_items_without_row"] == 3260 - 3235
     assert dataset.attributes["actors"].matrix.nnz == 77_072
     assert round(100 * dataset.density, 2) == 5.07
     assert sum(bool(text) for text in dataset.attributes["overview"].texts) > 2900
@@ -285,7 +295,8 @@ def test_the_real_benchmark_has_its_checked_counts(real_data):
 
 def test_the_real_sample_of_hetrec_has_its_checked_counts(real_data):
     dataset = read_hetrec(real_data("hetrec2011-movielens-2k-v2"))
-    assert (dataset.n_users, dataset.interactions.nnz) == (2113, 257_715)
+    assert (dataset.n_users, dataset.n_items, dataset.interactions.nnz) == (2113, 10_197, 257_715)
+    assert dataset.n_unclicked_items == 10_197 - 9029
     assert dataset.provenance["complete"] is False
     assert "tags" in dataset.attributes
     assert set(np.unique(dataset.ratings.data)) == set(np.arange(0.5, 5.5, 0.5))

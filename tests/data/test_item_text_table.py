@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coldray.data.item_text_table import MOST_TEXTS, with_texts
 from coldray.data.sample import sample_dataset
 from coldray.data.sources import SourceConfig, load_dataset
-from coldray.errors import DataFileError, DataFormatError
+from coldray.errors import DataFileError, DataFormatError, UnmatchedItemsError
 from coldray.features.builder import FeatureConfig, choose_methods
 from coldray.workflows.arguments import source_of, study_parser
 
@@ -36,6 +36,10 @@ def test_texts_are_those_of_a_loop_over_the_rows(tmp_path_factory, rows):
     for id_, text in rows:
         if id_ in expected and (text or "").strip():
             expected[id_].append(text.strip())
+    if rows and all(id_ == "no item" for id_, _ in rows):
+        with pytest.raises(UnmatchedItemsError, match="have no item in common"):
+            with_texts(DATASET, path)
+        return
     found = with_texts(DATASET, path)
     names = [name for name in found.attributes if name not in DATASET.attributes]
     longest = max(map(len, expected.values()))

@@ -43,8 +43,8 @@ def labels_of(dataset, item):
     return genres.labels[row > 0].tolist()
 
 
-def test_ratings_and_times_are_kept_and_only_rated_movies_are_items(folder):
-    dataset = read_movielens(folder)
+def test_ratings_and_times_are_kept(folder):
+    dataset = read_movielens(folder).of_clicked_items()
     assert dataset.name == "ml-100k"
     assert dataset.user_ids.tolist() == [4, 30]
     assert dataset.item_ids.tolist() == [2, 6, 7, 10]
@@ -55,6 +55,14 @@ def test_ratings_and_times_are_kept_and_only_rated_movies_are_items(folder):
     assert dataset.timestamps.toarray().tolist() == [[0, 886397596, 8863975, 891717742], [881250949, 0, 0, 878887116]]
     assert dataset.timestamps.dtype == np.int64
     assert not dataset.synthetic
+
+
+def test_a_movie_that_nobody_rated_is_an_item_known_by_its_attributes(folder):
+    dataset = read_movielens(folder)
+    assert dataset.item_ids.tolist() == [2, 6, 7, 10, 99]
+    assert dataset.clicked_items.tolist() == [0, 1, 2, 3]
+    assert dataset.attributes["title"].texts[4] == "Never rated"
+    assert labels_of(dataset, 99) == ["Children's"]
 
 
 def test_genres_are_the_flags_by_name_and_unknown_is_none(folder):
@@ -76,11 +84,13 @@ def test_a_genre_may_be_called_like_a_field_and_a_lone_one_be_unknown(tmp_path):
 
 
 def test_the_year_is_of_the_title_else_of_the_release_date(folder):
-    np.testing.assert_array_equal(read_movielens(folder).attributes["year"].values, [1971, 1995, np.nan, 1995])
+    np.testing.assert_array_equal(
+        read_movielens(folder).of_clicked_items().attributes["year"].values, [1971, 1995, np.nan, 1995]
+    )
 
 
 def test_titles_are_without_their_year_with_their_quotes_and_letters_and_unknown_is_none(folder):
-    titles = read_movielens(folder).attributes["title"].texts
+    titles = read_movielens(folder).of_clicked_items().attributes["title"].texts
     assert titles == ('The 7" single', "Land Before Time III", "", "Misérables, Les")
 
 
@@ -110,7 +120,7 @@ def test_the_default_attributes_become_features(folder):
 
 def test_an_item_without_a_movie_is_kept_and_counted(tmp_path):
     dataset = read_movielens(write(tmp_path, item="2|A (1990)||||0|1|0\n\n"))
-    assert dataset.provenance["items_without_metadata"] == 3
+    assert dataset.provenance["catalogue"]["clicked_items_without_row"] == 3
     assert dataset.provenance["ratings"] == 5
     assert dataset.attributes["title"].texts == ("A", "", "", "")
     assert labels_of(dataset, 6) == []
@@ -212,10 +222,10 @@ def test_a_predefined_split_has_its_base_as_train_and_its_test_as_test(folder, n
     assert split.name == name
     assert split.dataset.fingerprint == read_movielens(folder).fingerprint
     assert split.dataset.default_attributes == ("genres", "year", "title")
-    assert split.train.toarray().tolist() == [[0, 0, 0, 1], [1, 0, 0, 1]]
+    assert split.train.toarray()[:, :4].tolist() == [[0, 0, 0, 1], [1, 0, 0, 1]]
     assert split.validation.nnz == 0
-    assert split.test.toarray().tolist() == [[0, 1, 1, 0], [0, 0, 0, 0]]
-    assert split.ratings("train").toarray().tolist() == [[0, 0, 0, 1], [5, 0, 0, 3]]
+    assert split.test.toarray()[:, :4].tolist() == [[0, 1, 1, 0], [0, 0, 0, 0]]
+    assert split.ratings("train").toarray()[:, :4].tolist() == [[0, 0, 0, 1], [5, 0, 0, 3]]
     assert split.dataset.provenance["ratings_file"] == f"{name}.base, {name}.test"
 
 
@@ -268,7 +278,9 @@ def test_what_is_written_is_read_back(tmp_path_factory, movies, data):
         item="".join(f"{movie_line(item, movie)}\n" for item, movie in movies.items()),
         genre="".join(f"{genre}|{number}\n" for number, genre in enumerate(GENRES)),
     )
-    dataset = read_movielens(written)
+    everything = read_movielens(written)
+    assert everything.item_ids.tolist() == sorted(movies)
+    dataset = everything.of_clicked_items()
     read = {}
     for row, column in zip(*dataset.interactions.nonzero(), strict=True):
         pair = int(dataset.user_ids[row]), int(dataset.item_ids[column])
@@ -288,7 +300,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, movies, data):
 def test_the_real_data_has_its_published_counts(real_data):
     dataset = read_movielens(real_data("ml-100k"))
     assert (dataset.n_users, dataset.n_items, dataset.interactions.nnz) == (943, 1682, 100_000)
-    assert dataset.provenance["items_without_metadata"] == 0
+    assert dataset.provenance["catalogue"]["clicked_items_without_row"] == 0
     assert np.unique(dataset.ratings.data).tolist() == [1, 2, 3, 4, 5]
     # 20 September 1997 to 22 April 1998, as the readme says of the collection.
     assert (dataset.timestamps.data.min(), dataset.timestamps.data.max()) == (874_724_710, 893_286_638)

@@ -45,7 +45,10 @@ def write(folder, name, movies=MOVIES, ratings=RATINGS, rating_text=None, movie_
 
 @pytest.mark.parametrize("name", list(RELEASES))
 def test_every_release_gives_ratings_times_and_attributes(tmp_path, name):
-    dataset = read_movielens_release(write(tmp_path, name), name)
+    everything = read_movielens_release(write(tmp_path, name), name)
+    assert everything.item_ids.tolist() == [2, 6, 10, 99]
+    assert everything.attributes["title"].texts[3] == "Never rated"
+    dataset = everything.of_clicked_items()
     assert dataset.name == name
     assert dataset.user_ids.tolist() == [4, 30]
     assert dataset.item_ids.tolist() == [2, 6, 10]
@@ -59,7 +62,7 @@ def test_every_release_gives_ratings_times_and_attributes(tmp_path, name):
     np.testing.assert_array_equal(dataset.attributes["year"].values, [1971, np.nan, 1995])
     assert list(build_features(dataset).features) == ["genres", "year", "title"]
     assert dataset.provenance["ratings"] == 4
-    assert dataset.provenance["items_without_metadata"] == 0
+    assert dataset.provenance["catalogue"]["clicked_items_without_row"] == 0
 
 
 @pytest.mark.parametrize("name", ["ml-1m", "ml-25m"])
@@ -95,8 +98,8 @@ def test_an_unknown_release_gets_the_nearest_name(tmp_path):
 
 def test_an_item_without_a_movie_is_kept_and_counted(tmp_path):
     dataset = read_movielens_release(write(tmp_path, "ml-20m", movies=MOVIES[1:]), "ml-20m")
-    assert dataset.item_ids.tolist() == [2, 6, 10]
-    assert dataset.provenance["items_without_metadata"] == 1
+    assert dataset.item_ids.tolist() == [2, 6, 10, 99]
+    assert dataset.provenance["catalogue"]["clicked_items_without_row"] == 1
     assert dataset.attributes["title"].texts[2] == ""
 
 
@@ -151,7 +154,9 @@ def test_no_rating_is_an_error(tmp_path, name):
 )
 def test_what_is_written_is_read_back(tmp_path_factory, name, clicks):
     ratings = [(*pair, *value) for pair, value in clicks.items()]
-    dataset = read_movielens_release(write(tmp_path_factory.mktemp("random"), name, ratings=ratings), name)
+    movies = [*MOVIES, *((item, "A", "B") for item in {item for _, item in clicks} - {10, 2, 6, 99})]
+    folder = write(tmp_path_factory.mktemp("random"), name, movies=movies, ratings=ratings)
+    dataset = read_movielens_release(folder, name)
     read = {}
     for row, column in zip(*dataset.interactions.nonzero(), strict=True):
         pair = int(dataset.user_ids[row]), int(dataset.item_ids[column])
@@ -161,12 +166,13 @@ def test_what_is_written_is_read_back(tmp_path_factory, name, clicks):
 
 def test_the_real_latest_small_has_its_published_counts(real_data):
     dataset = read_movielens_release(real_data("ml-latest-small"), "ml-latest-small")
-    assert (dataset.n_users, dataset.n_items, dataset.interactions.nnz) == (610, 9724, 100_836)
-    assert dataset.provenance["items_without_metadata"] == 0
+    assert (dataset.n_users, dataset.n_items, dataset.interactions.nnz) == (610, 9742, 100_836)
+    assert dataset.n_unclicked_items == 9742 - 9724
+    assert dataset.provenance["catalogue"]["clicked_items_without_row"] == 0
     assert np.unique(dataset.ratings.data).tolist() == [0.5 * half for half in range(1, 11)]
     # 29 March 1996 to 24 September 2018, as the readme says.
     assert (dataset.timestamps.data.min(), dataset.timestamps.data.max()) == (828_124_615, 1_537_799_250)
     assert dataset.attributes["title"].texts[0] == "Toy Story"
     assert dataset.attributes["year"].values[0] == 1995
-    assert dataset.attributes["genres"].matrix.shape == (9724, 19)
+    assert dataset.attributes["genres"].matrix.shape == (9742, 19)
     assert "American President, The" in dataset.attributes["title"].texts

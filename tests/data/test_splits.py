@@ -46,8 +46,9 @@ def test_the_parts_are_disjoint_and_complete(seed, n_items, protocol):
 
 
 def test_the_balanced_protocol_keeps_the_best_of_ten_twice():
-    dataset = sample_dataset(n_users=60, n_items=80)
-    clicks = np.bincount(dataset.interactions.indices, minlength=80)
+    dataset = sample_dataset(n_users=60, n_items=80).of_clicked_items()
+    n_items = dataset.n_items
+    clicks = np.bincount(dataset.interactions.indices)
     generator = np.random.RandomState(5)
 
     def best_of_ten(items):
@@ -57,7 +58,7 @@ def test_the_balanced_protocol_keeps_the_best_of_ten_twice():
         best = orders[int(np.argmin(errors))]
         return best[:cut], best[cut:]
 
-    rest, test = best_of_ten(np.arange(80))
+    rest, test = best_of_ten(np.arange(n_items))
     train, validation = best_of_ten(rest)
     (split,) = cold_item_splits(dataset, protocol="balanced", n_splits=1, seed=5)
     assert [part.tolist() for part in parts(split)] == [sorted(train), sorted(validation), sorted(test)]
@@ -145,3 +146,57 @@ def test_an_unknown_protocol_and_no_split_at_all_are_refused():
         list(cold_item_splits(canary_dataset(), protocol="random", n_splits=1, seed=0))
     with pytest.raises(ConfigError, match="n_splits is 0"):
         list(cold_item_splits(canary_dataset(), n_splits=0, seed=0))
+
+
+def with_unclicked(dataset, count=7):
+    """Return the canary dataset with items before, between and after its own that nobody has clicked."""
+    n_items = dataset.n_items + count
+    places = np.sort(np.random.default_rng(1).permutation(n_items)[: dataset.n_items])
+    names = np.array([f"item-{i:03d}" for i in range(n_items)])
+    clicks = dataset.interactions
+    own = LabelAttribute(binary_matrix(np.arange(n_items), np.arange(n_items), (n_items, n_items)), names)
+    texts = TextAttribute(tuple(f"about {name}" for name in names))
+    rows, columns = clicks.nonzero()
+    moved = binary_matrix(rows, places[columns], (dataset.n_users, n_items))
+    return Dataset("canary", dataset.user_ids, names, moved, {"own": own, "title": texts}), places
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["notebook", "balanced"]), st.integers(0, 9))
+def test_items_that_nobody_clicked_are_in_no_part_and_change_none(seed, protocol, count):
+    dataset = canary_dataset()
+    whole, places = with_unclicked(dataset, count)
+    for split, wider in zip(
+        *(cold_item_splits(one, protocol=protocol, n_splits=2, seed=seed) for one in (dataset, whole)), strict=True
+    ):
+        for part, found in zip(parts(split), parts(wider), strict=True):
+            assert found.tolist() == places[part].tolist()
+        assert wider.counts() == split.counts()
+
+
+def test_a_study_knows_items_that_nobody_clicked_and_no_test_item_beside_them():
+    whole, places = with_unclicked(canary_dataset())
+    (split,) = cold_item_splits(whole, n_splits=1, seed=3)
+    tuning = split.for_tuning()
+    unclicked = set(whole.item_ids.tolist()) - set(whole.item_ids[places].tolist())
+    test_names = set(whole.item_ids[split.test_items].tolist())
+    seen = set(tuning.dataset.item_ids.tolist())
+    assert unclicked <= seen
+    assert seen.isdisjoint(test_names)
+    assert test_names.isdisjoint(tuning.dataset.attributes["own"].labels.tolist())
+    assert not any(name in text for name in test_names for text in tuning.dataset.attributes["title"].texts)
+    for fold in (tuning.fold, split.test_fold):
+        neither = np.setdiff1d(np.arange(fold.dataset.n_items), np.concatenate([fold.warm_items, fold.held_out_items]))
+        others = set(fold.dataset.item_ids[neither].tolist())
+        held = set() if fold is tuning.fold else set(whole.item_ids[split.validation_items].tolist())
+        assert others == unclicked | held
+
+
+def test_without_them_the_dataset_is_as_if_they_were_not_there():
+    dataset = canary_dataset()
+    whole, places = with_unclicked(dataset)
+    alone = whole.of_clicked_items()
+    assert alone.item_ids.tolist() == whole.item_ids[places].tolist()
+    assert (alone.interactions != dataset.interactions).nnz == 0
+    assert alone.attributes["own"].labels.tolist() == alone.item_ids.tolist()
+    assert alone.density == whole.density == dataset.density
+    assert dataset.of_clicked_items() is dataset

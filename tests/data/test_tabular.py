@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coldray.data.dataset import LabelAttribute, NumberAttribute
 from coldray.data.tabular import TabularConfig, read_tabular
-from coldray.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError
+from coldray.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError, UnmatchedItemsError
 
 CLICKS = {"user_id": ["u2", "u1", "u2"], "item_id": ["b", "a", "c"], "stars": [4.5, 1.0, 0.0], "at": [20, 10, 0]}
 ITEMS = {
@@ -54,7 +56,9 @@ def full(folder, kind):
 
 
 def test_every_part_is_read(tmp_path, kind):
-    dataset = full(tmp_path, kind)
+    everything = full(tmp_path, kind)
+    assert everything.item_ids.tolist() == ["a", "b", "c", "z"]
+    dataset = everything.of_clicked_items()
     assert dataset.name == "clicks"
     assert dataset.user_ids.tolist() == ["u1", "u2"]
     assert dataset.item_ids.tolist() == ["a", "b", "c"]
@@ -71,9 +75,20 @@ def test_every_part_is_read(tmp_path, kind):
 
 def test_provenance_counts_items_on_one_side_only(tmp_path, kind):
     provenance = full(tmp_path, kind).provenance
-    assert provenance["items_without_interactions"] == 1
-    assert provenance["items_without_attributes"] == 1
+    counts = {name: provenance["catalogue"][name] for name in ("rows", "rows_without_clicks", "clicked_items")}
+    assert counts == {"rows": 3, "rows_without_clicks": 1, "clicked_items": 3}
+    assert provenance["catalogue"]["clicked_items_without_row"] == provenance["catalogue"]["clicks_without_row"] == 1
     assert provenance["items"] == f"items.{kind}"
+
+
+def test_an_item_that_nobody_clicked_is_known_by_its_attributes(tmp_path, kind):
+    dataset = full(tmp_path, kind)
+    assert dataset.n_unclicked_items == 1
+    assert dataset.interactions.toarray()[:, 3].tolist() == [0, 0]
+    assert dataset.attributes["tags"].labels.tolist() == ["never", "x", "y"]
+    assert dataset.attributes["price"].values[3] == 2.0
+    assert dataset.attributes["about"].texts[3] == "gone"
+    assert dataset.density == 0.5
 
 
 def test_parquet_csv_and_tsv_of_the_same_data_are_the_same_dataset(tmp_path):
@@ -106,11 +121,13 @@ def test_a_text_id_late_in_a_csv_makes_all_of_them_text(tmp_path):
     assert dataset.n_items == count
 
 
-def test_an_item_row_whose_id_cannot_match_is_left_out(tmp_path):
-    clicks, items = {"user_id": [1, 1], "item_id": [7, 8]}, {"item_id": ["007", "7"], "name": ["wrong", "right"]}
+def test_one_id_that_is_no_whole_number_makes_all_of_them_text_and_that_is_told(tmp_path, caplog):
+    clicks, items = {"user_id": [1, 1], "item_id": [7, 8]}, {"item_id": ["007", "7"], "name": ["other", "right"]}
     dataset = read(tmp_path, "csv", clicks=clicks, items=items, text_columns=("name",))
-    assert dataset.attributes["name"].texts == ("right", "")
-    assert dataset.provenance["items_without_interactions"] == 1
+    assert dataset.item_ids.tolist() == ["007", "7", "8"]
+    assert dataset.attributes["name"].texts == ("other", "right", "")
+    assert dataset.provenance["catalogue"]["rows_without_clicks"] == 1
+    assert "1 of 2 ids of items.csv are not, or beyond 64 bits with a sign; the first is '007'" in caplog.text
 
 
 def test_parquet_lists_are_labels(tmp_path):
@@ -232,17 +249,53 @@ def test_a_number_attribute_with_words_is_an_error_that_names_the_row_of_the_fil
         read(tmp_path, kind, items=items, number_columns=("price",))
 
 
-@pytest.mark.parametrize(("values", "problem"), [([1.0, 2.0], "Float64"), ([2**63, 1], "beyond 64-bit")])
-def test_ids_of_another_type_are_refused(tmp_path, values, problem):
-    dtype = pl.UInt64 if values[0] == 2**63 else pl.Float64
-    clicks = {"user_id": pl.Series(values, dtype=dtype), "item_id": ["a", "b"]}
-    with pytest.raises(DataFormatError, match=problem):
+def test_ids_of_another_type_are_refused(tmp_path):
+    clicks = {"user_id": pl.Series([1.0, 2.0], dtype=pl.Float64), "item_id": ["a", "b"]}
+    with pytest.raises(DataFormatError, match="Float64"):
         read(tmp_path, "parquet", clicks=clicks)
 
 
-def test_item_ids_of_two_types_are_refused(tmp_path):
-    with pytest.raises(DataFormatError, match="use one type"):
+def test_item_ids_of_two_kinds_have_nothing_in_common(tmp_path):
+    with pytest.raises(UnmatchedItemsError, match=r"'1' and '2' there and 'a' and 'b' in clicks\.parquet"):
         read(tmp_path, "parquet", items={"item_id": [1, 2]})
+
+
+WHOLE = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 2**64 - 1) | st.integers(-20, 20)
+
+
+@given(st.lists(st.tuples(WHOLE, WHOLE), min_size=1, max_size=6, unique=True), st.sets(WHOLE, max_size=3), st.data())
+def test_whole_numbers_of_64_bits_are_the_same_ids_in_every_kind_of_file(tmp_path_factory, pairs, others, data):
+    """Of clicks and items, with and without a sign; those of a file that is of no use to the other are items too."""
+    users, items = (list(column) for column in zip(*pairs, strict=True))
+    rows = [*dict.fromkeys(items), *(other for other in others if other not in items)]
+    folder, fingerprints = tmp_path_factory.mktemp("ids"), set()
+    for kinds in (("csv", "csv"), ("parquet", "parquet"), ("csv", "parquet"), ("parquet", "csv")):
+        columns = ({"user_id": users, "item_id": items}, {"item_id": rows, "size": [1.0] * len(rows)})
+        paths = []
+        for name, kind, values in zip(("clicks", "items"), kinds, columns, strict=True):
+            typed = {
+                key: ids if key == "size" or kind == "csv" else typed_by(data.draw, ids) for key, ids in values.items()
+            }
+            text = {key: [str(value) for value in ids] for key, ids in typed.items()} if kind == "csv" else typed
+            paths.append(write(folder / f"{name}.{kind}", text))
+        given_paths = {"interactions": paths[0], "items": paths[1], "number_columns": ("size",)}
+        dataset = read_tabular(TabularConfig(**given_paths), "csv")
+        assert sorted(map(int, dataset.item_ids.tolist())) == sorted(rows)
+        assert sorted(map(int, dataset.user_ids.tolist())) == sorted(set(users))
+        assert dataset.n_unclicked_items == len(set(rows) - set(items))
+        assert not np.isnan(dataset.attributes["size"].values).any()
+        fingerprints.add(dataset.fingerprint)
+    assert len(fingerprints) == 1
+
+
+def typed_by(draw, ids):
+    """Return whole numbers as a column of parquet, in one of the types that hold them."""
+    fitting = [
+        dtype
+        for dtype, (low, high) in {pl.Int64: (-(2**63), 2**63), pl.UInt64: (0, 2**64), pl.Int8: (-128, 128)}.items()
+        if all(low <= value < high for value in ids)
+    ]
+    return pl.Series(ids, dtype=draw(st.sampled_from(fitting))) if fitting else pl.Series(map(str, ids))
 
 
 def test_a_table_without_rows_is_refused(tmp_path, kind):

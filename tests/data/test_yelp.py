@@ -47,13 +47,21 @@ def write(folder, reviews=None, businesses=None):
     return folder
 
 
-def test_stars_and_times_are_kept_and_only_reviewed_businesses_are_items(tmp_path):
-    dataset = read_yelp(write(tmp_path))
+def test_stars_and_times_are_kept(tmp_path):
+    dataset = read_yelp(write(tmp_path)).of_clicked_items()
     assert dataset.name == "yelp"
     assert dataset.user_ids.tolist() == ["u1", "u2"]
     assert dataset.item_ids.tolist() == ["b1", "b2"]
     assert dataset.ratings.toarray().tolist() == [[4, 1], [5, 0]]
     assert dataset.timestamps.toarray().tolist() == [[1357226898, 1391558400], [1531001351, 0]]
+
+
+def test_a_business_that_nobody_reviewed_is_an_item_known_by_its_categories(tmp_path):
+    dataset = read_yelp(write(tmp_path))
+    assert dataset.item_ids.tolist() == ["b1", "b2", "b9"]
+    assert dataset.clicked_items.tolist() == [0, 1]
+    assert dataset.attributes["name"].texts[2] == "Never reviewed"
+    assert "Bars" in dataset.attributes["categories"].labels
 
 
 def test_of_repeated_reviews_the_latest_counts(tmp_path):
@@ -65,7 +73,7 @@ def test_of_repeated_reviews_the_latest_counts(tmp_path):
 
 
 def test_categories_and_places_are_labels_and_popularity_is_not_read(tmp_path):
-    dataset = read_yelp(write(tmp_path))
+    dataset = read_yelp(write(tmp_path)).of_clicked_items()
     categories = dataset.attributes["categories"]
     assert categories.labels.tolist() == ["Breakfast & Brunch", "Diners"]
     assert categories.matrix.toarray().tolist() == [[1, 1], [0, 0]]
@@ -79,7 +87,7 @@ def test_categories_and_places_are_labels_and_popularity_is_not_read(tmp_path):
 def test_a_business_that_is_not_described_is_kept_and_counted(tmp_path):
     dataset = read_yelp(write(tmp_path, businesses=[business(*BUSINESSES[1])]))
     assert dataset.item_ids.tolist() == ["b1", "b2"]
-    assert dataset.provenance["items_without_metadata"] == 1
+    assert dataset.provenance["catalogue"]["clicked_items_without_row"] == 1
     assert dataset.attributes["name"].texts == ("", "Gone")
 
 
@@ -132,7 +140,8 @@ def test_no_review_is_an_error(tmp_path):
 )
 def test_the_latest_of_what_is_written_is_read_back(tmp_path_factory, rows):
     written = [review(f"u{u}", f"b{b}", float(stars), f"{time:%Y-%m-%d %H:%M:%S}") for u, b, stars, time in rows]
-    dataset = read_yelp(write(tmp_path_factory.mktemp("random"), reviews=written))
+    businesses = [business(f"b{number}", "A", "B", "C", "D") for number in range(4)]
+    dataset = read_yelp(write(tmp_path_factory.mktemp("random"), reviews=written, businesses=businesses))
     latest = {}
     for u, b, stars, time in rows:
         latest.setdefault((f"u{u}", f"b{b}"), []).append((f"{time:%Y-%m-%d %H:%M:%S}", stars))

@@ -138,8 +138,22 @@ class Dataset:
 
     @property
     def density(self) -> float:
-        """Share of the user × item cells that hold a click."""
-        return float(self.interactions.nnz / (self.n_users * self.n_items))
+        """Share of the cells of users × clicked items that hold a click."""
+        return float(self.interactions.nnz / (self.n_users * len(self.clicked_items)))
+
+    @cached_property
+    def clicked_items(self) -> IntArray:
+        """Items with a click, ascending; the others are known by their attributes alone."""
+        return np.unique(self.interactions.indices).astype(np.int32)
+
+    @property
+    def n_unclicked_items(self) -> int:
+        """Number of items that nobody has clicked yet."""
+        return self.n_items - len(self.clicked_items)
+
+    def of_clicked_items(self) -> Dataset:
+        """Return the dataset of the items with a click alone, and of the labels they have; itself if all have one."""
+        return self.take_items(self.clicked_items).without_unused_labels() if self.n_unclicked_items else self
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -165,6 +179,15 @@ class Dataset:
             timestamps=None if self.timestamps is None else _take_columns(self.timestamps, items),
             attributes={name: attribute.take(items) for name, attribute in self.attributes.items()},
         )
+
+    def without_unused_labels(self) -> Dataset:
+        """Return the dataset without the labels that no item has: not even their names are to be seen."""
+        attributes = dict(self.attributes)
+        for name, attribute in attributes.items():
+            if isinstance(attribute, LabelAttribute):
+                used = np.unique(attribute.matrix.indices)
+                attributes[name] = LabelAttribute(sp.csr_array(attribute.matrix[:, used]), attribute.labels[used])
+        return replace(self, attributes=attributes)
 
     @cached_property
     def fingerprint(self) -> str:

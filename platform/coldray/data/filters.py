@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +31,22 @@ class FilterConfig(BaseModel):
     min_user_interactions: NonNegativeInt = 0
     """Drop users with fewer interactions, again and again until none is left to drop."""
     min_item_interactions: NonNegativeInt = 0
-    """Drop items with fewer interactions, again and again until none is left to drop."""
+    """Drop items with fewer interactions, again and again until none is left to drop. Items that have none in the data
+    are not judged by it."""
     attribute_min_items: PositiveInt = 1
-    """Drop labels that fewer of the remaining items have."""
+    """Drop labels that fewer of the remaining items have. From 2 on, items without interactions do not count."""
     attribute_max_share: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Drop labels that more than this share of the remaining items have."""
+    """Drop labels that more than this share of the remaining items have, those without interactions left out."""
+    unclicked_items: Literal["keep", "drop"] = "keep"
+    """What becomes of items that have no interaction in the data: ``keep`` has them served by their attributes."""
 
 
 def apply_filters(dataset: Dataset, config: FilterConfig) -> Dataset:
     """Return `dataset` with the rating filter, then the k-core, then the label limits applied.
+
+    Items that nobody has clicked yet are not judged by the interactions they lack: they stay, unless
+    ``unclicked_items`` drops them, and change nothing of what is kept of the others. An item that loses its clicks to
+    the rating filter is judged like any other.
 
     The label limits see the items that are left and concern :class:`LabelAttribute` alone. A label attribute that
     loses its last label is removed, from the default attributes too. ``provenance["filters"]`` gains one entry with
@@ -58,17 +65,23 @@ def apply_filters(dataset: Dataset, config: FilterConfig) -> Dataset:
         min_row=config.min_user_interactions,
         min_column=config.min_item_interactions,
     )
+    clicked = np.zeros(dataset.n_items, np.bool_)
+    clicked[dataset.clicked_items] = True
+    items &= clicked
     if not users.any() or not items.any():
         raise EmptyDatasetError(
             f"Dataset {dataset.name!r}: min_user_interactions={config.min_user_interactions} and "
             f"min_item_interactions={config.min_item_interactions} leave no user and no item of "
             f"{kept.interactions.nnz:,} interactions. Use smaller values."
         )
+    if config.unclicked_items == "keep":
+        items |= ~clicked
     kept = _take(kept, np.flatnonzero(users).astype(np.int32), np.flatnonzero(items).astype(np.int32))
+    judged = clicked[items]
     attributes = {
         name: limited
         for name, attribute in kept.attributes.items()
-        if (limited := _limit_labels(attribute, config)) is not None
+        if (limited := _limit_labels(attribute, config, judged)) is not None
     }
     filtered = replace(
         kept,
@@ -147,13 +160,18 @@ def _take(dataset: Dataset, users: IntArray, items: IntArray) -> Dataset:
     return dataset.take_items(items) if len(items) < dataset.n_items else dataset
 
 
-def _limit_labels(attribute: Attribute, config: FilterConfig) -> Attribute | None:
+def _limit_labels(attribute: Attribute, config: FilterConfig, judged: BoolArray) -> Attribute | None:
+    """Return an attribute without the labels beyond the limits among the `judged` items ``[I]``; None if none is left.
+
+    With the least of limits a label that only other items have is kept: they have it.
+    """
     if not isinstance(attribute, LabelAttribute):
         return attribute
-    n_items, n_labels = attribute.matrix.shape
-    counts = np.bincount(attribute.matrix.indices, minlength=n_labels)
+    n_labels, matrix = attribute.matrix.shape[1], attribute.matrix
+    counts = np.bincount(matrix.indices[judged[rows_of(matrix)]], minlength=n_labels)
+    enough = counts if config.attribute_min_items > 1 else np.bincount(matrix.indices, minlength=n_labels)
     # The quotient, not share × items: 29 of 100 is 0.29, while 0.29 × 100 is 28.999999999999996.
-    keep = (counts >= config.attribute_min_items) & (counts / n_items <= config.attribute_max_share)
+    keep = (enough >= config.attribute_min_items) & (counts / judged.sum() <= config.attribute_max_share)
     if not keep.any():
         return None
     if keep.all():
@@ -165,6 +183,7 @@ def _counts(dataset: Dataset) -> Mapping[str, Any]:
     return {
         "users": dataset.n_users,
         "items": dataset.n_items,
+        "items_without_clicks": dataset.n_unclicked_items,
         "interactions": int(dataset.interactions.nnz),
         "labels": {
             name: len(attribute.labels)

@@ -13,10 +13,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from coldray.data.archive import DataFiles, parse_numbers
+from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.table_files import require_columns
 from coldray.data.tabular import (
@@ -54,7 +54,8 @@ PUBLISHED_RATINGS = 855_598
 def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
     """Read a dataset in the HetRec 2011 layout.
 
-    Items are the rated movies; what ``movies.dat`` or an attribute file does not know of them stays missing.
+    Items are the movies of ``movies.dat``, whether anybody rated them or not, and those that are rated; what
+    ``movies.dat`` or an attribute file does not know of them stays missing.
 
     Parameters
     ----------
@@ -78,18 +79,14 @@ def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
     provenance["later_attributes"] = ["tags"]  # users give them once a film is out: a new one has none
     if name == "hetrec":
         provenance["complete"] = pairs.height == PUBLISHED_RATINGS
-
-    def attributes(item_ids: Ids) -> dict[str, Attribute]:
-        provenance["items_without_metadata"] = int(np.isin(item_ids, movies["item"], invert=True).sum())
-        return _attributes(files, movies, item_ids)
-
     return assemble(
         pairs,
-        attributes,
+        lambda item_ids: _attributes(files, movies, item_ids),
         name=name,
         file=rating_file,
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
+        catalogue=Catalogue(movies["item"], MOVIE_FILE),
     )
 
 

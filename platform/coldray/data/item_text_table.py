@@ -9,11 +9,15 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import scipy.sparse as sp
 
+from coldray.data.catalogue import Catalogue, match_items
 from coldray.data.dataset import Dataset, TextAttribute
-from coldray.data.table_files import read_columns, table_columns
-from coldray.data.tabular import as_item_ids, ids_table
+from coldray.data.ids import of_one_type, read_ids
+from coldray.data.table_files import is_csv, read_columns, table_columns
+from coldray.data.tabular import ascending, ids_table, positions
 from coldray.errors import DataFormatError
 from coldray.spelling import choices
 
@@ -29,7 +33,9 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
 
     The table has the column ``item_id`` and a column for each kind of text. Where an item has several rows, such as
     one a review, the texts of a column are attributes of their own: ``review_1`` to ``review_10``. Blank texts are
-    none. What fits no item, and the items that are left without any text, are counted in the provenance and logged.
+    none. Of a dataset that nothing else is known of the items of, such as ``amazon``, the table is the catalogue: its
+    items that nobody has clicked become items of the dataset. What fits no item, and the items that are left without
+    any text, are counted in the provenance and logged.
 
     Parameters
     ----------
@@ -39,15 +45,16 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
     Raises
     ------
     DataError
-        If the file is missing or unreadable, has no text column, an id is null or of another type than the items', or
-        the dataset has an attribute of that name.
+        If the file is missing or unreadable, has no text column, an id is null, no row is of a clicked item, or the
+        dataset has an attribute of that name.
     """
     columns = [name for name in table_columns(path) if name != ITEM_COLUMN]
     if not columns:
         raise DataFormatError(f"{path.name} has no column besides {ITEM_COLUMN!r}. Give each kind of text a column.")
     table = read_columns(path, {"item": ITEM_COLUMN, **{f"text {name}": name for name in columns}})
-    known = ids_table(dataset.item_ids)
-    ids = as_item_ids(table.get_column("item"), known.schema["item"], f"{path.name}, column {ITEM_COLUMN!r}")
+    ids = table.get_column("item")
+    ids = read_ids(ids, f"{path.name}, column {ITEM_COLUMN!r}", untyped=is_csv(path, "parquet"))
+    dataset, known, ids = _matched(dataset, ids, path.name)
     table = table.with_columns(ids)
     rows = table.join(known, on="item", how="semi", maintain_order="left")
     texts: dict[str, TextAttribute] = {}
@@ -78,6 +85,39 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
         )
     provenance = {**dataset.provenance, "texts": path.name, **counts}
     return replace(dataset, attributes={**dataset.attributes, **texts}, provenance=provenance)
+
+
+def _matched(dataset: Dataset, ids: pl.Series, file: str) -> tuple[Dataset, pl.DataFrame, pl.Series]:
+    """Return the dataset, with the items that only the table has if it is the catalogue, its ids and those of the rows.
+
+    The ids are in one type, and those of the items a table of the column `item` in their order.
+    """
+    known, ids = of_one_type(ids_table(dataset.item_ids)["item"], ids.rename("item"))
+    clicks = np.bincount(dataset.interactions.indices, minlength=dataset.n_items)
+    clicked = pl.DataFrame({"item": known, "clicks": clicks}).filter(pl.col("clicks") > 0)
+    match = match_items(clicked, Catalogue(ids.unique(), file), dataset.name)
+    dataset = replace(dataset, provenance=match.noted(dataset.provenance, "texts_match"))
+    if dataset.attributes or "catalogue" in dataset.provenance:
+        return dataset, known.to_frame(), ids
+    dataset = _with_items(dataset, known, ids)
+    return dataset, ids_table(dataset.item_ids, ids.dtype), ids
+
+
+def _with_items(dataset: Dataset, known: pl.Series, ids: pl.Series) -> Dataset:
+    """Return a dataset without attributes whose items are `known`, in their order, with those of `ids` beside them."""
+    item_ids = ascending(pl.concat([known, ids]))
+    columns, shape = positions(known, item_ids), (dataset.n_users, len(item_ids))
+
+    def moved(matrix: sp.csr_array) -> sp.csr_array:
+        return sp.csr_array((matrix.data, columns[matrix.indices], matrix.indptr), shape=shape).sorted_indices()
+
+    return replace(
+        dataset,
+        item_ids=item_ids,
+        interactions=moved(dataset.interactions),
+        ratings=None if dataset.ratings is None else moved(dataset.ratings),
+        timestamps=None if dataset.timestamps is None else moved(dataset.timestamps),
+    )
 
 
 def _texts(rows: pl.DataFrame, column: str, known: pl.DataFrame) -> list[list[str]]:

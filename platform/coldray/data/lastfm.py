@@ -12,10 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from coldray.data.archive import DataFiles, parse_numbers, refuse_values
+from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
 
@@ -31,8 +31,8 @@ DEFAULT_ATTRIBUTES = ("tags",)
 def read_lastfm(path: Path) -> Dataset:
     """Read a dataset in the HetRec 2011 Last.fm layout.
 
-    Items are the played artists. Play counts are kept as ratings, so that a rating filter is one of plays; there are no
-    times. The tags of an artist are those that anybody gave it.
+    Items are the artists, whether anybody played them or not. Play counts are kept as ratings, so that a rating filter
+    is one of plays; there are no times. The tags of an artist are those that anybody gave it.
 
     Parameters
     ----------
@@ -57,7 +57,6 @@ def read_lastfm(path: Path) -> Dataset:
     }  # fmt: skip
 
     def attributes(item_ids: Ids) -> dict[str, Attribute]:
-        provenance["items_without_metadata"] = int(np.isin(item_ids, artists["item"], invert=True).sum())
         return {
             "tags": label_attribute(tags, item_ids),
             "name": plain_attribute(artists, "name", item_ids),
@@ -70,6 +69,7 @@ def read_lastfm(path: Path) -> Dataset:
         file=PLAY_FILE,
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
+        catalogue=Catalogue(artists["item"], ARTIST_FILE),
     )
 
 

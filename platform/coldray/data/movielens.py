@@ -9,14 +9,13 @@ Source: Harper and Konstan, *The MovieLens Datasets: History and Context*, ACM T
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-import numpy as np
 import polars as pl
 
 from coldray.data.archive import DataFiles, parse_numbers, refuse_values
+from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.predefined import PredefinedSplit, assemble_split
 from coldray.data.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
@@ -45,9 +44,9 @@ DEFAULT_ATTRIBUTES = ("genres", "year", "title")
 def read_movielens(path: Path) -> Dataset:
     """Read a dataset in the layout of MovieLens 100K.
 
-    Items are the rated movies; what ``u.item`` does not know of them stays missing. Ratings and times (seconds since
-    1970) are kept. The attribute ``year`` is the one in the title, else that of the release date, which may be of a
-    re-release; ``title`` is without its year.
+    Items are the movies, whether anybody rated them or not; what ``u.item`` does not know of one stays missing. Ratings
+    and times (seconds since 1970) are kept. The attribute ``year`` is the one in the title, else that of the release
+    date, which may be of a re-release; ``title`` is without its year.
 
     Parameters
     ----------
@@ -65,15 +64,16 @@ def read_movielens(path: Path) -> Dataset:
         If there is no rating.
     """
     files = DataFiles(path, "MovieLens 100K")
-    pairs = _ratings(files, RATING_FILE)
+    pairs, movies = _ratings(files, RATING_FILE), _movies(files)
     provenance: dict[str, Any] = {"source": NAME, "ratings_file": RATING_FILE, "ratings": pairs.height}
     return assemble(
         pairs,
-        _attributes(files, provenance),
+        lambda item_ids: movie_attributes(movies, item_ids),
         name=NAME,
         file=RATING_FILE,
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
+        catalogue=Catalogue(movies["item"], MOVIE_FILE),
     )
 
 
@@ -98,36 +98,24 @@ def read_movielens_split(path: Path, split: str) -> PredefinedSplit:
         raise ConfigError(f"MovieLens 100K has no split {split!r}.{nearest(split, SPLITS)} It has: {choices(SPLITS)}.")
     files = DataFiles(path, "MovieLens 100K")
     base, test = f"{split}.base", f"{split}.test"
-    train_pairs, test_pairs = _ratings(files, base), _ratings(files, test)
+    train_pairs, test_pairs, movies = _ratings(files, base), _ratings(files, test), _movies(files)
     provenance: dict[str, Any] = {
         "source": NAME, "ratings_file": f"{base}, {test}", "ratings": train_pairs.height + test_pairs.height
     }  # fmt: skip
     return assemble_split(
         {"train": train_pairs, "test": test_pairs},
-        _attributes(files, provenance),
+        lambda item_ids: movie_attributes(movies, item_ids),
         name=NAME,
         split=split,
         file=f"{base} with {test}",
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
+        catalogue=Catalogue(movies["item"], MOVIE_FILE),
     )
 
 
-def _attributes(files: DataFiles, provenance: dict[str, Any]) -> Callable[[Ids], dict[str, Attribute]]:
-    movies = _movies(files)
-
-    def attributes(item_ids: Ids) -> dict[str, Attribute]:
-        return movie_attributes(movies, item_ids, provenance)
-
-    return attributes
-
-
-def movie_attributes(movies: pl.DataFrame, item_ids: Ids, provenance: dict[str, Any]) -> dict[str, Attribute]:
-    """Return the attributes of `item_ids` from a row a movie: `item`, `title`, `year` and the list of its `genres`.
-
-    Items without a movie are counted in the provenance.
-    """
-    provenance["items_without_metadata"] = int(np.isin(item_ids, movies["item"], invert=True).sum())
+def movie_attributes(movies: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute]:
+    """Return the attributes of `item_ids` from a row a movie: `item`, `title`, `year` and the list of its `genres`."""
     genres = movies.select("item", label="genres").explode("label").filter(pl.col("label") != UNKNOWN)
     return {
         "genres": label_attribute(genres, item_ids),

@@ -15,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from coldray.data.archive import LATIN, DataFiles, parse_numbers
-from coldray.data.dataset import Attribute, Dataset, Ids
+from coldray.data.catalogue import Catalogue
+from coldray.data.dataset import Dataset
 from coldray.data.movielens import DEFAULT_ATTRIBUTES, YEAR_IN_TITLE, movie_attributes
 from coldray.data.streaming import collect_typed, readable, scan_delimited
 from coldray.data.table_files import require_columns
@@ -62,7 +63,8 @@ RELEASES = {
 def read_movielens_release(path: Path, name: str) -> Dataset:
     """Read a MovieLens release other than 100K; the ratings are streamed.
 
-    Items are the rated movies; what the movie file does not know of them stays missing. Ratings and times (seconds
+    Items are the movies, whether anybody rated them or not; what the movie file does not know of one stays missing.
+    Ratings and times (seconds
     since 1970) are kept. The attributes are the genres, the year that ends the title, and the title without it.
 
     Parameters
@@ -91,17 +93,14 @@ def read_movielens_release(path: Path, name: str) -> Dataset:
     with files.unpacked(release.rating_file) as file:
         pairs = collect_typed(_scan_ratings(file, release), TYPES, file)
     provenance: dict[str, Any] = {"source": name, "ratings_file": release.rating_file, "ratings": pairs.height}
-
-    def attributes(item_ids: Ids) -> dict[str, Attribute]:
-        return movie_attributes(movies, item_ids, provenance)
-
     return assemble(
         pairs,
-        attributes,
+        lambda item_ids: movie_attributes(movies, item_ids),
         name=name,
         file=release.rating_file,
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
+        catalogue=Catalogue(movies["item"], release.movie_file),
     )
 
 

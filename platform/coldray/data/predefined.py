@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
+from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids, keep_entries, rows_of
 from coldray.data.interaction_parts import VALIDATION, InteractionSplit
 from coldray.data.tabular import assemble, positions
@@ -181,6 +182,7 @@ def assemble_split(
     file: str,
     default_attributes: Iterable[str],
     provenance: dict[str, Any],
+    catalogue: Catalogue | None = None,
 ) -> PredefinedSplit:
     """Build a split from a table of interactions a part, and warn of what it cannot be used for.
 
@@ -201,7 +203,13 @@ def assemble_split(
     del numbered
     try:
         dataset = assemble(
-            pairs, attributes, name=name, file=file, default_attributes=default_attributes, provenance=provenance
+            pairs,
+            attributes,
+            name=name,
+            file=file,
+            default_attributes=default_attributes,
+            provenance=provenance,
+            catalogue=catalogue,
         )
     except DataFormatError:
         _refuse_shared(pairs, file)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.data.click_values import Reads
-from coldray.data.dataset import Dataset, IntArray, LabelAttribute, keep_entries
+from coldray.data.dataset import Dataset, IntArray, keep_entries
 from coldray.errors import ConfigError, EmptyDatasetError
 
 ColdItemProtocol: TypeAlias = Literal["notebook", "balanced"]
@@ -143,7 +143,10 @@ class ColdItemFold(Fold):
 
 @dataclass(frozen=True, eq=False)
 class ColdItemSplit(Split):
-    """An assignment of every item to train, validation or test.
+    """An assignment of the items with clicks to train, validation or test.
+
+    Items that nobody has clicked are in no part. If `dataset` has them they are known to every fold, the one of the
+    tuning included, and compete for a place when every item is a candidate.
 
     Raises
     ------
@@ -170,10 +173,10 @@ class ColdItemSplit(Split):
                 )
 
     def for_tuning(self) -> TuningSplit:
-        """Return the split without its test items."""
-        visible = np.sort(np.concatenate([self.train_items, self.validation_items]))
+        """Return the split without its test items, and without the labels that only they have."""
+        visible = np.setdiff1d(np.arange(self.dataset.n_items, dtype=np.int32), self.test_items)
         fold = ColdItemFold(
-            _without_unused_labels(self.dataset.take_items(visible)),
+            self.dataset.take_items(visible).without_unused_labels(),
             np.searchsorted(visible, self.train_items).astype(np.int32),
             np.searchsorted(visible, self.validation_items).astype(np.int32),
             split=self.split,
@@ -207,6 +210,8 @@ def cold_item_splits(
 ) -> Iterator[ColdItemSplit]:
     """Yield `n_splits` cold-item splits, drawn one after another from one ``RandomState(seed)``.
 
+    They are drawn among the items that have clicks: how many others the dataset has changes no part.
+
     Parameters
     ----------
     protocol
@@ -225,13 +230,16 @@ def cold_item_splits(
     if n_splits < 1:
         raise ConfigError(f"n_splits is {n_splits}; at least 1 split is needed.")
     generator = np.random.RandomState(seed)
+    clicked = dataset.clicked_items
+    clicks = np.bincount(dataset.interactions.indices, minlength=dataset.n_items)[clicked]
     for number in range(n_splits):
         if protocol == "notebook":
-            train, validation, test = _notebook_parts(dataset.n_items, generator)
+            parts = _notebook_parts(len(clicked), generator)
         elif protocol == "balanced":
-            train, validation, test = _balanced_parts(dataset, generator)
+            parts = _balanced_parts(clicks, generator)
         else:
             raise ConfigError(f"Unknown split protocol {protocol!r}; choose 'notebook' or 'balanced'.")
+        train, validation, test = (clicked[part] for part in parts)
         yield ColdItemSplit(dataset, train, validation, test, split=number, seed=seed, protocol=protocol)
 
 
@@ -245,9 +253,10 @@ def _notebook_parts(n_items: int, generator: np.random.RandomState) -> tuple[Int
     )
 
 
-def _balanced_parts(dataset: Dataset, generator: np.random.RandomState) -> tuple[IntArray, IntArray, IntArray]:
-    clicks = np.bincount(dataset.interactions.indices, minlength=dataset.n_items)
-    rest, test = _most_balanced(np.arange(dataset.n_items), clicks, generator)
+def _balanced_parts(
+    clicks: npt.NDArray[np.intp], generator: np.random.RandomState
+) -> tuple[IntArray, IntArray, IntArray]:
+    rest, test = _most_balanced(np.arange(len(clicks)), clicks, generator)
     train, validation = _most_balanced(rest, clicks, generator)
     return _ascending(train), _ascending(validation), _ascending(test)
 
@@ -260,16 +269,6 @@ def _most_balanced(
     orders = [generator.permutation(items) for _ in range(BALANCED_ASSIGNMENTS)]
     best = min(orders, key=lambda order: abs(clicks[order[:cut]].sum() - 0.8 * total))
     return best[:cut], best[cut:]
-
-
-def _without_unused_labels(dataset: Dataset) -> Dataset:
-    """Drop the labels no item has: an actor known from test items alone must not be seen, not even by name."""
-    attributes = dict(dataset.attributes)
-    for name, attribute in attributes.items():
-        if isinstance(attribute, LabelAttribute):
-            used = np.unique(attribute.matrix.indices)
-            attributes[name] = LabelAttribute(sp.csr_array(attribute.matrix[:, used]), attribute.labels[used])
-    return replace(dataset, attributes=attributes)
 
 
 def _ascending(items: npt.NDArray[Any]) -> IntArray:

@@ -5,6 +5,7 @@ Notation used for shapes: U users, I items, d labels of an attribute.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import polars as pl
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from coldray.data.catalogue import AS_TEXT, Catalogue, match_items
 from coldray.data.dataset import (
     Attribute,
     Dataset,
@@ -25,11 +27,11 @@ from coldray.data.dataset import (
     TextAttribute,
     binary_matrix,
 )
+from coldray.data.ids import of_one_type, read_ids, refuse
 from coldray.data.table_files import FileFormat, is_csv, read_columns
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError
 
-WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
-"""Ids that survive a trip through int64 unchanged; "007" and "1.0" stay text."""
+logger = logging.getLogger(__name__)
 
 
 class TabularConfig(BaseModel):
@@ -78,8 +80,8 @@ class TabularConfig(BaseModel):
 def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
     """Read a dataset from the tables of `config`.
 
-    Items are those with an interaction. An item without a row in `items` has no label, NaN and empty texts; a row
-    without an interaction is left out and counted in ``provenance["items_without_interactions"]``.
+    Items are those with an interaction or a row in `items`: nobody has clicked some, and of others nothing is known, so
+    that they have no label, NaN and empty texts. Both are counted, see :class:`~coldray.data.catalogue.Match`.
 
     A name that ends in ``.csv``, ``.tsv`` or ``.parquet`` says how the file is read; for others `file_format` does.
 
@@ -90,21 +92,25 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
         number, or there is no interaction; each has its own subclass.
     """
     pairs = _read_pairs(config, file_format)
-    file = config.interactions.name
+    file, name, default = config.interactions.name, config.interactions.stem, config.attribute_columns
     provenance: dict[str, Any] = {"source": file_format, "interactions": file}
-
-    def attributes(item_ids: Ids) -> dict[str, Attribute]:
-        if config.items is None:
-            return {}
-        rows = _read_items(config, config.items, file_format, pairs.schema["item"])
-        known = rows.join(ids_table(item_ids, rows.schema["item"]), on="item", how="semi")
-        provenance["items"] = config.items.name
-        provenance["items_without_interactions"] = rows.height - known.height
-        provenance["items_without_attributes"] = len(item_ids) - known.height
-        return _attributes(config, config.items, known, item_ids)
-
-    name, default = config.interactions.stem, config.attribute_columns
-    return assemble(pairs, attributes, name=name, file=file, default_attributes=default, provenance=provenance)
+    if config.items is None:
+        return assemble(pairs, lambda _: {}, name=name, file=file, default_attributes=default, provenance=provenance)
+    path, rows = config.items, _read_items(config, config.items, file_format)
+    items, ids = of_one_type(pairs["item"], rows["item"])
+    if items.dtype != pairs.schema["item"]:
+        _tell_text(ids, path.name, provenance)
+    pairs, rows = pairs.with_columns(items), rows.with_columns(ids)
+    provenance["items"] = path.name
+    return assemble(
+        pairs,
+        lambda item_ids: _attributes(config, path, rows, item_ids),
+        name=name,
+        file=file,
+        default_attributes=default,
+        provenance=provenance,
+        catalogue=Catalogue(ids, path.name),
+    )
 
 
 def assemble(
@@ -115,16 +121,32 @@ def assemble(
     file: str,
     default_attributes: Iterable[str],
     provenance: dict[str, Any],
+    catalogue: Catalogue | None = None,
 ) -> Dataset:
     """Build a dataset whose users and items are in ascending order of their ids.
 
     `pairs`, read from `file`, has the columns `user` and `item` (Int64 or String) and may have `rating` and
     `timestamp` (seconds). `attributes` is called with the item ids; those of `default_attributes` that it returns
-    become the default.
+    become the default. The items of the `catalogue` are items of the dataset, whether anybody clicked them or not;
+    how it fits the pairs becomes ``provenance["catalogue"]``.
+
+    Raises
+    ------
+    EmptyDatasetError
+        If there is no pair.
+    DataFormatError
+        If a pair is repeated.
+    UnmatchedItemsError
+        If no item of the pairs is one of the catalogue.
     """
     if pairs.is_empty():
         raise EmptyDatasetError(f"{file} has no interactions: nothing to learn from.")
-    user_ids, item_ids = _ascending(pairs["user"]), _ascending(pairs["item"])
+    items = pairs["item"]
+    if catalogue is not None:
+        clicked = pairs.group_by("item").len("clicks")
+        provenance |= match_items(clicked, catalogue, file).noted(provenance, "catalogue")
+        items = pl.concat([items.rename("item"), catalogue.ids.rename("item")])
+    user_ids, item_ids = ascending(pairs["user"]), ascending(items)
     rows, columns = positions(pairs["user"], user_ids), positions(pairs["item"], item_ids)
     shape = (len(user_ids), len(item_ids))
     clicks = binary_matrix(rows, columns, shape)
@@ -181,7 +203,8 @@ def ids_table(ids: Ids, dtype: pl.DataType | None = None) -> pl.DataFrame:
     return pl.DataFrame({"item": pl.Series(ids.tolist(), dtype=dtype)})
 
 
-def _ascending(ids: pl.Series) -> Ids:
+def ascending(ids: pl.Series) -> Ids:
+    """Return the distinct ids, ascending."""
     unique = ids.unique().sort()
     return np.asarray(unique.to_list(), dtype=np.str_) if unique.dtype == pl.String else unique.to_numpy()
 
@@ -200,22 +223,33 @@ def _read_pairs(config: TabularConfig, file_format: FileFormat) -> pl.DataFrame:
     columns = {role: name for role, name in roles if name is not None}
     table = read_columns(path, columns, file_format)
     for role, name in columns.items():
-        typed = _ids if role in ("user", "item") else _numbers
-        values = typed(table.get_column(role), f"{path.name}, column {name!r}")
-        if values.dtype == pl.String and is_csv(path, file_format) and values.str.contains(WHOLE_NUMBER).all():
-            values = values.cast(pl.Int64)
-        table = table.with_columns(values)
+        source, values = f"{path.name}, column {name!r}", table.get_column(role)
+        ids = role in ("user", "item")
+        untyped = is_csv(path, file_format)
+        table = table.with_columns(read_ids(values, source, untyped=untyped) if ids else _numbers(values, source))
     return table
 
 
-def _read_items(config: TabularConfig, path: Path, file_format: FileFormat, id_type: pl.DataType) -> pl.DataFrame:
+def _read_items(config: TabularConfig, path: Path, file_format: FileFormat) -> pl.DataFrame:
     id_column = config.item_id_column or config.item_column
     # Attributes are renamed because one may be called "item".
     columns = {"item": id_column} | {f"attribute {name}": name for name in config.attribute_columns}
     table, source = read_columns(path, columns, file_format), f"{path.name}, column {id_column!r}"
-    table = table.with_columns(as_item_ids(table.get_column("item"), id_type, source))
-    refuse_repeated(table.drop_nulls("item"), ("item",), path.name)
+    untyped = is_csv(path, file_format)
+    table = table.with_columns(read_ids(table.get_column("item"), source, untyped=untyped))
+    refuse_repeated(table, ("item",), path.name)
     return table
+
+
+def _tell_text(ids: pl.Series, file: str, provenance: dict[str, Any]) -> None:
+    """Say which rows of a table of items make text of ids that are numbers where the clicks are."""
+    others = ids.filter(ids != ids.cast(pl.Int64, strict=False).cast(pl.String).fill_null(""))
+    provenance[AS_TEXT] = (
+        f"Item ids are text, though those of the clicks are whole numbers: {len(others):,} of {len(ids):,} ids of "
+        f"{file} are not, or beyond 64 bits with a sign; the first is {others[0]!r}."
+    )
+    provenance["notes"] = [*provenance.get("notes", ()), provenance[AS_TEXT]]
+    logger.warning("%s", provenance[AS_TEXT])
 
 
 def _attributes(config: TabularConfig, path: Path, rows: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute]:
@@ -234,36 +268,6 @@ def _attributes(config: TabularConfig, path: Path, rows: pl.DataFrame, item_ids:
     return built
 
 
-def as_item_ids(ids: pl.Series, id_type: pl.DataType, source: str) -> pl.Series:
-    """Return ids in the type of those of the items; null where one cannot be any of them.
-
-    Raises
-    ------
-    DataFormatError
-        If an id is blank, or all are of another type.
-    """
-    ids = _ids(ids, source)
-    if ids.dtype == pl.String and id_type == pl.Int64:
-        # What is not a whole number cannot be an item of the interactions; null joins with nothing.
-        ids = ids.set(~ids.str.contains(WHOLE_NUMBER), None).cast(pl.Int64)
-    if ids.dtype != id_type:
-        raise DataFormatError(f"{source} holds {ids.dtype}, the ids of the interactions are {id_type}; use one type.")
-    return ids
-
-
-def _ids(ids: pl.Series, source: str) -> pl.Series:
-    """Return ids as Int64 or String, refusing blanks and any other type."""
-    blank = (ids.is_null() | (ids == "").fill_null(True)) if ids.dtype == pl.String else ids.is_null()
-    _refuse(blank, ids, source, "have no id")
-    if ids.dtype.is_integer():
-        whole = ids.cast(pl.Int64, strict=False)
-        _refuse(whole.is_null(), ids, source, "are beyond 64-bit signed integers; store them as text")
-        return whole
-    if ids.dtype in (pl.String, pl.Categorical, pl.Enum):
-        return ids.cast(pl.String)
-    raise DataFormatError(f"{source} holds {ids.dtype}; ids must be integers or text.")
-
-
 def _numbers(values: pl.Series, source: str, blank_allowed: bool = False) -> pl.Series:
     """Return finite Float64 values, seconds since 1970 for dates; blank and NaN become null where allowed."""
     if values.dtype in (pl.Date, pl.Datetime):
@@ -273,12 +277,5 @@ def _numbers(values: pl.Series, source: str, blank_allowed: bool = False) -> pl.
     if blank_allowed:
         empty = values.is_null() | parsed.is_nan().fill_null(False)
         bad &= ~(empty | (values.str.strip_chars() == "").fill_null(True) if values.dtype == pl.String else empty)
-    _refuse(bad, values, source, "are no number")
+    refuse(bad, values, source, "are no number")
     return parsed.fill_nan(None)
-
-
-def _refuse(bad: pl.Series, values: pl.Series, source: str, problem: str) -> None:
-    if bad.any():
-        row = int(bad.arg_max() or 0)
-        first = f"the first is {values[row]!r} in row {row + 1:,}"
-        raise DataFormatError(f"{source}: {bad.sum():,} values {problem}; {first}.")

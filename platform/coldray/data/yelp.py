@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
+from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.streaming import collect_typed, readable
 from coldray.data.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
@@ -31,7 +31,8 @@ TYPES = {"user": pl.String(), "item": pl.String(), "rating": pl.Float32(), "date
 def read_yelp(path: Path) -> Dataset:
     """Read the reviews and businesses of Yelp.
 
-    Items are the reviewed businesses. Ratings (stars) and times (seconds since 1970, the dates taken as UTC) are kept.
+    Items are the businesses, whether anybody reviewed them or not. Ratings (stars) and times (seconds since 1970, the
+    dates taken as UTC) are kept.
     Of a user's reviews of one business the latest counts; the others are counted in
     ``provenance["reviews_repeated"]``.
 
@@ -61,8 +62,6 @@ def read_yelp(path: Path) -> Dataset:
     del reviews
 
     def attributes(item_ids: Ids) -> dict[str, Attribute]:
-        known = businesses.get_column("item").to_list()
-        provenance["items_without_metadata"] = int(np.isin(item_ids, known, invert=True).sum())
         categories = businesses.select("item", label=pl.col("categories").str.split(",")).explode("label")
         return {
             "categories": label_attribute(categories.drop_nulls(), item_ids),
@@ -78,6 +77,7 @@ def read_yelp(path: Path) -> Dataset:
         file=REVIEW_FILE,
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
+        catalogue=Catalogue(businesses["item"], BUSINESS_FILE),
     )
 
 

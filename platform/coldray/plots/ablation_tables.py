@@ -90,11 +90,12 @@ def published_beside(result: AblationResult, table: PublishedTable) -> Table:
 def protocol_differences(result: AblationResult) -> Table:
     """Return the published protocol beside the one here, row by row, with what differs."""
     name, users, items = (result.dataset.get(key) for key in ("name", "n_users", "n_items"))
+    clicked = None if items is None else items - result.dataset.get("n_unclicked_items", 0)
     here = counted(max(len(mode.folds) for mode in result.modes), "fold")
     rows = [
         _compared("dataset", HETREC.title, str(name or DASH), name == HETREC.dataset),
         _compared("users", f"{HETREC.n_users:,}", _count(users), users == HETREC.n_users),
-        _compared("items", f"{HETREC.n_items:,}", _count(items), items == HETREC.n_items),
+        _compared("items", f"{HETREC.n_items:,}", _count(clicked), clicked == HETREC.n_items),
         _compared("averages", HETREC.protocol, f"averages over {here}", None),
     ]
     here_only = ((key.replace("_", " "), str(text)) for key, text in result.protocol.items())

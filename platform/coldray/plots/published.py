@@ -19,7 +19,7 @@ class PublishedTable:
     """The dataset in words."""
     n_users: int
     n_items: int
-    """Both after the paper's filters: a dataset filtered otherwise is another dataset."""
+    """Both after the paper's filters: a dataset filtered otherwise is another dataset. Items have clicks."""
     source: str
     protocol: str
     """How the published numbers were averaged."""
@@ -31,7 +31,7 @@ class PublishedTable:
         return (
             dataset.get("name") == self.dataset
             and dataset.get("n_users") == self.n_users
-            and dataset.get("n_items") == self.n_items
+            and dataset.get("n_items", 0) - dataset.get("n_unclicked_items", 0) == self.n_items
             and not dataset.get("synthetic", False)
         )
 

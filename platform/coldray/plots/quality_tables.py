@@ -12,7 +12,7 @@ from coldray.data.rating_levels import RatingFacts
 from coldray.models.factor_facts import Magnitudes
 from coldray.plots.labels import DASH, value_label
 from coldray.plots.quality_words import amount_label, filled_parts, level_labels
-from coldray.plots.tables import Cell, Table, number
+from coldray.plots.tables import DATASET_WORDS, Cell, Table, number
 from coldray.tuning.data_check import DataCheck
 from coldray.tuning.data_findings import share_label
 
@@ -127,14 +127,13 @@ def factor_table(check: DataCheck) -> Table | None:
 
 def dataset_table(check: DataCheck) -> Table:
     """Return what is known of the dataset."""
-    words = {"n_users": "users", "n_items": "items", "n_interactions": "interactions"}
     rows = []
     for name, value in check.dataset.items():
         if name == "notes":  # they are among the findings
             continue
-        shown = f"{value:,}" if name in words else _percent(value) if name == "density" else value_label(value)
+        shown = f"{value:,}" if name in DATASET_WORDS else _percent(value) if name == "density" else value_label(value)
         cell = Cell(shown[:_FINGERPRINT], title=shown) if name == "fingerprint" else Cell(shown)
-        rows.append((Cell(words.get(name, name)), cell))
+        rows.append((Cell(DATASET_WORDS.get(name, name)), cell))
     return Table("Dataset", (), tuple(rows))
 
 

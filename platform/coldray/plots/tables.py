@@ -23,6 +23,13 @@ from coldray.tuning.comparison_result import ComparisonResult
 from coldray.tuning.results import FoldMetrics, StudyResult, TrialResult, mean_metric, std_metric
 
 _FINGERPRINT_CHARACTERS = 12
+DATASET_WORDS = {
+    "n_users": "users",
+    "n_items": "items",
+    "n_unclicked_items": "items without clicks",
+    "n_interactions": "interactions",
+}
+"""What the numbers of a dataset are called."""
 _MANY_PARAMETERS = 5
 
 
@@ -61,7 +68,6 @@ def facts(caption: str, values: Mapping[str, str]) -> Table:
 
 def dataset_facts(result: StudyResult | AblationResult | ComparisonResult) -> Table:
     """Return what is known of the dataset; a fingerprint is shortened, and whole in its title."""
-    words = {"n_users": "users", "n_items": "items", "n_interactions": "interactions"}
     rows = []
     for name, value in result.dataset.items():
         if name == "notes":
@@ -74,7 +80,7 @@ def dataset_facts(result: StudyResult | AblationResult | ComparisonResult) -> Ta
             cell = Cell(f"{100 * float(value):.2f} %")
         elif isinstance(value, int) and not isinstance(value, bool):
             cell = Cell(f"{value:,}")
-        rows.append((Cell(words.get(name, name.replace("_", " "))), cell))
+        rows.append((Cell(DATASET_WORDS.get(name, name.replace("_", " "))), cell))
     return Table("Dataset, after the filters", (), tuple(rows))
 
 

@@ -246,6 +246,7 @@ def _dataset_input(dataset: Dataset) -> dict[str, str]:
     profile = {
         "n_users": dataset.n_users,
         "n_items": dataset.n_items,
+        "n_unclicked_items": dataset.n_unclicked_items,
         "n_interactions": int(dataset.interactions.nnz),
         "density": dataset.density,
         "fingerprint": dataset.fingerprint,

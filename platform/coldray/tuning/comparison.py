@@ -164,7 +164,7 @@ def run_comparison(
         seconds=time.perf_counter() - started,
         held_out=config.splits.held_out,
         inspection=config.inspection,
-        shown=shown_facts(dataset, config.inspection, [one.inspections for one in tested]),
+        shown=shown_facts(checked.splits[0].dataset, config.inspection, [one.inspections for one in tested]),
     )
 
 

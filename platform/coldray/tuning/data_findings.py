@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from coldray.data.catalogue import AS_TEXT, MATCHES
 from coldray.data.interaction_parts import CHRONOLOGICAL, PART_WORDS, TEST, VALIDATION
 from coldray.data.part_assignment import PartAssignment
 from coldray.data.quality import ALL, DataQuality, PartFacts, TimeFacts
@@ -50,8 +51,11 @@ def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def data_findings(split: PartAssignment, quality: DataQuality) -> list[Finding]:
     """Return what is suspicious in the data and in their split."""
+    tables = list(_of_tables(split))
+    told = {finding.text for finding in tables}
     return [
-        *(Finding("note", note, "That is how the files were read.") for note in split.dataset.notes),
+        *tables,
+        *(Finding("note", note, "That is how the files were read.") for note in split.dataset.notes if note not in told),
         *_of_parts(split, quality),
         *_of_pairs(quality),
         *_of_times(split, quality),
@@ -66,6 +70,18 @@ def share_label(part: int, whole: int) -> str:
     share = 100 * part / whole if whole else 0.0
     shown = f"{share:.1f}" if share >= 0.1 or not part else "< 0.1"
     return f"{part:,} of {whole:,} ({shown} %)"
+
+
+def _of_tables(split: PartAssignment) -> Iterator[Finding]:
+    """Yield what of the tables of items and of texts hardly fits the clicks."""
+    provenance = split.dataset.provenance
+    for match in (provenance[name] for name in MATCHES if name in provenance):
+        if match["suspicious"]:
+            yield Finding(
+                "warning", match["text"], "Write ids in one way in all tables; a model of attributes knows no others."
+            )
+    if AS_TEXT in provenance:
+        yield Finding("warning", provenance[AS_TEXT], "Write ids as text in requests and histories, too.")
 
 
 def _of_parts(split: PartAssignment, quality: DataQuality) -> Iterator[Finding]:

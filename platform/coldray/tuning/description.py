@@ -23,6 +23,7 @@ def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dic
         "synthetic": dataset.synthetic,
         "n_users": dataset.n_users,
         "n_items": dataset.n_items,
+        "n_unclicked_items": dataset.n_unclicked_items,
         "n_interactions": int(dataset.interactions.nnz),
         "density": dataset.density,
         "fingerprint": dataset.fingerprint,
@@ -46,6 +47,7 @@ def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Sp
         "splits": f"{config.splits.n_splits} for each seed ({', '.join(map(str, config.splits.seeds))})",
         "first split": f"{', '.join(part_sizes)} {held_out}" + _more_of_first(counts[0]),
         "candidates": f"{config.candidates}: {listed[config.candidates]}",
+        **_unclicked_words(config, dataset),
         "users": f"with a {known} and a held-out click"
         + (f"; {left_out} without a {known} click left out, summed over splits" if left_out else "; none left out")
         + (f"; at most {config.splits.users:,} of each split, drawn by its seed" if config.splits.users else ""),
@@ -53,6 +55,18 @@ def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Sp
         "metrics": "hr@k (Eq. 12) and ndcg@k (Eq. 13) of Monteil et al. 2024: hits over min(k, relevant items)",
         "selection": f"mean validation {config.selection.metric}; test {held_out} are used once, by the winner",
     }
+
+
+def _unclicked_words(config: StudyConfig, dataset: Dataset) -> dict[str, str]:
+    """Return what becomes of the items that nobody has clicked; nothing if there are none."""
+    if not dataset.n_unclicked_items:
+        return {}
+    what = (
+        "left out of all folds, of tuning and of test"
+        if config.candidates == "cold"
+        else "in no part, known to all folds, of tuning and of test, where they compete for places"
+    )
+    return {"unclicked items": f"{dataset.n_unclicked_items:,} of the catalogue: {what}; the bundle has them"}
 
 
 def split_words(splits: SplitConfig) -> str:
@@ -88,4 +102,8 @@ def _filter_words(entry: Mapping[str, Any]) -> str:
     """Name the filters of one entry of the provenance that are not at their default."""
     defaults = FilterConfig().model_dump()
     changed = {name: entry["config"][name] for name in defaults if entry["config"][name] != defaults[name]}
-    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in changed.items()) or "none"
+    return ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in changed.items()) or "none"
+
+
+def _value(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

@@ -68,10 +68,11 @@ def _check_one(
     split = read_split(source, options)
     dataset = split.dataset
     tell_notes(dataset, partial(_say, console))
+    unclicked = f" ({dataset.n_unclicked_items:,} of them without clicks)" if dataset.n_unclicked_items else ""
     _say(
         console,
-        f"checking {dataset.name}, split {split.name}: {dataset.n_users:,} users × {dataset.n_items:,} items, "
-        f"{dataset.interactions.nnz:,} interactions",
+        f"checking {dataset.name}, split {split.name}: {dataset.n_users:,} users × {dataset.n_items:,} items"
+        f"{unclicked}, {dataset.interactions.nnz:,} interactions",
     )
     check = check_split(
         split,

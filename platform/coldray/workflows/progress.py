@@ -59,8 +59,9 @@ class StudyProgress(StudyListener):
     def show_dataset(self, study_id: str, dataset: Dataset) -> None:
         """Say what the data are."""
         label = " (synthetic)" if dataset.synthetic else ""
+        unclicked = f" ({dataset.n_unclicked_items:,} of them without clicks)" if dataset.n_unclicked_items else ""
         self.stage(
-            f"{study_id}: {dataset.name}{label}, {dataset.n_users:,} users × {dataset.n_items:,} items, "
+            f"{study_id}: {dataset.name}{label}, {dataset.n_users:,} users × {dataset.n_items:,} items{unclicked}, "
             f"{dataset.interactions.nnz:,} interactions"
         )
 
