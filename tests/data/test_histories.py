@@ -80,6 +80,25 @@ def test_ids_of_several_widths_and_encodings_are_of_one_kind(tmp_path):
     assert part.rows() == [(1, "a"), (2, "b"), (2**40, "a")]
 
 
+WHOLE = st.integers(0, 2**64 - 1) | st.integers(2**63 - 2, 2**63 + 1) | st.integers(0, 9)
+
+
+@given(st.lists(st.tuples(WHOLE, WHOLE), min_size=1, max_size=8), st.booleans())
+def test_whole_numbers_without_a_sign_are_read_whole(rows, statistics):
+    """As numbers if all of a column fit into 64 bits with a sign, else as text; whatever the footer says."""
+    whole = pl.DataFrame(rows, schema={"user_id": pl.UInt64, "item_id": pl.UInt64}, orient="row")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in").mkdir()
+        halves = [half for half in (whole[: len(rows) // 2], whole[len(rows) // 2 :]) if len(half)]
+        found = find_histories(written(folder / "in", *halves, statistics=statistics))
+        (part,) = spread(found, folder / "out", 1)
+    for column in whole.columns:
+        fits = whole[column].max() < 2**63
+        assert part.schema[column] == (pl.Int64 if fits else pl.String)
+        assert sorted(map(int, part[column])) == sorted(whole[column].to_list())
+
+
 def test_other_names_and_ratings(tmp_path):
     rows = pl.DataFrame({"who": ["x", "y"], "stars": [3, None], "what": [7, 8]})
     found = find_histories(written(tmp_path, rows), user="who", item="what", rating="stars")

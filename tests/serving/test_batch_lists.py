@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.data.dataset import keep_entries
 from coldray.data.sample import sample_dataset
 from coldray.errors import ConfigError, DataFormatError, UnknownIdError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
@@ -210,3 +211,48 @@ def test_lists_travel_without_the_bundle_and_workers_share_their_arrays(rated, b
         large = sum(buffer.raw().nbytes for buffer in buffers)
         assert large >= sum(array.nbytes for array in one.model.state().values()) / 3
         assert len(state) < 20_000
+
+
+@pytest.fixture(scope="module")
+def unclicked():
+    """Return a dataset in which nobody has clicked every fifth item."""
+    sample = sample_dataset(0, 120, 90)
+    clicks = sample.interactions
+    kept = keep_entries(clicks, clicks.indices % 5 != 0)
+    return replace(sample, interactions=kept)
+
+
+@pytest.mark.parametrize("name", ["ease", "svd", "als", "item_knn", "user_knn"])
+def test_a_model_of_clicks_alone_lists_no_item_without_any_unless_it_is_named(unclicked, name):
+    kind = model_type(name)
+    bundle = fit_bundle(kind(kind.config_type()), unclicked, FeatureEncoder(FeatureConfig()), {})
+    cold = set(unclicked.item_ids.tolist()) - set(unclicked.item_ids[unclicked.clicked_items].tolist())
+    n_items, engine = unclicked.n_items, Engine(bundle)
+    assert len(cold) >= 18
+    history = unclicked.item_ids[[1, 2, 3]].tolist()
+    lists, _ = made(BatchLists.of(bundle, k=n_items), rows_of({"a": history, "b": []}))
+    answers = engine.answer([Query(k=n_items, history=dict.fromkeys(history)), Query(k=n_items)])
+    (found,) = bundle.recommend([history], n_items)
+    listed = [*lists.values(), {"items": [place.item for place in found]}]
+    listed += [{"items": [place.item for place in answer.places]} for answer in answers]
+    listed.append({"items": [place.item for place in bundle.most_clicked(n_items)]})
+    for one in listed:
+        assert one["items"]
+        assert cold.isdisjoint(one["items"])
+    named = tuple(sorted(cold))[:3]
+    (answer,) = engine.answer([Query(k=5, history=dict.fromkeys(history), candidates=named)])
+    assert {place.item for place in answer.places} == set(named)
+    assert engine.knows_item(named[0])
+    assert engine.is_cold(named[0])
+
+
+@pytest.mark.parametrize("name", ["kernel_align", "marec", "content_knn"])
+def test_a_model_of_attributes_lists_items_that_nobody_clicked(unclicked, name):
+    kind = model_type(name)
+    bundle = fit_bundle(kind(kind.config_type()), unclicked, FeatureEncoder(FeatureConfig()), {})
+    history = unclicked.item_ids[[1, 2, 3]].tolist()
+    (answer,) = Engine(bundle).answer([Query(k=unclicked.n_items, history=dict.fromkeys(history))])
+    lists, _ = made(BatchLists.of(bundle, k=unclicked.n_items), rows_of({"a": history}))
+    everything = set(unclicked.item_ids.tolist()) - set(history)
+    assert {place.item for place in answer.places} == set(lists["a"]["items"]) == everything
+    assert sum(place.cold for place in answer.places) == unclicked.n_unclicked_items

@@ -9,12 +9,13 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as types
 
@@ -44,9 +45,15 @@ class Histories:
     columns: tuple[str, ...]
     """The names in the files of the columns of `schema`."""
     schema: pa.Schema
-    """Of the partitions: ids are int64 or strings, ratings float32, times int64, or dates as they are in the files."""
+    """Of the partitions: ids are int64 or strings, ratings float32, times int64, or dates as they are in the files.
+    Unsigned ids are strings if one of them is beyond int64."""
     folder: Path
     """What the names of files are relative to."""
+
+    def with_text_items(self) -> Histories:
+        """Return the histories with the ids of items read as text, for a catalogue in which numbers are text."""
+        place = self.schema.get_field_index(ITEM)
+        return replace(self, schema=self.schema.set(place, pa.field(ITEM, pa.large_string())))
 
     @property
     def default_partitions(self) -> int:
@@ -106,10 +113,12 @@ def find_histories(
     names = {column: name for column, name in given.items() if name is not None}
     rows = 0
     kinds: dict[str, pa.DataType] = {}
+    beyond: set[str] = set()
     for file in files:
         with _reading(file), pq.ParquetFile(file) as opened:
             rows += opened.metadata.num_rows
             found = {column: _kind(file, opened.schema_arrow, name, column) for column, name in names.items()}
+            beyond |= {column for column in (USER, ITEM) if _beyond_int64(opened, names[column])}
         for column, kind in found.items():
             if kind != kinds.setdefault(column, kind):
                 raise DataFormatError(
@@ -118,6 +127,7 @@ def find_histories(
                 )
     if not rows:
         raise EmptyDatasetError(f"{path} has no row: there is no user to recommend anything to.")
+    kinds |= dict.fromkeys(beyond, pa.large_string())
     return Histories(tuple(files), rows, tuple(names.values()), pa.schema(kinds), root)
 
 
@@ -208,6 +218,23 @@ def _kind(file: Path, schema: pa.Schema, name: str, column: str) -> pa.DataType:
     if types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype):
         return pa.large_string()
     raise DataFormatError(f"{name} of {file} is {dtype}; ids are integers or strings.")
+
+
+def _beyond_int64(file: pq.ParquetFile, name: str) -> bool:
+    """Return whether an id of an unsigned column is too large for int64; read only where the footer does not say."""
+    dtype = file.schema_arrow.field(name).type
+    if (dtype.value_type if types.is_dictionary(dtype) else dtype) != pa.uint64():
+        return False
+    column = [file.schema.column(place).path for place in range(len(file.schema))].index(name)
+    for number in range(file.metadata.num_row_groups):
+        statistics = file.metadata.row_group(number).column(column).statistics
+        if statistics is not None and statistics.has_min_max:
+            highest = statistics.max
+        else:
+            highest = pc.max(file.read_row_group(number, columns=[name]).column(0)).as_py()
+        if highest is not None and highest >= 2**63:
+            return True
+    return False
 
 
 @contextmanager

@@ -85,7 +85,8 @@ class BatchLists:
         exclude_seen
             Whether the items of a history are left out of its list.
         candidates
-            Items that may be listed: all, those with clicks, those without, or those named.
+            Items that may be listed: all that the model can tell apart, those with clicks, those without, or those
+            named.
 
         Raises
         ------
@@ -96,7 +97,7 @@ class BatchLists:
         """
         model = bundle.model
         clicks = np.bincount(bundle.interactions.indices, minlength=model.n_items)
-        chosen = _chosen(candidates, bundle.item_ids, clicks)
+        chosen = bundle.listed_items if candidates == "all" else _chosen(candidates, bundle.item_ids, clicks)
         if len(chosen) == 0:
             raise ConfigError(f"The model has no item to list: candidates are {candidates!r}. Use other ones.")
         value = model.click_value
@@ -223,8 +224,6 @@ def _order_of(clicks: pl.DataFrame) -> str:
 
 def _chosen(candidates: Candidates, item_ids: Ids, clicks: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """Return the indices of the candidates, ascending."""
-    if candidates == "all":
-        return np.arange(len(clicks), dtype=np.int32)
     if candidates in ("warm", "cold"):
         return np.flatnonzero((clicks > 0) == (candidates == "warm")).astype(np.int32)
     index = {item: place for place, item in enumerate(item_ids.tolist())}

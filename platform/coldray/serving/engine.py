@@ -61,6 +61,10 @@ class Engine:
         self.warm: Mask = self.clicks > 0
         self._is_warm: list[bool] = self.warm.tolist()
         self._popular: Scores = np.log1p(self.clicks).astype(np.float32)
+        self.listed: Mask = np.zeros(n_items, np.bool_)
+        """Which items a list may hold unless others are named ``[I]``, removed ones included."""
+        self.listed[bundle.listed_items] = True
+        self._lists_all = bool(self.listed.all())
         self.alive: Mask = np.ones(n_items, np.bool_)
         self.alive[[self._items[item] for item in removed if item in self._items]] = False
         self._events: dict[UserId, dict[int, float | None]] = {}
@@ -92,9 +96,10 @@ class Engine:
         if item in self._items:
             return item
         try:
-            return int(item)
+            number = int(item)
         except ValueError:
             return item
+        return number if str(number) == item else item  # 007 is no number of the catalogue
 
     def knows_item(self, item: ItemId) -> bool:
         """Return whether the item is there and was not removed."""
@@ -175,7 +180,7 @@ class Engine:
         if self.retrieval is None or self.explorer is not None:  # what tries out items reads the scores of all
             return {}
         places = [place for place, one in enumerate(asked) if one.among_all]
-        removed = self.n_items - int(np.count_nonzero(self.alive))
+        removed = self.n_items - int(np.count_nonzero(self.alive & self.listed))
         found = self.retrieval.lists(self.bundle, [asked[place] for place in places], removed)
         return {place: best for place, best in zip(places, found, strict=True) if best is not None}
 
@@ -227,11 +232,13 @@ class Engine:
     def _allowed(self, query: Query) -> Mask:
         """Return which items may be in the list ``[I]``; not to be written to."""
         allowed = self.alive
-        if query.candidates == "warm":
+        if query.candidates == "all":
+            allowed = allowed if self._lists_all else allowed & self.listed
+        elif query.candidates == "warm":
             allowed = allowed & self.warm
         elif query.candidates == "cold":
             allowed = allowed & ~self.warm
-        elif query.candidates != "all":
+        else:
             chosen = np.zeros(self.n_items, np.bool_)
             chosen[[self.place(item, "candidates") for item in query.candidates]] = True
             allowed = allowed & chosen

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -20,7 +21,18 @@ from coldray.serving.queries import Condition, ExplorationMethod, Path, Query
 
 MAX_K = 1000
 MAX_HISTORY = 10_000
-Id: TypeAlias = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | Annotated[StrictStr, Field(max_length=512)]
+
+
+def _as_read(value: Any) -> Any:
+    """Return a whole number beyond 64 bits with a sign as text, as it is in the data."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole and 2**63 <= value < 2**64 else value
+
+
+Id: TypeAlias = Annotated[
+    Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | Annotated[StrictStr, Field(max_length=512)],
+    BeforeValidator(_as_read),
+]
 """Users and items have the ids of the data: whole numbers or text."""
 
 

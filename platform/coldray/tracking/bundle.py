@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,7 +31,7 @@ from pydantic import ValidationError
 from coldray import __version__
 from coldray.atomic import replacing_folder
 from coldray.data.click_values import Reads, places_in, ratings_in
-from coldray.data.dataset import Attribute, Dataset, Ids
+from coldray.data.dataset import Attribute, Dataset, Ids, IntArray
 from coldray.errors import BundleError, ColdrayError, UnknownIdError
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import top_k
@@ -81,6 +82,16 @@ class Bundle:
         """What each attribute holds: what :func:`~coldray.features.builder.attributes_from_records` needs."""
         return attribute_kinds(self.attributes)
 
+    @cached_property
+    def listed_items(self) -> IntArray:
+        """Items that a list may hold unless others are named, ascending.
+
+        Those of a model that knows items by clicks alone have some: it has nothing to tell the others apart by.
+        """
+        if self.model.scores_cold_items:
+            return np.arange(self.model.n_items, dtype=np.int32)
+        return np.unique(self.interactions.indices).astype(np.int32)
+
     def recommend(self, histories: Sequence[History], k: int) -> list[list[Recommendation]]:
         """Return the best `k` items for users described by what they clicked; clicked items are left out.
 
@@ -99,8 +110,11 @@ class Bundle:
             If a history names an item the bundle does not have.
         """
         clicked = self._histories(histories)
-        items = np.arange(self.model.n_items)
-        indices, scores = top_k(self.model.score(clicked, items), k, exclude=ones_where_stored(clicked))
+        items = self.listed_items
+        seen = sp.csr_array(ones_where_stored(clicked)[:, items])
+        seen.sort_indices()
+        places, scores = top_k(self.model.score(clicked, items), k, exclude=seen)
+        indices = np.where(places >= 0, items[places], -1)
         warm = np.bincount(self.interactions.indices, minlength=self.model.n_items) > 0
         return [
             [
@@ -114,7 +128,7 @@ class Bundle:
     def most_clicked(self, k: int) -> list[Recommendation]:
         """Return the `k` items with the most clicks, scored by their logarithm: the list of whom nothing is known."""
         clicks = np.bincount(self.interactions.indices, minlength=self.model.n_items)
-        order = np.argsort(-clicks, kind="stable")[:k]
+        order = self.listed_items[np.argsort(-clicks[self.listed_items], kind="stable")[:k]]
         return [Recommendation(_plain(self.item_ids[i]), float(np.log1p(clicks[i])), clicks[i] == 0) for i in order]
 
     def history(self, user_id: Any) -> History:

@@ -55,7 +55,11 @@ def data_findings(split: PartAssignment, quality: DataQuality) -> list[Finding]:
     told = {finding.text for finding in tables}
     return [
         *tables,
-        *(Finding("note", note, "That is how the files were read.") for note in split.dataset.notes if note not in told),
+        *(
+            Finding("note", note, "That is how the files were read.")
+            for note in split.dataset.notes
+            if note not in told
+        ),
         *_of_parts(split, quality),
         *_of_pairs(quality),
         *_of_times(split, quality),

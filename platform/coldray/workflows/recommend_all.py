@@ -8,10 +8,12 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import ray
 from rich.console import Console
 
-from coldray.data.histories import Histories, find_histories, partitions_complete, write_partitions
+from coldray.data.dataset import Ids
+from coldray.data.histories import ITEM, Histories, find_histories, partitions_complete, write_partitions
 from coldray.data.streaming import readable
 from coldray.errors import ConfigError, DataFormatError, TrackingError, UnknownIdError
 from coldray.plots.labels import counted
@@ -52,7 +54,7 @@ def recommend_all(options: argparse.Namespace, console: Console) -> None:
     if output.is_relative_to(histories.folder):
         raise ConfigError(f"--output {output} is inside of the histories; the lists would be read as some of them.")
     with locked(output):
-        lists, run, model_bytes = _prepare(options, histories, progress)
+        lists, histories, run, model_bytes = _prepare(options, histories, progress)
         folder = ListsFolder(output, run)
         missing = progress.lists_started(run.partitions, folder.begin())
         if missing:
@@ -103,14 +105,15 @@ def model_source(model: str | None, tracking_uri: str) -> tuple[ModelSource, Mod
 
 def _prepare(
     options: argparse.Namespace, histories: Histories, progress: ListsProgress
-) -> tuple[BatchLists, BatchRun, int]:
-    """Return what makes the lists, what they are made by and from, and the bytes of the model's arrays."""
+) -> tuple[BatchLists, Histories, BatchRun, int]:
+    """Return what makes the lists, the histories as it reads them, the run, and the bytes of the model's arrays."""
     source, version = model_source(options.model, options.tracking_uri)
     name = f"{version.name} {version.version}"
     progress.stage(f"loading the model {name}")
     bundle = source.load(version)
     candidates, label = _candidates(options.candidates, options.item_column, bundle)
     lists = BatchLists.of(bundle, k=options.k, exclude_seen=options.exclude_seen, candidates=candidates)
+    histories = _as_known(histories, bundle.item_ids)
     lists.check_ids(histories.schema)
     size = sum(path.stat().st_size for path in histories.files) / 1e9
     progress.stage(f"histories: {histories.rows:,} rows in {counted(len(histories.files), 'file')}, {size:,.2f} GB")
@@ -124,7 +127,15 @@ def _prepare(
         columns=histories.labels,
         partitions=options.partitions or histories.default_partitions,
     )
-    return lists, run, sum(array.nbytes for array in bundle.model.state().values())
+    return lists, histories, run, sum(array.nbytes for array in bundle.model.state().values())
+
+
+def _as_known(histories: Histories, item_ids: Ids) -> Histories:
+    """Return the histories with numbers read as text if the model's ids are text and there are numbers among them."""
+    numbers = histories.schema.field(ITEM).type == pa.int64()
+    if numbers and item_ids.dtype.kind == "U" and pl.Series(item_ids.tolist()).str.contains(r"^-?[0-9]+$").any():
+        return histories.with_text_items()
+    return histories
 
 
 def _candidates(given: str, column: str, bundle: Bundle) -> tuple[Candidates, str]:
@@ -141,9 +152,12 @@ def _candidates(given: str, column: str, bundle: Bundle) -> tuple[Candidates, st
             ids = pl.Series([line.strip() for line in lines if line.strip()], dtype=pl.String)
     if bundle.item_ids.dtype.kind in "iu" and not ids.dtype.is_integer():
         numbers = ids.cast(pl.Int64, strict=False)
-        if numbers.null_count():
-            raise DataFormatError(f"{path}: {ids.filter(numbers.is_null())[0]!r} is no number; the model's items are.")
+        other = numbers.cast(pl.String).fill_null("") != ids  # 007 is none of the model's numbers
+        if other.any():
+            raise DataFormatError(f"{path}: {ids.filter(other)[0]!r} is no number; the model's items are.")
         ids = numbers
+    elif bundle.item_ids.dtype.kind == "U":
+        ids = ids.cast(pl.String)
     chosen = tuple(ids.unique().sort().to_list())
     checksum = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:16]
     return chosen, f"{len(chosen):,} items of checksum {checksum}"
