@@ -17,9 +17,9 @@ help:
 	@echo "make clean      remove .venv and caches; runs/ and mlflow.db stay"
 
 $(VENV)/.created:
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"coldray needs Python 3.11 or newer, not {v.major}.{v.minor}; set PYTHON=...")'
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"coldray needs Python 3.11 or newer, not {v.major}.{v.minor}; set PYTHON=...")'
 	@echo "creating $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
@@ -55,13 +55,13 @@ chaos: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos tests/training/test_distributed.py tests/training/test_ingestion.py $(ARGS)
 
 lint: $(VENV)/.installed-lint
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
 
 format: $(VENV)/.installed-lint
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
 
 bench: $(VENV)/.installed-test
 	@$(BIN)/python tests/benchmarks/run.py $(FIGURE)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import time
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from coldray.environment import variable
 from coldray.errors import DownloadError, OutputError
 
 Verifier: TypeAlias = Callable[[Path], str | None]
@@ -69,7 +69,7 @@ def fetch_hetrec(folder: Path) -> Path:
     DownloadError
         If it cannot be fetched or what arrived is not the archive.
     """
-    url = os.environ.get(HETREC_URL_VARIABLE) or HETREC_URL
+    url = variable(HETREC_URL_VARIABLE, HETREC_URL)
     return fetch(url, folder / "hetrec2011-movielens-2k-v2.zip", verify=sound_zip(HETREC_MEMBERS))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from coldray.environment import variable
 from coldray.errors import DataFileError
 
 DATA_VARIABLE = "COLDRAY_DATA"
@@ -93,7 +93,7 @@ def find_dataset(name: str, data_dir: Path | None) -> Path:
 
 def data_root(data_dir: Path | None) -> Path | None:
     """Return the folder to look in, which must exist when somebody named it."""
-    named = os.environ.get(DATA_VARIABLE)
+    named = variable(DATA_VARIABLE)
     root = data_dir if data_dir is not None else Path(named) if named else None
     if root is not None and not root.exists():
         origin = "--data-dir" if data_dir is not None else DATA_VARIABLE

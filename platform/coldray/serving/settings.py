@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -18,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from coldray.environment import variable
 from coldray.errors import ConfigError
 from coldray.serving.access import KeyEntry, Keyring, key_lines, read_keys
 from coldray.serving.admission import Limits
@@ -235,7 +235,7 @@ class ServiceSettings(BaseModel):
         """
         if not self.store.startswith(ENVIRONMENT):
             return Store(self.store)
-        variable = self.store.removeprefix(ENVIRONMENT)
-        if variable not in os.environ:
-            raise ConfigError(f"store: the environment of the replica has no variable {variable!r}. Set it to the URL.")
-        return Store(os.environ[variable])
+        name = self.store.removeprefix(ENVIRONMENT)
+        if not variable(name):
+            raise ConfigError(f"store: the environment of the replica has no variable {name!r}. Set it to the URL.")
+        return Store(variable(name))

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from coldray.data.filters import FilterConfig
 from coldray.data.sources import FOLDER_SOURCES, SOURCES, SourceConfig
 from coldray.data.tabular import TabularConfig
+from coldray.environment import variable
 from coldray.errors import ConfigError
 from coldray.models.registry import NETWORKS
 from coldray.workflows.lines import from_here
@@ -118,7 +119,7 @@ def _job_parser(description: str, option: str, file: Path, *, many: bool = False
         help=f"replace a field of the {kind} file, by dotted name (search.trials=64); may be repeated",
     )
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where reports and bundles go")
-    parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")
+    parser.add_argument("--ray-address", default=variable("RAY_ADDRESS", "local"), help="cluster, or 'local'")
     parser.add_argument("--cpus", type=positive, default=None, help="CPUs of a local Ray; all by default")
     parser.add_argument(
         "--resume",
@@ -131,7 +132,7 @@ def _job_parser(description: str, option: str, file: Path, *, many: bool = False
     )
     parser.set_defaults(command=())
     tracking = parser.add_argument_group("tracking")
-    default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     tracking.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
     tracking.add_argument("--experiment", default="coldray", help="MLflow experiment")
     tracking.add_argument(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from coldray.environment import variable
 from coldray.workflows.arguments import positive
 from coldray.workflows.command import reported
 from coldray.workflows.lines import timed
@@ -50,7 +50,7 @@ def recommend_parser(description: str) -> argparse.ArgumentParser:
         default=None,
         help="models:/NAME@ALIAS, models:/NAME/VERSION or the folder of a bundle; the champion promoted last if none",
     )
-    default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     model.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
     lists = parser.add_argument_group("lists")
     lists.add_argument("--output", type=Path, required=True, help="folder of the lists, which all nodes must share")
@@ -72,6 +72,6 @@ def recommend_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume", action="store_true", help="go on with what is unfinished in --output, which is done without it too"
     )
-    parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")
+    parser.add_argument("--ray-address", default=variable("RAY_ADDRESS", "local"), help="cluster, or 'local'")
     parser.add_argument("--cpus", type=positive, default=None, help="CPUs of a local Ray; all by default")
     return parser

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ray import serve
 from rich.console import Console
 
+from coldray.environment import variable
 from coldray.errors import ClusterError, ConfigError
 from coldray.serving.access import key_lines, new_key, read_keys
 from coldray.serving.app import application
@@ -57,7 +58,7 @@ def serve_parser(description: str) -> argparse.ArgumentParser:
     """Return the parser of the serving job."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     model = parser.add_argument_group("model")
-    default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     model.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
     model.add_argument(
         "--model-name", type=registry_name, default=None, help="registered model; the latest one promoted unless given"
@@ -100,7 +101,7 @@ def serve_parser(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--replicas", type=int, default=1, help="processes that answer; each takes a CPU")
-    parser.add_argument("--ray-address", default=os.environ.get("RAY_ADDRESS", "local"), help="cluster, or 'local'")
+    parser.add_argument("--ray-address", default=variable("RAY_ADDRESS", "local"), help="cluster, or 'local'")
     parser.add_argument("--cpus", type=int, default=None, help="CPUs of a local Ray; all by default")
     return parser
 
@@ -151,10 +152,10 @@ def access_keys(options: argparse.Namespace) -> tuple[str, ...]:
     ConfigError
         If the service can be reached from other machines and has no keys, or the keys cannot be read.
     """
-    text = os.environ.get(KEYS_VARIABLE, "")
+    text = variable(KEYS_VARIABLE)
     if options.keys is not None:
         return read_keys(options.keys)
-    if text.strip():
+    if text:
         return key_lines(text)
     if options.open or is_loopback(options.host):
         return ()
@@ -210,8 +211,8 @@ def fast_serve() -> Iterator[None]:
         ports = dict(zip(("METRICS_PORT", "STATS_PORT"), map(str, _free_ports(2)), strict=True))
         own = {f"RAY_SERVE_HAPROXY_{name}": value for name, value in (files | ports).items()}
         variables = FAST_SERVE | own
-        for variable, value in variables.items():
-            os.environ.setdefault(variable, value)
+        for name, value in variables.items():
+            os.environ.setdefault(name, value)
         yield
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
+from coldray.environment import variable
 from coldray.errors import TrackingError, UnsentError
 from coldray.plots.labels import counted
 from coldray.tracking.access import check_reachable
@@ -23,7 +23,7 @@ def sync_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("studies", nargs="*", metavar="STUDY", help="names of studies; all by default")
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where the studies write their reports")
-    default_uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     parser.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
     parser.add_argument("--experiment", default="coldray", help="MLflow experiment")
     parser.add_argument(

@@ -1,0 +1,10 @@
+"""Environment variables as shells have them: one that is empty was meant to be taken away."""
+
+from __future__ import annotations
+
+import os
+
+
+def variable(name: str, default: str = "") -> str:
+    """Return the value of an environment variable without blanks around it; the default where it is unset or empty."""
+    return os.environ.get(name, "").strip() or default
