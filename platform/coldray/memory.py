@@ -12,7 +12,8 @@ import psutil
 from coldray.errors import CatalogTooLargeError
 
 GIB = 2**30
-
+FIT_SHARE = 0.8
+"""Share of the free memory that the largest fit of a study may take: the data, and what fits share, need some."""
 
 CGROUP = Path("/sys/fs/cgroup")
 FILES = (
@@ -36,6 +37,14 @@ def available_bytes(cgroup: Path = CGROUP) -> int:
     machine = int(psutil.virtual_memory().available)
     container = _container(cgroup)
     return machine if container is None else min(machine, container[1])
+
+
+def fit_bytes(free: int | None = None) -> int:
+    """Return the bytes that the form of a fit is chosen by, a share of those that are `free`; here, by default.
+
+    What is free now is not all free later: folds, and what fits share, come to lie in memory too.
+    """
+    return int(FIT_SHARE * (available_bytes() if free is None else free))
 
 
 def peak_bytes() -> int:

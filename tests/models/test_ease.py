@@ -175,12 +175,12 @@ def test_a_regularisation_lost_in_rounding_is_refused():
 def test_a_catalogue_that_is_too_large_is_refused_before_anything_is_allocated(monkeypatch):
     expected = r"EASE on 1,000,000 items needs 31,665\.0 GiB of memory.*min_item_interactions"
     with pytest.raises(CatalogTooLargeError, match=expected):
-        EASE().check_size(10, 10**6)
+        EASE(EASEConfig(solver="exact")).check_size(10, 10**6)
     monkeypatch.setattr(ease, "BYTES_PER_PAIR", 10**15)
     monkeypatch.setattr(ease, "co_clicks", None)
     for computations in (None, Computations()):
         with pytest.raises(CatalogTooLargeError, match="EASE on 22 items"):
-            EASE().fit(random_training_set(8), computations)
+            EASE(EASEConfig(solver="exact")).fit(random_training_set(8), computations)
     with pytest.raises(CatalogTooLargeError, match="EASE on 22 items"):
         ease.co_click_spectrum(random_training_set(8), device="cpu")
 
@@ -201,7 +201,7 @@ def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(computation
 def test_a_catalogue_that_is_too_large_is_told_what_would_fit(monkeypatch):
     monkeypatch.setattr("coldray.memory.available_bytes", lambda: 34 * 30_000**2)
     with pytest.raises(CatalogTooLargeError, match=r"needs 114\.0 GiB .*, enough for 30,000 items\."):
-        EASE().check_size(10, 60_000)
+        EASE(EASEConfig(solver="exact")).check_size(10, 60_000)
 
 
 def test_attributes_are_not_read():

@@ -131,7 +131,7 @@ def test_blocks_are_shared_by_the_trials_of_a_study():
 
 def test_a_catalogue_that_is_too_large_for_a_matrix_fits_in_blocks(monkeypatch):
     with pytest.raises(CatalogTooLargeError, match="Use solver='blocks'"):
-        EASE().check_size(10, 10**6)
+        EASE(EASEConfig(solver="exact")).check_size(10, 10**6)
     blocks = EASE(EASEConfig(solver="blocks", block_items=100))
     blocks.check_size(10, 10**6)
     with pytest.raises(

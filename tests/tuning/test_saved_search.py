@@ -6,9 +6,11 @@ import pytest
 
 from coldray.data.sample import sample_dataset
 from coldray.errors import StudyError
+from coldray.models.forms import Form
 from coldray.tuning.results import FoldMetrics, TrialResult
 from coldray.tuning.saved_search import load_search, save_search
 from coldray.tuning.search import SearchOutcome
+from coldray.tuning.settled import Settled
 from coldray.tuning.space import StudyConfig
 
 CONFIG = StudyConfig.model_validate(
@@ -41,7 +43,17 @@ def saved(tmp_path, dataset):
 
 
 def test_a_search_comes_back_to_the_last_digit(saved, dataset):
-    assert load_search(saved, CONFIG, dataset) == OUTCOME
+    assert load_search(saved, CONFIG, dataset) == (OUTCOME, Settled())
+
+
+def test_the_forms_come_back_too_and_a_file_without_them_is_read(saved, dataset, tmp_path):
+    settled = Settled({"n_factors": 4}, (Form("solver", "blocks", False, "It is large.", 0.01, "on a draw"),))
+    path = save_search(tmp_path / "settled.json", CONFIG, dataset, OUTCOME, settled)
+    assert load_search(path, CONFIG, dataset) == (OUTCOME, settled)
+    older = json.loads(path.read_text(encoding="utf-8"))
+    del older["settled"]
+    path.write_text(json.dumps(older), encoding="utf-8")
+    assert load_search(path, CONFIG, dataset) == (OUTCOME, Settled())
 
 
 def test_a_search_of_another_study_is_refused_by_what_differs(saved, dataset):

@@ -5,6 +5,7 @@ Notation used for shapes: b users in a block, U users, I items, n items asked fo
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from coldray.errors import NotFittedError
 from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
-from coldray.memory import require_memory
+from coldray.memory import fit_bytes, require_memory
 from coldray.models.computations import Computations
 from coldray.models.forms import Form, StudyOutlook
 
+logger = logging.getLogger(__name__)
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
 Scores: TypeAlias = npt.NDArray[np.float32]
 
@@ -98,7 +100,9 @@ class Recommender(ABC, Generic[ConfigT]):
     """True if it predicts how users rate items; it then reads ratings, and its errors are measured beside its lists."""
 
     def __init__(self, config: ConfigT) -> None:
-        self.config = config
+        self.config = self._given = config
+        self.forms: tuple[Form, ...] = ()
+        """In which forms it was fitted, where there are several."""
 
     @classmethod
     def settle(cls, config: ConfigT, outlook: StudyOutlook) -> tuple[ConfigT, tuple[Form, ...]]:
@@ -136,6 +140,18 @@ class Recommender(ABC, Generic[ConfigT]):
             say, where it sees all others through some.
         """
         return None
+
+    def settle_on(self, train: TrainingSet) -> ConfigT:
+        """Name the forms that the configuration leaves open by the size of a training set; return the configuration.
+
+        A fit begins with it. In a study they are named already, by the largest of its fits.
+        """
+        n_users, n_items = train.interactions.shape
+        self.config, self.forms = self.settle(self._given, StudyOutlook(n_users, n_items, fit_bytes()))
+        for form in self.forms:
+            if not form.exact and self.config != self._given:
+                logger.warning("%s on %s: %s", self.name, train.key, form.told)
+        return self.config
 
     @property
     def reads(self) -> Reads:

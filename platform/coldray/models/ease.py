@@ -13,7 +13,7 @@ fit on its own takes the Cholesky factor of its one matrix, which costs a fracti
 (:mod:`~coldray.models.gram_shards`).
 
 An item without clicks has no weights and scores 0. All weights are held at once; where the ``I × I`` matrix does not
-fit in memory, ``solver: blocks`` predicts each item from the items most similar to it alone
+fit in memory, ``solver: blocks``, which ``auto`` takes then, predicts each item from the items most similar to it alone
 (:mod:`~coldray.models.ease_blocks`).
 
 Notation used for shapes: U users, I items, W warm items, n items asked for, b users in a block.
@@ -42,6 +42,7 @@ from coldray.models.base import Items, ModelConfig, Recommender, Scores, Trainin
 from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
 from coldray.models.ease_blocks import block_bytes, block_weights, item_blocks
+from coldray.models.forms import Form, StudyOutlook, form_as_named, form_by_memory
 from coldray.models.one_thread import one_thread
 from coldray.models.sparse_products import SparseProducts
 from coldray.models.user_smoothing import SINGLE_CONDITION, co_clicks
@@ -49,6 +50,8 @@ from coldray.models.user_smoothing import SINGLE_CONDITION, co_clicks
 Matrix = npt.NDArray[np.float32]
 BYTES_PER_PAIR = 34
 """Bytes a fit holds at its peak for each pair of warm items: the decomposition in float64 with its work space."""
+SECONDS_PER_CUBE = 1.3e-10
+"""Seconds of one thread that the decomposition takes for each ``W³``: 14 s at 6,000 items by two."""
 MIRRORED_ROWS = 256
 """Rows of a symmetric matrix that are filled in from its other triangle at once."""
 
@@ -58,9 +61,10 @@ class EASEConfig(ModelConfig):
 
     regularization: PositiveFloat = 500.0
     """λ, added to the number of clicks of each item on the diagonal of ``XᵀX``."""
-    solver: Literal["exact", "blocks"] = "exact"
+    solver: Literal["auto", "exact", "blocks"] = "auto"
     """``exact`` needs memory for some ``I × I`` matrices. ``blocks`` needs some of ``I × block_items``: an item is
-    predicted from its block alone, which is an approximation."""
+    predicted from its block alone, which is an approximation. ``auto`` is exact where the largest fit of a study fits
+    in memory and takes less than an hour, or where several workers count."""
     block_items: PositiveInt = 1000
     """k, items of a block; the more, the closer to ``exact``. A block takes ``k³`` steps."""
     block_share: float = Field(default=0.5, gt=0, le=1)
@@ -132,6 +136,35 @@ class EASE(Recommender[EASEConfig]):
         self._blocks: sp.csr_array | None = None
         self._n_items = 0
 
+    @classmethod
+    def settle(cls, config: EASEConfig, outlook: StudyOutlook) -> tuple[EASEConfig, tuple[Form, ...]]:
+        """Take blocks where the exact form of the largest fit does not fit in memory, or takes too long."""
+        if config.solver != "auto":
+            return config, (form_as_named("solver", config.solver, exact=config.solver == "exact"),)
+        n_items = outlook.n_items
+        if config.workers > 1:
+            form = Form("solver", "exact", True, f"{config.workers} workers count for the exact form alone.")
+            return config.model_copy(update={"solver": "exact"}), (form,)
+        form = form_by_memory(
+            "solver",
+            "exact",
+            "blocks",
+            need=BYTES_PER_PAIR * n_items**2,
+            other_need=block_bytes(outlook.n_users, n_items, config.block_items),
+            outlook=outlook,
+            what=f"EASE on {n_items:,} items",
+            seconds=SECONDS_PER_CUBE * n_items**3 / available_threads(),
+        )
+        return config.model_copy(update={"solver": form.value}), (form,)
+
+    @classmethod
+    def compared_forms(cls, config: EASEConfig, share: float) -> tuple[EASEConfig, EASEConfig] | None:
+        """Compare blocks with the exact form, of items in proportion."""
+        if config.solver != "blocks":
+            return None
+        exact = config.model_copy(update={"solver": "exact"})
+        return exact, config.model_copy(update={"block_items": max(2, round(share * config.block_items))})
+
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Compute B: from the spectrum that `computations` share, without them from a factor of this one matrix.
 
@@ -146,7 +179,7 @@ class EASE(Recommender[EASEConfig]):
         ClusterError, ConfigError, TrainingFailedError
             If there are several workers, as for :func:`counted`.
         """
-        config, warm = self.config, train.warm_items
+        config, warm = self.settle_on(train), train.warm_items
         if len(warm) == 0:
             raise DataError("No item has a click, so there are no weights to learn. Check the filters and the split.")
         self._blocks = None
@@ -170,13 +203,14 @@ class EASE(Recommender[EASEConfig]):
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the ``I × I`` matrices of a fit take, or its blocks."""
-        if self.config.solver == "exact":
-            return BYTES_PER_PAIR * n_items**2
-        return block_bytes(n_users, n_items, self.config.block_items)
+        exact, blocks = BYTES_PER_PAIR * n_items**2, block_bytes(n_users, n_items, self.config.block_items)
+        if self.config.solver == "auto" and self.config.workers == 1:
+            return min(exact, blocks)
+        return blocks if self.config.solver == "blocks" else exact
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
-        if self.config.solver == "exact":
+        if self.config.solver == "exact" or self.config.workers > 1:
             return _require_memory(n_items)
         return self.require_size(
             n_users,

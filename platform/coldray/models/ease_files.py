@@ -23,7 +23,7 @@ def fit_ease_on_shards(shards: Sequence[Shard], config: EASEConfig, *, n_items: 
         As of :func:`~coldray.models.gram_shards.gram`: :class:`~coldray.models.click_shards.ParquetShard` reads files
         where they lie.
     config
-        Its solver must be ``exact``: blocks are chosen by looking at all clicks.
+        Its solver must be ``exact``, or ``auto``, which is taken for it: blocks are chosen by looking at all clicks.
     n_items
         I; what is kept in memory is ``I × I``.
 
@@ -40,8 +40,9 @@ def fit_ease_on_shards(shards: Sequence[Shard], config: EASEConfig, *, n_items: 
     ClusterError, TrainingFailedError
         As of :func:`~coldray.models.gram_shards.gram`.
     """
-    if config.solver != "exact":
+    if config.solver == "blocks":
         raise ConfigError(f"solver is {config.solver!r}; shards are counted for solver='exact' alone.")
+    config = config.model_copy(update={"solver": "exact"})
     EASE(config).check_size(1, n_items)
     require_workers(config.workers)
     counts = sum_over_shards(CoClicks(n_items), shards, workers=config.workers, kind=np.float32)[0]

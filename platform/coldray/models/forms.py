@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from coldray.memory import GIB
+
+MAX_SECONDS = 3600.0
+"""The longest that one fit may take in its exact form."""
 MAX_LOSS = 0.02
 """Relative loss by an approximation beyond which people are warned."""
 
@@ -28,6 +32,8 @@ class Form:
     """One sentence for people, with the sizes and the memory it was decided by."""
     loss: float | None = None
     """Relative loss of the study's metric against the exact form, as measured; None where nobody measured it."""
+    measured: str = ""
+    """How the loss was measured, or why it was not."""
 
     @property
     def warns(self) -> bool:
@@ -35,12 +41,18 @@ class Form:
         return self.loss is not None and self.loss > MAX_LOSS
 
     @property
+    def words(self) -> str:
+        """The decision alone: the parameter, its value, and whether that is exact."""
+        return f"{self.parameter}={self.value} ({'exact' if self.exact else 'approximate'})"
+
+    @property
     def told(self) -> str:
-        """The decision in words: the parameter, its value, whether that is exact, why, and what it costs."""
-        kind = "exact" if self.exact else "approximate"
-        loss = "" if self.loss is None else f" Measured loss against the exact form: {self.loss:.1%}."
-        warning = f" This is beyond {MAX_LOSS:.0%}." if self.warns else ""
-        return f"{self.parameter}={self.value} ({kind}): {self.reason}{loss}{warning}"
+        """The decision with why it was taken, and what it costs."""
+        how = f" ({self.measured})" if self.measured else ""
+        loss = f" Loss against the exact form: {'not known' if self.loss is None else f'{self.loss:.1%}'}{how}."
+        loss = "" if self.exact else loss
+        warning = f" This is more than {MAX_LOSS:.0%}: use more memory, or fewer items." if self.warns else ""
+        return f"{self.words}: {self.reason}{loss}{warning}"
 
 
 @dataclass(frozen=True)
@@ -59,3 +71,43 @@ class StudyOutlook:
     """Splits that each of them is fitted on."""
     distinct: Mapping[str, int] = field(default_factory=dict)
     """How many different values each parameter takes within the trials; 1 for a fixed one, or one left out."""
+
+
+def form_by_memory(
+    parameter: str,
+    exact: str,
+    other: str,
+    *,
+    need: int,
+    other_need: int,
+    outlook: StudyOutlook,
+    what: str,
+    seconds: float = 0.0,
+) -> Form:
+    """Return the exact form where the largest fit of a study in it fits in memory and ends in time, else the other.
+
+    Parameters
+    ----------
+    exact, other
+        Values of `parameter`: of the exact form, and of the one that needs less.
+    need
+        Bytes that the largest fit takes in its exact form.
+    other_need
+        Bytes that it takes in the other one, which is of no use where they are no fewer.
+    what
+        What fits, with its size: ``EASE on 60,000 items``.
+    seconds
+        What that fit takes, as estimated; 0 where nobody knows.
+    """
+    there = f"{outlook.memory / GIB:,.1f} GiB may be taken"
+    if need > outlook.memory and other_need < need:
+        return Form(parameter, other, False, f"{what} in exact form needs {need / GIB:,.1f} GiB of memory; {there}.")
+    if seconds > MAX_SECONDS:
+        reason = f"{what} would take about {seconds / 3600:,.1f} h for each fit in exact form."
+        return Form(parameter, other, False, reason)
+    return Form(parameter, exact, True, f"{what} needs {need / GIB:,.1f} GiB of memory; {there}.")
+
+
+def form_as_named(parameter: str, value: str, *, exact: bool) -> Form:
+    """Return the form that the configuration names itself."""
+    return Form(parameter, value, exact, "The configuration names it.")

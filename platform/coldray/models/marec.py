@@ -8,6 +8,7 @@ elementwise, diagonals are zero while the weights are learned, and the weights a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.device import Matrix, resolve_device
-from coldray.errors import NumericalError
+from coldray.errors import ConfigError, NumericalError
 from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
@@ -30,6 +31,7 @@ from coldray.models.alignment import (
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
 from coldray.models.click_products import click_products
 from coldray.models.computations import Computations
+from coldray.models.forms import Form, StudyOutlook, form_as_named, form_by_memory
 from coldray.models.marec_blocks import BlockWeights, blocked_bytes
 from coldray.models.marec_config import MARecConfig
 from coldray.models.marec_weights import INVERSE_BYTES, FittedWeights, StoredWeights
@@ -96,6 +98,36 @@ class MARec(Recommender[MARecConfig]):
         super().__init__(config or MARecConfig())
         self._fitted: FittedWeights | StoredWeights | BlockWeights | None = None
 
+    @classmethod
+    def settle(cls, config: MARecConfig, outlook: StudyOutlook) -> tuple[MARecConfig, tuple[Form, ...]]:
+        """Take blocks where the closed form of the largest fit does not fit in memory and they go with the rest."""
+        if config.solver != "auto":
+            return config, (form_as_named("solver", config.solver, exact=config.solver != "blocks"),)
+        blocks = None
+        with suppress(ConfigError):
+            blocks = cls.config_type.model_validate({**config.model_dump(), "solver": "blocks"})
+        form = form_by_memory(
+            "solver",
+            "exact",
+            "blocks",
+            need=cls(config).memory_bytes(outlook.n_users, outlook.n_items),
+            other_need=blocked_bytes(outlook.n_users, outlook.n_items, config.block_items),
+            outlook=outlook,
+            what=f"MARec on {outlook.n_items:,} items",
+        )
+        if blocks is None and not form.exact:
+            form = Form("solver", "exact", True, f"{form.reason} Blocks do not go with the other parameters.")
+        return config.model_copy(update={"solver": form.value}), (form,)
+
+    @classmethod
+    def compared_forms(cls, config: MARecConfig, share: float) -> tuple[MARecConfig, MARecConfig] | None:
+        """Compare blocks, and weights learned from some items, with the closed form, of items in proportion."""
+        if config.solver != "blocks":
+            return None
+        smaller = {name: max(2, round(share * getattr(config, name))) for name in ("block_items", "learning_items")}
+        exact = config.model_copy(update={"solver": "exact", "workers": 1})
+        return exact, config.model_copy(update={**smaller, "workers": 1})
+
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Learn the mixture and factorise the co-clicks.
 
@@ -111,7 +143,7 @@ class MARec(Recommender[MARecConfig]):
             If there are several workers, as for :func:`~coldray.models.gram_shards.gram`.
         """
         shared = computations or Computations()
-        if self.config.solver == "blocks":
+        if self.settle_on(train).solver == "blocks":
             self.check_size(*train.interactions.shape)
         weights = mixture_weights(train, shared, self.config)
         if not np.isfinite(weights).all():
@@ -131,7 +163,7 @@ class MARec(Recommender[MARecConfig]):
         refinements = self._refinements(train, shared, similarity, aligned)
         for refinement in refinements:
             similarity = similarity + refinement.between(aligned)
-        ridge = self._ridge(train, None if computations is None and self.config.solver == "auto" else shared)
+        ridge = self._ridge(train, None if computations is None and self.config.closed_form == "auto" else shared)
         self._fitted = FittedWeights(train, self.config, weights, similarity, ridge, refinements)
         return self
 
@@ -181,7 +213,7 @@ class MARec(Recommender[MARecConfig]):
             if resolve_device(config.device) == "cpu":
                 return CholeskyRidge(train, lambda_0=config.lambda_0, lambda_1=config.lambda_1)
             shared = shared or Computations()
-        solver: Solver = "auto" if config.solver == "cholesky" else config.solver
+        solver: Solver = "auto" if config.solver == "cholesky" else config.closed_form
         spectrum: GramSpectrum = shared.get(
             gram_spectrum, train, lambda_0=config.lambda_0, solver=solver, device=config.device
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -35,10 +35,11 @@ class MARecConfig(ModelConfig):
     """1: attributes alone. 2: products of two attributes too."""
     learner: Learner = "regression"
     """How the similarity weights μ are found: ``regression``, ``nonnegative`` (μ ≥ 0) or ``correlation``."""
-    solver: Solver = "auto"
-    """``items`` or ``users`` (eigendecompositions), ``cholesky`` (one λ₁), or ``auto`` by shape and use. ``blocks`` has
-    no item × item matrix (:mod:`~coldray.models.marec_blocks`): it aligns cold items alone, and approximates warm ones.
-    """
+    solver: Solver | Literal["exact"] = "auto"
+    """``items`` or ``users`` (eigendecompositions), ``cholesky`` (one λ₁), or ``exact``: one of them by shape and use.
+    ``blocks`` has no item × item matrix (:mod:`~coldray.models.marec_blocks`): it aligns cold items alone, approximates
+    warm ones, and learns the similarity weights from some items. ``auto`` is exact where the largest fit of a study
+    fits in memory, and where ``blocks`` do not go with the other parameters."""
     block_items: PositiveInt = 1000
     """With ``blocks``, items that a warm one is predicted from."""
     learning_items: PositiveInt = 1000
@@ -53,7 +54,7 @@ class MARecConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        check_solver(self.solver, self.lambda_0)
+        check_solver(self.closed_form, self.lambda_0)
         if self.solver == "blocks" and self.learner == "correlation":
             raise ConfigError(
                 "learner='correlation' needs the item × item co-clicks, which solver='blocks' does without. Use "
@@ -65,6 +66,11 @@ class MARecConfig(ModelConfig):
                 "process. Use workers=1, or solver='blocks'."
             )
         return self
+
+    @property
+    def closed_form(self) -> Solver:
+        """The solver, with ``auto`` for every exact one that is chosen by shape and use."""
+        return "auto" if self.solver == "exact" else self.solver
 
     @property
     def smoothing(self) -> Delta:

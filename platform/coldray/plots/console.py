@@ -38,6 +38,7 @@ def console_summary(result: StudyResult, top: int = 10) -> Group:
         parts += [Text(f"#{number} on test data, tested once, over {splits}", "italic"), _tested(result)]
     else:
         parts.append(Text(f"#{number} was not tested."))
+    parts += [Text(f"Form: {form.told}") for form in result.forms]
     parts += [Text(f"Note: {note}", "yellow") for note in result.notes]
     return Group(*parts)
 

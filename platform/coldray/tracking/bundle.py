@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -245,6 +245,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
         items.write_parquet(temporary / FILES[1])
         _users_frame(bundle).write_parquet(temporary / FILES[2])
         manifest = {
+            "forms": [asdict(form) for form in bundle.model.forms],
             **bundle.manifest,
             "schema_version": SCHEMA_VERSION,
             "coldray_version": __version__,

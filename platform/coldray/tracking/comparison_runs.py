@@ -83,7 +83,9 @@ class ComparisonTracker(StudyTracker):
             *fold_metrics("val", champion.validation),
             metric_of("comparison_seconds", result.seconds),
         ]
-        tags = {"coldray.champion_run_id": {"run": self.studies[champion.name].key}}
+        tags: dict[str, Any] = {"coldray.champion_run_id": {"run": self.studies[champion.name].key}}
+        if "forms" in result.protocol:
+            tags["protocol.forms"] = result.protocol["forms"][:TEXT_LIMIT]
         self.spool.log(self._study_id, metrics, params_of(found), tags)
         self.spool.log(self.studies[champion.name].key, tags={"coldray.champion": "true"})
         self._log_files(artifacts, "comparison")

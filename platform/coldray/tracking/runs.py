@@ -176,11 +176,13 @@ class StudyTracker(StudyListener):
         """Log what the study found on the parent run, and its figures and report."""
         metrics = fold_metrics("test", result.test) + fold_metrics("val", result.selection.winner.folds)
         metrics.append(metric_of("study_seconds", result.seconds))
+        metrics += [metric_of("form_loss", form.loss) for form in result.forms if form.loss is not None]
         chosen = {f"winner.{name}": value for name, value in result.selection.winner.config.items()}
         winner = self._key(result.selection.winner.trial_id)
         tags = {
             "coldray.winner_run_id": {"run": winner} if winner in self.spool.status else "",
             "coldray.winner_trial": str(result.selection.winner.number),
+            **({"protocol.form": result.protocol["form"][:TEXT_LIMIT]} if "form" in result.protocol else {}),
             **({"coldray.notes": "\n".join(result.notes)[:TEXT_LIMIT]} if result.notes else {}),
         }
         self.spool.log(self._study_id, metrics, params_of(chosen), tags)

@@ -21,10 +21,11 @@ from coldray.tuning.ablation_statistics import CORRECTION, mean_by_user, mode_re
 from coldray.tuning.ablation_store import AblationStore, Stored
 from coldray.tuning.description import describe_dataset, describe_protocol
 from coldray.tuning.listeners import StudyListener
+from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import FoldMetrics
 from coldray.tuning.space import StudyConfig
 from coldray.tuning.stages import BASELINE, Stage, check_stages, stage_configurations, stage_of, stages
-from coldray.tuning.study import check_study
+from coldray.tuning.study import check_study, settle_for, tell_forms
 
 CURVE_CUTOFFS = (5, 10, 15, 20, 25, 30, 40, 50)
 """List lengths of the curves; those of the study are measured as well."""
@@ -51,6 +52,7 @@ def run_ablation(
     study_id: str,
     store: AblationStore | None = None,
     listener: StudyListener | None = None,
+    record: StudyRecord | None = None,
 ) -> AblationResult:
     """Tune stage by stage on validation data, then test every stage once on the test items of each split.
 
@@ -60,6 +62,8 @@ def run_ablation(
         Name of the ablation.
     store
         Where results of folds are kept, and looked for before they are computed.
+    record
+        Where the forms of its fits are recorded, or known from. If its other events are to be, it is a listener too.
 
     Raises
     ------
@@ -69,9 +73,11 @@ def run_ablation(
     started = time.perf_counter()
     watcher, kept = listener or StudyListener(), store or AblationStore(None)
     splits = check_ablation(config, dataset)
+    config, settled = settle_for(config, dataset, record or StudyRecord())
     tuned = f"mean validation {config.selection.metric}, stage by stage; test items are used once, by every mode"
-    protocol = {**describe_protocol(config, dataset, splits), "selection": tuned}
+    protocol = {**describe_protocol(config, dataset, splits, settled.forms), "selection": tuned}
     watcher.study_started(config, dataset, study_id, protocol)
+    tell_forms(settled, watcher)
     cutoffs = tuple(sorted({*CURVE_CUTOFFS, *config.cutoffs}))
     drawn = f"{config.splits.protocol}, {config.splits.n_splits} a seed"
     plan = FoldPlan(dataset.fingerprint, drawn, config.features, config.candidates, cutoffs, config.selection.metric)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Split, TuningSplit
 from coldray.errors import ConfigError, DataError, ModelError, SearchInterruptedError, StudyError
 from coldray.features.builder import choose_methods
+from coldray.models.forms import Form
 from coldray.tuning.ablation_statistics import CORRECTION
 from coldray.tuning.comparison_config import Comparison, Entry, check_track
 from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
 from coldray.tuning.comparison_statistics import TestedEntry, entry_results
 from coldray.tuning.description import describe_dataset, describe_protocol
+from coldray.tuning.form_loss import with_losses
 from coldray.tuning.inspection_config import InspectionConfig
 from coldray.tuning.item_facts import label_attribute, shown_facts
 from coldray.tuning.listeners import Listeners, StudyListener
@@ -23,7 +25,8 @@ from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import Selection
 from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
-from coldray.tuning.study import check_model, draw_splits, study_result
+from coldray.tuning.study import check_model, draw_splits, settle_for, study_result, tell_forms
+from coldray.tuning.tested import Tested
 from coldray.tuning.winner import measure_winner
 
 ListenerOf: TypeAlias = Callable[[Entry], StudyListener]
@@ -53,6 +56,8 @@ class TunedEntry:
     entry: Entry
     outcome: SearchOutcome
     selection: Selection
+    forms: tuple[Form, ...] = ()
+    """In which forms its model is fitted."""
 
 
 def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyListener | None = None) -> Checked:
@@ -125,12 +130,14 @@ def run_comparison(
     started = time.perf_counter()
     watcher = listener or StudyListener()
 
-    def begin(entry: Entry) -> tuple[StudyRecord, StudyListener]:
+    def begin(entry: Entry) -> tuple[Entry, StudyRecord, StudyListener]:
         record = record_of(entry) if record_of else StudyRecord()
+        study, settled = settle_for(entry.study, dataset, record)
         found = Listeners(record, listener_of(entry) if listener_of else StudyListener())
-        told = describe_protocol(entry.study, dataset, checked.splits)
-        found.study_started(entry.study, dataset, _study_id(comparison_id, entry), told)
-        return record, found
+        told = describe_protocol(study, dataset, checked.splits, settled.forms)
+        found.study_started(study, dataset, _study_id(comparison_id, entry), told)
+        tell_forms(settled, found)
+        return replace(entry, study=study), record, found
 
     failed = list(checked.failed)
     unusable = {entry.name for entry in failed}
@@ -153,7 +160,7 @@ def run_comparison(
     return ComparisonResult(
         name=config.name,
         dataset={**described, "attributes": list(dataset.default_attributes)},
-        protocol=protocol,
+        protocol={**protocol, **_forms(tested)},
         cutoffs=config.cutoffs,
         metric=config.selection.metric,
         baseline=config.baseline,
@@ -184,21 +191,23 @@ def tune_entries(
     splits: Sequence[TuningSplit],
     *,
     comparison_id: str,
-    begin: Callable[[Entry], tuple[StudyRecord, StudyListener]],
+    begin: Callable[[Entry], tuple[Entry, StudyRecord, StudyListener]],
     listener: StudyListener,
 ) -> tuple[list[TunedEntry], list[FailedEntry]]:
     """Search and select for each entry; test data is not in `splits`.
 
-    `begin` is called as an entry's turn comes, and returns what is known of its trials, and who listens to its search.
+    `begin` is called as an entry's turn comes, and returns it with its forms settled, what is known of its trials, and
+    who listens to its search.
     """
     tuned: list[TunedEntry] = []
     failed = []
     for entry in entries:
-        record, watcher = begin(entry)
         try:
+            settled, record, watcher = begin(entry)
             study_id = _study_id(comparison_id, entry)
-            outcome = search(entry.study, splits, study_id=study_id, record=record, listener=watcher)
-            tuned.append(TunedEntry(entry, outcome, select(outcome.trials, entry.study.selection)))
+            outcome = search(settled.study, splits, study_id=study_id, record=record, listener=watcher)
+            forms = record.settled.forms if record.settled else ()
+            tuned.append(TunedEntry(settled, outcome, select(outcome.trials, settled.study.selection), forms))
         except SearchInterruptedError:
             raise
         except ENTRY_ERRORS as error:
@@ -224,18 +233,26 @@ def _test_entries(
     for found in tuned:
         entry, winner, started = found.entry, found.selection.winner, time.perf_counter()
         try:
+            forms = with_losses(entry.study, winner.config, [splits[0].for_tuning()], found.forms, listener)
             measured = measure_winner(entry.study, found.selection, splits, listener, inspection)
         except ENTRY_ERRORS as error:
             failed.append(failed_entry(entry, error, listener))
             continue
         listener.stage(f"tested {entry.name}, trial {winner.number}")
-        told = describe_protocol(entry.study, dataset, splits)
-        study = study_result(entry.study, dataset, told, found.outcome, found.selection, measured)
+        told = describe_protocol(entry.study, dataset, splits, forms)
+        result = Tested(winner.trial_id, measured.folds, measured.intervals, measured.notes, forms)
+        study = study_result(entry.study, dataset, told, found.outcome, found.selection, result)
         seconds = found.outcome.seconds + time.perf_counter() - started
         tested.append(
             TestedEntry(entry, study, _attributes(entry, dataset), measured.measured, seconds, measured.inspections)
         )
     return tested, failed
+
+
+def _forms(tested: Sequence[TestedEntry]) -> dict[str, str]:
+    """Return in which forms the models of the entries were fitted, in words; nothing where each has one alone."""
+    words = [f"{one.entry.name}: {form.told}" for one in tested for form in one.study.forms]
+    return {"forms": " ".join(words)} if words else {}
 
 
 def _attributes(entry: Entry, dataset: Dataset) -> dict[str, str]:

@@ -9,6 +9,7 @@ from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
 from coldray.data.splits import Split
 from coldray.features.builder import attribute_names
+from coldray.models.forms import Form
 from coldray.tuning.space import StudyConfig
 from coldray.tuning.split_config import SplitConfig
 
@@ -32,8 +33,10 @@ def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dic
     }
 
 
-def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str]:
-    """Return how the numbers came to be, in words: they belong beside every number."""
+def describe_protocol(
+    config: StudyConfig, dataset: Dataset, splits: Sequence[Split], forms: Sequence[Form] = ()
+) -> dict[str, str]:
+    """Return how the numbers came to be, in words: they belong beside every number: the `forms` of the model too."""
     held_out, known = config.splits.held_out, "given" if config.splits.protocol == "user-holdout" else "train"
     listed = {
         "cold": "the held-out cold items",
@@ -54,6 +57,7 @@ def describe_protocol(config: StudyConfig, dataset: Dataset, splits: Sequence[Sp
         "filters": "; ".join(map(_filter_words, dataset.provenance.get("filters", []))) or "none",
         "metrics": "hr@k (Eq. 12) and ndcg@k (Eq. 13) of Monteil et al. 2024: hits over min(k, relevant items)",
         "selection": f"mean validation {config.selection.metric}; test {held_out} are used once, by the winner",
+        **({"form": " ".join(form.told for form in forms)} if forms else {}),
     }
 
 

@@ -20,7 +20,9 @@ from coldray.memory import peak_bytes
 from coldray.models.registry import model_type
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.results import FoldMetrics, TrialResult
+from coldray.tuning.settled import Settled
 from coldray.tuning.space import StudyConfig
+from coldray.tuning.tested import Tested
 
 _FOLD = tuple(field.name for field in dataclasses.fields(FoldMetrics))
 
@@ -60,6 +62,12 @@ class StudyRecord(StudyListener):
         """The searched ones of every trial that has started, by number."""
         self.folds: dict[int, list[FoldMetrics]] = {}
         """Splits that are done of every trial, by number; those of trials that have not ended too."""
+        self.settled: Settled | None = None
+        """The forms that the study was settled on."""
+        self.tested: Tested | None = None
+        """What the winner reached on test data."""
+        self.published = False
+        """True once report and tracking server have what was found: nothing but the bundle is left to be made."""
         self._journal = Journal(path) if path else None
         self._numbers: dict[str, int] = {}
         self._fingerprint = ""
@@ -82,6 +90,12 @@ class StudyRecord(StudyListener):
             trial = _trial_of(record["result"])
             if not trial.lost:
                 self.ended[trial.number] = trial
+        elif record["event"] == "settled":
+            self.settled = Settled.from_plain(record)
+        elif record["event"] == "tested":
+            self.tested = Tested.from_plain(record)
+        elif record["event"] == "published":
+            self.published = True
 
     def write(self, event: str, *, durable: bool = False, **values: Any) -> None:
         """Add an event.
@@ -186,6 +200,24 @@ class StudyRecord(StudyListener):
         """Record that no trial is left to wait for."""
         self._end_stage()
         self.write("search_ended", durable=True, ended=len(self.ended))
+
+    def settle(self, settled: Settled) -> None:
+        """Record in which forms the study fits its model: one that goes on takes the same, whatever the memory then."""
+        if self.settled is None:
+            self.settled = settled
+            self.write("settled", durable=True, **settled.plain())
+
+    def winner_tested(self, tested: Tested) -> None:
+        """Record what the winner reached on test data, which are used once."""
+        if self.tested is None:
+            self.tested = tested
+            self.write("tested", durable=True, **tested.plain())
+
+    def was_published(self, **told: Any) -> None:
+        """Record that report and tracking server have what was found."""
+        self.published = True
+        self._end_stage()
+        self.write("published", durable=True, **told)
 
     def finished(self) -> None:
         """Record that the study has come to its end: no training will go on from a checkpoint."""

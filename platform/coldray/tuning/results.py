@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from coldray.data.splits import HeldOut
 from coldray.evaluation.ratings import is_error
+from coldray.models.forms import Form
 
 TrialStatus: TypeAlias = Literal["finished", "pruned", "failed"]
 FAILED_METRIC, FAILED_ERROR = 0.0, 1e9
@@ -134,6 +135,8 @@ class StudyResult:
     """What validation and test consist of: whole items, or interactions of any item."""
     notes: tuple[str, ...] = ()
     """What the tested fits of the winner had to leave out or fall back on."""
+    forms: tuple[Form, ...] = ()
+    """In which forms the model was fitted, in tuning, test and bundle alike."""
 
     def ranked_trials(self) -> list[TrialResult]:
         """Return the finished trials, best mean validation metric first."""

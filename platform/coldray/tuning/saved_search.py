@@ -12,7 +12,10 @@ from coldray.data.dataset import Dataset
 from coldray.errors import StudyError
 from coldray.tuning.results import TrialResult
 from coldray.tuning.search import SearchOutcome
+from coldray.tuning.settled import Settled
 from coldray.tuning.space import StudyConfig
+
+NOTHING = Settled()
 
 
 class SavedSearch(BaseModel):
@@ -26,10 +29,19 @@ class SavedSearch(BaseModel):
     """Of the dataset."""
     trials: tuple[TrialResult, ...]
     seconds: float
+    settled: Settled = NOTHING
+    """The forms that its fits took."""
 
 
-def save_search(path: Path, config: StudyConfig, dataset: Dataset, outcome: SearchOutcome) -> Path:
-    """Write the trials of a search to `path`, and return it.
+def save_search(
+    path: Path, config: StudyConfig, dataset: Dataset, outcome: SearchOutcome, settled: Settled = NOTHING
+) -> Path:
+    """Write the trials of a search and the forms of their fits to `path`, and return it.
+
+    Parameters
+    ----------
+    config
+        The study as it was written, before its forms were settled.
 
     Raises
     ------
@@ -41,14 +53,15 @@ def save_search(path: Path, config: StudyConfig, dataset: Dataset, outcome: Sear
         fingerprint=dataset.fingerprint,
         trials=outcome.trials,
         seconds=outcome.seconds,
+        settled=settled,
     )
     with replacing(path) as temporary:
         temporary.write_text(saved.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return path
 
 
-def load_search(path: Path, config: StudyConfig, dataset: Dataset) -> SearchOutcome:
-    """Read the trials of a search.
+def load_search(path: Path, config: StudyConfig, dataset: Dataset) -> tuple[SearchOutcome, Settled]:
+    """Read the trials of a search, and the forms of their fits.
 
     Raises
     ------
@@ -75,4 +88,4 @@ def load_search(path: Path, config: StudyConfig, dataset: Dataset) -> SearchOutc
             f"The saved search {path} is of other data: their fingerprint was {saved.fingerprint[:12]} and is "
             f"{dataset.fingerprint[:12]}. Read the data it was made on, or search again."
         )
-    return SearchOutcome(saved.trials, saved.seconds)
+    return SearchOutcome(saved.trials, saved.seconds), saved.settled

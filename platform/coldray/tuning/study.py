@@ -14,13 +14,16 @@ from coldray.features.builder import AttributeKind, attribute_kinds, choose_meth
 from coldray.features.counts import count_attributes
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
+from coldray.tuning.form_loss import with_losses
 from coldray.tuning.listeners import Listeners, StudyListener
 from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import Selection, StudyResult
 from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
+from coldray.tuning.settled import Settled, check_fits, settled_study
 from coldray.tuning.space import StudyConfig, listed_values, study_reads
-from coldray.tuning.winner import WinnerMetrics, measure_winner
+from coldray.tuning.tested import Tested
+from coldray.tuning.winner import measure_winner
 
 
 def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSplit | None = None) -> list[Split]:
@@ -114,7 +117,8 @@ def check_model(config: StudyConfig, dataset: Dataset) -> None:
     read = {name: dataset.attributes[name] for name in names}
     counts = count_attributes(read, read) if config.features.counts else {}
     _check_values(config, attribute_kinds({**read, **counts}))
-    model(model.config_type()).check_size(dataset.n_users, dataset.n_items)
+    named, _ = settled_study(config, dataset)
+    check_fits(named, dataset)
 
 
 def _check_values(config: StudyConfig, kinds: Mapping[str, AttributeKind]) -> None:
@@ -150,10 +154,31 @@ def run_study(
     record = record or StudyRecord()
     watcher = Listeners(record, listener or StudyListener())
     splits = splits or check_study(config, dataset)
-    watcher.study_started(config, dataset, study_id, describe_protocol(config, dataset, splits))
+    config, settled = settle_for(config, dataset, record)
+    watcher.study_started(config, dataset, study_id, describe_protocol(config, dataset, splits, settled.forms))
+    tell_forms(settled, watcher)
     tuning = [split.for_tuning() for split in splits]
     outcome = search(config, tuning, study_id=study_id, record=record, listener=watcher)
-    return finish_study(config, dataset, splits, outcome, watcher)
+    return finish_study(config, dataset, splits, outcome, watcher, record)
+
+
+def settle_for(config: StudyConfig, dataset: Dataset, record: StudyRecord) -> tuple[StudyConfig, Settled]:
+    """Return a study with its forms named: those of its record, or decided now and recorded.
+
+    Raises
+    ------
+    CatalogTooLargeError
+        As of :func:`~coldray.tuning.settled.settled_study`.
+    """
+    named, settled = settled_study(config, dataset, record.settled)
+    record.settle(settled)
+    return named, settled
+
+
+def tell_forms(settled: Settled, listener: StudyListener) -> None:
+    """Say in which forms the model is fitted."""
+    for form in settled.forms:
+        listener.stage(f"form of every fit: {form.told}")
 
 
 def finish_study(
@@ -162,13 +187,28 @@ def finish_study(
     splits: Sequence[Split],
     outcome: SearchOutcome,
     listener: StudyListener | None = None,
+    record: StudyRecord | None = None,
 ) -> StudyResult:
-    """Select among the trials of a search, and test the winner once on each split."""
-    watcher = listener or StudyListener()
+    """Select among the trials of a search, and test the winner once on each split.
+
+    What the `record` knows of the test is not measured again; what is measured is recorded.
+    """
+    watcher, record = listener or StudyListener(), record or StudyRecord()
     selection = select(outcome.trials, config.selection)
-    watcher.stage(f"testing the winner, trial {selection.winner.number}, once on each split")
-    tested = measure_winner(config, selection, splits, watcher)
-    return study_result(config, dataset, describe_protocol(config, dataset, splits), outcome, selection, tested)
+    if record.tested is None or record.tested.key != selection.winner.trial_id:
+        forms = record.settled.forms if record.settled else ()
+        tuning = [split.for_tuning() for split in splits]
+        forms = with_losses(config, selection.winner.config, tuning, forms, watcher)
+        watcher.stage(f"testing the winner, trial {selection.winner.number}, once on each split")
+        found = measure_winner(config, selection, splits, watcher)
+        tested = Tested(selection.winner.trial_id, found.folds, found.intervals, found.notes, forms)
+        record.winner_tested(tested)
+    else:
+        watcher.stage(f"the winner, trial {selection.winner.number}, has been tested before")
+        tested = record.tested
+    return study_result(
+        config, dataset, describe_protocol(config, dataset, splits, tested.forms), outcome, selection, tested
+    )
 
 
 def study_result(
@@ -177,9 +217,10 @@ def study_result(
     protocol: Mapping[str, str],
     outcome: SearchOutcome,
     selection: Selection,
-    tested: WinnerMetrics,
+    tested: Tested,
 ) -> StudyResult:
     """Return what a study found, as tables, figures and the tracking server read it."""
+    costly = tuple(form.told for form in tested.forms if form.warns)
     return StudyResult(
         name=config.name,
         model=config.model,
@@ -193,5 +234,6 @@ def study_result(
         test_intervals=tested.intervals,
         seconds=outcome.seconds,
         held_out=config.splits.held_out,
-        notes=tested.notes,
+        notes=(*costly, *tested.notes),
+        forms=tested.forms,
     )

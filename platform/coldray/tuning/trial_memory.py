@@ -12,7 +12,15 @@ from coldray.tuning.space import StudyConfig, is_range
 
 
 def largest_fit_bytes(config: StudyConfig, n_users: int, n_items: int) -> int:
-    """Return the most memory that a fit with parameters of the space takes, in bytes.
+    """Return the most memory that a fit with parameters of the space takes, in bytes."""
+    model, largest = model_type(config.model), largest_parameters(config, n_users, n_items)
+    if largest is None:
+        return 0
+    return model(model.config_type.model_validate(largest)).memory_bytes(n_users, n_items)
+
+
+def largest_parameters(config: StudyConfig, n_users: int, n_items: int) -> dict[str, Any] | None:
+    """Return the parameters of the space with which a fit takes most memory; None if they do not go together.
 
     One parameter after the other is given that of its values, or the end of its range, with which the fit takes most.
     """
@@ -30,4 +38,4 @@ def largest_fit_bytes(config: StudyConfig, n_users: int, n_items: int) -> int:
             (values,) = spec.values()  # choices, or the ends of a range
             default: list[dict[str, Any]] = [{}] if need(chosen) >= 0 else []
             chosen |= max([*default, *({name: value} for value in values)], key=lambda one: need({**chosen, **one}))
-    return max(need(chosen), 0)
+    return chosen if need(chosen) >= 0 else None

@@ -65,12 +65,14 @@ def _run_and_publish(
     ):
         encode_texts(config, dataset, progress)
         check_workers(config)
+        record = folder.record()
         result = run_ablation(
             config,
             dataset,
             study_id=folder.id,
             store=AblationStore(folder.path / STATE),
-            listener=Listeners(folder.record(), progress, tracker),
+            listener=Listeners(record, progress, tracker),
+            record=record,
         )
         progress.stage("drawing figures and writing the report")
         files = export_ablation(result, output / folder.id)

@@ -33,10 +33,11 @@ from coldray.tuning.results import StudyResult
 from coldray.tuning.saved_search import load_search, save_search
 from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
+from coldray.tuning.settled import Settled
 from coldray.tuning.space import StudyConfig, load_study
-from coldray.tuning.study import check_study, finish_study, study_result
+from coldray.tuning.study import check_study, finish_study, settle_for, study_result, tell_forms
 from coldray.tuning.study_folder import StudyFolder, StudyIdentity, open_study
-from coldray.tuning.winner import WinnerMetrics
+from coldray.tuning.tested import Tested
 from coldray.workflows.arguments import overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
@@ -142,23 +143,30 @@ def _study(
     encode_texts(config, data.dataset, progress)
     study_id = f"{state.id}-{slug}"
     saved = folder / f"search_{slug}.json"
-    found = load_search(saved, config, data.dataset) if options.phase == "final" else None
-    record = state.record(slug)
+    record, written = state.record(slug), config
+    found = None
+    if options.phase == "final":
+        found, settled = load_search(saved, written, data.dataset)
+        record.settle(settled)
+    config, settled = settle_for(written, data.dataset, record)
     with tracking(StudyTracker, state, options, progress, slug) as tracker:
         listener = Listeners(record, progress, tracker)
-        listener.study_started(config, data.dataset, study_id, describe_protocol(config, data.dataset, data.splits))
+        listener.study_started(
+            config, data.dataset, study_id, describe_protocol(config, data.dataset, data.splits, settled.forms)
+        )
+        tell_forms(settled, listener)
         if found is None:
             tuning = [split.for_tuning() for split in data.splits]
             found = search(config, tuning, study_id=study_id, record=record, listener=listener)
-            save_search(saved, config, data.dataset, found)
+            save_search(saved, written, data.dataset, found, settled)
         else:
             progress.stage(f"found the {len(found.trials)} trials of {data.name} in {saved.name}; nothing is searched")
         if options.phase == "tune":
-            result = _untested(config, data, found)
+            result = _untested(config, data, found, settled)
             report = write_report(result, folder / slug / "report.html")
             tracker.finish(result, [report])
         else:
-            result = finish_study(config, data.dataset, data.splits, found, listener)
+            result = finish_study(config, data.dataset, data.splits, found, listener, record)
             name = registered_name(options.model_name, config)
             name = re.sub(r"[^\w .-]+", "-", f"{name}-{data.name}") if several else name
             publish(result, config, data.dataset, folder / slug, tracker, progress, name)
@@ -166,10 +174,11 @@ def _study(
     return result
 
 
-def _untested(config: StudyConfig, data: CategoryData, outcome: SearchOutcome) -> StudyResult:
-    protocol = describe_protocol(config, data.dataset, data.splits)
+def _untested(config: StudyConfig, data: CategoryData, outcome: SearchOutcome, settled: Settled) -> StudyResult:
+    protocol = describe_protocol(config, data.dataset, data.splits, settled.forms)
     selection = select(outcome.trials, config.selection)
-    return study_result(config, data.dataset, protocol, outcome, selection, WinnerMetrics((), {}, ()))
+    nothing = Tested(selection.winner.trial_id, (), {}, (), settled.forms)
+    return study_result(config, data.dataset, protocol, outcome, selection, nothing)
 
 
 def _write(result: CategoryResults, folder: Path) -> None:

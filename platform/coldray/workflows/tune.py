@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -260,6 +261,7 @@ def bundle_manifest(result: StudyResult) -> dict[str, object]:
     return {
         "dataset": dict(result.dataset),
         "protocol": dict(result.protocol),
+        "forms": [asdict(form) for form in result.forms],
         "trained_on": "all interactions of the dataset",
         "notes": list(result.notes),
         "metrics": {
