@@ -133,7 +133,7 @@ def test_a_restored_bundle_of_a_learned_model_recommends_exactly_the_same(sample
     bundle = fit_bundle(model(config), sample, FeatureEncoder(FeatureConfig()), {"dataset": {"name": "sample"}})
     loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
     assert type(loaded.model) is model
-    assert loaded.model.config == config
+    assert loaded.model.config == bundle.model.config
     histories = [bundle.history(user) for user in sample.user_ids]
     assert loaded.recommend(histories, 20) == bundle.recommend(histories, 20)
     assert_stored(bundle, loaded, histories, tmp_path)

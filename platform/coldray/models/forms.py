@@ -105,7 +105,7 @@ def form_by_memory(
     if seconds > MAX_SECONDS:
         reason = f"{what} would take about {seconds / 3600:,.1f} h for each fit in exact form."
         return Form(parameter, other, False, reason)
-    return Form(parameter, exact, True, f"{what} needs {need / GIB:,.1f} GiB of memory; {there}.")
+    return Form(parameter, exact, True, f"{what} needs {need / GIB:,.1f} GiB of memory, and there is more.")
 
 
 def form_as_named(parameter: str, value: str, *, exact: bool) -> Form:
