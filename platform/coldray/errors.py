@@ -5,9 +5,14 @@ Each message names the value, the limit it broke and the way out. Catch :class:`
 
 from __future__ import annotations
 
+from coldray.masking import masked
+
 
 class ColdrayError(Exception):
-    """Base of every deliberate error of the platform."""
+    """Base of every deliberate error of the platform; passwords in its message are masked."""
+
+    def __init__(self, *values: object) -> None:
+        super().__init__(*(masked(value) if isinstance(value, str) else value for value in values))
 
 
 class DataError(ColdrayError):

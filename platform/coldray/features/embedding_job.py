@@ -32,6 +32,7 @@ from coldray.features.text_embeddings import (
     encoding_progress,
     load_model,
 )
+from coldray.masking import masked
 
 logger = logging.getLogger(__name__)
 
@@ -173,4 +174,4 @@ class TextWorker:
 
 
 def _told(error: ColdrayError) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {masked(str(error))}"

@@ -15,6 +15,7 @@ import ray.data
 from coldray import errors
 from coldray.data.histories import partition_file
 from coldray.errors import ClusterError, ColdrayError, OutputError
+from coldray.masking import masked
 from coldray.memory import GIB, require_memory
 from coldray.serving.batch_lists import BatchLists, Counts
 from coldray.serving.batch_output import ListsFolder, write_part
@@ -93,7 +94,7 @@ class PartitionLists:
         try:
             self._make(int(batch["partition"][0]), counts)
         except ColdrayError as error:
-            refusal = f"{type(error).__name__}: {error}"
+            refusal = f"{type(error).__name__}: {masked(str(error))}"
         return {name: np.array([value]) for name, value in {**vars(counts), "error": refusal}.items()}
 
     def _make(self, number: int, counts: Counts) -> None:

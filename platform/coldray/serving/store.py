@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from coldray.errors import DataFormatError, StoreError
+from coldray.masking import masked
 from coldray.serving.queries import ItemId, UserId
 
 LONGEST_WRITE_S = 60.0
@@ -128,9 +129,7 @@ class Store:
             except SQLAlchemyError:  # another replica was making them
                 self._make_tables()
         except (SQLAlchemyError, ModuleNotFoundError) as error:
-            raise StoreError(
-                f"The store {_hidden(url)} cannot be opened: {error}. Give another --store URL."
-            ) from error
+            raise StoreError(f"The store {masked(url)} cannot be opened: {error}. Give another --store URL.") from error
 
     def _make_tables(self) -> None:
         _TABLES.create_all(self._engine)
@@ -231,11 +230,3 @@ def _durable(connection: Any, _: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _hidden(url: str) -> str:
-    """Return a URL without its password."""
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return repr(url)

@@ -11,6 +11,7 @@ import requests
 from coldray.errors import TrackingError
 
 CONNECT_SECONDS = 5
+FORMS = "Use sqlite:///path/mlflow.db or http://host:port."
 SQLITE_HEAD = b"SQLite format 3\0"
 
 
@@ -22,7 +23,10 @@ def check_reachable(tracking_uri: str) -> None:
     TrackingError
         Naming the URI and the ways out.
     """
-    parsed = urlparse(tracking_uri)
+    try:
+        parsed = urlparse(tracking_uri)
+    except ValueError as error:
+        raise TrackingError(f"The tracking URI {tracking_uri!r} is no address ({error}). {FORMS}") from error
     if parsed.scheme in ("http", "https"):
         try:
             requests.get(f"{tracking_uri.rstrip('/')}/health", timeout=CONNECT_SECONDS).raise_for_status()
@@ -36,8 +40,7 @@ def check_reachable(tracking_uri: str) -> None:
         _check_database(Path(parsed.path.removeprefix("/")), tracking_uri)
     else:
         raise TrackingError(
-            f"The tracking URI {tracking_uri!r} is not supported: MLflow no longer keeps runs in plain files. "
-            "Use sqlite:///path/mlflow.db or http://host:port."
+            f"The tracking URI {tracking_uri!r} is not supported: MLflow no longer keeps runs in plain files. {FORMS}"
         )
 
 

@@ -52,10 +52,11 @@ REQUEST_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """A call on a server that does not answer fails in seconds, and the spool makes it again; MLflow would take minutes, or
 make a second run where an answer was lost. Files go through the server: MLflow would send clients to its store, which
-need not be open to them."""
+need not be open to them. MLflow would print the address of the server, with its password."""
 
 
 class MlflowServer:

@@ -27,6 +27,7 @@ from mlflow.entities import Metric
 
 from coldray.errors import ColdrayError, JournalError
 from coldray.journal import Journal, Record
+from coldray.masking import masked, masked_values
 from coldray.tracking.missing import kind_of, missing
 from coldray.tracking.receiver import Receiver, RefusedError, UnavailableError
 
@@ -35,6 +36,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds until a server that does not answer is asked again: at first, and after many failures."""
 PATIENCE_SECONDS = 20.0
 """At the end of a study, time that a server which does not answer is waited for."""
+PATHS = ("path", "bundle")
+"""What of a call is not shown on the server."""
 METRICS_LIMIT, VALUES_LIMIT = 1000, 100
 """Metrics, and parameters or tags, that MLflow takes in one call."""
 
@@ -77,7 +80,8 @@ class Spool:
             folder = tempfile.mkdtemp(prefix="coldray-tracking-")
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             path = Path(folder) / "tracking.jsonl"
-        self.path, self._receiver, self._say = path, receiver, say or (lambda _: None)
+        self.path, self._receiver = path, receiver
+        self._say: Callable[[str], None] = lambda message: say(masked(message)) if say else None
         self._journal = Journal(path)
         self._receipts = Journal(receipts_of(path))
         self._runs = dict(runs or {})
@@ -174,7 +178,8 @@ class Spool:
         """
         with self._changed:
             number = self._next
-            record = {"number": number, "op": op, "run": run, "time": int(time.time() * 1000), **values}
+            shown = {name: value if name in PATHS else masked_values(value) for name, value in values.items()}
+            record = {"number": number, "op": op, "run": run, "time": int(time.time() * 1000), **shown}
             self._journal.append(record)
             self._next += 1
             self._unsent.append((number, record))
@@ -303,7 +308,7 @@ class Spool:
         except RefusedError as error:
             reason = str(error)
         except Exception as error:  # whatever it is, the thread has to go on
-            reason = f"{type(error).__name__}: {error}."
+            reason = masked(f"{type(error).__name__}: {error}.")
         kind = kind_of(reason)
         if kind not in self._told:
             self._told.add(kind)

@@ -19,6 +19,7 @@ from sklearn.decomposition import PCA
 from coldray.data.splits import Fold
 from coldray.errors import ColdrayError, StudyError
 from coldray.features.builder import FeatureConfig
+from coldray.masking import masked
 from coldray.models.attribute_inputs import AttributeInputs
 from coldray.models.computations import Computations
 from coldray.models.marec_plus import MARecPlus, MARecPlusConfig
@@ -147,7 +148,7 @@ def _validated(
         return value, "" if np.isfinite(value) else f"NumericalError: {plan.metric} is {value}"
     except (ColdrayError, MemoryError, np.linalg.LinAlgError) as error:
         cause = getattr(error, "cause", None) or error
-        return float("nan"), f"{type(cause).__name__}: {cause}"
+        return float("nan"), f"{type(cause).__name__}: {masked(str(cause))}"
 
 
 def _model(parameters: Mapping[str, Any], task: EvaluationTask) -> MARecPlus:

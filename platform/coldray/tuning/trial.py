@@ -17,6 +17,7 @@ from ray.actor import ActorHandle
 
 from coldray.device import load_torch_aside
 from coldray.errors import ColdrayError, NumericalError
+from coldray.masking import masked
 from coldray.memory import peak_bytes
 from coldray.models.base import Recommender
 from coldray.models.registry import model_type
@@ -165,7 +166,7 @@ def _evaluated(
 def _reason(error: BaseException) -> str:
     """Return the message of `error`, or of its cause when it comes out of a Ray task."""
     cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {cause}"
+    return f"{type(cause).__name__}: {masked(str(cause))}"
 
 
 @dataclass(frozen=True)

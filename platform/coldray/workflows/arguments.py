@@ -19,8 +19,9 @@ from coldray.data.sources import FOLDER_SOURCES, SOURCES, SourceConfig
 from coldray.data.tabular import TabularConfig
 from coldray.environment import variable
 from coldray.errors import ConfigError
+from coldray.masking import masked
 from coldray.models.registry import NETWORKS
-from coldray.workflows.lines import from_here
+from coldray.workflows.lines import HelpFormatter, from_here
 
 PAPER_FILTERS = FilterConfig(
     min_rating_exclusive=3.0,
@@ -90,7 +91,7 @@ def ablation_parser(description: str, study: Path) -> argparse.ArgumentParser:
 
 def data_parser(description: str) -> argparse.ArgumentParser:
     """Return the parser of a job that only reads data, of several categories where there are such, and reports."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where reports go")
     _data_options(parser, many=True)
     return parser
@@ -106,7 +107,7 @@ def _registry_option(parser: argparse.ArgumentParser, subject: str) -> None:
 
 
 def _job_parser(description: str, option: str, file: Path, *, many: bool = False) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     kind = option.removeprefix("--")
     parser.add_argument(option, type=Path, default=file, metavar="FILE", help=f"{kind} file")
     parser.set_defaults(default_study=file)
@@ -145,13 +146,16 @@ def _job_parser(description: str, option: str, file: Path, *, many: bool = False
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:
-    """Return the command that started a job, as it is typed, without the option of a study to go on with."""
+    """Return the command that started a job, as it is typed, without the option of a study to go on with.
+
+    Passwords are masked: it is printed, and kept in a file.
+    """
     kept, skip = [], False
     for argument in arguments:
         named = skip and not argument.startswith("-")
         skip = argument == "--resume"
         if not (named or skip or argument.startswith("--resume=")):
-            kept.append(shlex.quote(argument))
+            kept.append(shlex.quote(masked(argument)))
     program = Path(sys.argv[0])
     python = [] if os.access(program, os.X_OK) and program.suffix != ".py" else [str(from_here(Path(sys.executable)))]
     return [*python, str(from_here(program)), *kept]

@@ -12,7 +12,7 @@ from rich.console import Console
 from coldray.environment import variable
 from coldray.workflows.arguments import positive
 from coldray.workflows.command import reported
-from coldray.workflows.lines import timed
+from coldray.workflows.lines import HelpFormatter, timed
 
 
 def recommend_main(description: str, arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def recommend_main(description: str, arguments: Sequence[str] | None = None) -> 
 
 def recommend_parser(description: str) -> argparse.ArgumentParser:
     """Return the parser of the job."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     data = parser.add_argument_group("histories")
     data.add_argument(
         "--histories", type=Path, required=True, help="parquet file, or folder of them, of rows (user, item)"

@@ -27,6 +27,7 @@ from coldray.serving.settings import ServiceSettings
 from coldray.tracking.access import check_reachable
 from coldray.workflows.arguments import registry_name
 from coldray.workflows.cluster import connected_ray
+from coldray.workflows.lines import HelpFormatter
 from coldray.workflows.progress import StudyProgress
 
 APPLICATION = "coldray"
@@ -56,7 +57,7 @@ KEYS_VARIABLE = "COLDRAY_KEYS"
 
 def serve_parser(description: str) -> argparse.ArgumentParser:
     """Return the parser of the serving job."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     model = parser.add_argument_group("model")
     default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     model.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")

@@ -16,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from coldray.journal import Journal
+from coldray.masking import masked
 from coldray.plots.labels import config_label, counted, duration_label
 from coldray.tuning.study_folder import EVENTS, StudyFolder, study_folder
 from coldray.tuning.study_state import SearchState, search_state
+from coldray.workflows.lines import HelpFormatter
 
 REFRESH_SECONDS = 2.0
 GIB = 2**30
@@ -26,7 +28,7 @@ GIB = 2**30
 
 def status_parser(description: str) -> argparse.ArgumentParser:
     """Return the parser of the job."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     parser.add_argument("study", nargs="?", metavar="STUDY", help="name of the study; the latest by default")
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where the study writes its report")
     parser.add_argument("--follow", action="store_true", help="show it until the study has come to its end")
@@ -104,7 +106,7 @@ def drawn(folder: StudyFolder) -> RenderableType:
         named = [] if search.study == folder.id else [Text(search.study.removeprefix(f"{folder.id}-"), "bold")]
         parts += [Text(), *named, *_drawn_search(search)]
     if state == "interrupted":
-        command = " ".join([*manifest.get("command", ()), "--resume", folder.id])
+        command = masked(" ".join([*manifest.get("command", ()), "--resume", folder.id]))
         parts += [Text(), Text.assemble("to go on: ", (command, "bold"))]
     return Group(*parts)
 

@@ -15,12 +15,12 @@ from coldray.tracking.access import check_reachable
 from coldray.tracking.runs import server_of
 from coldray.tracking.spool import OPEN_STATUS, Spool, receipts_of
 from coldray.tuning.study_folder import MANIFEST, RECORDS, TRACKING, StudyFolder, locked, study_folder
-from coldray.workflows.lines import from_here, timed
+from coldray.workflows.lines import HelpFormatter, from_here, timed
 
 
 def sync_parser(description: str) -> argparse.ArgumentParser:
     """Return the parser of the job."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     parser.add_argument("studies", nargs="*", metavar="STUDY", help="names of studies; all by default")
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where the studies write their reports")
     default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")

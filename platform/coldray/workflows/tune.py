@@ -23,6 +23,7 @@ from coldray.data.sources import SourceConfig, load_dataset, load_predefined
 from coldray.data.splits import Split
 from coldray.errors import ConfigError
 from coldray.features.builder import FeatureEncoder
+from coldray.masking import masked
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
 from coldray.plots.labels import counted
@@ -291,7 +292,7 @@ def print_next_steps(
     console.print(
         f"  {tools}/mlflow ui --backend-store-uri {options.tracking_uri} --port 5000"
         if options.tracking_uri.startswith("sqlite")
-        else f"  compare the trials at {options.tracking_uri}",
+        else f"  compare the trials at {masked(options.tracking_uri)}",
         soft_wrap=True,
         highlight=False,
     )
