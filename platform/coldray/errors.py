@@ -95,6 +95,10 @@ class StudyError(ColdrayError):
     """A study cannot start or has no usable trial."""
 
 
+class SelectionError(StudyError):
+    """Nothing of what a study tried can be chosen: all of it failed."""
+
+
 class SearchInterruptedError(StudyError):
     """A search was stopped before all of its trials ended, most often by whoever started it."""
 

@@ -12,7 +12,21 @@ from contextlib import contextmanager
 import pytest
 
 from coldray.data.sample import sample_dataset
-from coldray.errors import JournalError, OtherStudyError, StudyError, StudyLockedError
+from coldray.errors import (
+    CatalogTooLargeError,
+    ConfigError,
+    DataFormatError,
+    EmptyDatasetError,
+    FailureBudgetError,
+    JournalError,
+    OtherStudyError,
+    OutputError,
+    SearchInterruptedError,
+    SelectionError,
+    StudyError,
+    StudyLockedError,
+    UnmatchedItemsError,
+)
 from coldray.journal import Journal
 from coldray.tuning.record import StudyRecord, trial_key
 from coldray.tuning.results import FoldMetrics, TrialResult
@@ -30,16 +44,17 @@ def dataset():
     return sample_dataset(0, 60, 40)
 
 
-def begin(output, identity=IDENTITY, resume=None, *, fails=True, said=None):
+def begin(output, identity=IDENTITY, resume=None, *, fails=True, said=None, error=None):
     """Open a study and record something; return its name."""
+    error = error or ZeroDivisionError()
     say = said.append if said is not None else (lambda _: None)
     try:
         with open_study(output, identity, resume=resume, command=["python", "job.py"], say=say) as folder:
             folder.record().write("process", fingerprint="")
             if fails:
-                raise ZeroDivisionError
-    except ZeroDivisionError:
-        pass
+                raise error
+    except type(error):
+        assert fails
     return folder
 
 
@@ -55,6 +70,42 @@ def test_an_interrupted_study_goes_on_in_its_folder_and_says_so(tmp_path):
     named = begin(tmp_path, resume=first.id, fails=False)
     assert named.path == first.path
     assert len(Journal(first.path / "events.jsonl").read()) == 3
+
+
+def caused(error, cause):
+    """Return an error with a cause, as one that a worker raised has."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (DataFormatError("items.csv"), True),
+        (UnmatchedItemsError("items.csv"), True),
+        (EmptyDatasetError("no click"), True),
+        (ConfigError("nothing to compare items by"), True),
+        (SelectionError("None of the 4 trials finished"), True),
+        (caused(StudyError("the winner"), caused(RuntimeError("worker"), ConfigError("no attribute"))), True),
+        (FailureBudgetError("3 of 4 failed"), False),
+        (SearchInterruptedError("Ctrl-C"), False),
+        (CatalogTooLargeError("24 GiB"), False),
+        (OutputError("disk full"), False),
+        (KeyboardInterrupt(), False),
+        (caused(StudyError("the winner"), RuntimeError("worker lost")), False),
+    ],
+)
+def test_how_to_go_on_is_not_said_where_it_would_fail_again(tmp_path, error, again):
+    said = []
+    folder = begin(tmp_path, error=error, said=said)
+    assert any("--resume would fail again" in line for line in said) == again
+    assert any(f"to go on: python job.py --resume {folder.id}" in line for line in said) == (not again)
+    assert (folder.manifest().get("failed") == str(error)) == again
+    said.clear()
+    begin(tmp_path, fails=False, said=said)
+    assert any("--resume would go on with it" in line for line in said) == (not again)
+    begin(tmp_path, resume=folder.id, fails=False)
+    assert "failed" not in folder.manifest()
 
 
 def test_a_study_that_has_come_to_its_end_is_not_gone_on_with(tmp_path):

@@ -13,7 +13,7 @@ import ray
 
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Fold, Split
-from coldray.errors import ConfigError, StudyError
+from coldray.errors import ConfigError, SelectionError
 from coldray.models.marec_plus import MARecPlusConfig
 from coldray.tuning.ablation_folds import TERMS, Arrays, FoldPlan, FoldWorkers, as_completed
 from coldray.tuning.ablation_result import AblationResult, Cloud, LossCurve
@@ -67,7 +67,7 @@ def run_ablation(
 
     Raises
     ------
-    StudyError
+    SelectionError
         If no configuration of a stage can be fitted on all folds.
     """
     started = time.perf_counter()
@@ -123,7 +123,7 @@ def _best(stage: Stage, table: Sequence[Sequence[tuple[float, str]]], listener: 
     reasons = [reason for folds in table for _, reason in folds if reason]
     left_out = {0} if stage.prefix and len(means) > 1 else set()
     if not set(usable) - left_out:
-        raise StudyError(
+        raise SelectionError(
             f"No configuration of the stage {stage.name} could be fitted on every fold. The first: {reasons[0]}"
         )
     if reasons:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from coldray.data.dataset import Dataset
 from coldray.data.splits import Split, TuningSplit
-from coldray.errors import ConfigError, DataError, ModelError, SearchInterruptedError, StudyError
+from coldray.errors import ConfigError, DataError, ModelError, SearchInterruptedError, SelectionError, StudyError
 from coldray.features.builder import choose_methods
 from coldray.models.forms import Form
 from coldray.tuning.ablation_statistics import CORRECTION
@@ -277,5 +277,5 @@ def failed_entry(entry: Entry, error: Exception, listener: StudyListener) -> Fai
     return failed
 
 
-def _nothing_left(failed: Sequence[FailedEntry]) -> StudyError:
-    return StudyError(f"Every entry failed. The first, {failed[0].name}: {failed[0].reason}")
+def _nothing_left(failed: Sequence[FailedEntry]) -> SelectionError:
+    return SelectionError(f"Every entry failed. The first, {failed[0].name}: {failed[0].reason}")

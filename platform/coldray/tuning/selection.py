@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from coldray.errors import StudyError
+from coldray.errors import SelectionError, StudyError
 from coldray.tuning.results import Selection, TrialResult
 from coldray.tuning.space import Preference, SelectionConfig
 
@@ -20,14 +20,14 @@ def select(trials: Sequence[TrialResult], config: SelectionConfig) -> Selection:
 
     Raises
     ------
-    StudyError
+    SelectionError
         If no trial finished; the message names the first failure.
     """
     finished = [trial for trial in trials if trial.status == "finished"]
     if not finished:
         failures = [trial for trial in trials if trial.error]
         cause = f" First failure: {failures[0].error}" if failures else ""
-        raise StudyError(f"None of the {len(trials)} trials finished, so there is nothing to select.{cause}")
+        raise SelectionError(f"None of the {len(trials)} trials finished, so there is nothing to select.{cause}")
     best = min(finished, key=lambda trial: (-trial.quality(config.metric), trial.number))
     floor = best.quality(config.metric) - config.tolerance * abs(best.quality(config.metric))
     within = [trial for trial in finished if trial.quality(config.metric) >= floor]

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from coldray import __version__
 from coldray.atomic import replacing
-from coldray.errors import OtherStudyError, StudyError, StudyLockedError
+from coldray.errors import ConfigError, DataError, OtherStudyError, SelectionError, StudyError, StudyLockedError
 from coldray.tuning.record import StudyRecord
 
 logger = logging.getLogger(__name__)
@@ -231,8 +231,8 @@ def open_study(
 ) -> Iterator[StudyFolder]:
     """Make the folder of a new study, or go on with an unfinished one; nobody else works on it meanwhile.
 
-    When the block succeeds the study has come to its end. When it fails, `say` is told how to go on, or the folder goes
-    again if nothing has been recorded in it.
+    When the block succeeds the study has come to its end. When it fails, `say` is told how to go on, unless that would
+    fail again, or the folder goes again if nothing has been recorded in it.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def open_study(
         folder = StudyFolder(_unused(output / RECORDS / f"{identity.name}-{identity.dataset}-{stamp}"))
         known = {"coldray": __version__, **identity.plain(), "started": time.time(), "command": list(command)}
     else:
-        known = folder.manifest()
+        known = {name: value for name, value in folder.manifest().items() if name != "failed"}
         say(f"going on with {folder.id}, begun {time.strftime('%Y-%m-%d %H:%M', time.localtime(known['started']))}")
     folder.path.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -265,15 +265,33 @@ def open_study(
             folder.write(known)
         try:
             yield folder
-        except BaseException:
+        except BaseException as error:
             if any(folder.path.glob(f"**/{EVENTS}")):
-                say(f"what was done is kept; to go on: {' '.join([*known.get('command', ()), '--resume', folder.id])}")
+                if would_fail_again(error):
+                    folder.write({**known, "failed": str(error)})
+                    say("what was done is kept, but --resume would fail again: correct the data or the settings first")
+                else:
+                    command = " ".join([*known.get("command", ()), "--resume", folder.id])
+                    say(f"what was done is kept; to go on: {command}")
             else:
                 shutil.rmtree(folder.path, ignore_errors=True)
                 with suppress(OSError):  # other studies have their records there
                     folder.path.parent.rmdir()
             raise
         folder.write({**known, "finished": time.time()})
+
+
+def would_fail_again(error: BaseException | None) -> bool:
+    """Return whether a study that goes on would end in the same error.
+
+    So it is if the data or the settings are at fault, which cannot change in a study that goes on, or if all that it
+    tried has failed, which is not tried again.
+    """
+    while error is not None:
+        if isinstance(error, DataError | ConfigError | SelectionError):
+            return True
+        error = error.__cause__ or getattr(error, "cause", None)  # Ray has what its worker raised in the latter
+    return False
 
 
 def _unused(path: Path) -> Path:
@@ -294,7 +312,7 @@ def _hint(output: Path, identity: StudyIdentity, resume: str | None, say: Callab
             _check_same(folder.id, manifest, identity.plain())
         except StudyError:
             continue
-        if not folder.running():
+        if not folder.running() and "failed" not in manifest:
             say(f"{folder.id} is the same study and unfinished; --resume would go on with it. A new one is started")
         return
 

@@ -105,7 +105,9 @@ def drawn(folder: StudyFolder) -> RenderableType:
     for search in states_of(folder):
         named = [] if search.study == folder.id else [Text(search.study.removeprefix(f"{folder.id}-"), "bold")]
         parts += [Text(), *named, *_drawn_search(search)]
-    if state == "interrupted":
+    if "failed" in manifest:
+        parts += [Text(), Text(f"failed, and would fail again with --resume: {manifest['failed']}", "red")]
+    elif state == "interrupted":
         command = masked(" ".join([*manifest.get("command", ()), "--resume", folder.id]))
         parts += [Text(), Text.assemble("to go on: ", (command, "bold"))]
     return Group(*parts)
