@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from coldray.data.item_text_table import MOST_TEXTS, with_texts
 from coldray.data.sample import sample_dataset
-from coldray.data.sources import SourceConfig, load_dataset
+from coldray.data.sources import SourceConfig, load_dataset, load_predefined
 from coldray.errors import DataFileError, DataFormatError, UnmatchedItemsError
 from coldray.features.builder import FeatureConfig, choose_methods
 from coldray.workflows.arguments import source_of, study_parser
@@ -94,3 +95,48 @@ def test_texts_are_named_on_the_command_line_and_encoded_by_a_pattern(tmp_path):
     config = FeatureConfig(attributes="all", text={"review_*": "embedding"})
     methods = choose_methods(dataset, config)
     assert {name for name, method in methods.items() if method == "embedding"} == {"review_1", "review_2"}
+
+
+@given(st.data())
+def test_the_table_is_the_catalogue_of_a_dataset_that_has_none(tmp_path_factory, data):
+    """Its items that nobody clicked are items; all else is what it was, in whatever order the ids come."""
+    numbered = data.draw(st.booleans())
+    ids = np.arange(5, 35) if numbered else DATASET.item_ids
+    plain = replace(DATASET, item_ids=ids, attributes={}, default_attributes=(), synthetic=False)
+    known = [str(id_) for id_ in ids.tolist()]
+    others = st.sampled_from(["a", "9" * 19, "-3", "34a"] if not numbered else ["3", "9" * 18, "-3", "x"])
+    rows = [known[0], *data.draw(st.lists(st.sampled_from(known[1:]) | others, unique=True))]
+    path = written(
+        tmp_path_factory.mktemp("texts") / "texts.csv", [(id_, f"about {id_}") for id_ in rows], ("item_id", "about")
+    )
+    found = with_texts(plain, path)
+    assert set(map(str, found.item_ids.tolist())) == {*known, *rows}
+    assert found.item_ids.dtype.kind == ("U" if not numbered or "x" in rows else "i")
+    texts = dict(zip(map(str, found.item_ids.tolist()), found.attributes["about"].texts, strict=True))
+    assert texts == {id_: f"about {id_}" if id_ in rows else "" for id_ in {*known, *rows}}
+    places = [list(map(str, found.item_ids.tolist())).index(id_) for id_ in known]
+    assert (found.interactions[:, places] != plain.interactions).nnz == 0
+    assert found.interactions.nnz == plain.interactions.nnz
+    assert found.provenance["texts_of_no_item"] == 0
+    assert found.provenance["texts_match"]["rows_without_clicks"] == len({*rows} - {*known})
+
+
+def test_a_published_split_keeps_its_parts_when_texts_bring_items(tmp_path):
+    columns = {
+        "user_id": ["u", "v", "w"], "parent_asin": ["b", "d", "b"], "rating": [5.0, 4.0, 3.0], "timestamp": [1, 2, 3]
+    }  # fmt: skip
+    for number, part in enumerate(("train", "valid", "test")):
+        rows = {name: values[number : number + 1] for name, values in columns.items()}
+        pl.DataFrame(rows).write_parquet(tmp_path / f"Toys.5core.{part}.parquet")
+    path = written(tmp_path / "texts.csv", [(id_, f"toy {id_}") for id_ in "abcde"], ("item_id", "title"))
+    source = SourceConfig(name="amazon", data_dir=tmp_path, texts=path)
+    split = load_predefined(source)
+    assert split.dataset.item_ids.tolist() == list("abcde")
+    assert split.dataset.attributes["title"].texts == tuple(f"toy {id_}" for id_ in "abcde")
+    assert split.train.toarray().tolist()[0] == [0, 1, 0, 0, 0]
+    assert split.validation.toarray().tolist()[1] == [0, 0, 0, 1, 0]
+    assert split.test.toarray().tolist()[2] == [0, 1, 0, 0, 0]
+    assert load_dataset(source).fingerprint == split.dataset.fingerprint
+    measured = split.dataset.of_clicked_items()
+    assert measured.item_ids.tolist() == ["b", "d"]
+    assert replace(split, dataset=measured).test.toarray().tolist()[2] == [1, 0]

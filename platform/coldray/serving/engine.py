@@ -103,7 +103,8 @@ class Engine:
 
     def knows_item(self, item: ItemId) -> bool:
         """Return whether the item is there and was not removed."""
-        return item in self._items and bool(self.alive[self._items[item]])
+        place = self.find(item)
+        return place is not None and bool(self.alive[place])
 
     def attributes(self, item: ItemId) -> dict[str, Any]:
         """Return what is known of an item, by name: labels, a number or a text."""
@@ -120,8 +121,8 @@ class Engine:
 
     def observe(self, user: UserId, item: ItemId, rating: float | None) -> None:
         """Take note that a user clicked or rated an item; what the engine does not know is left out."""
-        if item in self._items:
-            self._events.setdefault(user, {})[self._items[item]] = rating
+        if (place := self.find(item)) is not None:
+            self._events.setdefault(user, {})[place] = rating
 
     def remove(self, item: ItemId) -> None:
         """Recommend the item no more; histories keep it."""
@@ -187,7 +188,7 @@ class Engine:
     def _profile(self, query: Query) -> Profile:
         row = None
         if query.history is None and query.user_id not in self._events:
-            row = self._users.get(query.user_id) if query.user_id is not None else None
+            row = self._row_of(query.user_id)
         kept = None if row is None else self._kept.get(row)
         if kept is not None:
             return kept
@@ -213,7 +214,7 @@ class Engine:
         if query.user_id is None:
             return {}, "popularity"
         done = self._events.get(query.user_id, {})
-        row = self._users.get(query.user_id)
+        row = self._row_of(query.user_id)
         if row is None:
             return dict(done), "history" if done else "popularity"
         known = clicks_of(self.bundle, row) | done
@@ -288,8 +289,17 @@ class Engine:
         return context_of(self.place(item), scores, self._open(history), len(history))
 
     def find(self, item: ItemId) -> int | None:
-        """Return the index of an item, or None if there is no such item."""
-        return self._items.get(item)
+        """Return the index of an item, or None if there is no such item.
+
+        A number names the text of its digits where ids are text: all of them are if one is beyond 64 bits with a sign.
+        """
+        place = self._items.get(item)
+        return self._items.get(str(item)) if place is None and isinstance(item, int) else place
+
+    def _row_of(self, user: UserId | None) -> int | None:
+        """Return the row of a user in the bundle, by the rule of :meth:`find`; None if it does not have him."""
+        row = None if user is None else self._users.get(user)
+        return self._users.get(str(user)) if row is None and isinstance(user, int) else row
 
     def place(self, item: ItemId, field: str = "item_id") -> int:
         """Return the index of an item that a field of the request names.
@@ -299,7 +309,7 @@ class Engine:
         UnknownIdError
             If there is no such item.
         """
-        place = self._items.get(item)
+        place = self.find(item)
         if place is None:
             raise UnknownIdError(f"{field}: there is no item {item!r}.")
         return place
