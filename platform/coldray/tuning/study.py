@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from coldray.data.dataset import Dataset
 from coldray.data.interaction_splits import interaction_splits
@@ -43,25 +42,17 @@ def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSpli
                 f"splits.protocol: dataset {dataset.name!r} has no published split. Use --dataset amazon, ml-100k with "
                 "splits.name, or another protocol."
             )
-        measured = replace(published, dataset=_candidates(published.dataset, config))
-        return [measured.for_study(validation_share=drawn.validation_share, seed=drawn.seeds[0])]
-    known = _candidates(dataset, config)
+        return [published.for_study(validation_share=drawn.validation_share, seed=drawn.seeds[0])]
     if not drawn.holds_out_items:
-        return list(interaction_splits(known, **drawn.model_dump(exclude={"name", "users"})))
+        return list(interaction_splits(dataset, **drawn.model_dump(exclude={"name", "users"})))
+    # Elsewhere items that nobody has clicked could only change what is known of the others, such as how rare a label
+    # is, and with it figures that were measured without them.
+    measured = dataset if config.candidates == "all" else dataset.of_clicked_items()
     return [
         split
         for seed in drawn.seeds
-        for split in cold_item_splits(known, protocol=drawn.protocol, n_splits=drawn.n_splits, seed=seed)
+        for split in cold_item_splits(measured, protocol=drawn.protocol, n_splits=drawn.n_splits, seed=seed)
     ]
-
-
-def _candidates(dataset: Dataset, config: StudyConfig) -> Dataset:
-    """Return the dataset that is split: items that nobody has clicked are in it where they compete for places.
-
-    Elsewhere they could only change what is known of the others, such as how rare a label is, and so figures that were
-    measured without them.
-    """
-    return dataset if config.candidates == "all" else dataset.of_clicked_items()
 
 
 def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSplit | None = None) -> list[Split]:
