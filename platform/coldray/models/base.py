@@ -281,7 +281,7 @@ class Recommender(ABC, Generic[ConfigT]):
             n_users,
             n_items,
             purpose=f"{type(self).__name__} on {n_items:,} items",
-            way_out="Use fewer items through the filters (min_item_interactions), or more memory.",
+            way_out="Use fewer items through the filters (min_item_interactions, unclicked_items), or more memory.",
         )
 
     def require_size(self, n_users: int, n_items: int, *, purpose: str, way_out: str) -> None:
