@@ -87,6 +87,17 @@ def test_movies_that_nobody_rated_are_items_known_by_their_attributes(folder):
     assert dataset.provenance["catalogue"]["rows_without_clicks"] == 1
 
 
+def test_rows_of_attributes_that_are_of_no_item_are_told(folder):
+    assert not any("left out" in note for note in read_hetrec(folder).notes)
+    with (folder / "movie_genres.dat").open("a") as file:
+        file.write("5\tDrama\n5\tComedy\n6\tComedy\n")
+    dataset = read_hetrec(folder)
+    assert 5 not in dataset.item_ids
+    assert dataset.notes[1:] == (
+        "movie_genres.dat: 3 of 7 rows are left out, as their 2 items are neither clicked nor in the table of items.",
+    )
+
+
 def test_locations_are_joined_in_file_order_ragged_rows_included(folder):
     assert read_hetrec(folder).of_clicked_items().attributes["locations"].texts == (
         "France Paris Montmartre Café Germany",
@@ -284,6 +295,7 @@ def test_the_real_benchmark_has_its_checked_counts(real_data):
     assert (dataset.n_users, dataset.n_items, dataset.interactions.nnz) == (6040, 3260, 998_539)
     assert dataset.provenance["catalogue"]["clicked_items_without_row"] == 3260 - 3235
     assert dataset.attributes["actors"].matrix.nnz == 77_072
+    assert any("movies_tmdb_overview.csv: 410 of 3,407 rows are left out" in note for note in dataset.notes)
     assert round(100 * dataset.density, 2) == 5.07
     assert sum(bool(text) for text in dataset.attributes["overview"].texts) > 2900
     toy_story = int(np.searchsorted(dataset.item_ids, 1))

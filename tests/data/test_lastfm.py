@@ -129,6 +129,7 @@ def test_the_real_data_has_its_published_counts(real_data):
     assert (dataset.n_users, dataset.n_items, dataset.interactions.nnz) == (1892, 17_632, 92_834)
     assert dataset.ratings.data.max() == 352_698
     assert dataset.provenance["catalogue"]["clicked_items_without_row"] == 0
+    assert any("1,313 of 109,750 rows are left out, as their 390 items" in note for note in dataset.notes)
     names = dict(zip(dataset.item_ids.tolist(), dataset.attributes["name"].texts, strict=True))
     assert (names[1], names[51]) == ("MALICE MIZER", "Duran Duran")
     assert "Björk" in names.values()

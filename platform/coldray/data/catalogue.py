@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
+from coldray.data.dataset import Ids
 from coldray.errors import UnmatchedItemsError
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,18 @@ def match_items(clicked: pl.DataFrame, catalogue: Catalogue, file: str) -> Match
         examples = f"Without a row are {_shown(lost['item'])}, without a click {_shown(spare['item'])}."
         logger.warning("%s %s", match.text, examples)
     return match
+
+
+def note_strays(provenance: dict[str, Any], table: str, rows: pl.Series, item_ids: Ids) -> None:
+    """Add to the notes of a provenance how many rows of a table of attributes are of none of the items, if any is."""
+    ids = pl.DataFrame({"item": pl.Series(item_ids.tolist(), dtype=rows.dtype)})
+    strays = rows.alias("item").to_frame().join(ids, on="item", how="anti")["item"]
+    if len(strays):
+        text = (
+            f"{table}: {len(strays):,} of {len(rows):,} rows are left out, as their {strays.n_unique():,} items are "
+            "neither clicked nor in the table of items."
+        )
+        provenance["notes"] = [*provenance.get("notes", ()), text]
 
 
 def _alike(lost: pl.Series, spare: pl.Series) -> str:

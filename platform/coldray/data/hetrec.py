@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from coldray.data.archive import DataFiles, parse_numbers
-from coldray.data.catalogue import Catalogue
+from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.table_files import require_columns
 from coldray.data.tabular import (
@@ -31,6 +31,7 @@ RATING_FILES = ("user_ratedmovies-timestamps.dat", "user_ratedmovies.dat")
 """Either will do. The first is preferred: its times are unambiguous."""
 MOVIE_FILE = "movies.dat"
 LOCATION_FILE = "movie_locations.dat"
+TAG_FILE = "movie_tags.dat"
 OVERVIEW_FILE = "movies_tmdb_overview.csv"
 LABEL_FILES = {
     "genres": ("movie_genres.dat", "genre"),
@@ -81,7 +82,7 @@ def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
         provenance["complete"] = pairs.height == PUBLISHED_RATINGS
     return assemble(
         pairs,
-        lambda item_ids: _attributes(files, movies, item_ids),
+        lambda item_ids: _attributes(files, movies, item_ids, provenance),
         name=name,
         file=rating_file,
         default_attributes=DEFAULT_ATTRIBUTES,
@@ -132,14 +133,18 @@ def _movies(files: DataFiles) -> pl.DataFrame:
     return movies
 
 
-def _attributes(files: DataFiles, movies: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute]:
+def _attributes(
+    files: DataFiles, movies: pl.DataFrame, item_ids: Ids, provenance: dict[str, Any]
+) -> dict[str, Attribute]:
     built: dict[str, Attribute] = {}
     for name, (file, column) in LABEL_FILES.items():
         edges = _edges(files, file, (column,))
         if edges is not None:
+            note_strays(provenance, file, edges["item"], item_ids)
             built[name] = label_attribute(edges.rename({column: "label"}), item_ids)
     locations = _edges(files, LOCATION_FILE, (), LOCATIONS)
     if locations is not None:
+        note_strays(provenance, LOCATION_FILE, locations["item"], item_ids)
         for name in LOCATIONS[:3]:
             if name in locations.columns:
                 built[name] = label_attribute(locations.select("item", label=name), item_ids)
@@ -148,9 +153,11 @@ def _attributes(files: DataFiles, movies: pl.DataFrame, item_ids: Ids) -> dict[s
     built["title"] = plain_attribute(movies, "title", item_ids)
     tags = _tags(files)
     if tags is not None:
+        note_strays(provenance, TAG_FILE, tags["item"], item_ids)
         built["tags"] = label_attribute(tags, item_ids)
     overviews = _overviews(files, movies)
     if overviews is not None:
+        note_strays(provenance, OVERVIEW_FILE, overviews["item"], item_ids)
         built["overview"] = plain_attribute(overviews, "overview", item_ids)
     return built
 
@@ -174,7 +181,7 @@ def _location_texts(locations: pl.DataFrame) -> pl.DataFrame:
 
 
 def _tags(files: DataFiles) -> pl.DataFrame | None:
-    edges = _edges(files, "movie_tags.dat", ("tagID",))
+    edges = _edges(files, TAG_FILE, ("tagID",))
     if edges is None:
         return None
     names = files.table("tags.dat", ("id", "value"))

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from coldray.data.archive import DataFiles, parse_numbers, refuse_values
-from coldray.data.catalogue import Catalogue
+from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
 
@@ -57,6 +57,7 @@ def read_lastfm(path: Path) -> Dataset:
     }  # fmt: skip
 
     def attributes(item_ids: Ids) -> dict[str, Attribute]:
+        note_strays(provenance, TAGGING_FILE, tags["item"], item_ids)
         return {
             "tags": label_attribute(tags, item_ids),
             "name": plain_attribute(artists, "name", item_ids),
