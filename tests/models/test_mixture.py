@@ -67,11 +67,32 @@ def test_one_pass_gives_the_sums_over_all_cells(shape, order):
     assert moments.terms == term_names(train.features, order)
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), n_users=st.integers(1, 40), n_warm=st.integers(2, 35), n_cold=st.integers(0, 9))
-def test_the_sums_are_right_for_any_shape_and_rank(seed, n_users, n_warm, n_cold):
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_users=st.integers(1, 40),
+    n_warm=st.integers(2, 35),
+    n_cold=st.integers(0, 9),
+    dense=st.booleans(),
+)
+def test_the_sums_are_right_for_any_shape_and_rank(seed, n_users, n_warm, n_cold, dense):
+    """By a factor of the co-clicks, and by sums over clicks, whichever would be chosen."""
     train = random_training_set(seed, n_users=n_users, n_warm=n_warm, n_cold=n_cold)
-    assert_sums(sums_of(regression_moments(train, delta=0.8, order=2)), slow_moments(train, 0.8, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixture, "DENSE_GAIN", 1e9 if dense else 0)
+        assert_sums(sums_of(regression_moments(train, delta=1.0, order=2)), slow_moments(train, 1.0, 2))
+
+
+def test_few_clicks_are_summed_up_and_many_go_through_a_factor(monkeypatch):
+    ways = []
+    for name in ("_moments_cpu", "_moments_of_few_clicks"):
+        way = getattr(mixture, name)
+        monkeypatch.setattr(mixture, name, lambda *args, name=name, way=way: ways.append(name) or way(*args))
+    features = FeatureSet({"a": vector_feature(np.eye(300)[:, :7] + 1)}, 300)
+    many = sp.csr_array((np.arange(300)[:, None] % 7 >= np.arange(300) % 7).astype(np.float32))
+    for clicks in (sp.eye_array(300, dtype=np.float32, format="csr"), many):
+        regression_moments(TrainingSet(sp.csr_array(clicks), features, "t"), delta=1.0, order=1)
+    assert ways == ["_moments_of_few_clicks", "_moments_cpu"]
 
 
 def test_items_clicked_by_the_same_users_leave_a_rank_of_three():

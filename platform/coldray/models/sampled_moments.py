@@ -75,6 +75,8 @@ class MomentTerms:
     """Places among them of the items whose cells count ``[S]``."""
     delta: Delta
     order: Order
+    block_floats: int = BLOCK_FLOATS
+    """float32 values of the terms, and of the regressors, that are held at once."""
 
     @cached_property
     def pairs(self) -> list[tuple[int, ...]]:
@@ -91,7 +93,7 @@ class MomentTerms:
         """Add the sums over the cells of some users ``[u, W]``."""
         by_item = sp.csc_array(clicks)
         for items, columns in self._columns():
-            height = max(1, BLOCK_FLOATS // columns.shape[1])
+            height = max(1, self.block_floats // columns.shape[1])
             clicked = sp.csr_array(by_item[:, items])
             for start in range(0, clicks.shape[0], height):
                 rows = sp.csr_array(clicks[start : start + height])
@@ -105,7 +107,7 @@ class MomentTerms:
         """Yield drawn items with their columns of all terms, ``[W, b T]``, blocks of them."""
         count, n_items = len(self.pairs), self.features.n_items
         similarities = Similarities(self.features.take(self.drawn), self.features, self.delta)
-        width = max(1, BLOCK_FLOATS // max(1, count * n_items))
+        width = max(1, self.block_floats // max(1, count * n_items))
         for start in range(0, len(self.drawn), width):
             items = self.drawn[start : start + width]
             first = similarities.block(start, start + len(items))  # [K, b, W]; G is symmetric, so rows are columns
