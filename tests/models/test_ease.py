@@ -14,6 +14,7 @@ from coldray.models import ease
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.ease import EASE, EASEConfig
+from coldray.models.forms import StudyOutlook
 from contracts.problems import random_features, random_training_set
 from contracts.recommender import RecommenderContract
 from models.learned import CountingComputations
@@ -210,3 +211,28 @@ def test_attributes_are_not_read():
     other = TrainingSet(train.interactions, random_features(np.random.default_rng(1), 30), "other")
     first, second = (weights_of(EASE().fit(given)) for given in (bare, other))
     np.testing.assert_array_equal(first, second)
+
+
+def test_a_factor_for_each_fit_gives_what_the_spectrum_does_and_leaves_the_shared_counts_as_they_are():
+    train, shared = random_training_set(9), Computations()
+    for regularization in (500.0, 2.0, 0.5):
+        found, expected = (
+            EASE(EASEConfig(regularization=regularization, factorisation=factorisation)).fit(train, shared)
+            for factorisation in ("cholesky", "spectrum")
+        )
+        items = np.arange(found.n_items)
+        scores = [model.score(train.interactions, items) for model in (found, expected)]
+        np.testing.assert_allclose(*scores, atol=1e-4 * np.abs(scores[1]).max())
+
+
+def test_a_study_names_the_factorisation_that_costs_it_less():
+    def settled(trials, **parameters):
+        outlook = StudyOutlook(1000, 2000, 2**40, trials, 1, {"regularization": trials})
+        config, forms = EASE.settle(EASEConfig(**parameters), outlook)
+        assert [getattr(config, form.parameter) for form in forms] == [form.value for form in forms]
+        return config.factorisation
+
+    assert settled(20) == "cholesky"
+    assert settled(100) == "spectrum"
+    assert settled(20, factorisation="spectrum") == "spectrum"
+    assert settled(20, solver="blocks") == "auto"

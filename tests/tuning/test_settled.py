@@ -113,8 +113,11 @@ def test_the_space_of_the_study_is_settled_by_all_items_not_by_those_of_a_split(
 def test_what_the_space_says_stands(dataset, solver, memory):
     config = study(space={"solver": solver})
     settled = settle(config, dataset, memory=memory)
-    assert settled.of(config).space == config.space
-    assert {form.value for form in settled.forms} == ({solver} if isinstance(solver, str) else {"exact", "blocks"})
+    named = settled.of(config).space
+    assert {name: value for name, value in named.items() if name != "factorisation"} == config.space
+    assert {form.value for form in settled.forms if form.parameter == "solver"} == (
+        {solver} if isinstance(solver, str) else {"exact", "blocks"}
+    )
 
 
 @pytest.mark.usefixtures("large")
@@ -129,7 +132,7 @@ def test_blocks_that_do_not_go_with_the_rest_are_not_taken_and_the_reason_is_tol
     monkeypatch.setattr("coldray.models.marec.blocked_bytes", lambda *_: 1)
     space = {"lambda_0": {"choice": [0.0, 1.0]}}
     settled = settle(study("marec", space), dataset, memory=1)
-    assert settled.values == {"solver": "exact"}
+    assert settled.values == {"solver": "cholesky"}
     assert "Blocks do not go with the other parameters" in settled.forms[0].told
     config = study("marec", {"learner": {"choice": ["regression", "correlation"]}})
     with pytest.raises(ConfigError, match=r"space.learner: 'correlation' does not go with the form of the largest fit"):
@@ -140,7 +143,8 @@ def test_values_that_trials_can_take_are_counted():
     space = {"regularization": {"log_uniform": [1, 10]}, "block_items": {"int_uniform": [3, 5]}, "workers": 1}
     config = study(space=space | {"block_share": {"choice": [0.1, 0.5]}}, search={"trials": 3})
     found = {name: distinct_values(config, name) for name in EASEConfig.model_fields}
-    assert found == {"regularization": 3, "block_items": 3, "block_share": 2, "workers": 1, "solver": 1, "device": 1}
+    single = {"workers": 1, "solver": 1, "device": 1, "factorisation": 1}
+    assert found == {"regularization": 3, "block_items": 3, "block_share": 2} | single
 
 
 def test_a_study_too_large_in_exact_form_is_not_refused_and_one_too_large_in_any_is(dataset, large):
@@ -161,7 +165,10 @@ def test_a_study_that_goes_on_takes_the_form_it_began_with_whatever_the_memory(d
     large(memory_for(101))
     assert settled_study(study(), dataset, again.settled)[0].space["solver"] == "exact"
     large(LARGE * 99**2)
-    with pytest.raises(CatalogTooLargeError, match=r"begun with solver=exact \(exact\)\. EASE on 100 items needs"):
+    with pytest.raises(
+        CatalogTooLargeError,
+        match=r"begun with solver=exact \(exact\); factorisation=cholesky \(exact\)\. EASE on 100 items needs",
+    ):
         settled_study(study(), dataset, again.settled)
 
 

@@ -6,8 +6,9 @@ The weights that reproduce the clicks best under ``B_jj = 0`` and the penalty ``
 P)`` with ``P = (XᵀX + λI)⁻¹``, and users are scored ``X B``: column j of B predicts item j. B is not symmetric, and
 ``X Bᵀ`` scores worse.
 
-λ only shifts the eigenvalues of ``XᵀX``. A study therefore decomposes it once, and each λ costs one matrix product; a
-fit on its own takes the Cholesky factor of its one matrix, which costs a fraction of the decomposition.
+λ only shifts the eigenvalues of ``XᵀX``. A study of many λ therefore decomposes it once, and each λ costs one matrix
+product; a fit on its own, and each of a study of few, takes a Cholesky factor, which costs a fraction of the
+decomposition.
 
 ``XᵀX`` may be counted by the workers of a Ray cluster, each for its share of the users
 (:mod:`~coldray.models.gram_shards`).
@@ -44,6 +45,7 @@ from coldray.models.computations import Computations
 from coldray.models.ease_blocks import block_bytes, block_weights, item_blocks
 from coldray.models.forms import Form, StudyOutlook, form_as_named, form_by_memory
 from coldray.models.one_thread import one_thread
+from coldray.models.solver_costs import FitsOfAMatrix, chosen_words, ease_seconds, exact_choice
 from coldray.models.sparse_products import SparseProducts
 from coldray.models.user_smoothing import SINGLE_CONDITION, co_clicks
 
@@ -65,6 +67,9 @@ class EASEConfig(ModelConfig):
     """``exact`` needs memory for some ``I × I`` matrices. ``blocks`` needs some of ``I × block_items``: an item is
     predicted from its block alone, which is an approximation. ``auto`` is exact where the largest fit of a study fits
     in memory and takes less than an hour, or where several workers count."""
+    factorisation: Literal["auto", "spectrum", "cholesky"] = "auto"
+    """Of ``exact``: a ``spectrum`` that fits with other λ share, or a ``cholesky`` factor for each fit. ``auto`` is
+    what costs a study less (:mod:`~coldray.models.solver_costs`). A fit on its own always takes a factor."""
     block_items: PositiveInt = 1000
     """k, items of a block; the more, the closer to ``exact``. A block takes ``k³`` steps."""
     block_share: float = Field(default=0.5, gt=0, le=1)
@@ -140,11 +145,12 @@ class EASE(Recommender[EASEConfig]):
     def settle(cls, config: EASEConfig, outlook: StudyOutlook) -> tuple[EASEConfig, tuple[Form, ...]]:
         """Take blocks where the exact form of the largest fit does not fit in memory, or takes too long."""
         if config.solver != "auto":
-            return config, (form_as_named("solver", config.solver, exact=config.solver == "exact"),)
+            named = form_as_named("solver", config.solver, exact=config.solver == "exact")
+            return cls._with_factorisation(config, outlook, named)
         n_items = outlook.n_items
         if config.workers > 1:
             form = Form("solver", "exact", True, f"{config.workers} workers count for the exact form alone.")
-            return config.model_copy(update={"solver": "exact"}), (form,)
+            return cls._with_factorisation(config.model_copy(update={"solver": "exact"}), outlook, form)
         form = form_by_memory(
             "solver",
             "exact",
@@ -155,7 +161,23 @@ class EASE(Recommender[EASEConfig]):
             what=f"EASE on {n_items:,} items",
             seconds=SECONDS_PER_CUBE * n_items**3 / available_threads(),
         )
-        return config.model_copy(update={"solver": form.value}), (form,)
+        return cls._with_factorisation(config.model_copy(update={"solver": form.value}), outlook, form)
+
+    @classmethod
+    def _with_factorisation(
+        cls, config: EASEConfig, outlook: StudyOutlook, form: Form
+    ) -> tuple[EASEConfig, tuple[Form, ...]]:
+        """Name the factorisation of a study that fits in exact form on the CPU, and tell why it is taken."""
+        fits = FitsOfAMatrix.of(outlook, "regularization", apart=())
+        undecided = config.factorisation == "auto" and bool(outlook.distinct)
+        if config.solver != "exact" or not undecided or resolve_device(config.device) != "cpu":
+            return config, (form,)
+        costs = ease_seconds(outlook.n_items, fits)
+        need = BYTES_PER_PAIR * outlook.n_items**2
+        taken, other = exact_choice(outlook, costs, lambda _: need)
+        value: Literal["spectrum", "cholesky"] = "spectrum" if taken.solver == "exact" else "cholesky"
+        told = Form("factorisation", value, True, chosen_words(fits, taken, other, "regularization"))
+        return config.model_copy(update={"factorisation": value}), (form, told)
 
     @classmethod
     def compared_forms(cls, config: EASEConfig, share: float) -> tuple[EASEConfig, EASEConfig] | None:
@@ -185,9 +207,10 @@ class EASE(Recommender[EASEConfig]):
         self._blocks = None
         if config.solver == "blocks":
             self._fit_blocks(train, computations or Computations())
-        elif computations is None:
+        elif computations is None or config.factorisation == "cholesky":
             _require_memory(len(warm))
-            self._weights = weights_of(counted(train, config.workers), config.regularization)
+            counts = (computations or Computations()).get(counted, train, workers=config.workers)
+            self._weights = weights_of(counts.copy() if computations else counts, config.regularization)
         else:
             spectrum = computations.get(co_click_spectrum, train, device=config.device, workers=config.workers)
             self._weights = _spectral_weights(spectrum, config.regularization, config.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -46,6 +47,7 @@ from coldray.models.mixture import (
 from coldray.models.ridge import CHOLESKY_BYTES, COUPLED_BYTES, CholeskyRidge, RidgeSystem, SpectralRidge
 from coldray.models.sampled_moments import sampled_moments
 from coldray.models.similarity import Delta, Order, Similarities, check_delta, mix, term_names
+from coldray.models.solver_costs import Choice, FitsOfAMatrix, chosen_words, exact_choice, marec_seconds
 
 if TYPE_CHECKING:
     from coldray.models.refinement import Refinement
@@ -100,24 +102,46 @@ class MARec(Recommender[MARecConfig]):
 
     @classmethod
     def settle(cls, config: MARecConfig, outlook: StudyOutlook) -> tuple[MARecConfig, tuple[Form, ...]]:
-        """Take blocks where the closed form of the largest fit does not fit in memory and they go with the rest."""
+        """Take blocks where the closed form of the largest fit does not fit in memory and they go with the rest.
+
+        Of the exact solvers, that which costs the study less: see :mod:`~coldray.models.solver_costs`.
+        """
         if config.solver != "auto":
             return config, (form_as_named("solver", config.solver, exact=config.solver != "blocks"),)
+        taken, words = cls._exact_solver(config, outlook)
         blocks = None
         with suppress(ConfigError):
             blocks = cls.config_type.model_validate({**config.model_dump(), "solver": "blocks"})
         form = form_by_memory(
             "solver",
-            "exact",
+            taken.solver,
             "blocks",
-            need=cls(config).memory_bytes(outlook.n_users, outlook.n_items),
+            need=taken.need,
             other_need=blocked_bytes(outlook.n_users, outlook.n_items, config.block_items),
             outlook=outlook,
             what=f"MARec on {outlook.n_items:,} items",
         )
         if blocks is None and not form.exact:
-            form = Form("solver", "exact", True, f"{form.reason} Blocks do not go with the other parameters.")
+            form = Form("solver", taken.solver, True, f"{form.reason} Blocks do not go with the other parameters.")
+        if form.exact and words:
+            form = replace(form, reason=f"{form.reason} {words}")
         return config.model_copy(update={"solver": form.value}), (form,)
+
+    @classmethod
+    def _exact_solver(cls, config: MARecConfig, outlook: StudyOutlook) -> tuple[Choice, str]:
+        """Return the exact solver that a study should use, and why in words; on a device always shared spectra."""
+
+        def need(solver: str) -> int:
+            model = cls(config.model_copy(update={"solver": solver}))
+            return model.memory_bytes(outlook.n_users, outlook.n_items)
+
+        if resolve_device(config.device) != "cpu":
+            return Choice("exact", 0.0, need("exact")), ""
+        fits = FitsOfAMatrix.of(outlook, "lambda_1")
+        coupled = config.lambda_0 > 0
+        costs = marec_seconds(outlook.n_users, outlook.n_items, fits, coupled=coupled)
+        taken, other = exact_choice(outlook, costs, need)
+        return taken, chosen_words(fits, taken, other, "lambda_1") if outlook.distinct else ""
 
     @classmethod
     def compared_forms(cls, config: MARecConfig, share: float) -> tuple[MARecConfig, MARecConfig] | None:

@@ -36,10 +36,11 @@ class MARecConfig(ModelConfig):
     learner: Learner = "regression"
     """How the similarity weights μ are found: ``regression``, ``nonnegative`` (μ ≥ 0) or ``correlation``."""
     solver: Solver | Literal["exact"] = "auto"
-    """``items`` or ``users`` (eigendecompositions), ``cholesky`` (one λ₁), or ``exact``: one of them by shape and use.
+    """``items`` or ``users`` (eigendecompositions, which serve every λ₁), ``cholesky`` (a factor for each fit), or
+    ``exact``: ``items`` or ``users`` by shape where fits share results, ``cholesky`` for a fit on its own.
     ``blocks`` has no item × item matrix (:mod:`~coldray.models.marec_blocks`): it aligns cold items alone, approximates
-    warm ones, and learns the similarity weights from some items. ``auto`` is exact where the largest fit of a study
-    fits in memory, and where ``blocks`` do not go with the other parameters."""
+    warm ones, and learns the similarity weights from some items. ``auto`` is exact, by the solver that costs a study
+    less, where its largest fit fits in memory, and where ``blocks`` do not go with the other parameters."""
     block_items: PositiveInt = 1000
     """With ``blocks``, items that a warm one is predicted from."""
     learning_items: PositiveInt = 1000

@@ -32,6 +32,7 @@ LABELS = {
     "conditional": "conditional means",
     "condition_on_inducing": "conditional means",
     "co_clicks": "co-clicks",
+    "counted": "co-clicks",
     "known_or_predicted": "predicted popularity",
     "learn_popularity": "predicted popularity",
     "co_click_weights": "attribute weights",

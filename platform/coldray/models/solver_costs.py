@@ -1,0 +1,132 @@
+"""What the exact solvers of a ridge regression cost a study: eigendecompositions that are shared, or a factor a fit.
+
+An eigendecomposition serves every λ, at two products a fit; a Cholesky factor serves one, at a solve. Which is cheaper
+depends on how many fits there are for each matrix. The constants were measured by one thread of OpenBLAS (a trial has
+one CPU) at 3,000 items: 5.5 s for the decomposition (LAPACK's divide and conquer, float64), 0.20 s for the factor, 0.57
+s more for the inverse from it, 1.6 s for a solve for as many columns, and 0.45 s for a product in single precision.
+Their ratios decide; with two threads at 6,000 items they are 13.8 s, 1.07 s and 3.2 s, which decides alike.
+
+Notation used for shapes: n items, U users.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from coldray.models.forms import StudyOutlook
+
+EIGEN = 2.0e-10
+"""Seconds of a decomposition of an ``n × n`` matrix, for each ``n³``."""
+FACTOR = 7.4e-12
+"""Seconds of a Cholesky factor in float64, for each ``n³``."""
+INVERSE = 2.1e-11
+"""Seconds of a factor and the inverse from it, for each ``n³``."""
+SOLVE = 5.9e-11
+"""Seconds of the solve for c columns from a factor, for each ``n² c``."""
+PRODUCT = 1.67e-11
+"""Seconds of a product in float32, for each multiplication."""
+COLD_SHARE = 1 / 3
+"""Cold items for each warm one, as where 60 % of the items are trained on and 20 % are validated on."""
+WITHOUT_FIT = ("alpha", "beta", "lambda_0")
+"""Parameters of MARec whose values share a fit (α and β), or have matrices of their own (λ₀)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the exact solvers, with what it costs the trials of a study."""
+
+    solver: str
+    seconds: float
+    """Of one thread, as estimated."""
+    need: int
+    """Bytes of the largest fit."""
+
+
+@dataclass(frozen=True)
+class FitsOfAMatrix:
+    """How often a study solves with each of its matrices."""
+
+    matrices: int
+    """One for each split and λ₀."""
+    fits: int
+    """For each of them, at most."""
+    ridges: int
+    """Different λ among these, at most."""
+
+    @classmethod
+    def of(cls, outlook: StudyOutlook, ridge: str, *, apart: Iterable[str] = WITHOUT_FIT) -> FitsOfAMatrix:
+        """Count from the values that the parameters take within the trials.
+
+        Parameters
+        ----------
+        ridge
+            The parameter λ.
+        apart
+            Parameters that are not told apart by a fit.
+        """
+        groups = outlook.distinct.get("lambda_0", 1)
+        trials = math.ceil(outlook.trials / groups)
+        combinations = math.prod(count for name, count in outlook.distinct.items() if name not in set(apart))
+        fits = min(trials, combinations)
+        return cls(groups * outlook.splits, fits, min(fits, outlook.distinct.get(ridge, 1)))
+
+
+def marec_seconds(n_users: int, n_items: int, fits: FitsOfAMatrix, *, coupled: bool) -> tuple[float, float]:
+    """Return the seconds of one thread with shared spectra, and with a factor for each fit, to score cold items.
+
+    Parameters
+    ----------
+    coupled
+        True where λ₀ > 0: the spectrum is that of all items then, and each fit needs an inverse from it.
+    """
+    size, columns = min(n_users, n_items), COLD_SHARE * n_items
+    if coupled:
+        every = (1 + COLD_SHARE) * n_items
+        spectral = EIGEN * every**3, 2 * PRODUCT * every**2 * columns + PRODUCT * every**3
+        factor = FACTOR * n_items**3 + 2 * SOLVE * n_items**2 * columns + PRODUCT * n_items * columns**2
+    else:
+        spectral = EIGEN * size**3, 2 * PRODUCT * size * n_items * columns
+        factor = FACTOR * size**3 + SOLVE * size**2 * columns
+    return fits.matrices * (spectral[0] + fits.fits * spectral[1]), fits.matrices * fits.fits * factor
+
+
+def ease_seconds(n_items: int, fits: FitsOfAMatrix) -> tuple[float, float]:
+    """Return the seconds of one thread with shared spectra, and with an inverse for each fit."""
+    spectral = fits.matrices * (EIGEN + fits.fits * PRODUCT) * n_items**3
+    return spectral, fits.matrices * fits.fits * INVERSE * n_items**3
+
+
+def exact_choice(
+    outlook: StudyOutlook, seconds: tuple[float, float], need: Callable[[str], int]
+) -> tuple[Choice, Choice]:
+    """Return the exact solver to take, ``exact`` (shared spectra) or ``cholesky``, and the other one.
+
+    The quicker of those that fit in memory; where nothing is known of a study, spectra, as others may share them.
+
+    Parameters
+    ----------
+    need
+        Bytes of the largest fit by the solver.
+    """
+    choices = [Choice(name, cost, need(name)) for name, cost in zip(("exact", "cholesky"), seconds, strict=True)]
+    if outlook.distinct:
+        choices.sort(key=lambda one: one.seconds)
+    first, second = choices
+    if first.need > outlook.memory and second.need < first.need:
+        return second, first
+    return first, second
+
+
+def chosen_words(fits: FitsOfAMatrix, taken: Choice, other: Choice, ridge: str) -> str:
+    """Tell people which solver is used, and why."""
+    words = {"exact": "eigendecompositions that all of them share", "cholesky": "a Cholesky factor for each"}
+    return (
+        f"Up to {fits.fits:,} fits with {fits.ridges:,} different {ridge} on each of {fits.matrices:,} matrices: "
+        f"{words[taken.solver]} {_about(taken.seconds)}, {words[other.solver]} {_about(other.seconds)} of one CPU."
+    )
+
+
+def _about(seconds: float) -> str:
+    return f"take about {seconds:,.0f} s" if seconds >= 1 else "take less than 1 s"
