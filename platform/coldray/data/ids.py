@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from coldray.data.numbers import refuse_first
 from coldray.errors import DataFormatError
 
 
@@ -28,7 +29,7 @@ def read_ids(ids: pl.Series, source: str, *, untyped: bool = False) -> pl.Series
         If an id is blank, or the column has another type.
     """
     blank = (ids.is_null() | (ids == "").fill_null(True)) if ids.dtype == pl.String else ids.is_null()
-    refuse(blank, ids, source, "have no id")
+    refuse_first(blank, ids, source, "have no id")
     if ids.dtype.is_integer():
         numbers = ids.cast(pl.Int64, strict=False)
         return ids.cast(pl.String) if numbers.null_count() else numbers
@@ -53,11 +54,3 @@ def of_one_type(first: pl.Series, second: pl.Series) -> tuple[pl.Series, pl.Seri
     if first.dtype == second.dtype:
         return first, second
     return first.cast(pl.String), second.cast(pl.String)
-
-
-def refuse(bad: pl.Series, values: pl.Series, source: str, problem: str) -> None:
-    """Raise DataFormatError with the count and the first of the `bad` values, if there is one."""
-    if bad.any():
-        row = int(bad.arg_max() or 0)
-        first = f"the first is {values[row]!r} in row {row + 1:,}"
-        raise DataFormatError(f"{source}: {bad.sum():,} values {problem}; {first}.")

@@ -14,10 +14,12 @@ import polars as pl
 import scipy.sparse as sp
 
 from coldray.data.catalogue import Catalogue, match_items
+from coldray.data.column_types import Role
 from coldray.data.dataset import Dataset, TextAttribute
 from coldray.data.ids import of_one_type, read_ids
 from coldray.data.table_files import is_csv, read_columns, table_columns
 from coldray.data.tabular import ascending, ids_table, positions
+from coldray.data.written_ids import written_ids
 from coldray.errors import DataFormatError
 from coldray.spelling import choices
 
@@ -48,14 +50,16 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
         If the file is missing or unreadable, has no text column, an id is null, no row is of a clicked item, or the
         dataset has an attribute of that name.
     """
-    columns = [name for name in table_columns(path) if name != ITEM_COLUMN]
+    columns = [name for name in table_columns(path, wanted=(ITEM_COLUMN,)) if name != ITEM_COLUMN]
     if not columns:
         raise DataFormatError(f"{path.name} has no column besides {ITEM_COLUMN!r}. Give each kind of text a column.")
-    table = read_columns(path, {"item": ITEM_COLUMN, **{f"text {name}": name for name in columns}})
-    ids = table.get_column("item")
-    ids = read_ids(ids, f"{path.name}, column {ITEM_COLUMN!r}", untyped=is_csv(path, "parquet"))
+    roles: dict[str, Role] = {"item": "id", **{f"text {name}": "text" for name in columns}}
+    read = read_columns(path, {"item": ITEM_COLUMN, **{f"text {name}": name for name in columns}}, roles=roles)
+    source, notes = f"{path.name}, column {ITEM_COLUMN!r}", list(read.notes)
+    ids = written_ids(read.rows.get_column("item"), source, notes)
+    ids = read_ids(ids, source, untyped=is_csv(path, "parquet"))
     dataset, known, ids = _matched(dataset, ids, path.name)
-    table = table.with_columns(ids)
+    table = read.rows.with_columns(ids.alias("item"))
     rows = table.join(known, on="item", how="semi", maintain_order="left")
     texts: dict[str, TextAttribute] = {}
     beyond = 0
@@ -83,7 +87,7 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
             *(path.name, f"{counts['items_without_texts']:,}", f"{dataset.n_items:,}"),
             *(f"{counts['texts_of_no_item']:,}", f"{beyond:,}", MOST_TEXTS),
         )
-    provenance = {**dataset.provenance, "texts": path.name, **counts}
+    provenance = {**dataset.provenance, "texts": path.name, **counts, "notes": [*dataset.notes, *notes]}
     return replace(dataset, attributes={**dataset.attributes, **texts}, provenance=provenance)
 
 

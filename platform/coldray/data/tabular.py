@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from coldray.data.catalogue import AS_TEXT, Catalogue, match_items
+from coldray.data.column_types import Role
 from coldray.data.dataset import (
     Attribute,
     Dataset,
@@ -27,11 +28,16 @@ from coldray.data.dataset import (
     TextAttribute,
     binary_matrix,
 )
-from coldray.data.ids import of_one_type, read_ids, refuse
+from coldray.data.ids import of_one_type, read_ids
+from coldray.data.labels import label_lists
+from coldray.data.numbers import numbers, times
 from coldray.data.table_files import FileFormat, is_csv, read_columns
+from coldray.data.written_ids import written_ids
 from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError
 
 logger = logging.getLogger(__name__)
+PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", "timestamp": "time"}
+"""Columns of an interaction, and what they are read as."""
 
 
 class TabularConfig(BaseModel):
@@ -50,11 +56,12 @@ class TabularConfig(BaseModel):
     rating_column: str | None = None
     """Column of `interactions` with a rating; null when a row alone says it all."""
     timestamp_column: str | None = None
-    """Column of `interactions` with a time: seconds since 1970, or a date type of parquet (UTC)."""
+    """Column of `interactions` with a time: a number since 1970, whose unit is told by its size, a date type of
+    parquet, or ISO 8601 text (UTC)."""
     item_id_column: str | None = None
     """Column of `items` with the item's id; null means the name in `item_column`."""
     label_columns: tuple[str, ...] = ()
-    """Columns of `items` with labels: a parquet list, or text divided by `label_separator`."""
+    """Columns of `items` with labels: a parquet list, a list written as text, or text divided by `label_separator`."""
     label_separator: str = Field(default="|", min_length=1)
     """What divides the labels in a text column."""
     number_columns: tuple[str, ...] = ()
@@ -91,20 +98,28 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
         If a file is missing or unreadable, a column is missing, an id is null or repeated, a rating or number is not a
         number, or there is no interaction; each has its own subclass.
     """
-    pairs = _read_pairs(config, file_format)
+    notes: list[str] = []
+    pairs = _read_pairs(config, file_format, notes)
     file, name, default = config.interactions.name, config.interactions.stem, config.attribute_columns
-    provenance: dict[str, Any] = {"source": file_format, "interactions": file}
+    provenance: dict[str, Any] = {"source": file_format, "interactions": file, "notes": notes}
     if config.items is None:
         return assemble(pairs, lambda _: {}, name=name, file=file, default_attributes=default, provenance=provenance)
-    path, rows = config.items, _read_items(config, config.items, file_format)
+    path, rows = config.items, _read_items(config, config.items, file_format, notes)
     items, ids = of_one_type(pairs["item"], rows["item"])
     if items.dtype != pairs.schema["item"]:
         _tell_text(ids, path.name, provenance)
     pairs, rows = pairs.with_columns(items), rows.with_columns(ids)
     provenance["items"] = path.name
+
+    def attributes(item_ids: Ids) -> dict[str, Attribute]:
+        found: list[str] = []
+        built = _attributes(config, path, rows, item_ids, found)
+        provenance["notes"] = [*provenance["notes"], *found]
+        return built
+
     return assemble(
         pairs,
-        lambda item_ids: _attributes(config, path, rows, item_ids),
+        attributes,
         name=name,
         file=file,
         default_attributes=default,
@@ -216,27 +231,36 @@ def positions(ids: pl.Series, vocabulary: Ids) -> IntArray:
     return found.get_column("position").to_numpy().astype(np.int32)
 
 
-def _read_pairs(config: TabularConfig, file_format: FileFormat) -> pl.DataFrame:
+def _read_pairs(config: TabularConfig, file_format: FileFormat, notes: list[str]) -> pl.DataFrame:
     path = config.interactions
     given = (config.user_column, config.item_column, config.rating_column, config.timestamp_column)
-    roles = zip(("user", "item", "rating", "timestamp"), given, strict=True)
-    columns = {role: name for role, name in roles if name is not None}
-    table = read_columns(path, columns, file_format)
+    columns = {role: name for role, name in zip(PAIR_ROLES, given, strict=True) if name is not None}
+    read = read_columns(path, columns, file_format, {role: PAIR_ROLES[role] for role in columns})
+    table = read.rows
+    notes += read.notes
     for role, name in columns.items():
-        source, values = f"{path.name}, column {name!r}", table.get_column(role)
-        ids = role in ("user", "item")
-        untyped = is_csv(path, file_format)
-        table = table.with_columns(read_ids(values, source, untyped=untyped) if ids else _numbers(values, source))
+        cells, source = table.get_column(role), f"{path.name}, column {name!r}"
+        if role in ("user", "item"):
+            values = read_ids(written_ids(cells, source, notes), source, untyped=is_csv(path, file_format))
+        else:
+            values = numbers(cells, source, notes) if role == "rating" else times(cells, source, notes)
+        table = table.with_columns(values.alias(role))
     return table
 
 
-def _read_items(config: TabularConfig, path: Path, file_format: FileFormat) -> pl.DataFrame:
+def _read_items(config: TabularConfig, path: Path, file_format: FileFormat, notes: list[str]) -> pl.DataFrame:
     id_column = config.item_id_column or config.item_column
     # Attributes are renamed because one may be called "item".
     columns = {"item": id_column} | {f"attribute {name}": name for name in config.attribute_columns}
-    table, source = read_columns(path, columns, file_format), f"{path.name}, column {id_column!r}"
-    untyped = is_csv(path, file_format)
-    table = table.with_columns(read_ids(table.get_column("item"), source, untyped=untyped))
+    kinds: tuple[tuple[tuple[str, ...], Role], ...] = (
+        (config.label_columns, "labels"), (config.number_columns, "number"), (config.text_columns, "text")
+    )  # fmt: skip
+    roles: dict[str, Role] = {"item": "id"}
+    roles |= {f"attribute {name}": role for names, role in kinds for name in names}
+    read, source = read_columns(path, columns, file_format, roles), f"{path.name}, column {id_column!r}"
+    notes += read.notes
+    ids = written_ids(read.rows.get_column("item"), source, notes)
+    table = read.rows.with_columns(read_ids(ids, source, untyped=is_csv(path, file_format)).alias("item"))
     refuse_repeated(table, ("item",), path.name)
     return table
 
@@ -252,30 +276,19 @@ def _tell_text(ids: pl.Series, file: str, provenance: dict[str, Any]) -> None:
     logger.warning("%s", provenance[AS_TEXT])
 
 
-def _attributes(config: TabularConfig, path: Path, rows: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute]:
+def _attributes(
+    config: TabularConfig, path: Path, rows: pl.DataFrame, item_ids: Ids, notes: list[str]
+) -> dict[str, Attribute]:
     built: dict[str, Attribute] = {}
     for name in config.label_columns:
-        cells = pl.col(f"attribute {name}")
-        listed = isinstance(rows.schema[f"attribute {name}"], pl.List | pl.Array)
-        lists = cells.cast(pl.List(pl.String)) if listed else cells.cast(pl.String).str.split(config.label_separator)
+        cells = rows.get_column(f"attribute {name}")
+        lists = label_lists(cells, config.label_separator, f"{path.name}, column {name!r}", notes)
         built[name] = label_attribute(rows.select("item", label=lists).explode("label"), item_ids)
     for name in config.number_columns:
-        values = _numbers(rows.get_column(f"attribute {name}"), f"{path.name}, column {name!r}", blank_allowed=True)
-        built[name] = plain_attribute(rows.with_columns(values), values.name, item_ids)
+        cells = rows.get_column(f"attribute {name}")
+        values = numbers(cells, f"{path.name}, column {name!r}", notes, blank_allowed=True)
+        built[name] = plain_attribute(rows.with_columns(values.alias(cells.name)), cells.name, item_ids)
     for name in config.text_columns:
         texts = rows.select("item", text=pl.col(f"attribute {name}").cast(pl.String))
         built[name] = plain_attribute(texts, "text", item_ids)
     return built
-
-
-def _numbers(values: pl.Series, source: str, blank_allowed: bool = False) -> pl.Series:
-    """Return finite Float64 values, seconds since 1970 for dates; blank and NaN become null where allowed."""
-    if values.dtype in (pl.Date, pl.Datetime):
-        values = values.dt.epoch("s")
-    parsed = values.cast(pl.Float64, strict=False)
-    bad = ~parsed.is_finite().fill_null(False)
-    if blank_allowed:
-        empty = values.is_null() | parsed.is_nan().fill_null(False)
-        bad &= ~(empty | (values.str.strip_chars() == "").fill_null(True) if values.dtype == pl.String else empty)
-    refuse(bad, values, source, "are no number")
-    return parsed.fill_nan(None)
