@@ -43,7 +43,7 @@ def all_is_logged(job, uri):
             history = client.get_metric_history(run.info.run_id, "val_ndcg_at_10_split")
             assert sorted((point.step, point.value) for point in history) == list(enumerate(values))
     (parent,) = (run for run in runs if run.data.tags["coldray.kind"] == "study")
-    assert client.get_model_version_by_alias("coldray-marec", "champion").run_id == parent.info.run_id
+    assert client.get_model_version_by_alias("coldray-sample-marec", "champion").run_id == parent.info.run_id
 
 
 def test_a_tracking_server_that_is_away_for_a_while_gets_everything_once(tmp_path, server, undisturbed):

@@ -1,8 +1,10 @@
 """A bundle of a model that scores new items, small enough to be fitted in a second."""
 
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 from coldray.data.sample import sample_dataset
@@ -27,6 +29,9 @@ def folders(bundle, tmp_path_factory):
     save_bundle(bundle, root / "first")
     model = KernelAlign(KernelAlignConfig(n_factors=8, steps=5, ridge=600.0))
     save_bundle(fit_bundle(model, sample_dataset(0, 120, 90), FeatureEncoder(FeatureConfig()), {}), root / "second")
+    films = {"dataset": {"name": "films", "synthetic": False}}
+    save_bundle(replace(bundle, item_ids=np.arange(len(bundle.item_ids)), manifest=films), root / "numbered")
+    save_bundle(replace(bundle, manifest={"dataset": {"name": "sample", "synthetic": True}}), root / "sample")
     shutil.copytree(root / "first", root / "damaged")
     arrays = root / "damaged" / "arrays.safetensors"
     content = arrays.read_bytes()

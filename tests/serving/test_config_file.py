@@ -23,7 +23,7 @@ def test_the_config_file_is_one_that_serve_and_the_service_take():
     assert callable(getattr(import_module(module), name))
     settings = ServiceSettings.model_validate(application.args)
     settings.require_access()
-    assert settings.model_name == "coldray-coldstart"
+    assert settings.model_name == "coldray-hetrec-coldstart"
     assert settings.max_ongoing > 5
 
 

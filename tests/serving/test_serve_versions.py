@@ -95,6 +95,24 @@ def test_a_canary_answers_its_users_until_its_alias_goes_or_its_bundle_is_bad(ca
     assert answers(call) == (["1"] * len(USERS), expected["1"])
 
 
+def told_of(call, version):
+    return next((one for one in call("/v1/versions")[1] if one["version"] == version), {})
+
+
+def test_a_study_of_the_sample_leaves_a_live_service_as_it_is(call, registry, expected, tracking_uri, folders):
+    """It took the alias and was served: films of MovieLens became "The train mountain 21"."""
+    for folder, told in (("sample", "are generated"), ("numbered", "item ids of 'films' are integer")):
+        version = promote(tracking_uri, folders / folder, NAME)
+        wait_for(lambda version=version: "refused" in told_of(call, version))
+        found = told_of(call, version)
+        assert told in found["refused"]
+        assert found["aliases"] == ["champion"]
+        assert roles(call) == {"champion": ("1", 1.0)}
+        assert answers(call) == (["1"] * len(USERS), expected["1"])
+        registry.set_registered_model_alias(NAME, "champion", "1")
+        registry.delete_model_version(NAME, version)
+
+
 def test_feedback_and_new_items_reach_the_canary_too(call, registry):
     registry.set_registered_model_alias(NAME, "challenger", "2")
     wait_for(lambda: "canary" in roles(call))

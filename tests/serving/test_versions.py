@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -308,3 +310,140 @@ def test_aliases_need_a_registry_and_names_of_their_own(tmp_path):
         ServiceSettings(bundle=tmp_path, canary_alias="challenger")
     with pytest.raises(ConfigError, match="shadow_alias: 'champion' is the alias of the model itself"):
         ServiceSettings(model_name="m", shadow_alias="champion")
+
+
+# ---- who may follow whom
+
+
+def of(bundle, *, name="shop", synthetic=False, ids=None):
+    """Return the bundle as it would be of other data."""
+    manifest = {"dataset": {"name": name, "synthetic": synthetic}}
+    return replace(bundle, manifest=manifest, item_ids=bundle.item_ids if ids is None else ids)
+
+
+class Catalogues(Registry):
+    """A registry whose versions are of different data, and may be deleted and made again."""
+
+    def __init__(self, bundles, **aliases):
+        super().__init__(next(iter(bundles.values())), **aliases)
+        self.bundles, self.made = bundles, dict.fromkeys(bundles, "first")
+
+    def version(self, number):
+        return ModelVersion("m", number, self.made[number])
+
+    def aliased(self, alias):
+        found = super().aliased(alias)
+        return found and self.version(found.version)
+
+    def named(self, number):
+        if super().named(number).version not in self.made:
+            raise UnknownIdError(f"version: there is no version {number!r}")
+        return self.version(number)
+
+    def load(self, version):
+        super().load(version)
+        return self.bundles[version.version]
+
+
+@pytest.fixture
+def catalogues(bundle):
+    n_items = len(bundle.item_ids)
+    other = np.char.add("z", bundle.item_ids)
+    few, most = (np.where(np.arange(n_items) < n_items * share, bundle.item_ids, other) for share in (0.4, 0.6))
+    return {
+        "1": of(bundle),
+        "2": of(bundle, name="sample", synthetic=True),
+        "3": of(bundle, ids=np.arange(n_items)),
+        "4": of(bundle, ids=few),
+        "5": of(bundle, ids=most),
+        "6": of(bundle),
+    }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [("2", "are generated"), ("3", "item ids of 'shop' are integer"), ("4", "other items"), ("5", None), ("6", None)],
+)
+@pytest.mark.parametrize(("alias", "role"), [("champion", "champion"), ("challenger", "canary"), ("shade", "shadow")])
+def test_a_version_of_other_data_gets_no_role_and_the_one_before_goes_on(
+    catalogues, store, caplog, wanted, told, alias, role
+):
+    served = models(Catalogues(catalogues), store, canary_share=1.0)
+    served.source.aliases[alias] = wanted
+    for _ in range(3):
+        asyncio.run(served.follow())
+    given = roles(served).get(role)
+    if told is None:
+        assert (given, served.refusals) == (wanted, {})
+        return
+    assert given == ("1" if role == "champion" else None)
+    assert set(answering(served)) == {"1"}
+    assert told in served.refusals[served.source.version(wanted)]
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [told in message and "m 1 goes on" in message for message in errors] == [True]
+    served.source.aliases = {"champion": "6"}
+    asyncio.run(served.follow())
+    assert roles(served) == {"champion": "6"}
+
+
+def test_the_gate_may_be_opened(catalogues, store):
+    served = models(Catalogues(catalogues), store, min_item_overlap=0.0)
+    served.source.aliases["champion"] = "3"
+    asyncio.run(served.follow())
+    assert roles(served) == {"champion": "3"}
+    stricter = models(Catalogues(catalogues), store, min_item_overlap=0.7)
+    stricter.source.aliases["champion"] = "5"
+    asyncio.run(stricter.follow())
+    assert roles(stricter) == {"champion": "1"}
+
+
+@pytest.mark.parametrize("wanted", ["2", "3", "5"])
+def test_a_replica_that_starts_serves_what_the_others_do(catalogues, store, wanted):
+    """A replica that dies is started again: it must not take up what all have refused."""
+    registry = Catalogues(catalogues)
+    first = models(registry, store, memory=store)
+    registry.aliases["champion"] = wanted
+    asyncio.run(first.follow())
+    second = models(registry, store, memory=store)
+    assert roles(second) == roles(first) == {"champion": "5" if wanted == "5" else "1"}
+    assert second.refusals == first.refusals
+    asyncio.run(second.follow())
+    assert roles(second) == roles(first)
+    assert store.champion("m") == (roles(first)["champion"], "first")
+    registry.made["1"] = "again"  # what was served last is no more
+    third = models(registry, store, memory=store)
+    assert roles(third) == {"champion": wanted}
+
+
+# ---- the same number, another version
+
+
+def test_a_version_made_again_under_its_number_is_another_one(catalogues, store):
+    registry = Catalogues(catalogues, challenger="6")
+    served = models(registry, store, named=2)
+    asyncio.run(served.follow())
+    assert named(served, "5") == ["5"]
+    before = served.champion
+    assert registry.loaded == ["1", "6", "5"]
+    registry.made |= {"1": "again", "5": "again"}
+    asyncio.run(served.follow())
+    assert served.champion is not before
+    assert served.champion.version == ModelVersion("m", "1", "again")
+    assert registry.loaded == ["1", "6", "5", "1"]
+    assert named(served, "5") == ["5"]
+    assert registry.loaded == ["1", "6", "5", "1", "5"]
+    del registry.made["5"]
+    asyncio.run(served.follow())
+    with pytest.raises(UnknownIdError):
+        named(served, "5")
+
+
+def test_a_version_that_was_refused_and_is_made_again_is_tried_again(catalogues, store):
+    registry = Catalogues(catalogues)
+    served = models(registry, store)
+    registry.aliases["champion"] = "3"
+    asyncio.run(served.follow())
+    assert roles(served) == {"champion": "1"}
+    registry.bundles, registry.made["3"] = {**catalogues, "3": catalogues["6"]}, "again"
+    asyncio.run(served.follow())
+    assert roles(served) == {"champion": "3"}

@@ -11,7 +11,8 @@ from coldray.tracking.bundle import save_bundle
 from coldray.tracking.pyfunc import BundleModel
 from coldray.tracking.receiver import RefusedError
 from coldray.tracking.runs import StudyTracker
-from coldray.tracking.server import _active_server
+from coldray.tracking.server import active_server
+from coldray.tuning.promotion import Promotion
 from coldray.tuning.space import StudyConfig
 from contracts.networks import full_sample, one_thread, small_bundle  # noqa: F401
 
@@ -20,6 +21,7 @@ MODELS = {
     "ratings": ("mf", {"n_factors": 4}),
     "ratings and order": ("text_graph", {"rating_embedding": True, "time_buckets": 3}),
 }
+ALWAYS = Promotion("always", "champion", "--promote always", asked=False)
 STRINGS = (DataType.string, DataType.string)
 
 
@@ -40,7 +42,7 @@ def tracker(dataset, tracking_uri, tmp_path_factory):
     config = StudyConfig.model_validate({"name": "pyfunc", "model": "ease", "space": {"regularization": 9.0}})
     with (
         StudyTracker(tracking_uri, "pyfunc", artifact_location=folder / "artifacts") as tracker,
-        _active_server(tracking_uri),
+        active_server(tracking_uri),
     ):
         tracker.study_started(config, dataset, "pyfunc-1", {})
         yield tracker
@@ -50,7 +52,7 @@ def tracker(dataset, tracking_uri, tmp_path_factory):
 def loaded(bundle, tracker, tmp_path_factory):
     folder = save_bundle(bundle, tmp_path_factory.mktemp("bundles") / "bundle")
     name = f"pyfunc-{bundle.model.name}"
-    tracker.register(folder, STRINGS, name)
+    tracker.register(folder, STRINGS, name, ALWAYS)
     return mlflow.pyfunc.load_model(f"models:/{name}@champion")
 
 
@@ -111,7 +113,7 @@ def test_the_schema_names_ratings_where_they_are_read_alone(dataset, loaded, tra
     assert loaded.metadata.signature.inputs.input_names() == ["user_id", "history", "ratings"]
     assert loaded.metadata.signature.inputs.required_input_names() == []
     bundle = small_bundle(dataset, "ease")
-    tracker.register(save_bundle(bundle, tmp_path / "bundle"), STRINGS, "pyfunc-clicks")
+    tracker.register(save_bundle(bundle, tmp_path / "bundle"), STRINGS, "pyfunc-clicks", ALWAYS)
     clicks = mlflow.pyfunc.load_model("models:/pyfunc-clicks@champion")
     assert clicks.metadata.signature.inputs.input_names() == ["user_id", "history"]
     items = bundle.item_ids.tolist()[:3]

@@ -22,7 +22,8 @@ from coldray.tracking.access import check_reachable
 from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
 from coldray.tracking.logged_values import fold_metrics
 from coldray.tracking.runs import StudyTracker
-from coldray.tracking.server import _active_server
+from coldray.tracking.server import active_server
+from coldray.tuning.promotion import Promotion
 from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult
 from coldray.tuning.space import StudyConfig
 
@@ -36,6 +37,7 @@ CONFIG = StudyConfig.model_validate(
         "cutoffs": [10],
     }
 )
+ALWAYS = Promotion("always", "champion", "--promote always", asked=False)
 PROTOCOL = {"split": "notebook: 60/20/20", "first split": "60 train items"}
 
 
@@ -269,7 +271,7 @@ def bundles(dataset, tmp_path_factory):
 @pytest.fixture
 def registry(tracking_uri):
     """Let MLflow's own calls, with which a user loads a model, speak to the database of these tests."""
-    with _active_server(tracking_uri):
+    with active_server(tracking_uri):
         yield
 
 
@@ -283,7 +285,7 @@ def test_the_champion_is_what_was_registered_last(client, logged, bundles, datas
     users = [user.item() for user in dataset.user_ids[:3]]
     expected = []
     for number, folder in enumerate(bundles, start=1):
-        version = logged.register(folder, (DataType.string, DataType.string), "test-champion")
+        version = logged.register(folder, (DataType.string, DataType.string), "test-champion", ALWAYS).version
         assert version == str(number)
         assert mlflow.get_tracking_uri() == before
         assert str(client.get_model_version_by_alias("test-champion", "champion").version) == version
@@ -317,7 +319,7 @@ def test_ids_that_are_numbers_stay_numbers(tracker, dataset, tmp_path, registry)
     model = MARec(MARecConfig(order=1, delta=5.0))
     bundle = fit_bundle(model, numbered, FeatureEncoder(FeatureConfig()), {})
     start(tracker, numbered, [])
-    tracker.register(save_bundle(bundle, tmp_path / "bundle"), (DataType.long, DataType.long), "test-numbers")
+    tracker.register(save_bundle(bundle, tmp_path / "bundle"), (DataType.long, DataType.long), "test-numbers", ALWAYS)
     tracker.close(failed=False)
     loaded = mlflow.pyfunc.load_model("models:/test-numbers@champion")
     for asked in (pd.DataFrame({"user_id": [1000]}), pd.DataFrame({"history": [bundle.history(1000)]})):

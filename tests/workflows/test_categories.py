@@ -21,6 +21,11 @@ def run(*arguments):
     return categories_main("Tune.", STUDY, "tune_svd.py", [str(argument) for argument in arguments])
 
 
+def latest(output):
+    """Return the folder of the study that was started last."""
+    return max(output.glob("svd-*"), key=lambda folder: folder.stat().st_ctime_ns)
+
+
 def write_category(folder, category, *, seed, n_users=90):
     """Write users who click items of one group; four groups need a handful of factors."""
     generator = np.random.default_rng(seed)
@@ -64,7 +69,7 @@ def finished(tmp_path_factory, options, ray_cluster):
         stream.seek(0)
         printed = stream.read()
         stream.close()
-    return status, printed, root / "runs" / "svd"
+    return status, printed, latest(root / "runs")
 
 
 def test_each_category_gets_its_table_report_and_bundle(finished):
@@ -95,6 +100,29 @@ def test_the_choice_finds_the_groups_and_is_the_smallest_within_the_tolerance(fi
     assert tested["test"].min() > 0.9  # 12 items of the group, of which 8 are known
 
 
+def test_names_in_the_registry_carry_the_category(finished):
+    for name in ("coldray-amazon-Office-svd", "coldray-amazon-Toys-Games-svd"):
+        assert f"registered {name} version 1, alias champion" in finished[1]
+
+
+def test_a_summary_is_a_view_over_the_studies_that_there_are(finished, options, capsys):
+    """The next call replaced it, and what an earlier one had found of other categories was gone."""
+    output = finished[2].parent
+    once = ["--output-dir", output, *options, "--phase", "tune", "--category", "Office"]
+    assert run(*once, "--set", "space.n_factors={choice: [2]}") == 0
+    printed = capsys.readouterr().out
+    assert "Summary of all studies: " in printed
+    assert "2 results of other settings are not in the summary" in printed
+    assert run(*once) == 0
+    view = pl.read_csv(output / "svd" / "final_test_results.csv")
+    assert view["category"].unique().sort().to_list() == ["Office", "Toys/Games"]
+    assert set(view["study"]) == {finished[2].name}
+    page = (output / "svd" / "report.html").read_text(encoding="utf-8")
+    for slug in ("Office", "Toys-Games"):
+        assert f"../{finished[2].name}/{slug}/report.html" in page
+        assert (finished[2] / slug / "report.html").is_file()
+
+
 def test_a_category_without_data_is_reported_and_the_others_go_on(finished):
     _, printed, folder = finished
     assert "Books is left out:" in printed
@@ -106,15 +134,18 @@ def test_the_final_phase_finds_the_choice_and_searches_nothing(finished, options
     folder = finished[2]
     saved = {path.name: path.read_bytes() for path in folder.glob("search_*.json")}
     before = pl.read_csv(folder / "final_test_results.csv")
-    (folder / "final_test_results.csv").unlink()
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert run("--output-dir", folder.parent, *options, "--phase", "final") == 0
     printed = capsys.readouterr().out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == kept
     assert "found the 3 trials of Office" in printed
     assert "searching" not in printed
     assert {path.name: path.read_bytes() for path in folder.glob("search_*.json")} == saved
-    again = pl.read_csv(folder / "final_test_results.csv")
+    assert latest(folder.parent) != folder
+    again = pl.read_csv(latest(folder.parent) / "final_test_results.csv")
     assert again["category"].unique().sort().to_list() == ["Office", "Toys-Games"]
     assert again.drop("category").equals(before.drop("category"))
+    assert "same model, configuration and features" in printed  # what is tested again is no worse than itself
 
 
 def test_interrupted_categories_go_on_and_run_no_trial_again(options, tmp_path, monkeypatch, capsys, ray_cluster):
@@ -131,17 +162,17 @@ def test_interrupted_categories_go_on_and_run_no_trial_again(options, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr("coldray.workflows.categories.finish_study", interrupted)
         assert run(*arguments) == 130
-    assert not (tmp_path / "svd" / "final_test_results.csv").exists()
+    assert not list(tmp_path.glob("*/final_test_results.csv"))
     capsys.readouterr()
     assert run(*arguments, "--resume") == 0
     assert capsys.readouterr().out.count("all 3 trials have ended before; none is run again") == 2
-    tested = pl.read_csv(tmp_path / "svd" / "final_test_results.csv")
+    tested = pl.read_csv(latest(tmp_path) / "final_test_results.csv")
     assert tested["category"].unique().sort().to_list() == ["Office", "Toys/Games"]
 
 
 def test_the_tuning_phase_tests_nothing(options, tmp_path, capsys):
     assert run("--output-dir", tmp_path, *options, "--category", "Office", "--phase", "tune") == 0
-    folder = tmp_path / "svd"
+    folder = latest(tmp_path)
     assert len(SavedSearch.model_validate_json((folder / "search_Office.json").read_bytes()).trials) == 3
     assert not (folder / "final_test_results.csv").exists()
     assert not (folder / "Office" / "bundle").exists()
@@ -181,7 +212,7 @@ def test_a_saved_search_of_another_space_is_not_tested(finished, options, tmp_pa
 
 def test_other_data_are_one_category(tmp_path, tracking_uri, ray_cluster, capsys):
     assert run("--output-dir", tmp_path, "--tracking-uri", tracking_uri, "--experiment", "cat", *SMALL) == 0
-    assert (tmp_path / "svd" / "sample" / "report.html").is_file()
+    assert (latest(tmp_path) / "sample" / "report.html").is_file()
     assert "python jobs/tune_svd.py --dataset amazon --data-dir FOLDER" in capsys.readouterr().out
 
 
@@ -192,6 +223,6 @@ def test_a_published_split_of_other_data_is_tuned_and_tested(tmp_path, tracking_
     data = ("--dataset", "ml-100k", "--data-dir", real_data("ml-100k"), "--tracking-uri", tracking_uri)
     assert run("--output-dir", tmp_path, *data, "--experiment", "cat", *options) == 0
     assert "reading the published split of ml-100k" in capsys.readouterr().out
-    manifest = load_bundle(tmp_path / "svd" / "ml-100k" / "bundle").manifest
+    manifest = load_bundle(latest(tmp_path) / "ml-100k" / "bundle").manifest
     assert manifest["protocol"]["split"] == "predefined: the parts that the data are published in, u1"
     assert "20,000 test interactions" in manifest["protocol"]["first split"]

@@ -109,10 +109,14 @@ def test_the_sample_is_checked_and_exported(job):
     assert re.search(r"^\d\d:\d\d:\d\d reading sample$", printed, re.MULTILINE)
     assert "Report: runs/check-sample-holdout/report.html" in printed
     assert "note: The data have no timestamps" in printed
-    # Again: the earlier export is replaced.
+    # Again: the same check is where it was, another one beside it.
+    kept = {path: path.read_bytes() for path in job.output.rglob("*") if path.is_file()}
     assert job.run("--seed", "7")[0] == 0
-    assert job.folders == ["check-sample-holdout"]
-    assert job.values("check-sample-holdout")["protocol"]["seed"] == "7"
+    assert job.folders == ["check-sample-holdout", "check-sample-holdout-2"]
+    assert job.values("check-sample-holdout-2")["protocol"]["seed"] == "7"
+    assert job.run()[0] == 0
+    assert job.folders == ["check-sample-holdout", "check-sample-holdout-2"]
+    assert {path: path.read_bytes() for path in kept} == kept
 
 
 def test_own_data_are_split_by_time_and_held_against_a_scale(job, table):

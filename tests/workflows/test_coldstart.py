@@ -163,7 +163,7 @@ def test_the_output_says_what_happened_and_what_to_do_next(finished, folder):
         r"\[1/3\] tiny: marec, strict track, 2 trials",
         r"\[3/3\] kernel: kernel_align, full track, 1 trial$",
         r"tested kernel, trial 0",
-        r"registered coldray-cold-small version 1, alias champion",
+        r"registered coldray-sample-cold-small version 1, alias champion: the first champion",
     ):
         assert re.search(line, printed, re.MULTILINE), line
     assert re.search(r"^ .* kernel +0\.\d{4} ± 0\.\d{4}", printed, re.MULTILINE)
@@ -203,7 +203,7 @@ def test_the_server_has_the_comparison_its_studies_and_their_trials(finished, fo
     assert {"report.html", "results.json", f"{folder.name}.zip"} < logged
     own = [entry.path for entry in client.list_artifacts(studies["tiny"].info.run_id, "report")]
     assert own == ["report/report.html"]
-    assert client.get_model_version_by_alias("coldray-cold-small", "champion").run_id == parent.info.run_id
+    assert client.get_model_version_by_alias("coldray-sample-cold-small", "champion").run_id == parent.info.run_id
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,15 @@ def test_a_registry_without_a_champion_is_said_before_anything_starts(tmp_path, 
         RegistrySource(empty, "other").current()
 
 
-def test_the_youngest_champion_is_the_one_to_serve(uri, settings, folders):
+def test_the_youngest_champion_of_real_data_is_the_one_to_serve(uri, settings, folders, caplog):
     assert latest_champion(uri) == NAME
     promote(uri, folders / "second", "younger")
     assert latest_champion(uri) == "younger"
+    for folder in ("sample", "tagged"):  # generated data do not take the place of what is in use
+        version = promote(uri, folders / "sample", folder)
+        if folder == "tagged":
+            MlflowClient(uri, uri).set_model_version_tag(folder, version, "coldray.synthetic", "true")
+    assert latest_champion(uri) == "sample"  # of which nothing is known
+    MlflowClient(uri, uri).set_model_version_tag("sample", "1", "coldray.synthetic", "true")
+    assert latest_champion(uri) == "younger"
+    assert "tagged is of generated data and passed over for younger" in caplog.text

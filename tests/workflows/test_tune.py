@@ -63,6 +63,7 @@ def test_the_job_succeeds_and_leaves_report_figures_and_bundle(finished, study_f
     report = (study_folder / "report.html").read_text(encoding="utf-8")
     assert "sample" in report
     assert "ynthetic" in report
+    assert "the first champion of that name" in report
     pictures = sorted(study_folder.glob("*.png"))
     assert len(pictures) >= 2
     for picture in pictures:
@@ -93,6 +94,8 @@ def test_the_output_says_what_happened_and_what_to_do_next(finished, study_folde
     assert f"Report: {(study_folder / 'report.html').relative_to(output.parent)}" in lines
     following = lines[lines.index("Next:") + 1 :]
     assert len(following) == 2
+    assert "registered job-model version 1, alias champion: the first champion of that name" in printed
+    assert "Registry: alias champion: the first champion of that name" in printed
     assert "mlflow ui --backend-store-uri sqlite:///" in following[0]
     assert "python jobs/tune_marec.py --dataset hetrec" in following[1]
 
@@ -317,7 +320,6 @@ COMPARISONS = {"coldstart", "compare_models", "compare_cold"}
 def test_each_model_has_a_champion_of_its_own():
     studies = Path(__file__).parents[2] / "tune_spaces"
     paths = [path for path in studies.glob("*.yaml") if path.stem not in COMPARISONS]
-    named = [(load_study(path).model, job.registered_name(None, load_study(path))) for path in paths]
-    assert {"coldray-marec", "coldray-marec-plus", "coldray-kernel-align"} <= {name for _, name in named}
+    named = [(load_study(path).model, job.registered_name(None, "shop", load_study(path).model)) for path in paths]
+    assert {"coldray-shop-marec", "coldray-shop-marec-plus", "coldray-shop-kernel-align"} <= {name for _, name in named}
     assert len({name for _, name in named}) == len({model for model, _ in named})
-    assert job.registered_name("ours", load_study(studies / "marec.yaml")) == "ours"

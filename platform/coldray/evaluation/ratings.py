@@ -25,7 +25,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.data.dataset import rows_of
-from coldray.errors import EmptyDatasetError, NumericalError
+from coldray.errors import ConfigError, EmptyDatasetError, NumericalError
 
 HALF_STAR = 0.5
 """How far an accurate prediction may be from the truth."""
@@ -85,6 +85,32 @@ class RatingMetrics:
         ends = [(1 - level) / 2, (1 + level) / 2]
         found = {name: np.quantile([means[name] for means in drawn], ends) for name in RATING_METRICS}
         return {name: (float(low), float(high)) for name, (low, high) in found.items()}
+
+    def paired_interval(
+        self,
+        other: RatingMetrics,
+        metric: str,
+        generator: np.random.Generator,
+        *,
+        draws: int = 500,
+        level: float = 0.95,
+    ) -> tuple[float, float]:
+        """Return the interval of how much `metric` of this differs from that of `other`, over bootstraps of the users.
+
+        Both are of the same users in the same order, and each bootstrap draws the same ones for both.
+
+        Raises
+        ------
+        ConfigError
+            If they are not of as many ratings of as many users.
+        """
+        if not np.array_equal(self.counts, other.counts):
+            raise ConfigError("Errors of other ratings cannot be paired: both must predict the same ones.")
+        n_users = len(self.counts)
+        drawn = [generator.integers(n_users, size=n_users) for _ in range(draws)]
+        differences = [self._over(users)[metric] - other._over(users)[metric] for users in drawn]
+        low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
 
     @classmethod
     def of_all(cls, folds: Sequence[RatingMetrics]) -> Self:

@@ -41,11 +41,17 @@ def category_page(result: CategoryResults, figures: Mapping[str, Figure]) -> str
         outcome=headline(result),
         overview=overview(result),
         left_out=left_out(result),
-        linked=[(category, f"{quote(file_stem(category))}/report.html") for category in result.studies],
+        linked=[_link(result, category) for category in result.studies],
         final=final_metrics(result),
         figures=pictures(figures, category_words(result)),
         protocol=facts("How the numbers came to be, in the first category", result.first.protocol),
     )
+
+
+def _link(result: CategoryResults, category: str) -> tuple[str, str]:
+    """Return the name of a category's report and where it is, seen from this one."""
+    place, origin = f"{quote(file_stem(category))}/report.html", result.origins.get(category)
+    return (category, place) if origin is None else (f"{category}, of {origin}", f"../{quote(origin)}/{place}")
 
 
 def console_categories(result: CategoryResults) -> Group:

@@ -45,6 +45,7 @@ def final_table(result: CategoryResults) -> pl.DataFrame:
             "test": mean_metric(study.test, metric),
             "test_low": study.test_intervals.get(metric, (None, None))[0],
             "test_high": study.test_intervals.get(metric, (None, None))[1],
+            **({"study": result.origins[category]} if result.origins else {}),
         }
         for category, study in result.studies.items()
         for metric in study.test[0].metrics
@@ -55,6 +56,7 @@ def final_table(result: CategoryResults) -> pl.DataFrame:
         **dict.fromkeys(result.first.searched, pl.String),
         "metric": pl.String,
         **dict.fromkeys(("validation", "test", "test_low", "test_high"), pl.Float64),
+        **({"study": pl.String} if result.origins else {}),
     }
     return pl.DataFrame(rows, schema=schema)
 

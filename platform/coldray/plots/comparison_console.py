@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coldray.plots.comparison_words import TRACKS, headline, shown_metrics
-from coldray.plots.labels import DASH, counted, is_synthetic, mean_and_std, metric_label, metric_number
+from coldray.plots.labels import DASH, counted, is_synthetic, mean_and_std, metric_label, metric_number, promoted
 from coldray.plots.modes import mode_mean, p_number, signed
 from coldray.plots.page import SYNTHETIC_LABEL
 from coldray.tuning.comparison_config import Track
@@ -31,7 +31,8 @@ def console_comparison(result: ComparisonResult) -> Group:
         if result.of_track(track):
             parts += [Text(), Text(words, "italic"), _entries(result, track)]
     parts += [Text(f"{failed.name} failed: {failed.reason}", "red") for failed in result.failed]
-    return Group(*parts, Text(headline(result)))
+    parts.append(Text(headline(result)))
+    return Group(*parts, *[Text(f"Registry: {words}") for words in promoted(result).values()])
 
 
 def _entries(result: ComparisonResult, track: Track) -> Table:

@@ -11,7 +11,7 @@ from coldray.plots.comparison_figures import comparison_figures
 from coldray.plots.comparison_tables import configurations, failures, published_beside, splits, tracks
 from coldray.plots.comparison_words import figure_words, findings, headline
 from coldray.plots.inspection_tables import costs, nearest_items, slices
-from coldray.plots.labels import duration_label, is_synthetic
+from coldray.plots.labels import duration_label, is_synthetic, promoted
 from coldray.plots.page import render, save_page
 from coldray.plots.pictures import pictures
 from coldray.plots.published import no_comparison, published_for
@@ -63,7 +63,7 @@ def comparison_page(result: ComparisonResult, figures: Mapping[str, Figure]) -> 
         costs=costs(result),
         nearest=nearest_items(result),
         figures=pictures(figures, figure_words(result)),
-        protocol=facts("How the numbers came to be", result.protocol),
+        protocol=facts("How the numbers came to be", {**result.protocol, **promoted(result)}),
         dataset=dataset_facts(result),
         duration=duration_label(result.seconds),
         configurations=configurations(result),

@@ -17,6 +17,7 @@ from coldray.plots.labels import (
     mean_and_std,
     metric_label,
     metric_number,
+    promoted,
     trial_metric,
 )
 from coldray.plots.study import top_trials
@@ -40,6 +41,7 @@ def console_summary(result: StudyResult, top: int = 10) -> Group:
         parts.append(Text(f"#{number} was not tested."))
     parts += [Text(f"Form: {form.told}") for form in result.forms]
     parts += [Text(f"Note: {note}", "yellow") for note in result.notes]
+    parts += [Text(f"Registry: {words}") for words in promoted(result).values()]
     return Group(*parts)
 
 

@@ -33,6 +33,11 @@ _SYMBOLS = {
 _SWITCHES = {"second_order": ("first order", "second order")}
 
 
+def promoted(result: StudyResult | ComparisonResult) -> dict[str, str]:
+    """Return what becomes of the winner in the registry, if it is registered."""
+    return {} if result.promotion is None else {"registry": result.promotion.words}
+
+
 def metric_label(metric: str) -> str:
     """Return the metric as it is printed: ``ndcg@10`` becomes ``NDCG@10``."""
     words = metric.replace("_", " ")

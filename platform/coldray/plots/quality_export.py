@@ -40,24 +40,34 @@ class QualityFiles:
 def export_check(check: DataCheck, folder: Path) -> QualityFiles:
     """Write all files of `check` to `folder` and to a zip file beside it, completely or not at all.
 
-    An earlier export in `folder` is replaced. The same check gives the same bytes.
+    An earlier export of the same check is replaced, by the same bytes; another one stays, and this one goes to a folder
+    beside it with a number behind its name.
 
     Raises
     ------
     OutputError
         If the folder cannot be written, or holds files that are not those of an export.
     """
-    folder = folder.absolute()
+    text = json.dumps(plain(values_of(check)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    folder = _of_this(folder.absolute(), text)
     with exporting(folder, _FILES) as (made, archive):
         summary_table(check).write_csv(made / SUMMARY)
-        text = json.dumps(plain(values_of(check)), indent=2, ensure_ascii=False, allow_nan=False)
-        (made / VALUES).write_text(text + "\n", encoding="utf-8")
+        (made / VALUES).write_text(text, encoding="utf-8")
         figures = quality_figures(check)
         for name, figure in figures.items():
             for suffix in _SUFFIXES:
                 save_figure(figure, made / f"{name}{suffix}")
         write_quality_report(check, made / REPORT, figures)
     return QualityFiles(folder, archive, folder / REPORT)
+
+
+def _of_this(folder: Path, text: str) -> Path:
+    """Return the folder, or the first one with a number, that holds no other check than that with these values."""
+    number, found = 1, folder
+    while (found / VALUES).is_file() and (found / VALUES).read_text(encoding="utf-8") != text:
+        number += 1
+        found = folder.with_name(f"{folder.name}-{number}")
+    return found
 
 
 def summary_table(check: DataCheck) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from coldray.plots.labels import (
     mean_and_std,
     metric_label,
     metric_number,
+    promoted,
 )
 from coldray.plots.page import SYNTHETIC_LABEL, render, save_page
 from coldray.plots.pictures import Picture, pictures, study_words
@@ -73,7 +74,7 @@ def report_page(result: StudyResult, figures: Mapping[str, Figure]) -> str:
         synthetic=is_synthetic(result),
         title=f"{result.name}: {result.model} on {result.dataset.get('name', 'an unnamed dataset')}",
         outcome=outcome(result),
-        protocol=facts("How the numbers came to be", {**result.protocol, **_noted(result)}),
+        protocol=facts("How the numbers came to be", {**result.protocol, **_noted(result), **promoted(result)}),
         dataset=dataset_facts(result),
         winner=winner_configuration(result),
         validation=winner_validation(result),

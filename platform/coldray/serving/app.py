@@ -219,12 +219,18 @@ class RecommendService(CatalogueEndpoints):
             for role, version, share in self.models.roles()
         ]
 
-    @api.get("/v1/versions", response_model=list[NamedVersion])
+    @api.get("/v1/versions", response_model=list[NamedVersion], response_model_exclude_none=True)
     async def versions(self) -> list[NamedVersion]:
         """Return the versions of the model that a request may name, youngest first: the last hundred."""
-        found = await asyncio.to_thread(self.models.source.registered)
+        found, refused = await asyncio.to_thread(self.models.source.registered), self.models.refusals
         return [
-            NamedVersion(name=one.version.name, version=one.version.version, aliases=list(one.aliases)) for one in found
+            NamedVersion(
+                name=one.version.name,
+                version=one.version.version,
+                aliases=list(one.aliases),
+                refused=refused.get(one.version),
+            )
+            for one in found
         ]
 
     @api.get("/health")

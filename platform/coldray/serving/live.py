@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from itertools import count
 from typing import Any
@@ -24,6 +25,7 @@ from coldray.serving.revisions import Revisions
 from coldray.serving.similar import SimilaritySearch
 from coldray.serving.store import Follower, Store
 from coldray.tracking.bundle import Bundle
+from coldray.tracking.family import Family
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,12 @@ class ModelVersion:
 
     name: str
     version: str
+    identity: str = ""
+    """What it is beside its number: a version that was deleted and made again under its number is another one."""
+
+    def __str__(self) -> str:
+        """Return the name and the number, as a log has them."""
+        return f"{self.name} {self.version}"
 
 
 class LiveModel:
@@ -132,6 +140,11 @@ class LiveModel:
         """
         context = self.engine.context(user, item) if self.explores else None
         return self.store.put_event(event_id, user, item, rating, clicked=clicked, context=context)
+
+    @cached_property
+    def family(self) -> Family:
+        """Of which catalogue the bundle is that was loaded."""
+        return Family.of_bundle(self._base)
 
     def refresh(self) -> bool:
         """Take in what the store has that this replica has not seen; return whether there was anything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,21 +10,22 @@ from urllib.parse import quote
 
 import mlflow
 import numpy as np
+from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from coldray.errors import BundleError, TrackingError, UnknownIdError
 from coldray.serving.live import ModelVersion
 from coldray.tracking.bundle import Bundle, load_bundle
+from coldray.tracking.placement import NOT_THERE, SYNTHETIC_TAG, champion_key
 
+logger = logging.getLogger("coldray.serving")
 SELF_TEST = 10
 """Items of the list that a bundle has to give before it is served, and users that it is asked for."""
 LISTED = 100
 """Versions of a model that are told, the youngest ones."""
 LONGEST_NUMBER = 18
 """Digits of a version."""
-NOT_THERE = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"})
-"""What a registry says when it is well and has no such alias or version."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,10 @@ class RegistrySource:
                 f"The registry {self._uri} has no model {self.name!r} with the alias {self.alias!r} to serve: "
                 f"{error.message}. Run a tuning job, name another with --model-name, or serve a folder with --bundle."
             ) from error
-        return ModelVersion(self.name, str(found.version))
+        return self._version(found)
+
+    def _version(self, found: MlflowVersion) -> ModelVersion:
+        return ModelVersion(self.name, str(found.version), champion_key(found))
 
     def aliased(self, alias: str) -> ModelVersion | None:
         """Return the version that has an alias, or None if none has it.
@@ -132,7 +137,7 @@ class RegistrySource:
             if error.error_code in NOT_THERE:
                 return None
             raise TrackingError(f"The registry {self._uri} cannot be read: {error.message}") from error
-        return ModelVersion(self.name, str(found.version))
+        return self._version(found)
 
     def named(self, version: str) -> ModelVersion:
         """Return the version of a number.
@@ -152,7 +157,7 @@ class RegistrySource:
             if error.error_code in NOT_THERE:
                 raise _no_version(self.name, version) from error
             raise TrackingError(f"The registry {self._uri} cannot be read: {error.message}") from error
-        return ModelVersion(self.name, str(found.version))
+        return self._version(found)
 
     def registered(self) -> list[RegisteredVersion]:
         """Return the `LISTED` youngest versions, youngest first.
@@ -171,7 +176,7 @@ class RegistrySource:
             raise TrackingError(f"The registry {self._uri} cannot be read: {error.message}") from error
         return [
             RegisteredVersion(
-                ModelVersion(self.name, str(one.version)),
+                self._version(one),
                 tuple(sorted(alias for alias, version in aliases.items() if str(version) == str(one.version))),
             )
             for one in found
@@ -183,7 +188,7 @@ class RegistrySource:
         Raises
         ------
         TrackingError
-            If it cannot be fetched.
+            If it cannot be fetched, or another version has its number by now.
         BundleError
             If it cannot be read or does not pass the self-test.
         """
@@ -197,7 +202,10 @@ class RegistrySource:
         manifests = sorted(folder.rglob("manifest.json"))
         if not manifests:
             raise BundleError(f"{address} holds no bundle: it has no manifest.json.")
-        return self_tested(load_bundle(manifests[0].parent))
+        bundle = self_tested(load_bundle(manifests[0].parent))
+        if version.identity and self.named(version.version) != version:
+            raise TrackingError(f"{address} was deleted and made again while it was fetched; it is fetched again.")
+        return bundle
 
 
 def _no_version(name: str, version: str) -> UnknownIdError:
@@ -222,7 +230,9 @@ def self_tested(bundle: Bundle) -> Bundle:
 
 
 def latest_champion(tracking_uri: str, alias: str = "champion") -> str:
-    """Return the registered model whose version with the alias is the youngest.
+    """Return the registered model whose version with the alias is the youngest; one of real data, if there is any.
+
+    A study of the generated sample that came last would otherwise be served in the place of what is in use.
 
     Raises
     ------
@@ -231,17 +241,32 @@ def latest_champion(tracking_uri: str, alias: str = "champion") -> str:
     """
     client = MlflowClient(tracking_uri, tracking_uri)
     try:
-        models = [model for model in client.search_registered_models() if alias in model.aliases]
-        made = {
-            model.name: client.get_model_version(model.name, str(model.aliases[alias])).creation_timestamp
-            for model in models
-        }
+        versions = [
+            client.get_model_version(model.name, str(model.aliases[alias]))
+            for model in client.search_registered_models()
+            if alias in model.aliases
+        ]
+        ranked = {found.name: (not is_generated(client, found), found.creation_timestamp) for found in versions}
     except MlflowException as error:
         raise TrackingError(f"The registry {tracking_uri} cannot be read: {error.message}") from error
-    if not made:
+    if not ranked:
         raise TrackingError(
             f"The registry {tracking_uri} has no model with the alias {alias!r}. Run a tuning job first (make tune), "
             "or serve a folder with --bundle."
         )
-    latest: str = max(made, key=lambda name: made[name])
+    latest: str = max(ranked, key=lambda name: ranked[name])
+    passed = sorted((name for name in ranked if ranked[name][1] > ranked[latest][1]), key=lambda name: ranked[name])
+    if passed:
+        logger.warning("%s is of generated data and passed over for %s; name it to have it.", passed[-1], latest)
     return latest
+
+
+def is_generated(client: MlflowClient, version: MlflowVersion) -> bool:
+    """Tell whether a version is known to be of generated data: by its tag, or that of its run."""
+    told = version.tags.get(SYNTHETIC_TAG)
+    if told is None and version.run_id:
+        try:
+            told = client.get_run(version.run_id).data.tags.get("dataset.synthetic")
+        except MlflowException:  # the run was deleted
+            told = None
+    return told == "true"

@@ -173,6 +173,9 @@ class NamedVersion(Model):
     """A version of the model that a request may name."""
 
     aliases: list[str] = Field(description="What the registry calls it beside its number.")
+    refused: str | None = Field(
+        default=None, description="Why it is not served in the role that its alias gives it; absent if it may be."
+    )
 
 
 class RecommendResponse(Schema):

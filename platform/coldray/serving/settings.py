@@ -28,6 +28,7 @@ from coldray.serving.registry import FolderSource, ModelSource, RegistrySource
 from coldray.serving.store import Store
 from coldray.serving.versions import Role, ServedModels
 from coldray.spelling import nearest
+from coldray.tracking.family import MIN_ITEM_OVERLAP
 
 ENVIRONMENT = "env:"
 """Before the name of an environment variable that holds a value."""
@@ -91,6 +92,11 @@ class ServiceSettings(BaseModel):
     """Of the lists that are made for single requests; those that were kept are not compared again."""
     named_versions: NonNegativeInt = 2
     """Other versions that a replica keeps because requests named them, each taking the memory of a model; 0: none."""
+    min_item_overlap: Annotated[float, Field(ge=0, le=1)] = MIN_ITEM_OVERLAP
+    """Share of the items of the champion that is served which a version has to know to take its place, or another role.
+    It must also be of ids of the same types, have the attributes that the champion reads, and not be of generated data
+    over real ones; a version that is not is refused, and the one before goes on, after a restart too. 0 lets any
+    version follow any other, whatever its data."""
     exploration: ExplorationConfig = ExplorationConfig()
     """Whether items are tried out, and how; lists in which they are come from no cache."""
     keys: tuple[str, ...] = ()
@@ -212,6 +218,8 @@ class ServiceSettings(BaseModel):
             {role: alias for role, alias in aliases.items() if alias is not None},
             canary_share=self.canary_share,
             named=self.named_versions,
+            min_item_overlap=self.min_item_overlap,
+            memory=store,
         )
 
     def kept_lists(self) -> KeptLists:

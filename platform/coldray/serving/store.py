@@ -1,7 +1,8 @@
 """What users did and which items came and went since the model was fitted: durable, and shared by all replicas.
 
-A database holds two logs, and whoever has seen a log up to a number asks for what came after it. The default is a file
-of SQLite; any URL that SQLAlchemy knows will do, such as ``postgresql+psycopg://…``.
+A database holds two logs, of items and of events, and whoever has seen a log up to a number asks for what came after
+it. Which version of a model was served last is in it too. The default is a file of SQLite; any URL that SQLAlchemy
+knows will do, such as ``postgresql+psycopg://…``.
 """
 
 from __future__ import annotations
@@ -42,6 +43,15 @@ _EVENTS = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("clicked", sa.Boolean),  # null: true, written before there was such a column
     sa.Column("context", sa.Text),  # null: there was no exploration
+)
+_CHAMPIONS = sa.Table(
+    "champion_log",
+    _TABLES,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
 )
 
 
@@ -108,7 +118,7 @@ class Follower(Generic[Entry]):
 
 
 class Store:
-    """The two logs in a database."""
+    """The logs in a database: of items, of events, and of which version of a model was the champion."""
 
     def __init__(self, url: str) -> None:
         """Open the database, and make its tables, or columns that an earlier version did not have, if there are none.
@@ -215,6 +225,20 @@ class Store:
             )
             for row in rows
         ]
+
+    def champion(self, name: str) -> tuple[str, str] | None:
+        """Return the number and the identity of the version of a model that was served last; None if none was."""
+        wanted = sa.select(_CHAMPIONS).where(_CHAMPIONS.c.name == name).order_by(_CHAMPIONS.c.seq.desc()).limit(1)
+        with self._begin() as connection:
+            found = connection.execute(wanted).one_or_none()
+        return None if found is None else (found.version, found.identity)
+
+    def put_champion(self, name: str, version: str, identity: str) -> None:
+        """Write which version of a model is served now, unless that is known; a replica that comes later asks."""
+        if self.champion(name) != (version, identity):
+            row = {"name": name, "version": version, "identity": identity, "at": time.time()}
+            with self._begin() as connection:
+                connection.execute(sa.insert(_CHAMPIONS).values(row))
 
     def close(self) -> None:
         """Close all connections."""

@@ -13,9 +13,9 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, get_args
 
-from coldray.errors import ColdrayError, ConfigError, TrackingError
+from coldray.errors import ColdrayError, ConfigError, TrackingError, UnknownIdError
 from coldray.serving.cache import canonical
 from coldray.serving.live import LiveModel, ModelVersion
 from coldray.serving.queries import Answer, Query
@@ -23,12 +23,23 @@ from coldray.serving.rare_warning import RareWarning
 from coldray.serving.registry import ModelSource
 from coldray.serving.schemas import RecommendRequest
 from coldray.tracking.bundle import Bundle
+from coldray.tracking.family import MIN_ITEM_OVERLAP, refusal
 
 Role: TypeAlias = Literal["champion", "canary", "shadow"]
 MOST_LOADING = 4
 """Versions that wait to be loaded because requests named them; a request for one more is refused."""
 KEPT_REFUSALS = 100
 logger = logging.getLogger("coldray.serving")
+
+
+class Memory(Protocol):
+    """Knows which version of a model was served last, whatever process served it."""
+
+    def champion(self, name: str) -> tuple[str, str] | None:
+        """Return its number and its identity; None if none was."""
+
+    def put_champion(self, name: str, version: str, identity: str) -> None:
+        """Keep which version is served now."""
 
 
 class ServedModels:
@@ -41,8 +52,11 @@ class ServedModels:
         aliases: Mapping[Role, str] | None = None,
         canary_share: float = 0.0,
         named: int = 2,
+        *,
+        min_item_overlap: float = MIN_ITEM_OVERLAP,
+        memory: Memory | None = None,
     ) -> None:
-        """Load the champion.
+        """Load the champion: the one that has the alias, unless it must not follow the one that was served last.
 
         Parameters
         ----------
@@ -56,18 +70,64 @@ class ServedModels:
             Share of the users that the canary answers.
         named
             Versions without a role that are kept, those that requests named last; if 0, requests may name none.
+        min_item_overlap
+            Share of the champion's items that a version has to know to get a role; 0 lets any version have any.
+        memory
+            Knows which version was served last.
         """
         self.source = source
         self._living, self._aliases, self._canary_share = living, dict(aliases or {}), canary_share
         self._most_named = named
-        version = source.current()
-        self._roles: dict[Role, LiveModel] = {"champion": living(source.load(version), version)}
+        self._min_item_overlap, self._memory = min_item_overlap, memory
         self._asked: OrderedDict[ModelVersion, LiveModel] = OrderedDict()
-        self._refused: dict[Role, ModelVersion] = {}
+        self._refused: dict[Role, tuple[ModelVersion, str]] = {}
         self._unfit: OrderedDict[ModelVersion, None] = OrderedDict()
         self._fetching: dict[ModelVersion, asyncio.Task[LiveModel | ColdrayError]] = {}
         self._loading, self._changing = asyncio.Lock(), asyncio.Lock()
         self._warn = RareWarning(logger)
+        self._roles: dict[Role, LiveModel] = {"champion": self._first(source.current())}
+        self._remember()
+
+    def _first(self, wanted: ModelVersion) -> LiveModel:
+        """Return the champion to begin with: a replica that starts does not serve what the others have refused."""
+        live = self._living(self.source.load(wanted), wanted)
+        last = None if self._memory is None else self._memory.champion(wanted.name)
+        before = last and ModelVersion(wanted.name, *last)
+        if before is None or before == wanted:
+            return live
+        try:
+            if self.source.named(before.version) != before:
+                return live
+            old = self._living(self.source.load(before), before)
+        except ColdrayError as error:
+            logger.warning("%s, which was served last, cannot be held against %s: %s", before, wanted, error)
+            return live
+        reason = self._unfit_to_follow(live, old)
+        if reason is None:
+            return live
+        self._refuse("champion", wanted, ConfigError(reason))
+        return old
+
+    def _unfit_to_follow(self, new: LiveModel, champion: LiveModel) -> str | None:
+        """Return why a model must not have a role beside or after the champion."""
+        if not self._min_item_overlap:
+            return None
+        reason = refusal(new.family, champion.family, self._min_item_overlap)
+        return reason and f"{reason}. {champion.version} goes on; min_item_overlap: 0 lets any version follow"
+
+    def _refuse(self, role: Role, version: ModelVersion, error: Exception) -> None:
+        self._refused[role] = version, str(error)
+        logger.error("Version %s is refused as %s: %s", version, role, error)
+
+    @property
+    def refusals(self) -> dict[ModelVersion, str]:
+        """Why versions whose aliases give them a role do not have it."""
+        return {version: f"as {role}: {reason}" for role, (version, reason) in self._refused.items()}
+
+    def _remember(self) -> None:
+        if self._memory is not None:
+            version = self.champion.version
+            self._memory.put_champion(version.name, version.version, version.identity)
 
     # ---- who answers
 
@@ -106,9 +166,9 @@ class ServedModels:
         """
         if request.version is None:
             return self.chosen(request)
-        wanted = ModelVersion(self.champion.version.name, request.version)
-        live = self._held(wanted)
-        if live is None:
+        live = next((live for live in self._all() if live.version.version == request.version), None)
+        wanted = None if live is None else live.version
+        if live is None or wanted is None:
             wanted = await asyncio.to_thread(self.source.named, request.version)
             live = self._held(wanted) or await self._fetched(wanted)
         if wanted in self._asked:
@@ -175,6 +235,7 @@ class ServedModels:
         for role in get_args(Role):
             if role == "champion" or role in self._aliases:
                 await self._tried(role, self._follow(role))
+        await self._tried("champion", self._forget_replaced())
         await self._tried("champion", self.refresh())
 
     async def _tried(self, role: Role, act: Awaitable[None]) -> None:
@@ -189,18 +250,33 @@ class ServedModels:
         """Give a role to the version that its alias points to; one that does not load or is not fit is refused."""
         wanted = await asyncio.to_thread(self._wanted, role)
         before = self._roles.get(role)
-        if wanted == (before and before.version) or (wanted is not None and wanted == self._refused.get(role)):
+        if role in self._refused and wanted != self._refused[role][0]:
+            del self._refused[role]
+        if wanted == (before and before.version) or role in self._refused:
             return
         fresh = None
         if wanted is not None:
             try:
-                fresh = await self._loaded(wanted)
+                loaded = await self._loaded(wanted)
+                reason = await asyncio.to_thread(self._unfit_to_follow, loaded, self.champion)
+                if reason is not None:
+                    raise ConfigError(reason)
+                fresh = loaded
             except TrackingError:
                 raise
             except Exception as error:
-                self._refused[role] = wanted
-                logger.error("Version %s is refused as %s: %s", wanted, role, error)
+                self._refuse(role, wanted, error)
         await self._give(role, fresh)
+
+    async def _forget_replaced(self) -> None:
+        """Let go of versions that requests named and that were deleted since, or made again under their numbers."""
+        for version in list(self._asked):
+            try:
+                now = await asyncio.to_thread(self.source.named, version.version)
+            except UnknownIdError:
+                now = None
+            if now != version and self._asked.pop(version, None) is not None:
+                logger.warning("%s was deleted, or made again: it is loaded anew if a request names it.", version)
 
     def _wanted(self, role: Role) -> ModelVersion | None:
         return self.source.current() if role == "champion" else self.source.aliased(self._aliases[role])
@@ -215,6 +291,8 @@ class ServedModels:
             before = self._roles.pop(role, None)
             if live is not None:
                 self._roles[role] = live
+                if role == "champion":
+                    await asyncio.to_thread(self._remember)
         logger.warning("The %s is %s; it was %s.", role, live and live.version, before and before.version)
 
     async def refresh(self) -> None:

@@ -266,7 +266,7 @@ def load_bundle(folder: Path) -> Bundle:
     BundleError
         If a file is missing or damaged, or the schema is newer than this version.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name in FILES:
         path = folder / name
         if not path.is_file():
@@ -312,7 +312,14 @@ def _embedding(matrix: npt.NDArray[np.float32]) -> VectorFeature:
     return VectorFeature(sp.csr_array(matrix), tuple(str(number) for number in range(matrix.shape[1])))
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a bundle.
+
+    Raises
+    ------
+    BundleError
+        If it is missing, damaged or of another schema.
+    """
     try:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

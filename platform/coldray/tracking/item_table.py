@@ -65,6 +65,11 @@ def attributes_of(table: pl.DataFrame, read: Mapping[str, AttributeKind]) -> dic
     return attributes_from_records(table.select(**chosen).to_dicts(), kinds) if kinds else {}
 
 
+def column_kinds(schema: Mapping[str, pl.DataType]) -> dict[str, AttributeKind]:
+    """Return what each attribute of a table holds, by name, whether it is read or only shown."""
+    return {name: _kind(dtype) for column, dtype in schema.items() if (name := column.partition(":")[2])}
+
+
 def _kind(dtype: pl.DataType) -> AttributeKind:
     if isinstance(dtype, pl.List):
         return "labels"

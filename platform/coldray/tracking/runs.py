@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlparse
@@ -16,10 +17,12 @@ from coldray.data.dataset import Dataset
 from coldray.errors import SearchInterruptedError, TrackingError
 from coldray.tracking.access import check_reachable, holds_nothing
 from coldray.tracking.logged_values import fold_metrics, metric_of, params_of
+from coldray.tracking.placement import Placement
 from coldray.tracking.receiver import RefusedError, UnavailableError
 from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import OPEN_STATUS, Spool
 from coldray.tuning.listeners import StudyListener
+from coldray.tuning.promotion import Promotion
 from coldray.tuning.results import StudyResult, TrialResult
 from coldray.tuning.space import StudyConfig
 
@@ -195,9 +198,9 @@ class StudyTracker(StudyListener):
             self.spool.add("file", self._study_id, path=str(path.absolute()), folder=folder)
 
     def register(
-        self, bundle: Path, ids: tuple[DataType, DataType], model_name: str, alias: str = "champion"
-    ) -> str | None:
-        """Log the bundle folder as a model, register it and move the alias to it.
+        self, bundle: Path, ids: tuple[DataType, DataType], model_name: str, promotion: Promotion
+    ) -> Placement | None:
+        """Log the bundle folder as a model, register it and give it its alias.
 
         Returns the new version; None if the server does not answer now, or is not asked.
 
@@ -205,12 +208,22 @@ class StudyTracker(StudyListener):
         ----------
         ids
             The types of user and item ids.
+        promotion
+            What was decided of it; if the champion is another one by then, it becomes the challenger.
         """
-        kinds = [kind.name for kind in ids]
         place = self.spool.add(
-            "model", self._study_id, bundle=str(bundle.absolute()), ids=kinds, name=model_name, alias=alias
+            "model",
+            self._study_id,
+            bundle=str(bundle.absolute()),
+            ids=[kind.name for kind in ids],
+            name=model_name,
+            alias=promotion.alias,
+            promotion=asdict(promotion),
         )
-        return self.spool.outcome(place)
+        version = self.spool.outcome(place)
+        if version is None:
+            return None
+        return self.server.placements.get(place) or Placement(model_name, version, promotion.alias, promotion.reason)
 
     def __enter__(self) -> Self:
         return self

@@ -26,6 +26,7 @@ from coldray import __version__
 from coldray.journal import Record
 from coldray.tracking import pyfunc_path
 from coldray.tracking.bundle import FILES, RATINGS
+from coldray.tracking.placement import Placement, place, version_tags
 from coldray.tracking.receiver import RefusedError, UnavailableError
 from coldray.tracking.spool import OPEN_STATUS
 
@@ -76,6 +77,8 @@ class MlflowServer:
         self.tracking_uri, self.experiment, self._location = tracking_uri, experiment, artifact_location
         for name, value in REQUEST_SETTINGS.items():
             os.environ.setdefault(name, value)
+        self.placements: dict[int, Placement] = {}
+        """The versions that were registered, by the number of their record."""
         self._client: MlflowClient | None = None
         self._experiment_id: str | None = None
         self._calls: Mapping[str, Callable[[Record, Mapping[str, str]], None]] = {
@@ -213,7 +216,7 @@ class MlflowServer:
             return self._run(record, runs, again=again)
         if record["op"] == "model":
             self._active(record["run"], runs)
-            with _active_server(self.tracking_uri):
+            with active_server(self.tracking_uri):
                 return self._model(record, runs, again=again)
         if record["run"] not in runs or record["op"] == "file":  # the store of files does not know of deleted runs
             self._active(record["run"], runs)
@@ -295,7 +298,7 @@ class MlflowServer:
             self.client.set_terminated(runs[record["run"]], record["status"], end_time=record["time"])
 
     def _model(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str:
-        """Log a bundle as a model, register it and move the alias to it; return the version."""
+        """Log a bundle as a model, register it and give it the alias that it has earned; return the version."""
         run_id, name = runs[record["run"]], record["name"]
         registered = self.client.search_registered_models(f"name = '{name}'")
         of_run = f"name = '{name}' and run_id = '{run_id}'"
@@ -306,8 +309,9 @@ class MlflowServer:
             model_uri, model_id = self._logged(run_id, Path(record["bundle"]), record["ids"])
             if not registered:
                 self.client.create_registered_model(name)
-            version = str(self.client.create_model_version(name, model_uri, run_id=run_id, model_id=model_id).version)
-        self.client.set_registered_model_alias(name, record["alias"], version)
+            tags = version_tags(Path(record["bundle"]) / "manifest.json")
+            version = str(self.client.create_model_version(name, model_uri, run_id, tags, model_id=model_id).version)
+        self.placements[record.get("number", -1)] = place(self.client, name, version, record.get("promotion"))
         return version
 
     def _logged(self, run_id: str, bundle: Path, ids: tuple[str, str]) -> tuple[str, str | None]:
@@ -329,7 +333,7 @@ class MlflowServer:
 
 
 @contextmanager
-def _active_server(uri: str) -> Iterator[None]:
+def active_server(uri: str) -> Iterator[None]:
     """Let MLflow's module-level calls, which only know one server, speak to `uri` for a while."""
     previous = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)

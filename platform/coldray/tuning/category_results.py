@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coldray.tuning.results import StudyResult
 
@@ -18,6 +18,8 @@ class CategoryResults:
     """By category, in the order they were asked for."""
     left_out: Mapping[str, str]
     """Category → why there is nothing of it."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Category → name of the study that it comes from, where the categories are of several studies."""
 
     @property
     def first(self) -> StudyResult:

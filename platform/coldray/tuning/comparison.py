@@ -240,7 +240,7 @@ def _test_entries(
             continue
         listener.stage(f"tested {entry.name}, trial {winner.number}")
         told = describe_protocol(entry.study, dataset, splits, forms)
-        result = Tested(winner.trial_id, measured.folds, measured.intervals, measured.notes, forms)
+        result = Tested(winner.trial_id, measured.folds, measured.intervals, measured.notes, forms, measured.measured)
         study = study_result(entry.study, dataset, told, found.outcome, found.selection, result)
         seconds = found.outcome.seconds + time.perf_counter() - started
         tested.append(

@@ -17,6 +17,7 @@ from coldray.tuning.comparison_config import Track
 from coldray.tuning.inspection import Inspection
 from coldray.tuning.inspection_config import InspectionConfig
 from coldray.tuning.item_facts import ItemFacts
+from coldray.tuning.promotion import Promotion
 from coldray.tuning.results import FoldMetrics, Lift, StudyResult
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -105,6 +106,8 @@ class ComparisonResult:
     """What else was measured of each winner."""
     shown: ItemFacts | None = None
     """What the items of the maps are called, and how they are labelled; None where no map was drawn."""
+    promotion: Promotion | None = None
+    """What is to become of the champion in the registry; None where nothing is registered."""
 
     def entry(self, name: str) -> EntryResult:
         """Return the entry of that name; KeyError if there is none that was tested."""

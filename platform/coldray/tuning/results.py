@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from coldray.data.splits import HeldOut
+from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.ratings import is_error
 from coldray.models.forms import Form
+from coldray.tuning.promotion import Promotion
 
 TrialStatus: TypeAlias = Literal["finished", "pruned", "failed"]
 FAILED_METRIC, FAILED_ERROR = 0.0, 1e9
@@ -137,6 +139,10 @@ class StudyResult:
     """What the tested fits of the winner had to leave out or fall back on."""
     forms: tuple[Form, ...] = ()
     """In which forms the model was fitted, in tuning, test and bundle alike."""
+    measured: tuple[RankingMetrics, ...] = field(default=(), repr=False, compare=False)
+    """The winner's test values of every user, fold by fold: what another model on the same folds is paired with."""
+    promotion: Promotion | None = None
+    """What is to become of it in the registry; None where nothing is registered."""
 
     def ranked_trials(self) -> list[TrialResult]:
         """Return the finished trials, best mean validation metric first."""

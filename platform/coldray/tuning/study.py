@@ -192,7 +192,7 @@ def finish_study(
         forms = with_losses(config, selection.winner.config, tuning, forms, watcher)
         watcher.stage(f"testing the winner, trial {selection.winner.number}, once on each split")
         found = measure_winner(config, selection, splits, watcher)
-        tested = Tested(selection.winner.trial_id, found.folds, found.intervals, found.notes, forms)
+        tested = Tested(selection.winner.trial_id, found.folds, found.intervals, found.notes, forms, found.measured)
         record.winner_tested(tested)
     else:
         watcher.stage(f"the winner, trial {selection.winner.number}, has been tested before")
@@ -227,4 +227,5 @@ def study_result(
         held_out=config.splits.held_out,
         notes=(*costly, *tested.notes),
         forms=tested.forms,
+        measured=tested.measured,
     )

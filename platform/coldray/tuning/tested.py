@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+from coldray.evaluation.metrics import RankingMetrics
 from coldray.models.forms import Form
 from coldray.tuning.results import FoldMetrics
 
@@ -23,10 +24,16 @@ class Tested:
     """What its fits had to leave out or fall back on."""
     forms: tuple[Form, ...]
     """Of the model, with what they cost."""
+    measured: tuple[RankingMetrics, ...] = field(default=(), repr=False, compare=False)
+    """The values of every user, fold by fold; not in the record, so of a test of this process alone."""
+
+    __test__ = False  # no class of tests, whatever its name says to pytest
 
     def plain(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {**asdict(self), "intervals": {name: list(pair) for name, pair in self.intervals.items()}}
+        """Return it as plain values, without those of single users."""
+        values = asdict(replace(self, measured=()))
+        del values["measured"]
+        return {**values, "intervals": {name: list(pair) for name, pair in self.intervals.items()}}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:

@@ -21,6 +21,7 @@ from coldray.environment import variable
 from coldray.errors import ConfigError
 from coldray.masking import masked
 from coldray.models.registry import NETWORKS
+from coldray.tuning.promotion import MODES
 from coldray.workflows.lines import HelpFormatter, from_here
 
 PAPER_FILTERS = FilterConfig(
@@ -102,7 +103,14 @@ def _registry_option(parser: argparse.ArgumentParser, subject: str) -> None:
         "--model-name",
         type=registry_name,
         default=None,
-        help=f"name in the MLflow registry; coldray- and the name of {subject} unless given",
+        help=f"name in the MLflow registry; coldray-, the dataset's name and that of {subject} unless given",
+    )
+    parser.add_argument(
+        "--promote",
+        choices=MODES,
+        default="if-better",
+        help="who gets the alias champion, which is served: the new version always; if it is of the same catalogue and "
+        "not worse than the champion on the same test folds; or never. Otherwise it gets the alias challenger",
     )
 
 

@@ -6,8 +6,10 @@ Tuning and testing are phases: the first saves its trials, and the second finds 
 from __future__ import annotations
 
 import argparse
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -19,10 +21,11 @@ from coldray.data.categories import category_sources
 from coldray.data.dataset import Dataset
 from coldray.data.sources import SourceConfig
 from coldray.data.splits import Split
-from coldray.errors import ColdrayError, DataError, OutputError, SearchInterruptedError
+from coldray.errors import ColdrayError, DataError, OutputError, SearchInterruptedError, StudyError
 from coldray.plots.category_figures import category_figures
 from coldray.plots.category_report import console_categories, write_category_report
 from coldray.plots.category_tables import final_table, tuning_table
+from coldray.plots.labels import counted
 from coldray.plots.report import write_report
 from coldray.plots.style import save_figure
 from coldray.tracking.runs import StudyTracker
@@ -31,6 +34,7 @@ from coldray.tuning.description import describe_protocol
 from coldray.tuning.listeners import Listeners
 from coldray.tuning.results import StudyResult
 from coldray.tuning.saved_search import load_search, save_search
+from coldray.tuning.saved_study import SavedStudy, read_study, save_study
 from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
 from coldray.tuning.settled import Settled
@@ -41,7 +45,9 @@ from coldray.tuning.tested import Tested
 from coldray.workflows.arguments import overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
+from coldray.workflows.lines import from_here
 from coldray.workflows.progress import StudyProgress
+from coldray.workflows.promotion import decide
 from coldray.workflows.texts import encode_texts
 from coldray.workflows.tune import (
     check_tracking,
@@ -54,6 +60,8 @@ from coldray.workflows.tune import (
 )
 
 FINAL = "final_test_results.csv"
+SAVED = "study_"
+"""What begins the name of the file with the result of a category."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,6 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
     config = load_study(options.study, settings)
     check_this_process(config)
     output = options.output_dir.absolute()
-    folder = output / config.name
     studies: dict[str, StudyResult] = {}
     left_out: dict[str, str] = {}
     with writable_folder(output):
@@ -95,12 +102,13 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
             connected_ray(options.ray_address, options.cpus, StudyProgress(console)),
         ):
             check_workers(config)
+            folder = output / state.id
             for name, place in sources.items():
                 progress = StudyProgress(console)
                 try:
                     data = _read(name, place, config, progress)
                     several = source.name == "amazon"
-                    studies[name] = _study(data, config, folder, state, options, progress, several=several)
+                    studies[name] = _study(data, config, output, state, options, progress, several=several)
                 except (SearchInterruptedError, OutputError):
                     raise
                 except ColdrayError as error:
@@ -112,8 +120,11 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
                 raise DataError(f"None of the {len(sources)} categories could be studied. " + _first(left_out))
             result = CategoryResults(config.name, studies, left_out)
             _write(result, folder)
+            summary = output / config.name
+            _write(summarised(output, config, say), summary)
     console.print()
     console.print(console_categories(result))
+    console.print(f"Summary of all studies: {from_here(summary / 'report.html')}", soft_wrap=True, highlight=False)
     print_next_steps(console, folder / "report.html", options, job, real_data="amazon --data-dir FOLDER")
     return result
 
@@ -131,7 +142,7 @@ def _read(name: str, source: SourceConfig, config: StudyConfig, progress: StudyP
 def _study(
     data: CategoryData,
     config: StudyConfig,
-    folder: Path,
+    output: Path,
     state: StudyFolder,
     options: argparse.Namespace,
     progress: StudyProgress,
@@ -142,11 +153,12 @@ def _study(
     slug = file_stem(data.name)
     encode_texts(config, data.dataset, progress)
     study_id = f"{state.id}-{slug}"
+    folder = output / state.id
     saved = folder / f"search_{slug}.json"
     record, written = state.record(slug), config
     found = None
     if options.phase == "final":
-        found, settled = load_search(saved, written, data.dataset)
+        found, settled = found_search(output, saved.name, written, data.dataset)
         record.settle(settled)
     config, settled = settle_for(written, data.dataset, record)
     with tracking(StudyTracker, state, options, progress, slug) as tracker:
@@ -158,20 +170,72 @@ def _study(
         if found is None:
             tuning = [split.for_tuning() for split in data.splits]
             found = search(config, tuning, study_id=study_id, record=record, listener=listener)
-            save_search(saved, written, data.dataset, found, settled)
         else:
             progress.stage(f"found the {len(found.trials)} trials of {data.name} in {saved.name}; nothing is searched")
+        save_search(saved, written, data.dataset, found, settled)
         if options.phase == "tune":
             result = _untested(config, data, found, settled)
             report = write_report(result, folder / slug / "report.html")
             tracker.finish(result, [report])
         else:
             result = finish_study(config, data.dataset, data.splits, found, listener, record)
-            name = registered_name(options.model_name, config)
-            name = re.sub(r"[^\w .-]+", "-", f"{name}-{data.name}") if several else name
+            name = registered_name(options.model_name, data.dataset.name, config.model)
+            if several and options.model_name:
+                name = re.sub(r"[^\w .-]+", "-", f"{name}-{data.name}")
+            promotion = decide(options, name, result, config, data.dataset, data.splits, progress)
+            result = replace(result, promotion=promotion)
             publish(result, config, data.dataset, folder / slug, tracker, progress, name)
     _write_csv(tuning_table(result), folder / f"tuning_{slug}.csv")
+    save_study(folder / f"{SAVED}{slug}.json", data.name, settings_of(written), result)
     return result
+
+
+def found_search(output: Path, name: str, config: StudyConfig, dataset: Dataset) -> tuple[SearchOutcome, Settled]:
+    """Return the latest saved search of a category that is of this study and of these data, and the forms of its fits.
+
+    Raises
+    ------
+    StudyError
+        If there is none; what is told is of the latest one there is.
+    """
+    paths = sorted(output.glob(f"*/{name}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    refused: StudyError | None = None
+    for path in paths:
+        try:
+            return load_search(path, config, dataset)
+        except StudyError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+    return load_search(output / config.name / name, config, dataset)
+
+
+def summarised(output: Path, config: StudyConfig, say: Callable[[str], None]) -> CategoryResults:
+    """Return the latest result of each category among all studies of this name and these settings, tested ones first.
+
+    Results of other settings would not compare: they stay where they are, and are counted.
+    """
+    settings = json.loads(json.dumps(settings_of(config)))
+    latest: dict[str, tuple[bool, float, str, SavedStudy]] = {}
+    others = 0
+    for path in output.glob(f"*/{SAVED}*.json"):
+        try:
+            saved = read_study(path)
+        except StudyError as error:
+            say(f"left out of the summary: {error}")
+            continue
+        if saved.settings != settings:
+            others += saved.result.name == config.name
+            continue
+        found = (bool(saved.result.test), saved.saved, path.parent.name, saved)
+        slug = file_stem(saved.category)
+        latest[slug] = max(latest.get(slug, found), found, key=lambda one: one[:2])
+    if others:
+        say(f"{counted(others, 'result')} of other settings are not in the summary; they are in their own folders")
+    tested = any(found[0] for found in latest.values())
+    shown = [found for _, found in sorted(latest.items()) if found[0] or not tested]
+    studies = {saved.category: saved.restored() for *_, saved in shown}
+    return CategoryResults(config.name, studies, {}, {saved.category: study for _, _, study, saved in shown})
 
 
 def _untested(config: StudyConfig, data: CategoryData, outcome: SearchOutcome, settled: Settled) -> StudyResult:
@@ -185,6 +249,8 @@ def _write(result: CategoryResults, folder: Path) -> None:
     """Write the table, the figures and the report of all categories."""
     if result.tested:
         _write_csv(final_table(result), folder / FINAL)
+    elif (folder / FINAL).is_file():  # a summary of other settings had one
+        (folder / FINAL).unlink()
     figures = category_figures(result)
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")

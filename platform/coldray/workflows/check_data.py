@@ -96,7 +96,7 @@ def read_split(source: SourceConfig, options: argparse.Namespace) -> PartAssignm
 
 
 def folder_name(check: DataCheck) -> str:
-    """Return the name of the folder of a check: the same data and split replace their earlier export."""
+    """Return the name of the folder of a check: a number follows if another check has it."""
     name = str(check.dataset["name"])
     split = "" if name.endswith(check.split) else f"-{check.split}"
     return re.sub(r"[^\w.-]+", "-", f"check-{name}{split}")

@@ -26,6 +26,8 @@ from coldray.tuning.comparison import (
 from coldray.tuning.comparison_config import Comparison, Entry, load_comparison
 from coldray.tuning.comparison_result import ComparisonResult
 from coldray.tuning.listeners import Listeners, StudyListener
+from coldray.tuning.promotion import Promotion
+from coldray.tuning.space import StudyConfig
 from coldray.tuning.study_folder import StudyIdentity, open_study
 from coldray.workflows.ablation_progress import AblationProgress
 from coldray.workflows.arguments import overrides, source_of
@@ -33,6 +35,7 @@ from coldray.workflows.cluster import connected_ray
 from coldray.workflows.comparison_progress import EntryProgress
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.progress import StudyProgress
+from coldray.workflows.promotion import decide
 from coldray.workflows.texts import encode_texts
 from coldray.workflows.tune import (
     bundle_manifest,
@@ -40,6 +43,7 @@ from coldray.workflows.tune import (
     print_next_steps,
     read_dataset,
     register_winner,
+    registered_name,
     settings_of,
     tracking,
 )
@@ -108,8 +112,29 @@ def _run_and_publish(
             listener=progress,
             listener_of=listener_of,
         )
+        result = replace(result, promotion=_promotion(result, comparison, dataset, checked, options, progress))
         publish(result, comparison, dataset, output / folder.id, tracker, progress, options.model_name)
     return result, output / folder.id
+
+
+def _promotion(
+    result: ComparisonResult,
+    comparison: Comparison,
+    dataset: Dataset,
+    checked: Checked,
+    options: argparse.Namespace,
+    progress: StudyProgress,
+) -> Promotion:
+    """Hold the entry chosen on validation data against the champion of the registry, on the same test folds."""
+    name = registered_name(options.model_name, dataset.name, result.name)
+    config = _study_of(comparison, result.champion)
+    study = result.entry(result.champion).study
+    return decide(options, name, study, config, dataset, checked.splits, progress)
+
+
+def _study_of(comparison: Comparison, entry: str) -> StudyConfig:
+    (config,) = (one.study for one in comparison.entries if one.name == entry)
+    return config
 
 
 def comparison_settings(comparison: Comparison) -> dict[str, Any]:
@@ -140,7 +165,7 @@ def publish(
     progress: StudyProgress,
     model_name: str | None,
 ) -> None:
-    """Write the export, a report of each study and the bundle to `folder`, log them, and register the champion."""
+    """Write the export, a report of each study and the bundle to `folder`, log them, and register the best entry."""
     progress.stage("drawing figures and writing the report")
     files = export_comparison(result, folder)
     reports = {}
@@ -149,10 +174,11 @@ def publish(
         reports[entry.name] = write_report(entry.study, folder / "studies" / entry.name / "report.html")
     tracker.log_comparison(result, [files.archive, *files.written], reports)
     champion = result.entry(result.champion)
-    (config,) = (entry.study for entry in comparison.entries if entry.name == champion.name)
+    config = _study_of(comparison, champion.name)
     manifest = {
         **bundle_manifest(champion.study),
         "comparison": {"name": result.name, "champion": champion.name, "track": champion.track},
     }
-    name = model_name or f"coldray-{result.name.replace('_', '-')}"
-    register_winner(champion.study, config, dataset, folder, tracker, progress, name, manifest)
+    name = registered_name(model_name, dataset.name, result.name)
+    study = replace(champion.study, promotion=result.promotion)
+    register_winner(study, config, dataset, folder, tracker, progress, name, manifest)

@@ -88,8 +88,11 @@ def _sync(path: Path, options: argparse.Namespace, say: Callable[[str], None]) -
     if not waiting:
         return 0, ""
     say(f"sending {counted(waiting, 'call')} of {from_here(path)} to {options.tracking_uri}")
-    spool = Spool(path, server_of(options.tracking_uri, options.experiment, artifacts), say=say)
+    server = server_of(options.tracking_uri, options.experiment, artifacts)
+    spool = Spool(path, server, say=say)
     left = spool.close()
+    for placed in server.placements.values():
+        say(placed.words)
     if left > spool.refused:
         raise TrackingError(
             f"The MLflow server at {options.tracking_uri} took {waiting - left} of {waiting} calls and does not answer "

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ from coldray.tracking.runs import StudyTracker, check_experiment
 from coldray.training.progress import watching
 from coldray.tuning.comparison_config import ComparisonConfig
 from coldray.tuning.listeners import Listeners
+from coldray.tuning.promotion import Promotion
 from coldray.tuning.results import StudyResult, mean_metric
 from coldray.tuning.space import StudyConfig, load_study
 from coldray.tuning.study import check_study, run_study
@@ -45,6 +47,7 @@ from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
 from coldray.workflows.lines import from_here
 from coldray.workflows.progress import StudyProgress
+from coldray.workflows.promotion import decide
 from coldray.workflows.texts import encode_texts
 from coldray.workflows.training_progress import TrainingProgress
 
@@ -139,7 +142,9 @@ def search_and_publish(
         record, listener = folder.record(), Listeners(progress, tracker)
         result = run_study(config, dataset, study_id=folder.id, record=record, listener=listener, splits=splits)
         record.stage("report, bundle and registry")
-        name = registered_name(options.model_name, config)
+        name = registered_name(options.model_name, dataset.name, config.model)
+        promotion = decide(options, name, result, config, dataset, splits, progress)
+        result = replace(result, promotion=promotion)
         publish(result, config, dataset, output / folder.id, tracker, progress, name)
         record.finished()
     return result, output / folder.id
@@ -208,9 +213,12 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def registered_name(given: str | None, config: StudyConfig) -> str:
-    """Return the name in the registry: the one given, or ``coldray-`` and the model's."""
-    return given or f"coldray-{config.model.replace('_', '-')}"
+def registered_name(given: str | None, dataset: str, what: str) -> str:
+    """Return the name in the registry: the one given, or ``coldray-`` with the names of a dataset and of a model.
+
+    Characters in which MLflow or a URL would read something become ``-``.
+    """
+    return given or re.sub(r"(?:[^\w.]|_)+", "-", f"coldray-{dataset}-{what}").strip("-.")
 
 
 def publish(
@@ -222,7 +230,7 @@ def publish(
     progress: StudyProgress,
     model_name: str,
 ) -> None:
-    """Write figures, report and bundle to `folder`, log them, and make the winner the champion of the registry."""
+    """Write figures, report and bundle to `folder`, log them, and register the winner as what it was found to be."""
     progress.stage("drawing figures and writing the report")
     figures = study_figures(result)
     paths = [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
@@ -241,7 +249,7 @@ def register_winner(
     model_name: str,
     manifest: Mapping[str, object],
 ) -> None:
-    """Fit the winner of a study on all interactions, and make it the champion of the registry."""
+    """Fit the winner of a study on all interactions, and register it as what it was found to be."""
     progress.stage("fitting the winner on all interactions for the bundle")
     kind = model_type(config.model)
     winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
@@ -249,11 +257,12 @@ def register_winner(
         bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), manifest)
     path = save_bundle(bundle, folder / "bundle")
     types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
-    version = tracker.register(path, types, model_name)
-    if version is None:
+    promotion = result.promotion or Promotion("if-better", "champion", "it was held against no champion", asked=False)
+    placed = tracker.register(path, types, model_name, promotion)
+    if placed is None:
         progress.stage(f"{model_name} is registered when the tracking server has been told; the bundle is {path}")
     else:
-        progress.stage(f"registered {model_name} version {version}, alias champion")
+        progress.stage(placed.words)
 
 
 def bundle_manifest(result: StudyResult) -> dict[str, object]:
