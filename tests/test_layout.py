@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = ["data", "features", "evaluation", "training", "models", "tuning", "tracking", "serving", "plots", "workflows"]
-SHARED = {"environment", "errors", "spelling", "atomic", "device", "journal", "masking", "memory"}
+SHARED = {"environment", "errors", "ray_errors", "spelling", "atomic", "device", "journal", "masking", "memory"}
 
 
 @pytest.mark.parametrize("folder", ["platform", "mlflow", "serve", "jobs", "tune_spaces", "tests"])

@@ -33,6 +33,7 @@ from coldray.features.text_embeddings import (
     load_model,
 )
 from coldray.masking import masked
+from coldray.ray_errors import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +138,8 @@ def _encoded(texts: Mapping[bytes, str], config: EmbeddingConfig, workers: int) 
             yield dict(zip(map(bytes, batch["key"]), np.stack(list(batch["vector"])), strict=True))
     except ray.exceptions.RayError as error:
         raise ClusterError(
-            f"The workers that encode texts failed: {error}. What they had sent is kept; the same job goes on with the "
-            "rest."
+            f"The workers that encode texts failed: {in_words(error)}. What they had sent is kept; the same "
+            "job goes on with the rest."
         ) from error
 
 

@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import ray
 import scipy.sparse as sp
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from coldray.errors import ColdrayError, TrainingFailedError
 from coldray.models.row_shards import row_shards
 from coldray.models.weighted_ridge import Matrix, RidgeParameters, RidgeSolutions, WeightedRidge
+from coldray.ray_errors import cause_of, in_words
 
 RETRIES = 3
 """Times that a shard is solved for again when its worker is lost."""
@@ -64,11 +65,11 @@ class ShardedSide:
         try:
             parts: list[RidgeSolutions] = ray.get(solved)
         except RayError as error:
-            if isinstance(error, RayTaskError) and isinstance(error.cause, ColdrayError):
-                raise error.cause from error
+            if isinstance(cause_of(error), ColdrayError):
+                raise cause_of(error) from error
             raise TrainingFailedError(
-                f"ALS by {len(self._shards)} workers of the Ray cluster failed: {error}. Use workers=1, or nodes with "
-                "more memory."
+                f"ALS by {len(self._shards)} workers of the Ray cluster failed: {in_words(error)}. Use workers=1, "
+                "or nodes with more memory."
             ) from error
         return RidgeSolutions(np.concatenate([part.rows for part in parts]), sum(part.objective for part in parts))
 

@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import ray
 import scipy.sparse as sp
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from coldray.errors import ColdrayError, TrainingFailedError
 from coldray.memory import require_memory
 from coldray.models.click_shards import ParquetShard, Shard, read_shard
+from coldray.ray_errors import cause_of, in_words
 
 Sum: TypeAlias = npt.NDArray[np.float64]
 Panels: TypeAlias = list["ray.ObjectRef[Any]"]
@@ -77,11 +78,11 @@ def sum_over_shards(
     try:
         return _collected(_tree(terms, _stored(shards), workers, panels), terms.shapes, panels, kind)
     except RayError as error:
-        if isinstance(error, RayTaskError) and isinstance(error.cause, ColdrayError):
-            raise error.cause from error
+        if isinstance(cause_of(error), ColdrayError):
+            raise cause_of(error) from error
         raise TrainingFailedError(
-            f"Adding up {len(shards):,} shards by {workers} workers of the Ray cluster failed: {error}. Use workers=1, "
-            "smaller shards, or nodes with more memory."
+            f"Adding up {len(shards):,} shards by {workers} workers of the Ray cluster failed: {in_words(error)}. Use "
+            "workers=1, smaller shards, or nodes with more memory."
         ) from error
 
 

@@ -17,6 +17,7 @@ from coldray.data.histories import partition_file
 from coldray.errors import ClusterError, ColdrayError, OutputError
 from coldray.masking import masked
 from coldray.memory import GIB, require_memory
+from coldray.ray_errors import in_words
 from coldray.serving.batch_lists import BatchLists, Counts
 from coldray.serving.batch_output import ListsFolder, write_part
 
@@ -66,8 +67,8 @@ def make_lists(
             yield Counts(**row)
     except ray.exceptions.RayError as error:
         raise ClusterError(
-            f"The workers that make lists failed: {error}. The partitions that are finished are kept; the same command "
-            "goes on with the others."
+            f"The workers that make lists failed: {in_words(error)}. The partitions that are finished are kept; the "
+            "same command goes on with the others."
         ) from error
 
 

@@ -23,6 +23,7 @@ from coldray.masking import masked
 from coldray.models.attribute_inputs import AttributeInputs
 from coldray.models.computations import Computations
 from coldray.models.marec_plus import MARecPlus, MARecPlusConfig
+from coldray.ray_errors import in_words
 from coldray.tuning.evaluation import Candidates, EvaluationTask, evaluate
 from coldray.tuning.folds import prepare_task
 from coldray.tuning.listeners import StudyListener
@@ -128,7 +129,7 @@ def as_completed(
         try:
             outcome = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            raise StudyError(f"{step} on {name} failed: {error.cause or error}") from error
+            raise StudyError(f"{step} on {name} failed: {in_words(error)}") from error
         except ray.exceptions.RayError as error:
             raise StudyError(
                 f"{step} on {name} failed: its worker was lost {RETRIES + 1} times, most often for want of memory. "

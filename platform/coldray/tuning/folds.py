@@ -18,6 +18,7 @@ from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.registry import model_type
+from coldray.ray_errors import of_ray
 from coldray.tuning.evaluation import EvaluationTask
 from coldray.tuning.space import StudyConfig, study_reads
 
@@ -87,8 +88,8 @@ def wait_for_tasks(references: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> N
     """Wait until folds are prepared; raise what :func:`prepare_task` raised."""
     try:
         ray.get([_nothing.remote(reference) for reference in references.values()])
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause if isinstance(error.cause, Exception) else error from None
+    except ray.exceptions.RayError as error:
+        raise of_ray(error) from error
 
 
 def prepare_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:

@@ -17,6 +17,7 @@ from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.ratings import RatingMetrics
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.models.registry import model_type
+from coldray.ray_errors import in_words
 from coldray.tuning.costs import FitMeter
 from coldray.tuning.evaluation import Candidates, EvaluationTask, evaluate
 from coldray.tuning.folds import prepare_tasks
@@ -76,8 +77,9 @@ def measure_winner(
                 measured.append(ray.get(on_worker.remote(task, wanted, number == 0)))
             watcher.advanced(step, len(tasks), len(tasks))
     except ray.exceptions.RayError as error:  # the model refused, or its worker was lost
-        cause = getattr(error, "cause", None) or error
-        raise StudyError(f"The winner (trial {selection.winner.number}) could not be tested: {cause}") from error
+        raise StudyError(
+            f"The winner (trial {selection.winner.number}) could not be tested: {in_words(error)}"
+        ) from error
     metrics, folds = tuple(one.metrics for one in measured), tuple(one.fold for one in measured)
     found = tuple(one.inspection for one in measured if one.inspection is not None)
     notes = tuple(dict.fromkeys(note for one in measured for note in one.notes))

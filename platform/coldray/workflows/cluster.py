@@ -9,6 +9,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -17,15 +19,18 @@ from coldray.errors import ClusterError, ColdrayError
 from coldray.tuning.listeners import StudyListener
 from coldray.workflows.local_ray import EMBEDDED, ray_folder, readable_commands, worker_environment
 from coldray.workflows.ray_address import usable_address
+from coldray.workflows.ray_watch import RayWatch
 
 SHUTDOWN_SECONDS = 5.0
 IDLE_WORKERS = 6
 """Processes that wait for the next task; by itself, Ray ends those beyond the number of CPUs after a second, and what
 they have loaded is loaded again."""
+MEMORY_RETRIES = 3
+"""So often a task is begun again after memory was short; by itself, Ray does so for ever."""
 
 
-def start_ray(cpus: int | None = None, say: Callable[[str], None] = lambda _: None) -> None:
-    """Start Ray on this machine, guarded by a token that lives and dies with this process.
+def start_ray(cpus: int | None = None, say: Callable[[str], None] = lambda _: None) -> Path:
+    """Start Ray on this machine, guarded by a token that lives and dies with this process; return its session's folder.
 
     Left alone, Ray writes a token to the user's home when it starts locally; from then on `ray start --head` asks for
     it and a plain `ray job submit` is refused. Whoever has chosen a mode through RAY_AUTH_MODE keeps it.
@@ -47,12 +52,13 @@ def start_ray(cpus: int | None = None, say: Callable[[str], None] = lambda _: No
         logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences a warning
     os.environ.setdefault("RAY_num_workers_soft_limit", str(IDLE_WORKERS))
+    os.environ.setdefault("RAY_task_oom_retries", str(MEMORY_RETRIES))
     os.environ[EMBEDDED] = "1"
     folder, note = ray_folder()
     if note:
         say(note)
     with readable_commands():
-        ray.init(
+        context = ray.init(
             address="local",
             num_cpus=cpus,
             include_dashboard=False,
@@ -61,6 +67,11 @@ def start_ray(cpus: int | None = None, say: Callable[[str], None] = lambda _: No
             runtime_env=worker_environment() or None,
             _temp_dir=str(folder),
         )
+    return _session(context)
+
+
+def _session(context: Any) -> Path:
+    return Path(context.address_info["session_dir"])
 
 
 @contextmanager
@@ -78,18 +89,24 @@ def connected_ray(address: str, cpus: int | None, listener: StudyListener) -> It
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     address = usable_address(address)
     os.environ.pop("RAY_ADDRESS", None)  # Ray would take it before the address that it is given
-    _begin(address, cpus, listener)
+    session = _begin(address, cpus, listener)
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray has put its own in the place of the job's
+    watch = RayWatch(session, address, listener.stage)
     try:
-        yield
+        with watch:
+            yield
+    except BaseException as error:
+        if watch.failure is not None:
+            raise watch.failure from error
+        raise
     finally:
         _shut_down()
 
 
-def _begin(address: str, cpus: int | None, listener: StudyListener) -> None:
-    """Start Ray, or connect to it; whatever goes wrong is an error of the cluster.
+def _begin(address: str, cpus: int | None, listener: StudyListener) -> Path:
+    """Start Ray, or connect to it; return the folder of its session. Whatever goes wrong is an error of the cluster.
 
     Raises
     ------
@@ -99,10 +116,9 @@ def _begin(address: str, cpus: int | None, listener: StudyListener) -> None:
     try:
         if address == "local":
             listener.stage("starting Ray on this machine")
-            start_ray(cpus, listener.stage)
-        else:
-            listener.stage(f"connecting to the Ray cluster at {address}")
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            return start_ray(cpus, listener.stage)
+        listener.stage(f"connecting to the Ray cluster at {address}")
+        return _session(ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING))
     except ColdrayError:
         raise
     except Exception as error:  # Ray has no common error for it

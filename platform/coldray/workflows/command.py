@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from coldray.errors import ColdrayError, SearchInterruptedError, UnsentError
+from coldray.ray_errors import is_of_ray, of_ray
 from coldray.workflows.arguments import (
     ablation_parser,
     categories_parser,
@@ -26,6 +29,9 @@ from coldray.workflows.lines import timed
 
 UNSENT_STATUS = 3
 """The exit status when all is done, and the tracking server has refused a part of what was to be logged."""
+
+EVERYTHING = "^"
+"""What Ray is not to print of its own, which it is told before it is loaded: what matters is said by the job."""
 
 
 def main(description: str, study: Path, arguments: Sequence[str] | None = None) -> int:
@@ -146,6 +152,7 @@ def run_job(
     arguments: Sequence[str] | None,
 ) -> int:
     """Parse the command line and run a job, turning every deliberate error into one line and the exit status 1."""
+    printable()  # the help is printed, too
     options = parser.parse_args(arguments)
     options.command = command_line(sys.argv[1:] if arguments is None else arguments)
     console = Console(soft_wrap=not sys.stdout.isatty())
@@ -166,16 +173,33 @@ def run_job(
 
 
 def reported(work: Callable[[], None]) -> int:
-    """Do the work; return the exit status, with every deliberate error as one line."""
+    """Do the work; return the exit status, with every deliberate error, and every one of Ray, as one line."""
+    printable()
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", EVERYTHING)
     with interruptions() as interrupted:
         try:
             work()
         except ColdrayError as error:
-            Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+            _tell(of_ray(error) if is_of_ray(error) else error)
             if isinstance(error, SearchInterruptedError):
                 return interrupted.status
             return UNSENT_STATUS if isinstance(error, UnsentError) else 1
         except KeyboardInterrupt:
             Console(stderr=True).print("interrupted")
             return interrupted.status
+        except Exception as error:
+            if not is_of_ray(error):
+                raise
+            _tell(of_ray(error))
+            return 1
     return 0
+
+
+def printable() -> None:
+    """Let a terminal or a file without λ or é show a question mark: a study is not lost for a letter."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _tell(error: BaseException) -> None:
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
