@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -23,15 +23,14 @@ MAX_K = 1000
 MAX_HISTORY = 10_000
 
 
-def _as_read(value: Any) -> Any:
+def _as_read(value: int | str) -> int | str:
     """Return a whole number beyond 64 bits with a sign as text, as it is in the data."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if whole and 2**63 <= value < 2**64 else value
+    return str(value) if isinstance(value, int) and value >= 2**63 else value
 
 
 Id: TypeAlias = Annotated[
-    Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | Annotated[StrictStr, Field(max_length=512)],
-    BeforeValidator(_as_read),
+    Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)] | Annotated[StrictStr, Field(max_length=512)],
+    AfterValidator(_as_read),
 ]
 """Users and items have the ids of the data: whole numbers or text."""
 
