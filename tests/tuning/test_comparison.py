@@ -258,9 +258,9 @@ def test_no_finished_trial_costs_the_entry_alone_and_says_why(staged):
     assert [entry.name for entry in result.entries] == ["marec-a", "marec-c"]
     (failed,) = result.failed
     assert (failed.name, failed.track, failed.model) == ("marec-b", "strict", "marec")
-    assert failed.reason.startswith("StudyError: None of the 1 trials finished")
+    assert failed.reason.startswith("SelectionError: None of the 1 trials finished")
     assert "a score is NaN" in failed.reason
-    assert any(stage.startswith("marec-b failed, the others go on: StudyError") for stage in recorder.stages)
+    assert any(stage.startswith("marec-b failed, the others go on: SelectionError") for stage in recorder.stages)
 
 
 def test_a_winner_that_cannot_be_tested_is_no_champion(staged):
