@@ -265,6 +265,42 @@ def test_alpha_and_beta_change_nothing_within_a_side():
         assert other.ranking_key() != base.ranking_key()
 
 
+@pytest.mark.parametrize(
+    "parameters", [{}, {"beta": 0.001}, {"lambda_0": 1.0, "beta": 0.001, "lambda_1": 50.0}, {"solver": "blocks"}]
+)
+def test_an_evened_model_has_both_sides_on_one_scale_and_orders_each_as_before(parameters):
+    train = random_training_set(5, n_users=60)
+    model = MARec(MARecConfig(delta=1.0, **{"lambda_1": 10.0, **parameters})).fit(train)
+    evened = model.evened(train.interactions)
+    before, after = (one.score(train.interactions, all_items(model)) for one in (model, evened))
+    warm, cold = train.warm_items, train.cold_items
+    assert len(cold) > 2
+    np.testing.assert_allclose(after[:, warm], before[:, warm], rtol=1e-6)
+    np.testing.assert_allclose(after[:, cold], evened.config.cold_weight * before[:, cold], rtol=1e-5)
+    tops = {"warm": [], "cold": []}
+    for user, scores in enumerate(after):
+        clicked = set(train.interactions[[user]].indices.tolist())
+        for name, side in (("warm", warm), ("cold", cold)):
+            tops[name].append(np.quantile([scores[item] for item in side if item not in clicked], 0.9))
+    assert sum(tops["cold"]) == pytest.approx(sum(tops["warm"]), rel=1e-3)
+    again = MARec.from_state(evened.config, evened.state(), train.features)
+    np.testing.assert_allclose(again.score(train.interactions, all_items(model)), after, rtol=1e-4, atol=1e-6)
+    extended = again.add_items(train.features.take(cold[:2]))
+    found = extended.score(train.interactions, np.arange(model.n_items, model.n_items + 2))
+    if not parameters.get("lambda_0"):  # with λ₀ a new item would change what it is like
+        np.testing.assert_allclose(found, after[:, cold[:2]], rtol=1e-3, atol=1e-5)
+    assert evened.ranking_key() == model.ranking_key()
+
+
+def test_a_model_without_cold_items_is_even_as_it_is():
+    train = random_training_set(5, n_users=60)
+    warm = TrainingSet(
+        sp.csr_array(train.interactions[:, train.warm_items]), train.features.take(train.warm_items), "warm"
+    )
+    model = MARec(MARecConfig(lambda_1=10.0)).fit(warm)
+    assert model.evened(warm.interactions) is model
+
+
 def test_no_order_is_promised_where_alpha_and_beta_reach_the_warm_items():
     assert MARec(MARecConfig(order=1, delta=1.0)).fit(few_clicks(7)).ranking_key() is None
     assert MARec(MARecConfig(lambda_0=0.1, delta=1.0)).fit(random_training_set(21)).ranking_key() is None

@@ -257,6 +257,19 @@ class Recommender(ABC, Generic[ConfigT]):
         """Factor of all cold scores, for models with a :meth:`ranking_key`."""
         return 1.0
 
+    def evened(self, clicks: sp.csr_array) -> Self:
+        """Return the model with cold items on the scale of warm ones, if that is a parameter of its own.
+
+        Asked for a bundle after a study that ranked cold items among themselves, which has not told how they compare
+        with the others. By default a model has one scale for all.
+
+        Parameters
+        ----------
+        clicks
+            What it was fitted on ``[U, I]``.
+        """
+        return self
+
     def check_attributes(self, kinds: Mapping[str, AttributeKind]) -> None:
         """Raise :class:`~coldray.errors.ConfigError` if the configuration does not go with these item attributes.
 

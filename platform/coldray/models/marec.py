@@ -83,6 +83,10 @@ def aligned_similarity(
     return mix(similarities, np.asarray(weights), order)
 
 
+EVEN_USERS = 500
+"""Users by whose lists the two sides are brought to one scale."""
+
+
 class MARec(Recommender[MARecConfig]):
     """Item weights from clicks, aligned with a learned mixture of attribute similarities.
 
@@ -255,7 +259,15 @@ class MARec(Recommender[MARecConfig]):
         return dict(zip(term_names(fitted.features, self.config.order), map(float, fitted.mixture), strict=True))
 
     def scorer(self, items: Items) -> Scorer:
-        """Return the function ``X → X Θ`` on the columns of `items`."""
+        """Return the function ``X → X Θ`` on the columns of `items`, those of cold ones by their weight."""
+        scores = self._scorer(np.asarray(items))
+        if self.config.cold_weight == 1:
+            return scores
+        warm = np.isin(items, self._require().warm_items)
+        factors = np.where(warm, 1, self.config.cold_weight).astype(np.float32)
+        return lambda histories: scores(histories) * factors
+
+    def _scorer(self, items: Items) -> Scorer:
         fitted = self._require()
         if isinstance(fitted, BlockWeights):
             return fitted.scorer(np.asarray(items), self.config)
@@ -272,12 +284,34 @@ class MARec(Recommender[MARecConfig]):
         fitted = self._require()
         if not (isinstance(fitted, FittedWeights | BlockWeights) and fitted.cold_items_alone):
             return None
-        return self.config.model_copy(update={"alpha": 1.0, "beta": 1.0}).model_dump_json()
+        return self.config.model_copy(update={"alpha": 1.0, "beta": 1.0, "cold_weight": 1.0}).model_dump_json()
 
     @property
     def cold_scale(self) -> float:
-        """αβ."""
-        return self.config.alpha * self.config.beta
+        """αβ by the weight of cold items."""
+        return self.config.alpha * self.config.beta * self.config.cold_weight
+
+    def evened(self, clicks: sp.csr_array) -> Self:
+        """Return the model with the weight of cold items by which they reach the top of a list as easily as warm ones.
+
+        That is where a user's upper decile of cold items is, on the mean, that of the warm ones he has not clicked.
+        """
+        warm = np.zeros(self.n_items, np.bool_)
+        warm[self._require().warm_items] = True
+        known = np.flatnonzero(np.diff(clicks.indptr))
+        if warm.all() or not warm.any() or len(known) == 0:
+            return self
+        asked = sp.csr_array(clicks[known[:: -(-len(known) // EVEN_USERS)]])
+        scores = self.score(asked, np.arange(self.n_items)).astype(np.float64)
+        scores[asked.nonzero()] = np.nan
+        new, old = (np.nanquantile(scores[:, side], 0.9, axis=1) for side in (~warm, warm))
+        both = np.isfinite(new) & np.isfinite(old)  # not of who has clicked all of one kind
+        if not (new[both].sum() > 0 and old[both].sum() > 0):
+            return self
+        weight = self.config.cold_weight * old[both].sum() / new[both].sum()
+        model = type(self)(self.config.model_copy(update={"cold_weight": float(weight)}))
+        model._fitted = self._fitted
+        return model
 
     def add_items(self, features: FeatureSet) -> Self:
         """Return a model with the items of `features` appended, as if they had been cold when it was fitted.

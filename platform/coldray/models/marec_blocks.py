@@ -77,6 +77,11 @@ class BlockWeights:
         """I, added items included."""
         return self.features.n_items
 
+    @property
+    def warm_items(self) -> Items:
+        """Items with clicks."""
+        return self._warm
+
     def scorer(self, items: Items, config: MARecConfig) -> Scorer:
         """Return the function ``X → X Θ`` on the columns of `items`."""
         cold = ~np.isin(items, self._warm)

@@ -27,6 +27,10 @@ class MARecConfig(ModelConfig):
     list."""
     beta: PositiveFloat = 100.0
     """β, strength of the alignment of items with few clicks."""
+    cold_weight: PositiveFloat = 1.0
+    """Factor of the scores of items without clicks; it changes the order among them no more than that among the others.
+    Where a study ranked cold items among themselves, nothing says how they compare with warm ones: its bundle takes the
+    weight by which both reach the top of a list as easily (:meth:`~coldray.models.marec.MARec.evened`)."""
     delta: PositiveFloat | dict[str, PositiveFloat] = 20.0
     """δ, smoothing of the cosine: one number, or one for each attribute."""
     w0: float = Field(default=0.2, gt=0, le=1)

@@ -60,6 +60,11 @@ class FittedWeights:
         self.scale = config.alpha * config.beta
 
     @property
+    def warm_items(self) -> Items:
+        """Items with clicks."""
+        return self.train.warm_items
+
+    @property
     def cold_items_alone(self) -> bool:
         """True if no warm item is aligned, nor coupled with the cold ones."""
         return self.alignment.triangular
@@ -145,6 +150,8 @@ class StoredWeights:
         self.features, self.refinements = features, refinements
         self._state = state
         self.rows, self.mixture = state["rows"], state["mixture"]
+        self.warm_items: Items = state["warm_items"]
+        """Items with clicks."""
         self.n_items = state["weights"].shape[1]
 
     def columns(self, items: Items) -> Matrix:

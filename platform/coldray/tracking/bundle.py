@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -223,6 +223,24 @@ def fit_bundle(
         features,
         interactions,
         manifest,
+    )
+
+
+def even_bundle(bundle: Bundle) -> Bundle:
+    """Return a bundle whose lists mix items with clicks and without on one scale; the notes say so where it changes.
+
+    For the winner of a study that ranked cold items among themselves: how they compare with the others it has not
+    measured.
+    """
+    model = bundle.model.evened(bundle.interactions)
+    if model is bundle.model:
+        return bundle
+    note = (
+        "Lists mix items with and without clicks so that both reach the top as easily, as the study ranked cold items "
+        "among themselves; the order within each kind is that of the study."
+    )
+    return replace(
+        bundle, model=model, manifest={**bundle.manifest, "notes": [*bundle.manifest.get("notes", ()), note]}
     )
 
 

@@ -32,7 +32,7 @@ from coldray.plots.report import write_report
 from coldray.plots.study import study_figures
 from coldray.plots.style import save_figure
 from coldray.tracking.access import check_reachable
-from coldray.tracking.bundle import fit_bundle, save_bundle
+from coldray.tracking.bundle import even_bundle, fit_bundle, save_bundle
 from coldray.tracking.runs import StudyTracker, check_experiment
 from coldray.training.progress import watching
 from coldray.tuning.comparison_config import ComparisonConfig
@@ -255,6 +255,7 @@ def register_winner(
     winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
     with watching(TrainingProgress(progress.console)):
         bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), manifest)
+        bundle = even_bundle(bundle) if config.candidates == "cold" else bundle
     path = save_bundle(bundle, folder / "bundle")
     types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
     promotion = result.promotion or Promotion("if-better", "champion", "it was held against no champion", asked=False)
