@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from coldray.data.dataset import LabelAttribute, NumberAttribute
+from coldray.data.histories import find_histories
 from coldray.data.item_text_table import with_texts
 from coldray.data.table_files import read_columns
 from coldray.data.tabular import TabularConfig, read_tabular
@@ -129,3 +130,23 @@ def test_texts_of_any_parquet_type_are_read_or_refused(tmp_path, caplog):
         else:
             there = [cell is not None for cell in COLUMNS[kind].to_pylist()]
             assert [bool(text) for text in found.attributes["about"].texts] == there, kind
+
+
+HISTORY_ROLES = {
+    "user": {"int8", "int64", "uint64", "text", "large text", "categories", "list texts", "divided"},
+    "rating": {"int8", "int64", "uint64", "halves", "huge", "whole floats", "half", "decimal", "wide decimal"},
+    "timestamp": {"int8", "int64", "days", "moments"},
+}
+
+
+@pytest.mark.parametrize("role", HISTORY_ROLES)
+def test_histories_of_any_parquet_type_are_read_or_refused(tmp_path, role):
+    for kind in COLUMNS:
+        path = write_typed(tmp_path / "histories.parquet", x=kind)
+
+        def rows(path=path):
+            return sum(batch.height for batch in find_histories(path, **{role: "x"}).batches())
+
+        read, refusal = attempt(rows)
+        assert read == 3 or "x" in refusal or "histories.parquet" in refusal, (kind, refusal)
+        assert read is None or kind in HISTORY_ROLES[role], kind

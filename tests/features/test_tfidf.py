@@ -141,3 +141,30 @@ def test_plain_values_become_texts():
     assert read_texts(["rome", None, ""], "title").texts == ("rome", "", "")
     with pytest.raises(DataFormatError, match=r"item 1 .*'title' must be a str, not 3 \(int\)"):
         read_texts(["rome", 3], "title")
+
+
+JAPANESE = ["東京の夜", "夜の東京 Tokyo nights", "", "กรุงเทพ", "夜"]
+
+
+def test_scripts_without_blanks_are_told_by_pairs_of_characters():
+    encoder = TfidfEncoder().fit(TextAttribute(tuple(JAPANESE)))
+    assert {"東京", "京の", "の夜", "夜の", "の東", "tokyo", "nights", "夜"} <= set(encoder.terms)
+    rows = encoder.transform(TextAttribute(tuple(JAPANESE))).matrix
+    assert (rows @ rows.T).toarray()[0, 1] > 0.3
+
+
+def test_an_encoder_saved_before_there_were_pairs_gives_the_features_it_gave():
+    texts = TextAttribute((*JAPANESE, "plain words of english"))
+    old = TfidfEncoder(TfidfConfig(unspaced="whole")).fit(texts)
+    state = old.state()
+    del state["config"]["unspaced"]
+    restored = TfidfEncoder.from_state(state)
+    assert "東京の夜" in restored.terms
+    assert (restored.transform(texts).matrix != old.transform(texts).matrix).nnz == 0
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=0x4FF), max_size=30), min_size=1, max_size=8))
+def test_texts_of_other_scripts_have_the_words_they_had(texts):
+    attribute = TextAttribute(tuple(texts))
+    pairs, whole = (TfidfEncoder(TfidfConfig(unspaced=how)).fit(attribute) for how in ("pairs", "whole"))
+    assert pairs.terms == whole.terms

@@ -106,6 +106,19 @@ def test_what_cannot_be_a_new_item_is_refused(live, bundle):
     live.check_new("new", {})
 
 
+def test_labels_sent_as_the_text_of_a_list_are_refused_but_stored_ones_still_served(live, bundle, store):
+    name = next(name for name, kind in bundle.kinds.items() if kind == "labels")
+    known = bundle.attributes[name].labels.tolist()
+    for text in (f'["{known[0]}", "{known[1]}"]', f"['{known[0]}', 'other']", f"{known[0]};{known[1]}"):
+        with pytest.raises(DataFormatError, match=f"'{name}': the label .* is a list written as text"):
+            live.check_written({name: text})
+    live.check_written({name: known[:2]})
+    live.check_written({name: known[0]})
+    store.put_item("new", {name: f"{known[0]};{known[1]}"})  # it was taken before
+    assert live.refresh()
+    assert live.engine.is_cold("new")
+
+
 def test_a_model_of_clicks_takes_no_new_items_and_goes_on_without_those_of_others(bundle, store, caplog):
     from coldray.data.sample import sample_dataset
 

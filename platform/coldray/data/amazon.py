@@ -140,7 +140,7 @@ def _paths(folder: Path, category: str, size: str | None) -> dict[Part, Path]:
 
 def _interactions(path: Path) -> pl.DataFrame:
     with readable(path):
-        scan = pl.scan_parquet(path)
+        scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         require_columns(scan.collect_schema().names(), COLUMNS, path.name)
     schema = scan.collect_schema()
     for column, dtype in TYPES.items():

@@ -6,6 +6,7 @@ filtering, then the last or the latest interactions held out.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -58,6 +59,12 @@ class FiveCoreConfig(BaseModel):
         return self
 
 
+logger = logging.getLogger(__name__)
+
+MANY_ITEMS = 10
+"""Items a user, from which columns look swapped."""
+
+
 @dataclass(frozen=True)
 class FiveCoreReport:
     """What became of the raw ratings."""
@@ -75,6 +82,8 @@ class FiveCoreReport:
     items: int
     parts: Mapping[Part, int]
     """Interactions of each part; with the three counts above they add up to `ratings_read`, clipped ones apart."""
+    notes: tuple[str, ...] = ()
+    """What is to be known of how the raw ratings were read, a sentence each."""
 
 
 def write_five_core(
@@ -104,11 +113,15 @@ def write_five_core(
         If the files cannot be written.
     """
     config = config or FiveCoreConfig()
-    table, clipped = clip_ratings(read_raw_ratings(raw), raw.name, strict=config.strict)
+    notes: list[str] = []
+    table, clipped = clip_ratings(read_raw_ratings(raw, notes), raw.name, strict=config.strict)
     if not (read := table.height):
         raise EmptyDatasetError(f"{raw.name} has no ratings: nothing to learn from.")
     coded = _coded(table)
     del table
+    notes += _swapped(coded, raw.name)
+    for note in notes:
+        logger.warning("%s", note)
     latest = _latest(coded)
     core = _core(latest, config.core, raw.name)
     parts = core.with_columns(part=_parts(core, config))
@@ -129,7 +142,16 @@ def write_five_core(
         users=core["user"].n_unique(),
         items=core["item"].n_unique(),
         parts=counts,
+        notes=tuple(notes),
     )
+
+
+def _swapped(table: pl.DataFrame, file: str) -> list[str]:
+    """Return a sentence if users look like items: there are far more items than users, which no shop has."""
+    users, items = (len(table.schema[name].categories) for name in ("user", "item"))  # type: ignore[attr-defined]
+    if items < MANY_ITEMS * users:
+        return []
+    return [f"{file}: {users:,} users have rated {items:,} items: the columns of users and items look swapped."]
 
 
 def _coded(table: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -29,6 +29,8 @@ class DataFiles:
     """A folder, or a ``.zip``."""
     layout: str
     """Whose files they are, for error messages: HetRec, MovieLens 100K."""
+    notes: list[str] = field(default_factory=list, compare=False)
+    """What is to be known of how they were read, a sentence each."""
 
     def content(self, name: str) -> bytes | None:
         """Return the bytes of a file, None when it is absent; DataFileError if it cannot be read."""
@@ -69,10 +71,11 @@ class DataFiles:
         content = self.content(name)
         if content is None:
             return None
-        text = self._decoded(content, name, encoding).encode()
+        text = self._decoded(content, name, encoding)
+        self._note_ragged(text, name)
         try:
             table = pl.read_csv(
-                io.BytesIO(text),
+                io.BytesIO(text.encode()),
                 separator="\t",
                 quote_char=None,
                 infer_schema=False,
@@ -120,6 +123,17 @@ class DataFiles:
             "line",
             *(pl.col("fields").list.get(place).str.strip_chars().alias(name) for place, name in enumerate(columns)),
         )
+
+    def _note_ragged(self, text: str, name: str) -> None:
+        """Note how many lines have another number of fields than the header: published files have a few."""
+        lines = pl.Series(text.split("\n"))
+        tabs = lines.str.count_matches("\t", literal=True)
+        odd = (tabs != tabs[0]) & (lines.str.strip_chars() != "")
+        if odd.any():
+            self.notes.append(
+                f"{name}: {int(odd.sum()):,} lines have another number of fields than the header, the first is line "
+                f"{int(odd.arg_max() or 0) + 1:,}; absent fields are blank, those too many left out."
+            )
 
     def _decoded(self, content: bytes, name: str, encoding: str) -> str:
         try:

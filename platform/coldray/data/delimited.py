@@ -342,6 +342,17 @@ def _header(
     return separator, found
 
 
+def first_fields(path: Path, separator: str) -> list[str]:
+    """Return the fields of the first line of a file that is not blank; errors as in :func:`look_at`."""
+    with _opened(path) as stream:
+        start = stream.read(PIECE)
+    refuse_encoding(start, 0, path)
+    if not start.strip():
+        raise EmptyDatasetError(f"{path.name} in {path.parent} is empty: nothing to learn from.")
+    line = start.lstrip(b"\r\n").splitlines()[0].decode("utf-8-sig", errors="replace")
+    return next(csv.reader([line], delimiter=separator))
+
+
 def _table(rows: Iterable[tuple[int, list[str]]], names: Sequence[str], places: Sequence[int]) -> pl.DataFrame:
     """Return some fields of rows as columns of text, with the line as `line`."""
     schema = {"line": pl.UInt32(), **dict.fromkeys(names, pl.String())}

@@ -9,7 +9,6 @@ Source: Cantador, Brusilovsky and Kuflik, *2nd Workshop on Information Heterogen
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import polars as pl
 from coldray.data.archive import DataFiles, parse_numbers
 from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
+from coldray.data.delimited import look_at
+from coldray.data.streaming import readable
 from coldray.data.table_files import require_columns
 from coldray.data.tabular import (
     assemble,
@@ -159,6 +160,7 @@ def _attributes(
     if overviews is not None:
         note_strays(provenance, OVERVIEW_FILE, overviews["item"], item_ids)
         built["overview"] = plain_attribute(overviews, "overview", item_ids)
+    provenance["notes"] = [*provenance.get("notes", ()), *files.notes]
     return built
 
 
@@ -194,17 +196,16 @@ def _tags(files: DataFiles) -> pl.DataFrame | None:
 
 def _overviews(files: DataFiles, movies: pl.DataFrame) -> pl.DataFrame | None:
     """Return one overview a movie: released in the title's year, else in the movie's year, else the best match."""
-    content = files.content(OVERVIEW_FILE)
-    if content is None:
+    if files.content(OVERVIEW_FILE) is None:
         return None
-    try:
-        table = pl.read_csv(io.BytesIO(content), infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise DataFormatError(f"{OVERVIEW_FILE} in {files.path} is not a comma-separated table: {error}") from error
-    require_columns(table.columns, ("MovieID", "overview"), OVERVIEW_FILE)
+    with files.unpacked(OVERVIEW_FILE) as file, readable(file):
+        looked = look_at(file, ",")
+        require_columns(looked.columns, ("MovieID", "overview"), OVERVIEW_FILE)
+        table = looked.scan().collect()
+        looked.check_rows(table.height)
     absent = [name for name in ("Title", "release_year", "match_score") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
-    item = parse_numbers(table.with_row_index("line", offset=2), "MovieID", pl.Int64(), OVERVIEW_FILE)
+    item = parse_numbers(table, "MovieID", pl.Int64(), OVERVIEW_FILE)
     released = pl.col("release_year").cast(pl.Float64, strict=False)
     in_title = pl.col("Title").str.extract(r"\((\d{4})\)\s*$").cast(pl.Float64, strict=False)
     score = pl.col("match_score").cast(pl.Float64, strict=False)

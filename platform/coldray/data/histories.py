@@ -206,9 +206,9 @@ def _kind(file: Path, schema: pa.Schema, name: str, column: str) -> pa.DataType:
     dtype = schema.field(name).type
     dtype = dtype.value_type if types.is_dictionary(dtype) else dtype
     if column == RATING:
-        if types.is_integer(dtype) or types.is_floating(dtype):
+        if types.is_integer(dtype) or types.is_floating(dtype) or types.is_decimal(dtype):
             return pa.float32()
-        raise DataFormatError(f"{name} of {file} is {dtype}; ratings are numbers.")
+        raise DataFormatError(f"{name} of {file} is {dtype}; ratings are numbers: whole, floating or decimal.")
     if types.is_integer(dtype):
         return pa.int64()
     if column == TIME:
@@ -242,10 +242,10 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn what pyarrow and the system raise while a file is read into errors of the data."""
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataFormatError(f"{path} is no parquet file that can be read: {error}") from error
-    except OSError as error:
+    except OSError as error:  # pyarrow has errors of its own that are of this kind
         raise DataFileError(f"{path} cannot be read: {error}") from error
+    except pa.ArrowException as error:
+        raise DataFormatError(f"{path} is no parquet file that can be read: {error}") from error
 
 
 def _sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import re
+from collections.abc import Collection
 
 import polars as pl
 
@@ -55,6 +56,24 @@ def is_list_text(text: str) -> bool:
     """Return whether a text is a list that nobody has taken apart: brackets around labels, or labels between ``;``."""
     bracketed = text.strip()[:1] == "[" and text.strip()[-1:] == "]"
     return bracketed or listed(text) is not None or re.search(r"[^;|\s]\s*[;|]\s*[^;|\s]", text) is not None
+
+
+def refuse_list_text(value: object, known: Collection[str], name: str) -> None:
+    """Refuse a label that is a list written as text, in the value of a new item, unless there is such a label.
+
+    Raises
+    ------
+    DataFormatError
+        With the way to write it.
+    """
+    for label in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(label, str) or label in known:
+            continue
+        if is_list_text(label) if isinstance(value, str) else listed(label) is not None:
+            raise DataFormatError(
+                f'{name!r}: the label {label!r:.80} is a list written as text. Give labels as a list, ["x", "y"]; a '
+                "label that is meant so, as a list of one."
+            )
 
 
 def label_lists(cells: pl.Series, separator: str, source: str, notes: list[str]) -> pl.Series:

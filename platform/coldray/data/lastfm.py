@@ -58,6 +58,7 @@ def read_lastfm(path: Path) -> Dataset:
 
     def attributes(item_ids: Ids) -> dict[str, Attribute]:
         note_strays(provenance, TAGGING_FILE, tags["item"], item_ids)
+        provenance["notes"] = [*provenance.get("notes", ()), *files.notes]
         return {
             "tags": label_attribute(tags, item_ids),
             "name": plain_attribute(artists, "name", item_ids),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from coldray.data.delimited import look_at
 from coldray.errors import DataFileError, DataFormatError, EmptyDatasetError
 
 MILLISECONDS_FROM = 10**11
@@ -19,7 +20,7 @@ def scan_delimited(
 ) -> pl.LazyFrame:
     """Return a scan of a UTF-8 text file, every column of it text, with the number of each row as `line`.
 
-    Rows without any value are left out.
+    Rows without any value are left out. Errors are those of :func:`~coldray.data.delimited.look_at`.
 
     Parameters
     ----------
@@ -29,17 +30,22 @@ def scan_delimited(
         Whether ``"`` encloses fields.
     """
     with readable(path):
-        scan = pl.scan_csv(
-            path,
-            separator=separator,
-            has_header=columns is None,
-            schema=None if columns is None else dict.fromkeys(columns, pl.String()),
-            infer_schema=False,
-            missing_columns="raise" if columns is None else "insert",  # null, which collect_typed refuses by line
-            quote_char='"' if quoted else None,
-            row_index_name="line",
-            row_index_offset=2 if columns is None else 1,
-        )
+        file = look_at(path, separator, columns, quoted=quoted)
+        if file.fast or quoted:
+            scan = file.scan()
+        else:  # null, which collect_typed refuses by line, where a line is too short
+            scan = pl.scan_csv(
+                path,
+                separator=separator,
+                has_header=columns is None,
+                schema=None if columns is None else dict.fromkeys(columns, pl.String()),
+                infer_schema=False,
+                missing_columns="raise" if columns is None else "insert",
+                quote_char=None,
+                row_index_name="line",
+                row_index_offset=2 if columns is None else 1,
+                glob=False,
+            )
         return scan.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
 
 

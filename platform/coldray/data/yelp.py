@@ -7,6 +7,7 @@ Source: Yelp Open Dataset, business.yelp.com/data/resources/open-dataset.
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -111,5 +112,8 @@ def _businesses(path: Path) -> pl.DataFrame:
 def _scan(path: Path, columns: tuple[str, ...]) -> pl.LazyFrame:
     with readable(path):
         return pl.scan_ndjson(
-            path, schema=dict.fromkeys(columns, pl.String()), row_index_name="line", row_index_offset=1
+            glob.escape(str(path)),
+            schema=dict.fromkeys(columns, pl.String()),
+            row_index_name="line",
+            row_index_offset=1,
         )

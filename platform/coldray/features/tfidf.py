@@ -5,6 +5,7 @@ Notation used for shapes: I items, m terms kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
 
+WORD = re.compile(r"(?u)\b\w\w+\b")
+"""scikit-learn's words."""
+_CHARACTERS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+UNSPACED = re.compile(f"[{_CHARACTERS}]")
+"""Characters of scripts that put no blanks between words."""
+RUN = re.compile(f"[{_CHARACTERS}]+|[^{_CHARACTERS}]+")
+
+
 class TfidfConfig(BaseModel):
     """What a term is, and how many are kept."""
 
@@ -32,6 +44,9 @@ class TfidfConfig(BaseModel):
     """Words of two or more letters or digits, or runs of characters inside words, which forgive spelling."""
     ngram_range: tuple[PositiveInt, PositiveInt] = (1, 1)
     """Shortest and longest run of words, or of characters, that is a term."""
+    unspaced: Literal["pairs", "whole"] = "pairs"
+    """What is a word in scripts without blanks between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese): each pair
+    of characters side by side, or a whole run of them, as in bundles made before there was a choice."""
 
     @model_validator(mode="after")
     def _range_ascends(self) -> Self:
@@ -39,6 +54,22 @@ class TfidfConfig(BaseModel):
         if low > high:
             raise ValueError(f"ngram_range is (shortest, longest): {low} is more than {high}. Swap them.")
         return self
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text as scikit-learn finds them, and pairs of characters of scripts without blanks.
+
+    A run of one such character is a word of its own; words of other scripts have two letters or digits or more.
+    """
+    if not UNSPACED.search(text):
+        return WORD.findall(text)
+    found: list[str] = []
+    for run in RUN.findall(text):
+        if UNSPACED.match(run):
+            found += [run[place : place + 2] for place in range(max(len(run) - 1, 1))]
+        else:
+            found += WORD.findall(run)
+    return found
 
 
 class TfidfEncoder:
@@ -122,7 +153,7 @@ class TfidfEncoder:
         DataFormatError
             If there is not one frequency a term.
         """
-        encoder = cls(TfidfConfig.model_validate(state["config"]))
+        encoder = cls(TfidfConfig.model_validate({"unspaced": "whole", **state["config"]}))
         encoder._terms = tuple(str(term) for term in state["terms"])
         encoder._idf = np.asarray(state["idf"], dtype=np.float32)
         if encoder._idf.shape != (len(encoder._terms),):
@@ -135,6 +166,8 @@ class TfidfEncoder:
     def _vectorizer(self, **options: Any) -> TfidfVectorizer:
         from sklearn.feature_extraction.text import TfidfVectorizer  # imported by those who read texts alone
 
+        if self.config.analyzer == "word" and self.config.unspaced == "pairs":
+            options |= {"tokenizer": words, "token_pattern": None}
         return TfidfVectorizer(
             analyzer=self.config.analyzer,
             ngram_range=tuple(self.config.ngram_range),

@@ -71,7 +71,7 @@ class ParquetShard:
 
     def _pairs(self) -> pl.DataFrame:
         try:
-            table = pl.scan_parquet(list(self.files))
+            table = pl.scan_parquet(list(self.files), glob=False)
             columns = table.collect_schema().names()
             for name in (self.user_column, self.item_column):
                 if name not in columns:

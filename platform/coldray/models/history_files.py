@@ -99,7 +99,7 @@ def count_clicks(examples: ExampleFiles, n_items: int, fewest: int) -> Clicks:
     """
     folder = examples.files[0].parent
     with readable(folder):
-        histories = pl.scan_parquet(list(examples.files))
+        histories = pl.scan_parquet(list(examples.files), glob=False)
         short = histories.select((pl.col(COLUMN).list.len() < fewest).sum()).collect(engine="streaming").item()
         if short:
             few = "are empty" if fewest == 1 else f"have fewer than {fewest} clicks"

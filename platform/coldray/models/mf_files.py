@@ -120,7 +120,7 @@ def _facts(files: Sequence[Path], n_users: int, n_items: int) -> RatingFacts:
     """Read all files once, a piece at a time."""
     user, item, rating = (pl.col(name) for name in COLUMNS)
     with readable(files[0].parent):
-        scan = pl.scan_parquet(list(files)).select(user, item, rating.cast(pl.Float64))
+        scan = pl.scan_parquet(list(files), glob=False).select(user, item, rating.cast(pl.Float64))
         row = (
             scan.select(
                 rating.min().alias("lowest"),

@@ -166,6 +166,7 @@ class RecommendService(CatalogueEndpoints):
     async def add_item(self, item: NewItem) -> Item:
         """Take a new item, known by its attributes alone: it is recommended from now on, and after a restart."""
         self.live.check_new(item.item_id, item.attributes)
+        self.live.check_written(item.attributes)
         await asyncio.to_thread(self.store.put_item, item.item_id, item.attributes)
         return await self._item_after_refresh(item.item_id)
 

@@ -105,7 +105,8 @@ class PartitionLists:
                 f"A worker does not see {source}, which was written when the job began. All machines of a cluster need "
                 "one output folder: use a network file system."
             )
-        rows = pl.DataFrame(pl.from_arrow(pq.read_table(source)))
+        with pq.ParquetFile(source) as file:  # read_table would make columns of folders called key=value
+            rows = pl.DataFrame(pl.from_arrow(file.read()))
         write_part(self.folder, number, self.lists.of_histories(rows, counts), counts)
 
 

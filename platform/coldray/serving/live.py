@@ -11,7 +11,9 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any
 
+from coldray.data.dataset import LabelAttribute
 from coldray.data.item_names import ItemNames
+from coldray.data.labels import refuse_list_text
 from coldray.errors import ColdrayError, ConfigError, DataFormatError
 from coldray.features.builder import attributes_from_records
 from coldray.serving.engine import Engine
@@ -125,6 +127,13 @@ class LiveModel:
         if type(item) is not kind:
             raise DataFormatError(f"item_id: ids of this catalogue are {kind.__name__}, not {type(item).__name__}.")
         attributes_from_records([attributes], self._base.kinds)
+
+    def check_written(self, attributes: Mapping[str, Any]) -> None:
+        """Refuse labels of a new item that are lists written as text, as :func:`refuse_list_text` does."""
+        for name, value in attributes.items():
+            known = self._base.attributes.get(name)
+            if isinstance(known, LabelAttribute):
+                refuse_list_text(value, set(known.labels.tolist()), name)
 
     def put_event(
         self, event_id: str, user: UserId, item: ItemId, rating: float | None, *, clicked: bool = True

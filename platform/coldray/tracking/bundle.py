@@ -292,7 +292,7 @@ def load_bundle(folder: Path) -> Bundle:
         if _sha256(path) != manifest["files"].get(name):
             raise BundleError(f"{path} is damaged: its SHA-256 is not the manifest's. Fetch the bundle again.")
     arrays = safetensors.numpy.load_file(folder / FILES[0])
-    items, users = pl.read_parquet(folder / FILES[1]), pl.read_parquet(folder / FILES[2])
+    items, users = (pl.read_parquet(folder / name, glob=False, hive_partitioning=False) for name in FILES[1:3])
     try:
         encoder_state = dict(manifest["encoder"])
         encoder_state |= _part(arrays, "encoder/")

@@ -146,7 +146,7 @@ def _candidates(given: str, column: str, bundle: Bundle) -> tuple[Candidates, st
     path = Path(given)
     with readable(path):
         if path.suffix == ".parquet":
-            ids = pl.read_parquet(path, columns=[column])[column].drop_nulls()
+            ids = pl.read_parquet(path, columns=[column], glob=False)[column].drop_nulls()
         else:
             lines = path.read_text(encoding="utf-8").splitlines()
             ids = pl.Series([line.strip() for line in lines if line.strip()], dtype=pl.String)
