@@ -150,7 +150,7 @@ def test_scripts_without_blanks_are_told_by_pairs_of_characters():
     encoder = TfidfEncoder().fit(TextAttribute(tuple(JAPANESE)))
     assert {"東京", "京の", "の夜", "夜の", "の東", "tokyo", "nights", "夜"} <= set(encoder.terms)
     rows = encoder.transform(TextAttribute(tuple(JAPANESE))).matrix
-    assert (rows @ rows.T).toarray()[0, 1] > 0.3
+    assert (rows @ rows.T).toarray()[0, 1] > 0.05  # 0 by whole runs: none is in both
 
 
 def test_an_encoder_saved_before_there_were_pairs_gives_the_features_it_gave():

@@ -17,7 +17,9 @@ BRACKETED = r"(?s)^\s*[\[{(].*[\]})]\s*$"
 """A text that may be a list: brackets around it."""
 OTHER_SEPARATORS = (";", ",")
 """What divides labels in many files; where a column has no separator, the first is taken for it and both are told."""
-NUMPY_LIST = re.compile(r"""\[\s*(('[^']*'|"[^"]*")\s*)+\]""", re.DOTALL)
+_QUOTED = r"""('[^']*'|"[^"]*")"""
+NUMPY_LIST = re.compile(rf"\[\s*{_QUOTED}(\s+{_QUOTED})+\s*\]")
+"""Quoted labels with blanks between them, which Python would join."""
 
 
 def listed(text: str) -> list[str] | None:
