@@ -9,12 +9,13 @@ and 2018 name their fields `reviewerID`, `asin`, `overall` and `unixReviewTime`;
 from __future__ import annotations
 
 import glob
+from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
 
 from coldray.data.delimited import first_fields
-from coldray.data.streaming import collect_typed, readable, scan_delimited, seconds
+from coldray.data.streaming import collect_typed, named_json_line, readable, scan_delimited, seconds
 from coldray.errors import DataFormatError
 from coldray.spelling import choices
 
@@ -61,7 +62,9 @@ def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame
             raise DataFormatError(
                 f"{path.name}: the format of {suffix or 'no suffix'!r} is unknown. Known are {known}."
             )
-    return collect_typed(scan, TYPES, path, categorical=("user", "item")).with_columns(seconds(pl.col("timestamp")))
+    with named_json_line(path) if suffix in JSON_SUFFIXES else nullcontext():
+        table = collect_typed(scan, TYPES, path, categorical=("user", "item"))
+    return table.with_columns(seconds(pl.col("timestamp")))
 
 
 def _reviews(path: Path) -> pl.LazyFrame:
@@ -87,7 +90,7 @@ def _item_first(scan: pl.LazyFrame, path: Path) -> bool:
 def _lines(path: Path, separator: str, notes: list[str]) -> pl.LazyFrame:
     first = first_fields(path, separator)
     if not set(first) & {name for names in NAMES.values() for name in names}:
-        scan = scan_delimited(path, separator, tuple(NAMES))
+        scan = scan_delimited(path, separator, tuple(NAMES), quoted=separator == ",")
         if not _item_first(scan, path):
             return scan
         notes.append(f"{path.name}: its lines have the item first, then the user, as the ratings files of 2018.")

@@ -54,6 +54,8 @@ class DelimitedFile:
     """Lines without anything, where polars reads it."""
     may_quote: bool = True
     """Whether ``"`` may enclose fields."""
+    quotes: bool = False
+    """Whether there is any."""
     notes: list[str] = field(default_factory=list)
     """What is to be known of the reading, a sentence each; complete once :meth:`scan` has returned."""
 
@@ -240,7 +242,7 @@ def look_at(
         If there is nothing in it.
     """
     counts = _Counts()
-    with _opened(path) as stream:
+    with opened(path) as stream:
         while piece := stream.read(PIECE):
             counts.add(piece, path)
     counts.end(path)
@@ -258,7 +260,7 @@ def look_at(
     fast = not (counts.quotes or counts.old_mac) and separators == rows * (len(names) - 1) and len(blank) <= MOST_BLANK
     if fast and blank:
         notes.append(f"{path.name}: {len(blank):,} blank lines are passed over.")
-    return DelimitedFile(path, separator, names, header_line, fast, rows, blank, quoted, notes)
+    return DelimitedFile(path, separator, names, header_line, fast, rows, blank, quoted, counts.quotes > 0, notes)
 
 
 class _Counts:
@@ -344,7 +346,7 @@ def _header(
 
 def first_fields(path: Path, separator: str) -> list[str]:
     """Return the fields of the first line of a file that is not blank; errors as in :func:`look_at`."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         start = stream.read(PIECE)
     refuse_encoding(start, 0, path)
     if not start.strip():
@@ -399,10 +401,10 @@ def _skip(lines: Iterator[str], count: int) -> None:
 @contextmanager
 def _lines(path: Path) -> Iterator[Iterator[str]]:
     """Open the lines of a file, which end with line feeds, or with carriage returns where there is no line feed."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         start = stream.read(PIECE)
     end = b"\r" if b"\n" not in start and b"\r" in start else b"\n"
-    with _opened(path) as stream:
+    with opened(path) as stream:
         yield (piece.decode("utf-8-sig" if not number else "utf-8") for number, piece in enumerate(_split(stream, end)))
 
 
@@ -419,7 +421,7 @@ def _split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, unpacked if it is gzipped, whatever its name says."""
     try:
         with path.open("rb") as plain:

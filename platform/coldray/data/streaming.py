@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 
-from coldray.data.delimited import look_at
+from coldray.data.delimited import look_at, opened
+from coldray.data.encodings import refuse_encoding
 from coldray.errors import DataFileError, DataFormatError, EmptyDatasetError
 
 MILLISECONDS_FROM = 10**11
-"""Times from here on are milliseconds: as seconds they would be of the year 5138 or later."""
+"""Times from here on are milliseconds, from a thousand times this on microseconds: as seconds they would be of the year
+5138 or later."""
 
 
 def scan_delimited(
@@ -31,7 +34,7 @@ def scan_delimited(
     """
     with readable(path):
         file = look_at(path, separator, columns, quoted=quoted)
-        if file.fast or quoted:
+        if file.fast or (quoted and file.quotes):
             scan = file.scan()
         else:  # null, which collect_typed refuses by line, where a line is too short
             scan = pl.scan_csv(
@@ -104,8 +107,41 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def seconds(times: pl.Expr) -> pl.Expr:
-    """Return whole times, in seconds or milliseconds since 1970, as seconds."""
-    return pl.when(times >= MILLISECONDS_FROM).then(times // 1000).otherwise(times)
+    """Return whole times, in seconds, milli-, micro- or nanoseconds since 1970 by their size, as seconds."""
+    found = pl.when(times.abs() >= MILLISECONDS_FROM).then(times // 1000).otherwise(times)
+    for power in (6, 9):
+        smaller = times.abs() >= MILLISECONDS_FROM * 10 ** (power - 3)
+        found = pl.when(smaller).then(times // 10**power).otherwise(found)
+    return found
+
+
+@contextmanager
+def named_json_line(path: Path) -> Iterator[None]:
+    """Turn the error of a file of JSON lines that is malformed into one that names the line."""
+    try:
+        yield
+    except DataFormatError as error:
+        if "malformed" in str(error):
+            _refuse_json_line(path)
+        raise
+
+
+def _refuse_json_line(path: Path) -> None:
+    with opened(path) as stream:
+        for line, text in enumerate(stream, 1):
+            if line == 1:
+                refuse_encoding(text, 0, path)
+            try:
+                value = json.loads(text.decode()) if text.strip() else {}
+            except UnicodeDecodeError as error:
+                refuse_encoding(text, line - 1, path, error)
+            except json.JSONDecodeError as error:
+                raise DataFormatError(
+                    f"{path.name} in {path.parent} is malformed, line {line:,}: {error.msg}"
+                ) from error
+            else:
+                if not isinstance(value, dict):
+                    raise DataFormatError(f"{path.name} in {path.parent} is malformed, line {line:,}: no JSON object.")
 
 
 def _parsed(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -15,7 +15,7 @@ import polars as pl
 
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.streaming import collect_typed, readable
+from coldray.data.streaming import collect_typed, named_json_line, readable
 from coldray.data.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
 from coldray.errors import DataFileError
 
@@ -97,12 +97,14 @@ def _reviews(path: Path) -> pl.DataFrame:
     # What is no date keeps its text: it is refused as such, with its line.
     date = pl.coalesce(moment.dt.epoch("s").cast(pl.String), text)
     scan = scan.rename(REVIEW_COLUMNS).with_columns(date.alias("date"))
-    return collect_typed(scan, TYPES, path).rename({"date": "timestamp"})
+    with named_json_line(path):
+        return collect_typed(scan, TYPES, path).rename({"date": "timestamp"})
 
 
 def _businesses(path: Path) -> pl.DataFrame:
     scan = _scan(path, BUSINESS_COLUMNS).rename({"business_id": "item"})
-    collect_typed(scan, {"item": pl.String()}, path)  # for its error
+    with named_json_line(path):
+        collect_typed(scan, {"item": pl.String()}, path)  # for its error
     with readable(path):
         businesses = scan.with_columns(pl.col("name").fill_null("")).collect(engine="streaming")
     refuse_repeated(businesses, ("item",), path.name)

@@ -20,6 +20,7 @@ import polars as pl
 import ray
 import scipy.sparse as sp
 
+from coldray.data.column_types import check_types
 from coldray.errors import DataFileError, DataFormatError
 from coldray.models.row_shards import row_shards
 
@@ -76,6 +77,8 @@ class ParquetShard:
             for name in (self.user_column, self.item_column):
                 if name not in columns:
                     raise DataFormatError(f"{', '.join(self.files)} has no column {name!r}, but {', '.join(columns)}.")
+            schema = table.collect_schema()
+            check_types(schema, {self.user_column: "id", self.item_column: "id"}, ", ".join(self.files))
             user, item = pl.col(self.user_column), pl.col(self.item_column)
             table = table.select(user.alias("user"), item.alias("item"))
             if self.buckets > 1:

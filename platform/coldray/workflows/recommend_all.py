@@ -12,7 +12,9 @@ import pyarrow as pa
 import ray
 from rich.console import Console
 
+from coldray.data.column_types import check_types
 from coldray.data.dataset import Ids
+from coldray.data.encodings import refuse_encoding
 from coldray.data.histories import ITEM, Histories, find_histories, partitions_complete, write_partitions
 from coldray.data.streaming import readable
 from coldray.errors import ConfigError, DataFormatError, TrackingError, UnknownIdError
@@ -146,9 +148,12 @@ def _candidates(given: str, column: str, bundle: Bundle) -> tuple[Candidates, st
     path = Path(given)
     with readable(path):
         if path.suffix == ".parquet":
-            ids = pl.read_parquet(path, columns=[column], glob=False)[column].drop_nulls()
+            table = pl.read_parquet(path, columns=[column], glob=False, hive_partitioning=False)
+            check_types(table.schema, {column: "id"}, path.name)
+            ids = table[column].drop_nulls()
+            ids = ids if ids.dtype.is_integer() else ids.cast(pl.String)
         else:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = _text(path).splitlines()
             ids = pl.Series([line.strip() for line in lines if line.strip()], dtype=pl.String)
     if bundle.item_ids.dtype.kind in "iu" and not ids.dtype.is_integer():
         numbers = ids.cast(pl.Int64, strict=False)
@@ -161,6 +166,16 @@ def _candidates(given: str, column: str, bundle: Bundle) -> tuple[Candidates, st
     chosen = tuple(ids.unique().sort().to_list())
     checksum = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:16]
     return chosen, f"{len(chosen):,} items of checksum {checksum}"
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    refuse_encoding(content, 0, path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        refuse_encoding(content, 0, path, error)
+        raise
 
 
 def _workers(most: int, model_bytes: int, *, here: bool) -> int:
