@@ -40,5 +40,5 @@ def test_shards_are_read_from_odd_names_and_refused_by_type(tmp_path):
     pl.DataFrame({"user": ["u"], "item": [1]}).write_parquet(path)
     assert ParquetShard((str(path),), 3).read().toarray().tolist() == [[0, 1, 0]]
     pl.DataFrame({"user": [["u"]], "item": [1]}).write_parquet(path)
-    with pytest.raises(DataError, match="'user' holds List.String.; ids must be"):
+    with pytest.raises(DataError, match=r"'user' holds List.String.; ids must be"):
         ParquetShard((str(path),), 3).read()
