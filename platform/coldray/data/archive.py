@@ -132,7 +132,7 @@ class DataFiles:
         if odd.any():
             self.notes.append(
                 f"{name}: {int(odd.sum()):,} lines have another number of fields than the header, the first is line "
-                f"{int(odd.arg_max() or 0) + 1:,}; absent fields are blank, those too many left out."
+                f"{int(odd.arg_max() or 0) + 1:,}; absent fields are blank, others not read."
             )
 
     def _decoded(self, content: bytes, name: str, encoding: str) -> str:
