@@ -98,7 +98,7 @@ class Family:
         """
         manifest = read_manifest(folder)
         try:
-            table = pl.read_parquet(folder / FILES[1])
+            table = pl.read_parquet(folder / FILES[1], glob=False)
             users = pl.read_parquet_schema(folder / FILES[2])["user_id"]
             kinds = column_kinds(table.schema)
             data = manifest.get("dataset", {})
