@@ -136,6 +136,29 @@ def test_the_latest_of_several_is_gone_on_with(tmp_path):
     assert begin(tmp_path, resume="").path == second.path
 
 
+def test_the_study_of_these_data_is_gone_on_with_whatever_their_file_is_called(tmp_path):
+    mine = begin(tmp_path)
+    other = begin(tmp_path, changed(fingerprint="0123456789abcdef"))  # later, of other data in a file of that name
+    renamed = changed(dataset="clicks-copy")
+    assert begin(tmp_path, renamed, resume="").path == mine.path
+    assert begin(tmp_path, renamed, resume=mine.id).path == mine.path
+    assert begin(tmp_path, resume="").path == mine.path
+    assert begin(tmp_path, changed(fingerprint="0123456789abcdef"), resume="").path == other.path
+    settings = {**SETTINGS, "cutoffs": [5]}
+    fewer = begin(tmp_path, changed(settings=settings))  # the latest of these data, with other settings
+    assert begin(tmp_path, resume="").path == mine.path
+    assert begin(tmp_path, changed(settings=settings), resume="").path == fewer.path
+
+
+def test_studies_of_several_datasets_are_known_by_their_names(tmp_path):
+    several = changed(kind="categories", fingerprint="", dataset="amazon")
+    first = begin(tmp_path, several)
+    assert begin(tmp_path, several, resume="").path == first.path
+    said = []
+    assert begin(tmp_path, changed(kind="categories", fingerprint="", dataset="yelp"), resume="", said=said) != first
+    assert "no unfinished study" in said[0]
+
+
 def changed(**fields):
     values = {"kind": "study", "name": "small", "dataset": "sample", "fingerprint": "abcdef0123456789"}
     return StudyIdentity(**{**values, "settings": SETTINGS, **fields})

@@ -113,6 +113,18 @@ def test_workers_ended_for_memory_are_told_once(session, watch):
     assert "--cpus" in watch.said[0]
 
 
+def test_a_full_disk_is_told_once(session, watch, monkeypatch):
+    waits(session, 0)
+    watch.look(0.0)
+    assert watch.said == []
+    monkeypatch.setattr(ray_watch, "FULL_BYTES", 2**80)
+    for now in (1.0, 2.0):
+        watch.look(now)
+    (told,) = watch.said
+    assert f"the disk with {session} is full" in told
+    assert "RAY_TMPDIR" in told
+
+
 def test_a_lost_machine_is_told_once(watch, monkeypatch):
     nodes = [{"NodeID": name, "NodeManagerAddress": name, "Alive": name != "c"} for name in "abc"]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -117,7 +118,10 @@ class StudyFolder:
 
 
 def find_study(output: Path, identity: StudyIdentity, resume: str | None) -> StudyFolder | None:
-    """Return the study to go on with: the one that is named, or the latest unfinished of that name on that dataset.
+    """Return the study to go on with: the one that is named, or the latest unfinished of that name on these data.
+
+    The data are known by what they are, whatever their file is called now. Where no study is of these data, but one of
+    others under this name, that is refused: whoever wants to go on wants that one.
 
     Parameters
     ----------
@@ -141,7 +145,7 @@ def find_study(output: Path, identity: StudyIdentity, resume: str | None) -> Stu
             known = ", ".join(folder.id for folder, _ in unfinished_studies(output)) or "none"
             raise StudyError(f"There is no study {resume!r} in {output}. Unfinished ones: {known}.")
     else:
-        found = next((folder for folder, known in unfinished_studies(output) if _alike(known, identity)), None)
+        found = _unfinished(output, identity)
     if found is None:
         return None
     manifest = found.manifest()
@@ -181,8 +185,15 @@ def unfinished_studies(output: Path) -> list[tuple[StudyFolder, dict[str, Any]]]
     return sorted(found, key=lambda one: str(one[1].get("started")), reverse=True)
 
 
-def _alike(manifest: Mapping[str, Any], identity: StudyIdentity) -> bool:
-    return all(manifest.get(name) == getattr(identity, name) for name in ("kind", "name", "dataset"))
+def _unfinished(output: Path, identity: StudyIdentity) -> StudyFolder | None:
+    """Return the latest unfinished study of these data and settings; else of these data; else of this name."""
+    plain = identity.plain()
+    data = "fingerprint" if identity.fingerprint else "dataset"
+    for names in (("kind", "name", data, "settings"), ("kind", "name", data), ("kind", "name", "dataset")):
+        for folder, known in unfinished_studies(output):
+            if all(json.dumps(known.get(name)) == json.dumps(plain[name]) for name in names):
+                return folder
+    return None
 
 
 def _check_same(study_id: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -198,7 +209,8 @@ def _check_same(study_id: str, was: Mapping[str, Any], now: Mapping[str, Any]) -
             f"The study {study_id} is of other data: the fingerprint of {was['dataset']!r} was "
             f"{was['fingerprint'][:12]} and that of {now['dataset']!r} is {now['fingerprint'][:12]}. {way_out}"
         )
-    for name in ("kind", "name", "dataset", "settings"):
+    # The same data may be in a file of another name now; of several datasets, the names are all that is known.
+    for name in ("kind", "name", *(() if now["fingerprint"] else ("dataset",)), "settings"):
         different = _difference(name, was[name], now[name])
         if different:
             raise OtherStudyError(f"The study {study_id} is another one: {different}. {way_out}")
@@ -271,14 +283,18 @@ def open_study(
                     folder.write({**known, "failed": str(error)})
                     say("what was done is kept, but --resume would fail again: correct the data or the settings first")
                 else:
-                    command = " ".join([*known.get("command", ()), "--resume", folder.id])
-                    say(f"what was done is kept; to go on: {command}")
+                    say(f"what was done is kept; to go on: {resume_command(known, folder.id)}")
             else:
                 shutil.rmtree(folder.path, ignore_errors=True)
                 with suppress(OSError):  # other studies have their records there
                     folder.path.parent.rmdir()
             raise
         folder.write({**known, "finished": time.time()})
+
+
+def resume_command(manifest: Mapping[str, Any], study: str) -> str:
+    """Return what goes on with a study as it is typed into a shell: the words of its command are quoted already."""
+    return " ".join([*manifest.get("command", ()), "--resume", shlex.quote(study)])
 
 
 def would_fail_again(error: BaseException | None) -> bool:

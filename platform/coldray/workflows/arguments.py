@@ -22,7 +22,7 @@ from coldray.errors import ConfigError
 from coldray.masking import masked
 from coldray.models.registry import NETWORKS
 from coldray.tuning.promotion import MODES
-from coldray.workflows.lines import HelpFormatter, from_here
+from coldray.workflows.lines import HelpFormatter, from_here, typed
 
 PAPER_FILTERS = FilterConfig(
     min_rating_exclusive=3.0,
@@ -165,8 +165,8 @@ def command_line(arguments: Sequence[str]) -> list[str]:
         if not (named or skip or argument.startswith("--resume=")):
             kept.append(shlex.quote(masked(argument)))
     program = Path(sys.argv[0])
-    python = [] if os.access(program, os.X_OK) and program.suffix != ".py" else [str(from_here(Path(sys.executable)))]
-    return [*python, str(from_here(program)), *kept]
+    python = [] if os.access(program, os.X_OK) and program.suffix != ".py" else [typed(from_here(Path(sys.executable)))]
+    return [*python, typed(from_here(program)), *kept]
 
 
 def _data_options(parser: argparse.ArgumentParser, *, many: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -28,3 +30,15 @@ def timed(message: Text | str) -> Text:
 def from_here(path: Path) -> Path:
     """Return a path as it is typed from the working directory: relative if it lies below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def typed(*words: Path | str) -> str:
+    """Return a command as it is typed into a shell: what is printed can be pasted, whatever is in its paths."""
+    return shlex.join(
+        f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words
+    )
+
+
+def tool(name: str) -> Path:
+    """Return a program of this Python's environment as it is typed from the working directory."""
+    return from_here(Path(sys.executable).parent) / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -56,13 +57,14 @@ def _way_of(scheme: str, asked: str, host: str) -> str:
     if scheme in ("http", "https"):
         return (
             f"{asked!r} is the address of a job server (the dashboard), which is sent jobs from elsewhere: "
-            f"`ray job submit --address {asked} --runtime-env jobs/ray-env.yaml -- jobs/tune_marec.py`. On a machine "
-            f"of the cluster itself its address is {host}:{CLUSTER_PORT}. {LOCAL}"
+            f"`ray job submit --address {shlex.quote(asked)} --runtime-env jobs/ray-env.yaml -- jobs/tune_marec.py`. "
+            f"On a machine of the cluster itself its address is {host}:{CLUSTER_PORT}. {LOCAL}"
         )
     if scheme == "ray":
+        server = f"http://{host}:{JOB_SERVER_PORT}"
         return (
             f"{asked!r} is an address of Ray Client, through which Ray Tune and Ray Data do not run. Send the job to "
-            f"the cluster: `ray job submit --address http://{host}:{JOB_SERVER_PORT} --runtime-env jobs/ray-env.yaml "
+            f"the cluster: `ray job submit --address {shlex.quote(server)} --runtime-env jobs/ray-env.yaml "
             f"-- jobs/tune_marec.py`; or run it on a machine of the cluster with --ray-address {host}:{CLUSTER_PORT}. "
             f"{LOCAL}"
         )

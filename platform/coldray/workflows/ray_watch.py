@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -26,6 +27,8 @@ LAST_SECONDS = 300.0
 MEMORY_SECONDS = 30.0
 """How old a line may be that tells why workers do not start; that they are waited for is written down later."""
 NODES_SECONDS = 10.0
+FULL_BYTES = 2**22
+"""A disk with less room than that is full: a worker cannot even write its logs, and dies of it."""
 LEADERS = ("raylet", "gcs_server")
 """The processes without which nothing goes on."""
 WAY_OUT = "What was done before is kept."
@@ -68,7 +71,9 @@ class RayWatch:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._look_for_disk()  # which may be why
         self._done.set()
         self._thread.join(LOOK_SECONDS)
 
@@ -94,6 +99,7 @@ class RayWatch:
         self._look_for_leaders()
         self._look_for_nodes(now)
         if self.logs.here:
+            self._look_for_disk()
             self._look_for_workers(now)
 
     def _look_for_leaders(self) -> None:
@@ -104,6 +110,17 @@ class RayWatch:
                 cause = self.logs.cause()
                 because = f": {cause.what}. {cause.way_out}" if cause else ", most often for want of memory"
                 raise ClusterError(f"The process {name} of Ray has ended{because}. {WAY_OUT}")
+
+    def _look_for_disk(self) -> None:
+        if "disk" in self._told or not self.logs.here:
+            return
+        status = os.statvfs(self.logs.folder)
+        if status.f_bavail * status.f_frsize < FULL_BYTES:
+            self._told.add("disk")
+            self.say(
+                f"the disk with {self.logs.folder.parent} is full, where Ray keeps its logs and what memory does not "
+                "hold: workers die of that. Free space, or set RAY_TMPDIR to a folder on another disk"
+            )
 
     def _look_for_nodes(self, now: float) -> None:
         if now - self._nodes_at < NODES_SECONDS:

@@ -18,7 +18,7 @@ from rich.text import Text
 from coldray.journal import Journal
 from coldray.masking import masked
 from coldray.plots.labels import config_label, counted, duration_label
-from coldray.tuning.study_folder import EVENTS, StudyFolder, study_folder
+from coldray.tuning.study_folder import EVENTS, StudyFolder, resume_command, study_folder
 from coldray.tuning.study_state import SearchState, search_state
 from coldray.workflows.lines import HelpFormatter
 
@@ -108,7 +108,7 @@ def drawn(folder: StudyFolder) -> RenderableType:
     if "failed" in manifest:
         parts += [Text(), Text(f"failed, and would fail again with --resume: {manifest['failed']}", "red")]
     elif state == "interrupted":
-        command = masked(" ".join([*manifest.get("command", ()), "--resume", folder.id]))
+        command = masked(resume_command(manifest, folder.id))
         parts += [Text(), Text.assemble("to go on: ", (command, "bold"))]
     return Group(*parts)
 

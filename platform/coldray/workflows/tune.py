@@ -6,7 +6,6 @@ import argparse
 import logging
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -45,7 +44,7 @@ from coldray.tuning.study_folder import StudyFolder, StudyIdentity, open_study
 from coldray.workflows.arguments import DEFAULT_FILTERS, overrides, source_of
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.devices import check_this_process, check_workers
-from coldray.workflows.lines import from_here
+from coldray.workflows.lines import from_here, tool, typed
 from coldray.workflows.progress import StudyProgress
 from coldray.workflows.promotion import decide
 from coldray.workflows.texts import encode_texts
@@ -196,14 +195,18 @@ def tracking(
     finally:
         left, missing = tracker.spool.waiting, tracker.spool.missing()
         if left:
-            tools = from_here(Path(sys.executable).parent)
             progress.stage(
                 f"{counted(left, 'call')} on the tracking server wait in {from_here(tracker.spool.path)}; send them by "
-                f"{tools}/python jobs/sync_runs.py {folder.id} --output-dir {from_here(options.output_dir.absolute())}"
+                + sync_command(folder.id, options.output_dir)
             )
         if missing:
             vars(options).setdefault("unsent", []).append(missing)
             progress.stage(missing)
+
+
+def sync_command(study: str, output: Path) -> str:
+    """Return what sends the calls of a study that wait, as it is typed."""
+    return typed(tool("python"), "jobs/sync_runs.py", study, "--output-dir", from_here(output.absolute()))
 
 
 def quiet_libraries() -> None:
@@ -296,17 +299,19 @@ def print_next_steps(
     real_data: str = "hetrec",
 ) -> None:
     """Say where the report is and what to type next: on the sample, the same job on `real_data`."""
-    console.print(f"Report: {from_here(report)}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {from_here(report)}", soft_wrap=True, highlight=False, markup=False)
     console.print("Next:", highlight=False)
-    tools = from_here(Path(sys.executable).parent)
+    interface = typed(tool("mlflow"), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000")
     console.print(
-        f"  {tools}/mlflow ui --backend-store-uri {options.tracking_uri} --port 5000"
+        f"  {interface}"
         if options.tracking_uri.startswith("sqlite")
         else f"  compare the trials at {masked(options.tracking_uri)}",
         soft_wrap=True,
         highlight=False,
+        markup=False,
     )
     if options.dataset == "sample":
-        study = "" if getattr(options, "study", None) in (None, options.default_study) else f" --study {options.study}"
-        command = f"{tools}/python jobs/{job}{study} --dataset {real_data}"
-        console.print(f"  {command}", soft_wrap=True, highlight=False)
+        default = getattr(options, "study", None) in (None, options.default_study)
+        study = () if default else ("--study", options.study)
+        command = typed(tool("python"), *f"jobs/{job}".split(), *study, "--dataset", *real_data.split())
+        console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
