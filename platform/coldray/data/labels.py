@@ -100,7 +100,8 @@ def label_lists(cells: pl.Series, separator: str, source: str, notes: list[str])
             texts.is_in(broken.to_list()).fill_null(False), texts, source, "look like lists and are none",
             ' Write ["x", "y"], or labels divided by the separator.',
         )  # fmt: skip
-    divided = texts.str.split(_separator(distinct, separator, source, notes))
+    others = distinct.filter(~distinct.is_in(list(known)))
+    divided = texts.str.split(_separator(others, separator, source, notes))
     if not known:
         return divided
     are = texts.is_in(list(known)).fill_null(False)
