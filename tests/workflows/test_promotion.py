@@ -141,6 +141,18 @@ def test_the_measured_difference_is_that_of_two_studies_on_the_same_folds(earned
     assert told == pytest.approx(difference, abs=6e-5)
 
 
+def test_a_study_that_goes_on_after_its_test_is_paired_as_well(earned, study, shop):
+    """Its record has what the winner reached, and not the values of single users."""
+    result, splits = study.result(config(GOOD), shop)
+    options = argparse.Namespace(promote="if-better", offline=False, tracking_uri=study.uri)
+    found = [
+        gate.decide(options, "earned", one, config(GOOD), shop, splits, study.progress)
+        for one in (result, replace(result, measured=()))
+    ]
+    assert found[0] == found[1]
+    assert found[0].reason.startswith("not worse than the champion, version 6: ndcg@10")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -113,7 +113,7 @@ class ServedModels:
         if not self._min_item_overlap:
             return None
         reason = refusal(new.family, champion.family, self._min_item_overlap)
-        return reason and f"{reason}. {champion.version} goes on; min_item_overlap: 0 lets any version follow"
+        return reason and f"{reason}. {champion.version} goes on; min_item_overlap 0 lets any version follow"
 
     def _refuse(self, role: Role, version: ModelVersion, error: Exception) -> None:
         self._refused[role] = version, str(error)

@@ -25,6 +25,7 @@ from coldray.serving.exploration import ExplorationConfig
 from coldray.serving.registry import latest_champion
 from coldray.serving.settings import ServiceSettings
 from coldray.tracking.access import check_reachable
+from coldray.tracking.family import MIN_ITEM_OVERLAP
 from coldray.workflows.arguments import registry_name
 from coldray.workflows.cluster import connected_ray
 from coldray.workflows.lines import HelpFormatter
@@ -67,6 +68,12 @@ def serve_parser(description: str) -> argparse.ArgumentParser:
     model.add_argument("--alias", default="champion", help="alias of the version to serve, which may move")
     model.add_argument(
         "--bundle", type=Path, default=None, help="folder of a bundle, in the place of a registered model"
+    )
+    model.add_argument(
+        "--min-item-overlap",
+        type=float,
+        default=MIN_ITEM_OVERLAP,
+        help="share of the champion's items that a version must know to follow it; 0 lets any follow, of whatever data",
     )
     versions = parser.add_argument_group("other versions of the model")
     versions.add_argument("--canary-alias", default=None, help="alias of a version that answers some of the users")
@@ -135,6 +142,7 @@ def service_settings(options: argparse.Namespace) -> ServiceSettings:
             canary_share=options.canary_share,
             shadow_alias=options.shadow_alias,
             shadow_share=options.shadow_share,
+            min_item_overlap=options.min_item_overlap,
             exploration=ExplorationConfig(method=options.exploration),
             replicas=options.replicas,
             keys=access_keys(options),
