@@ -60,5 +60,15 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return one MLflow database for all tests, as setting one up takes seconds; experiments keep tests apart."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+    """Return one MLflow database for all tests, as setting one up takes seconds; experiments keep tests apart.
+
+    It is set up in its own folder: MLflow keeps the artifacts of its default experiment where that is done.
+    """
+    from mlflow.tracking import MlflowClient  # imported here, as most tests do without it
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        MlflowClient(uri, uri).get_experiment("0")
+    return uri
