@@ -66,6 +66,7 @@ def test_ids_that_are_numbers_are_read_from_text_and_what_is_missing_is_said(tmp
         found = with_texts(numbered, path)
     assert found.attributes["review"].texts[:3] == ("", "One.", "")
     assert "texts.csv: 29 of 30 items have no text, 2 rows are of no item" in caplog.text
+    assert any("2 rows are of no item" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -82,11 +82,12 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
         ),
     }
     if any(counts.values()):
-        logger.warning(
-            "%s: %s of %s items have no text, %s rows are of no item, and %s texts beyond %d of an item are left out.",
-            *(path.name, f"{counts['items_without_texts']:,}", f"{dataset.n_items:,}"),
-            *(f"{counts['texts_of_no_item']:,}", f"{beyond:,}", MOST_TEXTS),
+        notes.append(
+            f"{path.name}: {counts['items_without_texts']:,} of {dataset.n_items:,} items have no text, "
+            f"{counts['texts_of_no_item']:,} rows are of no item, and {beyond:,} texts beyond {MOST_TEXTS} of an item "
+            "are left out."
         )
+        logger.warning("%s", notes[-1])
     provenance = {**dataset.provenance, "texts": path.name, **counts, "notes": [*dataset.notes, *notes]}
     return replace(dataset, attributes={**dataset.attributes, **texts}, provenance=provenance)
 
