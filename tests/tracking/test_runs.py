@@ -23,6 +23,7 @@ from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
 from coldray.tracking.logged_values import fold_metrics
 from coldray.tracking.runs import StudyTracker
 from coldray.tracking.server import active_server
+from coldray.tuning.edges import Edge
 from coldray.tuning.promotion import Promotion
 from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult
 from coldray.tuning.space import StudyConfig
@@ -82,6 +83,7 @@ def study_result(dataset, trials):
         test=folds(0.25, 0.35),
         test_intervals={"ndcg@10": (0.2, 0.4)},
         seconds=12.0,
+        edges=(Edge("lambda_1", 2.5, "low", "log_uniform [2.5, 100]"),),
     )
 
 
@@ -127,6 +129,11 @@ def test_a_study_is_one_parent_with_one_nested_run_a_trial(client, logged):
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {logged.run_id}
     assert [runs[number].info.run_name for number in range(3)] == ["trial 000", "trial 001", "trial 002"]
     assert len({run.data.tags["coldray.trial_key"] for run in runs.values()}) == 3
+
+
+def test_what_is_on_the_edge_of_the_search_is_a_tag_of_the_study(client, logged):
+    tags = client.get_run(logged.run_id).data.tags
+    assert tags["coldray.edges"] == "lambda_1=2.5 (low end of log_uniform [2.5, 100])"
 
 
 def test_runs_end_as_their_trials_did(client, logged):

@@ -84,6 +84,22 @@ def test_the_command_line_wins_over_both_files(written):
     comparison = load_comparison(written(GOOD), {"splits.seeds": [3], "search.trials": 5}, trials=1)
     assert {entry.study.splits.seeds for entry in comparison.entries} == {(3,)}
     assert {entry.study.search.trials for entry in comparison.entries} == {1}
+    assert {entry.study.n_trials for entry in comparison.entries} == {1}
+
+
+@pytest.mark.parametrize("file", sorted(FILE.parent.glob("co[lm]*.yaml")), ids=lambda file: file.stem)
+def test_so_many_trials_are_those_of_every_entry_grids_included(file):
+    comparison = load_comparison(file, trials=3)
+    assert {entry.study.n_trials for entry in comparison.entries} == {3}
+    grids = [entry.study for entry in comparison.entries if entry.study.enumerated]
+    for study in grids:
+        assert len({str(point) for point in study.points}) == 3
+        assert all(point in load_comparison_points(study) for point in study.points)
+
+
+def load_comparison_points(study):
+    """Return all points of a study's grid."""
+    return study.model_copy(update={"search": study.search.model_copy(update={"points": None})}).points
 
 
 def test_the_comparison_of_the_platform_names_studies_that_exist():

@@ -27,8 +27,8 @@ SOLVE = 5.9e-11
 """Seconds of the solve for c columns from a factor, for each ``n² c``."""
 PRODUCT = 1.67e-11
 """Seconds of a product in float32, for each multiplication."""
-COLD_SHARE = 1 / 3
-"""Cold items for each warm one, as where 60 % of the items are trained on and 20 % are validated on."""
+WARM_SHARE, COLD_SHARE = 0.6, 0.2
+"""Of all items, those that a trial is trained on, and those that it is validated on."""
 WITHOUT_FIT = ("alpha", "beta", "lambda_0")
 """Parameters of MARec whose values share a fit (α and β), or have matrices of their own (λ₀)."""
 
@@ -81,13 +81,14 @@ def marec_seconds(n_users: int, n_items: int, fits: FitsOfAMatrix, *, coupled: b
     coupled
         True where λ₀ > 0: the spectrum is that of all items then, and each fit needs an inverse from it.
     """
-    size, columns = min(n_users, n_items), COLD_SHARE * n_items
+    warm, columns = WARM_SHARE * n_items, COLD_SHARE * n_items
+    size = min(n_users, warm)
     if coupled:
-        every = (1 + COLD_SHARE) * n_items
+        every = warm + columns
         spectral = EIGEN * every**3, 2 * PRODUCT * every**2 * columns + PRODUCT * every**3
-        factor = FACTOR * n_items**3 + 2 * SOLVE * n_items**2 * columns + PRODUCT * n_items * columns**2
+        factor = FACTOR * warm**3 + 2 * SOLVE * warm**2 * columns + PRODUCT * warm * columns**2
     else:
-        spectral = EIGEN * size**3, 2 * PRODUCT * size * n_items * columns
+        spectral = EIGEN * size**3, 2 * PRODUCT * size * warm * columns
         factor = FACTOR * size**3 + SOLVE * size**2 * columns
     return fits.matrices * (spectral[0] + fits.fits * spectral[1]), fits.matrices * fits.fits * factor
 
@@ -124,9 +125,9 @@ def chosen_words(fits: FitsOfAMatrix, taken: Choice, other: Choice, ridge: str) 
     words = {"exact": "eigendecompositions that all of them share", "cholesky": "a Cholesky factor for each"}
     return (
         f"Up to {fits.fits:,} fits with {fits.ridges:,} different {ridge} on each of {fits.matrices:,} matrices: "
-        f"{words[taken.solver]} {_about(taken.seconds)}, {words[other.solver]} {_about(other.seconds)} of one CPU."
+        f"{words[taken.solver]} {_about(taken.seconds)} of one CPU, {words[other.solver]} {_about(other.seconds)}."
     )
 
 
 def _about(seconds: float) -> str:
-    return f"take about {seconds:,.0f} s" if seconds >= 1 else "take less than 1 s"
+    return f"would take about {seconds:,.0f} s" if seconds >= 1 else "would take less than 1 s"

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from coldray.plots.ablation_words import headline
+from coldray.plots.ablation_words import edge_findings, headline
 from coldray.plots.labels import DASH, counted, is_synthetic, mean_and_std, metric_label, metric_number
 from coldray.plots.modes import has_metric, leading_metric, long_cutoff, p_number, percent_label, short_cutoff
 from coldray.plots.page import SYNTHETIC_LABEL
@@ -26,7 +26,8 @@ def console_ablation(result: AblationResult) -> Group:
     ]
     if is_synthetic(result):
         parts.append(Text(SYNTHETIC_LABEL, "bold reverse"))
-    return Group(*parts, _modes(result), Text(headline(result)))
+    edges = [Text(words, "yellow") for words in edge_findings(result)]
+    return Group(*parts, _modes(result), *edges, Text(headline(result)))
 
 
 def _modes(result: AblationResult) -> Table:

@@ -14,7 +14,7 @@ from coldray.plots.ablation_tables import (
     protocol_differences,
     published_beside,
 )
-from coldray.plots.ablation_words import headline, panel_words, verdicts
+from coldray.plots.ablation_words import edge_findings, headline, panel_words, verdicts
 from coldray.plots.diagnostics import diagnostic_figures
 from coldray.plots.labels import duration_label, is_synthetic
 from coldray.plots.page import render, save_page
@@ -55,7 +55,7 @@ def ablation_page(result: AblationResult, figures: Mapping[str, Figure]) -> str:
         synthetic=is_synthetic(result),
         title=f"{result.name}: ablation on {result.dataset.get('name', 'an unnamed dataset')}",
         outcome=headline(result),
-        verdicts=verdicts(result),
+        verdicts=[*verdicts(result), *edge_findings(result)],
         measured=modes_measured(result),
         lifts=lifts(result),
         protocol=facts("How the numbers came to be", result.protocol),

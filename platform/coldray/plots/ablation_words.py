@@ -50,6 +50,11 @@ def verdicts(result: AblationResult) -> list[str]:
     return [_verdict(result, before, mode) for before, mode in pairwise(result.modes)]
 
 
+def edge_findings(result: AblationResult) -> list[str]:
+    """Return which stages are on the edge of what they tried."""
+    return [f"{mode.name} is on the edge of what it tried: {edge.told}" for mode in result.modes for edge in mode.edges]
+
+
 def _verdict(result: AblationResult, before: ModeResult, mode: ModeResult) -> str:
     metric, baseline = leading_metric(result), result.modes[0]
     part = (added_parts(mode) or ("",))[-1]

@@ -14,7 +14,14 @@ from rich.text import Text
 
 from coldray.data.amazon import file_stem
 from coldray.plots.category_figures import category_words
-from coldray.plots.category_tables import categories_synthetic, final_metrics, headline, left_out, overview
+from coldray.plots.category_tables import (
+    categories_synthetic,
+    edge_findings,
+    final_metrics,
+    headline,
+    left_out,
+    overview,
+)
 from coldray.plots.page import SYNTHETIC_LABEL, render, save_page
 from coldray.plots.pictures import pictures
 from coldray.plots.tables import facts
@@ -41,6 +48,7 @@ def category_page(result: CategoryResults, figures: Mapping[str, Figure]) -> str
         outcome=headline(result),
         overview=overview(result),
         left_out=left_out(result),
+        edges=edge_findings(result),
         linked=[_link(result, category) for category in result.studies],
         final=final_metrics(result),
         figures=pictures(figures, category_words(result)),
@@ -66,5 +74,6 @@ def console_categories(result: CategoryResults) -> Group:
     parts: list[RenderableType] = [Text(f"{result.name}: {result.first.model} by category", "bold")]
     if categories_synthetic(result):
         parts.append(Text(SYNTHETIC_LABEL, "bold reverse"))
-    parts += [table, *(Text(f"{name} left out: {why}", "red") for name, why in result.left_out.items())]
+    parts += [table, *(Text(words, "yellow") for words in edge_findings(result))]
+    parts += [*(Text(f"{name} left out: {why}", "red") for name, why in result.left_out.items())]
     return Group(*parts, Text(headline(result)))

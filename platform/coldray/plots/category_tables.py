@@ -112,6 +112,15 @@ def final_metrics(result: CategoryResults) -> Table | None:
     return Table("Test metrics of the choice, tested once", header, rows)
 
 
+def edge_findings(result: CategoryResults) -> list[str]:
+    """Return what of each category's configuration is on the edge of its search."""
+    return [
+        f"{category} is on the edge of its search: {edge.told}"
+        for category, study in result.studies.items()
+        for edge in study.edges
+    ]
+
+
 def left_out(result: CategoryResults) -> Table | None:
     """Return the categories of which there is nothing, and why."""
     if not result.left_out:

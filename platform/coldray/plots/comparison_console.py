@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from coldray.plots.comparison_words import TRACKS, headline, shown_metrics
+from coldray.plots.comparison_words import TRACKS, edge_findings, headline, shown_metrics
 from coldray.plots.labels import DASH, counted, is_synthetic, mean_and_std, metric_label, metric_number, promoted
 from coldray.plots.modes import mode_mean, p_number, signed
 from coldray.plots.page import SYNTHETIC_LABEL
@@ -30,6 +30,7 @@ def console_comparison(result: ComparisonResult) -> Group:
     for track, words in TRACKS.items():
         if result.of_track(track):
             parts += [Text(), Text(words, "italic"), _entries(result, track)]
+    parts += [Text(words, "yellow") for words in edge_findings(result)]
     parts += [Text(f"{failed.name} failed: {failed.reason}", "red") for failed in result.failed]
     parts.append(Text(headline(result)))
     return Group(*parts, *[Text(f"Registry: {words}") for words in promoted(result).values()])

@@ -90,8 +90,18 @@ def findings(result: ComparisonResult) -> list[str]:
     if higher:
         names = ", ".join(f"{entry.name} ({metric_number(mode_mean(entry, metric))})" for entry in higher)
         found.append(f"Higher on test than the champion: {names}. The test chooses nothing, so the champion stays.")
+    found += edge_findings(result)
     found += [f"{failed.name} ({failed.track} track) failed; the reason is below." for failed in result.failed]
     return found
+
+
+def edge_findings(result: ComparisonResult) -> list[str]:
+    """Return what of each entry's configuration is on the edge of its search."""
+    return [
+        f"{entry.name} is on the edge of its search: {edge.told}"
+        for entry in result.entries
+        for edge in entry.study.edges
+    ]
 
 
 def _over_rival(entry: EntryResult, metric: str) -> str:

@@ -40,6 +40,7 @@ def console_summary(result: StudyResult, top: int = 10) -> Group:
     else:
         parts.append(Text(f"#{number} was not tested."))
     parts += [Text(f"Form: {form.told}") for form in result.forms]
+    parts += [Text(f"Edge: {edge.told}", "yellow") for edge in result.edges]
     parts += [Text(f"Note: {note}", "yellow") for note in result.notes]
     parts += [Text(f"Registry: {words}") for words in promoted(result).values()]
     return Group(*parts)

@@ -121,6 +121,7 @@ def selection_reasons(result: StudyResult) -> list[str]:
         reasons.append(f"Among trials within the tolerance the rule prefers: {'; '.join(selection.rule)}.")
     same = winner.number == best.number
     reasons.append(f"Selected: trial #{winner.number}, " + ("the best itself." if same else "by that rule."))
+    reasons += [f"On the edge of the search: {edge.told}" for edge in result.edges]
     reasons.append("The selection saw validation data only; the test was run once, for the selected trial.")
     return reasons
 

@@ -21,6 +21,7 @@ from coldray.tracking.placement import Placement
 from coldray.tracking.receiver import RefusedError, UnavailableError
 from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import OPEN_STATUS, Spool
+from coldray.tuning.edges import edge_words
 from coldray.tuning.listeners import StudyListener
 from coldray.tuning.promotion import Promotion
 from coldray.tuning.results import StudyResult, TrialResult
@@ -186,6 +187,7 @@ class StudyTracker(StudyListener):
             "coldray.winner_run_id": {"run": winner} if winner in self.spool.status else "",
             "coldray.winner_trial": str(result.selection.winner.number),
             **({"protocol.form": result.protocol["form"][:TEXT_LIMIT]} if "form" in result.protocol else {}),
+            **({"coldray.edges": edge_words(result.edges)[:TEXT_LIMIT]} if result.edges else {}),
             **({"coldray.notes": "\n".join(result.notes)[:TEXT_LIMIT]} if result.notes else {}),
         }
         self.spool.log(self._study_id, metrics, params_of(chosen), tags)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,15 @@ from coldray.tuning.listeners import StudyListener
 from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import FoldMetrics
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.stages import BASELINE, Stage, check_stages, stage_configurations, stage_of, stages
+from coldray.tuning.stages import (
+    BASELINE,
+    Stage,
+    check_stages,
+    stage_configurations,
+    stage_edges,
+    stage_of,
+    stages,
+)
 from coldray.tuning.study import check_study, settle_for, tell_forms
 
 CURVE_CUTOFFS = (5, 10, 15, 20, 25, 30, 40, 50)
@@ -102,6 +110,8 @@ def _tune(
         chosen = configurations[best]
         words = ", ".join(f"{name}={chosen[name]}" for name in chosen if name in _tuned(config, stage))
         listener.stage(f"tuned {stage.name}: validation {metric} {value:.4f} with {words}")
+        for edge in stage_edges(config, stage, chosen):
+            listener.stage(f"{stage.name} is on the edge of what it tried: {edge.told}")
         found = MARecPlusConfig.model_validate(chosen)
         # The seed of a training is that of its fold.
         modes[stage.name] = found.model_dump(mode="json", exclude={"train_seed"})
@@ -241,12 +251,14 @@ def _result(
         for term in TERMS
     }
     first = arrays[0]
+    found = mode_results(modes, folds, per_user, compared, config.search.seed)
+    edges = {stage.name: stage_edges(config, stage, modes[stage.name]) for stage in stages()}
     return AblationResult(
         name=config.name,
         dataset=dataset,
         protocol=protocol,
         cutoffs=cutoffs,
-        modes=mode_results(modes, folds, per_user, compared, config.search.seed),
+        modes=tuple(replace(mode, edges=edges[mode.name]) for mode in found),
         curves={term: of_term for term, of_term in curves.items() if of_term},
         features=_cloud(first, "features"),
         scores={mode: _cloud(first, f"scores/{mode}") for mode in (BASELINE, list(modes)[-1])},

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coldray.tuning.edges import Edge
 from coldray.tuning.results import FoldMetrics, Lift
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -32,6 +33,8 @@ class ModeResult:
     """95 % bootstrap intervals of the means over users."""
     lifts: Mapping[str, Lift]
     """Against the baseline; empty for the baseline itself."""
+    edges: tuple[Edge, ...] = ()
+    """Where what this stage chose is on the edge of what it tried, and the parameter goes on."""
 
 
 @dataclass(frozen=True, eq=False)

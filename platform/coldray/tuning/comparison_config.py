@@ -129,7 +129,7 @@ def load_comparison(
     overrides
         Values that take the place of those in the file, by dotted name (``search.trials``).
     trials
-        Trials of every entry, whatever the files say.
+        Trials of every entry, whatever the files say: of a grid so many of its points, or all if it has no more.
     models
         The entries in the place of those of the file: each one of it, or a model that a study file beside it tunes.
         Where the baseline is not among them, the first is.
@@ -149,7 +149,7 @@ def load_comparison(
         raise ConfigError(f"Comparison file {path}: {explain(error, ComparisonConfig)}") from error
     except ConfigError as error:
         raise ConfigError(f"Comparison file {path}: {error}") from error
-    fixed = {} if trials is None else {"search.trials": trials}
+    fixed = {} if trials is None else {"search.trials": trials, "search.points": trials}
     entries = []
     for name, entry in config.entries.items():
         settings = {**config.shared(), "name": name, **entry.overrides, **fixed}

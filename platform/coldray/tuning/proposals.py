@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 from coldray.evaluation.ratings import is_error
 from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import reached
-from coldray.tuning.space import StudyConfig, grid_points, is_range
+from coldray.tuning.space import StudyConfig, is_range
 
 STARTUP_TRIALS = 10
 """Random trials before TPE has enough to model."""
@@ -154,7 +154,7 @@ def _distribution(spec: Mapping[str, Any]) -> BaseDistribution:
 def proposer(config: StudyConfig) -> Proposer:
     """Return where a study's configurations come from."""
     if config.enumerated:
-        return ListedPoints(grid_points(config.space))
+        return ListedPoints(config.points)
     if config.search.algorithm == "random":
         return RandomPoints(config.space, config.search.seed)
     return TPEPoints(config)
@@ -196,7 +196,7 @@ class Proposals(Searcher):
         self._n_trials, self._concurrent = config.n_trials, config.search.max_concurrent
         self._batch_size = config.n_trials if config.enumerated else config.search.max_concurrent
         self._share = 0 if config.scheduler else 2 * min(workers, self._concurrent)
-        self._blocks = block_sizes(config.space) if config.enumerated else [1]
+        self._blocks = block_sizes(config.space) if config.enumerated and config.search.points is None else [1]
         self._proposer, self._retries = proposer(config), config.failures.retries
         # Not the record itself, which writes a file: Ray Tune pickles this.
         self._ended, self._known, self._folds = record.ended, record.parameters, record.folds

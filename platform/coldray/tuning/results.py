@@ -12,6 +12,7 @@ from coldray.data.splits import HeldOut
 from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.ratings import is_error
 from coldray.models.forms import Form
+from coldray.tuning.edges import Edge
 from coldray.tuning.promotion import Promotion
 
 TrialStatus: TypeAlias = Literal["finished", "pruned", "failed"]
@@ -143,6 +144,8 @@ class StudyResult:
     """The winner's test values of every user, fold by fold: what another model on the same folds is paired with."""
     promotion: Promotion | None = None
     """What is to become of it in the registry; None where nothing is registered."""
+    edges: tuple[Edge, ...] = ()
+    """Where the winner is on the edge of what was searched, and the parameter goes on."""
 
     def ranked_trials(self) -> list[TrialResult]:
         """Return the finished trials, best mean validation metric first."""

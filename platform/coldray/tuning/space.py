@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
+import numpy as np
 from pydantic import (
     Field,
     NonNegativeFloat,
@@ -47,6 +48,8 @@ class SearchConfig(Section):
     """``optuna`` (TPE), ``random``, or ``grid`` (every combination of the choices)."""
     trials: PositiveInt = 32
     """Number of configurations; a grid takes all of its points, a space of fixed values the one it has."""
+    points: PositiveInt | None = None
+    """Of a grid, how many of its points are tried, drawn with the seed; by default, and if it has no more, all."""
     first: tuple[dict[str, Any], ...] = ()
     """Configurations that are tried before any is proposed; what one leaves out is as the model's default. Of
     ``optuna`` alone."""
@@ -181,7 +184,12 @@ class StudyConfig(Section):
     @property
     def n_trials(self) -> int:
         """Number of configurations the study evaluates; 1 where nothing is searched."""
-        return len(grid_points(self.space)) if self.enumerated else self.search.trials
+        return len(self.points) if self.enumerated else self.search.trials
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The configurations that the space lists: of a grid as many as `search.points` says."""
+        return drawn_points(grid_points(self.space), self.search.points, self.search.seed)
 
     @property
     def enumerated(self) -> bool:
@@ -227,6 +235,14 @@ def grid_points(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every combination of the choices; fixed values are in each of them."""
     axes = [spec["choice"] if is_range(spec) else [spec] for spec in space.values()]
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
+
+
+def drawn_points(points: list[dict[str, Any]], n: int | None, seed: int) -> list[dict[str, Any]]:
+    """Return `n` of some configurations in their order, drawn with a seed; all if there are no more."""
+    if n is None or len(points) <= n:
+        return points
+    kept = np.sort(np.random.default_rng(seed).permutation(len(points))[:n])
+    return [points[i] for i in kept]
 
 
 def study_reads(config: StudyConfig) -> Reads:

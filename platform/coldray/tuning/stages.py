@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from coldray.errors import ConfigError
 from coldray.models.marec_config import MARecConfig
 from coldray.models.marec_plus import REFINEMENTS, MARecPlus, MARecPlusConfig
-from coldray.tuning.space import StudyConfig, grid_points, is_range
+from coldray.tuning.edges import Edge, found_edges
+from coldray.tuning.space import StudyConfig, drawn_points, grid_points, is_range
 
 BASELINE = "MARec"
 
@@ -99,11 +98,15 @@ def stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str,
     points = [{**kept, **point, **later} for point in grid_points(own)]
     left_out = [{**kept, **later, f"{stage.prefix}_weight": 0.0}] if stage.prefix else []
     trained = [point for point in points if not stage.prefix or point.get(f"{stage.prefix}_weight", 1) > 0]
-    return [*left_out, *_some(trained, config.search.trials - len(left_out), config.search.seed)]
+    return [*left_out, *drawn_points(trained, config.search.trials - len(left_out), config.search.seed)]
 
 
-def _some(points: list[dict[str, Any]], n: int, seed: int) -> Iterable[dict[str, Any]]:
-    if len(points) <= n:
-        return points
-    kept = np.sort(np.random.default_rng(seed).permutation(len(points))[:n])
-    return [points[i] for i in kept]
+def stage_edges(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> tuple[Edge, ...]:
+    """Return which of the parameters that a stage chose are on the edge of what it tried.
+
+    Those of a refinement that was left out, with the weight 0, are no choice.
+    """
+    if stage.prefix and chosen.get(f"{stage.prefix}_weight", 1.0) == 0:
+        return ()
+    own = {name: spec for name, spec in config.space.items() if stage_of(name) == stage.prefix}
+    return found_edges(own, chosen, MARecPlusConfig)

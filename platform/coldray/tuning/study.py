@@ -13,6 +13,7 @@ from coldray.features.builder import AttributeKind, attribute_kinds, choose_meth
 from coldray.features.counts import count_attributes
 from coldray.models.registry import model_type
 from coldray.tuning.description import describe_dataset, describe_protocol
+from coldray.tuning.edges import found_edges
 from coldray.tuning.form_loss import with_losses
 from coldray.tuning.listeners import Listeners, StudyListener
 from coldray.tuning.record import StudyRecord
@@ -228,4 +229,5 @@ def study_result(
         notes=(*costly, *tested.notes),
         forms=tested.forms,
         measured=tested.measured,
+        edges=found_edges(config.space, selection.winner.config, model_type(config.model).config_type),
     )

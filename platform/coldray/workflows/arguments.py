@@ -57,7 +57,12 @@ def comparison_parser(description: str, comparison: Path) -> argparse.ArgumentPa
     """Return the parser of the comparison job whose file is `comparison` unless another is given."""
     parser = _job_parser(description, "--comparison", comparison)
     _registry_option(parser, "the comparison")
-    parser.add_argument("--trials", type=positive, default=None, help="trials of every entry, whatever the files say")
+    parser.add_argument(
+        "--trials",
+        type=positive,
+        default=None,
+        help="trials of every entry, whatever the files say; of a grid so many points",
+    )
     parser.add_argument(
         "--models",
         type=_names,
