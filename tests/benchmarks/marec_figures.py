@@ -159,7 +159,7 @@ def print_table(fixed: tuple[FoldMetrics, ...], tuned: tuple[FoldMetrics, ...]) 
         print(f"| {name} | {' | '.join(cells)} |", file=sys.stderr)
 
 
-LARGE = {"n_users": 5_000, "n_items": 14_000, "clicks": 270_000}
+LARGE = {"n_users": 3_000, "n_items": 14_000, "clicks": 200_000}
 LARGE_STUDY = {
     "name": "marec-14k",
     "model": "marec",

@@ -1,5 +1,6 @@
 """Whole ablations on a small sample: what they choose, what they cannot see, and how they go on after a break."""
 
+import itertools
 import math
 import os
 import re
@@ -443,3 +444,24 @@ def test_what_breaks_a_worker_is_one_line_with_the_name_of_the_fold():
     with pytest.raises(StudyError, match=r"^test on a fold failed: its worker was lost 4 times") as told:
         list(as_completed({actor.die.remote(): ("a fold", None)}, "test", StudyListener()))
     assert "\n" not in str(told.value)
+
+
+def test_a_stage_that_lists_more_than_it_tries_goes_on_from_the_best_of_them(dataset, tasks):
+    """No other value of one parameter of the baseline is better on validation data, whatever was drawn at first."""
+    space = {"lambda_1": {"choice": [1.0, 10.0, 100.0, 1000.0, 10000.0]}, "delta": {"choice": [0.5, 5.0, 50.0]}}
+    config = study(**space, ca_weight=0, ua_weight=0, ge_weight=0)
+    config = config.model_copy(update={"search": config.search.model_copy(update={"trials": 2})})
+    recorder = Recorder()
+    chosen = run(config, dataset, AblationStore(None), recorder).modes[0].config
+    grid = {
+        (lambda_1, delta): np.mean(
+            [validated({**chosen, "lambda_1": lambda_1, "delta": delta}, task) for task in tasks[0]]
+        )
+        for lambda_1, delta in itertools.product(space["lambda_1"]["choice"], space["delta"]["choice"])
+    }
+    own = grid[chosen["lambda_1"], chosen["delta"]]
+    near = [
+        value for (lambda_1, delta), value in grid.items() if chosen["lambda_1"] == lambda_1 or chosen["delta"] == delta
+    ]
+    assert own == pytest.approx(max(near), abs=1e-6)
+    assert any("configurations beside the best" in line for line in recorder.lines)

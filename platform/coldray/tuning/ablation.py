@@ -28,6 +28,7 @@ from coldray.tuning.stages import (
     BASELINE,
     Stage,
     check_stages,
+    neighbours,
     stage_configurations,
     stage_edges,
     stage_of,
@@ -107,7 +108,7 @@ def _tune(
         listener.stage(f"tuning {stage.name}: {len(configurations)} configurations on {len(folds)} validation folds")
         table = _validate(stage, configurations, folds, workers, store, listener)
         best, value = _best(stage, table, listener)
-        chosen = configurations[best]
+        chosen, value = _refined(config, stage, configurations, best, value, folds, workers, store, listener)
         words = ", ".join(f"{name}={chosen[name]}" for name in chosen if name in _tuned(config, stage))
         listener.stage(f"tuned {stage.name}: validation {metric} {value:.4f} with {words}")
         for edge in stage_edges(config, stage, chosen):
@@ -116,6 +117,38 @@ def _tune(
         # The seed of a training is that of its fold.
         modes[stage.name] = found.model_dump(mode="json", exclude={"train_seed"})
     return modes
+
+
+def _refined(
+    config: StudyConfig,
+    stage: Stage,
+    tried: list[dict[str, Any]],
+    best: int,
+    value: float,
+    folds: Sequence[Fold],
+    workers: FoldWorkers,
+    store: AblationStore,
+    listener: StudyListener,
+) -> tuple[dict[str, Any], float]:
+    """Return a configuration that no other value of one parameter betters on validation data, and what it reaches.
+
+    Where a stage lists more combinations than it tries, the best of those tried is a draw: a stage with many parameters
+    would be tuned worse than one with few. It therefore goes on from there, one parameter at a time.
+    """
+    chosen, known = tried[best], list(tried)
+    while True:
+        near = [point for point in neighbours(config, stage, chosen) if point not in known]
+        if not near:
+            return chosen, value
+        listener.stage(f"tuning {stage.name}: {len(near)} configurations beside the best")
+        table = _validate(stage, near, folds, workers, store, listener)
+        known += near
+        means = [float(np.mean([value for value, _ in of_folds])) for of_folds in zip(*table, strict=True)]
+        usable = [i for i, mean in enumerate(means) if mean > value]  # NaN, of one that failed, is not
+        if not usable:
+            return chosen, value
+        found = max(usable, key=lambda i: (means[i], -i))
+        chosen, value = near[found], means[found]
 
 
 def _tuned(config: StudyConfig, stage: Stage) -> set[str]:

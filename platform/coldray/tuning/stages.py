@@ -101,6 +101,23 @@ def stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str,
     return [*left_out, *drawn_points(trained, config.search.trials - len(left_out), config.search.seed)]
 
 
+def neighbours(config: StudyConfig, stage: Stage, best: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the configurations of a stage that differ from `best` in one of its own parameters.
+
+    Of a refinement that was left out, with the weight 0, there are none: it has nothing else to choose.
+    """
+    weight = f"{stage.prefix}_weight"
+    if stage.prefix and best.get(weight, 1.0) == 0:
+        return []
+    own = {name: spec for name, spec in config.space.items() if stage_of(name) == stage.prefix and is_range(spec)}
+    return [
+        {**best, name: value}
+        for name, spec in own.items()
+        for value in spec["choice"]
+        if value != best[name] and not (name == weight and value == 0)
+    ]
+
+
 def stage_edges(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> tuple[Edge, ...]:
     """Return which of the parameters that a stage chose are on the edge of what it tried.
 
