@@ -250,7 +250,7 @@ def test_own_data_without_the_column(refused, tmp_path):
 
 def test_own_data_that_is_no_table(refused, tmp_path):
     (tmp_path / "clicks.csv").write_text('user_id,item_id\n"u1,a1\nu2\n,,,\n')
-    assert "clicks.csv cannot be read" in refused("--dataset", "csv", "--interactions", tmp_path / "clicks.csv")
+    assert "clicks.csv, lines 2 to 4: a quote" in refused("--dataset", "csv", "--interactions", tmp_path / "clicks.csv")
 
 
 def test_own_data_with_a_separator_of_nothing(refused, tmp_path):
