@@ -16,7 +16,7 @@ from coldray.workflows import local_ray
 from coldray.workflows.local_ray import LONGEST_SOCKET, SOCKET_BYTES, ray_folder, readable_commands, worker_environment
 from contracts.jobs import ROOT, end
 
-ODD = 'it\'s (b) & $HOME é#;\\n `x` "q" *'
+ODD = "it's (b) & $HOME é#100%;\\n `x` *"
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
@@ -126,7 +126,7 @@ def test_a_study_runs_in_a_project_folder_of_any_name(tmp_path):
     log = root / "log.txt"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*command, "--offline"],
+            command,
             cwd=root / "project",
             env=environment,
             stdout=output,
@@ -134,9 +134,11 @@ def test_a_study_runs_in_a_project_folder_of_any_name(tmp_path):
             start_new_session=True,
         )
         try:
-            assert process.wait(150) == 0, log.read_text()
+            assert process.wait(280) == 0, log.read_text()
         finally:
             end(process)
     printed = log.read_text()
     assert "2 finished" in printed
+    assert "Traceback" not in printed
+    assert list((root / "project" / "mlartifacts").glob("**/bundle/manifest.json")), printed
     assert list((root / "project" / "runs").glob("marec-sample-*/bundle/manifest.json"))

@@ -325,7 +325,7 @@ class MlflowServer:
                 info = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(pyfunc_path()),
-                    artifacts={"bundle": str(bundle)},
+                    artifacts={"bundle": bundle.absolute().as_uri()},
                     signature=signature,
                     pip_requirements=[f"coldray=={__version__}"],
                 )

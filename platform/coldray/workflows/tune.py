@@ -32,6 +32,7 @@ from coldray.plots.study import study_figures
 from coldray.plots.style import save_figure
 from coldray.tracking.access import check_reachable
 from coldray.tracking.bundle import even_bundle, fit_bundle, save_bundle
+from coldray.tracking.percent_signs import take_percent_signs
 from coldray.tracking.runs import StudyTracker, check_experiment
 from coldray.training.progress import watching
 from coldray.tuning.comparison_config import ComparisonConfig
@@ -211,6 +212,7 @@ def sync_command(study: str, output: Path) -> str:
 
 def quiet_libraries() -> None:
     """Leave the terminal to the study: its events are shown by its own progress display."""
+    take_percent_signs()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
