@@ -463,5 +463,5 @@ def test_a_stage_that_lists_more_than_it_tries_goes_on_from_the_best_of_them(dat
     near = [
         value for (lambda_1, delta), value in grid.items() if chosen["lambda_1"] == lambda_1 or chosen["delta"] == delta
     ]
-    assert own == pytest.approx(max(near), abs=1e-6)
+    assert own >= (1 - ablation.PLATEAU) * max(near) - 1e-6
     assert any("configurations beside the best" in line for line in recorder.lines)

@@ -8,8 +8,17 @@ from hypothesis import strategies as st
 
 from coldray.errors import ConfigError
 from coldray.models.marec_plus import MARecPlusConfig
+from coldray.tuning.edges import Edge
 from coldray.tuning.space import StudyConfig
-from coldray.tuning.stages import BASELINE, check_stages, stage_configurations, stage_of, stages
+from coldray.tuning.stages import (
+    BASELINE,
+    beside_edge,
+    check_stages,
+    neighbours,
+    stage_configurations,
+    stage_of,
+    stages,
+)
 
 SPACE = {
     "lambda_1": {"choice": [1.0, 10.0]},
@@ -205,3 +214,23 @@ def test_a_sample_of_users_is_refused():
 def test_too_few_trials_to_try_a_refinement_are_refused():
     with pytest.raises(ConfigError, match=r"search\.trials: 1 .*Use 2 or more"):
         check_stages(study(trials=1))
+
+
+def test_beside_an_end_is_the_next_value_inwards_unless_it_is_the_other_end():
+    values = [100.0, 1.0, 10.0, 1000.0]
+    config = study({"lambda_1": {"choice": values}, "w0": {"choice": [0.2, 0.5]}})
+    for end, value, expected in (("low", 1.0, 10.0), ("high", 1000.0, 100.0)):
+        assert beside_edge(config, Edge("lambda_1", value, end, ""), {"lambda_1": value}) == {"lambda_1": expected}
+    assert beside_edge(config, Edge("w0", 0.5, "high", ""), {"w0": 0.5}) is None
+
+
+def test_neighbours_differ_in_one_parameter_of_the_stage():
+    space = {"lambda_1": {"choice": [1.0, 2.0, 3.0]}, "order": {"choice": [1, 2]}, "ca_weight": {"choice": [0, 1, 2]}}
+    config, best = study(space), {"lambda_1": 2.0, "order": 1, "ca_weight": 1}
+    baseline, refined, *_ = stages()
+    changed = [
+        {name: one[name] for name in one if one[name] != best[name]} for one in neighbours(config, baseline, best)
+    ]
+    assert changed == [{"lambda_1": 1.0}, {"lambda_1": 3.0}, {"order": 2}]
+    assert neighbours(config, refined, best) == [{**best, "ca_weight": 2}]
+    assert neighbours(config, refined, {**best, "ca_weight": 0}) == []

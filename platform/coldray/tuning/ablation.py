@@ -27,6 +27,7 @@ from coldray.tuning.space import StudyConfig
 from coldray.tuning.stages import (
     BASELINE,
     Stage,
+    beside_edge,
     check_stages,
     neighbours,
     stage_configurations,
@@ -36,6 +37,8 @@ from coldray.tuning.stages import (
 )
 from coldray.tuning.study import check_study, settle_for, tell_forms
 
+PLATEAU = 1e-3
+"""Share of the metric by which the end of a list has to be better than the value beside it."""
 CURVE_CUTOFFS = (5, 10, 15, 20, 25, 30, 40, 50)
 """List lengths of the curves; those of the study are measured as well."""
 
@@ -107,8 +110,9 @@ def _tune(
         configurations = stage_configurations(config, stage, chosen)
         listener.stage(f"tuning {stage.name}: {len(configurations)} configurations on {len(folds)} validation folds")
         table = _validate(stage, configurations, folds, workers, store, listener)
-        best, value = _best(stage, table, listener)
-        chosen, value = _refined(config, stage, configurations, best, value, folds, workers, store, listener)
+        best, _ = _best(stage, table, listener)
+        reached = _means(configurations, table)
+        chosen, value = _refined(config, stage, configurations[best], reached, folds, workers, store, listener)
         words = ", ".join(f"{name}={chosen[name]}" for name in chosen if name in _tuned(config, stage))
         listener.stage(f"tuned {stage.name}: validation {metric} {value:.4f} with {words}")
         for edge in stage_edges(config, stage, chosen):
@@ -122,9 +126,8 @@ def _tune(
 def _refined(
     config: StudyConfig,
     stage: Stage,
-    tried: list[dict[str, Any]],
-    best: int,
-    value: float,
+    chosen: dict[str, Any],
+    reached: dict[str, float],
     folds: Sequence[Fold],
     workers: FoldWorkers,
     store: AblationStore,
@@ -133,22 +136,33 @@ def _refined(
     """Return a configuration that no other value of one parameter betters on validation data, and what it reaches.
 
     Where a stage lists more combinations than it tries, the best of those tried is a draw: a stage with many parameters
-    would be tuned worse than one with few. It therefore goes on from there, one parameter at a time.
+    would be tuned worse than one with few. It therefore goes on from there, one parameter at a time. An end of a list
+    that is no better than the value beside it, but for :data:`PLATEAU`, gives way to that one: there is nothing beyond.
+
+    Parameters
+    ----------
+    chosen
+        The best of those tried.
+    reached
+        The mean of each configuration that was tried; those tried here are added.
     """
-    chosen, known = tried[best], list(tried)
-    while True:
-        near = [point for point in neighbours(config, stage, chosen) if point not in known]
-        if not near:
-            return chosen, value
+    while near := [point for point in neighbours(config, stage, chosen) if repr(point) not in reached]:
         listener.stage(f"tuning {stage.name}: {len(near)} configurations beside the best")
         table = _validate(stage, near, folds, workers, store, listener)
-        known += near
-        means = [float(np.mean([value for value, _ in of_folds])) for of_folds in zip(*table, strict=True)]
-        usable = [i for i, mean in enumerate(means) if mean > value]  # NaN, of one that failed, is not
-        if not usable:
-            return chosen, value
-        found = max(usable, key=lambda i: (means[i], -i))
-        chosen, value = near[found], means[found]
+        reached |= _means(near, table)
+        better = [point for point in near if reached[repr(point)] > reached[repr(chosen)]]  # NaN, of a failure, is not
+        chosen = max(better, key=lambda point: reached[repr(point)], default=chosen)
+    for edge in stage_edges(config, stage, chosen):
+        inner = beside_edge(config, edge, chosen)
+        if inner is not None and reached.get(repr(inner), 0.0) >= (1 - PLATEAU) * reached[repr(chosen)]:
+            chosen = inner
+    return chosen, reached[repr(chosen)]
+
+
+def _means(points: Sequence[Mapping[str, Any]], table: Sequence[Sequence[tuple[float, str]]]) -> dict[str, float]:
+    """Return the mean of each configuration over the folds, NaN where one failed."""
+    means = [float(np.mean([value for value, _ in folds])) for folds in zip(*table, strict=True)]
+    return {repr(point): mean for point, mean in zip(points, means, strict=True)}
 
 
 def _tuned(config: StudyConfig, stage: Stage) -> set[str]:

@@ -118,6 +118,14 @@ def neighbours(config: StudyConfig, stage: Stage, best: Mapping[str, Any]) -> li
     ]
 
 
+def beside_edge(config: StudyConfig, edge: Edge, chosen: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the configuration with the value next to an end of a list; None where that is the other end."""
+    values = sorted(config.space[edge.parameter]["choice"])
+    if len(values) < 3:
+        return None
+    return {**chosen, edge.parameter: values[1] if edge.end == "low" else values[-2]}
+
+
 def stage_edges(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> tuple[Edge, ...]:
     """Return which of the parameters that a stage chose are on the edge of what it tried.
 
