@@ -2,7 +2,8 @@
 
 An item has labels of a short list, of a long one, and of a very long one whose labels are drawn by a power law: most
 are of two or three items. Each label has a direction of taste and a fame; an item's are sums over its labels, with a
-part of its own. A user clicks items by the fit of the taste and the fame, drawn by the Gumbel trick without repeats.
+part of its own. A user clicks items by the fit of the taste and the fame, drawn by the Gumbel trick without repeats;
+what nobody clicked is given to somebody.
 """
 
 from __future__ import annotations
@@ -88,4 +89,7 @@ def _clicks(
         columns.extend(np.sort(row[:length]) for row, length in zip(order, block, strict=True))
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in columns])])
     indices = np.concatenate(columns).astype(np.int32)
-    return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(n_users, n_items))
+    clicks = sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(n_users, n_items))
+    blank = np.flatnonzero(np.bincount(indices, minlength=n_items) == 0)
+    rows = generator.integers(0, n_users, len(blank))
+    return sp.csr_array(clicks + sp.csr_array((np.ones(len(blank), np.float32), (rows, blank)), shape=clicks.shape))

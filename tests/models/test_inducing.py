@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from coldray.errors import CatalogTooLargeError, ConfigError, SingularMatrixError
 from coldray.features.feature_set import FeatureSet
 from coldray.models import inducing
-from coldray.models.inducing import choose_inducing, inducing_posterior
+from coldray.models.inducing import choose_inducing, enough_inducing, inducing_posterior
 from coldray.models.item_covariance import ItemCovariance, Weights
 from coldray.models.kernels import KernelBasis
 from contracts.problems import random_features, vector_feature
@@ -170,3 +170,32 @@ def test_matrices_that_do_not_fit_are_refused_before_they_are_allocated(monkeypa
     monkeypatch.setattr("coldray.memory.available_bytes", lambda: 1000)
     with pytest.raises(CatalogTooLargeError, match=r"The covariances of 30 items with 5 inducing ones"):
         inducing_posterior(covariance, warm, np.arange(5))
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), tolerance=st.floats(0.01, 0.6))
+def test_their_number_is_the_smallest_that_explains_the_held_out_up_to_the_tolerance(seed, tolerance):
+    covariance, warm, _ = problem(seed, n_warm=40)
+    clicks = np.random.default_rng(seed).integers(1, 30, 40)
+    chosen = enough_inducing(covariance, warm, clicks, most=35, tolerance=tolerance, seed=3)
+    order = np.random.default_rng(3).choice(40, 40, replace=False, p=clicks / clicks.sum())
+    np.testing.assert_array_equal(chosen, np.sort(order[: len(chosen)]))
+    others, noise = order[30:], covariance.weights.noise
+    whole = covariance.noisy(warm) - noise * np.eye(40)
+
+    def unexplained(count):
+        points = order[:count]
+        across, square = whole[np.ix_(others, points)], whole[np.ix_(points, points)]
+        square = square + inducing.JITTER * np.diag(whole)[order[:30]].mean() * np.eye(count)
+        left = np.diag(whole)[others] - np.einsum("op,po->o", across, np.linalg.solve(square, across.T))
+        return left.mean() / (np.diag(whole)[others].mean() + noise)
+
+    assert len(chosen) == 30 or unexplained(len(chosen)) <= tolerance + 1e-5
+    assert len(chosen) == 1 or unexplained(len(chosen) - 1) > tolerance - 1e-5
+
+
+def test_equals_of_a_few_groups_need_one_item_of_each():
+    covariance, warm = grouped(5, 8)
+    chosen = enough_inducing(covariance, warm, np.ones(40, int), most=40, tolerance=0.01, seed=1)
+    assert len(chosen) < 30
+    assert set(chosen // 8) == set(range(5))

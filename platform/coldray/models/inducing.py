@@ -31,6 +31,8 @@ from coldray.models.kernels import Matrix
 Positions = npt.NDArray[np.intp]
 JITTER = 1e-5
 """Added to the diagonal of K_ZZ, in units of its mean: float32 cells leave eigenvalues that far off."""
+HELD_OUT = 512
+"""Warm items on which it is measured what the inducing ones leave unexplained."""
 ROWS_PER_BLOCK = 1024
 """Warm items whose covariances with Z are held in float64 at once."""
 
@@ -39,7 +41,8 @@ def choose_inducing(clicks: npt.NDArray[np.integer[Any]], *, count: int, seed: i
     """Return the positions of the inducing items, ascending ``[m]``, drawn in proportion to their clicks.
 
     Scores are sums over what users clicked, so an item counts as often as it is clicked. Points that the others explain
-    least (a pivoted Cholesky factorisation) are the odd ones, which few users click.
+    least (a pivoted Cholesky factorisation) are the odd ones, which few users click; drawn in proportion to clicks and
+    to what the ones before leave unexplained, they lose as much as by clicks alone.
 
     Parameters
     ----------
@@ -53,6 +56,51 @@ def choose_inducing(clicks: npt.NDArray[np.integer[Any]], *, count: int, seed: i
     chance = clicks / clicks.sum()
     drawn = np.random.default_rng(seed).choice(len(clicks), min(count, len(clicks)), replace=False, p=chance)
     return np.sort(drawn).astype(np.intp)
+
+
+def enough_inducing(
+    covariance: ItemCovariance,
+    warm: FeatureSet,
+    clicks: npt.NDArray[np.integer[Any]],
+    *,
+    most: int,
+    tolerance: float,
+    seed: int,
+) -> Positions:
+    """Return as many drawn inducing items as explain the others up to a tolerance, ascending ``[m]``.
+
+    Of items drawn after them, in proportion to clicks as well, the m first explain ``K_jj − ‖L⁻¹k_Zj‖²`` less than all
+    of ``K_jj``: one factorisation of the covariance of `most` says that of every m.
+
+    Parameters
+    ----------
+    clicks
+        Clicks of each warm item ``[W]``, all positive.
+    most
+        Inducing items at most; they are taken where no fewer are enough.
+    tolerance
+        Largest unexplained share of ``K_jj + σ²``, in the mean of the clicked items.
+    """
+    n_warm = warm.n_items
+    if n_warm <= most // 2 or n_warm < 8:
+        return np.arange(n_warm, dtype=np.intp)
+    held_out = min(HELD_OUT, n_warm // 4)
+    order = np.random.default_rng(seed).choice(n_warm, n_warm, replace=False, p=clicks / clicks.sum())
+    drawn, others = np.split(order[: min(most, n_warm - held_out) + held_out].astype(np.intp), [-held_out])
+    require_memory(
+        24 * len(drawn) ** 2 + 24 * len(drawn) * held_out,
+        purpose=f"The covariance of {len(drawn):,} inducing items",
+        way_out="Lower most_inducing.",
+    )
+    variances = covariance.variances(warm)
+    factor = _factor(covariance, warm.take(drawn), variances[drawn])
+    between = across(covariance, warm, drawn, others)
+    explained = scipy.linalg.solve_triangular(factor, between.T, lower=True, check_finite=False) ** 2
+    whole = float(variances[others].mean())
+    unexplained = (whole - np.cumsum(explained.mean(axis=1))) / (whole + covariance.weights.noise)
+    enough = np.flatnonzero(unexplained <= tolerance)
+    count = int(enough[0]) + 1 if len(enough) else len(drawn)
+    return np.sort(drawn[:count])
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from coldray.models.inducing import (
     InducingPosterior,
     across,
     choose_inducing,
+    enough_inducing,
     inducing_posterior,
 )
 from coldray.models.item_posterior import covariance_of
@@ -31,9 +32,20 @@ Matrix = npt.NDArray[np.float32]
 
 
 def condition_on_inducing(
-    train: TrainingSet, *, logarithms: tuple[float, ...], count: int, seed: int
+    train: TrainingSet,
+    *,
+    logarithms: tuple[float, ...],
+    count: int | None,
+    seed: int,
+    most: int,
+    tolerance: float,
 ) -> tuple[Items, InducingPosterior, Matrix, Matrix]:
     """Return what the process says of all items through some of the warm ones.
+
+    Parameters
+    ----------
+    count
+        How many; by default as many as explain the others up to the `tolerance`, and `most` at most.
 
     Returns
     -------
@@ -44,7 +56,11 @@ def condition_on_inducing(
     warm = train.warm_items
     features = train.features.take(warm)
     covariance = covariance_of(features, np.asarray(logarithms))
-    chosen = choose_inducing(train.clicks[warm], count=count, seed=seed)
+    clicks = train.clicks[warm]
+    if count is None:
+        chosen = enough_inducing(covariance, features, clicks, most=most, tolerance=tolerance, seed=seed)
+    else:
+        chosen = choose_inducing(clicks, count=count, seed=seed)
     items = warm[chosen].astype(np.intp)
     posterior = inducing_posterior(covariance, features, chosen)
     require_memory(

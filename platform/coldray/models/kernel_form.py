@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from coldray.memory import GIB
+from coldray.memory import GIB, most_that_fit
 from coldray.models.forms import Form, StudyOutlook
 from coldray.models.item_posterior import DOUBLE_ITEMS, fit_bytes
 from coldray.models.panel_cholesky import cells_of
@@ -30,7 +30,7 @@ def settled_form(form: KernelForm, outlook: StudyOutlook, *, exact_items: int | 
         return Form("form", "inducing", False, f"{n_items:,} items are more than exact_items ({exact_items:,}).")
     if need <= outlook.memory and seconds <= MAX_SECONDS:
         return Form("form", "exact", True, f"{words}.")
-    return Form("form", "inducing", False, f"{words}; all items are seen through {m:,} inducing ones.")
+    return Form("form", "inducing", False, f"{words}; all items are seen through {m:,} inducing ones at most.")
 
 
 def exact_bytes(n_users: int, n_items: int) -> int:
@@ -42,6 +42,19 @@ def _peak(n_users: int, n_warm: int, n_cold: int) -> int:
     users = 4 * cells_of(min(n_users, n_warm))
     counts = 4 * n_warm**2 if n_warm <= min(DOUBLE_ITEMS, n_users) else 0
     return fit_bytes(n_warm, n_cold) + users + counts + 4 * n_warm * n_cold
+
+
+def inducing_bytes(n_items: int, inducing: int) -> int:
+    """Return what a fit through inducing items holds at its peak."""
+    m = min(inducing, n_items)
+    return 16 * n_items * m + 40 * m**2
+
+
+def most_that_fits(most: int, outlook: StudyOutlook) -> int:
+    """Return how many inducing items fit in memory, `most` at most and one at least."""
+    if inducing_bytes(outlook.n_items, most) <= outlook.memory:
+        return most
+    return max(1, most_that_fit(lambda count: inducing_bytes(outlook.n_items, count), outlook.memory, most))
 
 
 def exact_seconds(n_items: int) -> float:
