@@ -8,6 +8,8 @@ import pytest
 
 from coldray.errors import DataError
 from coldray.models.click_shards import ParquetShard
+from coldray.models.history_files import count_clicks
+from coldray.training.example_files import ExampleFiles
 from coldray.workflows.recommend_all import _candidates
 
 MODEL = SimpleNamespace(item_ids=np.array([1, 2, 3]))
@@ -42,3 +44,17 @@ def test_shards_are_read_from_odd_names_and_refused_by_type(tmp_path):
     pl.DataFrame({"user": [["u"]], "item": [1]}).write_parquet(path)
     with pytest.raises(DataError, match=r"'user' holds List.String.; ids must be"):
         ParquetShard((str(path),), 3).read()
+
+
+def test_files_with_integers_of_several_widths_are_one_table(tmp_path):
+    for number, kind in enumerate((pl.Int32, pl.Int64, pl.UInt16)):
+        pl.DataFrame(
+            {"user": [2**20 * (number % 2) + 1], "item": [number]}, schema={"user": pl.Int64, "item": pl.Int64}
+        ).cast({"user": pl.Int32 if number % 2 else kind, "item": kind}).write_parquet(tmp_path / f"{number}.parquet")
+        lists = pl.DataFrame({"items": [[0, number]]}, schema={"items": pl.List(kind)})
+        (tmp_path / "lists").mkdir(exist_ok=True)
+        lists.write_parquet(tmp_path / "lists" / f"{number}.parquet")
+    files = tuple(str(path) for path in sorted(tmp_path.glob("*.parquet")))
+    assert ParquetShard(files, 3).read().toarray().tolist() == [[1, 0, 1], [0, 1, 0]]
+    examples = ExampleFiles.found(tmp_path / "lists", ("items",))
+    assert count_clicks(examples, 3, 1).tolist() == [3, 1, 1]

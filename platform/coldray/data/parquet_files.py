@@ -47,8 +47,15 @@ def parquet_files(path: Path, notes: list[str]) -> list[Path]:
     return found
 
 
-def scan_files(files: Sequence[Path], root: Path, columns: Sequence[str] | None = None) -> pl.LazyFrame:
+def scan_files(
+    files: Sequence[Path | str], root: Path | None = None, columns: Sequence[str] | None = None
+) -> pl.LazyFrame:
     """Return the rows of parquet files as one table of `columns`, all of the first file's by default.
+
+    Parameters
+    ----------
+    root
+        The folder below which folders called ``key=value`` are columns; None takes none for one.
 
     Raises
     ------
@@ -62,18 +69,20 @@ def scan_files(files: Sequence[Path], root: Path, columns: Sequence[str] | None 
         for name in columns:
             if name not in schema:
                 raise DataFormatError(
-                    f"{file.name} has no column {name!r}.{nearest(name, schema)} It has: {choices(schema)}."
+                    f"{Path(file).name} has no column {name!r}.{nearest(name, schema)} It has: {choices(schema)}."
                 )
     if len(scans) == 1:
         return scans[0].select(columns)
-    types = {name: _common(name, [(f.name, s[name]) for f, s in zip(files, schemas, strict=True)]) for name in columns}
+    types = {
+        name: _common(name, [(Path(f).name, s[name]) for f, s in zip(files, schemas, strict=True)]) for name in columns
+    }
     return pl.concat([scan.select(pl.col(name).cast(dtype) for name, dtype in types.items()) for scan in scans])
 
 
-def _with_folders(file: Path, root: Path) -> pl.LazyFrame:
+def _with_folders(file: Path | str, root: Path | None) -> pl.LazyFrame:
     """Return the scan of a file, with the values in the names of its folders as columns of text."""
     scan = pl.scan_parquet(file, glob=False, hive_partitioning=False)
-    parents = file.relative_to(root).parts[:-1] if file != root else ()
+    parents = Path(file).relative_to(root).parts[:-1] if root is not None and file != root else ()
     pairs = [unquote(part).split("=", 1) for part in parents if "=" in part]
     names = scan.collect_schema().names()
     values = {name: None if value == NO_VALUE else value for name, value in pairs if name not in names}
@@ -92,6 +101,8 @@ def _common(name: str, types: Sequence[tuple[str, pl.DataType]]) -> pl.DataType:
         return pl.Float64()
     if all(isinstance(dtype, pl.String | pl.Categorical | pl.Enum) for dtype in different):
         return pl.String()
+    if all(isinstance(dtype, pl.List) and dtype.inner.is_integer() for dtype in different):
+        return pl.List(pl.Int64())
     if all(isinstance(dtype, pl.Datetime) for dtype in different):
         return pl.Datetime("us")
     other_file, other = next((f, d) for f, d in types if d != first and not isinstance(d, pl.Null))

@@ -21,6 +21,7 @@ import ray
 import scipy.sparse as sp
 
 from coldray.data.column_types import check_types
+from coldray.data.parquet_files import scan_files
 from coldray.errors import DataFileError, DataFormatError
 from coldray.models.row_shards import row_shards
 
@@ -72,13 +73,12 @@ class ParquetShard:
 
     def _pairs(self) -> pl.DataFrame:
         try:
-            table = pl.scan_parquet(list(self.files), glob=False)
-            columns = table.collect_schema().names()
+            columns = pl.scan_parquet(self.files[0], glob=False, hive_partitioning=False).collect_schema().names()
             for name in (self.user_column, self.item_column):
                 if name not in columns:
                     raise DataFormatError(f"{', '.join(self.files)} has no column {name!r}, but {', '.join(columns)}.")
-            schema = table.collect_schema()
-            check_types(schema, {self.user_column: "id", self.item_column: "id"}, ", ".join(self.files))
+            table = scan_files(self.files, columns=list(dict.fromkeys((self.user_column, self.item_column))))
+            check_types(table.collect_schema(), {self.user_column: "id", self.item_column: "id"}, ", ".join(self.files))
             user, item = pl.col(self.user_column), pl.col(self.item_column)
             table = table.select(user.alias("user"), item.alias("item"))
             if self.buckets > 1:

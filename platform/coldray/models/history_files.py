@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from coldray.data.parquet_files import scan_files
 from coldray.data.streaming import readable
 from coldray.errors import ConfigError, DataFormatError
 from coldray.models.array_model import Arrays
@@ -99,7 +100,7 @@ def count_clicks(examples: ExampleFiles, n_items: int, fewest: int) -> Clicks:
     """
     folder = examples.files[0].parent
     with readable(folder):
-        histories = pl.scan_parquet(list(examples.files), glob=False)
+        histories = scan_files(examples.files, columns=[COLUMN])
         short = histories.select((pl.col(COLUMN).list.len() < fewest).sum()).collect(engine="streaming").item()
         if short:
             few = "are empty" if fewest == 1 else f"have fewer than {fewest} clicks"

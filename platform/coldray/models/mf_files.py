@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from coldray.data.parquet_files import scan_files
 from coldray.data.streaming import readable
 from coldray.errors import ConfigError, DataError, DataFormatError
 from coldray.features.feature_set import FeatureSet
@@ -120,7 +121,7 @@ def _facts(files: Sequence[Path], n_users: int, n_items: int) -> RatingFacts:
     """Read all files once, a piece at a time."""
     user, item, rating = (pl.col(name) for name in COLUMNS)
     with readable(files[0].parent):
-        scan = pl.scan_parquet(list(files), glob=False).select(user, item, rating.cast(pl.Float64))
+        scan = scan_files(files, columns=COLUMNS).select(user, item, rating.cast(pl.Float64))
         row = (
             scan.select(
                 rating.min().alias("lowest"),
