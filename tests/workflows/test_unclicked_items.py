@@ -76,6 +76,7 @@ def test_console_report_and_manifest_count_them(finished):
     report = (folder / "report.html").read_text(encoding="utf-8")
     manifest = json.loads((folder / "bundle" / "manifest.json").read_text(encoding="utf-8"))
     assert told in printed
+    assert "note: Lists mix items with and without clicks" in printed
     assert told in report
     assert any(told in note for note in manifest["dataset"]["notes"])
     assert (manifest["dataset"]["n_items"], manifest["dataset"]["n_unclicked_items"]) == (N_ITEMS, N_UNCLICKED)

@@ -226,22 +226,21 @@ def fit_bundle(
     )
 
 
-def even_bundle(bundle: Bundle) -> Bundle:
-    """Return a bundle whose lists mix items with clicks and without on one scale; the notes say so where it changes.
+def even_bundle(bundle: Bundle) -> tuple[Bundle, str | None]:
+    """Return a bundle whose lists mix items with clicks and without on one scale, and what its notes say if it changes.
 
     For the winner of a study that ranked cold items among themselves: how they compare with the others it has not
     measured.
     """
     model = bundle.model.evened(bundle.interactions)
     if model is bundle.model:
-        return bundle
+        return bundle, None
     note = (
         "Lists mix items with and without clicks so that both reach the top as easily, as the study ranked cold items "
         "among themselves; the order within each kind is that of the study."
     )
-    return replace(
-        bundle, model=model, manifest={**bundle.manifest, "notes": [*bundle.manifest.get("notes", ()), note]}
-    )
+    notes = [*bundle.manifest.get("notes", ()), note]
+    return replace(bundle, model=model, manifest={**bundle.manifest, "notes": notes}), note
 
 
 def save_bundle(bundle: Bundle, folder: Path) -> Path:

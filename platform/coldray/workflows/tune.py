@@ -260,7 +260,9 @@ def register_winner(
     winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
     with watching(TrainingProgress(progress.console)):
         bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), manifest)
-        bundle = even_bundle(bundle) if config.candidates == "cold" else bundle
+        bundle, note = even_bundle(bundle) if config.candidates == "cold" else (bundle, None)
+    if note is not None:
+        progress.stage(f"note: {note}")
     path = save_bundle(bundle, folder / "bundle")
     types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
     promotion = result.promotion or Promotion("if-better", "champion", "it was held against no champion", asked=False)
