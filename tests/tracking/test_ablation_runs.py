@@ -8,7 +8,7 @@ from mlflow.tracking import MlflowClient
 
 from coldray.data.sample import sample_dataset
 from coldray.models.marec_plus import MARecPlusConfig
-from coldray.tracking import spool
+from coldray.tracking import limits
 from coldray.tracking.ablation_runs import AblationTracker
 from coldray.tuning.ablation_result import AblationResult, Cloud, Lift, LossCurve, ModeResult
 from coldray.tuning.results import FoldMetrics
@@ -91,7 +91,7 @@ def logged(tracking_uri, tmp_path_factory, batches):
     for path in paths:
         path.write_text(path.name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool, "METRICS_LIMIT", 5)
+        patch.setattr(limits, "METRICS_LIMIT", 5)
         with started(tracking_uri, "whole ablation", folder) as tracker:
             send = tracker.server.client.log_batch
 

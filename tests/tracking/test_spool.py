@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from coldray.errors import JournalError
 from coldray.journal import Journal
+from coldray.tracking import limits
 from coldray.tracking import spool as spools
 from coldray.tracking.receiver import RefusedError, UnavailableError
 from coldray.tracking.server import MlflowServer
@@ -269,15 +270,15 @@ def test_a_damaged_file_is_told(tmp_path):
 
 
 def test_more_than_the_server_takes_is_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr(spools, "METRICS_LIMIT", 3)
-    monkeypatch.setattr(spools, "VALUES_LIMIT", 2)
+    monkeypatch.setattr(limits, "METRICS_LIMIT", 3)
+    monkeypatch.setattr(limits, "VALUES_LIMIT", 2)
     spool = Spool(tmp_path / "tracking.jsonl", None)
     metrics = [Metric(f"m{number}", number, 0, 0) for number in range(7)]
     spool.log("run", metrics, {str(number): "p" for number in range(5)}, {"t": "1"})
     records = Journal(tmp_path / "tracking.jsonl").read()
-    assert [len(record["metrics"]) for record in records] == [3, 3, 1]
-    assert [len(record.get("params", {})) for record in records] == [2, 2, 1]
-    assert [len(record.get("tags", {})) for record in records] == [1, 0, 0]
+    assert [len(record.get("metrics", ())) for record in records] == [3, 3, 1, 0, 0]
+    assert [len(record.get("params", ())) for record in records] == [0, 0, 2, 2, 1]
+    assert [record.get("tags") for record in records] == [None] * 4 + [{"t": "1"}]
 
 
 def test_a_run_is_ended_once_and_can_go_on(tmp_path):

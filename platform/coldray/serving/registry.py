@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from coldray.errors import BundleError, TrackingError, UnknownIdError
 from coldray.serving.live import ModelVersion
+from coldray.tracking.access import open_client
 from coldray.tracking.bundle import Bundle, load_bundle
 from coldray.tracking.placement import NOT_THERE, SYNTHETIC_TAG, champion_key
 
@@ -101,7 +102,7 @@ class RegistrySource:
     def __init__(self, tracking_uri: str, name: str, alias: str = "champion") -> None:
         self.name, self.alias = name, alias
         self._uri = tracking_uri
-        self._client = MlflowClient(tracking_uri, tracking_uri)
+        self._client = open_client(tracking_uri)
 
     def current(self) -> ModelVersion:
         """Return the version that has the alias.
@@ -239,7 +240,7 @@ def latest_champion(tracking_uri: str, alias: str = "champion") -> str:
     TrackingError
         If the registry cannot be reached or no model has the alias.
     """
-    client = MlflowClient(tracking_uri, tracking_uri)
+    client = open_client(tracking_uri)
     try:
         versions = [
             client.get_model_version(model.name, str(model.aliases[alias]))

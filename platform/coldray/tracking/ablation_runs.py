@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -54,5 +53,4 @@ def _curves(curves: Mapping[str, Sequence[LossCurve]]) -> list[Metric]:
         for term, of_folds in curves.items()
         for curve in of_folds
         for epoch, value in enumerate(curve.values)
-        if math.isfinite(value)
     ]

@@ -12,9 +12,9 @@ from urllib.parse import quote
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.tracking import MlflowClient
 
 from coldray.errors import BundleError, TrackingError
+from coldray.tracking.access import open_client
 from coldray.tracking.bundle import FILES, read_manifest
 from coldray.tracking.family import Family
 from coldray.tracking.placement import champion_key, present_version
@@ -60,7 +60,7 @@ def champion_version(tracking_uri: str, name: str) -> tuple[str, str] | None:
         If the registry cannot be asked.
     """
     try:
-        found = present_version(MlflowClient(tracking_uri, tracking_uri), name)
+        found = present_version(open_client(tracking_uri), name)
     except (MlflowException, requests.RequestException, OSError) as error:
         raise TrackingError(f"The registry {tracking_uri} cannot be asked for the champion of {name!r}.") from error
     return None if found is None else (str(found.version), champion_key(found))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from coldray.data.dataset import Dataset
 from coldray.tracking.logged_values import fold_metrics, inspection_metrics, lift_metrics, metric_of, params_of
-from coldray.tracking.runs import TEXT_LIMIT, StudyTracker
+from coldray.tracking.runs import StudyTracker
 from coldray.tuning.comparison_config import Comparison, Entry
 from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
 
@@ -85,7 +85,7 @@ class ComparisonTracker(StudyTracker):
         ]
         tags: dict[str, Any] = {"coldray.champion_run_id": {"run": self.studies[champion.name].key}}
         if "forms" in result.protocol:
-            tags["protocol.forms"] = result.protocol["forms"][:TEXT_LIMIT]
+            tags["protocol.forms"] = result.protocol["forms"]
         self.spool.log(self._study_id, metrics, params_of(found), tags)
         self.spool.log(self.studies[champion.name].key, tags={"coldray.champion": "true"})
         self._log_files(artifacts, "comparison")
@@ -93,7 +93,7 @@ class ComparisonTracker(StudyTracker):
     def _log_failure(self, failed: FailedEntry) -> None:
         tracker = self._open_studies.pop(failed.name, None)
         if tracker is not None:  # one that could not begin has no run
-            self.spool.log(tracker.key, tags={"coldray.error": failed.reason[:TEXT_LIMIT]})
+            self.spool.log(tracker.key, tags={"coldray.error": failed.reason})
             tracker.close(failed=True)
 
     def close(self, *, failed: bool, interrupted: bool = False) -> int:

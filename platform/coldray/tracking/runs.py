@@ -16,6 +16,7 @@ from coldray import __version__
 from coldray.data.dataset import Dataset
 from coldray.errors import SearchInterruptedError, TrackingError
 from coldray.tracking.access import check_reachable, holds_nothing
+from coldray.tracking.limits import taken_text
 from coldray.tracking.logged_values import fold_metrics, metric_of, params_of
 from coldray.tracking.placement import Placement
 from coldray.tracking.receiver import RefusedError, UnavailableError
@@ -27,8 +28,8 @@ from coldray.tuning.promotion import Promotion
 from coldray.tuning.results import StudyResult, TrialResult
 from coldray.tuning.space import StudyConfig
 
-TEXT_LIMIT = 5000
-"""Characters of a tag that MLflow takes."""
+EXPERIMENT_NAME_LIMIT, DATASET_NAME_LIMIT, SOURCE_LIMIT = 500, 500, 30_000
+"""Characters that MLflow takes."""
 
 
 class StudyTracker(StudyListener):
@@ -83,7 +84,6 @@ class StudyTracker(StudyListener):
         self.tags, self._parent = dict(tags or {}), parent
         self.server = server_of(tracking_uri, experiment, artifact_location)
         if not offline and spool is None:
-            check_reachable(tracking_uri)
             self._check_experiment(say)
         self._shared = spool is not None
         self.spool = spool or Spool(path, None if offline else self.server, say=say)
@@ -93,6 +93,7 @@ class StudyTracker(StudyListener):
     def _check_experiment(self, say: Callable[[str], None] | None) -> None:
         """Make the experiment, or find that it is refused; a server that is away now is asked again by the spool."""
         with _refused_at_the_start(say):
+            check_reachable(self.tracking_uri)
             self.server.check_experiment()
 
     @property
@@ -168,7 +169,7 @@ class StudyTracker(StudyListener):
         if self.spool.status[key] in ("FINISHED", "FAILED"):
             return
         self.spool.reopen(key)
-        tags = {"coldray.status": trial.status, **({"coldray.error": trial.error[:TEXT_LIMIT]} if trial.error else {})}
+        tags = {"coldray.status": trial.status, **({"coldray.error": trial.error} if trial.error else {})}
         metrics = [*fold_metrics("val", trial.folds), metric_of("seconds", trial.seconds)]
         self.spool.log(key, metrics, params_of(trial.config), tags)
         self.spool.end(key, "FAILED" if trial.status == "failed" else "FINISHED")
@@ -186,9 +187,9 @@ class StudyTracker(StudyListener):
         tags = {
             "coldray.winner_run_id": {"run": winner} if winner in self.spool.status else "",
             "coldray.winner_trial": str(result.selection.winner.number),
-            **({"protocol.form": result.protocol["form"][:TEXT_LIMIT]} if "form" in result.protocol else {}),
-            **({"coldray.edges": edge_words(result.edges)[:TEXT_LIMIT]} if result.edges else {}),
-            **({"coldray.notes": "\n".join(result.notes)[:TEXT_LIMIT]} if result.notes else {}),
+            **({"protocol.form": result.protocol["form"]} if "form" in result.protocol else {}),
+            **({"coldray.edges": edge_words(result.edges)} if result.edges else {}),
+            **({"coldray.notes": "\n".join(result.notes)} if result.notes else {}),
         }
         self.spool.log(self._study_id, metrics, params_of(chosen), tags)
         self._log_files(artifacts, "report")
@@ -258,6 +259,12 @@ def server_of(tracking_uri: str, experiment: str, artifact_location: Path | None
     return MlflowServer(tracking_uri, experiment, location)
 
 
+def _source(dataset: Dataset) -> str:
+    """Return where a dataset comes from as JSON, of which MLflow takes so much."""
+    source = json.dumps(dict(dataset.provenance), default=str)
+    return source if len(source) <= SOURCE_LIMIT else json.dumps({"cut": taken_text(source, SOURCE_LIMIT // 2)})
+
+
 def _dataset_input(dataset: Dataset) -> dict[str, str]:
     """Return the fields of MLflow's entity of a dataset."""
     profile = {
@@ -270,10 +277,10 @@ def _dataset_input(dataset: Dataset) -> dict[str, str]:
         "synthetic": dataset.synthetic,
     }
     return {
-        "name": dataset.name,
+        "name": taken_text(dataset.name, DATASET_NAME_LIMIT),
         "digest": dataset.fingerprint[:36],
         "source_type": "local",
-        "source": json.dumps(dict(dataset.provenance), default=str)[:4096],
+        "source": _source(dataset),
         "profile": json.dumps(profile),
     }
 
@@ -286,6 +293,11 @@ def check_experiment(tracking_uri: str, experiment: str) -> None:
     TrackingError
         Naming the command that brings it back.
     """
+    if not experiment.strip() or len(experiment) > EXPERIMENT_NAME_LIMIT:
+        raise TrackingError(
+            f"--experiment {experiment[:40]!r}: an experiment has a name of at most {EXPERIMENT_NAME_LIMIT} "
+            f"characters; this one has {len(experiment)}."
+        )
     if holds_nothing(tracking_uri):
         return
     with _refused_at_the_start(None):

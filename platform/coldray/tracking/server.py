@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +22,15 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, ParamSchema, Schema
 from mlflow.types import ParamSpec as ParameterSpec
 from mlflow.types.schema import Array, TensorSpec
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from coldray import __version__
+from coldray.environment import unset_empty
 from coldray.journal import Record
 from coldray.tracking import pyfunc_path
+from coldray.tracking.access import PASSWORD, open_client
 from coldray.tracking.bundle import FILES, RATINGS
+from coldray.tracking.database import database_path
 from coldray.tracking.placement import Placement, place, version_tags
 from coldray.tracking.receiver import RefusedError, UnavailableError
 from coldray.tracking.spool import OPEN_STATUS
@@ -44,6 +49,9 @@ AWAY = frozenset(
     }
 )
 """Answers that pass by themselves, as no answer does; all others are refusals, until somebody changes something."""
+HTTP_STATUS = re.compile(r"^API request to endpoint \S+ failed with error code (4\d\d)")
+PASSING = frozenset({"408", "425", "429"})
+"""Refusals of HTTP that pass by themselves."""
 DENIED = frozenset({"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"})
 DELETED = "deleted"
 TEXT_SHOWN = 300
@@ -75,11 +83,13 @@ class MlflowServer:
 
     def __init__(self, tracking_uri: str, experiment: str, artifact_location: str | None = None) -> None:
         self.tracking_uri, self.experiment, self._location = tracking_uri, experiment, artifact_location
+        unset_empty("MLFLOW_")
         for name, value in REQUEST_SETTINGS.items():
             os.environ.setdefault(name, value)
         self.placements: dict[int, Placement] = {}
         """The versions that were registered, by the number of their record."""
         self._client: MlflowClient | None = None
+        self._opened_file: tuple[int, int] | None = None
         self._experiment_id: str | None = None
         self._calls: Mapping[str, Callable[[Record, Mapping[str, str]], None]] = {
             "log": self._log,
@@ -92,7 +102,8 @@ class MlflowServer:
     def client(self) -> MlflowClient:
         """The client, made at the first call: a database is opened then."""
         if self._client is None:
-            self._client = MlflowClient(self.tracking_uri, self.tracking_uri)
+            self._client = open_client(self.tracking_uri)
+            self._opened_file = self._database_file()
         return self._client
 
     def check_not_deleted(self) -> None:
@@ -206,12 +217,32 @@ class MlflowServer:
             yield
         except MlflowException as error:
             raise self._failure(error) from error
+        except SQLAlchemyError as error:  # of a database that is opened, where MLflow lets it through
+            refused = not isinstance(error, OperationalError)
+            text = f"The MLflow database {self.tracking_uri} does not work: {_first_line(str(error))}"
+            raise (RefusedError if refused else UnavailableError)(text) from error
         except (requests.RequestException, OSError) as error:
             raise UnavailableError(
                 f"The MLflow server at {self.tracking_uri} does not answer ({type(error).__name__})."
             ) from error
 
+    def _database_file(self) -> tuple[int, int] | None:
+        """Return which file the database is, whatever it is called; None where there is none."""
+        path = database_path(self.tracking_uri)
+        if path is None or not path.exists():
+            return None
+        return path.stat().st_dev, path.stat().st_ino
+
+    def _check_same_file(self) -> None:
+        """Refuse to write to a database file that has been deleted: sqlite would, and nobody could read it."""
+        if self._client is not None and self._opened_file != self._database_file():
+            raise RefusedError(
+                f"The database {self.tracking_uri} was deleted or replaced while this process had it open. "
+                "`jobs/sync_runs.py STUDY --again` sends all that the study has logged into the one that is there."
+            )
+
     def _send(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str | None:
+        self._check_same_file()
         if record["op"] == "run":
             return self._run(record, runs, again=again)
         if record["op"] == "model":
@@ -230,14 +261,11 @@ class MlflowServer:
 
     def _failure(self, error: MlflowException) -> RefusedError | UnavailableError:
         """Return what an answer of MLflow's means."""
-        text = next(iter(error.message.splitlines()), "")[:TEXT_SHOWN]
-        if error.error_code in AWAY:
+        text = _first_line(error.message)
+        answered = HTTP_STATUS.search(error.message)  # of a proxy, whose answers MLflow takes for errors of its own
+        if error.error_code in AWAY and not (answered and answered[1] not in PASSING):
             return UnavailableError(f"The MLflow server at {self.tracking_uri} does not work now: {text}")
-        way_out = (
-            " Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) of somebody who may."
-            if error.error_code in DENIED
-            else ""
-        )
+        way_out = f" {PASSWORD}." if error.error_code in DENIED else ""
         return RefusedError(f"The MLflow server at {self.tracking_uri} refused: {text}{way_out}")
 
     def _run(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str:
@@ -330,6 +358,10 @@ class MlflowServer:
                     pip_requirements=[f"coldray=={__version__}"],
                 )
         return str(info.model_uri), info.model_id
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.splitlines()), "")[:TEXT_SHOWN]
 
 
 @contextmanager

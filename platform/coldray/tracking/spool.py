@@ -28,6 +28,16 @@ from mlflow.entities import Metric
 from coldray.errors import ColdrayError, JournalError
 from coldray.journal import Journal, Record
 from coldray.masking import masked, masked_values
+from coldray.tracking.limits import (
+    CHANGED_TAG,
+    PARAM_LIMIT,
+    RUN_NAME_LIMIT,
+    TAG_LIMIT,
+    batches,
+    taken_metrics,
+    taken_text,
+    taken_values,
+)
 from coldray.tracking.missing import kind_of, missing
 from coldray.tracking.receiver import Receiver, RefusedError, UnavailableError
 
@@ -38,8 +48,6 @@ PATIENCE_SECONDS = 20.0
 """At the end of a study, time that a server which does not answer is waited for."""
 PATHS = ("path", "bundle")
 """What of a call is not shown on the server."""
-METRICS_LIMIT, VALUES_LIMIT = 1000, 100
-"""Metrics, and parameters or tags, that MLflow takes in one call."""
 
 
 def receipts_of(path: Path) -> Path:
@@ -104,6 +112,8 @@ class Spool:
         receipt, or the answer was lost."""
         self.status: dict[str, str] = {}
         """The status that each run was last given, by key."""
+        self._changed_values: dict[str, dict[str, None]] = {}
+        """What was changed for MLflow, by run."""
         for _, record in records:
             self._note(record)
         self._changed = threading.Condition()
@@ -150,6 +160,8 @@ class Spool:
     def _note(self, record: Record) -> None:
         if record["op"] == "run":
             self.status[record["run"]] = OPEN_STATUS
+        elif CHANGED_TAG in record.get("tags", {}):
+            self._changed_values[record["run"]] = dict.fromkeys(record["tags"][CHANGED_TAG].split("; "))
         elif record["op"] == "status":
             self.status[record["run"]] = record["status"]
 
@@ -176,6 +188,11 @@ class Spool:
         OutputError
             If it cannot be written.
         """
+        if op == "run":
+            name = taken_text(values["name"], RUN_NAME_LIMIT)
+            tags, changed = taken_values("tag", values["tags"], TAG_LIMIT)
+            tags |= {CHANGED_TAG: self._changes(run, changed)} if changed else {}
+            values = {**values, "name": name, "tags": tags}
         with self._changed:
             number = self._next
             shown = {name: value if name in PATHS else masked_values(value) for name, value in values.items()}
@@ -197,18 +214,31 @@ class Spool:
     ) -> None:
         """Add metrics, parameters and tags of a run, however many; a tag ``{"run": key}`` is the id of that run.
 
-        Such a tag is a record of its own: it cannot be sent where that run is refused, and holds nothing else up.
+        Such a tag is a record of its own: it cannot be sent where that run is refused, and holds nothing else up. What
+        MLflow does not take as it is is changed, and told by a tag of the run.
         """
         links = {name: value for name, value in (tags or {}).items() if isinstance(value, dict)}
-        tags = {name: value for name, value in (tags or {}).items() if name not in links}
-        plain = [[metric.key, metric.value, metric.timestamp, metric.step] for metric in metrics]
-        pairs = {"params": list((params or {}).items()), "tags": list(tags.items())}
-        while plain or any(pairs.values()):
-            values = {name: dict(of[:VALUES_LIMIT]) for name, of in pairs.items() if of}
-            self.add("log", run, metrics=plain[:METRICS_LIMIT], **values)
-            plain, pairs = plain[METRICS_LIMIT:], {name: of[VALUES_LIMIT:] for name, of in pairs.items()}
+        texts = {name: str(value) for name, value in (tags or {}).items() if name not in links}
+        points = [[metric.key, metric.value, metric.timestamp, metric.step] for metric in metrics]
+        points, changed = taken_metrics(points)
+        params, more = taken_values("parameter", params or {}, PARAM_LIMIT)
+        texts, others = taken_values("tag", texts, TAG_LIMIT)
+        if changed := [*changed, *more, *others]:
+            texts[CHANGED_TAG] = self._changes(run, changed)
+        for batch in batches(points, params, texts):
+            self.add("log", run, **batch)
         if links:
             self.add("log", run, tags=links)
+
+    def _changes(self, run: str, changed: Sequence[str]) -> str:
+        """Tell what has been changed, kinds of it once; return all that is known of the run."""
+        kind = kind_of(changed[0])
+        if kind not in self._told:
+            self._told.add(kind)
+            self._say(f"for MLflow, {'; '.join(changed[:3])}{'; …' if len(changed) > 3 else ''} (tag {CHANGED_TAG})")
+        known = self._changed_values.setdefault(run, {})
+        known |= dict.fromkeys(changed)
+        return taken_text("; ".join(known), TAG_LIMIT)
 
     def end(self, run: str, status: str) -> None:
         """Give a run that is open its last status."""

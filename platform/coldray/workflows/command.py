@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from coldray.environment import unset_empty
 from coldray.errors import ColdrayError, SearchInterruptedError, UnsentError
 from coldray.ray_errors import is_of_ray, of_ray
 from coldray.workflows.arguments import (
@@ -27,6 +28,8 @@ from coldray.workflows.arguments import (
 from coldray.workflows.interrupts import interruptions
 from coldray.workflows.lines import timed
 
+MLFLOW = "MLFLOW_"
+"""How the variables of MLflow begin, which reads some of them when it is imported."""
 UNSENT_STATUS = 3
 """The exit status when all is done, and the tracking server has refused a part of what was to be logged."""
 
@@ -117,6 +120,7 @@ def comparison_main(description: str, comparison: Path, job: str, arguments: Seq
 
 def sync_main(description: str, arguments: Sequence[str] | None = None) -> int:
     """Send what waits for the tracking server from the command line; return the exit status."""
+    unset_empty(MLFLOW)
     from coldray.workflows.sync_runs import sync_parser, sync_runs
 
     options = sync_parser(description).parse_args(arguments)
@@ -140,6 +144,7 @@ def status_main(description: str, arguments: Sequence[str] | None = None) -> int
 
 def serve_main(description: str, arguments: Sequence[str] | None = None) -> int:
     """Serve recommendations from the command line; return the exit status."""
+    unset_empty(MLFLOW)
     from coldray.workflows.serve import run_service, serve_parser
 
     options = serve_parser(description).parse_args(arguments)
@@ -176,6 +181,7 @@ def reported(work: Callable[[], None]) -> int:
     """Do the work; return the exit status, with every deliberate error, and every one of Ray, as one line."""
     printable()
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", EVERYTHING)
+    unset_empty(MLFLOW)
     with interruptions() as interrupted:
         try:
             work()

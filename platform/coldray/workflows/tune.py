@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from coldray.plots.style import save_figure
 from coldray.tracking.access import check_reachable
 from coldray.tracking.bundle import even_bundle, fit_bundle, save_bundle
 from coldray.tracking.percent_signs import take_percent_signs
+from coldray.tracking.receiver import UnavailableError
 from coldray.tracking.runs import StudyTracker, check_experiment
 from coldray.training.progress import watching
 from coldray.tuning.comparison_config import ComparisonConfig
@@ -163,7 +164,9 @@ def check_tracking(options: argparse.Namespace) -> None:
     TrackingError
         If it does not, or the experiment is deleted.
     """
-    if not options.offline:
+    if options.offline:
+        return
+    with suppress(UnavailableError):  # a database that is locked for a moment: what is to be logged is kept
         check_reachable(options.tracking_uri)
         check_experiment(options.tracking_uri, options.experiment)
 
@@ -216,6 +219,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It would print a traceback of each error that it raises as well, as of a database that is locked for a moment.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def registered_name(given: str | None, dataset: str, what: str) -> str:
