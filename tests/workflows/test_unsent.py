@@ -1,6 +1,8 @@
 """A job on a real server whose experiment is deleted meanwhile: it loses nothing, and shows nobody the password."""
 
 import base64
+import re
+import shlex
 from pathlib import Path
 from urllib.parse import quote
 
@@ -55,6 +57,13 @@ def test_an_experiment_deleted_in_mid_study_is_the_exit_status(tmp_path, server,
     assert run(uri, tmp_path) == 3
     printed = capsys.readouterr()
     assert "Report: runs/" in printed.out
+    (command,) = re.findall(r"send them by (.*)", printed.out)
+    assert shlex.split(command)[-4:] == [
+        "--tracking-uri",
+        uri.replace(quote(PASSWORD, safe=""), "***"),
+        "--experiment",
+        "meddled",
+    ]
     line = printed.err.splitlines()[-1]
     assert line.startswith("error: The job has come to its end, but missing on the tracking server: 2 runs (marec on ")
     assert f"mlflow experiments restore --experiment-id {deleted[0]}" in line

@@ -199,18 +199,20 @@ def tracking(
     finally:
         left, missing = tracker.spool.waiting, tracker.spool.missing()
         if left:
+            server = ("--tracking-uri", options.tracking_uri, "--experiment", options.experiment)
             progress.stage(
                 f"{counted(left, 'call')} on the tracking server wait in {from_here(tracker.spool.path)}; send them by "
-                + sync_command(folder.id, options.output_dir)
+                + sync_command(folder.id, options.output_dir, *server)
             )
         if missing:
             vars(options).setdefault("unsent", []).append(missing)
             progress.stage(missing)
 
 
-def sync_command(study: str, output: Path) -> str:
-    """Return what sends the calls of a study that wait, as it is typed."""
-    return typed(tool("python"), "jobs/sync_runs.py", study, "--output-dir", from_here(output.absolute()))
+def sync_command(study: str, output: Path, *options: str) -> str:
+    """Return what sends the calls of a study that wait, as it is typed; passwords in it are masked."""
+    shown = map(masked, options)
+    return typed(tool("python"), "jobs/sync_runs.py", study, "--output-dir", from_here(output.absolute()), *shown)
 
 
 def quiet_libraries() -> None:
