@@ -9,7 +9,7 @@ from typing import ClassVar
 from mlflow.entities import Metric
 
 from coldray.tracking.logged_values import fold_metrics, lift_metrics, metric_of, params_of
-from coldray.tracking.runs import TEXT_LIMIT, StudyTracker
+from coldray.tracking.runs import StudyTracker
 from coldray.tuning.ablation_result import AblationResult, LossCurve, ModeResult
 from coldray.tuning.edges import edge_words
 
@@ -32,7 +32,7 @@ class AblationTracker(StudyTracker):
             return
         if key not in self.spool.status:
             self.spool.add("run", key, name=mode.name, tags={"coldray.kind": "mode"}, parent=self._study_id)
-        edges = {"coldray.edges": edge_words(mode.edges)[:TEXT_LIMIT]} if mode.edges else {}
+        edges = {"coldray.edges": edge_words(mode.edges)} if mode.edges else {}
         tags = {"coldray.mode": mode.name, **edges}
         metrics = [*fold_metrics("test", mode.folds), *lift_metrics(mode.lifts)]
         self.spool.log(key, metrics, params_of(mode.config), tags)
