@@ -115,6 +115,10 @@ class FailureBudgetError(StudyError):
     """More trials of a study failed than it allows."""
 
 
+class BundleFitError(StudyError):
+    """The process that fits the winner for the bundle died; what was tested is kept."""
+
+
 class JournalError(ColdrayError):
     """A file of records has been damaged, or cannot be read."""
 

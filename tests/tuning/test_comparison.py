@@ -15,6 +15,7 @@ from coldray.tuning.comparison import TunedEntry, check_comparison, choose_champ
 from coldray.tuning.comparison_config import Comparison, ComparisonConfig, Entry
 from coldray.tuning.comparison_statistics import TestedEntry, check_same_users, entry_results
 from coldray.tuning.listeners import StudyListener
+from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult, mean_metric
 from coldray.tuning.search import SearchOutcome
 from coldray.tuning.space import StudyConfig
@@ -388,7 +389,7 @@ def test_the_choice_needs_no_test():
     """It is given what a search found, which has no test side."""
     entries = comparison_of({"marec:a": "strict", "marec:b": "strict"}).entries
     tuned = [
-        TunedEntry(entry, SearchOutcome((), 1.0), Selection(trial(v), trial(v), (), METRIC, 0.0, ()))
+        TunedEntry(entry, SearchOutcome((), 1.0), Selection(trial(v), trial(v), (), METRIC, 0.0, ()), StudyRecord())
         for entry, v in zip(entries, (0.1, 0.2), strict=True)
     ]
     assert choose_champion(tuned).entry.name == "marec-b"

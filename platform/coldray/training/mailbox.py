@@ -94,7 +94,9 @@ class Delivery:
 
     def _deliver(self) -> None:
         for name, argument in ray.get(self.mailbox.take.remote()):
-            if name == "epoch_done":
+            if name == "training_ended":  # another training may follow
+                self._last_epoch = -1
+            elif name == "epoch_done":
                 if argument.epoch <= self._last_epoch:  # run once more after workers were lost
                     continue
                 self._last_epoch = argument.epoch

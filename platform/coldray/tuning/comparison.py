@@ -11,7 +11,6 @@ from coldray.data.dataset import Dataset
 from coldray.data.splits import Split, TuningSplit
 from coldray.errors import ConfigError, DataError, ModelError, SearchInterruptedError, SelectionError, StudyError
 from coldray.features.builder import choose_methods
-from coldray.models.forms import Form
 from coldray.tuning.ablation_statistics import CORRECTION
 from coldray.tuning.comparison_config import Comparison, Entry, check_track
 from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
@@ -22,10 +21,10 @@ from coldray.tuning.inspection_config import InspectionConfig
 from coldray.tuning.item_facts import label_attribute, shown_facts
 from coldray.tuning.listeners import Listeners, StudyListener
 from coldray.tuning.record import StudyRecord
-from coldray.tuning.results import Selection
+from coldray.tuning.results import Selection, StudyResult
 from coldray.tuning.search import SearchOutcome, search
 from coldray.tuning.selection import select
-from coldray.tuning.study import check_model, draw_splits, settle_for, study_result, tell_forms
+from coldray.tuning.study import check_model, draw_splits, finish_study, settle_for, study_result, tell_forms
 from coldray.tuning.tested import Tested
 from coldray.tuning.winner import measure_winner
 
@@ -56,8 +55,8 @@ class TunedEntry:
     entry: Entry
     outcome: SearchOutcome
     selection: Selection
-    forms: tuple[Form, ...] = ()
-    """In which forms its model is fitted."""
+    record: StudyRecord
+    """Of its study."""
 
 
 def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyListener | None = None) -> Checked:
@@ -175,6 +174,15 @@ def run_comparison(
     )
 
 
+def tested_before(
+    entry: Entry, dataset: Dataset, splits: Sequence[Split], record: StudyRecord, listener: StudyListener
+) -> StudyResult:
+    """Return the study of an entry that was tuned and tested before, from its record; nothing is computed again."""
+    study, _ = settle_for(entry.study, dataset, record)
+    outcome = SearchOutcome(tuple(record.ended[number] for number in sorted(record.ended)), 0.0)
+    return finish_study(study, dataset, splits, outcome, listener, record)
+
+
 def comparison_protocol(comparison: Comparison, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str]:
     """Return how the numbers came to be, in words: they belong beside every number."""
     metric = comparison.config.selection.metric
@@ -206,8 +214,7 @@ def tune_entries(
             settled, record, watcher = begin(entry)
             study_id = _study_id(comparison_id, entry)
             outcome = search(settled.study, splits, study_id=study_id, record=record, listener=watcher)
-            forms = record.settled.forms if record.settled else ()
-            tuned.append(TunedEntry(settled, outcome, select(outcome.trials, settled.study.selection), forms))
+            tuned.append(TunedEntry(settled, outcome, select(outcome.trials, settled.study.selection), record))
         except SearchInterruptedError:
             raise
         except ENTRY_ERRORS as error:
@@ -233,7 +240,8 @@ def _test_entries(
     for found in tuned:
         entry, winner, started = found.entry, found.selection.winner, time.perf_counter()
         try:
-            forms = with_losses(entry.study, winner.config, [splits[0].for_tuning()], found.forms, listener)
+            settled = found.record.settled.forms if found.record.settled else ()
+            forms = with_losses(entry.study, winner.config, [splits[0].for_tuning()], settled, listener)
             measured = measure_winner(entry.study, found.selection, splits, listener, inspection)
         except ENTRY_ERRORS as error:
             failed.append(failed_entry(entry, error, listener))
@@ -241,6 +249,7 @@ def _test_entries(
         listener.stage(f"tested {entry.name}, trial {winner.number}")
         told = describe_protocol(entry.study, dataset, splits, forms)
         result = Tested(winner.trial_id, measured.folds, measured.intervals, measured.notes, forms, measured.measured)
+        found.record.winner_tested(result)
         study = study_result(entry.study, dataset, told, found.outcome, found.selection, result)
         seconds = found.outcome.seconds + time.perf_counter() - started
         tested.append(

@@ -19,6 +19,7 @@ from coldray.journal import Journal, Record
 from coldray.memory import peak_bytes
 from coldray.models.registry import model_type
 from coldray.tuning.listeners import StudyListener
+from coldray.tuning.promotion import Promotion
 from coldray.tuning.results import FoldMetrics, TrialResult
 from coldray.tuning.settled import Settled
 from coldray.tuning.space import StudyConfig
@@ -68,6 +69,12 @@ class StudyRecord(StudyListener):
         """What the winner reached on test data."""
         self.published = False
         """True once report and tracking server have what was found: nothing but the bundle is left to be made."""
+        self.champion = ""
+        """Of a comparison, the entry that the bundle is made of."""
+        self.promotion: Promotion | None = None
+        """What was decided, and told, of the place of the bundle in the registry."""
+        self.complete = False
+        """True once the study has come to its end."""
         self._journal = Journal(path) if path else None
         self._numbers: dict[str, int] = {}
         self._fingerprint = ""
@@ -95,7 +102,10 @@ class StudyRecord(StudyListener):
         elif record["event"] == "tested":
             self.tested = Tested.from_plain(record)
         elif record["event"] == "published":
-            self.published = True
+            self.published, self.champion = True, record["champion"]
+            self.promotion = Promotion(**record["promotion"]) if record["promotion"] else None
+        elif record["event"] == "finished":
+            self.complete = True
 
     def write(self, event: str, *, durable: bool = False, **values: Any) -> None:
         """Add an event.
@@ -213,11 +223,12 @@ class StudyRecord(StudyListener):
             self.tested = tested
             self.write("tested", durable=True, **tested.plain())
 
-    def was_published(self, **told: Any) -> None:
-        """Record that report and tracking server have what was found."""
-        self.published = True
+    def was_published(self, champion: str = "", promotion: Promotion | None = None) -> None:
+        """Record that report and tracking server have what was found: of a comparison, with its `champion`."""
+        self.published, self.champion, self.promotion = True, champion, promotion
         self._end_stage()
-        self.write("published", durable=True, **told)
+        placed = dataclasses.asdict(promotion) if promotion else None
+        self.write("published", durable=True, champion=champion, promotion=placed)
 
     def finished(self) -> None:
         """Record that the study has come to its end: no training will go on from a checkpoint."""

@@ -21,7 +21,7 @@ from coldray.data.categories import category_sources
 from coldray.data.dataset import Dataset
 from coldray.data.sources import SourceConfig
 from coldray.data.splits import Split
-from coldray.errors import ColdrayError, DataError, OutputError, SearchInterruptedError, StudyError
+from coldray.errors import BundleFitError, ColdrayError, DataError, OutputError, SearchInterruptedError, StudyError
 from coldray.plots.category_figures import category_figures
 from coldray.plots.category_report import console_categories, write_category_report
 from coldray.plots.category_tables import final_table, tuning_table
@@ -91,6 +91,7 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
     output = options.output_dir.absolute()
     studies: dict[str, StudyResult] = {}
     left_out: dict[str, str] = {}
+    without_bundle: list[BundleFitError] = []
     with writable_folder(output):
         check_tracking(options)
         sources = category_sources(source, options.category)
@@ -108,7 +109,9 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
                 try:
                     data = _read(name, place, config, progress)
                     several = source.name == "amazon"
-                    studies[name] = _study(data, config, output, state, options, progress, several=several)
+                    studies[name] = _study(
+                        data, config, output, state, options, progress, without_bundle, several=several
+                    )
                 except (SearchInterruptedError, OutputError):
                     raise
                 except ColdrayError as error:
@@ -122,6 +125,8 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
             _write(result, folder)
             summary = output / config.name
             _write(summarised(output, config, say), summary)
+            if without_bundle:
+                raise without_bundle[0]
     console.print()
     console.print(console_categories(result))
     console.print(f"Summary of all studies: {from_here(summary / 'report.html')}", soft_wrap=True, highlight=False)
@@ -146,10 +151,14 @@ def _study(
     state: StudyFolder,
     options: argparse.Namespace,
     progress: StudyProgress,
+    without_bundle: list[BundleFitError],
     *,
     several: bool,
 ) -> StudyResult:
-    """Tune a category, or find its saved search, and test the choice, as the phase asks; write what was found."""
+    """Tune a category, or find its saved search, and test the choice, as the phase asks; write what was found.
+
+    An error by which there is no bundle of it is added to `without_bundle`: what was tested is part of the result.
+    """
     slug = file_stem(data.name)
     encode_texts(config, data.dataset, progress)
     study_id = f"{state.id}-{slug}"
@@ -182,9 +191,15 @@ def _study(
             name = registered_name(options.model_name, data.dataset.name, config.model)
             if several and options.model_name:
                 name = re.sub(r"[^\w .-]+", "-", f"{name}-{data.name}")
-            promotion = decide(options, name, result, config, data.dataset, data.splits, progress)
+            promotion = record.promotion or decide(options, name, result, config, data.dataset, data.splits, progress)
             result = replace(result, promotion=promotion)
-            publish(result, config, data.dataset, folder / slug, tracker, progress, name)
+            try:
+                if not record.complete:
+                    publish(result, config, data.dataset, folder / slug, tracker, progress, name, record)
+                    record.finished()
+            except BundleFitError as error:
+                without_bundle.append(error)
+                progress.stage(f"{data.name} has no bundle: {error}")
     _write_csv(tuning_table(result), folder / f"tuning_{slug}.csv")
     save_study(folder / f"{SAVED}{slug}.json", data.name, settings_of(written), result)
     return result

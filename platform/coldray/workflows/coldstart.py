@@ -22,12 +22,13 @@ from coldray.tuning.comparison import (
     comparison_protocol,
     failed_entry,
     run_comparison,
+    tested_before,
 )
 from coldray.tuning.comparison_config import Comparison, Entry, load_comparison
 from coldray.tuning.comparison_result import ComparisonResult
 from coldray.tuning.listeners import Listeners, StudyListener
 from coldray.tuning.promotion import Promotion
-from coldray.tuning.space import StudyConfig
+from coldray.tuning.results import StudyResult
 from coldray.tuning.study_folder import StudyIdentity, open_study
 from coldray.workflows.ablation_progress import AblationProgress
 from coldray.workflows.arguments import overrides, source_of
@@ -49,10 +50,15 @@ from coldray.workflows.tune import (
 )
 
 
-def compare(options: argparse.Namespace, console: Console, job: str) -> ComparisonResult:
+def compare(options: argparse.Namespace, console: Console, job: str) -> ComparisonResult | None:
     """Run the job that the options of ``jobs/compare_models.py`` or ``jobs/tune_coldstart.py`` describe.
 
     Everything that can be wrong is checked before anything takes long.
+
+    Returns
+    -------
+    ComparisonResult or None
+        None where it was written before, and the bundle alone was left to be made.
     """
     comparison = load_comparison(
         options.comparison, overrides(options.settings), trials=options.trials, models=options.models
@@ -69,7 +75,8 @@ def compare(options: argparse.Namespace, console: Console, job: str) -> Comparis
                 check_this_process(entry.study)
         result, folder = _run_and_publish(comparison, dataset, checked, output, options, progress)
     console.print()
-    console.print(console_comparison(result))
+    if result is not None:
+        console.print(console_comparison(result))
     print_next_steps(console, folder / "report.html", options, job)
     return result
 
@@ -81,7 +88,7 @@ def _run_and_publish(
     output: Path,
     options: argparse.Namespace,
     progress: StudyProgress,
-) -> tuple[ComparisonResult, Path]:
+) -> tuple[ComparisonResult | None, Path]:
     """Run a comparison that has been checked; return its result, and the folder of what was written."""
     name = comparison.config.name
     identity = StudyIdentity("comparison", name, dataset.name, dataset.fingerprint, comparison_settings(comparison))
@@ -102,6 +109,14 @@ def _run_and_publish(
         for entry in usable:
             check_workers(entry.study)
         tracker.comparison_started(comparison, dataset, folder.id, protocol)
+        record = folder.record()
+        if record.published:
+            entry = _entry_of(comparison, record.champion)
+            progress.stage(f"the report is written and logged: the bundle of {entry.name} alone is left to be made")
+            study = tested_before(entry, dataset, checked.splits, folder.record(entry.name), progress)
+            study = replace(study, promotion=record.promotion)
+            register_champion(study, entry, comparison, dataset, output / folder.id, tracker, progress, options)
+            return None, output / folder.id
         result = run_comparison(
             comparison,
             dataset,
@@ -113,7 +128,11 @@ def _run_and_publish(
             listener_of=listener_of,
         )
         result = replace(result, promotion=_promotion(result, comparison, dataset, checked, options, progress))
-        publish(result, comparison, dataset, output / folder.id, tracker, progress, options.model_name)
+        publish(result, output / folder.id, tracker, progress)
+        record.was_published(result.champion, result.promotion)
+        study = replace(result.entry(result.champion).study, promotion=result.promotion)
+        entry = _entry_of(comparison, result.champion)
+        register_champion(study, entry, comparison, dataset, output / folder.id, tracker, progress, options)
     return result, output / folder.id
 
 
@@ -127,14 +146,14 @@ def _promotion(
 ) -> Promotion:
     """Hold the entry chosen on validation data against the champion of the registry, on the same test folds."""
     name = registered_name(options.model_name, dataset.name, result.name)
-    config = _study_of(comparison, result.champion)
+    config = _entry_of(comparison, result.champion).study
     study = result.entry(result.champion).study
     return decide(options, name, study, config, dataset, checked.splits, progress)
 
 
-def _study_of(comparison: Comparison, entry: str) -> StudyConfig:
-    (config,) = (one.study for one in comparison.entries if one.name == entry)
-    return config
+def _entry_of(comparison: Comparison, name: str) -> Entry:
+    (entry,) = (one for one in comparison.entries if one.name == name)
+    return entry
 
 
 def comparison_settings(comparison: Comparison) -> dict[str, Any]:
@@ -156,16 +175,8 @@ def encode_entries(comparison: Comparison, dataset: Dataset, checked: Checked, p
     return replace(checked, failed=tuple(failed))
 
 
-def publish(
-    result: ComparisonResult,
-    comparison: Comparison,
-    dataset: Dataset,
-    folder: Path,
-    tracker: ComparisonTracker,
-    progress: StudyProgress,
-    model_name: str | None,
-) -> None:
-    """Write the export, a report of each study and the bundle to `folder`, log them, and register the best entry."""
+def publish(result: ComparisonResult, folder: Path, tracker: ComparisonTracker, progress: StudyProgress) -> None:
+    """Write the export and a report of each study to `folder`, and log them."""
     progress.stage("drawing figures and writing the report")
     files = export_comparison(result, folder)
     reports = {}
@@ -173,12 +184,20 @@ def publish(
         progress.stage(f"writing the report of {entry.name}")
         reports[entry.name] = write_report(entry.study, folder / "studies" / entry.name / "report.html")
     tracker.log_comparison(result, [files.archive, *files.written], reports)
-    champion = result.entry(result.champion)
-    config = _study_of(comparison, champion.name)
-    manifest = {
-        **bundle_manifest(champion.study),
-        "comparison": {"name": result.name, "champion": champion.name, "track": champion.track},
-    }
-    name = registered_name(model_name, dataset.name, result.name)
-    study = replace(champion.study, promotion=result.promotion)
-    register_winner(study, config, dataset, folder, tracker, progress, name, manifest)
+
+
+def register_champion(
+    study: StudyResult,
+    champion: Entry,
+    comparison: Comparison,
+    dataset: Dataset,
+    folder: Path,
+    tracker: ComparisonTracker,
+    progress: StudyProgress,
+    options: argparse.Namespace,
+) -> None:
+    """Make a bundle of the champion, and register it."""
+    compared = {"name": comparison.config.name, "champion": champion.name, "track": champion.track}
+    manifest = {**bundle_manifest(study), "comparison": compared}
+    name = registered_name(options.model_name, dataset.name, comparison.config.name)
+    register_winner(study, champion.study, dataset, folder, tracker, progress, name, manifest)

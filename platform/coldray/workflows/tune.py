@@ -22,7 +22,6 @@ from coldray.data.predefined import PredefinedSplit
 from coldray.data.sources import SourceConfig, load_dataset, load_predefined
 from coldray.data.splits import Split
 from coldray.errors import ConfigError
-from coldray.features.builder import FeatureEncoder
 from coldray.masking import masked
 from coldray.models.registry import model_type
 from coldray.plots.console import console_summary
@@ -31,14 +30,14 @@ from coldray.plots.report import write_report
 from coldray.plots.study import study_figures
 from coldray.plots.style import save_figure
 from coldray.tracking.access import check_reachable
-from coldray.tracking.bundle import even_bundle, fit_bundle, save_bundle
+from coldray.tracking.bundle_fit import fit_on_worker
 from coldray.tracking.percent_signs import take_percent_signs
 from coldray.tracking.receiver import UnavailableError
 from coldray.tracking.runs import StudyTracker, check_experiment
-from coldray.training.progress import watching
 from coldray.tuning.comparison_config import ComparisonConfig
 from coldray.tuning.listeners import Listeners
 from coldray.tuning.promotion import Promotion
+from coldray.tuning.record import StudyRecord
 from coldray.tuning.results import StudyResult, mean_metric
 from coldray.tuning.space import StudyConfig, load_study
 from coldray.tuning.study import check_study, run_study
@@ -144,9 +143,9 @@ def search_and_publish(
         result = run_study(config, dataset, study_id=folder.id, record=record, listener=listener, splits=splits)
         record.stage("report, bundle and registry")
         name = registered_name(options.model_name, dataset.name, config.model)
-        promotion = decide(options, name, result, config, dataset, splits, progress)
+        promotion = record.promotion or decide(options, name, result, config, dataset, splits, progress)
         result = replace(result, promotion=promotion)
-        publish(result, config, dataset, output / folder.id, tracker, progress, name)
+        publish(result, config, dataset, output / folder.id, tracker, progress, name, record)
         record.finished()
     return result, output / folder.id
 
@@ -241,13 +240,23 @@ def publish(
     tracker: StudyTracker,
     progress: StudyProgress,
     model_name: str,
+    record: StudyRecord,
 ) -> None:
-    """Write figures, report and bundle to `folder`, log them, and register the winner as what it was found to be."""
-    progress.stage("drawing figures and writing the report")
-    figures = study_figures(result)
-    paths = [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
-    paths.append(write_report(result, folder / "report.html", figures=figures))
-    tracker.finish(result, paths)
+    """Write figures, report and bundle to `folder`, log them, and register the winner as what it was found to be.
+
+    What was found is written, logged and recorded before the bundle's fit begins: one that dies costs the bundle alone.
+    """
+    if record.published:
+        progress.stage(
+            f"the report {folder / 'report.html'} is written and logged: the bundle alone is left to be made"
+        )
+    else:
+        progress.stage("drawing figures and writing the report")
+        figures = study_figures(result)
+        paths = [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
+        paths.append(write_report(result, folder / "report.html", figures=figures))
+        tracker.finish(result, paths)
+        record.was_published(promotion=result.promotion)
     register_winner(result, config, dataset, folder, tracker, progress, model_name, bundle_manifest(result))
 
 
@@ -263,14 +272,21 @@ def register_winner(
 ) -> None:
     """Fit the winner of a study on all interactions, and register it as what it was found to be."""
     progress.stage("fitting the winner on all interactions for the bundle")
-    kind = model_type(config.model)
+    kind, path = model_type(config.model), folder / "bundle"
     winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
-    with watching(TrainingProgress(progress.console)):
-        bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), manifest)
-        bundle, note = even_bundle(bundle) if config.candidates == "cold" else (bundle, None)
-    if note is not None:
+    gpus = config.search.gpus_per_trial if getattr(winner.config, "workers", 1) == 1 else 0.0
+    notes = fit_on_worker(
+        winner,
+        dataset,
+        config.features,
+        manifest,
+        path,
+        TrainingProgress(progress.console),
+        even=config.candidates == "cold",
+        gpus=gpus,
+    )
+    for note in notes:
         progress.stage(f"note: {note}")
-    path = save_bundle(bundle, folder / "bundle")
     types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
     promotion = result.promotion or Promotion("if-better", "champion", "it was held against no champion", asked=False)
     placed = tracker.register(path, types, model_name, promotion)
