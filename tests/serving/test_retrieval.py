@@ -95,6 +95,20 @@ def test_a_graph_finds_lists_of_the_best_items_too(bundle):
     assert np.mean([len(items) / 10 for items in shared]) >= 0.95
 
 
+def test_how_lists_are_found_is_told_with_what_is_missed(towers, monkeypatch):
+    assert Retrieval(towers).told == "no index is made: all items are scored"
+    assert made(towers, **INDICES["flat"]).told.startswith(
+        "flat index of 800 items, all vectors are looked at: 100.0% of"
+    )
+    found = made(towers, **INDICES["hnsw"])
+    assert (
+        f"hnsw index of 800 items, {found.ready.index.search_pool} vectors in view: {found.ready.recall:.1%} of"
+        in found.told
+    )
+    monkeypatch.setattr(retrieval, "LEAST_RECALL", 1.1)
+    assert made(towers, **INDICES["hnsw"]).told.startswith("an index would find ")
+
+
 def test_a_search_keeps_as_many_vectors_in_view_as_it_takes(towers, monkeypatch):
     assert made(towers, **INDICES["hnsw"]).ready.index.search_pool in retrieval.POOLS
     monkeypatch.setattr(retrieval, "POOLS", (1, 30, 700))

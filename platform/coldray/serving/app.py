@@ -216,7 +216,14 @@ class RecommendService(CatalogueEndpoints):
     async def served(self) -> list[ServedModel]:
         """Return which models are served, the champion first."""
         return [
-            ServedModel(name=version.name, version=version.version, role=role, share=share)
+            ServedModel(
+                name=version.name,
+                version=version.version,
+                role=role,
+                share=share,
+                lists=self.models.of_role(role).retrieval.told,
+                forms=self.models.of_role(role).forms,
+            )
             for role, version, share in self.models.roles()
         ]
 

@@ -16,6 +16,7 @@ from coldray.data.item_names import ItemNames
 from coldray.data.labels import refuse_list_text
 from coldray.errors import ColdrayError, ConfigError, DataFormatError
 from coldray.features.builder import attributes_from_records
+from coldray.models.forms import Form
 from coldray.serving.engine import Engine
 from coldray.serving.exploration import ExplorationConfig, Explorer, uncertainty_of
 from coldray.serving.item_projection import ItemProjection
@@ -76,6 +77,8 @@ class LiveModel:
         """Searches for items like another."""
         self.retrieval = Retrieval(bundle)
         """Finds the best items of a large catalogue."""
+        self.forms = [Form(**form).told for form in bundle.manifest.get("forms", [])]
+        """In which forms the model was fitted, in words."""
         self.engine = self._engine_of(bundle)
         self.refresh()
 

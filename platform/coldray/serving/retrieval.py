@@ -62,8 +62,21 @@ class Retrieval:
         self._bundle, self._index_from, self._hnsw_from = bundle, index_from, hnsw_from
         self._lock = threading.Lock()
         self._building: threading.Thread | None = None
+        self._unused = "no index is made: all items are scored"
         self.ready: Ready | None = None
         """The index; None until it is made, or if there is none."""
+
+    @property
+    def told(self) -> str:
+        """How lists are found at present, in words: by scoring all items, or through an index, with what it misses."""
+        if self.ready is None:
+            return self._unused
+        index = self.ready.index
+        exact = "all vectors are looked at" if index.kind == "flat" else f"{index.search_pool} vectors in view"
+        return (
+            f"{index.kind} index of {len(index.items):,} items, {exact}: {self.ready.recall:.1%} of the best {LIST} "
+            "items are found; lists in files (recommend_all) score all items"
+        )
 
     def lists(self, bundle: Bundle, asked: Sequence[Asked], removed: int) -> list[Best | None]:
         """Return the best items for each who asks; None where all items are to be scored.
@@ -111,14 +124,17 @@ class Retrieval:
             index = VectorIndex(model, np.arange(n_items), hnsw_from=self._hnsw_from)
             recall = _measured(index, self._bundle.interactions)
         except CatalogTooLargeError as error:
+            self._unused = f"{error}"
             logger.warning("%s", error)
             return
         except Exception:
+            self._unused = "the index failed: all items are scored"
             logger.exception("There is no index; lists are found by scoring all items.")
             return
         said = "%s index of %s items in %.1f s: recall %.3f with %d vectors in view."
         told = index.kind, f"{n_items:,}", time.perf_counter() - start, recall, index.search_pool
         if recall < LEAST_RECALL:
+            self._unused = f"an index would find {recall:.1%} of the best {LIST} items: all items are scored"
             logger.warning(said + " That is too little: lists are found by scoring all items.", *told)
             return
         logger.info(said, *told)

@@ -166,6 +166,8 @@ class ServedModel(Model):
         "its answers are compared and thrown away."
     )
     share: float = Field(description="Of the users, those whom it answers.")
+    lists: str = Field(description="How this replica finds lists: all items are scored, or an index with its recall.")
+    forms: list[str] = Field(description="In which forms the model was fitted, where there are several, and why.")
 
 
 class NamedVersion(Model):

@@ -147,6 +147,10 @@ class ServedModels:
         shares: dict[Role, float] = {"champion": round(1 - canary, 12), "canary": canary, "shadow": 0.0}
         return [(role, self._roles[role].version, shares[role]) for role in get_args(Role) if role in self._roles]
 
+    def of_role(self, role: Role) -> LiveModel:
+        """Return the model of a role that there is."""
+        return self._roles[role]
+
     def chosen(self, request: RecommendRequest) -> LiveModel:
         """Return the model that answers a request which names no version: the canary, or the champion."""
         canary = self._roles.get("canary")
