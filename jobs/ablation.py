@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-from coldray.workflows.command import ablation_main
+from coldray.cli.command import ablation_main
 
 STUDY = Path(__file__).resolve().parents[1] / "tune_spaces" / "marec_plus.yaml"
 

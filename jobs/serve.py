@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.workflows.command import serve_main
+from coldray.cli.command import serve_main
 
 if __name__ == "__main__":
     sys.exit(serve_main(__doc__))

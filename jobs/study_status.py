@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.workflows.command import status_main
+from coldray.cli.command import status_main
 
 if __name__ == "__main__":
     sys.exit(status_main(__doc__))

@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.workflows.command import sync_main
+from coldray.cli.command import sync_main
 
 if __name__ == "__main__":
     sys.exit(sync_main(__doc__))

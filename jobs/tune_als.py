@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-from coldray.workflows.command import categories_main
+from coldray.cli.command import categories_main
 
 STUDY = Path(__file__).resolve().parents[1] / "tune_spaces" / "als.yaml"
 

@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-from coldray.workflows.command import comparison_main
+from coldray.cli.command import comparison_main
 
 COMPARISON = Path(__file__).resolve().parents[1] / "tune_spaces" / "coldstart.yaml"
 

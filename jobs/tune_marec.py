@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-from coldray.workflows.command import main
+from coldray.cli.command import main
 
 STUDY = Path(__file__).resolve().parents[1] / "tune_spaces" / "marec.yaml"
 

@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-from coldray.workflows.command import networks_main
+from coldray.cli.command import networks_main
 
 SPACES = Path(__file__).resolve().parents[1] / "tune_spaces"
 

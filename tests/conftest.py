@@ -51,7 +51,7 @@ def ray_cluster() -> Iterator[None]:
     """Run one embedded Ray with two CPUs for all tests that need a cluster; stop it after the last one."""
     import ray  # imported here, as most tests do without it
 
-    from coldray.workflows.cluster import start_ray
+    from coldray.cli.ray.cluster import start_ray
 
     start_ray(cpus=2)
     yield

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from coldray.experiments.space import load_study
 from coldray.models.registry import MODELS, model_type
-from coldray.tuning.space import load_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -26,8 +26,8 @@ import polars as pl
 import scipy.sparse as sp
 from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.ease import EASE
-from coldray.tracking.bundle import fit_bundle, save_bundle
+from coldray.models.linear.ease import EASE
+from coldray.bundle.io import fit_bundle, save_bundle
 folder, n_users, n_items, clicks, n_fitted = Path(sys.argv[1]), *map(int, sys.argv[2:])
 generator = np.random.default_rng(0)
 popularity = np.cumsum((np.arange(n_items) + 20.0) ** -0.8)

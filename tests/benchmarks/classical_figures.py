@@ -25,21 +25,21 @@ from classical_peers import (
 from figures import data_folder, figure
 from marec_figures import dataset, running_ray
 
-from coldray.data.interaction_splits import interaction_splits
-from coldray.data.sources import SourceConfig, load_dataset
+from coldray.data.sources.registry import SourceConfig, load_dataset
+from coldray.data.splits.interactions import interaction_splits
 from coldray.evaluation.metrics import ranking_metrics
 from coldray.evaluation.ranking import Ranking
-from coldray.models.als import ALS, ALSConfig
+from coldray.experiments.evaluation import EvaluationTask, evaluate
+from coldray.experiments.folds import prepare_task
+from coldray.experiments.space import load_study
+from coldray.experiments.study import run_study
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.ease import EASE, EASEConfig
-from coldray.models.item_knn import ItemKNN, ItemKNNConfig
-from coldray.models.svd import SVD, SVDConfig
+from coldray.models.linear.als import ALS, ALSConfig
+from coldray.models.linear.ease import EASE, EASEConfig
+from coldray.models.linear.svd import SVD, SVDConfig
+from coldray.models.neighbours.item import ItemKNN, ItemKNNConfig
 from coldray.tracking.runs import StudyTracker
-from coldray.tuning.evaluation import EvaluationTask, evaluate
-from coldray.tuning.folds import prepare_task
-from coldray.tuning.space import load_study
-from coldray.tuning.study import run_study
 
 SPACES = Path(__file__).resolve().parents[2] / "tune_spaces"
 METRIC = "ndcg@10"

@@ -28,7 +28,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import psutil
 
-from coldray.spelling import nearest
+from coldray.core.spelling import nearest
 
 Better: TypeAlias = Literal["lower", "higher"] | tuple[Literal["within"], float, float]
 Measure = TypeVar("Measure", bound=Callable[[], float | Mapping[str, float]])

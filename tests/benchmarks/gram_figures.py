@@ -24,16 +24,16 @@ from marec_figures import dataset, split_0_task
 from matplotlib.figure import Figure
 from ray.cluster_utils import Cluster
 
-from coldray.data.interaction_splits import interaction_splits
+from coldray.data.splits.interactions import interaction_splits
+from coldray.experiments.evaluation import Candidates, EvaluationTask, evaluate
+from coldray.experiments.folds import prepare_task
 from coldray.models.base import Recommender
-from coldray.models.click_shards import ParquetShard, parquet_shards
-from coldray.models.ease import EASE, EASEConfig
-from coldray.models.gram_shards import gram, normal_equations
-from coldray.models.marec import MARec
-from coldray.models.marec_config import MARecConfig
-from coldray.plots.style import BLUE, HALF_WIDTH, VERMILION, new_figure, save_figure, set_title, styled
-from coldray.tuning.evaluation import Candidates, EvaluationTask, evaluate
-from coldray.tuning.folds import prepare_task
+from coldray.models.linalg.click_shards import ParquetShard, parquet_shards
+from coldray.models.linalg.gram_shards import gram, normal_equations
+from coldray.models.linear.ease import EASE, EASEConfig
+from coldray.models.marec.config import MARecConfig
+from coldray.models.marec.model import MARec
+from coldray.reports.style import BLUE, HALF_WIDTH, VERMILION, new_figure, save_figure, set_title, styled
 
 PICTURE = Path(__file__).resolve().parents[2] / "jobs" / "gram-scale.png"
 N_ITEMS = 3_000

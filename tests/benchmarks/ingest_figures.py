@@ -39,11 +39,11 @@ table.write_csv(folder / "ratings.csv")
 READ = """
 import sys
 from pathlib import Path
-from coldray.data.amazon import read_amazon
-from coldray.data.amazon_core import FiveCoreConfig, write_five_core
-from coldray.data.interaction_splits import interaction_splits
-from coldray.data.sources import SourceConfig, load_dataset
-from coldray.data.tabular import TabularConfig
+from coldray.data.sources.amazon import read_amazon
+from coldray.data.sources.amazon_core import FiveCoreConfig, write_five_core
+from coldray.data.splits.interactions import interaction_splits
+from coldray.data.sources.registry import SourceConfig, load_dataset
+from coldray.data.sources.tabular import TabularConfig
 folder, layout = Path(sys.argv[1]), sys.argv[2]
 if layout == "amazon":
     report = write_five_core(folder / "ratings.csv", folder / "amazon", "Books", FiveCoreConfig())

@@ -19,25 +19,25 @@ from figures import SkippedError, data_folder, figure
 from kernel_catalogue import catalogue, cold_split
 from marec_figures import CUTOFFS, MEASURED, dataset, running_ray, split_0_task
 
+from coldray.cli.arguments import DEFAULT_FILTERS
+from coldray.core.memory import available_bytes
 from coldray.data.dataset import Dataset
 from coldray.data.filters import apply_filters
-from coldray.data.hetrec import read_hetrec
-from coldray.data.movielens import read_movielens
-from coldray.data.splits import cold_item_splits
+from coldray.data.sources.hetrec import read_hetrec
+from coldray.data.sources.movielens import read_movielens
+from coldray.data.splits.items import cold_item_splits
+from coldray.experiments.evaluation import evaluate
+from coldray.experiments.folds import prepare_task
+from coldray.experiments.results import StudyResult, mean_metric
+from coldray.experiments.space import load_study
+from coldray.experiments.study import run_study
 from coldray.features.builder import FeatureConfig
-from coldray.memory import available_bytes
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.forms import StudyOutlook
-from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
-from coldray.models.marec import MARec
-from coldray.models.user_smoothing import UserSmoother
-from coldray.tuning.evaluation import evaluate
-from coldray.tuning.folds import prepare_task
-from coldray.tuning.results import StudyResult, mean_metric
-from coldray.tuning.space import load_study
-from coldray.tuning.study import run_study
-from coldray.workflows.arguments import DEFAULT_FILTERS
+from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
+from coldray.models.kernel_align.smoothing import UserSmoother
+from coldray.models.marec.model import MARec
 
 SPACES = Path(__file__).resolve().parents[2] / "tune_spaces"
 FIXED = KernelAlignConfig(alpha=0.2, ridge=6.0)

@@ -14,22 +14,22 @@ import numpy as np
 import ray
 from figures import data_folder, figure
 
+from coldray.cli.ray.cluster import start_ray
 from coldray.data.dataset import Dataset, LabelAttribute, binary_matrix
-from coldray.data.hetrec import read_hetrec
-from coldray.data.splits import cold_item_splits
+from coldray.data.sources.hetrec import read_hetrec
+from coldray.data.splits.items import cold_item_splits
+from coldray.experiments.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
+from coldray.experiments.folds import prepare_task
+from coldray.experiments.record.record import StudyRecord
+from coldray.experiments.results import FoldMetrics, Selection, TrialResult, mean_metric
+from coldray.experiments.search.run import search
+from coldray.experiments.space import StudyConfig, load_study
+from coldray.experiments.study import draw_splits, run_study, settle_for
+from coldray.experiments.winner import measure_winner
 from coldray.features.builder import FeatureConfig
 from coldray.models.computations import Computations
-from coldray.models.marec import MARec
-from coldray.models.marec_config import MARecConfig
-from coldray.tuning.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
-from coldray.tuning.folds import prepare_task
-from coldray.tuning.record import StudyRecord
-from coldray.tuning.results import FoldMetrics, Selection, TrialResult, mean_metric
-from coldray.tuning.search import search
-from coldray.tuning.space import StudyConfig, load_study
-from coldray.tuning.study import draw_splits, run_study, settle_for
-from coldray.tuning.winner import measure_winner
-from coldray.workflows.cluster import start_ray
+from coldray.models.marec.config import MARecConfig
+from coldray.models.marec.model import MARec
 
 STUDY = Path(__file__).resolve().parents[2] / "tune_spaces" / "marec.yaml"
 CUTOFFS = (10, 25, 50)

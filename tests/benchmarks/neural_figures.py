@@ -14,29 +14,29 @@ import torch
 from figures import data_folder, figure
 
 from coldray.data.dataset import keep_entries
-from coldray.data.hetrec import read_hetrec
-from coldray.data.interaction_splits import interaction_splits
-from coldray.data.sources import SourceConfig, load_dataset, load_predefined
-from coldray.data.splits import cold_item_splits
+from coldray.data.sources.hetrec import read_hetrec
+from coldray.data.sources.registry import SourceConfig, load_dataset, load_predefined
+from coldray.data.splits.interactions import interaction_splits
+from coldray.data.splits.items import cold_item_splits
+from coldray.experiments.evaluation import Candidates, EvaluationTask, evaluate
+from coldray.experiments.folds import prepare_task
 from coldray.features.builder import FeatureConfig, build_features
 from coldray.models.base import Recommender, TrainingSet
-from coldray.models.content_knn import ContentKNN, ContentKNNConfig
-from coldray.models.ease import EASE, EASEConfig
-from coldray.models.item_knn import ItemKNN
-from coldray.models.lightgcn import LightGCN, LightGCNConfig
-from coldray.models.ncf import NCF
-from coldray.models.popularity import Popularity
-from coldray.models.text_graph import TextGraph
-from coldray.models.text_graph_config import TextGraphConfig
-from coldray.models.two_tower import TwoTower
-from coldray.models.two_tower_network import TwoTowerConfig
-from coldray.models.vae import VAE
-from coldray.models.vae_network import VAEConfig
-from coldray.models.vector_index import VectorIndex
+from coldray.models.linalg.vector_index import VectorIndex
+from coldray.models.linear.ease import EASE, EASEConfig
+from coldray.models.neighbours.content import ContentKNN, ContentKNNConfig
+from coldray.models.neighbours.item import ItemKNN
+from coldray.models.neural.lightgcn import LightGCN, LightGCNConfig
+from coldray.models.neural.ncf import NCF
+from coldray.models.neural.text_graph.config import TextGraphConfig
+from coldray.models.neural.text_graph.model import TextGraph
+from coldray.models.neural.two_tower import TwoTower
+from coldray.models.neural.two_tower_network import TwoTowerConfig
+from coldray.models.neural.vae import VAE
+from coldray.models.neural.vae_network import VAEConfig
+from coldray.models.popularity.model import Popularity
 from coldray.training.history import EpochRecord
 from coldray.training.progress import TrainingListener, watching
-from coldray.tuning.evaluation import Candidates, EvaluationTask, evaluate
-from coldray.tuning.folds import prepare_task
 
 NDCG = "ndcg@10"
 LAMBDAS = (127.0, 336.0, 546.0, 886.0, 1438.0, 2336.0)

@@ -11,15 +11,15 @@ import ray
 import torch
 from figures import SkippedError, data_folder, figure
 
-from coldray.data.interaction_splits import interaction_splits
-from coldray.data.sources import SourceConfig, load_dataset
+from coldray.cli.ray.cluster import start_ray
+from coldray.data.sources.registry import SourceConfig, load_dataset
+from coldray.data.splits.interactions import interaction_splits
+from coldray.experiments.folds import prepare_task
 from coldray.features.builder import FeatureConfig
-from coldray.models.neural import METRIC
+from coldray.models.neural.base import METRIC
 from coldray.models.registry import NETWORKS, model_type
 from coldray.training.history import EpochRecord
 from coldray.training.progress import TrainingListener, watching
-from coldray.tuning.folds import prepare_task
-from coldray.workflows.cluster import start_ray
 
 EPOCHS = 6
 """The defaults otherwise; by then every network has left the lists that it begins with."""

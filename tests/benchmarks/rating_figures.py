@@ -7,13 +7,13 @@ from typing import Any
 
 from figures import data_folder, figure
 
-from coldray.data.sources import SourceConfig, load_predefined
+from coldray.data.sources.registry import SourceConfig, load_predefined
 from coldray.evaluation.ratings import rating_metrics
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Recommender, TrainingSet
-from coldray.models.mf import MF
-from coldray.models.rating_knn import RatingKNN, RatingKNNConfig
-from coldray.models.rating_svd import RatingSVD
+from coldray.models.ratings.knn import RatingKNN, RatingKNNConfig
+from coldray.models.ratings.mf import MF
+from coldray.models.ratings.svd import RatingSVD
 
 
 @figure("mf_u1_rmse", unit="stars", bar=0.95, better="lower")

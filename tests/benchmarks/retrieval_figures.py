@@ -16,14 +16,14 @@ import torch
 from figures import figure
 from threadpoolctl import threadpool_limits
 
+from coldray.bundle.io import Bundle
 from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
-from coldray.models.svd import SVD, SVDConfig
-from coldray.serving.engine import Engine
-from coldray.serving.queries import Query
-from coldray.serving.similar import SimilaritySearch
-from coldray.tracking.bundle import Bundle
+from coldray.models.linear.svd import SVD, SVDConfig
+from coldray.serving.engine.engine import Engine
+from coldray.serving.engine.queries import Query
+from coldray.serving.vectors.similar import SimilaritySearch
 
 N_USERS, N_ITEMS, N_FACTORS = 20_000, 100_000, 64
 TASTES = 50

@@ -17,7 +17,7 @@ from figures import figure
 from coldray.evaluation.ranking import rank
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.models.base import TrainingSet
-from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
+from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
 
 N_USERS, N_ITEMS, N_NEW = 100_000, 50_000, 10_000
 CLICKS = 5_000_000

@@ -29,14 +29,14 @@ from marec_figures import dataset
 from mlflow.tracking import MlflowClient
 from ray import serve
 
+from coldray.bundle.io import Bundle, fit_bundle, save_bundle
+from coldray.cli.jobs.serve import APPLICATION, fast_serve, serving
+from coldray.cli.ray.cluster import start_ray
 from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
-from coldray.serving.admission import Admission
-from coldray.serving.schemas import RecommendRequest
-from coldray.serving.settings import ServiceSettings
-from coldray.tracking.bundle import Bundle, fit_bundle, save_bundle
-from coldray.workflows.cluster import start_ray
-from coldray.workflows.serve import APPLICATION, fast_serve, serving
+from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
+from coldray.serving.admission.limits import Admission
+from coldray.serving.api.schemas import RecommendRequest
+from coldray.serving.api.settings import ServiceSettings
 
 NAME = "benchmark"
 TURNS, TURN_SECONDS = 5, 3.0
@@ -165,7 +165,7 @@ def plain_service(folder: str, port: int, ready: threading.Event) -> None:
     import torch
     import uvicorn
 
-    from coldray.tracking.bundle import load_bundle
+    from coldray.bundle.io import load_bundle
 
     torch.set_num_threads(1)
     bundle = load_bundle(Path(folder))

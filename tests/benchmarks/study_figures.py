@@ -13,16 +13,16 @@ from figures import figure
 from marec_figures import dataset, running_ray
 from mlflow.tracking import MlflowClient
 
-from coldray.data.sample import sample_dataset
+from coldray.data.sources.sample import sample_dataset
+from coldray.experiments.evaluation import RankingCache, evaluate
+from coldray.experiments.folds import prepare_task
+from coldray.experiments.search.run import search
+from coldray.experiments.space import StudyConfig
+from coldray.experiments.study import draw_splits, run_study
 from coldray.features.builder import FeatureConfig
 from coldray.models.computations import Computations
-from coldray.models.marec import MARec
-from coldray.models.marec_config import MARecConfig
-from coldray.tuning.evaluation import RankingCache, evaluate
-from coldray.tuning.folds import prepare_task
-from coldray.tuning.search import search
-from coldray.tuning.space import StudyConfig
-from coldray.tuning.study import draw_splits, run_study
+from coldray.models.marec.config import MARecConfig
+from coldray.models.marec.model import MARec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from contracts.jobs import STUDY, StudyJob, end

@@ -16,24 +16,24 @@ import ray.cloudpickle
 from figures import data_folder, figure
 from torch import nn
 
-from coldray.data.sources import SourceConfig, load_dataset
-from coldray.data.splits import cold_item_splits
+from coldray.cli.ray.cluster import start_ray
+from coldray.data.sources.registry import SourceConfig, load_dataset
+from coldray.data.splits.items import cold_item_splits
+from coldray.experiments.ablation.result import AblationResult, ModeResult
+from coldray.experiments.ablation.run import run_ablation
+from coldray.experiments.ablation.stages import stage_of
+from coldray.experiments.folds import prepare_task
+from coldray.experiments.listeners import StudyListener
+from coldray.experiments.results import mean_metric
+from coldray.experiments.space import load_study
 from coldray.features.builder import FeatureConfig
-from coldray.models.attribute_inputs import AttributeInputs
-from coldray.models.carec import CARecConfig, ContrastiveTowers
-from coldray.models.item_profiles import item_profiles
-from coldray.models.transfer_training import HeldOut, TransferTask
+from coldray.models.neural.inputs import AttributeInputs
+from coldray.models.profiles import item_profiles
+from coldray.models.transfer.carec import CARecConfig, ContrastiveTowers
+from coldray.models.transfer.training import HeldOut, TransferTask
 from coldray.training.history import TrainingResult
 from coldray.training.task import Batch, Loss, Step
 from coldray.training.trainer import evaluate, train
-from coldray.tuning.ablation import run_ablation
-from coldray.tuning.ablation_result import AblationResult, ModeResult
-from coldray.tuning.folds import prepare_task
-from coldray.tuning.listeners import StudyListener
-from coldray.tuning.results import mean_metric
-from coldray.tuning.space import load_study
-from coldray.tuning.stages import stage_of
-from coldray.workflows.cluster import start_ray
 
 # Ray's workers do not find the benchmarks.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -1,8 +1,8 @@
 import pytest
 
-from coldray.data.sample import sample_dataset
-from coldray.tuning.space import StudyConfig
-from coldray.tuning.study import run_study
+from coldray.data.sources.sample import sample_dataset
+from coldray.experiments.space import StudyConfig
+from coldray.experiments.study import run_study
 from contracts.jobs import STUDY
 
 

@@ -199,12 +199,12 @@ NODES = """
 import json, sys, threading, time
 import ray
 from ray.cluster_utils import Cluster
-from coldray.data.sample import sample_dataset
-from coldray.tuning.listeners import StudyListener
-from coldray.tuning.space import StudyConfig
-from coldray.tuning.study import run_study
-from coldray.training.shared_storage import require_shared
-from coldray.errors import OutputError
+from coldray.data.sources.sample import sample_dataset
+from coldray.experiments.listeners import StudyListener
+from coldray.experiments.space import StudyConfig
+from coldray.experiments.study import run_study
+from coldray.training.cluster.storage import require_shared
+from coldray.core.errors import OutputError
 from pathlib import Path
 import os, tempfile
 
@@ -279,9 +279,9 @@ import numpy as np
 import polars as pl
 import ray
 from ray.cluster_utils import Cluster
-from coldray.models import shard_sums
-from coldray.models.click_shards import ParquetShard
-from coldray.models.gram_shards import gram
+from coldray.models.linalg import shard_sums
+from coldray.models.linalg.click_shards import ParquetShard
+from coldray.models.linalg.gram_shards import gram
 
 N_ITEMS = 1500
 folder, generator, clicks, shards = Path(sys.argv[1]), np.random.default_rng(0), [], []

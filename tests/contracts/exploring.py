@@ -2,9 +2,9 @@
 
 from itertools import count
 
-from coldray.serving.engine import Engine
-from coldray.serving.exploration import ExplorationConfig
-from coldray.serving.live import ModelVersion
+from coldray.serving.engine.engine import Engine
+from coldray.serving.exploration.explore import ExplorationConfig
+from coldray.serving.live.model import ModelVersion
 
 VERSION = ModelVersion("m", "1")
 METHODS = ("linucb", "thompson")

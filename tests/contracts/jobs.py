@@ -75,9 +75,9 @@ class StudyJob:
         path = self.root / "slow_job.py"
         path.write_text(
             "import runpy, sys, time\n"
-            "import coldray.tuning.search as search\n"
+            "import coldray.experiments.search.run as search\n"
             "def slowed(*values, real=search.run_trials, **named):\n"
-            "    from coldray.tuning import trial\n"
+            "    from coldray.experiments.search import trial\n"
             "    quick = vars(trial).setdefault('quick_run', trial._run)\n"
             "    def slow(*given):\n"
             f"        time.sleep({self.slow_seconds})\n"

@@ -7,7 +7,7 @@ from contracts.recommender import RecommenderContract, all_items
 
 
 class NeighbourContract(RecommenderContract):
-    """A model whose parameters are those of :class:`~coldray.models.click_similarity.NeighbourConfig`."""
+    """A model whose parameters are those of :class:`~coldray.models.neighbours.similarity.NeighbourConfig`."""
 
     def test_a_user_is_given_the_item_withheld_from_the_checkerboard(self):
         board = np.indices((20, 20)).sum(axis=0) % 2 == 0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from coldray.data.sample import sample_dataset
+from coldray.bundle.io import fit_bundle
+from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.registry import model_type
-from coldray.tracking.bundle import fit_bundle
 
 SMALL = {
     "epochs": 2, "batch_size": 32, "embedding_dim": 8, "hidden_dim": 8, "latent_dim": 4, "mlp_dim": 4, "profile_dim": 4,

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from coldray.data.click_values import Reads
+from coldray.data.signals import Reads
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.models.base import TrainingSet
 

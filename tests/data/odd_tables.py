@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from coldray.errors import DataError
+from coldray.core.errors import DataError
 
 HEADER = ("user_id", "item_id", "note")
 WORDS = [

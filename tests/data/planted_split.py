@@ -4,7 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from coldray.data.dataset import Dataset
-from coldray.data.part_assignment import PartAssignment
+from coldray.data.splits.assignment import PartAssignment
 
 DAY = 86_400
 NOON = 1_600_000_000

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.core.errors import UnmatchedItemsError
 from coldray.data.catalogue import ALL_WAYS, FEW, WAYS, Catalogue, match_items
-from coldray.errors import UnmatchedItemsError
 
 IDS = st.sampled_from(["1", "2", "3", "01", "1.0", " 1", "a", "A", "b", "c", "d"])
 

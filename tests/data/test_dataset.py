@@ -8,8 +8,8 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.core.errors import DataFormatError, EmptyDatasetError, UnknownAttributeError
 from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextAttribute, binary_matrix
-from coldray.errors import DataFormatError, EmptyDatasetError, UnknownAttributeError
 
 
 def small() -> Dataset:

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from coldray.data.item_text_table import with_texts
-from coldray.data.tabular import TabularConfig, read_tabular
-from coldray.errors import DataError, DataFileError, DataFormatError
+from coldray.core.errors import DataError, DataFileError, DataFormatError
+from coldray.data.sources.tabular import TabularConfig, read_tabular
+from coldray.data.texts import with_texts
 
 HEAD = "user_id,item_id\n"
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError
 from coldray.data.dataset import Dataset, LabelAttribute, TextAttribute, binary_matrix
 from coldray.data.filters import FilterConfig, apply_filters, k_core
-from coldray.data.hetrec import read_hetrec
-from coldray.data.sample import sample_dataset
-from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError
+from coldray.data.sources.hetrec import read_hetrec
+from coldray.data.sources.sample import sample_dataset
 
 PUBLISHED = FilterConfig(
     min_rating_exclusive=3.0,

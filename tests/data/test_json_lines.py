@@ -2,8 +2,8 @@
 
 import pytest
 
-from coldray.data.amazon_raw import read_raw_ratings
-from coldray.errors import DataError
+from coldray.core.errors import DataError
+from coldray.data.sources.amazon_raw import read_raw_ratings
 
 LINE = '{"user_id": "u", "parent_asin": "i", "rating": 4, "timestamp": %s}\n'
 GOOD = LINE % 5

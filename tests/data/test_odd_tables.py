@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from coldray.data.dataset import LabelAttribute, NumberAttribute
-from coldray.data.histories import find_histories
-from coldray.data.item_text_table import with_texts
-from coldray.data.table_files import read_columns
-from coldray.data.tabular import TabularConfig, read_tabular
+from coldray.data.sources.tabular import TabularConfig, read_tabular
+from coldray.data.tables.files import read_columns
+from coldray.data.tables.histories import find_histories
+from coldray.data.texts import with_texts
 from data.odd_tables import COLUMNS, HEADER, attempt, odd_texts, write_typed
 
 NAMES = {name: name for name in HEADER}

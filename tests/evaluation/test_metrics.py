@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from coldray.errors import ConfigError, EmptyDatasetError
+from coldray.core.errors import ConfigError, EmptyDatasetError
 from coldray.evaluation import metrics as module
 from coldray.evaluation.metrics import METRIC_NAMES, ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank

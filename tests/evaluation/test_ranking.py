@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.errors import ConfigError, ModelError, NumericalError
+from coldray.core.errors import ConfigError, ModelError, NumericalError
 from coldray.evaluation import ranking as module
 from coldray.evaluation.ranking import Ranking, rank
 

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.errors import EmptyDatasetError, NumericalError
+from coldray.core.errors import EmptyDatasetError, NumericalError
 from coldray.evaluation.ratings import RATING_METRICS, RatingMetrics, is_error, ones_where_stored, rating_metrics
 
 

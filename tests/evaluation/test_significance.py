@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from coldray.errors import ConfigError, EmptyDatasetError, NumericalError
+from coldray.core.errors import ConfigError, EmptyDatasetError, NumericalError
 from coldray.evaluation.significance import adjust_p_values, bootstrap_interval, paired_interval, paired_p_value
 
 VALUES = hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(0, 1, width=32))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from coldray.errors import ConfigError, ModelError, NumericalError
+from coldray.core.errors import ConfigError, ModelError, NumericalError
 from coldray.evaluation import topk
 from coldray.evaluation.topk import merge_top_k, nonzero_pattern, run_blocks, top_k
 

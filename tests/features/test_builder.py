@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from coldray.core.errors import ConfigError, DataFormatError, NotFittedError, UnknownAttributeError
 from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextAttribute
-from coldray.errors import ConfigError, DataFormatError, NotFittedError, UnknownAttributeError
 from coldray.features.builder import (
     FeatureConfig,
     FeatureEncoder,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from coldray.core.errors import ConfigError
 from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextAttribute
-from coldray.errors import ConfigError
 from coldray.features.builder import FeatureConfig, FeatureEncoder, attribute_names, attributes_from_records
 from coldray.features.counts import count_attributes
 from coldray.features.feature_set import ScalarFeature

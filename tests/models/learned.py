@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from coldray.models.computations import Computations
+from coldray.training.cluster.workers import OneWorker
 from coldray.training.task import Step
-from coldray.training.workers import OneWorker
 
 QUICK = {"hidden_dim": 32, "profile_dim": 8, "batch_size": 8, "epochs": 40, "dropout": 0.1, "validation_share": 0.0}
 """A training that learns the planted structure in well below a second."""

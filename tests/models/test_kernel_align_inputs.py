@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from coldray.errors import CatalogTooLargeError, DataError, SingularMatrixError
+from coldray.core.errors import CatalogTooLargeError, DataError, SingularMatrixError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.forms import StudyOutlook
-from coldray.models.item_covariance import MarginalLikelihood, Weights
-from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
-from coldray.models.kernels import KernelBasis
+from coldray.models.kernel_align.covariance import MarginalLikelihood, Weights
+from coldray.models.kernel_align.kernels import KernelBasis
+from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 
 QUICK = KernelAlignConfig(n_factors=64, steps=8, ridge=1.0, popularity=0.2)
@@ -101,7 +101,7 @@ def test_a_covariance_that_is_not_definite_names_the_attribute():
 
 
 def test_a_catalogue_that_does_not_fit_is_refused_before_it_is_begun(monkeypatch):
-    monkeypatch.setattr("coldray.memory.available_bytes", lambda: 10 * 2**30)
+    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 10 * 2**30)
     exact = KernelAlign(KernelAlignConfig(form="exact"))
     exact.check_size(1000, 40_000)
     with pytest.raises(CatalogTooLargeError, match=r"covariance of 100,000 items with its factor.*form='auto'"):

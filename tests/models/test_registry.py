@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from coldray.errors import ConfigError
+from coldray.core.errors import ConfigError
 from coldray.models.registry import MODELS, model_type
 
 
@@ -19,13 +19,13 @@ def test_a_misspelt_name_is_answered_by_the_nearest():
         model_type("eese")
 
 
-@pytest.mark.parametrize("module", ["tuning.trial", "tuning.winner", "tuning.folds"])
+@pytest.mark.parametrize("module", ["experiments.search.trial", "experiments.winner", "experiments.folds"])
 def test_a_worker_of_a_model_without_networks_starts_without_torch(module):
     """torch takes two seconds of each worker; lists are made with it, by then it has been loaded aside."""
     program = (
         f"import sys, coldray.{module}\n"
         "from coldray.models.registry import model_type\n"
-        "from coldray.device import resolve_device\n"
+        "from coldray.core.device import resolve_device\n"
         "model_type('ease'), model_type('svd'), model_type('item_knn'), resolve_device('cpu')\n"
         "sys.exit('torch' in sys.modules)\n"
     )

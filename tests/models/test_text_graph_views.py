@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
 from coldray.features.feature_set import FeatureSet
-from coldray.models import graph_view, view_fusion
 from coldray.models.base import TrainingSet
-from coldray.models.graph_view import GraphView
-from coldray.models.history_attention import Clicks, HistoryAttention
-from coldray.models.item_graph import ITEM, ItemGraph
-from coldray.models.item_graph_sampling import NeighbourSampler
-from coldray.models.item_texts import new_text_arrays, text_arrays, without_text
-from coldray.models.text_view import TextView
-from coldray.models.view_fusion import ViewFusion
+from coldray.models.neural.attention import Clicks, HistoryAttention
+from coldray.models.neural.text_graph import fusion as view_fusion
+from coldray.models.neural.text_graph import graph_view
+from coldray.models.neural.text_graph.fusion import ViewFusion
+from coldray.models.neural.text_graph.graph import ITEM, ItemGraph
+from coldray.models.neural.text_graph.graph_view import GraphView
+from coldray.models.neural.text_graph.sampling import NeighbourSampler
+from coldray.models.neural.text_graph.text_view import TextView
+from coldray.models.neural.text_graph.texts import new_text_arrays, text_arrays, without_text
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 from models.learned import one_thread  # noqa: F401
 

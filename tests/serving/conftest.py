@@ -7,11 +7,11 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from coldray.data.sample import sample_dataset
+from coldray.bundle.io import fit_bundle, save_bundle
+from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.kernel_align import KernelAlign, KernelAlignConfig
-from coldray.serving.store import Store
-from coldray.tracking.bundle import fit_bundle, save_bundle
+from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
+from coldray.serving.live.store import Store
 from contracts.browser import chromium, opened
 from contracts.service import RedisServer
 

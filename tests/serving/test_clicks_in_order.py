@@ -8,18 +8,18 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 
-from coldray.data.sample import sample_dataset
-from coldray.errors import DataFormatError, MissingFieldError
+from coldray.bundle.io import fit_bundle, load_bundle, save_bundle
+from coldray.core.errors import DataFormatError, MissingFieldError
+from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.popularity import Popularity, PopularityConfig
-from coldray.models.session_gru import SessionGRU
-from coldray.models.session_gru_network import SessionGRUConfig
-from coldray.models.text_graph import TextGraph
-from coldray.models.text_graph_config import TextGraphConfig
-from coldray.serving.batch_lists import BatchLists, Counts
-from coldray.serving.engine import Engine
-from coldray.serving.queries import Query
-from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
+from coldray.models.neural.session_gru import SessionGRU
+from coldray.models.neural.session_gru_network import SessionGRUConfig
+from coldray.models.neural.text_graph.config import TextGraphConfig
+from coldray.models.neural.text_graph.model import TextGraph
+from coldray.models.popularity.model import Popularity, PopularityConfig
+from coldray.serving.batch.lists import BatchLists, Counts
+from coldray.serving.engine.engine import Engine
+from coldray.serving.engine.queries import Query
 from models.learned import one_thread  # noqa: F401
 
 K = 5

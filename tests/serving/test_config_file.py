@@ -8,9 +8,9 @@ import yaml
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
-from coldray.errors import ConfigError
-from coldray.serving.app import application, build, replica_count
-from coldray.serving.settings import ServiceSettings
+from coldray.core.errors import ConfigError
+from coldray.serving.api.app import application, build, replica_count
+from coldray.serving.api.settings import ServiceSettings
 
 LINE = "web sha256:" + "ab" * 32
 FILE = Path(__file__).parents[2] / "serve" / "recommend.yaml"

@@ -12,9 +12,9 @@ from ray.dashboard.modules.reporter import healthz_agent, reporter_head
 from ray.serve.schema import ServeDeploySchema
 
 import coldray
-from coldray.serving.app import api
-from coldray.serving.settings import ServiceSettings
-from coldray.workflows.serve import FAST_SERVE
+from coldray.cli.jobs.serve import FAST_SERVE
+from coldray.serving.api.app import api
+from coldray.serving.api.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 FILE, MANIFEST, DOCKERFILE = (ROOT / "serve" / name for name in ("recommend.yaml", "rayservice.yaml", "Dockerfile"))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldray.serving.live import LiveModel
-from coldray.serving.queries import Query
-from coldray.serving.store import Event, ItemChange
+from coldray.serving.engine.queries import Query
+from coldray.serving.live.model import LiveModel
+from coldray.serving.live.store import Event, ItemChange
 from contracts.exploring import LINUCB, THOMPSON, VERSION, feed, items_of, record
 
 

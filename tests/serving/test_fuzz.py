@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from coldray.serving.settings import ServiceSettings
-from coldray.tracking.bundle import save_bundle
-from coldray.workflows.serve import serving
+from coldray.bundle.io import save_bundle
+from coldray.cli.jobs.serve import serving
+from coldray.serving.api.settings import ServiceSettings
 
 EXAMPLES = 10
 

@@ -8,16 +8,16 @@ import polars as pl
 import pytest
 from mlflow.types import DataType
 
-from coldray.data.histories import find_histories, partition_file, write_partitions
-from coldray.data.sample import sample_dataset
+from coldray.bundle.io import fit_bundle, load_bundle, save_bundle
+from coldray.cli.jobs.recommend_all import _as_known, _candidates
+from coldray.cli.jobs.tune import id_type
+from coldray.data.sources.sample import sample_dataset
+from coldray.data.tables.histories import find_histories, partition_file, write_partitions
 from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.ease import EASE
-from coldray.serving.batch_lists import BatchLists, Counts
-from coldray.serving.engine import Engine
-from coldray.serving.schemas import Feedback, NewItem, RecommendRequest
-from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
-from coldray.workflows.recommend_all import _as_known, _candidates
-from coldray.workflows.tune import id_type
+from coldray.models.linear.ease import EASE
+from coldray.serving.api.schemas import Feedback, NewItem, RecommendRequest
+from coldray.serving.batch.lists import BatchLists, Counts
+from coldray.serving.engine.engine import Engine
 
 N_ITEMS = 40
 FIRST = {"signed": 2**63 - N_ITEMS, "unsigned": 2**64 - N_ITEMS, "both": 2**63 - N_ITEMS // 2}

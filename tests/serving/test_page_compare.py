@@ -2,8 +2,8 @@
 
 import pytest
 
-from coldray.serving.settings import ServiceSettings
-from coldray.workflows.serve import serving
+from coldray.cli.jobs.serve import serving
+from coldray.serving.api.settings import ServiceSettings
 from contracts.service import Client, free_port, promote
 
 NAME = "compared"

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from coldray.serving.cache import PREFIX
-from coldray.serving.settings import ServiceSettings
-from coldray.workflows.serve import serving
+from coldray.cli.jobs.serve import serving
+from coldray.serving.api.settings import ServiceSettings
+from coldray.serving.live.cache import PREFIX
 from contracts.service import Client, RedisServer, free_port, promote, wait_for
 
 

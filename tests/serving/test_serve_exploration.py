@@ -4,13 +4,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from coldray.serving.exploration import ExplorationConfig
-from coldray.serving.live import LiveModel, ModelVersion
-from coldray.serving.queries import Query
-from coldray.serving.settings import ServiceSettings
-from coldray.serving.store import Store
-from coldray.tracking.bundle import load_bundle, save_bundle
-from coldray.workflows.serve import serve_parser, service_settings, serving
+from coldray.bundle.io import load_bundle, save_bundle
+from coldray.cli.jobs.serve import serve_parser, service_settings, serving
+from coldray.serving.api.settings import ServiceSettings
+from coldray.serving.engine.queries import Query
+from coldray.serving.exploration.explore import ExplorationConfig
+from coldray.serving.live.model import LiveModel, ModelVersion
+from coldray.serving.live.store import Store
 from contracts.service import Client, free_port, wait_for
 
 LINUCB = ExplorationConfig(method="linucb")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from coldray.serving.engine import Engine
-from coldray.serving.queries import Query
-from coldray.serving.settings import ServiceSettings
-from coldray.tracking.bundle import load_bundle, save_bundle
-from coldray.workflows.serve import serving
+from coldray.bundle.io import load_bundle, save_bundle
+from coldray.cli.jobs.serve import serving
+from coldray.serving.api.settings import ServiceSettings
+from coldray.serving.engine.engine import Engine
+from coldray.serving.engine.queries import Query
 from contracts.networks import full_sample, one_thread, small_bundle  # noqa: F401
 from contracts.service import Client, free_port, promote
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import ray
 
-from coldray.serving.access import new_key
-from coldray.serving.settings import ServiceSettings
-from coldray.tracking.bundle import save_bundle
-from coldray.workflows.serve import serving
+from coldray.bundle.io import save_bundle
+from coldray.cli.jobs.serve import serving
+from coldray.serving.admission.access import new_key
+from coldray.serving.api.settings import ServiceSettings
 from contracts.service import free_port
 
 MARK = "qz7marked"

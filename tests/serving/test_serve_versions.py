@@ -7,13 +7,13 @@ import pytest
 import ray
 from mlflow.tracking import MlflowClient
 
-from coldray.serving.engine import Engine
-from coldray.serving.queries import Query
-from coldray.serving.schemas import RecommendRequest
-from coldray.serving.settings import ServiceSettings
-from coldray.serving.versions import place_of
-from coldray.tracking.bundle import load_bundle
-from coldray.workflows.serve import serving
+from coldray.bundle.io import load_bundle
+from coldray.cli.jobs.serve import serving
+from coldray.serving.api.schemas import RecommendRequest
+from coldray.serving.api.settings import ServiceSettings
+from coldray.serving.engine.engine import Engine
+from coldray.serving.engine.queries import Query
+from coldray.serving.live.versions import place_of
 from contracts.service import Client, free_port, promote, wait_for
 
 NAME, SHARE = "versions", 0.5

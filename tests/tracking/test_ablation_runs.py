@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from coldray.data.sample import sample_dataset
-from coldray.models.marec_plus import MARecPlusConfig
+from coldray.data.sources.sample import sample_dataset
+from coldray.experiments.ablation.result import AblationResult, Cloud, Lift, LossCurve, ModeResult
+from coldray.experiments.results import FoldMetrics
+from coldray.experiments.space import StudyConfig
+from coldray.models.marec.plus import MARecPlusConfig
 from coldray.tracking import limits
 from coldray.tracking.ablation_runs import AblationTracker
-from coldray.tuning.ablation_result import AblationResult, Cloud, Lift, LossCurve, ModeResult
-from coldray.tuning.results import FoldMetrics
-from coldray.tuning.space import StudyConfig
 
 CONFIG = StudyConfig.model_validate(
     {

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from mlflow.entities import Metric
 
-from coldray.errors import TrackingError
+from coldray.core.errors import TrackingError
 from coldray.tracking import spool as spools
 from coldray.tracking.access import check_reachable
 from coldray.tracking.receiver import RefusedError, UnavailableError

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
-from coldray.errors import TrackingError
+from coldray.core.errors import TrackingError
 from coldray.tracking import database as databases
 from coldray.tracking import spool as spools
 from coldray.tracking.access import check_reachable, open_client

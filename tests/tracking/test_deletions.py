@@ -9,12 +9,12 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from coldray.data.sample import sample_dataset
-from coldray.errors import TrackingError, UnsentError
+from coldray.cli.jobs.sync_runs import sync_runs
+from coldray.core.errors import TrackingError, UnsentError
+from coldray.data.sources.sample import sample_dataset
+from coldray.experiments.record.folder import StudyFolder
 from coldray.tracking.runs import StudyTracker
 from coldray.tracking.spool import Spool
-from coldray.tuning.study_folder import StudyFolder
-from coldray.workflows.sync_runs import sync_runs
 
 STUDY = "study"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
-from coldray.errors import TrackingError
+from coldray.core.errors import TrackingError
 from coldray.tracking import limits
 from coldray.tracking.limits import CHANGED_TAG, batches, taken_name, taken_text
 from coldray.tracking.runs import check_experiment

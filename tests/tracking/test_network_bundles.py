@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from coldray.errors import UnknownIdError
+from coldray.bundle.io import load_bundle, save_bundle
+from coldray.core.errors import UnknownIdError
 from coldray.models.registry import NETWORKS
-from coldray.tracking.bundle import load_bundle, save_bundle
 from contracts.networks import full_sample, one_thread, small_bundle  # noqa: F401
 
 K = 8

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 
+from coldray.experiments.promotion.outcome import Promotion
 from coldray.tracking.placement import champion_key, place, present_version, version_tags
-from coldray.tuning.promotion import Promotion
 
 
 @pytest.fixture(scope="module")

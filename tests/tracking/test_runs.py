@@ -13,20 +13,20 @@ import pytest
 from mlflow.tracking import MlflowClient
 from mlflow.types import DataType
 
-from coldray.data.sample import sample_dataset
-from coldray.errors import TrackingError
+from coldray.bundle.io import fit_bundle, load_bundle, save_bundle
+from coldray.core.errors import TrackingError
+from coldray.data.sources.sample import sample_dataset
+from coldray.experiments.edges import Edge
+from coldray.experiments.promotion.outcome import Promotion
+from coldray.experiments.results import FoldMetrics, Selection, StudyResult, TrialResult
+from coldray.experiments.space import StudyConfig
 from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.marec import MARec
-from coldray.models.marec_config import MARecConfig
+from coldray.models.marec.config import MARecConfig
+from coldray.models.marec.model import MARec
 from coldray.tracking.access import check_reachable
-from coldray.tracking.bundle import fit_bundle, load_bundle, save_bundle
 from coldray.tracking.logged_values import fold_metrics
 from coldray.tracking.runs import StudyTracker
 from coldray.tracking.server import active_server
-from coldray.tuning.edges import Edge
-from coldray.tuning.promotion import Promotion
-from coldray.tuning.results import FoldMetrics, Selection, StudyResult, TrialResult
-from coldray.tuning.space import StudyConfig
 
 CONFIG = StudyConfig.model_validate(
     {

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
-from coldray.errors import JournalError
-from coldray.journal import Journal
+from coldray.core.errors import JournalError
+from coldray.core.journal import Journal
 from coldray.tracking import limits
 from coldray.tracking import spool as spools
 from coldray.tracking.receiver import RefusedError, UnavailableError

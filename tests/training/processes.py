@@ -6,10 +6,10 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
+from coldray.training.cluster.workers import ProcessGroupWorkers
 from coldray.training.gradients import Divergence
 from coldray.training.loop import TrainingLoop
 from coldray.training.progress import TrainingListener
-from coldray.training.workers import ProcessGroupWorkers
 from training.planted import Awkward
 
 

@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from coldray.errors import CheckpointError
+from coldray.core.errors import CheckpointError
 from coldray.training.checkpoint import (
     MANIFEST,
     TENSORS,

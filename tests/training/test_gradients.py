@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from coldray.training.cluster.workers import OneWorker
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import GradientStep
 from coldray.training.task import Loss
-from coldray.training.workers import OneWorker
 
 CPU = torch.device("cpu")
 INPUTS = torch.tensor([[3.0, 4.0], [-1.0, 2.0], [0.5, 0.0]])

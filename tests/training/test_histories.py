@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.errors import ModelError
+from coldray.core.errors import ModelError
 from coldray.training.histories import Histories
 
 N_USERS, N_ITEMS = 7, 9

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
-from coldray.errors import ConfigError, EmptyDatasetError, ModelError
+from coldray.core.errors import ConfigError, EmptyDatasetError, ModelError
 from coldray.training.negatives import DrawnNegatives, InBatchNegatives, NegativesConfig
 
 CONFIGS = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from coldray.errors import (
+from coldray.core.errors import (
     CatalogTooLargeError,
     CheckpointError,
     ClusterError,

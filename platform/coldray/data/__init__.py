@@ -1,1 +1,1 @@
-"""Raw files → :class:`~coldray.data.dataset.Dataset` → :class:`~coldray.data.splits.Split`."""
+"""Raw files → :class:`~coldray.data.dataset.Dataset` → :class:`~coldray.data.splits.items.Split`."""

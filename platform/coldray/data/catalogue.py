@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
+from coldray.core.errors import UnmatchedItemsError
 from coldray.data.dataset import Ids
-from coldray.errors import UnmatchedItemsError
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.errors import DataFormatError, EmptyDatasetError, UnknownAttributeError
-from coldray.spelling import choices, nearest
+from coldray.core.errors import DataFormatError, EmptyDatasetError, UnknownAttributeError
+from coldray.core.spelling import choices, nearest
 
 Ids: TypeAlias = npt.NDArray[Any]
 """External ids: a one-dimensional array of int64 or of str, ascending and unique."""

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt
 
+from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError
 from coldray.data.dataset import Attribute, Dataset, IntArray, LabelAttribute, keep_entries, rows_of
-from coldray.errors import ConfigError, DataFormatError, EmptyDatasetError
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 

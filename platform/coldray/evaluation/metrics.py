@@ -26,11 +26,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.errors import ConfigError, EmptyDatasetError
+from coldray.core.errors import ConfigError, EmptyDatasetError
+from coldray.core.spelling import choices, nearest
 from coldray.evaluation.ranking import FloatArray, IntArray, Ranking
 from coldray.evaluation.ratings import RatingMetrics
 from coldray.evaluation.topk import cell_positions, nonzero_pattern
-from coldray.spelling import choices, nearest
 
 BLOCK_BYTES = 2 << 20
 """Size of the dense block in which hits are looked up; it stays in the cache."""

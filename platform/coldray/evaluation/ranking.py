@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.errors import ConfigError, ModelError
+from coldray.core.errors import ConfigError, ModelError
 from coldray.evaluation.topk import available_threads, check_list_length, nonzero_pattern, run_blocks, top_k
 
 IntArray: TypeAlias = npt.NDArray[np.int32]

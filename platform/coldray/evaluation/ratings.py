@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.core.errors import ConfigError, EmptyDatasetError, NumericalError
 from coldray.data.dataset import rows_of
-from coldray.errors import ConfigError, EmptyDatasetError, NumericalError
 
 HALF_STAR = 0.5
 """How far an accurate prediction may be from the truth."""

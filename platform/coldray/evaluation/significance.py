@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from coldray.errors import ConfigError, EmptyDatasetError, NumericalError
+from coldray.core.errors import ConfigError, EmptyDatasetError, NumericalError
 
 ROUNDING = 1e-12
 """Differences that vary by no more than this share of the largest are equal but for the rounding of float64."""

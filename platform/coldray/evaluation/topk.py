@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.errors import ConfigError, ModelError, NumericalError
+from coldray.core.errors import ConfigError, ModelError, NumericalError
 
 IntArray: TypeAlias = npt.NDArray[np.int32]
 ScoreArray: TypeAlias = npt.NDArray[np.float32]

@@ -14,15 +14,15 @@ from typing import Annotated, Any, Literal, Protocol, Self, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
+from coldray.core.errors import ConfigError, DataFormatError, NotFittedError, UnknownAttributeError
+from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, TextAttribute, attribute_length
-from coldray.errors import ConfigError, DataFormatError, NotFittedError, UnknownAttributeError
 from coldray.features.counts import count_attributes
 from coldray.features.feature_set import Feature, FeatureSet
 from coldray.features.multi_hot import MultiHotConfig, MultiHotEncoder, read_labels
 from coldray.features.scalar import ScalarEncoder, read_numbers
 from coldray.features.text_embeddings import EmbeddingConfig, EmbeddingEncoder
 from coldray.features.tfidf import TfidfConfig, TfidfEncoder, read_texts
-from coldray.spelling import choices, nearest
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,11 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from coldray import errors
+from coldray.core import errors
+from coldray.core.errors import ClusterError, ColdrayError
+from coldray.core.masking import masked
+from coldray.core.ray_errors import in_words
 from coldray.data.dataset import TextAttribute
-from coldray.errors import ClusterError, ColdrayError
 from coldray.features.text_embeddings import (
     TEXTS_A_FILE,
     EmbeddingConfig,
@@ -32,8 +34,6 @@ from coldray.features.text_embeddings import (
     encoding_progress,
     load_model,
 )
-from coldray.masking import masked
-from coldray.ray_errors import in_words
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from coldray.core.errors import DataFormatError, NotFittedError
 from coldray.data.dataset import LabelAttribute, binary_matrix
-from coldray.errors import DataFormatError, NotFittedError
 from coldray.features.feature_set import VectorFeature
 
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from coldray.core.errors import DataFormatError, NotFittedError
 from coldray.data.dataset import NumberAttribute
-from coldray.errors import DataFormatError, NotFittedError
 from coldray.features.feature_set import ScalarFeature
 
 LARGEST = 1e30

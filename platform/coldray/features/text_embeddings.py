@@ -24,9 +24,9 @@ from rich.progress import Progress
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from coldray.atomic import replacing
+from coldray.core.errors import ConfigError, DataError, NotFittedError, OutputError
+from coldray.core.files import replacing
 from coldray.data.dataset import TextAttribute
-from coldray.errors import ConfigError, DataError, NotFittedError, OutputError
 from coldray.features.feature_set import VectorFeature
 
 if TYPE_CHECKING:

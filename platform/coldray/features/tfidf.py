@@ -14,8 +14,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
+from coldray.core.errors import DataFormatError, NotFittedError
 from coldray.data.dataset import TextAttribute
-from coldray.errors import DataFormatError, NotFittedError
 from coldray.features.feature_set import VectorFeature
 
 if TYPE_CHECKING:

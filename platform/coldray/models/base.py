@@ -17,12 +17,12 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict
 
-from coldray.data.click_values import Reads
-from coldray.errors import NotFittedError
+from coldray.core.errors import NotFittedError
+from coldray.core.memory import fit_bytes, require_memory
+from coldray.data.signals import Reads
 from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
-from coldray.memory import fit_bytes, require_memory
 from coldray.models.computations import Computations
 from coldray.models.forms import Form, StudyOutlook
 
@@ -35,7 +35,7 @@ class ModelConfig(BaseModel):
     """Base of every model's parameters: frozen, and a misspelt name is an error.
 
     Values that exclude each other are refused by a validator of the whole model that raises
-    :class:`~coldray.errors.ConfigError`; the default of a parameter goes with any value of another.
+    :class:`~coldray.core.errors.ConfigError`; the default of a parameter goes with any value of another.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,7 +50,7 @@ class TrainingSet:
 
     interactions: sp.csr_array
     """Clicks ``[U, I]``, float32 ones; the columns of cold items are empty. For a model that reads more of a click than
-    that there was one, that stands in its place: see :class:`~coldray.data.click_values.Reads`."""
+    that there was one, that stands in its place: see :class:`~coldray.data.signals.Reads`."""
     features: FeatureSet
     """Features of all I items."""
     key: str
@@ -271,7 +271,7 @@ class Recommender(ABC, Generic[ConfigT]):
         return self
 
     def check_attributes(self, kinds: Mapping[str, AttributeKind]) -> None:
-        """Raise :class:`~coldray.errors.ConfigError` if the configuration does not go with these item attributes.
+        """Raise :class:`~coldray.core.errors.ConfigError` if the configuration does not go with these item attributes.
 
         Asked before a study starts. By default no parameter depends on the attributes.
 
@@ -289,7 +289,7 @@ class Recommender(ABC, Generic[ConfigT]):
         return 0
 
     def check_size(self, n_users: int, n_items: int) -> None:
-        """Raise :class:`~coldray.errors.CatalogTooLargeError` if a fit on that much data cannot fit in memory."""
+        """Raise :class:`~coldray.core.errors.CatalogTooLargeError` if a fit on that much data cannot fit in memory."""
         self.require_size(
             n_users,
             n_items,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coldray.memory import GIB
+from coldray.core.memory import GIB
 
 MAX_SECONDS = 3600.0
 """The longest that one fit may take in its exact form."""

@@ -5,40 +5,40 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from coldray.errors import ConfigError
+from coldray.core.errors import ConfigError
+from coldray.core.spelling import choices, nearest
 from coldray.models.base import Recommender
-from coldray.spelling import choices, nearest
 
 MODELS = {
-    "marec": "MARec",
-    "carec": "CARec",
-    "uarec": "UARec",
-    "gerec": "GERec",
-    "marec_plus": "MARecPlus",
-    "kernel_align": "KernelAlign",
-    "content_knn": "ContentKNN",
-    "popularity": "Popularity",
-    "ease": "EASE",
-    "svd": "SVD",
-    "als": "ALS",
-    "item_knn": "ItemKNN",
-    "user_knn": "UserKNN",
-    "mf": "MF",
-    "rating_knn": "RatingKNN",
-    "rating_svd": "RatingSVD",
-    "two_tower": "TwoTower",
-    "lightgcn": "LightGCN",
-    "session_gru": "SessionGRU",
-    "vae": "VAE",
-    "vae_marec": "VAEMARec",
-    "ncf": "NCF",
-    "text_graph": "TextGraph",
+    "marec": "marec.model:MARec",
+    "carec": "transfer.carec:CARec",
+    "uarec": "transfer.uarec:UARec",
+    "gerec": "transfer.gerec:GERec",
+    "marec_plus": "marec.plus:MARecPlus",
+    "kernel_align": "kernel_align.model:KernelAlign",
+    "content_knn": "neighbours.content:ContentKNN",
+    "popularity": "popularity.model:Popularity",
+    "ease": "linear.ease:EASE",
+    "svd": "linear.svd:SVD",
+    "als": "linear.als:ALS",
+    "item_knn": "neighbours.item:ItemKNN",
+    "user_knn": "neighbours.user:UserKNN",
+    "mf": "ratings.mf:MF",
+    "rating_knn": "ratings.knn:RatingKNN",
+    "rating_svd": "ratings.svd:RatingSVD",
+    "two_tower": "neural.two_tower:TwoTower",
+    "lightgcn": "neural.lightgcn:LightGCN",
+    "session_gru": "neural.session_gru:SessionGRU",
+    "vae": "neural.vae:VAE",
+    "vae_marec": "neural.vae_marec:VAEMARec",
+    "ncf": "neural.ncf:NCF",
+    "text_graph": "neural.text_graph.model:TextGraph",
 }
-"""Classes by name; each is in the module of that name. A worker imports that of its study alone, which spares it the
+"""Module and class of each, by name. A worker imports that of its study alone, which spares it the
 seconds that torch and the like take."""
 
 NETWORKS = ("ncf", "vae", "vae_marec", "lightgcn", "two_tower", "text_graph", "session_gru")
-"""Those of the neural family, see :mod:`~coldray.models.neural`; told here, as to import them takes seconds."""
+"""Those of the neural family, see :mod:`~coldray.models.neural.base`; told here, as to import them takes seconds."""
 
 
 def model_type(name: str) -> type[Recommender[Any]]:
@@ -51,5 +51,6 @@ def model_type(name: str) -> type[Recommender[Any]]:
     """
     if name not in MODELS:
         raise ConfigError(f"Unknown model {name!r}.{nearest(name, MODELS)} Known models: {choices(MODELS)}.")
-    found: type[Recommender[Any]] = getattr(import_module(f"coldray.models.{name}"), MODELS[name])
+    module, _, kind = MODELS[name].partition(":")
+    found: type[Recommender[Any]] = getattr(import_module(f"coldray.models.{module}"), kind)
     return found

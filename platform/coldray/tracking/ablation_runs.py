@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from mlflow.entities import Metric
 
+from coldray.experiments.ablation.result import AblationResult, LossCurve, ModeResult
+from coldray.experiments.edges import edge_words
 from coldray.tracking.logged_values import fold_metrics, lift_metrics, metric_of, params_of
 from coldray.tracking.runs import StudyTracker
-from coldray.tuning.ablation_result import AblationResult, LossCurve, ModeResult
-from coldray.tuning.edges import edge_words
 
 
 class AblationTracker(StudyTracker):

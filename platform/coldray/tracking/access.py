@@ -8,8 +8,8 @@ import requests
 from mlflow.tracking import MlflowClient
 from requests.utils import get_environ_proxies, select_proxy
 
-from coldray.environment import unset_empty
-from coldray.errors import TrackingError
+from coldray.core.environment import unset_empty
+from coldray.core.errors import TrackingError
 from coldray.tracking.database import OTHER_WAYS, check_database, check_not_locked, database_path, set_up_alone
 
 CONNECT_SECONDS = 5

@@ -13,10 +13,10 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from coldray.errors import BundleError, TrackingError
+from coldray.bundle.family import Family
+from coldray.bundle.io import FILES, read_manifest
+from coldray.core.errors import BundleError, TrackingError
 from coldray.tracking.access import open_client
-from coldray.tracking.bundle import FILES, read_manifest
-from coldray.tracking.family import Family
 from coldray.tracking.placement import champion_key, present_version
 from coldray.tracking.server import active_server
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from coldray.data.dataset import Dataset
+from coldray.experiments.comparison.config import Comparison, Entry
+from coldray.experiments.comparison.result import ComparisonResult, FailedEntry
 from coldray.tracking.logged_values import fold_metrics, inspection_metrics, lift_metrics, metric_of, params_of
 from coldray.tracking.runs import StudyTracker
-from coldray.tuning.comparison_config import Comparison, Entry
-from coldray.tuning.comparison_result import ComparisonResult, FailedEntry
 
 
 class ComparisonTracker(StudyTracker):

@@ -16,7 +16,7 @@ import filelock
 import mlflow
 from alembic.script import ScriptDirectory
 
-from coldray.errors import TrackingError
+from coldray.core.errors import TrackingError
 from coldray.tracking.receiver import UnavailableError
 
 HEAD = b"SQLite format 3\0"

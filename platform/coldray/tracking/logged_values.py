@@ -10,9 +10,9 @@ from typing import Any
 
 from mlflow.entities import Metric
 
-from coldray.tuning.inspection import Inspection
-from coldray.tuning.results import FoldMetrics, Lift, mean_metric, std_metric
-from coldray.tuning.slices import named
+from coldray.experiments.inspection.measure import Inspection
+from coldray.experiments.inspection.slices import named
+from coldray.experiments.results import FoldMetrics, Lift, mean_metric, std_metric
 
 
 def fold_metrics(prefix: str, folds: Sequence[FoldMetrics]) -> list[Metric]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from coldray.journal import Record
+from coldray.core.journal import Record
 
 IDS = re.compile(r"'[^']*'|[0-9a-f]{32}")
 """What differs between messages of one reason."""

@@ -17,7 +17,7 @@ from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from coldray.tuning.promotion import CHALLENGER, CHAMPION, Place
+from coldray.experiments.promotion.outcome import CHALLENGER, CHAMPION, Place
 
 NOT_THERE = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"})
 """What a registry says when it is well and has no such model, alias or version."""
@@ -69,8 +69,8 @@ def place(client: MlflowClient, name: str, version: str, promotion: Mapping[str,
     Parameters
     ----------
     promotion
-        Fields of a :class:`~coldray.tuning.promotion.Promotion`; None of a record that was made without one: it was
-        held against nobody.
+        Fields of a :class:`~coldray.experiments.promotion.outcome.Promotion`; None of a record that was made without
+        one: it was held against nobody.
     """
     made = client.get_model_version(name, version)
     present = present_version(client, name)

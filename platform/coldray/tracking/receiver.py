@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from coldray.errors import TrackingError
-from coldray.journal import Record
+from coldray.core.errors import TrackingError
+from coldray.core.journal import Record
 
 
 class UnavailableError(TrackingError):

@@ -13,8 +13,13 @@ from urllib.parse import urlparse
 from mlflow.types import DataType
 
 from coldray import __version__
+from coldray.core.errors import SearchInterruptedError, TrackingError
 from coldray.data.dataset import Dataset
-from coldray.errors import SearchInterruptedError, TrackingError
+from coldray.experiments.edges import edge_words
+from coldray.experiments.listeners import StudyListener
+from coldray.experiments.promotion.outcome import Promotion
+from coldray.experiments.results import StudyResult, TrialResult
+from coldray.experiments.space import StudyConfig
 from coldray.tracking.access import check_reachable, holds_nothing
 from coldray.tracking.limits import taken_text
 from coldray.tracking.logged_values import fold_metrics, metric_of, params_of
@@ -22,11 +27,6 @@ from coldray.tracking.placement import Placement
 from coldray.tracking.receiver import RefusedError, UnavailableError
 from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import OPEN_STATUS, Spool
-from coldray.tuning.edges import edge_words
-from coldray.tuning.listeners import StudyListener
-from coldray.tuning.promotion import Promotion
-from coldray.tuning.results import StudyResult, TrialResult
-from coldray.tuning.space import StudyConfig
 
 EXPERIMENT_NAME_LIMIT, DATASET_NAME_LIMIT, SOURCE_LIMIT = 500, 500, 30_000
 """Characters that MLflow takes."""

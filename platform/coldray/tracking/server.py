@@ -25,11 +25,11 @@ from mlflow.types.schema import Array, TensorSpec
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from coldray import __version__
-from coldray.environment import unset_empty
-from coldray.journal import Record
-from coldray.tracking import pyfunc_path
+from coldray.bundle import pyfunc_path
+from coldray.bundle.io import FILES, RATINGS
+from coldray.core.environment import unset_empty
+from coldray.core.journal import Record
 from coldray.tracking.access import PASSWORD, open_client
-from coldray.tracking.bundle import FILES, RATINGS
 from coldray.tracking.database import database_path
 from coldray.tracking.placement import Placement, place, version_tags
 from coldray.tracking.receiver import RefusedError, UnavailableError
@@ -390,7 +390,7 @@ def _reads_ratings(bundle: Path) -> bool:
 
 
 def _signature(user_id: DataType, item_id: DataType, *, ratings: bool) -> ModelSignature:
-    """Return what the model takes: users or histories, see :class:`~coldray.tracking.pyfunc.BundleModel`."""
+    """Return what the model takes: users or histories, see :class:`~coldray.bundle.pyfunc.BundleModel`."""
     columns: list[ColSpec | TensorSpec] = [
         ColSpec(user_id, "user_id", required=False),
         ColSpec(Array(item_id), "history", required=False),

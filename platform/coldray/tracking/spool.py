@@ -25,9 +25,9 @@ from typing import Any
 
 from mlflow.entities import Metric
 
-from coldray.errors import ColdrayError, JournalError
-from coldray.journal import Journal, Record
-from coldray.masking import masked, masked_values
+from coldray.core.errors import ColdrayError, JournalError
+from coldray.core.journal import Journal, Record
+from coldray.core.masking import masked, masked_values
 from coldray.tracking.limits import (
     CHANGED_TAG,
     PARAM_LIMIT,

@@ -22,8 +22,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from coldray.atomic import replacing_folder
-from coldray.errors import CheckpointError
+from coldray.core.errors import CheckpointError
+from coldray.core.files import replacing_folder
 from coldray.training.config import TrainingConfig
 from coldray.training.state import Progress
 

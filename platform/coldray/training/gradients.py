@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import torch
 
-from coldray.errors import ModelError
+from coldray.core.errors import ModelError
+from coldray.training.cluster.workers import WorkerGroup
 from coldray.training.config import TrainingConfig
 from coldray.training.task import Loss
-from coldray.training.workers import WorkerGroup
 
 SMALLEST_SCALE = 1.0
 """Of the float16 gradient scaler: gradients that overflow without being scaled up are not the scaler's fault."""

@@ -11,8 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from coldray.data.click_values import places_in
-from coldray.errors import ModelError
+from coldray.core.errors import ModelError
+from coldray.data.signals import places_in
 from coldray.training.row_random import row_uniforms
 from coldray.training.task import Batch
 
@@ -26,7 +26,7 @@ class Histories:
     items: torch.Tensor
     """Item of each click, int64."""
     values: torch.Tensor
-    """What the matrix holds for it, float32, or complex64: see :mod:`~coldray.data.click_values`."""
+    """What the matrix holds for it, float32, or complex64: see :mod:`~coldray.data.signals`."""
     n_items: int
     """I; as an item it stands for padding."""
 

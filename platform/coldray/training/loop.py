@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import torch
 
-from coldray.errors import CheckpointError, ModelError
+from coldray.core.errors import CheckpointError, ModelError
 from coldray.training.batches import Batches
 from coldray.training.checkpoint import (
     Identity,
@@ -25,6 +25,7 @@ from coldray.training.checkpoint import (
     shape_differences,
     shapes_of,
 )
+from coldray.training.cluster.workers import WorkerGroup
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence, GradientStep
 from coldray.training.history import EpochRecord, Weights
@@ -36,7 +37,6 @@ from coldray.training.seeds import Purpose, derived_generator, derived_seed, see
 from coldray.training.state import Progress
 from coldray.training.task import Step, TrainingTask
 from coldray.training.validation import evaluate_module
-from coldray.training.workers import WorkerGroup
 
 Keep: TypeAlias = Callable[[Callable[[], Snapshot]], None]
 """Keeps a checkpoint; called by all workers alike, of which those that write ask for the snapshot."""

@@ -25,7 +25,7 @@ import scipy.sparse as sp
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveInt, model_validator
 
-from coldray.errors import ConfigError, EmptyDatasetError, ModelError
+from coldray.core.errors import ConfigError, EmptyDatasetError, ModelError
 from coldray.training.row_random import row_numbers, row_uniforms
 
 Kind: TypeAlias = Literal["uniform", "popularity", "in_batch", "hard"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from coldray.errors import CatalogTooLargeError, DivergedError
+from coldray.core.errors import CatalogTooLargeError, DivergedError
 from coldray.training.config import TrainingConfig
 from coldray.training.history import TrainingResult, Weights
 from coldray.training.state import Progress
@@ -35,7 +35,7 @@ def training_result(
 
 @contextmanager
 def told_of_memory(name: str, config: TrainingConfig, device: torch.device) -> Iterator[None]:
-    """Raise :class:`~coldray.errors.CatalogTooLargeError` where torch runs out of memory.
+    """Raise :class:`~coldray.core.errors.CatalogTooLargeError` where torch runs out of memory.
 
     It raises a RuntimeError then, which would be taken for the loss of a worker, and tried again in vain.
     """

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import ray
 
-from coldray.atomic import check_writable
-from coldray.errors import ClusterError, ConfigError, DataError, OutputError
+from coldray.core.errors import ClusterError, ConfigError, DataError, OutputError
+from coldray.core.files import check_writable
 from coldray.training.checkpoint import MANIFEST
 from coldray.training.config import TrainingConfig
-from coldray.training.files_task import FilesTask
+from coldray.training.files.task import FilesTask
 from coldray.training.task import TrainingTask
 
 
@@ -68,7 +68,7 @@ def require_cluster(workers: int, use_gpu: bool) -> None:
     if not ray.is_initialized():
         raise ClusterError(
             f"Training with {workers} workers{' on GPUs' if use_gpu else ''} needs a Ray cluster, and this process is "
-            "not connected to any. Connect with coldray.workflows.cluster.connected_ray, or use workers=1 and "
+            "not connected to any. Connect with coldray.cli.ray.cluster.connected_ray, or use workers=1 and "
             "use_gpu=False."
         )
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]

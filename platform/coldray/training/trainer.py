@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from coldray.training.checkpoint import Snapshot, latest_checkpoint, save_checkpoint
+from coldray.training.cluster.workers import OneWorker
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence
 from coldray.training.history import TrainingResult, Weights
@@ -26,7 +27,6 @@ from coldray.training.progress import TrainingListener, current_listener
 from coldray.training.requirements import require_cluster, require_storage, require_trainable
 from coldray.training.task import TrainingTask
 from coldray.training.validation import Evaluation, evaluate_module
-from coldray.training.workers import OneWorker
 
 CPU = torch.device("cpu")
 
@@ -126,7 +126,7 @@ def evaluate(task: TrainingTask, weights: Weights, *, workers: int = 1, use_gpu:
         If the metric of a user is not finite.
     """
     if workers > 1 or use_gpu:
-        from coldray.training.distributed import evaluate_on_cluster
+        from coldray.training.cluster.distributed import evaluate_on_cluster
 
         require_cluster(workers, use_gpu)
         return evaluate_on_cluster(task, weights, workers, use_gpu)
@@ -145,7 +145,7 @@ def _train(
 ) -> TrainingResult:
     if config.workers == 1 and not config.use_gpu:
         return _train_here(task, config, None if storage is None else storage / name, resume, listener)
-    from coldray.training.distributed import train_on_cluster  # Ray Train takes seconds to import
+    from coldray.training.cluster.distributed import train_on_cluster  # Ray Train takes seconds to import
 
     require_cluster(config.workers, config.use_gpu)
     return train_on_cluster(task, config, storage, name, resume, listener)

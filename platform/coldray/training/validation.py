@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from coldray.errors import ModelError, NumericalError
-from coldray.spelling import choices
+from coldray.core.errors import ModelError, NumericalError
+from coldray.core.spelling import choices
 from coldray.training.batches import share
+from coldray.training.cluster.workers import WorkerGroup
 from coldray.training.seeds import Purpose, derived_seed, seed_default_generator
 from coldray.training.task import TrainingTask
-from coldray.training.workers import WorkerGroup
 
 
 @dataclass(frozen=True)

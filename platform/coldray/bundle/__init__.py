@@ -1,0 +1,8 @@
+"""The bundle: a fitted model with all it needs to serve."""
+
+from pathlib import Path
+
+
+def pyfunc_path() -> Path:
+    """Return the file that MLflow logs as the model's code."""
+    return Path(__file__).with_name("pyfunc.py")

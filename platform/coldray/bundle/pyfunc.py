@@ -1,0 +1,95 @@
+"""The bundle as an MLflow model, logged as code: loading it unpickles nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from coldray.bundle.io import Bundle, History, load_bundle
+from coldray.core.errors import DataFormatError, UnknownIdError
+
+
+class BundleModel(PythonModel):
+    """Recommends items for rows of ``user_id`` or ``history``.
+
+    ``predict`` takes a data frame with a column ``user_id`` or ``history``, a row's list of item ids, for a model that
+    reads their order the first one first. For a model that reads ratings a column ``ratings`` may stand beside
+    ``history``: a row's list of as many floats (MLflow refuses integers), NaN where one is unknown, or None where all
+    are. An unknown rating is what the model takes it to be, see :meth:`~coldray.bundle.io.Bundle.recommend`; of
+    an item that is twice in a history the last one counts. Who calls this class itself, and no schema stands between,
+    may give a dict of ratings by item id as a row of ``history`` instead.
+
+    With the parameter ``k`` it returns a row for each recommended item: ``row``, ``rank``, ``item``, ``score``,
+    ``cold``, and ``path``. The path is ``model``, or ``popularity`` where nothing is known of the user, whom the bundle
+    does not have or who clicked nothing: he gets the most clicked items.
+    """
+
+    bundle: Bundle
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the bundle among the model's artifacts."""
+        self.bundle = load_bundle(Path(context.artifacts["bundle"]))
+
+    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Return the recommendations as a table.
+
+        Raises
+        ------
+        DataFormatError
+            If there is no column of users or histories, or a row has not as many ratings as items.
+        UnknownIdError
+            If a history names an item the bundle does not have.
+        """
+        if "history" in model_input:
+            given = model_input["history"].tolist()
+            ratings = model_input["ratings"].tolist() if "ratings" in model_input else [None] * len(given)
+            histories = [self._rated(row, *pair) for row, pair in enumerate(zip(given, ratings, strict=True))]
+        elif "user_id" not in model_input:
+            raise DataFormatError("The input needs a column 'user_id', or 'history' with a list of item ids a row.")
+        else:
+            histories = [self._history(user) for user in model_input["user_id"].tolist()]
+        k = int((params or {}).get("k", 10))
+        lists, popular = self.bundle.recommend(histories, k), self.bundle.most_clicked(k)
+        rows = [
+            {
+                "row": row,
+                "rank": rank,
+                "item": place.item,
+                "score": place.score,
+                "cold": place.cold,
+                "path": "model" if histories[row] else "popularity",
+            }
+            for row, places in enumerate(lists)
+            for rank, place in enumerate(places if histories[row] else popular, start=1)
+        ]
+        return pd.DataFrame(rows, columns=["row", "rank", "item", "score", "cold", "path"])
+
+    def _rated(self, row: int, history: Any, ratings: Any) -> History:
+        """Return the history of a row, with its ratings if there are any."""
+        if isinstance(history, dict):
+            return history
+        items = list(history)
+        if ratings is None or (isinstance(ratings, float) and np.isnan(ratings)):  # pandas may write None as NaN
+            return items
+        if len(ratings) != len(items):
+            raise DataFormatError(
+                f"Row {row} has {len(items):,} items in 'history' and {len(ratings):,} numbers in 'ratings'. Give a "
+                "rating an item, NaN where it is unknown, or None for the whole row."
+            )
+        unknown = self.bundle.model.click_value
+        known = (unknown if rating is None or np.isnan(rating) else float(rating) for rating in ratings)
+        return dict(zip(items, known, strict=True))
+
+    def _history(self, user: Any) -> History:
+        try:
+            return self.bundle.history(user)
+        except UnknownIdError:
+            return []
+
+
+mlflow.models.set_model(BundleModel())

@@ -1,0 +1,265 @@
+"""The service on this machine: an embedded Ray, or one that runs already, until it is interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+from pydantic import ValidationError
+from ray import serve
+from rich.console import Console
+
+from coldray.bundle.family import MIN_ITEM_OVERLAP
+from coldray.cli.arguments import registry_name
+from coldray.cli.lines import HelpFormatter
+from coldray.cli.progress.study import StudyProgress
+from coldray.cli.ray.cluster import connected_ray
+from coldray.core.environment import variable
+from coldray.core.errors import ClusterError, ConfigError
+from coldray.serving.admission.access import key_lines, new_key, read_keys
+from coldray.serving.api.app import application
+from coldray.serving.api.settings import ServiceSettings
+from coldray.serving.exploration.explore import ExplorationConfig
+from coldray.serving.live.registry import latest_champion
+from coldray.tracking.access import check_reachable
+
+APPLICATION = "coldray"
+FAST_SERVE = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+}
+"""Read by Ray when it starts: the proxy that comes with it takes four times the requests of the one in Python. A
+replica that ends would go on for 30 s, for balancers outside of the cluster to notice; here is none. A request
+whose replica died is sent to another: every one of them may come twice."""
+
+PROXY_FILES = {
+    "CONFIG_FILE_LOC": "haproxy.cfg",
+    "SOCKET_PATH": "admin.sock",
+    "SERVER_STATE_BASE": "",
+    "SERVER_STATE_FILE": "server-state",
+    "METRICS_SOCKET_PATH": "metrics.sock",
+}
+"""By the names that they have in the environment."""
+GRACE_S = 2.0
+"""How much later than the service Serve itself ends a request."""
+KEYS_VARIABLE = "COLDRAY_KEYS"
+"""The environment variable that holds the lines of keys where no file does, parted by semicolons."""
+
+
+def serve_parser(description: str) -> argparse.ArgumentParser:
+    """Return the parser of the serving job."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
+    model = parser.add_argument_group("model")
+    default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    model.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
+    model.add_argument(
+        "--model-name", type=registry_name, default=None, help="registered model; the latest one promoted unless given"
+    )
+    model.add_argument("--alias", default="champion", help="alias of the version to serve, which may move")
+    model.add_argument(
+        "--bundle", type=Path, default=None, help="folder of a bundle, in the place of a registered model"
+    )
+    model.add_argument(
+        "--min-item-overlap",
+        type=float,
+        default=MIN_ITEM_OVERLAP,
+        help="share of the champion's items that a version must know to follow it; 0 lets any follow, of whatever data",
+    )
+    versions = parser.add_argument_group("other versions of the model")
+    versions.add_argument("--canary-alias", default=None, help="alias of a version that answers some of the users")
+    versions.add_argument("--canary-share", type=float, default=0.05, help="share of the users that it answers")
+    versions.add_argument("--shadow-alias", default=None, help="alias of a version that is asked too and compared")
+    versions.add_argument("--shadow-share", type=float, default=1.0, help="share of the lists that it is asked for")
+    parser.add_argument(
+        "--store", default=None, help="database URL of new items and feedback; a file beside the output"
+    )
+    parser.add_argument(
+        "--cache",
+        default="memory",
+        help="where lists are kept that may be asked for again: 'memory', the URL of a Redis, or 'none'",
+    )
+    parser.add_argument(
+        "--exploration",
+        choices=("none", "linucb", "thompson"),
+        default="none",
+        help="how items are tried out that may be better than is known; /v1/feedback is what it learns from",
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="folder of that file")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    access = parser.add_argument_group("access")
+    access.add_argument(
+        "--keys",
+        type=Path,
+        default=None,
+        help=f"file of keys of those who may ask; the variable {KEYS_VARIABLE} if none",
+    )
+    access.add_argument("--open", action="store_true", help="let everybody ask, from other machines too")
+    access.add_argument(
+        "--new-key", metavar="NAME", default=None, help="print a new key and its line for --keys, and end"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    parser.add_argument("--replicas", type=int, default=1, help="processes that answer; each takes a CPU")
+    parser.add_argument("--ray-address", default=variable("RAY_ADDRESS", "local"), help="cluster, or 'local'")
+    parser.add_argument("--cpus", type=int, default=None, help="CPUs of a local Ray; all by default")
+    return parser
+
+
+def service_settings(options: argparse.Namespace) -> ServiceSettings:
+    """Return the settings that the options describe.
+
+    Raises
+    ------
+    ConfigError
+        If an option has no valid value.
+    TrackingError
+        If the registry cannot be reached or has no model with the alias.
+    """
+    name = options.model_name
+    if options.bundle is None:
+        check_reachable(options.tracking_uri)
+        name = name or latest_champion(options.tracking_uri, options.alias)
+    store = options.store or f"sqlite:///{options.output_dir.absolute() / 'serving.db'}"
+    bundle = None if options.bundle is None else options.bundle.absolute()
+    try:
+        return ServiceSettings(
+            tracking_uri=options.tracking_uri,
+            model_name=name,
+            alias=options.alias,
+            bundle=bundle,
+            store=store,
+            cache=options.cache,
+            canary_alias=options.canary_alias,
+            canary_share=options.canary_share,
+            shadow_alias=options.shadow_alias,
+            shadow_share=options.shadow_share,
+            min_item_overlap=options.min_item_overlap,
+            exploration=ExplorationConfig(method=options.exploration),
+            replicas=options.replicas,
+            keys=access_keys(options),
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = str(problem["loc"][0]).replace("_", "-")
+        raise ConfigError(f"--{option}: {problem['msg']}, got {problem['input']!r}.") from error
+
+
+def access_keys(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the lines of those who may ask; none if everybody may.
+
+    Raises
+    ------
+    ConfigError
+        If the service can be reached from other machines and has no keys, or the keys cannot be read.
+    """
+    text = variable(KEYS_VARIABLE)
+    if options.keys is not None:
+        return read_keys(options.keys)
+    if text:
+        return key_lines(text)
+    if options.open or is_loopback(options.host):
+        return ()
+    raise ConfigError(
+        f"At --host {options.host} the service can be reached from other machines, and it has no keys. Make one with "
+        "`jobs/serve.py --new-key NAME`, put the line it prints into a file and name the file with --keys; or let "
+        "everybody ask with --open."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def print_new_key(name: str, console: Console) -> None:
+    """Make a key and print it, this once, and the line of a file of keys that admits it."""
+    key, entry = new_key(name)
+    console.print(f"Key of {name}, to be sent as `Authorization: Bearer KEY`; it is shown this once:", highlight=False)
+    console.print(key, highlight=False, markup=False, soft_wrap=True)
+    console.print("Its line for the file of --keys (a number behind it limits requests a second):", highlight=False)
+    console.print(entry.line, highlight=False, markup=False, soft_wrap=True)
+
+
+def run_service(options: argparse.Namespace, console: Console) -> None:
+    """Serve until interrupted; the model is looked at before anything starts."""
+    if options.new_key is not None:
+        print_new_key(options.new_key, console)
+        return
+    settings = service_settings(options)
+    version = settings.source().current()
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    with fast_serve(), connected_ray(options.ray_address, options.cpus, StudyProgress(console)):
+        console.print(f"loading {version.name}, version {version.version}", highlight=False)
+        with serving(settings, host=options.host, port=options.port) as address:
+            console.print(f"Serving at {address} (interface: {address}/docs). Ctrl-C ends it.", highlight=False)
+            _wait_for_the_end()
+
+
+@contextmanager
+def fast_serve() -> Iterator[None]:
+    """Have Serve take its fastest way; to be entered before Ray starts, whose processes read it from the environment.
+
+    The proxy's files and its ports of metrics are this service's own, so that several can run on one machine. These two
+    ports are open to other machines, whatever the service's host: Ray has no variable for it. They tell how many
+    requests there were and where replicas listen, and nothing that was in a request.
+    """
+    with tempfile.TemporaryDirectory(prefix="coldray-") as folder:
+        files = {name: str(Path(folder) / file) for name, file in PROXY_FILES.items()}
+        ports = dict(zip(("METRICS_PORT", "STATS_PORT"), map(str, _free_ports(2)), strict=True))
+        own = {f"RAY_SERVE_HAPROXY_{name}": value for name, value in (files | ports).items()}
+        variables = FAST_SERVE | own
+        for name, value in variables.items():
+            os.environ.setdefault(name, value)
+        yield
+
+
+@contextmanager
+def serving(settings: ServiceSettings, *, host: str, port: int) -> Iterator[str]:
+    """Serve from the cluster this process is connected to; yield the address, and end the service afterwards.
+
+    Raises
+    ------
+    ClusterError
+        If the service does not start: the port is taken, or the model cannot be loaded.
+    """
+    try:
+        serve.start(
+            # The service ends a late request itself, in the form that all errors have; Serve's limit is for the rest.
+            http_options={"host": host, "port": port, "request_timeout_s": settings.timeout_s + GRACE_S},
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
+        serve.run(application(settings), name=APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        raise ClusterError(f"The service did not start at {host}:{port}: {error}") from error
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _wait_for_the_end() -> None:
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()

@@ -1,0 +1,344 @@
+"""The tuning job: source → dataset → study → report, bundle and registry."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mlflow.types import DataType
+from rich.console import Console
+
+from coldray.bundle.fit import fit_on_worker
+from coldray.cli.arguments import DEFAULT_FILTERS, overrides, source_of
+from coldray.cli.devices import check_this_process, check_workers
+from coldray.cli.lines import from_here, tool, typed
+from coldray.cli.progress.study import StudyProgress
+from coldray.cli.progress.training import TrainingProgress
+from coldray.cli.promotion import decide
+from coldray.cli.ray.cluster import connected_ray
+from coldray.cli.texts import encode_texts
+from coldray.core.errors import ConfigError
+from coldray.core.files import writable_folder
+from coldray.core.masking import masked
+from coldray.data.dataset import Dataset, Ids
+from coldray.data.filters import apply_filters
+from coldray.data.sources.registry import SourceConfig, load_dataset, load_predefined
+from coldray.data.splits.items import Split
+from coldray.data.splits.published import PredefinedSplit
+from coldray.experiments.comparison.config import ComparisonConfig
+from coldray.experiments.listeners import Listeners
+from coldray.experiments.promotion.outcome import Promotion
+from coldray.experiments.record.folder import StudyFolder, StudyIdentity, open_study
+from coldray.experiments.record.record import StudyRecord
+from coldray.experiments.results import StudyResult, mean_metric
+from coldray.experiments.space import StudyConfig, load_study
+from coldray.experiments.study import check_study, run_study
+from coldray.models.registry import model_type
+from coldray.reports.console import console_summary
+from coldray.reports.labels import counted
+from coldray.reports.report import write_report
+from coldray.reports.study import study_figures
+from coldray.reports.style import save_figure
+from coldray.tracking.access import check_reachable
+from coldray.tracking.percent_signs import take_percent_signs
+from coldray.tracking.receiver import UnavailableError
+from coldray.tracking.runs import StudyTracker, check_experiment
+
+TrackerT = TypeVar("TrackerT", bound=StudyTracker)
+
+
+def tune(
+    options: argparse.Namespace, console: Console, job: str = "tune_marec.py", *, real_data: str = "hetrec"
+) -> StudyResult:
+    """Run the job that the options of :func:`~coldray.cli.arguments.study_parser` describe.
+
+    Everything that can be wrong is checked before anything takes long.
+
+    Parameters
+    ----------
+    job, real_data
+        As of :func:`print_next_steps`.
+    """
+    config = load_study(options.study, overrides(options.settings))
+    source = source_of(options)
+    output = options.output_dir.absolute()
+    progress = StudyProgress(console)
+    with writable_folder(output):
+        check_tracking(options)
+        dataset, published = read_data(source, config, progress)
+        splits = check_study(config, dataset, published)
+        check_this_process(config)
+        result, folder = search_and_publish(config, dataset, splits, output, options, progress)
+    console.print()
+    console.print(console_summary(result))
+    print_next_steps(console, folder / "report.html", options, job, real_data=real_data)
+    return result
+
+
+def read_data(
+    source: SourceConfig, config: StudyConfig, progress: StudyProgress
+) -> tuple[Dataset, PredefinedSplit | None]:
+    """Return the dataset of a study, and the split it is published with if the study asks for that.
+
+    Raises
+    ------
+    ConfigError
+        If a published split is asked for and there is none, or the study names filters: they would change it.
+    DataError
+        If the files are missing or malformed.
+    """
+    if config.splits.protocol != "predefined":
+        return read_dataset(source, config, progress), None
+    if config.filters is not None:
+        raise ConfigError(
+            "filters: a published split is taken as it is, so that its figures compare. Leave them out, or draw a "
+            "split (splits.protocol)."
+        )
+    progress.stage(f"reading the published split of {source.category or source.name}")
+    published = load_predefined(source, config.splits.name)
+    tell_notes(published.dataset, progress.stage)
+    return published.dataset, published
+
+
+def read_dataset(source: SourceConfig, config: StudyConfig | ComparisonConfig, progress: StudyProgress) -> Dataset:
+    """Return the dataset of a job, filtered as the study asks or as its published protocol does."""
+    progress.stage(f"reading the dataset {source.name}")
+    dataset = load_dataset(source)
+    tell_notes(dataset, progress.stage)
+    filters = config.filters or DEFAULT_FILTERS.get(source.name)
+    return apply_filters(dataset, filters) if filters else dataset
+
+
+def tell_notes(dataset: Dataset, say: Callable[[str], None]) -> None:
+    """Say what is to be known of how a dataset was read."""
+    for note in dataset.notes:
+        say(f"note: {note}")
+
+
+def search_and_publish(
+    config: StudyConfig,
+    dataset: Dataset,
+    splits: Sequence[Split],
+    output: Path,
+    options: argparse.Namespace,
+    progress: StudyProgress,
+) -> tuple[StudyResult, Path]:
+    """Run a study that has been checked; return its result, and the folder of what was written."""
+    identity = StudyIdentity("study", config.name, dataset.name, dataset.fingerprint, settings_of(config))
+    with (
+        open_study(output, identity, resume=options.resume, command=options.command, say=progress.stage) as folder,
+        connected_ray(options.ray_address, options.cpus, progress),
+        tracking(StudyTracker, folder, options, progress) as tracker,
+    ):
+        check_workers(config)
+        encode_texts(config, dataset, progress)
+        record, listener = folder.record(), Listeners(progress, tracker)
+        result = run_study(config, dataset, study_id=folder.id, record=record, listener=listener, splits=splits)
+        record.stage("report, bundle and registry")
+        name = registered_name(options.model_name, dataset.name, config.model)
+        promotion = record.promotion or decide(options, name, result, config, dataset, splits, progress)
+        result = replace(result, promotion=promotion)
+        publish(result, config, dataset, output / folder.id, tracker, progress, name, record)
+        record.finished()
+    return result, output / folder.id
+
+
+def settings_of(config: StudyConfig) -> dict[str, Any]:
+    """Return all of a study file that its results depend on: what failures cost may change when it goes on."""
+    return config.model_dump(mode="json", exclude={"failures"})
+
+
+def check_tracking(options: argparse.Namespace) -> None:
+    """Find out now whether the tracking server answers and has the experiment, unless it is not to be asked.
+
+    Raises
+    ------
+    TrackingError
+        If it does not, or the experiment is deleted.
+    """
+    if options.offline:
+        return
+    with suppress(UnavailableError):  # a database that is locked for a moment: what is to be logged is kept
+        check_reachable(options.tracking_uri)
+        check_experiment(options.tracking_uri, options.experiment)
+
+
+@contextmanager
+def tracking(
+    kind: type[TrackerT],
+    folder: StudyFolder,
+    options: argparse.Namespace,
+    progress: StudyProgress,
+    part: str = "",
+) -> Iterator[TrackerT]:
+    """Open the tracker of a study, or of a part of it, and close it; say what the server has not taken.
+
+    What it has refused is added to ``options.unsent``: the job ends with an exit status of its own then.
+    """
+    told = "kept in its folder: --offline" if options.offline else f"sent to {options.tracking_uri}"
+    progress.stage(f"what the study logs is {told}")
+    tracker = kind(
+        options.tracking_uri,
+        options.experiment,
+        artifact_location=options.output_dir.absolute().parent / "mlartifacts",
+        path=folder.path / part / folder.tracking.name,
+        offline=options.offline,
+        say=progress.stage,
+    )
+    try:
+        with tracker:
+            yield tracker
+    finally:
+        left, missing = tracker.spool.waiting, tracker.spool.missing()
+        if left:
+            server = ("--tracking-uri", options.tracking_uri, "--experiment", options.experiment)
+            progress.stage(
+                f"{counted(left, 'call')} on the tracking server wait in {from_here(tracker.spool.path)}; send them by "
+                + sync_command(folder.id, options.output_dir, *server)
+            )
+        if missing:
+            vars(options).setdefault("unsent", []).append(missing)
+            progress.stage(missing)
+
+
+def sync_command(study: str, output: Path, *options: str) -> str:
+    """Return what sends the calls of a study that wait, as it is typed; passwords in it are masked."""
+    shown = map(masked, options)
+    return typed(tool("python"), "jobs/sync_runs.py", study, "--output-dir", from_here(output.absolute()), *shown)
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to the study: its events are shown by its own progress display."""
+    take_percent_signs()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # It would print a traceback of each error that it raises as well, as of a database that is locked for a moment.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def registered_name(given: str | None, dataset: str, what: str) -> str:
+    """Return the name in the registry: the one given, or ``coldray-`` with the names of a dataset and of a model.
+
+    Characters in which MLflow or a URL would read something become ``-``.
+    """
+    return given or re.sub(r"(?:[^\w.]|_)+", "-", f"coldray-{dataset}-{what}").strip("-.")
+
+
+def publish(
+    result: StudyResult,
+    config: StudyConfig,
+    dataset: Dataset,
+    folder: Path,
+    tracker: StudyTracker,
+    progress: StudyProgress,
+    model_name: str,
+    record: StudyRecord,
+) -> None:
+    """Write figures, report and bundle to `folder`, log them, and register the winner as what it was found to be.
+
+    What was found is written, logged and recorded before the bundle's fit begins: one that dies costs the bundle alone.
+    """
+    if record.published:
+        progress.stage(
+            f"the report {folder / 'report.html'} is written and logged: the bundle alone is left to be made"
+        )
+    else:
+        progress.stage("drawing figures and writing the report")
+        figures = study_figures(result)
+        paths = [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
+        paths.append(write_report(result, folder / "report.html", figures=figures))
+        tracker.finish(result, paths)
+        record.was_published(promotion=result.promotion)
+    register_winner(result, config, dataset, folder, tracker, progress, model_name, bundle_manifest(result))
+
+
+def register_winner(
+    result: StudyResult,
+    config: StudyConfig,
+    dataset: Dataset,
+    folder: Path,
+    tracker: StudyTracker,
+    progress: StudyProgress,
+    model_name: str,
+    manifest: Mapping[str, object],
+) -> None:
+    """Fit the winner of a study on all interactions, and register it as what it was found to be."""
+    progress.stage("fitting the winner on all interactions for the bundle")
+    kind, path = model_type(config.model), folder / "bundle"
+    winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
+    gpus = config.search.gpus_per_trial if getattr(winner.config, "workers", 1) == 1 else 0.0
+    notes = fit_on_worker(
+        winner,
+        dataset,
+        config.features,
+        manifest,
+        path,
+        TrainingProgress(progress.console),
+        even=config.candidates == "cold",
+        gpus=gpus,
+    )
+    for note in notes:
+        progress.stage(f"note: {note}")
+    types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
+    promotion = result.promotion or Promotion("if-better", "champion", "it was held against no champion", asked=False)
+    placed = tracker.register(path, types, model_name, promotion)
+    if placed is None:
+        progress.stage(f"{model_name} is registered when the tracking server has been told; the bundle is {path}")
+    else:
+        progress.stage(placed.words)
+
+
+def bundle_manifest(result: StudyResult) -> dict[str, object]:
+    """Return the facts a bundle carries about the study it comes from."""
+    names = result.test[0].metrics
+    return {
+        "dataset": dict(result.dataset),
+        "protocol": dict(result.protocol),
+        "forms": [asdict(form) for form in result.forms],
+        "trained_on": "all interactions of the dataset",
+        "notes": list(result.notes),
+        "metrics": {
+            "measured_on": f"the test {result.held_out} of each split, by models fitted on its train part alone",
+            **{name: mean_metric(result.test, name) for name in names},
+        },
+    }
+
+
+def id_type(ids: Ids) -> DataType:
+    """Return the MLflow type of external ids."""
+    return DataType.string if ids.dtype.kind == "U" else DataType.long
+
+
+def print_next_steps(
+    console: Console,
+    report: Path,
+    options: argparse.Namespace,
+    job: str = "tune_marec.py",
+    *,
+    real_data: str = "hetrec",
+) -> None:
+    """Say where the report is and what to type next: on the sample, the same job on `real_data`."""
+    console.print(f"Report: {from_here(report)}", soft_wrap=True, highlight=False, markup=False)
+    console.print("Next:", highlight=False)
+    interface = typed(tool("mlflow"), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000")
+    console.print(
+        f"  {interface}"
+        if options.tracking_uri.startswith("sqlite")
+        else f"  compare the trials at {masked(options.tracking_uri)}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+    if options.dataset == "sample":
+        default = getattr(options, "study", None) in (None, options.default_study)
+        study = () if default else ("--study", options.study)
+        command = typed(tool("python"), *f"jobs/{job}".split(), *study, "--dataset", *real_data.split())
+        console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,1 @@
+"""The Ray that a job runs on."""

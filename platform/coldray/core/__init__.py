@@ -1,0 +1,1 @@
+"""What every stage needs: errors, memory, files, devices."""

@@ -1,0 +1,112 @@
+"""What stands in a matrix of clicks: a one, or what a model reads of a click besides that there was one.
+
+That is a rating, or the place of the click among those of its user, or both. Both are one complex64 number, the rating
+its real part and the place its imaginary part, so that what parts, slices and stores clicks need not know of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.core.errors import MissingFieldError
+from coldray.data.dataset import Dataset, rows_of
+
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+Values: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a model reads of a click besides that there was one."""
+
+    ratings: bool = False
+    """The rating that came with it."""
+    order: bool = False
+    """Its place among the clicks of its user, 1 the first. Places ascend with time; some may be missing, and clicks of
+    the same place count as clicked in the order of the items."""
+
+    def __or__(self, other: Reads) -> Reads:
+        """Return what either reads."""
+        return Reads(self.ratings or other.ratings, self.order or other.order)
+
+    def __bool__(self) -> bool:
+        """Tell whether there is more to read than ones."""
+        return self.ratings or self.order
+
+    def values(self, ratings: Floats, places: Floats) -> Values:
+        """Return what stands for clicks of these ratings and places: of the two what is read, ones if neither is."""
+        rated, placed = ratings.astype(np.float32), places.astype(np.float32)
+        if self.ratings and self.order:
+            both = np.empty(len(rated), np.complex64)
+            both.real, both.imag = rated, placed
+            return both
+        return rated if self.ratings else placed if self.order else np.ones(len(rated), np.float32)
+
+    def of(self, dataset: Dataset) -> Dataset:
+        """Return the dataset with what is read in place of clicks.
+
+        Raises
+        ------
+        MissingFieldError
+            If it has no ratings, or no timestamps, and they are read.
+        """
+        if not self:
+            return dataset
+        rated = with_ratings(dataset).interactions if self.ratings else dataset.interactions
+        placed = with_order(dataset).interactions if self.order else dataset.interactions
+        values = self.values(rated.data, placed.data)
+        return replace(dataset, interactions=sp.csr_array((values, rated.indices, rated.indptr), shape=rated.shape))
+
+
+def ratings_in(values: npt.NDArray[Any]) -> Floats:
+    """Return the ratings in values of one who reads them."""
+    return values.real
+
+
+def places_in(values: npt.NDArray[Any]) -> Floats:
+    """Return the places in values of one who reads them."""
+    return values.imag if np.iscomplexobj(values) else values
+
+
+def with_ratings(dataset: Dataset) -> Dataset:
+    """Return the dataset with ratings in place of clicks, for models that read them.
+
+    Raises
+    ------
+    MissingFieldError
+        If it has no ratings.
+    """
+    if dataset.ratings is None:
+        raise MissingFieldError(
+            f"Dataset {dataset.name!r} has no ratings. Use a model of clicks; of your own data, name the column with "
+            "--rating-column."
+        )
+    return replace(dataset, interactions=dataset.ratings)
+
+
+def with_order(dataset: Dataset) -> Dataset:
+    """Return the dataset with places in place of clicks, for models that read their order.
+
+    The first click of a user has place 1, his last one as many as he has clicks. Of clicks at the same time, that on
+    the item of the lower index comes first.
+
+    Raises
+    ------
+    MissingFieldError
+        If it has no timestamps.
+    """
+    if dataset.timestamps is None:
+        raise MissingFieldError(
+            f"Dataset {dataset.name!r} has no timestamps, so nobody knows what came after what. Use a model that reads "
+            "no order; of your own data, name the column with --timestamp-column."
+        )
+    clicks, times = dataset.interactions, dataset.timestamps.data
+    order = np.lexsort((clicks.indices, times, rows_of(clicks)))
+    places = np.empty(clicks.nnz, np.float32)
+    places[order] = np.arange(clicks.nnz) - np.repeat(clicks.indptr[:-1], np.diff(clicks.indptr)) + 1
+    return replace(dataset, interactions=sp.csr_array((places, clicks.indices, clicks.indptr), shape=clicks.shape))

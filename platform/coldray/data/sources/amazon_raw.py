@@ -1,0 +1,105 @@
+"""Raw Amazon ratings: tab- or comma-separated lines, or JSON lines of reviews, plain or gzipped.
+
+Three generations are read. Ratings files have ``user item rating timestamp``, with or without a header; those of 2018,
+without one, have the item first. Reviews of 2014
+and 2018 name their fields `reviewerID`, `asin`, `overall` and `unixReviewTime`; those of 2023 `user_id`, `parent_asin`,
+`rating` and `timestamp`, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import glob
+from contextlib import nullcontext
+from pathlib import Path
+
+import polars as pl
+
+from coldray.core.errors import DataFormatError
+from coldray.core.spelling import choices
+from coldray.data.tables.delimited import first_fields
+from coldray.data.tables.streaming import collect_typed, named_json_line, readable, scan_delimited, seconds
+
+NAMES = {
+    "user": ("user", "user_id", "reviewerID"),
+    "item": ("item", "parent_asin", "item_id", "asin"),
+    "rating": ("rating", "overall"),
+    "timestamp": ("timestamp", "unixReviewTime"),
+}
+"""Role → names of its column, the preferred one first: of 2023's two item ids the parent joins the variants."""
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".dat": "\t", ".txt": "\t"}
+JSON_SUFFIXES = (".json", ".jsonl")
+SAMPLE = 1000
+"""Lines that are looked at to tell users from items."""
+USER_ID, ITEM_ID = r"^\s*A[0-9A-Z]{10,30}\s*$", r"^\s*(B[0-9A-Z]{9}|[0-9]{9}[0-9X])\s*$"
+"""What the ids of reviewers and of products (ASIN, ISBN) look like."""
+TYPES = {"user": pl.String(), "item": pl.String(), "rating": pl.Float32(), "timestamp": pl.Int64()}
+
+
+def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame:
+    """Read raw ratings: `user` and `item` (Categorical), `rating` (Float32), `timestamp` (Int64, seconds since 1970).
+
+    The format is told by the name of the file, before ``.gz``: ``.csv``, ``.tsv``, ``.dat``, ``.txt`` (tabs), ``.json``
+    or ``.jsonl``. Only the four fields of a review are read. Lines without a header that have the item first, as those
+    of 2018, are told by their ids; a sentence about it is added to `notes`.
+
+    Raises
+    ------
+    DataFileError
+        If the file is missing or cannot be read.
+    DataFormatError
+        If its format is unknown, a field is missing, or a value is blank or not of its type.
+    EmptyDatasetError
+        If the file is empty.
+    """
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    with readable(path):
+        if suffix in JSON_SUFFIXES:
+            scan = _reviews(path)
+        elif suffix in SEPARATORS:
+            scan = _lines(path, SEPARATORS[suffix], [] if notes is None else notes)
+        else:
+            known = choices([*SEPARATORS, *JSON_SUFFIXES])
+            raise DataFormatError(
+                f"{path.name}: the format of {suffix or 'no suffix'!r} is unknown. Known are {known}."
+            )
+    with named_json_line(path) if suffix in JSON_SUFFIXES else nullcontext():
+        table = collect_typed(scan, TYPES, path, categorical=("user", "item"))
+    return table.with_columns(seconds(pl.col("timestamp")))
+
+
+def _reviews(path: Path) -> pl.LazyFrame:
+    # A schema of every name that may occur: a field that a line lacks is null, and other fields are skipped.
+    names = [name for role in NAMES.values() for name in role]
+    scan = pl.scan_ndjson(
+        glob.escape(str(path)), schema=dict.fromkeys(names, pl.String()), row_index_name="line", row_index_offset=1
+    )
+    return scan.select("line", *(pl.coalesce(options).alias(role) for role, options in NAMES.items()))
+
+
+def _item_first(scan: pl.LazyFrame, path: Path) -> bool:
+    """Return whether the ids of the first column of a file without a header are those of items, of the second of users.
+
+    Ids tell: an item has ten signs, a B first or digits; a user an A and more of them.
+    """
+    with readable(path):
+        head = scan.head(SAMPLE).select("user", "item").collect()
+    swapped = head.select(pl.col("user").str.contains(ITEM_ID) & pl.col("item").str.contains(USER_ID)).to_series()
+    return int(swapped.sum()) * 2 > len(swapped)
+
+
+def _lines(path: Path, separator: str, notes: list[str]) -> pl.LazyFrame:
+    first = first_fields(path, separator)
+    if not set(first) & {name for names in NAMES.values() for name in names}:
+        scan = scan_delimited(path, separator, tuple(NAMES), quoted=separator == ",")
+        if not _item_first(scan, path):
+            return scan
+        notes.append(f"{path.name}: its lines have the item first, then the user, as the ratings files of 2018.")
+        return scan.rename({"user": "item", "item": "user"})
+    found = {role: next((name for name in names if name in first), None) for role, names in NAMES.items()}
+    for role, name in found.items():
+        if name is None:
+            raise DataFormatError(
+                f"{path.name} has no column of the {role} ({', '.join(NAMES[role])}). It has: {choices(first)}."
+            )
+    scan = scan_delimited(path, separator, quoted=separator == ",")
+    return scan.select("line", *(pl.col(str(name)).alias(role) for role, name in found.items()))

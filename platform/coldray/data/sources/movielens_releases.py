@@ -1,0 +1,147 @@
+"""Reader of the larger MovieLens releases and of latest-small: a folder of files, or the published archive of it.
+
+1M and 10M have ``ratings.dat`` and ``movies.dat`` without headers, divided by ``::`` and unquoted. 20M, 25M and the
+latest ones have ``ratings.csv`` and ``movies.csv`` with headers, in UTF-8, fields with commas in double quotes.
+
+Source: Harper and Konstan, *The MovieLens Datasets: History and Context*, ACM TiiS 5 (4), 2015.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from coldray.core.errors import ConfigError, DataFormatError
+from coldray.core.spelling import choices, nearest
+from coldray.data.catalogue import Catalogue
+from coldray.data.dataset import Dataset
+from coldray.data.sources.archive import LATIN, DataFiles, parse_numbers
+from coldray.data.sources.movielens import DEFAULT_ATTRIBUTES, YEAR_IN_TITLE, movie_attributes
+from coldray.data.sources.tabular import assemble, refuse_repeated
+from coldray.data.tables.files import require_columns
+from coldray.data.tables.streaming import collect_typed, readable, scan_delimited
+
+NO_GENRES = "(no genres listed)"
+COLONS = "::"
+CSV_RATINGS = {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "timestamp"}
+CSV_MOVIES = ("movieId", "title", "genres")
+TYPES = {"user": pl.Int64(), "item": pl.Int64(), "rating": pl.Float32(), "timestamp": pl.Int64()}
+
+
+@dataclass(frozen=True)
+class Release:
+    """How the files of a release are written."""
+
+    suffix: str
+    """``dat`` is divided by ``::``, ``csv`` by commas."""
+    encoding: str
+    """Of the movies; the ratings are ASCII."""
+
+    @property
+    def rating_file(self) -> str:
+        """Name of the file of ratings."""
+        return f"ratings.{self.suffix}"
+
+    @property
+    def movie_file(self) -> str:
+        """Name of the file of movies."""
+        return f"movies.{self.suffix}"
+
+
+RELEASES = {
+    "ml-1m": Release("dat", LATIN),
+    "ml-10m": Release("dat", "utf-8"),
+    "ml-20m": Release("csv", "utf-8"),
+    "ml-25m": Release("csv", "utf-8"),
+    "ml-latest-small": Release("csv", "utf-8"),
+}
+
+
+def read_movielens_release(path: Path, name: str) -> Dataset:
+    """Read a MovieLens release other than 100K; the ratings are streamed.
+
+    Items are the movies, whether anybody rated them or not; what the movie file does not know of one stays missing.
+    Ratings and times (seconds
+    since 1970) are kept. The attributes are the genres, the year that ends the title, and the title without it.
+
+    Parameters
+    ----------
+    path
+        A folder with the files, or a ``.zip`` of them.
+    name
+        One of :data:`RELEASES`, which gives the dataset its name.
+
+    Raises
+    ------
+    ConfigError
+        If `name` is no release.
+    DataFileError
+        If a file is missing or cannot be read.
+    DataFormatError
+        If a column or field is missing, a value is not of its type, or a movie or a (user, item) pair is repeated.
+    EmptyDatasetError
+        If there is no rating.
+    """
+    if name not in RELEASES:
+        raise ConfigError(f"There is no MovieLens {name!r}.{nearest(name, RELEASES)} There are: {choices(RELEASES)}.")
+    release = RELEASES[name]
+    files = DataFiles(path, f"MovieLens {name.removeprefix('ml-')}")
+    movies = _movies(files, release)
+    with files.unpacked(release.rating_file) as file:
+        pairs = collect_typed(_scan_ratings(file, release), TYPES, file)
+    provenance: dict[str, Any] = {"source": name, "ratings_file": release.rating_file, "ratings": pairs.height}
+    return assemble(
+        pairs,
+        lambda item_ids: movie_attributes(movies, item_ids),
+        name=name,
+        file=release.rating_file,
+        default_attributes=DEFAULT_ATTRIBUTES,
+        provenance=provenance,
+        catalogue=Catalogue(movies["item"], release.movie_file),
+    )
+
+
+def _scan_ratings(path: Path, release: Release) -> pl.LazyFrame:
+    if release.suffix == "csv":
+        scan = scan_delimited(path, ",", quoted=True)
+        with readable(path):
+            require_columns(scan.collect_schema().names(), CSV_RATINGS, path.name)
+        return scan.rename(CSV_RATINGS)
+    # One byte is all that polars divides by: at each second colon there is an empty field.
+    between = [f"between {number}" for number in range(len(TYPES) - 1)]
+    fields = [name for pair in zip(TYPES, [*between, ""], strict=True) for name in pair][:-1]
+    scan = scan_delimited(path, ":", fields)
+    single = pl.any_horizontal(pl.col(between).is_not_null())
+    return scan.with_columns(pl.when(~single).then("timestamp").alias("timestamp"))
+
+
+def _movies(files: DataFiles, release: Release) -> pl.DataFrame:
+    """Return a row a movie: `item`, `title`, `year` and the list of its `genres`."""
+    file = release.movie_file
+    if release.suffix == "dat":
+        table = files.rows(file, COLONS, CSV_MOVIES, encoding=release.encoding)
+    else:
+        table = _csv_movies(files, file)
+    title = pl.col("title").str.strip_chars()
+    movies = table.select(
+        parse_numbers(table, "movieId", pl.Int64(), file).alias("item"),
+        title=title.str.replace(YEAR_IN_TITLE, ""),
+        year=title.str.extract(YEAR_IN_TITLE).cast(pl.Int32),
+        genres=pl.when(pl.col("genres") != NO_GENRES).then(pl.col("genres").str.split("|")),
+    )
+    refuse_repeated(movies, ("item",), file)
+    return movies
+
+
+def _csv_movies(files: DataFiles, name: str) -> pl.DataFrame:
+    with files.unpacked(name) as file, readable(file):
+        scan = scan_delimited(file, ",", quoted=True)
+        require_columns(scan.collect_schema().names(), CSV_MOVIES, name)
+        table = scan.select("line", *CSV_MOVIES).collect()
+    if table.get_column("title").null_count():
+        line = table.filter(pl.col("title").is_null()).item(0, "line")
+        raise DataFormatError(f"{name}, line {line}: the movie has no title.")
+    return table

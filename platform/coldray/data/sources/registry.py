@@ -1,0 +1,210 @@
+"""The sources a study can name, and where their files are looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
+
+from coldray.core.errors import ConfigError, DataFileError
+from coldray.core.spelling import choices, nearest
+from coldray.data.dataset import Dataset
+from coldray.data.sources.amazon import amazon_categories, read_amazon
+from coldray.data.sources.download import fetch_hetrec
+from coldray.data.sources.hetrec import MOVIE_FILE, RATING_FILES, read_hetrec
+from coldray.data.sources.lastfm import read_lastfm
+from coldray.data.sources.locations import DATA_VARIABLE, data_root, find_dataset
+from coldray.data.sources.movielens import read_movielens, read_movielens_split
+from coldray.data.sources.movielens_releases import RELEASES, read_movielens_release
+from coldray.data.sources.sample import sample_dataset
+from coldray.data.sources.tabular import TabularConfig, read_tabular
+from coldray.data.sources.yelp import read_yelp
+from coldray.data.splits.published import PredefinedSplit
+from coldray.data.texts import with_texts
+
+SourceName = Literal[
+    "sample", "hetrec", "ml1m-hetrec", "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-latest-small", "lastfm",
+    "yelp", "amazon", "csv", "parquet",
+]  # fmt: skip
+SOURCES: tuple[str, ...] = get_args(SourceName)
+HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
+ML1M_FOLDER = "ml1m-hetrec"
+READERS: Mapping[str, Callable[[Path], Dataset]] = {
+    "ml-100k": read_movielens,
+    **{name: partial(read_movielens_release, name=name) for name in RELEASES},
+    "lastfm": read_lastfm,
+    "yelp": read_yelp,
+}
+"""Reader of each source that is found and has one layout."""
+FOLDER_SOURCES = ("hetrec", "ml1m-hetrec", *READERS, "amazon")
+"""The sources that are looked for in `data_dir`."""
+
+
+class SourceConfig(BaseModel):
+    """Which data to read, and where it lies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: SourceName
+    """``sample`` is generated; ``hetrec`` is found or downloaded; ``csv`` and ``parquet`` are your own; the rest is
+    found."""
+    data_dir: Path | None = None
+    """Folder of the files, or of the folder or .zip that has them; null means the one COLDRAY_DATA names."""
+    tabular: TabularConfig | None = None
+    """Tables and columns of ``csv`` and ``parquet``."""
+    texts: Path | None = None
+    """Table with texts of items, see :func:`~coldray.data.texts.with_texts`."""
+    category: str | None = None
+    """Category of ``amazon``; null means the only one there."""
+    size: str | None = None
+    """The ``<size>`` in the names of the files of ``amazon``; null means those without one."""
+    strict: bool = False
+    """Whether a rating of ``amazon`` beyond 1 to 5 is an error; else it is clipped and counted."""
+    seed: NonNegativeInt = 0
+    """Seed of ``sample``; without effect on real data."""
+    download: bool = True
+    """Whether ``hetrec`` may be downloaded when it is not found."""
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _known(cls, name: Any) -> Any:
+        if name not in SOURCES:
+            raise ConfigError(
+                f"Unknown data source {name!r}.{nearest(str(name), SOURCES)} There are: {choices(SOURCES)}."
+            )
+        return name
+
+
+def load_dataset(source: SourceConfig) -> Dataset:
+    """Return the dataset of `source`, read from disk, downloaded, or generated.
+
+    Raises
+    ------
+    ConfigError
+        If `source` lacks the tables of a tabular source.
+    DataError
+        If the files are missing, cannot be fetched or are malformed. Real data is never replaced by the sample.
+    """
+    dataset = _read_source(source)
+    return dataset if source.texts is None else with_texts(dataset, source.texts)
+
+
+def _read_source(source: SourceConfig) -> Dataset:
+    if source.name == "sample":
+        return sample_dataset(source.seed)
+    if source.name == "hetrec":
+        return read_hetrec(find_hetrec(source.data_dir, download=source.download))
+    if source.name == "ml1m-hetrec":
+        return read_hetrec(find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec")
+    if source.name == "amazon":
+        return _amazon(source).dataset
+    if source.name in READERS:
+        return READERS[source.name](find_dataset(source.name, source.data_dir))
+    if source.tabular is None:
+        raise ConfigError(f"Source {source.name!r} needs `tabular`: the tables and the meaning of their columns.")
+    return read_tabular(source.tabular, "csv" if source.name == "csv" else "parquet")
+
+
+def load_predefined(source: SourceConfig, split: str | None = None) -> PredefinedSplit:
+    """Return the split that the data of `source` is published with.
+
+    Parameters
+    ----------
+    split
+        Which of several: ``u1`` to ``u5``, ``ua`` or ``ub`` of ``ml-100k``. ``amazon`` has one a category.
+
+    Raises
+    ------
+    ConfigError
+        If the source has no such split.
+    DataError
+        If the files are missing or malformed.
+    """
+    found = _read_split(source, split)
+    if found is not None:
+        return found if source.texts is None else replace(found, dataset=with_texts(found.dataset, source.texts))
+    asked = "without a name" if split is None else repr(split)
+    raise ConfigError(
+        f"Source {source.name!r} has no predefined split {asked}. amazon has one without a name, ml-100k has u1 "
+        "to u5, ua and ub. Use another source, or split by the program."
+    )
+
+
+def _read_split(source: SourceConfig, split: str | None) -> PredefinedSplit | None:
+    if source.name == "amazon" and split is None:
+        return _amazon(source)
+    if source.name == "ml-100k" and split is not None:
+        return read_movielens_split(find_dataset(source.name, source.data_dir), split)
+    return None
+
+
+def _amazon(source: SourceConfig) -> PredefinedSplit:
+    folder = find_dataset("amazon", source.data_dir)
+    category = source.category
+    if category is None:
+        found = amazon_categories(folder, source.size)
+        if len(found) != 1:
+            size = "without a size" if source.size is None else f"of size {source.size}"
+            raise ConfigError(
+                f"{folder} has {len(found)} categories {size}: {choices(found)}. Name one as `category` (--category)."
+            )
+        category = found[0]
+    return read_amazon(folder, category, size=source.size, strict=source.strict)
+
+
+def find_hetrec(data_dir: Path | None, *, download: bool = True) -> Path:
+    """Return the folder or archive of HetRec 2011: in `data_dir`, else in the download cache, else downloaded.
+
+    Raises
+    ------
+    DataFileError
+        If it is nowhere and `download` is false, or `data_dir` does not exist.
+    DownloadError
+        If it cannot be fetched.
+    """
+    root = data_root(data_dir)
+    archive = f"{HETREC_FOLDER}.zip"
+    cache = Path(platformdirs.user_cache_dir("coldray"))
+    if root is not None and root.suffix == ".zip":
+        return root
+    places = [cache / archive]
+    if root is not None:
+        places = [root, root / archive, root / HETREC_FOLDER, root / HETREC_FOLDER / archive, *places]
+    for place in places:
+        if place.is_file() or (_holds_files(place) and place.name != ML1M_FOLDER):
+            return place
+    if download:
+        return fetch_hetrec(cache)
+    raise DataFileError(
+        f"HetRec 2011 is not in {' nor in '.join(str(place) for place in places)}, and downloading is off. "
+        f"Put {archive} or its files in a folder and name it with --data-dir."
+    )
+
+
+def find_ml1m_hetrec(data_dir: Path | None) -> Path:
+    """Return the folder of ``ml1m-hetrec``: `data_dir` itself or the folder of that name in it.
+
+    Raises
+    ------
+    DataFileError
+        If it is in neither; it is never downloaded.
+    """
+    root = data_root(data_dir)
+    places = [] if root is None else [root, root / ML1M_FOLDER]
+    for place in places:
+        if _holds_files(place) and place.name != HETREC_FOLDER:
+            return place
+    where = " nor in ".join(str(place) for place in places) or "any folder, as none was given"
+    raise DataFileError(
+        f"ml1m-hetrec is not in {where}. It is not downloaded: put {MOVIE_FILE}, {RATING_FILES[1]} and the movie_*.dat "
+        f"files in a folder and name it with --data-dir (or {DATA_VARIABLE})."
+    )
+
+
+def _holds_files(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in RATING_FILES)

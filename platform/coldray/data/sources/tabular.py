@@ -1,0 +1,294 @@
+"""Tables → :class:`Dataset`: bring-your-own parquet and CSV, and the assembly that other readers share.
+
+Notation used for shapes: U users, I items, d labels of an attribute.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError
+from coldray.data.catalogue import AS_TEXT, Catalogue, match_items
+from coldray.data.dataset import (
+    Attribute,
+    Dataset,
+    Ids,
+    IntArray,
+    LabelAttribute,
+    NumberAttribute,
+    TextAttribute,
+    binary_matrix,
+)
+from coldray.data.tables.column_types import Role
+from coldray.data.tables.files import FileFormat, is_csv, read_columns
+from coldray.data.tables.ids import of_one_type, read_ids
+from coldray.data.tables.labels import label_lists
+from coldray.data.tables.numbers import numbers, times
+from coldray.data.tables.written_ids import written_ids
+
+logger = logging.getLogger(__name__)
+PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", "timestamp": "time"}
+"""Columns of an interaction, and what they are read as."""
+
+
+class TabularConfig(BaseModel):
+    """Where the tables lie, and what their columns mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interactions: Path
+    """Table with a row an interaction; a parquet file, a folder of parquet files, or a CSV file with a header."""
+    items: Path | None = None
+    """Table with a row an item; null when nothing is known of the items."""
+    user_column: str = "user_id"
+    """Column of `interactions` with the user's id: integer or text."""
+    item_column: str = "item_id"
+    """Column of `interactions` with the item's id: integer or text."""
+    rating_column: str | None = None
+    """Column of `interactions` with a rating; null when a row alone says it all."""
+    timestamp_column: str | None = None
+    """Column of `interactions` with a time: a number since 1970, whose unit is told by its size, a date type of
+    parquet, or ISO 8601 text (UTC)."""
+    item_id_column: str | None = None
+    """Column of `items` with the item's id; null means the name in `item_column`."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of `items` with labels: a parquet list, a list written as text, or text divided by `label_separator`."""
+    label_separator: str = Field(default="|", min_length=1)
+    """What divides the labels in a text column."""
+    number_columns: tuple[str, ...] = ()
+    """Columns of `items` with one number; empty, null and NaN mean unknown."""
+    text_columns: tuple[str, ...] = ()
+    """Columns of `items` with free text."""
+
+    @property
+    def attribute_columns(self) -> tuple[str, ...]:
+        """Every attribute's column: labels, numbers, texts."""
+        return self.label_columns + self.number_columns + self.text_columns
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        names = self.attribute_columns
+        if names and self.items is None:
+            raise ConfigError(f"Attribute columns are given ({', '.join(names)}) but no items table; set `items`.")
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"Column {repeated[0]!r} is given as an attribute twice; name it once.")
+        return self
+
+
+def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
+    """Read a dataset from the tables of `config`.
+
+    Items are those with an interaction or a row in `items`: nobody has clicked some, and of others nothing is known, so
+    that they have no label, NaN and empty texts. Both are counted, see :class:`~coldray.data.catalogue.Match`.
+
+    A name that ends in ``.csv``, ``.tsv`` or ``.parquet`` says how the file is read; for others `file_format` does.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or unreadable, a column is missing, an id is null or repeated, a rating or number is not a
+        number, or there is no interaction; each has its own subclass.
+    """
+    notes: list[str] = []
+    pairs = _read_pairs(config, file_format, notes)
+    file, name, default = config.interactions.name, config.interactions.stem, config.attribute_columns
+    provenance: dict[str, Any] = {"source": file_format, "interactions": file, "notes": notes}
+    if config.items is None:
+        return assemble(pairs, lambda _: {}, name=name, file=file, default_attributes=default, provenance=provenance)
+    path, rows = config.items, _read_items(config, config.items, file_format, notes)
+    items, ids = of_one_type(pairs["item"], rows["item"])
+    if items.dtype != pairs.schema["item"]:
+        _tell_text(ids, path.name, provenance)
+    pairs, rows = pairs.with_columns(items), rows.with_columns(ids)
+    provenance["items"] = path.name
+
+    def attributes(item_ids: Ids) -> dict[str, Attribute]:
+        found: list[str] = []
+        built = _attributes(config, path, rows, item_ids, found)
+        provenance["notes"] = [*provenance["notes"], *found]
+        return built
+
+    return assemble(
+        pairs,
+        attributes,
+        name=name,
+        file=file,
+        default_attributes=default,
+        provenance=provenance,
+        catalogue=Catalogue(ids, path.name),
+    )
+
+
+def assemble(
+    pairs: pl.DataFrame,
+    attributes: Callable[[Ids], dict[str, Attribute]],
+    *,
+    name: str,
+    file: str,
+    default_attributes: Iterable[str],
+    provenance: dict[str, Any],
+    catalogue: Catalogue | None = None,
+) -> Dataset:
+    """Build a dataset whose users and items are in ascending order of their ids.
+
+    `pairs`, read from `file`, has the columns `user` and `item` (Int64 or String) and may have `rating` and
+    `timestamp` (seconds). `attributes` is called with the item ids; those of `default_attributes` that it returns
+    become the default. The items of the `catalogue` are items of the dataset, whether anybody clicked them or not;
+    how it fits the pairs becomes ``provenance["catalogue"]``.
+
+    Raises
+    ------
+    EmptyDatasetError
+        If there is no pair.
+    DataFormatError
+        If a pair is repeated.
+    UnmatchedItemsError
+        If no item of the pairs is one of the catalogue.
+    """
+    if pairs.is_empty():
+        raise EmptyDatasetError(f"{file} has no interactions: nothing to learn from.")
+    items = pairs["item"]
+    if catalogue is not None:
+        clicked = pairs.group_by("item").len("clicks")
+        provenance |= match_items(clicked, catalogue, file).noted(provenance, "catalogue")
+        items = pl.concat([items.rename("item"), catalogue.ids.rename("item")])
+    user_ids, item_ids = ascending(pairs["user"]), ascending(items)
+    rows, columns = positions(pairs["user"], user_ids), positions(pairs["item"], item_ids)
+    shape = (len(user_ids), len(item_ids))
+    clicks = binary_matrix(rows, columns, shape)
+    if clicks.nnz < pairs.height:
+        refuse_repeated(pairs, ("user", "item"), file)
+
+    def values(column: str, dtype: type[np.generic]) -> sp.csr_array | None:
+        if column not in pairs.columns:
+            return None
+        return sp.csr_array((pairs[column].to_numpy().astype(dtype), (rows, columns)), shape=shape).sorted_indices()
+
+    built = attributes(item_ids)
+    dataset = Dataset(name, user_ids, item_ids, clicks, built, provenance=provenance)
+    return replace(
+        dataset,
+        default_attributes=tuple(attribute for attribute in default_attributes if attribute in built),
+        ratings=values("rating", np.float32),
+        timestamps=values("timestamp", np.int64),
+    )
+
+
+def label_attribute(edges: pl.DataFrame, item_ids: Ids) -> LabelAttribute:
+    """Return the labels of `item_ids` from a table with a row (`item`, `label`) a membership.
+
+    Blank labels and items outside `item_ids` are left out; a repeated row counts once.
+    """
+    edges = edges.with_columns(pl.col("label").str.strip_chars()).filter(pl.col("label") != "")
+    edges = edges.join(ids_table(item_ids, edges.schema["item"]), on="item", how="semi")
+    labels = np.asarray(edges.get_column("label").unique().sort().to_list(), dtype=np.str_)
+    rows, columns = positions(edges.get_column("item"), item_ids), positions(edges.get_column("label"), labels)
+    return LabelAttribute(binary_matrix(rows, columns, (len(item_ids), len(labels))), labels)
+
+
+def plain_attribute(table: pl.DataFrame, column: str, item_ids: Ids) -> NumberAttribute | TextAttribute:
+    """Return a column of a table with a row an `item`: text if it is String, else numbers; missing where no row is."""
+    wanted = ids_table(item_ids, table.schema["item"])
+    values = wanted.join(table.select("item", value=column), on="item", how="left", maintain_order="left")["value"]
+    if values.dtype == pl.String:
+        return TextAttribute(tuple(values.fill_null("").to_list()))
+    return NumberAttribute(values.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64))
+
+
+def refuse_repeated(table: pl.DataFrame, columns: Sequence[str], source: str) -> None:
+    """Raise :class:`DataFormatError` with the count and the first offender if `columns` do not tell rows apart."""
+    if not (repeated := table.height - table.select(columns).n_unique()):
+        return
+    first = table.filter(pl.struct(columns).is_duplicated()).select(columns).row(0, named=True)
+    offender = ", ".join(f"{column} {value!r}" for column, value in first.items())
+    raise DataFormatError(f"{source} has {repeated:,} repeated rows; the first is of {offender}. Keep one row each.")
+
+
+def ids_table(ids: Ids, dtype: pl.DataType | None = None) -> pl.DataFrame:
+    """Return ids as a table of the column `item`, in their order."""
+    return pl.DataFrame({"item": pl.Series(ids.tolist(), dtype=dtype)})
+
+
+def ascending(ids: pl.Series) -> Ids:
+    """Return the distinct ids, ascending."""
+    unique = ids.unique().sort()
+    return np.asarray(unique.to_list(), dtype=np.str_) if unique.dtype == pl.String else unique.to_numpy()
+
+
+def positions(ids: pl.Series, vocabulary: Ids) -> IntArray:
+    """Return the index in `vocabulary` of each id, all of which are in it."""
+    table = ids_table(vocabulary, ids.dtype).with_row_index("position")
+    found = ids.alias("item").to_frame().join(table, on="item", how="left", maintain_order="left")
+    return found.get_column("position").to_numpy().astype(np.int32)
+
+
+def _read_pairs(config: TabularConfig, file_format: FileFormat, notes: list[str]) -> pl.DataFrame:
+    path = config.interactions
+    given = (config.user_column, config.item_column, config.rating_column, config.timestamp_column)
+    columns = {role: name for role, name in zip(PAIR_ROLES, given, strict=True) if name is not None}
+    read = read_columns(path, columns, file_format, {role: PAIR_ROLES[role] for role in columns})
+    table = read.rows
+    notes += read.notes
+    for role, name in columns.items():
+        cells, source = table.get_column(role), f"{path.name}, column {name!r}"
+        if role in ("user", "item"):
+            values = read_ids(written_ids(cells, source, notes), source, untyped=is_csv(path, file_format))
+        else:
+            values = numbers(cells, source, notes) if role == "rating" else times(cells, source, notes)
+        table = table.with_columns(values.alias(role))
+    return table
+
+
+def _read_items(config: TabularConfig, path: Path, file_format: FileFormat, notes: list[str]) -> pl.DataFrame:
+    id_column = config.item_id_column or config.item_column
+    # Attributes are renamed because one may be called "item".
+    columns = {"item": id_column} | {f"attribute {name}": name for name in config.attribute_columns}
+    kinds: tuple[tuple[tuple[str, ...], Role], ...] = (
+        (config.label_columns, "labels"), (config.number_columns, "number"), (config.text_columns, "text")
+    )  # fmt: skip
+    roles: dict[str, Role] = {"item": "id"}
+    roles |= {f"attribute {name}": role for names, role in kinds for name in names}
+    read, source = read_columns(path, columns, file_format, roles), f"{path.name}, column {id_column!r}"
+    notes += read.notes
+    ids = written_ids(read.rows.get_column("item"), source, notes)
+    table = read.rows.with_columns(read_ids(ids, source, untyped=is_csv(path, file_format)).alias("item"))
+    refuse_repeated(table, ("item",), path.name)
+    return table
+
+
+def _tell_text(ids: pl.Series, file: str, provenance: dict[str, Any]) -> None:
+    """Say which rows of a table of items make text of ids that are numbers where the clicks are."""
+    others = ids.filter(ids != ids.cast(pl.Int64, strict=False).cast(pl.String).fill_null(""))
+    provenance[AS_TEXT] = (
+        f"Item ids are text, though those of the clicks are whole numbers: {len(others):,} of {len(ids):,} ids of "
+        f"{file} are not, or beyond 64 bits with a sign; the first is {others[0]!r}."
+    )
+    provenance["notes"] = [*provenance.get("notes", ()), provenance[AS_TEXT]]
+    logger.warning("%s", provenance[AS_TEXT])
+
+
+def _attributes(
+    config: TabularConfig, path: Path, rows: pl.DataFrame, item_ids: Ids, notes: list[str]
+) -> dict[str, Attribute]:
+    built: dict[str, Attribute] = {}
+    for name in config.label_columns:
+        cells = rows.get_column(f"attribute {name}")
+        lists = label_lists(cells, config.label_separator, f"{path.name}, column {name!r}", notes)
+        built[name] = label_attribute(rows.select("item", label=lists).explode("label"), item_ids)
+    for name in config.number_columns:
+        cells = rows.get_column(f"attribute {name}")
+        values = numbers(cells, f"{path.name}, column {name!r}", notes, blank_allowed=True)
+        built[name] = plain_attribute(rows.with_columns(values.alias(cells.name)), cells.name, item_ids)
+    for name in config.text_columns:
+        texts = rows.select("item", text=pl.col(f"attribute {name}").cast(pl.String))
+        built[name] = plain_attribute(texts, "text", item_ids)
+    return built

@@ -1,0 +1,1 @@
+"""Splits: who is train, validation and test."""

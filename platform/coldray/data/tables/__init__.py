@@ -1,0 +1,1 @@
+"""Files of tables, read as they are found."""

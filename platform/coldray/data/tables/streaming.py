@@ -1,0 +1,156 @@
+"""Tables too long to hold as text: scanned, typed on the way, and collected by the streaming engine of polars."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
+from coldray.data.tables.delimited import look_at, opened
+from coldray.data.tables.encodings import refuse_encoding
+
+MILLISECONDS_FROM = 10**11
+"""Times from here on are milliseconds, from a thousand times this on microseconds: as seconds they would be of the year
+5138 or later."""
+
+
+def scan_delimited(
+    path: Path, separator: str, columns: Sequence[str] | None = None, *, quoted: bool = False
+) -> pl.LazyFrame:
+    """Return a scan of a UTF-8 text file, every column of it text, with the number of each row as `line`.
+
+    Rows without any value are left out. Errors are those of :func:`~coldray.data.tables.delimited.look_at`.
+
+    Parameters
+    ----------
+    columns
+        The names of the columns of a file without a header; None when the first line has them.
+    quoted
+        Whether ``"`` encloses fields.
+    """
+    with readable(path):
+        file = look_at(path, separator, columns, quoted=quoted)
+        if file.fast or (quoted and file.quotes):
+            scan = file.scan()
+        else:  # null, which collect_typed refuses by line, where a line is too short
+            scan = pl.scan_csv(
+                path,
+                separator=separator,
+                has_header=columns is None,
+                schema=None if columns is None else dict.fromkeys(columns, pl.String()),
+                infer_schema=False,
+                missing_columns="raise" if columns is None else "insert",
+                quote_char=None,
+                row_index_name="line",
+                row_index_offset=2 if columns is None else 1,
+                glob=False,
+            )
+        return scan.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
+
+
+def collect_typed(
+    scan: pl.LazyFrame, types: Mapping[str, pl.DataType], path: Path, *, categorical: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Return the columns of a scan as `types`; the text of numbers is never held as a whole.
+
+    Parameters
+    ----------
+    scan
+        Columns of text, or of the type asked for, and the column `line`.
+    types
+        The columns to return. A String column is stripped text; a blank one, and a number that is none or is not
+        finite, is refused.
+    path
+        The file, for messages.
+    categorical
+        String columns to return as Categorical: a number a row instead of a text.
+
+    Raises
+    ------
+    DataFileError
+        If the file cannot be read.
+    DataFormatError
+        If it is malformed, or a value is missing or not of its type; the message has the first one's line.
+    """
+    parsed = {name: _parsed(name, dtype).alias(name) for name, dtype in types.items()}
+    coded = [expr.cast(pl.Categorical) if name in categorical else expr for name, expr in parsed.items()]
+    with readable(path):
+        table = scan.select(coded).collect(engine="streaming")
+        for name in types:
+            if bad := table.get_column(name).null_count():
+                row = scan.filter(parsed[name].is_null()).select("line", name).head(1).collect()
+                problem = "blank" if types[name] == pl.String else f"{row.item(0, name)!r}, not a number"
+                raise DataFormatError(
+                    f"{path.name}, line {row.item(0, 'line')}: {name} is {problem} ({bad:,} such lines in the file)."
+                )
+    return table
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what polars and the system raise while `path` is read into an error of the data.
+
+    EmptyDatasetError for an empty file, DataFormatError for a malformed one, DataFileError for what cannot be read.
+    """
+    try:
+        yield
+    except pl.exceptions.NoDataError as error:
+        raise EmptyDatasetError(f"{path.name} in {path.parent} is empty: nothing to learn from.") from error
+    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError) as error:
+        raise DataFormatError(f"{path.name} in {path.parent} is malformed: {_reason(error)}") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataFileError(f"{path} cannot be read: {_reason(error)}") from error
+
+
+def seconds(times: pl.Expr) -> pl.Expr:
+    """Return whole times, in seconds, milli-, micro- or nanoseconds since 1970 by their size, as seconds."""
+    found = pl.when(times.abs() >= MILLISECONDS_FROM).then(times // 1000).otherwise(times)
+    for power in (6, 9):
+        smaller = times.abs() >= MILLISECONDS_FROM * 10 ** (power - 3)
+        found = pl.when(smaller).then(times // 10**power).otherwise(found)
+    return found
+
+
+@contextmanager
+def named_json_line(path: Path) -> Iterator[None]:
+    """Turn the error of a file of JSON lines that is malformed into one that names the line."""
+    try:
+        yield
+    except DataFormatError as error:
+        if "malformed" in str(error):
+            _refuse_json_line(path)
+        raise
+
+
+def _refuse_json_line(path: Path) -> None:
+    with opened(path) as stream:
+        for line, text in enumerate(stream, 1):
+            if line == 1:
+                refuse_encoding(text, 0, path)
+            try:
+                value = json.loads(text.decode()) if text.strip() else {}
+            except UnicodeDecodeError as error:
+                refuse_encoding(text, line - 1, path, error)
+            except json.JSONDecodeError as error:
+                raise DataFormatError(
+                    f"{path.name} in {path.parent} is malformed, line {line:,}: {error.msg}"
+                ) from error
+            else:
+                if not isinstance(value, dict):
+                    raise DataFormatError(f"{path.name} in {path.parent} is malformed, line {line:,}: no JSON object.")
+
+
+def _parsed(name: str, dtype: pl.DataType) -> pl.Expr:
+    text = pl.col(name).cast(pl.String).str.strip_chars()
+    if dtype == pl.String:
+        return pl.when(text != "").then(text)
+    number = text.cast(dtype, strict=False)
+    return pl.when(number.is_finite()).then(number) if dtype.is_float() else number
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split("\n\n")[0].split())  # polars adds paragraphs of advice on its own options

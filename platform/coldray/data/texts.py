@@ -1,0 +1,133 @@
+"""Texts of items from a table of their own: overviews, reviews, descriptions for a dataset that has none.
+
+Notation used for shapes: I items.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+
+from coldray.core.errors import DataFormatError
+from coldray.core.spelling import choices
+from coldray.data.catalogue import Catalogue, match_items
+from coldray.data.dataset import Dataset, TextAttribute
+from coldray.data.sources.tabular import ascending, ids_table, positions
+from coldray.data.tables.column_types import Role
+from coldray.data.tables.files import is_csv, read_columns, table_columns
+from coldray.data.tables.ids import of_one_type, read_ids
+from coldray.data.tables.written_ids import written_ids
+
+logger = logging.getLogger(__name__)
+
+ITEM_COLUMN = "item_id"
+MOST_TEXTS = 10
+"""Texts of one column that an item may have; later rows of it are left out, and counted."""
+
+
+def with_texts(dataset: Dataset, path: Path) -> Dataset:
+    """Return the dataset with the texts of a table as attributes, in the order of its items.
+
+    The table has the column ``item_id`` and a column for each kind of text. Where an item has several rows, such as
+    one a review, the texts of a column are attributes of their own: ``review_1`` to ``review_10``. Blank texts are
+    none. Of a dataset that nothing else is known of the items of, such as ``amazon``, the table is the catalogue: its
+    items that nobody has clicked become items of the dataset. What fits no item, and the items that are left without
+    any text, are counted in the provenance and logged.
+
+    Parameters
+    ----------
+    path
+        A parquet file, a folder of parquet files, or a CSV file with a header.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or unreadable, has no text column, an id is null, no row is of a clicked item, or the
+        dataset has an attribute of that name.
+    """
+    columns = [name for name in table_columns(path, wanted=(ITEM_COLUMN,)) if name != ITEM_COLUMN]
+    if not columns:
+        raise DataFormatError(f"{path.name} has no column besides {ITEM_COLUMN!r}. Give each kind of text a column.")
+    roles: dict[str, Role] = {"item": "id", **{f"text {name}": "text" for name in columns}}
+    read = read_columns(path, {"item": ITEM_COLUMN, **{f"text {name}": name for name in columns}}, roles=roles)
+    source, notes = f"{path.name}, column {ITEM_COLUMN!r}", list(read.notes)
+    ids = written_ids(read.rows.get_column("item"), source, notes)
+    ids = read_ids(ids, source, untyped=is_csv(path, "parquet"))
+    dataset, known, ids = _matched(dataset, ids, path.name)
+    table = read.rows.with_columns(ids.alias("item"))
+    rows = table.join(known, on="item", how="semi", maintain_order="left")
+    texts: dict[str, TextAttribute] = {}
+    beyond = 0
+    for name in columns:
+        of_items = _texts(rows, f"text {name}", known)
+        beyond += sum(max(0, len(found) - MOST_TEXTS) for found in of_items)
+        most = min(max(map(len, of_items), default=0), MOST_TEXTS)
+        for place in range(max(most, 1)):
+            of_place = tuple(found[place] if place < len(found) else "" for found in of_items)
+            texts[f"{name}_{place + 1}" if most > 1 else name] = TextAttribute(of_place)
+    if taken := sorted(texts.keys() & dataset.attributes.keys()):
+        raise DataFormatError(
+            f"{path.name} has a column for {choices(taken)}, and so has {dataset.name!r} itself. Rename the column."
+        )
+    counts = {
+        "texts_of_no_item": table.height - rows.height,
+        "texts_beyond_those_kept": beyond,
+        "items_without_texts": sum(
+            not any(parts) for parts in zip(*(text.texts for text in texts.values()), strict=True)
+        ),
+    }
+    if any(counts.values()):
+        notes.append(
+            f"{path.name}: {counts['items_without_texts']:,} of {dataset.n_items:,} items have no text, "
+            f"{counts['texts_of_no_item']:,} rows are of no item, and {beyond:,} texts beyond {MOST_TEXTS} of an item "
+            "are left out."
+        )
+        logger.warning("%s", notes[-1])
+    provenance = {**dataset.provenance, "texts": path.name, **counts, "notes": [*dataset.notes, *notes]}
+    return replace(dataset, attributes={**dataset.attributes, **texts}, provenance=provenance)
+
+
+def _matched(dataset: Dataset, ids: pl.Series, file: str) -> tuple[Dataset, pl.DataFrame, pl.Series]:
+    """Return the dataset, with the items that only the table has if it is the catalogue, its ids and those of the rows.
+
+    The ids are in one type, and those of the items a table of the column `item` in their order.
+    """
+    known, ids = of_one_type(ids_table(dataset.item_ids)["item"], ids.rename("item"))
+    clicks = np.bincount(dataset.interactions.indices, minlength=dataset.n_items)
+    clicked = pl.DataFrame({"item": known, "clicks": clicks}).filter(pl.col("clicks") > 0)
+    match = match_items(clicked, Catalogue(ids.unique(), file), dataset.name)
+    dataset = replace(dataset, provenance=match.noted(dataset.provenance, "texts_match"))
+    if dataset.attributes or "catalogue" in dataset.provenance:
+        return dataset, known.to_frame(), ids
+    dataset = _with_items(dataset, known, ids)
+    return dataset, ids_table(dataset.item_ids, ids.dtype), ids
+
+
+def _with_items(dataset: Dataset, known: pl.Series, ids: pl.Series) -> Dataset:
+    """Return a dataset without attributes whose items are `known`, in their order, with those of `ids` beside them."""
+    item_ids = ascending(pl.concat([known, ids]))
+    columns, shape = positions(known, item_ids), (dataset.n_users, len(item_ids))
+
+    def moved(matrix: sp.csr_array) -> sp.csr_array:
+        return sp.csr_array((matrix.data, columns[matrix.indices], matrix.indptr), shape=shape).sorted_indices()
+
+    return replace(
+        dataset,
+        item_ids=item_ids,
+        interactions=moved(dataset.interactions),
+        ratings=None if dataset.ratings is None else moved(dataset.ratings),
+        timestamps=None if dataset.timestamps is None else moved(dataset.timestamps),
+    )
+
+
+def _texts(rows: pl.DataFrame, column: str, known: pl.DataFrame) -> list[list[str]]:
+    """Return the texts of each item that are not blank, in the order of the rows."""
+    kept = rows.select("item", text=pl.col(column).cast(pl.String).str.strip_chars()).filter(pl.col("text") != "")
+    grouped = kept.group_by("item", maintain_order=True).agg("text")
+    found = known.join(grouped, on="item", how="left", maintain_order="left")["text"]
+    return [list(texts) if texts is not None else [] for texts in found.to_list()]

@@ -1,0 +1,1 @@
+"""Comparisons of studies on the same splits."""

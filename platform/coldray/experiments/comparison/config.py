@@ -1,0 +1,238 @@
+"""Comparison files: which studies are held against each other, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+
+from coldray.core.errors import ConfigError
+from coldray.core.spelling import choices, nearest
+from coldray.data.dataset import Dataset
+from coldray.data.filters import FilterConfig
+from coldray.experiments.inspection.config import InspectionConfig
+from coldray.experiments.settings import Section, explain, read_settings, replace_settings
+from coldray.experiments.space import Candidates, StudyConfig, load_study, metric_names
+from coldray.experiments.split_config import SplitConfig
+from coldray.features.builder import FeatureConfig, attribute_names
+from coldray.models.registry import MODELS, model_type
+
+Track: TypeAlias = Literal["clicks", "strict", "full"]
+"""``clicks`` reads no attribute; ``strict`` reads exactly the dataset's default attributes, those that MARec uses, and
+nothing learned elsewhere; ``full`` may read any attribute, such as the title, count labels, and embed texts."""
+Name: TypeAlias = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+SHARED = ("name", "splits", "candidates", "cutoffs", "filters", "selection.metric", "search.seed")
+"""Fields of a study that the comparison decides for all entries."""
+
+
+class EntryConfig(Section):
+    """One of the studies compared."""
+
+    study: Path
+    """Its file, relative to the comparison file."""
+    track: Track | None = None
+    """By default what the study reads: nothing but clicks, the default attributes, or what it names itself."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Values in the place of those of the study file, by dotted name (``search.trials``)."""
+
+
+class BudgetConfig(Section):
+    """What every entry may spend."""
+
+    trials: PositiveInt = 16
+    """Trials of each entry, unless its overrides say otherwise."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the proposals of each entry, and of the bootstraps."""
+
+
+class CriterionConfig(Section):
+    """What decides."""
+
+    metric: str = "ndcg@10"
+    """Validation metric by which each entry chooses its configuration, and the comparison its champion."""
+
+
+class ComparisonConfig(Section):
+    """A whole comparison file."""
+
+    name: Name
+    """Letters, digits, ``_``, ``.`` and ``-``: it becomes part of folder names, and of the registered model's."""
+    baseline: str
+    """The entry that all others are held against."""
+    entries: dict[Name, EntryConfig] = Field(min_length=1)
+    """Studies by name, in the order of the report; of equals the earlier is the champion."""
+    splits: SplitConfig = SplitConfig()
+    candidates: Candidates = "cold"
+    cutoffs: tuple[PositiveInt, ...] = Field(default=(10, 25, 50), min_length=1)
+    filters: FilterConfig | None = None
+    """Filters on the dataset; by default those of its published protocol, or none."""
+    selection: CriterionConfig = CriterionConfig()
+    search: BudgetConfig = BudgetConfig()
+    inspection: InspectionConfig | None = None
+    """What is measured of each winner besides its metrics; nothing by default."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.baseline not in self.entries:
+            raise ConfigError(
+                f"The baseline {self.baseline!r} is no entry.{nearest(self.baseline, self.entries)} "
+                f"Entries: {choices(self.entries)}."
+            )
+        known = metric_names(self.cutoffs)
+        if self.selection.metric not in known:
+            raise ConfigError(
+                f"selection.metric {self.selection.metric!r} is not computed.{nearest(self.selection.metric, known)} "
+                f"Computed: {choices(known)}."
+            )
+        for name, entry in self.entries.items():
+            _check_overrides(name, entry.overrides)
+        return self
+
+    def shared(self) -> dict[str, Any]:
+        """Return the values that all entries have in common, by dotted name."""
+        values = self.model_dump(mode="json", include={"splits", "candidates", "cutoffs", "filters"})
+        budget = {"search.trials": self.search.trials, "search.seed": self.search.seed}
+        return {**values, "selection.metric": self.selection.metric, **budget}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of the studies compared, as it will be run."""
+
+    name: str
+    track: Track
+    study: StudyConfig
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison file with the studies that it names."""
+
+    config: ComparisonConfig
+    entries: tuple[Entry, ...]
+
+
+def load_comparison(
+    path: Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    trials: int | None = None,
+    models: Sequence[str] | None = None,
+) -> Comparison:
+    """Read and validate a comparison file and the study files that it names.
+
+    Parameters
+    ----------
+    overrides
+        Values that take the place of those in the file, by dotted name (``search.trials``).
+    trials
+        Trials of every entry, whatever the files say: of a grid so many of its points, or all if it has no more.
+    models
+        The entries in the place of those of the file: each one of it, or a model that a study file beside it tunes.
+        Where the baseline is not among them, the first is.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, the field and the nearest valid name.
+    """
+    content = read_settings(path, "comparison file", "'name', 'baseline' and 'entries'")
+    if models:
+        _keep_models(content, models, path.parent)
+    replace_settings(content, overrides or {})
+    try:
+        config = ComparisonConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"Comparison file {path}: {explain(error, ComparisonConfig)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"Comparison file {path}: {error}") from error
+    fixed = {} if trials is None else {"search.trials": trials, "search.points": trials}
+    entries = []
+    for name, entry in config.entries.items():
+        settings = {**config.shared(), "name": name, **entry.overrides, **fixed}
+        try:
+            study = load_study(path.parent / entry.study, settings)
+            entries.append(Entry(name, entry.track or natural_track(study), study))
+        except ConfigError as error:
+            raise ConfigError(f"Comparison file {path}: entries.{name}: {error}") from error
+    return Comparison(config, tuple(entries))
+
+
+def _keep_models(content: dict[str, Any], models: Sequence[str], folder: Path) -> None:
+    """Leave `models` as the entries of a comparison file."""
+    listed = content.get("entries")
+    known = listed if isinstance(listed, dict) else {}
+    known = {**{model: {"study": study.name} for model, study in _studies_in(folder).items()}, **known}
+    entries: dict[str, Any] = {}
+    for name in models:
+        if name not in known:
+            raise ConfigError(f"--models: there is no {name!r}.{nearest(name, known)} Known: {choices(sorted(known))}.")
+        entries[name] = known[name]
+    content["entries"] = entries
+    if content.get("baseline") not in entries:
+        content["baseline"] = next(iter(entries))
+
+
+def _studies_in(folder: Path) -> dict[str, Path]:
+    """Return the study file of each model that has one in `folder`: that of its name, or the first that tunes it."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            content = read_settings(path, "study file", "'name', 'model' and 'space'")
+        except ConfigError:
+            continue  # another file, which says itself what is wrong once it is asked for
+        model = content.get("model")
+        if model in MODELS and "space" in content and (model not in found or path.stem == model):
+            found[model] = path
+    return found
+
+
+def natural_track(study: StudyConfig) -> Track:
+    """Return the track of an entry whose file names none, by what its study reads."""
+    if study.encoded_features is None:
+        return "clicks"
+    return "strict" if study.features == FeatureConfig() else "full"
+
+
+def _check_overrides(name: str, overrides: Mapping[str, Any]) -> None:
+    """Refuse an override of what all entries have in common: without it they could not be compared."""
+    for dotted in overrides:
+        for field in SHARED:
+            if f"{dotted}.".startswith(f"{field}.") or f"{field}.".startswith(f"{dotted}."):
+                raise ConfigError(
+                    f"entries.{name}.overrides: {dotted} would change {field}, which all entries have in common. "
+                    f"Set {field} of the comparison instead."
+                )
+
+
+def check_track(entry: Entry, dataset: Dataset) -> None:
+    """Refuse an entry that reads other attributes than its track allows.
+
+    Raises
+    ------
+    ConfigError
+        Naming the entry, and the attributes.
+    """
+    if entry.track == "clicks" and model_type(entry.study.model).scores_cold_items:
+        raise ConfigError(
+            f"The entry {entry.name!r} is on the clicks track, which reads no attribute, and the model "
+            f"{entry.study.model!r} learns from them. Put it on the strict or the full track."
+        )
+    if entry.track != "strict":
+        return
+    features, default = entry.study.features, dataset.default_attributes
+    used = attribute_names(dataset, features)
+    wrong = [f"it reads {name!r}" for name in used if name not in default]
+    wrong += [f"it leaves out {name!r}" for name in default if name not in used]
+    wrong += [f"it embeds {name!r}" for name, method in features.text.items() if method == "embedding"]
+    if features.counts:
+        wrong.append("it counts labels")
+    if wrong:
+        raise ConfigError(
+            f"The entry {entry.name!r} is on the strict track, which reads exactly the default attributes of "
+            f"{dataset.name!r} ({', '.join(default) or 'none'}): {', '.join(wrong)}. Put it on the full track, or "
+            "change features of its study."
+        )

@@ -1,0 +1,290 @@
+"""A comparison: every entry tuned on validation data, the champion chosen there, then all winners tested once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from coldray.core.errors import ConfigError, DataError, ModelError, SearchInterruptedError, SelectionError, StudyError
+from coldray.data.dataset import Dataset
+from coldray.data.splits.items import Split, TuningSplit
+from coldray.experiments.ablation.statistics import CORRECTION
+from coldray.experiments.comparison.config import Comparison, Entry, check_track
+from coldray.experiments.comparison.result import ComparisonResult, FailedEntry
+from coldray.experiments.comparison.statistics import TestedEntry, entry_results
+from coldray.experiments.description import describe_dataset, describe_protocol
+from coldray.experiments.forms.loss import with_losses
+from coldray.experiments.inspection.config import InspectionConfig
+from coldray.experiments.inspection.item_facts import label_attribute, shown_facts
+from coldray.experiments.listeners import Listeners, StudyListener
+from coldray.experiments.record.record import StudyRecord
+from coldray.experiments.record.tested import Tested
+from coldray.experiments.results import Selection, StudyResult
+from coldray.experiments.search.run import SearchOutcome, search
+from coldray.experiments.selection import select
+from coldray.experiments.study import check_model, draw_splits, finish_study, settle_for, study_result, tell_forms
+from coldray.experiments.winner import measure_winner
+from coldray.features.builder import choose_methods
+
+ListenerOf: TypeAlias = Callable[[Entry], StudyListener]
+RecordOf: TypeAlias = Callable[[Entry], StudyRecord]
+TRACKS = (
+    "strict: exactly the dataset's default attributes, those that MARec uses; full: also the title, counts of labels, "
+    "or texts embedded by a pretrained model; clicks: no attribute"
+)
+ENTRY_ERRORS = (StudyError, DataError, ModelError, ConfigError)
+"""What costs an entry, and no other; a server or a disk that fails stops the comparison."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A comparison that can start."""
+
+    splits: list[Split]
+    """The same for every entry."""
+    failed: tuple[FailedEntry, ...]
+    """Entries that cannot run on this dataset."""
+
+
+@dataclass(frozen=True)
+class TunedEntry:
+    """An entry after its search: what validation data say of it."""
+
+    entry: Entry
+    outcome: SearchOutcome
+    selection: Selection
+    record: StudyRecord
+    """Of its study."""
+
+
+def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyListener | None = None) -> Checked:
+    """Find out what can be wrong before anything takes long, and return the splits.
+
+    An entry for which the dataset lacks attributes, ratings or times, or which is too large for the memory, costs
+    itself alone.
+
+    Raises
+    ------
+    ConfigError
+        If an entry reads other attributes than its track allows, labels are asked for that are not there, and as
+        :func:`~coldray.experiments.study.check_study`.
+    EmptyDatasetError
+        If a part of a split is left without interactions.
+    StudyError
+        If no entry is left.
+    """
+    failed = []
+    if comparison.config.inspection is not None:
+        label_attribute(dataset, comparison.config.inspection.attribute)
+    for entry in comparison.entries:
+        check_track(entry, dataset)
+        try:
+            check_model(entry.study, dataset)
+        except ConfigError as error:
+            raise ConfigError(f"The entry {entry.name!r}: {error}") from error
+        except (DataError, ModelError) as error:
+            failed.append(failed_entry(entry, error, listener or StudyListener()))
+    if len(failed) == len(comparison.entries):
+        raise _nothing_left(failed)
+    return Checked(draw_splits(dataset, comparison.entries[0].study), tuple(failed))
+
+
+def run_comparison(
+    comparison: Comparison,
+    dataset: Dataset,
+    checked: Checked,
+    *,
+    comparison_id: str,
+    protocol: Mapping[str, str],
+    record_of: RecordOf | None = None,
+    listener: StudyListener | None = None,
+    listener_of: ListenerOf | None = None,
+) -> ComparisonResult:
+    """Tune every entry, choose the champion, and test every winner once.
+
+    Parameters
+    ----------
+    checked
+        As of :func:`check_comparison`.
+    comparison_id
+        Name of the comparison.
+    protocol
+        As of :func:`comparison_protocol`.
+    record_of
+        Gives the record of each entry's study; what it knows of trials is not computed again.
+    listener
+        Told what concerns all entries.
+    listener_of
+        Gives the listener of each entry's study, when it begins.
+
+    Raises
+    ------
+    StudyError
+        If every entry fails.
+    SearchInterruptedError
+        If a search was stopped: no entry is begun after it.
+    """
+    started = time.perf_counter()
+    watcher = listener or StudyListener()
+
+    def begin(entry: Entry) -> tuple[Entry, StudyRecord, StudyListener]:
+        record = record_of(entry) if record_of else StudyRecord()
+        study, settled = settle_for(entry.study, dataset, record)
+        found = Listeners(record, listener_of(entry) if listener_of else StudyListener())
+        told = describe_protocol(study, dataset, checked.splits, settled.forms)
+        found.study_started(study, dataset, _study_id(comparison_id, entry), told)
+        tell_forms(settled, found)
+        return replace(entry, study=study), record, found
+
+    failed = list(checked.failed)
+    unusable = {entry.name for entry in failed}
+    entries = [entry for entry in comparison.entries if entry.name not in unusable]
+    tuned, untuned = tune_entries(
+        entries,
+        [split.for_tuning() for split in checked.splits],
+        comparison_id=comparison_id,
+        begin=begin,
+        listener=watcher,
+    )
+    tested, untested = _test_entries(tuned, dataset, checked.splits, watcher, comparison.config.inspection)
+    failed += [*untuned, *untested]
+    if not tested:
+        raise _nothing_left(failed)
+    config = comparison.config
+    usable = {one.entry.name for one in tested}
+    champion = choose_champion([found for found in tuned if found.entry.name in usable])
+    described = describe_dataset(dataset, comparison.entries[0].study)
+    return ComparisonResult(
+        name=config.name,
+        dataset={**described, "attributes": list(dataset.default_attributes)},
+        protocol={**protocol, **_forms(tested)},
+        cutoffs=config.cutoffs,
+        metric=config.selection.metric,
+        baseline=config.baseline,
+        champion=champion.entry.name,
+        entries=entry_results(tested, config.baseline, config.selection.metric, config.cutoffs, config.search.seed),
+        failed=tuple(failed),
+        correction=CORRECTION,
+        seconds=time.perf_counter() - started,
+        held_out=config.splits.held_out,
+        inspection=config.inspection,
+        shown=shown_facts(checked.splits[0].dataset, config.inspection, [one.inspections for one in tested]),
+    )
+
+
+def tested_before(
+    entry: Entry, dataset: Dataset, splits: Sequence[Split], record: StudyRecord, listener: StudyListener
+) -> StudyResult:
+    """Return the study of an entry that was tuned and tested before, from its record; nothing is computed again."""
+    study, _ = settle_for(entry.study, dataset, record)
+    outcome = SearchOutcome(tuple(record.ended[number] for number in sorted(record.ended)), 0.0)
+    return finish_study(study, dataset, splits, outcome, listener, record)
+
+
+def comparison_protocol(comparison: Comparison, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str]:
+    """Return how the numbers came to be, in words: they belong beside every number."""
+    metric = comparison.config.selection.metric
+    return {
+        **describe_protocol(comparison.entries[0].study, dataset, splits),
+        "selection": f"each entry's configuration, and the champion among the entries, by mean validation {metric}; "
+        f"test {comparison.config.splits.held_out} are used once, by the winner of each entry",
+        "tracks": TRACKS,
+    }
+
+
+def tune_entries(
+    entries: Iterable[Entry],
+    splits: Sequence[TuningSplit],
+    *,
+    comparison_id: str,
+    begin: Callable[[Entry], tuple[Entry, StudyRecord, StudyListener]],
+    listener: StudyListener,
+) -> tuple[list[TunedEntry], list[FailedEntry]]:
+    """Search and select for each entry; test data is not in `splits`.
+
+    `begin` is called as an entry's turn comes, and returns it with its forms settled, what is known of its trials, and
+    who listens to its search.
+    """
+    tuned: list[TunedEntry] = []
+    failed = []
+    for entry in entries:
+        try:
+            settled, record, watcher = begin(entry)
+            study_id = _study_id(comparison_id, entry)
+            outcome = search(settled.study, splits, study_id=study_id, record=record, listener=watcher)
+            tuned.append(TunedEntry(settled, outcome, select(outcome.trials, settled.study.selection), record))
+        except SearchInterruptedError:
+            raise
+        except ENTRY_ERRORS as error:
+            failed.append(failed_entry(entry, error, listener))
+    return tuned, failed
+
+
+def choose_champion(tuned: Sequence[TunedEntry]) -> TunedEntry:
+    """Return the entry whose winner has the best mean validation metric, the first of equals."""
+    return max(tuned, key=lambda found: found.selection.winner.mean(found.selection.metric))
+
+
+def _test_entries(
+    tuned: Sequence[TunedEntry],
+    dataset: Dataset,
+    splits: Sequence[Split],
+    listener: StudyListener,
+    inspection: InspectionConfig | None,
+) -> tuple[list[TestedEntry], list[FailedEntry]]:
+    """Measure the winner of each entry, once on each split."""
+    tested, failed = [], []
+    listener.stage(f"testing {len(tuned)} winners on {len(splits)} test folds, once")
+    for found in tuned:
+        entry, winner, started = found.entry, found.selection.winner, time.perf_counter()
+        try:
+            settled = found.record.settled.forms if found.record.settled else ()
+            forms = with_losses(entry.study, winner.config, [splits[0].for_tuning()], settled, listener)
+            measured = measure_winner(entry.study, found.selection, splits, listener, inspection)
+        except ENTRY_ERRORS as error:
+            failed.append(failed_entry(entry, error, listener))
+            continue
+        listener.stage(f"tested {entry.name}, trial {winner.number}")
+        told = describe_protocol(entry.study, dataset, splits, forms)
+        result = Tested(winner.trial_id, measured.folds, measured.intervals, measured.notes, forms, measured.measured)
+        found.record.winner_tested(result)
+        study = study_result(entry.study, dataset, told, found.outcome, found.selection, result)
+        seconds = found.outcome.seconds + time.perf_counter() - started
+        tested.append(
+            TestedEntry(entry, study, _attributes(entry, dataset), measured.measured, seconds, measured.inspections)
+        )
+    return tested, failed
+
+
+def _forms(tested: Sequence[TestedEntry]) -> dict[str, str]:
+    """Return in which forms the models of the entries were fitted, in words; nothing where each has one alone."""
+    words = [f"{one.entry.name}: {form.told}" for one in tested for form in one.study.forms]
+    return {"forms": " ".join(words)} if words else {}
+
+
+def _attributes(entry: Entry, dataset: Dataset) -> dict[str, str]:
+    """Return how each attribute that an entry reads is encoded, by name."""
+    features = entry.study.encoded_features
+    if features is None:
+        return {}
+    attributes: dict[str, str] = dict(choose_methods(dataset, features))
+    if features.counts:
+        attributes["numbers of labels"] = "scalar"
+    return attributes
+
+
+def _study_id(comparison_id: str, entry: Entry) -> str:
+    return f"{comparison_id}-{entry.name}"
+
+
+def failed_entry(entry: Entry, error: Exception, listener: StudyListener) -> FailedEntry:
+    """Return the record of an entry that costs itself alone, and tell the listener why."""
+    failed = FailedEntry(entry.name, entry.track, entry.study.model, f"{type(error).__name__}: {error}")
+    listener.stage(f"{entry.name} failed, the others go on: {failed.reason}")
+    return failed
+
+
+def _nothing_left(failed: Sequence[FailedEntry]) -> SelectionError:
+    return SelectionError(f"Every entry failed. The first, {failed[0].name}: {failed[0].reason}")

@@ -1,0 +1,113 @@
+"""What a report says about the data and the protocol of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from coldray.data.dataset import Dataset
+from coldray.data.filters import FilterConfig
+from coldray.data.splits.items import Split
+from coldray.experiments.space import StudyConfig
+from coldray.experiments.split_config import SplitConfig
+from coldray.features.builder import attribute_names
+from coldray.models.forms import Form
+
+
+def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dict[str, Any]:
+    """Return what a report says about the data: of the attributes those that a study reads, all without a study."""
+    read = tuple(dataset.attributes)
+    if config is not None:
+        read = attribute_names(dataset, config.features) if config.encoded_features else ()
+    return {
+        "name": dataset.name,
+        "synthetic": dataset.synthetic,
+        "n_users": dataset.n_users,
+        "n_items": dataset.n_items,
+        "n_unclicked_items": dataset.n_unclicked_items,
+        "n_interactions": int(dataset.interactions.nnz),
+        "density": dataset.density,
+        "fingerprint": dataset.fingerprint,
+        "attributes": list(read),
+        **({"notes": list(dataset.notes)} if dataset.notes else {}),
+    }
+
+
+def describe_protocol(
+    config: StudyConfig, dataset: Dataset, splits: Sequence[Split], forms: Sequence[Form] = ()
+) -> dict[str, str]:
+    """Return how the numbers came to be, in words: they belong beside every number: the `forms` of the model too."""
+    held_out, known = config.splits.held_out, "given" if config.splits.protocol == "user-holdout" else "train"
+    listed = {
+        "cold": "the held-out cold items",
+        "all": f"every item but the user's {known} positives",
+    }
+    counts = [split.counts() for split in splits]
+    left_out = sum(count["users_without_train_clicks"] for count in counts)
+    part_sizes = [f"{counts[0][f'{part}_{held_out}']:,} {part}" for part in ("train", "validation", "test")]
+    return {
+        "split": f"{config.splits.protocol}: {split_words(config.splits)}",
+        "splits": f"{config.splits.n_splits} for each seed ({', '.join(map(str, config.splits.seeds))})",
+        "first split": f"{', '.join(part_sizes)} {held_out}" + _more_of_first(counts[0]),
+        "candidates": f"{config.candidates}: {listed[config.candidates]}",
+        **_unclicked_words(config, dataset),
+        "users": f"with a {known} and a held-out click"
+        + (f"; {left_out} without a {known} click left out, summed over splits" if left_out else "; none left out")
+        + (f"; at most {config.splits.users:,} of each split, drawn by its seed" if config.splits.users else ""),
+        "filters": "; ".join(map(_filter_words, dataset.provenance.get("filters", []))) or "none",
+        "metrics": "hr@k (Eq. 12) and ndcg@k (Eq. 13) of Monteil et al. 2024: hits over min(k, relevant items)",
+        "selection": f"mean validation {config.selection.metric}; test {held_out} are used once, by the winner",
+        **({"form": " ".join(form.told for form in forms)} if forms else {}),
+    }
+
+
+def _unclicked_words(config: StudyConfig, dataset: Dataset) -> dict[str, str]:
+    """Return what becomes of the items that nobody has clicked; nothing if there are none."""
+    if not dataset.n_unclicked_items:
+        return {}
+    what = (
+        "left out of all folds, of tuning and of test"
+        if config.candidates == "cold"
+        else "in no part, known to all folds, of tuning and of test, where they compete for places"
+    )
+    return {"unclicked items": f"{dataset.n_unclicked_items:,} of the catalogue: {what}; the bundle has them"}
+
+
+def split_words(splits: SplitConfig) -> str:
+    """Return what a protocol holds out, with its shares."""
+    test, validation = f"{100 * splits.test_share:g} %", f"{100 * splits.validation_share:g} %"
+    last = "last interaction" if splits.last == 1 else f"last {splits.last} interactions"
+    return {
+        "notebook": "items permuted; 60 % train, 20 % validation, 20 % test",
+        "balanced": "80/20 of the interactions, best of ten assignments of items, twice",
+        "holdout": f"a random {test} of each user's interactions is test, {validation} of the rest validation",
+        "leave-last": f"the {last} of each user test, those before validation",
+        "temporal": f"the latest {test} of all interactions are test, the latest {validation} of the rest validation",
+        "per-user-temporal": f"the latest {test} of each user's interactions are test, the latest {validation} of the "
+        "rest validation",
+        "user-holdout": f"a random {test} of the users is tested, {validation} of the rest validates; "
+        f"{100 * splits.given_share:g} % of their interactions are given, the others are to be found",
+        "rolling-origin": f"all interactions by time in {splits.n_splits + 2} blocks; train up to one, the next "
+        "validation, the one after it test",
+        "predefined": "the parts that the data are published in" + (f", {splits.name}" if splits.name else ""),
+        "k-fold": f"each user's interactions are dealt to {splits.n_splits} folds; one is test, the next validation",
+    }[splits.protocol]
+
+
+def _more_of_first(counts: Mapping[str, int]) -> str:
+    """Return what there is beside train, validation and test."""
+    given = counts.get("given_for_validation_interactions", 0) + counts.get("given_for_test_interactions", 0)
+    kept = counts.get("users_kept_in_train", 0)
+    few = f"; {kept:,} user{'s' * (kept != 1)} with too few interactions to hold one out, all in train"
+    return (f", {given:,} given" if given else "") + (few if kept else "")
+
+
+def _filter_words(entry: Mapping[str, Any]) -> str:
+    """Name the filters of one entry of the provenance that are not at their default."""
+    defaults = FilterConfig().model_dump()
+    changed = {name: entry["config"][name] for name in defaults if entry["config"][name] != defaults[name]}
+    return ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in changed.items()) or "none"
+
+
+def _value(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

@@ -1,0 +1,181 @@
+"""Evaluating a fitted model on the held-out clicks of a fold."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.core.errors import EmptyDatasetError
+from coldray.data.dataset import keep_entries
+from coldray.data.splits.items import Fold
+from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
+from coldray.evaluation.ranking import Ranking, rank
+from coldray.evaluation.ratings import ones_where_stored, rating_metrics
+from coldray.evaluation.topk import merge_top_k
+from coldray.models.base import Recommender, TrainingSet
+
+Candidates: TypeAlias = Literal["cold", "all"]
+"""``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationTask:
+    """A fold made ready: who is asked about, and what their lists are held against."""
+
+    train: TrainingSet
+    held_out: sp.csr_array
+    """Clicks to be found ``[U, I]``."""
+    held_out_items: npt.NDArray[np.int32]
+    """Held-out items without a train click: what competes when only cold items are candidates."""
+    users: npt.NDArray[np.int32]
+    """Users with a held-out click and a known click. Without the first there is nothing to measure, without the
+    second nothing to personalise with."""
+    split: int
+    seed: int
+    given: sp.csr_array | None = None
+    """Clicks ``[U, I]`` that describe users the model is not fitted on; None where the train clicks describe all."""
+    ratings: bool = False
+    """True if the held-out clicks are ratings to be predicted."""
+
+    @property
+    def histories(self) -> sp.csr_array:
+        """Known clicks of every user ``[U, I]``; what a user has clicked is not recommended again."""
+        return self.train.interactions if self.given is None else self.given
+
+    @property
+    def known(self) -> sp.csr_array:
+        """Ones where a user has a known click ``[U, I]``."""
+        return ones_where_stored(self.histories)
+
+    @classmethod
+    def of(cls, fold: Fold, train: TrainingSet, *, ratings: bool = False, limit: int | None = None) -> EvaluationTask:
+        """Prepare `fold` for models fitted on `train`, which predict the held-out ratings if `ratings` says so.
+
+        Of more than `limit` users so many are drawn, by the seed and the number of the split; what was held out of the
+        others is not looked for.
+
+        Raises
+        ------
+        EmptyDatasetError
+            If no user has both a train and a held-out click.
+        """
+        held_out, given = fold.held_out, fold.given
+        wanted = np.diff(held_out.indptr) > 0
+        known = np.diff((train.interactions if given is None else given).indptr) > 0
+        users = np.flatnonzero(wanted & known).astype(np.int32)
+        if len(users) == 0:
+            raise EmptyDatasetError(f"{fold.name}: no user has clicks both in train and among the held-out items.")
+        if limit is not None and limit < len(users):
+            users = np.sort(np.random.default_rng((fold.seed, fold.split)).choice(users, limit, replace=False))
+            asked = np.zeros(held_out.shape[0], np.bool_)
+            asked[users] = True
+            held_out = keep_entries(held_out, np.repeat(asked, np.diff(held_out.indptr)))
+        return cls(
+            train, held_out, fold.cold_items, users, split=fold.split, seed=fold.seed, given=given, ratings=ratings
+        )
+
+
+class RankingCache:
+    """The most recent rankings of one side of a list, for configurations that differ in αβ alone."""
+
+    def __init__(self, size: int = 8) -> None:
+        self._rankings: OrderedDict[tuple[Any, ...], tuple[Ranking, float]] = OrderedDict()
+        self.size = size
+
+    def get(self, key: tuple[Any, ...]) -> tuple[Ranking, float] | None:
+        """Return the ranking kept under `key` and the scale of its scores."""
+        if key in self._rankings:
+            self._rankings.move_to_end(key)
+        return self._rankings.get(key)
+
+    def put(self, key: tuple[Any, ...], ranking: Ranking, scale: float) -> None:
+        """Keep `ranking`, and forget the oldest one beyond the size."""
+        self._rankings[key] = (ranking, scale)
+        if len(self._rankings) > self.size:
+            self._rankings.popitem(last=False)
+
+
+def rank_task(
+    model: Recommender[Any], task: EvaluationTask, *, candidates: Candidates, k: int, cache: RankingCache | None = None
+) -> Ranking:
+    """Return the top `k` of every user of the task.
+
+    Where the model promises that αβ leaves the order within the warm and within the cold side alone
+    (:meth:`~coldray.models.base.Recommender.ranking_key`), the sides are ranked once, kept in `cache`, and merged for
+    each αβ.
+    """
+    if candidates == "cold":
+        return _side(model, task, task.held_out_items, k, cache, warm=False, exclude=False)
+    if model.ranking_key() is None or len(task.train.cold_items) == 0:
+        everything = np.arange(model.n_items, dtype=np.int32)
+        return _rank(model, task, everything, k, exclude=True)
+    # Of cold items only a given history, not the train clicks, can hold one.
+    cold = _side(model, task, task.train.cold_items, k, cache, warm=False, exclude=task.given is not None)
+    warm = _side(model, task, task.train.warm_items, k, cache, warm=True, exclude=True)
+    items, scores = merge_top_k(warm.items, warm.scores, cold.items, cold.scores, k)
+    return replace(cold, items=items, scores=scores)
+
+
+def evaluate(
+    model: Recommender[Any],
+    task: EvaluationTask,
+    *,
+    candidates: Candidates,
+    cutoffs: tuple[int, ...],
+    cache: RankingCache | None = None,
+) -> RankingMetrics:
+    """Return the metrics of a fitted model on the held-out items.
+
+    Of ratings, each is one to be found, however low; the errors of the model's predictions are measured beside the
+    lists, and users without a known rating count in these alone.
+    """
+    ranking = rank_task(model, task, candidates=candidates, k=max(cutoffs), cache=cache)
+    n_candidates = len(task.held_out_items) if candidates == "cold" else model.n_items
+    if not task.ratings:
+        return ranking_metrics(ranking, task.held_out, cutoffs, n_candidates=n_candidates)
+    predicted = rating_metrics(
+        model.predict_ratings, train=task.train.interactions, histories=task.histories, held_out=task.held_out
+    )
+    listed = ranking_metrics(ranking, ones_where_stored(task.held_out), cutoffs, n_candidates=n_candidates)
+    return replace(listed, ratings=predicted)
+
+
+def _side(
+    model: Recommender[Any],
+    task: EvaluationTask,
+    items: npt.NDArray[np.int32],
+    k: int,
+    cache: RankingCache | None,
+    *,
+    warm: bool,
+    exclude: bool,
+) -> Ranking:
+    """Rank only warm or only cold items; with `exclude` without what the user has clicked."""
+    order = model.ranking_key()
+    if cache is None or order is None:
+        return _rank(model, task, items, k, exclude=exclude)
+    scale = 1.0 if warm else model.cold_scale
+    key = (task.train.key, order, warm, len(items), k)
+    kept = cache.get(key)
+    if kept is not None:
+        ranking, kept_scale = kept
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = ranking.scores * np.float32(scale / kept_scale)
+        # A scale beyond float32 is for the model to be judged by, whatever was kept before.
+        if np.array_equal(np.isfinite(scores), np.isfinite(ranking.scores)):
+            return replace(ranking, scores=scores)
+    ranking = _rank(model, task, items, k, exclude=exclude)
+    cache.put(key, ranking, scale)
+    return ranking
+
+
+def _rank(
+    model: Recommender[Any], task: EvaluationTask, items: npt.NDArray[np.int32], k: int, *, exclude: bool
+) -> Ranking:
+    known = task.known if exclude else None
+    return rank(model.scorer(items), task.histories, items, k=k, exclude=known, users=task.users)

@@ -1,0 +1,114 @@
+"""Folds made ready on the cluster: encoded items and clicks, kept in the object store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from coldray.core.device import load_torch_aside
+from coldray.core.errors import ConfigError
+from coldray.core.ray_errors import of_ray
+from coldray.data.signals import Reads
+from coldray.data.splits.items import Fold
+from coldray.evaluation.ratings import ones_where_stored
+from coldray.experiments.evaluation import EvaluationTask
+from coldray.experiments.space import StudyConfig, study_reads
+from coldray.features.builder import FeatureConfig, FeatureEncoder
+from coldray.features.feature_set import FeatureSet
+from coldray.models.base import TrainingSet
+from coldray.models.registry import model_type
+
+CLICKS = Reads()
+
+
+def prepare_task(
+    fold: Fold,
+    features: FeatureConfig | None,
+    *,
+    reads: Reads = CLICKS,
+    predicts: bool = False,
+    users: int | None = None,
+) -> EvaluationTask:
+    """Encode the items of a fold and collect what models are fitted on and measured with.
+
+    Without `features` nothing is known of the items but their clicks. What is to be found is clicks, whatever is read
+    of those that are known; ratings, if the model `predicts` them. So many `users` are measured at most.
+
+    Raises
+    ------
+    ConfigError
+        If the features leave nothing to compare the items of the fold by.
+    MissingFieldError
+        If the dataset has no ratings or no timestamps, and they are read.
+    """
+    task = _task(fold.as_read(reads), features, predicts, users)
+    return task if predicts or not reads else replace(task, held_out=ones_where_stored(task.held_out))
+
+
+def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationTask:
+    data = fold.dataset
+    if features is None:
+        bare = FeatureSet({}, data.n_items)
+        return EvaluationTask.of(fold, TrainingSet(fold.train, bare, fold.name), ratings=ratings, limit=users)
+    encoder = FeatureEncoder(features).fit(data)
+    try:
+        encoder.check_usable()
+    except ConfigError as error:
+        raise ConfigError(f"The {data.n_items:,} items of {fold.name}: {error}") from error
+    encoded = encoder.transform(data.attributes, data.n_items)
+    return EvaluationTask.of(fold, TrainingSet(fold.train, encoded, fold.name), ratings=ratings, limit=users)
+
+
+@ray.remote(num_cpus=1)
+def _prepare(
+    fold: Fold, features: FeatureConfig | None, reads: Reads, predicts: bool, users: int | None
+) -> EvaluationTask:
+    load_torch_aside()  # what comes next on this worker needs it: shared computations, the test
+    return prepare_task(fold, features, reads=reads, predicts=predicts, users=users)
+
+
+def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
+    """Begin to prepare the folds of a study on the cluster, as :func:`prepare_task` does.
+
+    Returns
+    -------
+    dict
+        The references by fold name, for :func:`wait_for_tasks`.
+    """
+    features, users = config.encoded_features, config.splits.users
+    read = study_reads(config), model_type(config.model).predicts_ratings
+    return {fold.name: _prepare.remote(ray.put(fold), features, *read, users) for fold in folds}
+
+
+def wait_for_tasks(references: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> None:
+    """Wait until folds are prepared; raise what :func:`prepare_task` raised."""
+    try:
+        ray.get([_nothing.remote(reference) for reference in references.values()])
+    except ray.exceptions.RayError as error:
+        raise of_ray(error) from error
+
+
+def prepare_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
+    """Begin, and wait."""
+    references = begin_tasks(folds, config)
+    wait_for_tasks(references)
+    return references
+
+
+@ray.remote(num_cpus=0)
+def _nothing(task: EvaluationTask) -> None:
+    """Wait for a task without fetching it."""
+
+
+def share_training(results: ActorHandle[Any], tasks: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> None:
+    """Give the train sides of `tasks` to the actor that shares computations on them."""
+    ray.get([results.add_data.remote(key, [_train_of.remote(reference)]) for key, reference in tasks.items()])
+
+
+@ray.remote(num_cpus=0)
+def _train_of(task: EvaluationTask) -> TrainingSet:
+    return task.train

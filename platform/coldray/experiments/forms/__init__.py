@@ -1,0 +1,1 @@
+"""In which form the fits of a study are made."""

@@ -1,0 +1,1 @@
+"""Whether a new version takes the champion's place."""

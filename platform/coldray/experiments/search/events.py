@@ -1,0 +1,148 @@
+"""Ray Tune's events, turned into results and passed on to those who watch a study."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from coldray.core.errors import ConfigError
+from coldray.experiments.listeners import StudyListener
+from coldray.experiments.record.record import StudyRecord, trial_key
+from coldray.experiments.results import FoldMetrics, TrialResult, TrialStatus
+from coldray.experiments.space import StudyConfig
+from coldray.models.registry import model_type
+
+
+class TuneEvents(tune.Callback):
+    """Turns Ray Tune's events into ours and keeps the results."""
+
+    def __init__(self, listener: StudyListener, config: StudyConfig, n_splits: int, record: StudyRecord) -> None:
+        self.listener, self.searched, self.model = listener, config.searched, model_type(config.model)
+        self.prunes, self.retries, self.n_splits = config.scheduler is not None, config.failures.retries, n_splits
+        self.ended = dict(record.ended)
+        """The trials that have ended, in this process or before, by number."""
+        self.failure: Exception | None = None
+        """What a listener raised, such as that the disk is full."""
+        self.stopping = False
+        """True once the search is to end before its time: trials that are at work come to no end then."""
+        self._begun: set[int] = set()
+        self._lost: Counter[int] = Counter()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray Tune saves its callbacks beside the search; whoever watches (a terminal, a server) is not part of it.
+        return {**self.__dict__, "listener": StudyListener()}
+
+    @contextmanager
+    def _heeded(self) -> Iterator[None]:
+        """Keep what a listener raises, for the search to stop and raise it: Ray Tune would wrap it."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tell which trial a worker begins with."""
+        self._begin_next(trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Pass on what trials have reached, and which of them have ended."""
+        given = {one["number"]: one for one in trial.config["trials"]}
+        for told in result.get("trials", ()):
+            one, folds = given[told["number"]], _folds(told)
+            self._begin(one)
+            with self._heeded():
+                self.listener.trial_reported(self._key(one), folds)
+            if told["ended"]:
+                self._end(one, told)
+        self._begin_next(trial)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Keep a trial that the scheduler stopped early."""
+        for one in self._left(trial):
+            if self.prunes and not self.stopping and self._told(trial, one):
+                self._end(one, self._told(trial, one))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Keep the trial that a worker was at when it was lost, if it may not be tried again."""
+        for one in self._left(trial)[:1]:
+            self._lost[one["number"]] += 1
+            if self._lost[one["number"]] > self.retries:
+                self._end(one, {**self._told(trial, one), "error": _failure(trial)}, lost=True)
+
+    @staticmethod
+    def _told(trial: Trial, one: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a worker told of a trial at last; nothing if it had not come to it."""
+        latest: list[dict[str, Any]] = (trial.last_result or {}).get("trials", [])
+        return next((told for told in latest if told["number"] == one["number"]), {})
+
+    def _left(self, trial: Trial) -> list[dict[str, Any]]:
+        """Return the trials of a worker that have not ended."""
+        return [one for one in trial.config["trials"] if one["number"] not in self.ended]
+
+    def _begin_next(self, trial: Trial) -> None:
+        for one in self._left(trial)[:1]:
+            self._begin(one)
+
+    def _begin(self, one: Mapping[str, Any]) -> None:
+        """Tell that a trial starts; one that is tried again after its worker was lost has been told before."""
+        if one["number"] not in self._begun:
+            self._begun.add(one["number"])
+            with self._heeded():
+                self.listener.trial_started(self._key(one), one["number"], self._shown(one))
+
+    def _end(self, one: Mapping[str, Any], told: Mapping[str, Any], *, lost: bool = False) -> None:
+        folds, number, error = _folds(told), one["number"], told.get("error")
+        if number in self.ended:
+            return
+        status: TrialStatus = "failed" if error else "finished" if len(folds) >= self.n_splits else "pruned"
+        config, seconds = self._complete(one["parameters"]), told.get("seconds", 0.0)
+        reason = f"{error} ({_written(self._shown(one))})" if error else None
+        self.ended[number] = TrialResult(self._key(one), number, config, folds, status, reason, seconds, lost)
+        with self._heeded():
+            self.listener.trial_ended(self.ended[number])
+
+    def _shown(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: one["parameters"][name] for name in self.searched}
+
+    def _key(self, one: Mapping[str, Any]) -> str:
+        return trial_key(one["number"], self._shown(one))
+
+    def _complete(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the whole configuration, defaults included; what the model refuses is kept as it was asked."""
+        kind = self.model.config_type
+        try:
+            return kind.model_validate(dict(parameters)).model_dump(mode="json")
+        except (ConfigError, ValueError):
+            return {**kind().model_dump(mode="json"), **parameters}
+
+
+def _written(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "nothing is searched"
+
+
+def _failure(trial: Trial) -> str:
+    """Return in one line why a worker failed, from the file Ray has just written beside the trial.
+
+    Ray's own accessor looks where that file is copied to later. An error of the trial's function is a traceback, whose
+    last line says it; a lost worker is described, and the first line says it.
+    """
+    try:
+        text = Path(trial.error_file or "").read_text(encoding="utf-8")
+    except OSError:
+        return "the worker was lost"
+    latest = [line.strip() for line in text.rpartition("Failure # ")[2].splitlines()[1:] if line.strip()]
+    if not latest:
+        return "the worker was lost"
+    return latest[-1] if any(line.startswith("File ") for line in latest) else latest[0]
+
+
+def _folds(result: Mapping[str, Any]) -> tuple[FoldMetrics, ...]:
+    return tuple(FoldMetrics(**fold) for fold in result.get("folds", ()))

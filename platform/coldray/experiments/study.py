@@ -1,0 +1,233 @@
+"""A study: search on validation data, choose, and test the choice once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from coldray.core.errors import ConfigError, MissingFieldError
+from coldray.data.dataset import Dataset
+from coldray.data.splits.interactions import interaction_splits
+from coldray.data.splits.items import Split, cold_item_splits
+from coldray.data.splits.published import PredefinedSplit
+from coldray.experiments.description import describe_dataset, describe_protocol
+from coldray.experiments.edges import found_edges
+from coldray.experiments.forms.loss import with_losses
+from coldray.experiments.forms.settled import Settled, check_fits, settled_study
+from coldray.experiments.listeners import Listeners, StudyListener
+from coldray.experiments.record.record import StudyRecord
+from coldray.experiments.record.tested import Tested
+from coldray.experiments.results import Selection, StudyResult
+from coldray.experiments.search.run import SearchOutcome, search
+from coldray.experiments.selection import select
+from coldray.experiments.space import StudyConfig, listed_values, study_reads
+from coldray.experiments.winner import measure_winner
+from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
+from coldray.features.counts import count_attributes
+from coldray.models.registry import model_type
+
+
+def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSplit | None = None) -> list[Split]:
+    """Return the splits of a study: `n_splits` for each seed, or the one that the dataset is published with.
+
+    Their dataset has the items that nobody has clicked only where every item is a candidate; indices are its own.
+
+    Raises
+    ------
+    ConfigError
+        If the study asks for the published split and there is none.
+    """
+    drawn = config.splits
+    if drawn.protocol == "predefined":
+        if published is None:
+            raise ConfigError(
+                f"splits.protocol: dataset {dataset.name!r} has no published split. Use --dataset amazon, ml-100k with "
+                "splits.name, or another protocol."
+            )
+        return [published.for_study(validation_share=drawn.validation_share, seed=drawn.seeds[0])]
+    if not drawn.holds_out_items:
+        return list(interaction_splits(dataset, **drawn.model_dump(exclude={"name", "users"})))
+    # Elsewhere items that nobody has clicked could only change what is known of the others, such as how rare a label
+    # is, and with it figures that were measured without them.
+    measured = dataset if config.candidates == "all" else dataset.of_clicked_items()
+    return [
+        split
+        for seed in drawn.seeds
+        for split in cold_item_splits(measured, protocol=drawn.protocol, n_splits=drawn.n_splits, seed=seed)
+    ]
+
+
+def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSplit | None = None) -> list[Split]:
+    """Find out what can be wrong before anything takes long, and return the splits.
+
+    Parameters
+    ----------
+    published
+        The split that `dataset` is published with, if there is one: read by the protocol ``predefined`` alone.
+
+    Raises
+    ------
+    UnknownAttributeError
+        If the study names an attribute that the dataset does not have.
+    ConfigError
+        If items are held out and the model cannot score cold ones, the study asks for a published split and there is
+        none, there are no timestamps for a split by time, an attribute cannot be encoded as the study asks, or a value
+        of the space does not go with the attributes.
+    MissingFieldError
+        If the dataset has no attributes, ratings or timestamps, and the model reads them.
+    EmptyDatasetError
+        If a part of a split is left without interactions.
+    CatalogTooLargeError
+        If the model on all items of the dataset does not fit in memory.
+    """
+    check_model(config, dataset)
+    return draw_splits(dataset, config, published)
+
+
+def check_model(config: StudyConfig, dataset: Dataset) -> None:
+    """Find out what can be wrong with the model of a study on a dataset, whatever the splits.
+
+    Raises
+    ------
+    UnknownAttributeError, ConfigError, MissingFieldError, CatalogTooLargeError
+        As :func:`check_study`.
+    """
+    names = choose_methods(dataset, config.features)
+    model, cold = model_type(config.model), config.splits.holds_out_items
+    if not names and (cold or model.scores_cold_items):
+        reason = "cold items have nothing else" if cold else f"the model {config.model!r} learns from them"
+        raise MissingFieldError(
+            f"The study uses no item attribute of dataset {dataset.name!r}, and {reason}. Name some "
+            "in features.attributes; of your own data by --items FILE with --label-columns, --number-columns or "
+            "--text-columns."
+        )
+    if cold and not model.scores_cold_items:
+        raise ConfigError(
+            f"The model {config.model!r} cannot score cold items, which this study ranks. Hold out interactions "
+            "instead: splits.protocol: holdout with candidates: all."
+        )
+    study_reads(config).of(dataset)
+    read = {name: dataset.attributes[name] for name in names}
+    counts = count_attributes(read, read) if config.features.counts else {}
+    _check_values(config, attribute_kinds({**read, **counts}))
+    named, _ = settled_study(config, dataset)
+    check_fits(named, dataset)
+
+
+def _check_values(config: StudyConfig, kinds: Mapping[str, AttributeKind]) -> None:
+    """Refuse a value of the space with which no trial could be fitted to these attributes."""
+    model = model_type(config.model)
+    for name, value in listed_values(config.space):
+        try:
+            model(model.config_type.model_validate({name: value})).check_attributes(kinds)
+        except ConfigError as error:
+            raise ConfigError(f"space.{name}: {value!r} is not valid: {error}") from error
+
+
+def run_study(
+    config: StudyConfig,
+    dataset: Dataset,
+    *,
+    study_id: str,
+    record: StudyRecord | None = None,
+    listener: StudyListener | None = None,
+    splits: Sequence[Split] | None = None,
+) -> StudyResult:
+    """Search, select and test.
+
+    Parameters
+    ----------
+    study_id
+        Name of the study.
+    record
+        Where its events are recorded; what it knows of trials is not computed again.
+    splits
+        As of :func:`check_study`, which is called when they are not given.
+    """
+    record = record or StudyRecord()
+    watcher = Listeners(record, listener or StudyListener())
+    splits = splits or check_study(config, dataset)
+    config, settled = settle_for(config, dataset, record)
+    watcher.study_started(config, dataset, study_id, describe_protocol(config, dataset, splits, settled.forms))
+    tell_forms(settled, watcher)
+    tuning = [split.for_tuning() for split in splits]
+    outcome = search(config, tuning, study_id=study_id, record=record, listener=watcher)
+    return finish_study(config, dataset, splits, outcome, watcher, record)
+
+
+def settle_for(config: StudyConfig, dataset: Dataset, record: StudyRecord) -> tuple[StudyConfig, Settled]:
+    """Return a study with its forms named: those of its record, or decided now and recorded.
+
+    Raises
+    ------
+    CatalogTooLargeError
+        As of :func:`~coldray.experiments.forms.settled.settled_study`.
+    """
+    named, settled = settled_study(config, dataset, record.settled)
+    record.settle(settled)
+    return named, settled
+
+
+def tell_forms(settled: Settled, listener: StudyListener) -> None:
+    """Say in which forms the model is fitted."""
+    for form in settled.forms:
+        listener.stage(f"form of every fit: {form.told}")
+
+
+def finish_study(
+    config: StudyConfig,
+    dataset: Dataset,
+    splits: Sequence[Split],
+    outcome: SearchOutcome,
+    listener: StudyListener | None = None,
+    record: StudyRecord | None = None,
+) -> StudyResult:
+    """Select among the trials of a search, and test the winner once on each split.
+
+    What the `record` knows of the test is not measured again; what is measured is recorded.
+    """
+    watcher, record = listener or StudyListener(), record or StudyRecord()
+    selection = select(outcome.trials, config.selection)
+    if record.tested is None or record.tested.key != selection.winner.trial_id:
+        forms = record.settled.forms if record.settled else ()
+        tuning = [split.for_tuning() for split in splits]
+        forms = with_losses(config, selection.winner.config, tuning, forms, watcher)
+        watcher.stage(f"testing the winner, trial {selection.winner.number}, once on each split")
+        found = measure_winner(config, selection, splits, watcher)
+        tested = Tested(selection.winner.trial_id, found.folds, found.intervals, found.notes, forms, found.measured)
+        record.winner_tested(tested)
+    else:
+        watcher.stage(f"the winner, trial {selection.winner.number}, has been tested before")
+        tested = record.tested
+    return study_result(
+        config, dataset, describe_protocol(config, dataset, splits, tested.forms), outcome, selection, tested
+    )
+
+
+def study_result(
+    config: StudyConfig,
+    dataset: Dataset,
+    protocol: Mapping[str, str],
+    outcome: SearchOutcome,
+    selection: Selection,
+    tested: Tested,
+) -> StudyResult:
+    """Return what a study found, as tables, figures and the tracking server read it."""
+    costly = tuple(form.told for form in tested.forms if form.warns)
+    return StudyResult(
+        name=config.name,
+        model=config.model,
+        dataset=describe_dataset(dataset, config),
+        protocol=protocol,
+        searched=config.searched,
+        cutoffs=config.cutoffs,
+        trials=outcome.trials,
+        selection=selection,
+        test=tested.folds,
+        test_intervals=tested.intervals,
+        seconds=outcome.seconds,
+        held_out=config.splits.held_out,
+        notes=(*costly, *tested.notes),
+        forms=tested.forms,
+        measured=tested.measured,
+        edges=found_edges(config.space, selection.winner.config, model_type(config.model).config_type),
+    )

@@ -1,0 +1,159 @@
+"""The one use of test data: the winner, refitted and measured once on each split."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from coldray.core.errors import StudyError
+from coldray.core.ray_errors import in_words
+from coldray.data.splits.items import Split
+from coldray.evaluation.metrics import RankingMetrics
+from coldray.evaluation.ratings import RatingMetrics
+from coldray.evaluation.significance import bootstrap_interval
+from coldray.experiments.evaluation import Candidates, EvaluationTask, evaluate
+from coldray.experiments.folds import prepare_tasks
+from coldray.experiments.inspection.config import InspectionConfig
+from coldray.experiments.inspection.costs import FitMeter
+from coldray.experiments.inspection.measure import Inspection, inspect
+from coldray.experiments.listeners import StudyListener
+from coldray.experiments.results import FoldMetrics, Selection
+from coldray.experiments.space import StudyConfig
+from coldray.models.notes import kept_warnings
+from coldray.models.registry import model_type
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WinnerMetrics:
+    """The winner on the test data."""
+
+    folds: tuple[FoldMetrics, ...]
+    intervals: dict[str, tuple[float, float]]
+    measured: tuple[RankingMetrics, ...]
+    """The values of every user, fold by fold: whom another winner was tested on as well can be paired."""
+    inspections: tuple[Inspection, ...] = ()
+    """What else was measured, fold by fold; nothing unless it was asked for."""
+    notes: tuple[str, ...] = ()
+    """What its fits had to leave out or fall back on."""
+
+
+def measure_winner(
+    config: StudyConfig,
+    selection: Selection,
+    splits: Sequence[Split],
+    listener: StudyListener | None = None,
+    inspection: InspectionConfig | None = None,
+) -> WinnerMetrics:
+    """Refit the winner on the train part of each split and measure it on the test data, once.
+
+    The listener is told how many splits are done. With `inspection` the splits take turns, so that none is timed while
+    another runs beside it.
+
+    Raises
+    ------
+    StudyError
+        If the winner cannot be fitted on a split.
+    """
+    tasks = prepare_tasks([split.test_fold for split in splits], config)
+    wanted = _Wanted(config.model, dict(selection.winner.config), config.candidates, config.cutoffs, inspection)
+    watcher, step = listener or StudyListener(), f"test of {config.name}"
+    on_worker = _measure.options(num_gpus=config.search.gpus_per_trial)
+    try:
+        if inspection is None:
+            outcomes = [on_worker.remote(task, wanted, False) for task in tasks.values()]
+            measured = _gathered(outcomes, step, watcher)
+        else:
+            measured = []
+            for number, task in enumerate(tasks.values()):
+                watcher.advanced(step, number, len(tasks))
+                measured.append(ray.get(on_worker.remote(task, wanted, number == 0)))
+            watcher.advanced(step, len(tasks), len(tasks))
+    except ray.exceptions.RayError as error:  # the model refused, or its worker was lost
+        raise StudyError(
+            f"The winner (trial {selection.winner.number}) could not be tested: {in_words(error)}"
+        ) from error
+    metrics, folds = tuple(one.metrics for one in measured), tuple(one.fold for one in measured)
+    found = tuple(one.inspection for one in measured if one.inspection is not None)
+    notes = tuple(dict.fromkeys(note for one in measured for note in one.notes))
+    return WinnerMetrics(folds, _intervals(metrics, config.search.seed), metrics, found, notes)
+
+
+def _intervals(measured: Sequence[RankingMetrics], seed: int) -> dict[str, tuple[float, float]]:
+    """Return the interval of each metric over the users of all folds; coverage, one number for all, has none.
+
+    What errors of ratings leave out is logged.
+    """
+    intervals = {
+        name: bootstrap_interval(
+            np.concatenate([metrics.per_user[name] for metrics in measured]), generator=np.random.default_rng(seed)
+        )
+        for name in measured[0].per_user
+    }
+    ratings = [metrics.ratings for metrics in measured if metrics.ratings is not None]
+    if ratings:
+        every = RatingMetrics.of_all(ratings)
+        intervals |= every.intervals(np.random.default_rng(seed))
+        if every.n_unknown_items or every.n_unknown_users:
+            logger.warning(
+                "Test: %s ratings of items that nobody rated in train are left out of rmse, mae and accuracy; %s by "
+                "users without a known rating are predicted by what is known of the item.",
+                f"{every.n_unknown_items:,}", f"{every.n_unknown_users:,}",
+            )  # fmt: skip
+    return intervals
+
+
+def _gathered(outcomes: Sequence[ray.ObjectRef[_Measured]], step: str, listener: StudyListener) -> list[_Measured]:
+    """Wait for all outcomes, telling how many are there."""
+    waiting = list(outcomes)
+    listener.advanced(step, 0, len(outcomes))
+    while waiting:
+        _, waiting = ray.wait(waiting)
+        listener.advanced(step, len(outcomes) - len(waiting), len(outcomes))
+    return ray.get(list(outcomes))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The winner, and what is to be found out of it."""
+
+    model: str
+    parameters: dict[str, Any]
+    candidates: Candidates
+    cutoffs: tuple[int, ...]
+    inspection: InspectionConfig | None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The winner on one fold."""
+
+    metrics: RankingMetrics
+    fold: FoldMetrics
+    inspection: Inspection | None
+    notes: tuple[str, ...]
+
+
+@ray.remote(num_cpus=1)
+def _measure(task: EvaluationTask, wanted: _Wanted, mapped: bool) -> _Measured:
+    started = time.perf_counter()
+    kind = model_type(wanted.model)
+    model = kind(kind.config_type.model_validate(wanted.parameters))
+    if wanted.inspection is not None:
+        import torch  # noqa: F401 - which a fit would otherwise load, at the price of its memory
+    with kept_warnings() as notes, FitMeter() as fit:
+        model.fit(task.train)
+    asked: dict[str, Any] = {"candidates": wanted.candidates, "cutoffs": wanted.cutoffs}
+    metrics = evaluate(model, task, **asked)
+    fold = FoldMetrics(task.seed, task.split, metrics.means(), time.perf_counter() - started)
+    found = None
+    if wanted.inspection is not None:
+        found = inspect(model, task, fit, metrics, config=wanted.inspection, mapped=mapped, **asked)
+    return _Measured(metrics, fold, found, tuple(notes))

@@ -1,0 +1,357 @@
+"""KernelAlign: a Gaussian-process kernel over the attributes of items, learned, inverted, and smoothed over users.
+
+MARec uses a mixture of similarities as a smoother. Here the mixture is the covariance of a Gaussian process over items,
+with weights learned by marginal likelihood (:mod:`~coldray.models.kernel_align.covariance`). What the clicks say of
+an item without clicks is its conditional mean (:mod:`~coldray.models.kernel_align.posterior`), and users are
+smoothed by ridge (:mod:`~coldray.models.kernel_align.smoothing`). Catalogues too large for item × item matrices are
+seen through some of their items (:mod:`~coldray.models.kernel_align.inducing`). Optionally scores are multiplied by
+``exp(γ p̂)``, with the popularity p̂ that the attributes promise (:mod:`~coldray.models.popularity.head`).
+
+Notation used for shapes: W warm items, C cold items, n items, I all items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from coldray.core.device import DeviceName
+from coldray.core.memory import available_bytes
+from coldray.evaluation.ranking import Scorer
+from coldray.features.feature_set import FeatureSet
+from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
+from coldray.models.computations import Computations, result_of
+from coldray.models.explanation import Explanation
+from coldray.models.forms import Form, StudyOutlook
+from coldray.models.kernel_align.covariance import ItemCovariance
+from coldray.models.kernel_align.explanation import kernel_explanations
+from coldray.models.kernel_align.form import exact_bytes, inducing_bytes, most_that_fits, settled_form
+from coldray.models.kernel_align.inducing_weights import InducingWeights, condition_on_inducing
+from coldray.models.kernel_align.kernels import KernelMatrices
+from coldray.models.kernel_align.posterior import (
+    DOUBLE_ITEMS,
+    conditional,
+    covariance_of,
+    kernel_bytes,
+    kernel_matrices,
+    learned_covariance,
+)
+from coldray.models.kernel_align.smoothing import UserSmoother, co_clicks, users_are_fewer
+from coldray.models.kernel_align.smoothing_cg import smooth_by_conjugate_gradients
+from coldray.models.kernel_align.weights import ExactWeights, LatestScores
+from coldray.models.linalg.panel_cholesky import PanelCholesky
+from coldray.models.popularity.head import PopularityHead, known_or_predicted
+
+Matrix = npt.NDArray[np.float32]
+KERNEL_BYTES = 2**30
+"""Kernels between warm items and all are held up to this size, and shared among configurations."""
+TREES = 200
+"""Trees that predict the popularity."""
+TOLERANCE = 1e-2
+"""Residual of the smoothing through inducing items; ndcg@10 does not tell it from an exact solution."""
+
+
+class KernelAlignConfig(ModelConfig):
+    """Parameters of :class:`KernelAlign`."""
+
+    alpha: NonNegativeFloat = Field(default=0.2, le=2)
+    """α, how far popular items are damped in the smoothing over users."""
+    ridge: PositiveFloat = 6.0
+    """λ of the smoothing over users, in units of the mean diagonal of A."""
+    popularity: NonNegativeFloat = 0.0
+    """γ, the weight of the predicted popularity; 0 leaves it out, unlearned."""
+    n_factors: PositiveInt = 64
+    """Dimensions of the profiles that the covariance is learned from; fewer where there are fewer items or users."""
+    subset: PositiveInt = 900
+    """Warm items the covariance is learned on; all of them are inverted."""
+    steps: PositiveInt = 40
+    """Steps of Adam."""
+    min_noise: PositiveFloat = 1e-3
+    """Floor of σ²."""
+    kernel_seed: NonNegativeInt = 0
+    """Seed of the subset, of the inducing items and of the popularity's trees."""
+    form: Literal["auto", "exact", "inducing"] = "auto"
+    """``exact`` solves with the covariance of all warm items, ``inducing`` sees all items through some of them.
+    ``auto`` is exact where that fits in memory and takes less than an hour; a study decides once for all its fits."""
+    exact_items: NonNegativeInt | None = None
+    """Items beyond which ``auto`` is not exact, whatever fits."""
+    inducing: PositiveInt | None = None
+    """Warm items through which all others are seen; by default as many as `inducing_tolerance` asks for."""
+    inducing_tolerance: PositiveFloat = Field(default=0.15, lt=1)
+    """What inducing items may leave unexplained of the variance of clicked ones. At .15 lists lose about 2 %."""
+    most_inducing: PositiveInt = 10_000
+    """Inducing items at most, where the tolerance asks for more; a study lowers it to what fits in memory."""
+    device: DeviceName = "auto"
+    """Where smoothing through inducing items runs; ``auto`` takes CUDA when there is one."""
+
+    @property
+    def n_inducing(self) -> int:
+        """Inducing items at most."""
+        return self.inducing or self.most_inducing
+
+
+class KernelAlign(Recommender[KernelAlignConfig]):
+    """Conditional means of a Gaussian process over item attributes, smoothed over users.
+
+    An item with no attribute at all falls back to what the constant part of the covariance says, the mean of all;
+    :meth:`falls_back` names such items.
+    """
+
+    name: ClassVar[str] = "kernel_align"
+    config_type: ClassVar[type[ModelConfig]] = KernelAlignConfig
+    scores_cold_items: ClassVar[bool] = True
+
+    def __init__(self, config: KernelAlignConfig | None = None) -> None:
+        super().__init__(config or KernelAlignConfig())
+        self._weights: ExactWeights | InducingWeights | None = None
+        self._learned: dict[str, npt.NDArray[Any]] = {}
+        self._features: FeatureSet | None = None
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Learn the covariance, invert it and smooth.
+
+        Raises
+        ------
+        SingularMatrixError
+            If a matrix is not positive definite.
+        CatalogTooLargeError
+            If the matrices do not fit in memory.
+        ConfigError
+            If no attribute tells items apart.
+        """
+        shared, config = computations or Computations(), self.config
+        self.check_size(*train.interactions.shape)
+        exact = self._is_exact(*train.interactions.shape)
+        # A fit on its own asks for each kernel about once: holding all of them would only take time.
+        several = computations is not None and exact and kernel_bytes(train) <= KERNEL_BYTES
+        matrices = result_of(kernel_matrices) if several else None
+        logarithms, likelihood = shared.get(
+            learned_covariance,
+            train,
+            matrices=matrices,
+            n_factors=config.n_factors,
+            subset=config.subset,
+            steps=config.steps,
+            min_noise=config.min_noise,
+            seed=config.kernel_seed,
+        )
+        form = partial(self._exact, matrices=matrices) if exact else self._through_inducing
+        self._weights, variances = form(train, shared, tuple(map(float, logarithms)))
+        self._features = train.features
+        self._learned = {"logarithms": logarithms, "likelihood": likelihood, "variance": variances}
+        if config.popularity > 0:
+            head, popularity = shared.get(known_or_predicted, train, trees=TREES, seed=config.kernel_seed)
+            self._learned |= {f"head.{name}": array for name, array in head.items()}
+            self._learned["popularity"] = popularity
+        return self
+
+    def _exact(
+        self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...], matrices: KernelMatrices | None
+    ) -> tuple[ExactWeights, Matrix]:
+        cells, means, variances = shared.get(conditional, train, logarithms=logarithms, matrices=matrices)
+        alpha, ridge, warm = self.config.alpha, self.config.ridge, train.warm_items
+
+        def smoothed() -> LatestScores:
+            held = len(warm) <= DOUBLE_ITEMS and not users_are_fewer(train)
+            return LatestScores(UserSmoother.of(train, alpha, ridge, shared.get(co_clicks, train) if held else None))
+
+        weights = ExactWeights(
+            warm,
+            train.cold_items,
+            PanelCholesky(cells, len(warm)),
+            float(np.exp(logarithms[1])),
+            means,
+            shared.latest("smoothed", (train.key, logarithms, alpha, ridge), smoothed),
+        )
+        return weights, variances
+
+    def _through_inducing(
+        self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...]
+    ) -> tuple[InducingWeights, Matrix]:
+        config = self.config
+        items, posterior, coordinates, variances = shared.get(
+            condition_on_inducing,
+            train,
+            logarithms=logarithms,
+            count=config.inducing,
+            seed=config.kernel_seed,
+            most=config.most_inducing,
+            tolerance=config.inducing_tolerance,
+        )
+
+        def smoothed() -> Matrix:
+            return smooth_by_conjugate_gradients(
+                train,
+                alpha=config.alpha,
+                ridge=config.ridge,
+                right=posterior.projection,
+                tolerance=TOLERANCE,
+                device=config.device,
+            )
+
+        key = (train.key, logarithms, items.tobytes(), config.alpha, config.ridge)
+        projection = shared.latest("smoothed projection", key, smoothed)
+        smooth = replace(posterior, projection=projection)
+        return InducingWeights(train.warm_items, items, smooth, coordinates), variances
+
+    @classmethod
+    def settle(cls, config: KernelAlignConfig, outlook: StudyOutlook) -> tuple[KernelAlignConfig, tuple[Form, ...]]:
+        """Name the form: exact where the covariance of all items fits in memory and is factorised in time."""
+        fewer = config.model_copy(update={"most_inducing": most_that_fits(config.most_inducing, outlook)})
+        form = settled_form(config.form, outlook, exact_items=config.exact_items, inducing=fewer.n_inducing)
+        settled = fewer if form.value == "inducing" and config.form == "auto" else config
+        return settled.model_copy(update={"form": form.value}), (form,)
+
+    @classmethod
+    def compared_forms(
+        cls, config: KernelAlignConfig, share: float
+    ) -> tuple[KernelAlignConfig, KernelAlignConfig] | None:
+        """Return the exact form, and that through `share` as many inducing items."""
+        if config.form != "inducing":
+            return None
+        count = "inducing" if config.inducing else "most_inducing"
+        fewer = max(1, round(config.n_inducing * share))
+        exact = config.model_copy(update={"form": "exact"})
+        return exact, config.model_copy(update={count: fewer})
+
+    def _is_exact(self, n_users: int, n_items: int) -> bool:
+        if self.config.form != "auto":
+            return self.config.form == "exact"
+        settled, _ = self.settle(self.config, StudyOutlook(n_users, n_items, available_bytes()))
+        return settled.form == "exact"
+
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the factors, the weights of the cold items and their making take at the peak.
+
+        Through inducing items, what those between all items and the inducing ones do.
+        """
+        if self._is_exact(n_users, n_items):
+            return exact_bytes(n_users, n_items)
+        return inducing_bytes(n_items, self.config.n_inducing)
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        if self._is_exact(n_users, n_items):
+            return self.require_size(
+                n_users,
+                n_items,
+                purpose=f"The covariance of {n_items:,} items with its factor",
+                way_out="Use form='auto' or 'inducing', to see all items through some of them, or use fewer items.",
+            )
+        return self.require_size(
+            n_users,
+            n_items,
+            purpose=f"The covariance of {n_items:,} items with {min(self.config.n_inducing, n_items):,} inducing ones",
+            way_out="Lower most_inducing or inducing, or use fewer items through the filters (min_item_interactions).",
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the fitted model knows; 0 before the fit."""
+        return 0 if self._weights is None else self._weights.n_items
+
+    def variance(self, items: Items) -> Matrix:
+        """Return the predictive variance of each item's profile ``[n]``: small where attributes say much."""
+        self.check_fitted()
+        variance: Matrix = self._require().variances(items, self._learned["variance"])
+        return variance
+
+    def falls_back(self, items: Items) -> npt.NDArray[np.bool_]:
+        """Return whether each item has no attribute at all, and so the score of an average one ``[n]``."""
+        described: npt.NDArray[np.bool_] = self._known_features().described[items]
+        return ~described
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The learned weight of each additive part, by name, with the constant, the product and the noise."""
+        covariance = self._covariance()
+        weights, basis = covariance.weights, covariance.basis
+        additive = {term.name: float(a) for term, a in zip(basis.terms, weights.additive, strict=True)}
+        numbers = {name: float(b) for name, b in zip(basis.numbers, weights.bumps, strict=True)}
+        whole = {"(constant)": weights.constant, "(product)": weights.product, "(noise)": weights.noise}
+        return {**additive, **numbers, **whole}
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function ``X → X_w B``, times ``exp(γ p̂)``, on the columns of `items`."""
+        weights, factors = self._require(), None
+        if self.config.popularity:
+            factors = np.exp(np.float32(self.config.popularity) * self._learned["popularity"][items])
+        return weights.scorer(items, factors)
+
+    def explain(self, history: sp.csr_array, item: int) -> Explanation:
+        """Take a score apart; see :class:`~coldray.models.explanation.Explanation`.
+
+        Parameters
+        ----------
+        history
+            Clicks of one user, CSR ``[1, I]``.
+        item
+            Index of the item.
+        """
+        return self.explanations(history, np.array([item]))[0]
+
+    def explanations(self, history: sp.csr_array, items: Items) -> list[Explanation]:
+        """Take the scores of several items for one history apart, as :meth:`explain` does."""
+        rises = None
+        if self.config.popularity:
+            rises = np.expm1(self.config.popularity * self._learned["popularity"][items].astype(np.float64))
+        return kernel_explanations(
+            self._require(), self._covariance(), self._known_features(), history, items, rises=rises
+        )
+
+    def add_items(self, features: FeatureSet) -> Self:
+        """Return a model with the items of `features` appended, at their conditional means."""
+        covariance, weights = self._covariance(), self._require()
+        between = covariance.between(self._known_features().take(weights.basis_items), features)
+        extended = type(self)(self.config)
+        extended._features = self._known_features().append(features)
+        extended._weights, explained = weights.append(between)
+        prior = covariance.variances(features) + np.float32(covariance.weights.noise)
+        added = {"variance": np.asarray(np.maximum(prior - explained, 0), np.float32)}
+        if self.config.popularity > 0:
+            added["popularity"] = self._head().predict(features)
+        joined = {name: np.concatenate([self._learned[name], array]) for name, array in added.items()}
+        extended._learned = {**self._learned, **joined}
+        return extended
+
+    def state(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the learned weights of the covariance, the matrices, and variances and popularity of all items."""
+        return {**self._require().state(), **self._learned}
+
+    @classmethod
+    def from_state(cls, config: KernelAlignConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
+        """Rebuild the model; `features` are those of all its items."""
+        model = cls(config)
+        form = InducingWeights if "inducing_items" in state else ExactWeights
+        model._weights, model._features = form.from_state(state), features
+        held = model._weights.state()
+        model._learned = {name: array for name, array in state.items() if name not in held}
+        return model
+
+    def _require(self) -> ExactWeights | InducingWeights:
+        self.check_fitted()
+        if self._weights is None:  # pragma: no cover  check_fitted has raised
+            raise AssertionError
+        return self._weights
+
+    def _known_features(self) -> FeatureSet:
+        self.check_fitted()
+        if self._features is None:  # pragma: no cover  check_fitted has raised
+            raise AssertionError
+        return self._features
+
+    def _covariance(self) -> ItemCovariance:
+        """Return the covariance; its kernels are fitted on the warm items again, which gives the same ones."""
+        warm = self._known_features().take(self._require().warm_items)
+        return covariance_of(warm, self._learned["logarithms"])
+
+    def _head(self) -> PopularityHead:
+        arrays = {name.removeprefix("head."): a for name, a in self._learned.items() if name.startswith("head.")}
+        return PopularityHead.from_arrays(arrays)

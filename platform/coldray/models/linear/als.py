@@ -1,0 +1,199 @@
+"""ALS: factors of users and items by alternating least squares on implicit feedback.
+
+``Σ_ui c_ui (p_ui − x_uᵀy_i)² + λ (Σ_u ‖x_u‖² + Σ_i ‖y_i‖²)`` over *all* users u and items i, with the preference
+p_ui = 1 for a click and 0 otherwise and the confidence ``c_ui = 1 + α r_ui`` (Hu, Koren and Volinsky, *Collaborative
+Filtering for Implicit Feedback Datasets*, 2008, Eq. 3). Each iteration solves for the users with the items fixed, then
+for the items with the users fixed (:mod:`~coldray.models.linalg.weighted_ridge`), and neither raises the objective.
+
+Users and items may be sharded over the workers of a Ray cluster (:mod:`~coldray.models.linear.als_sharded`).
+
+No factors of users are kept. A history is folded in when a list is asked for: its ridge regression on the factors of
+items is solved exactly, so a user the fit never saw is served like all others.
+
+An item without clicks has the factors 0, and scores 0.
+
+Notation used for shapes: U users, I items, n items asked for, f factors.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from coldray.core.errors import NumericalError
+from coldray.core.memory import require_memory
+from coldray.core.one_thread import one_thread
+from coldray.evaluation.ranking import Scorer
+from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
+from coldray.models.computations import Computations
+from coldray.models.linalg.factor_count import usable_factors
+from coldray.models.linalg.weighted_ridge import BLOCK_FLOATS, Matrix, RidgeParameters, RidgeSolutions, WeightedRidge
+from coldray.models.linear.als_sharded import ShardedSide
+from coldray.models.state import FactorModel
+from coldray.training.requirements import require_cluster
+
+logger = logging.getLogger(__name__)
+Side: TypeAlias = Callable[[Matrix, Matrix], RidgeSolutions]
+"""From the factors of one side, and those that the other side had, to those that it has then."""
+START_SCALE = 0.01
+"""Standard deviation of the first factors of items."""
+VANISHED = 1e-4
+"""Entries of factors below this explain nothing: factors of 0 are the best where the regularization is strong."""
+CLICK_BYTES = 40
+"""Bytes a click takes: by user and by item, and the values made of it on one side at a time."""
+
+
+class ALSConfig(ModelConfig):
+    """Parameters of :class:`ALS`."""
+
+    n_factors: PositiveInt = 64
+    """f; fewer where there are fewer users or items with clicks."""
+    regularization: PositiveFloat = 50.0
+    """λ."""
+    alpha: PositiveFloat = 3.0
+    """α, by how much more a click is trusted than its absence."""
+    iterations: PositiveInt = 10
+    """Times that the factors of users, and then those of items, are solved for."""
+    cg_steps: NonNegativeInt = 3
+    """Steps of conjugate gradients, from the factors of the iteration before, by which each system is solved; 0 solves
+    by Cholesky, which takes longer the more factors there are."""
+    start_seed: NonNegativeInt = 0
+    """Seed of the first factors of items."""
+    workers: PositiveInt = 1
+    """Workers of the Ray cluster over which users and items are sharded; 1 fits in this process. The factors are the
+    same but for rounding."""
+
+
+class ALS(FactorModel[ALSConfig]):
+    """Alternating least squares, weighted by confidence."""
+
+    name: ClassVar[str] = "als"
+    config_type: ClassVar[type[ModelConfig]] = ALSConfig
+    item_array: ClassVar[str] = "factors"
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Learn the factors of items; the same on the same number of threads.
+
+        More factors than the clicks can have are reduced, with a warning; the state tells how many are used.
+
+        Raises
+        ------
+        DataError
+            If fewer than two users or two items have clicks.
+        SingularMatrixError
+            If a system is not positive definite to working precision.
+        NumericalError
+            If the objective is not finite.
+        CatalogTooLargeError
+            If the factors do not fit in memory.
+        ClusterError
+            If there are to be several workers and this process is connected to no cluster.
+        ConfigError
+            If the cluster has fewer CPUs than there are to be workers.
+        TrainingFailedError
+            If workers were lost more often than allowed.
+        """
+        config = self.config
+        used = usable_factors(self.name, config.n_factors, train)
+        n_users, n_items = train.interactions.shape
+        self._require_memory(n_users, n_items, train.interactions.nnz)
+        items = np.zeros((n_items, used), np.float32)
+        generator = np.random.default_rng(config.start_seed)
+        items[train.warm_items] = generator.normal(0, START_SCALE, (len(train.warm_items), used))
+        items, objective = self._alternate(train, items)
+        if np.abs(items).max() < VANISHED:
+            logger.warning(
+                "als: with regularization %g and alpha %g the factors of %s vanish, and scores are next to 0. "
+                "Lower regularization, or raise alpha.",
+                *(config.regularization, config.alpha, train.key),
+            )
+        self._state = {"factors": items, "objective": objective, "n_factors": np.array([used])}
+        return self
+
+    def _alternate(self, train: TrainingSet, items: Matrix) -> tuple[Matrix, npt.NDArray[np.float64]]:
+        """Return the factors of items after all iterations, and the objective after each."""
+        config = self.config
+        solve_users, solve_items = self._sides(train)
+        users = np.zeros((train.interactions.shape[0], items.shape[1]), np.float32)
+        objective = np.empty(config.iterations)
+        for iteration in range(config.iterations):
+            users = solve_users(items, users).rows
+            solved = solve_items(users, items)
+            items = solved.rows
+            penalty = config.regularization * float(np.square(users, dtype=np.float64).sum())
+            objective[iteration] = solved.objective + penalty
+            if not np.isfinite(objective[iteration]):
+                raise NumericalError(
+                    f"The objective is {objective[iteration]} after {iteration + 1} iterations with alpha "
+                    f"{config.alpha:g} and regularization {config.regularization:g}. Lower alpha, or raise "
+                    "regularization."
+                )
+        return items, objective
+
+    def _sides(self, train: TrainingSet) -> tuple[Side, Side]:
+        """Return what solves for the users and what solves for the items, here or in the cluster."""
+        config = self.config
+        by_user = sp.csr_array(train.interactions, dtype=np.float32)
+        parameters = RidgeParameters(config.alpha, config.regularization, config.cg_steps)
+        both = by_user, sp.csr_array(by_user.T)
+        if config.workers == 1:
+            of_users, of_items = (partial(_solve_here, clicks, parameters) for clicks in both)
+            return of_users, of_items
+        require_cluster(config.workers, use_gpu=False)
+        sharded_users, sharded_items = (ShardedSide(clicks, parameters, config.workers) for clicks in both)
+        return sharded_users, sharded_items
+
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the factors, their steps and the block of the longest possible row take; not the clicks."""
+        factors = min(self.config.n_factors, n_users, n_items)
+        block = 2 * max(BLOCK_FLOATS, factors * max(n_users, n_items, factors))
+        steps = 8 * factors * max(n_users, n_items)
+        return 4 * (3 * factors * (n_users + n_items) + max(2 * block, steps))
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check the factors, and the block of the longest possible row."""
+        self._require_memory(n_users, n_items, 0)
+
+    def _require_memory(self, n_users: int, n_items: int, n_clicks: int) -> None:
+        """Check :meth:`memory_bytes` with the clicks of both sides."""
+        clicks = CLICK_BYTES * n_clicks
+        require_memory(
+            self.memory_bytes(n_users, n_items) + clicks,
+            purpose=f"{min(self.config.n_factors, n_users, n_items):,} factors of {n_users:,} users and {n_items:,} "
+            "items",
+            way_out="Use fewer n_factors, or fewer users or items through the filters.",
+            need_of_items=lambda count: self.memory_bytes(n_users, count) + clicks,
+            n_items=n_items,
+        )
+
+    @property
+    def objective(self) -> npt.NDArray[np.float64]:
+        """The objective after each iteration of the fit, float64; it never rises but by rounding."""
+        self.check_fitted()
+        return self._state["objective"]
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that folds histories in and multiplies by the factors of `items`."""
+        self.check_fitted()
+        factors = self._state["factors"]
+        exact = RidgeParameters(self.config.alpha, self.config.regularization)
+        ridge, wanted = WeightedRidge(factors, exact), torch.from_numpy(factors[items]).T
+
+        def scores(histories: sp.csr_array) -> Scores:
+            with one_thread():
+                product: Scores = torch.mm(torch.from_numpy(ridge.solve(histories).rows), wanted).numpy()
+            return product
+
+        return scores
+
+
+def _solve_here(clicks: sp.csr_array, parameters: RidgeParameters, factors: Matrix, start: Matrix) -> RidgeSolutions:
+    return WeightedRidge(factors, parameters).solve(clicks, start=start)

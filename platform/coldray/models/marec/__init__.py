@@ -1,0 +1,1 @@
+"""MARec and its closed form."""

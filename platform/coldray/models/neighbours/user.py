@@ -1,0 +1,133 @@
+"""UserKNN: a user is given what the users most like him click.
+
+A history has the neighbours N, the k users of the training set most similar to it by the items they have in common
+(:mod:`~coldray.models.neighbours.similarity`), and item j the score ``Σ_{v ∈ N, v clicked j} s_v``. Neighbours are
+sought when a list is asked for, so a user the fit never saw is served like all others. A user of the training set finds
+himself among the k: that adds to what he has clicked alone, and leaves the order of the rest as k − 1 others make it.
+
+An item without clicks scores 0, the lowest score there is.
+
+Notation used for shapes: U users of the training set, I items, n items asked for, b histories in a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.core.errors import DataError
+from coldray.evaluation.ranking import Scorer
+from coldray.evaluation.topk import available_threads
+from coldray.features.feature_set import FeatureSet
+from coldray.models.base import Items, Recommender, Scores, TrainingSet
+from coldray.models.computations import Computations
+from coldray.models.linalg.sparse_products import PANEL_ROWS, SparseProducts
+from coldray.models.neighbours.nearest import nearest
+from coldray.models.neighbours.similarity import NeighbourConfig, click_similarity
+
+BLOCK_CELLS = 1 << 21
+"""Counts of clicks in common that are held at once at most."""
+CELL_BYTES = 64
+"""Bytes that such a count takes, with all that is made of it."""
+
+
+class UserKNNConfig(NeighbourConfig):
+    """Parameters of :class:`UserKNN`."""
+
+
+class UserKNN(Recommender[UserKNNConfig]):
+    """What a history's nearest neighbours among the users click."""
+
+    name: ClassVar[str] = "user_knn"
+    config_type: ClassVar[type[UserKNNConfig]] = UserKNNConfig
+
+    def __init__(self, config: UserKNNConfig | None = None) -> None:
+        super().__init__(config or UserKNNConfig())
+        self._clicks = sp.csr_array((0, 0), dtype=np.float32)
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Keep the clicks of the users.
+
+        Raises
+        ------
+        DataError
+            If no user has a click.
+        CatalogTooLargeError
+            If the counts of a history do not fit in memory.
+        """
+        if train.interactions.nnz == 0:
+            raise DataError("No user has a click, so there is no neighbour. Filter less, or check the split.")
+        self.check_size(*train.interactions.shape)
+        self._clicks = sp.csr_array(train.interactions, dtype=np.float32, copy=True)
+        return self
+
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the counts of the histories that are looked at at once take."""
+        return available_threads() * (CELL_BYTES * max(BLOCK_CELLS, n_users) + 4 * PANEL_ROWS * max(n_users, n_items))
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
+            purpose=f"The neighbours among {n_users:,} users",
+            way_out="Use fewer users through the filters (min_user_interactions), or more memory.",
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Number of items the fitted model knows; 0 before the fit."""
+        return int(self._clicks.shape[1])
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that adds up the clicks of a history's neighbours on `items`."""
+        self.check_fitted()
+        common = SparseProducts(sp.csr_array(self._clicks.T))
+        wanted = SparseProducts(sp.csr_array(self._clicks[:, items]))
+        counts = np.diff(self._clicks.indptr)
+        height = max(1, BLOCK_CELLS // len(counts))
+
+        def scores(histories: sp.csr_array) -> Scores:
+            blocks = [
+                wanted.dense(self._neighbours(histories[start : start + height], common, counts))
+                for start in range(0, histories.shape[0], height)
+            ]
+            return np.concatenate([np.zeros((0, len(items)), np.float32), *blocks])
+
+        return scores
+
+    def _neighbours(
+        self, histories: sp.csr_array, common: SparseProducts, counts: npt.NDArray[np.integer[Any]]
+    ) -> sp.csr_array:
+        """Return how similar each history is to its neighbours, CSR ``[b, U]``."""
+        config = self.config
+        similar = click_similarity(
+            common.dense(histories),
+            np.diff(histories.indptr),
+            counts,
+            size=self.n_items,
+            measure=config.measure,
+            shrinkage=config.shrinkage,
+        )
+        neighbours = nearest(similar, config.k)
+        neighbours.sort_indices()  # products add up in the order of the users then, whichever way they are made
+        return neighbours
+
+    def state(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the clicks of the users, row by row, and the number of items."""
+        self.check_fitted()
+        clicks = self._clicks
+        return {"indptr": clicks.indptr, "indices": clicks.indices, "n_items": np.array([self.n_items])}
+
+    @classmethod
+    def from_state(cls, config: UserKNNConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
+        """Rebuild the model; the features are not needed."""
+        indices, starts = state["indices"], state["indptr"]
+        shape = (len(starts) - 1, int(state["n_items"][0]))
+        model = cls(config)
+        model._clicks = sp.csr_array((np.ones(len(indices), np.float32), indices, starts), shape=shape)
+        return model

@@ -1,0 +1,225 @@
+"""TextGraph: what an item is told by its texts, and by a graph of items and their attributes.
+
+A user is what attention takes from the items of a history, in each view. Learned gates make the views one; a user
+attends to the two views of an item, and a network scores their Hadamard product. Items have no vectors of their own:
+one without a click is scored like all others.
+
+Notation used for shapes: U users, I items, d dimensions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.core.errors import ConfigError
+from coldray.core.memory import GIB, available_bytes
+from coldray.core.spelling import choices, nearest
+from coldray.data.signals import Reads, places_in, ratings_in
+from coldray.features.builder import AttributeKind
+from coldray.features.feature_set import FeatureSet, ScalarFeature
+from coldray.models.base import ModelConfig, TrainingSet
+from coldray.models.computations import Computations
+from coldray.models.neural.base import INPUTS, NeuralModel
+from coldray.models.neural.text_graph.config import MOST_TEXTS, TextGraphConfig
+from coldray.models.neural.text_graph.fusion import PAIRS_PER_BLOCK
+from coldray.models.neural.text_graph.gaps import left_out
+from coldray.models.neural.text_graph.graph import ItemGraph
+from coldray.models.neural.text_graph.network import GRAPH, RATINGS, TEXT, TextGraphNetwork
+from coldray.models.neural.text_graph.texts import new_text_arrays, step_bytes, text_arrays
+from coldray.models.neural.text_graph.training import TextGraphTask
+from coldray.models.neural.validation import Validation
+from coldray.models.state import Arrays
+from coldray.models.transfer.similarity import arrays_under
+
+logger = logging.getLogger(__name__)
+
+SAMPLED = 16
+"""Neighbours sampled where the whole graph does not fit."""
+MOST_LEVELS = 16
+"""Levels of ratings that are told apart; finer ones are put together."""
+LABELS, HISTORY, TEXT_DIM = 32, 200, 384
+"""What the check of memory reckons with: labels of an item, clicks of a user, dimensions of a text embedding."""
+NODE_VECTORS, EDGE_VECTORS, PAIR_VECTORS = 24, 3, 16
+"""Vectors of d that a step keeps for the way back: of a node, of an edge, of a pair of a user and an item."""
+
+
+class TextGraph(NeuralModel[TextGraphConfig]):
+    """Two views of items and users, fused."""
+
+    name: ClassVar[str] = "text_graph"
+    config_type: ClassVar[type[ModelConfig]] = TextGraphConfig
+    scores_cold_items: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> Reads:
+        """Ratings and the order of clicks, each if it is asked for."""
+        return Reads(ratings=self.config.rating_embedding, order=self.config.time_buckets > 0)
+
+    @property
+    def click_value(self) -> float:
+        """Not a number where ratings are read: a click of unknown rating is told by its item alone."""
+        return float("nan") if self.config.rating_embedding else 1.0
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Train the network, and tell what the views could not read.
+
+        Raises
+        ------
+        ConfigError
+            If the configuration does not go with the attributes, or asks for places of clicks, which there are not.
+        DataError
+            If nothing can be learnt from the training set.
+        CatalogTooLargeError
+            If the training does not fit in memory.
+        DivergedError
+            If the loss is not finite any more.
+        """
+        self._check(
+            train.features.features,
+            [name for name, feature in train.features.features.items() if isinstance(feature, ScalarFeature)],
+        )
+        if self.config.time_buckets and not _has_places(train.interactions):
+            raise ConfigError(
+                f"time_buckets is {self.config.time_buckets}, but the clicks of {train.key} come without their places "
+                "in time. Use time_buckets=0."
+            )
+        super().fit(train)
+        for line in left_out(train.features, arrays_under(INPUTS, self._state)):
+            logger.warning("%s on %s: %s", self.name, train.key, line)
+        return self
+
+    def inputs(self, train: TrainingSet) -> Arrays:
+        """Return what the two views read, and the levels of ratings.
+
+        Raises
+        ------
+        ConfigError
+            If text embeddings have another width than asked for.
+        DataError
+            If no text is embedded, and no attribute tells the warm items apart.
+        CatalogTooLargeError
+            If the embeddings do not fit in memory.
+        """
+        config = self.config
+        known = TrainingSet(train.interactions, self._known(train.features), train.key)
+        texts = text_arrays(known, overview=config.overview, most=MOST_TEXTS, text_dim=config.text_dim)
+        graph = ItemGraph.of(known, context=config.context, n_buckets=config.buckets)
+        return {
+            **{TEXT + name: values for name, values in texts.items()},
+            **{GRAPH + name: values for name, values in graph.arrays().items()},
+            RATINGS: _levels(train) if config.rating_embedding else np.zeros(0, np.float32),
+        }
+
+    def stops_by_items(self, train: TrainingSet) -> bool:
+        """Tell whether whole items are held out to stop by."""
+        return self.config.stop_by == "items"
+
+    def network(self, inputs: Arrays, n_items: int) -> TextGraphNetwork:
+        """Return a new network."""
+        return TextGraphNetwork(self.config, inputs)
+
+    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> TextGraphTask:
+        """Return the training on `train`, over the whole graph if it fits in memory, on samples of it if not."""
+        neighbours = self.config.neighbours
+        if neighbours is None:
+            graph = ItemGraph.from_arrays(arrays_under(GRAPH, inputs))
+            need = self._graph_bytes(graph.n_nodes, graph.n_edges) + step_bytes(arrays_under(TEXT, inputs))
+            if need > available_bytes():
+                neighbours = SAMPLED
+                logger.warning(
+                    "%s on %s: the whole graph of %s items and %s edges would take %.1f GiB a step, more than is free; "
+                    "%d neighbours are sampled of each node.",
+                    *(self.name, train.key, f"{graph.n_items:,}", f"{graph.n_edges:,}", need / GIB, neighbours),
+                )
+        return TextGraphTask(self.config, train, inputs, validation, neighbours)
+
+    def add_items(self, features: FeatureSet) -> Self:
+        """Return a model with the items of `features` appended, known by their texts and attributes."""
+        self.check_fitted()
+        inputs = arrays_under(INPUTS, self._state)
+        texts = new_text_arrays(arrays_under(TEXT, inputs), features)
+        graph = ItemGraph.from_arrays(arrays_under(GRAPH, inputs)).extended(features)
+        extended = {
+            **{TEXT + name: values for name, values in texts.items()},
+            **{GRAPH + name: values for name, values in graph.arrays().items()},
+            RATINGS: inputs[RATINGS],
+        }
+        return self.extended(extended, features.n_items)
+
+    def check_attributes(self, kinds: Mapping[str, AttributeKind]) -> None:
+        """Raise :class:`~coldray.core.errors.ConfigError` if the configuration does not go with these attributes."""
+        self._check(kinds, [name for name, kind in kinds.items() if kind == "number"])
+
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what a step on a sampled part of the graph takes, the weights and the tables of items.
+
+        Items are reckoned with :data:`LABELS` labels and one embedded text each, users with :data:`HISTORY` clicks.
+        """
+        config = self.config
+        dim, examples = 4 * config.dim, config.batch_size
+        drawn = config.targets + 3 * config.negatives
+        nodes = min(n_items, examples * (drawn + HISTORY))
+        pairs = examples * (PAIR_VECTORS * dim * drawn + 16 * config.targets * config.negatives)
+        clicks = examples * HISTORY * (8 * config.heads + 48) + n_users * HISTORY * 48
+        tables = n_items * (8 * TEXT_DIM + 40 * LABELS + NODE_VECTORS * dim)
+        weights = 4 * dim * (n_items + 12 * config.dim)
+        return self._graph_bytes(nodes, LABELS * nodes) + pairs + clicks + tables + weights + 4 * dim * PAIRS_PER_BLOCK
+
+    def _graph_bytes(self, n_nodes: int, n_edges: int) -> int:
+        """Return what the two layers keep for the way back."""
+        return 4 * self.config.dim * (NODE_VECTORS * n_nodes + EDGE_VECTORS * 2 * n_edges)
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
+            purpose=f"{type(self).__name__} on {n_items:,} items",
+            way_out="Use a smaller batch_size, head_dim or neighbours, fewer items through the filters "
+            "(min_item_interactions), or more memory.",
+        )
+
+    def _known(self, features: FeatureSet) -> FeatureSet:
+        """Return the features without numbers that are not known before release."""
+        numbers = self.config.context
+        return FeatureSet(
+            {
+                name: feature
+                for name, feature in features.features.items()
+                if not isinstance(feature, ScalarFeature) or name in numbers
+            },
+            features.n_items,
+        )
+
+    def _check(self, attributes: Mapping[str, object], numbers: list[str]) -> None:
+        for name in self.config.known_before_release:
+            if name not in numbers:
+                what = "which is no number" if name in attributes else "which is not used"
+                raise ConfigError(
+                    f"known_before_release names the attribute {name!r}, {what}.{nearest(name, numbers)} Numbers: "
+                    f"{choices(numbers)}."
+                )
+
+
+def _has_places(clicks: sp.csr_array) -> bool:
+    """Tell whether values may be places among the clicks of users: whole numbers from 1, of two clicks not all 1."""
+    values = places_in(clicks.data)
+    told_apart = bool((values > 1).any()) or np.diff(clicks.indptr).max(initial=0) <= 1
+    return told_apart and bool((values >= 1).all() and (values == np.rint(values)).all())
+
+
+def _levels(train: TrainingSet) -> npt.NDArray[np.float32]:
+    """Return the levels of ratings, ascending; of more than are told apart, as many evenly spread ones."""
+    ratings = ratings_in(train.interactions.data)
+    levels = np.unique(ratings[~np.isnan(ratings)]).astype(np.float32)
+    if len(levels) == 1:
+        logger.warning("rating_embedding is on, but all clicks of %s are rated %g.", train.key, levels[0])
+    if len(levels) > MOST_LEVELS:
+        levels = np.unique(np.nanquantile(ratings, np.linspace(0, 1, MOST_LEVELS))).astype(np.float32)
+    return levels

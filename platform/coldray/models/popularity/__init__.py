@@ -1,0 +1,1 @@
+"""Popularity, known and predicted."""

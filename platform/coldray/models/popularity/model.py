@@ -1,0 +1,107 @@
+"""Popularity: every user is given the items that most users click.
+
+Warm items score ``log(clicks + 1)``; an item without clicks scores what its attributes predict of the same number
+(:mod:`~coldray.models.popularity.head`). It is the baseline that any personal list has to beat.
+
+Notation used for shapes: b users in a block, I items, n items asked for.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from coldray.evaluation.ranking import Scorer
+from coldray.features.feature_set import FeatureSet
+from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
+from coldray.models.computations import Computations
+from coldray.models.popularity.head import PopularityHead, forest_bytes, learn_popularity
+from coldray.models.state import ArrayModel
+
+
+class PopularityConfig(ModelConfig):
+    """Parameters of :class:`Popularity`."""
+
+    trees: PositiveInt = 200
+    """Trees of the prediction."""
+    min_leaf: PositiveInt = 5
+    """Items in a leaf at least."""
+    folds: int = Field(default=10, ge=2)
+    """Folds of the target encodings; fewer where there are fewer items."""
+    shrinkage: NonNegativeFloat = 10.0
+    """Items at the mean added to every label's target encoding."""
+    ridge: PositiveFloat = 0.35
+    """Regularization of the ridge regression among the columns, in mean squared lengths of an item's attributes."""
+    forest_seed: NonNegativeInt = 0
+    """Seed of the folds and the trees."""
+
+
+class Popularity(ArrayModel[PopularityConfig]):
+    """Log clicks, known or predicted: the same list for all users."""
+
+    name: ClassVar[str] = "popularity"
+    config_type: ClassVar[type[ModelConfig]] = PopularityConfig
+    item_array: ClassVar[str] = "popularity"
+    scores_cold_items: ClassVar[bool] = True
+    personalised: ClassVar[bool] = False
+
+    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+        """Count the clicks and learn to predict them.
+
+        Raises
+        ------
+        DataError
+            If no item has a click.
+        CatalogTooLargeError
+            If what is learned does not fit in memory.
+        """
+        config = self.config
+        head = (computations or Computations()).get(
+            learn_popularity,
+            train,
+            trees=config.trees,
+            seed=config.forest_seed,
+            min_leaf=config.min_leaf,
+            folds=config.folds,
+            shrinkage=config.shrinkage,
+            ridge=config.ridge,
+        )
+        popularity = np.log1p(train.clicks).astype(np.float32)
+        cold = train.cold_items
+        popularity[cold] = PopularityHead.from_arrays(head).log_clicks(train.features.take(cold))
+        self._state = {**head, "popularity": popularity}
+        return self
+
+    def memory_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what the trees take; the fit, which knows the attributes, checks what those take."""
+        return forest_bytes(n_items, self.config.trees, self.config.min_leaf)
+
+    def check_size(self, n_users: int, n_items: int) -> None:
+        """Check :meth:`memory_bytes`."""
+        self.require_size(
+            n_users,
+            n_items,
+            purpose=f"{self.config.trees:,} trees on {n_items:,} items",
+            way_out="Use fewer trees or a larger min_leaf.",
+        )
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that gives every history the popularity of `items`."""
+        self.check_fitted()
+        popularity = self._state["popularity"][items]
+
+        def scores(histories: sp.csr_array) -> Scores:
+            return np.tile(popularity, (histories.shape[0], 1))
+
+        return scores
+
+    def add_items(self, features: FeatureSet) -> Self:
+        """Return a model with the items of `features` appended, at their predicted popularity."""
+        self.check_fitted()
+        predicted = PopularityHead.from_arrays(self._state).log_clicks(features)
+        extended = type(self)(self.config)
+        extended._state = {**self._state, "popularity": np.concatenate([self._state["popularity"], predicted])}
+        return extended

@@ -1,0 +1,1 @@
+"""Learned similarities: CA-Rec, UA-Rec, GE-Rec."""

@@ -1,0 +1,118 @@
+"""The figures of an ablation: twelve panels, each alone and all of them in one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from coldray.experiments.ablation.result import AblationResult
+from coldray.reports.ablation.learning_panels import contrastive_loss, gaussian_loss, generative_loss
+from coldray.reports.ablation.panels import (
+    ablation_long_list,
+    ablation_short_list,
+    coverage_by_length,
+    hit_rate_by_length,
+    lift,
+    published_numbers,
+)
+from coldray.reports.ablation.space_panels import feature_space, neighbour_distances, score_space
+from coldray.reports.labels import counted, is_synthetic, shortened
+from coldray.reports.modes import long_cutoff, short_cutoff
+from coldray.reports.style import HALF_WIDTH, new_figure, set_note, set_title, styled
+
+COLUMNS = 3
+WIDTH = 7.8
+"""Inches of the figure with all panels: little more than a half page, so that it can be read in one."""
+_ROW_HEIGHT = 2.55
+_HOLLOW = "Hollow: not significant, adjusted p ≥ 0.05 ({correction})."
+_STOPPED = "Dots: where a fold stopped early; it counts in the mean with its last value."
+_COVERAGE = "Coverage: share of the candidates that are in at least one list."
+_SHADED = "Shaded: 95 % interval over users."
+_VARIANCE = "First fold. In brackets: the share of the variance along a component."
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One view of an ablation."""
+
+    name: str
+    title: str
+    """Above the panel among others; short enough for the width it has there."""
+    headline: str
+    """Above the panel alone."""
+    draw: Callable[[Axes, AblationResult], None]
+    note: str = ""
+    """Below the panel alone."""
+
+
+PANELS = (
+    Panel("ablation_short_list", "Ablation at {short}", "Ablation at {short}: HR and NDCG", ablation_short_list),
+    Panel("ablation_long_list", "Ablation at {long}", "Ablation at {long}: HR and NDCG", ablation_long_list),
+    Panel("lift", "Lift over {baseline}", "Lift over {baseline}", lift, _HOLLOW),
+    Panel("contrastive_loss", "Contrastive loss (CA)", "CA: contrastive loss by epoch", contrastive_loss, _STOPPED),
+    Panel("gaussian_loss", "Gaussian NLL (UA)", "UA: Gaussian NLL by epoch", gaussian_loss, _STOPPED),
+    Panel("generative_loss", "CVAE terms (GE)", "GE: terms of the conditional VAE", generative_loss, _STOPPED),
+    Panel("feature_space", "Item features, PCA", "Features of warm and cold items", feature_space, _VARIANCE),
+    Panel("score_space", "Score profiles, PCA", "Score profiles of warm and cold items", score_space, _VARIANCE),
+    Panel("neighbour_distances", "Cold-to-warm distance", "Distance from cold to warm items", neighbour_distances),
+    Panel("coverage_by_length", "Coverage by k", "Coverage by length of the list", coverage_by_length, _COVERAGE),
+    Panel("hit_rate_by_length", "HR@k by k", "HR@k by length of the list", hit_rate_by_length, _SHADED),
+    Panel("published_numbers", "Published numbers", "Published numbers and those here", published_numbers),
+)
+
+
+def filled(template: str, result: AblationResult) -> str:
+    """Return a text with this ablation's cutoffs, baseline and correction in it."""
+    longest = long_cutoff(result)
+    return template.format(
+        correction=result.correction,
+        short=f"k = {short_cutoff(result)}",
+        long="longer lists" if longest is None else f"k = {longest}",
+        baseline=shortened(result.modes[0].name, 14),
+    )
+
+
+@styled()
+def panel_figure(result: AblationResult, panel: Panel) -> Figure:
+    """Return one panel as a figure of its own."""
+    figure = new_figure(HALF_WIDTH, 3.4)
+    panel.draw(figure.subplots(), result)
+    set_title(figure, filled(panel.headline, result), synthetic=is_synthetic(result))
+    if panel.note:
+        set_note(figure, filled(panel.note, result))
+    return figure
+
+
+@styled()
+def diagnostics(result: AblationResult) -> Figure:
+    """Return all panels in one figure."""
+    rows = -(-len(PANELS) // COLUMNS)
+    figure = new_figure(WIDTH, 0.8 + rows * _ROW_HEIGHT)
+    # A part for each panel: long labels of one leave the width of the others alone.
+    parts = np.asarray(figure.subfigures(rows, COLUMNS), dtype=object).flat
+    for number, (part, panel) in enumerate(zip(parts, PANELS, strict=True), start=1):
+        panel.draw(part.subplots(), result)
+        part.suptitle(f"{number}  {filled(panel.title, result)}", x=0.03, ha="left", fontsize=10)
+    name = shortened(str(result.dataset.get("name", "an unnamed dataset")), 40)
+    set_title(figure, f"{shortened(result.name, 40)} on {name}", synthetic=is_synthetic(result))
+    set_note(figure, diagnostics_note(result))
+    return figure
+
+
+def diagnostics_note(result: AblationResult) -> str:
+    """Return how the figure with all panels is to be read."""
+    folds = counted(max(len(mode.folds) for mode in result.modes), "fold")
+    return (
+        f"{folds}. Panel 3: hollow marks are not significant (adjusted p ≥ 0.05, {result.correction}). Panels 4 to 6: "
+        "a dot marks where a fold stopped early; panels 5 and 6 are means over the dimensions of a profile. Panels 7 "
+        "to 9: the first fold; in brackets, the share of the variance. Panel 11: 95 % intervals over users."
+    )
+
+
+def diagnostic_figures(result: AblationResult) -> dict[str, Figure]:
+    """Return every figure by name: the one with all panels, then each panel alone."""
+    return {"diagnostics": diagnostics(result), **{panel.name: panel_figure(result, panel) for panel in PANELS}}

@@ -1,0 +1,212 @@
+"""Panels of an ablation that compare its modes: metrics, lifts, curves over the length of the list, published numbers.
+
+Each draws into axes that it is given, so that it can stand alone or among others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from coldray.experiments.ablation.result import AblationResult, ModeResult
+from coldray.experiments.results import std_metric
+from coldray.reports.labels import counted, metric_label, metric_number, shortened
+from coldray.reports.modes import (
+    change,
+    has_metric,
+    leading_metric,
+    long_cutoff,
+    mode_mark,
+    mode_mean,
+    short_cutoff,
+)
+from coldray.reports.placement import leave_headroom
+from coldray.reports.published import HETREC, published_for
+from coldray.reports.style import BLUE, GREY, INK, LEGEND, SKY_BLUE, VERMILION, grid_along, write_instead
+
+SIGNIFICANT = 0.05
+_MEASURES = (("hr", BLUE, "o", -0.15), ("ndcg", VERMILION, "s", 0.15))
+_TICK_DISTANCE = 0.09  # share of the axis between two labelled list lengths
+_NAME_CHARACTERS = 14
+_LEGEND_CHARACTERS = 10  # two names share a row
+
+
+def ablation_short_list(axes: Axes, result: AblationResult) -> None:
+    """Draw HR and NDCG of each mode in the short list: mean and standard deviation over folds."""
+    _draw_modes(axes, result, short_cutoff(result))
+
+
+def ablation_long_list(axes: Axes, result: AblationResult) -> None:
+    """Draw HR and NDCG of each mode in the long list: mean and standard deviation over folds."""
+    cutoff = long_cutoff(result)
+    if cutoff is None:
+        write_instead(axes, f"Metrics were computed at one list length only, k = {short_cutoff(result)}.")
+        return
+    _draw_modes(axes, result, cutoff)
+
+
+def _draw_modes(axes: Axes, result: AblationResult, cutoff: int) -> None:
+    for base, color, marker, offset in _MEASURES:
+        metric = f"{base}@{cutoff}"
+        rows = [row for row, mode in enumerate(result.modes) if has_metric(mode, metric)]
+        if not rows:
+            continue
+        modes = [result.modes[row] for row in rows]
+        means = [mode_mean(mode, metric) for mode in modes]
+        spread = [std_metric(mode.folds, metric) for mode in modes]
+        if rows[0] == 0:
+            axes.vlines(means[0], -0.5, len(result.modes) - 0.5, color=color, linewidth=0.8, linestyle=":", zorder=1)
+        places = [row + offset for row in rows]
+        whiskers = spread if any(len(mode.folds) > 1 for mode in modes) else None
+        axes.errorbar(means, places, xerr=whiskers, fmt=marker, color=color, markersize=5.5, capsize=2.5)
+    if not axes.containers:
+        write_instead(axes, f"HR@{cutoff} and NDCG@{cutoff} were not measured.")
+        return
+    n_folds = max(len(mode.folds) for mode in result.modes)
+    axes.set_xlabel(f"test value at k = {cutoff}\n" + (f"mean ± std of {n_folds} folds" if n_folds > 1 else "one fold"))
+    _name_rows(axes, result.modes)
+
+
+def _name_rows(axes: Axes, modes: Sequence[ModeResult]) -> None:
+    """Write the modes' names along the left, first at the top, and the legend in a row of its own above them."""
+    axes.set_yticks(range(len(modes)), [shortened(mode.name, _NAME_CHARACTERS) for mode in modes])
+    axes.set_ylim(len(modes) - 0.5, -1.15)
+    axes.tick_params(axis="y", length=0)
+    axes.margins(x=0.1)
+    axes.locator_params(axis="x", nbins=5)
+    grid_along(axes, "x")
+    handles = [
+        Line2D([], [], linestyle="none", marker=marker, color=color, markersize=5.5, label=base.upper())
+        for base, color, marker, _ in _MEASURES
+    ]
+    legend = axes.legend(handles=handles, loc="upper right", ncols=2, borderaxespad=0.1, **LEGEND)
+    legend.set_in_layout(False)
+
+
+def lift(axes: Axes, result: AblationResult) -> None:
+    """Draw the change of HR and NDCG from the baseline in per cent, with 95 % intervals.
+
+    A hollow mark stands for a change that is not significant after the correction for many comparisons.
+    """
+    cutoff = short_cutoff(result)
+    modes = result.modes[1:]
+    for base, color, marker, offset in _MEASURES:
+        metric = f"{base}@{cutoff}"
+        known = [(row, mode, change(result, mode, metric)) for row, mode in enumerate(modes)]
+        for row, mode, ends in known:
+            if ends is None:
+                continue
+            value, low, high = ends
+            fill = color if mode.lifts[metric].p_adjusted < SIGNIFICANT else "white"
+            place = row + offset
+            axes.plot([low, high], [place, place], color=color, linewidth=1.5, zorder=2)
+            axes.plot([value], [place], marker, color=color, markerfacecolor=fill, markersize=5.5, zorder=3)
+    if not axes.lines:
+        write_instead(axes, "There is no mode beside the baseline to compare it with.")
+        return
+    axes.vlines(0, -0.5, len(modes) - 0.5, color=GREY, linewidth=1, linestyle="--", zorder=1)
+    axes.set_xlabel(f"lift at k = {cutoff} (%)\nwith 95 % interval")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
+    _name_rows(axes, modes)
+
+
+def coverage_by_length(axes: Axes, result: AblationResult) -> None:
+    """Draw the share of the candidates that are in at least one list, against the length of the lists."""
+    _draw_by_length(axes, result, "coverage", 100.0, shaded=False)
+    axes.set_ylabel("coverage (%)")
+    # The legend's room may reach above what a share can be.
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value <= 100 else ""))
+
+
+def hit_rate_by_length(axes: Axes, result: AblationResult) -> None:
+    """Draw HR@k against k, with the 95 % interval over users shaded."""
+    _draw_by_length(axes, result, "hr", 1.0, shaded=True)
+    axes.set_ylabel("test HR@k")
+
+
+def _draw_by_length(axes: Axes, result: AblationResult, base: str, unit: float, *, shaded: bool) -> None:
+    for position, mode in enumerate(result.modes):
+        lengths = [k for k in sorted(result.cutoffs) if has_metric(mode, f"{base}@{k}")]
+        if not lengths:
+            continue
+        values = [unit * mode_mean(mode, f"{base}@{k}") for k in lengths]
+        mark = mode_mark(position)
+        axes.plot(
+            lengths,
+            values,
+            color=mark.color,
+            marker=mark.marker,
+            linestyle=mark.linestyle,
+            linewidth=1.6,
+            markersize=4.5,
+            label=shortened(mode.name, _LEGEND_CHARACTERS),
+        )
+        ends = [mode.intervals.get(f"{base}@{k}") for k in lengths]
+        between = [(k, *pair) for k, pair in zip(lengths, ends, strict=True) if pair is not None]
+        if shaded and between:
+            across, low, high = zip(*between, strict=True)
+            axes.fill_between(across, low, high, color=mark.color, alpha=0.13, linewidth=0)
+    if not axes.lines:
+        write_instead(axes, f"{base.upper()} was not measured.")
+        return
+    _scale_lengths(axes, result.cutoffs)
+    leave_headroom(axes, 0.27)
+    axes.legend(loc="upper left", ncols=2, borderaxespad=0.1, **{**LEGEND, "handlelength": 1.6}).set_in_layout(False)
+
+
+def _scale_lengths(axes: Axes, cutoffs: Sequence[int]) -> None:
+    """Set the lengths on a logarithmic axis, with as many of them as tick labels as have room."""
+    lengths = sorted(cutoffs)
+    axes.set_xscale("log")
+    width = math.log(lengths[-1] / lengths[0]) or 1.0
+    ticks = lengths[:1]
+    for length in lengths[1:-1]:
+        if min(math.log(length / ticks[-1]), math.log(lengths[-1] / length)) >= _TICK_DISTANCE * width:
+            ticks.append(length)
+    ticks += lengths[1:][-1:]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("list length k (log scale)")
+
+
+def published_numbers(axes: Axes, result: AblationResult) -> None:
+    """Draw published results beside the baseline and the full stack, or say why none is comparable."""
+    metric = leading_metric(result)
+    table = published_for(result.dataset)
+    if table is None:
+        write_instead(axes, _no_comparison(result))
+        return
+    measured = [mode for mode in dict.fromkeys((result.modes[0], result.modes[-1])) if has_metric(mode, metric)]
+    methods = {name: row[metric] for name, row in table.methods.items() if metric in row}
+    if not methods or not measured:
+        write_instead(axes, f"No published number is comparable: {metric_label(metric)} was not published or measured.")
+        return
+    names = sorted(methods, key=methods.__getitem__)
+    values = [methods[name] for name in names] + [mode_mean(mode, metric) for mode in measured]
+    colors = [SKY_BLUE] * len(names) + [VERMILION] * len(measured)
+    axes.barh(range(len(values)), values, color=colors, height=0.72)
+    for row, value in enumerate(values):
+        axes.annotate(metric_number(value), (value, row), (3, 0), textcoords="offset points", va="center", fontsize=9)
+    ours = [f"{shortened(mode.name, _NAME_CHARACTERS)} *" for mode in measured]
+    axes.set_yticks(range(len(values)), [*names, *ours])
+    for tick in axes.get_yticklabels()[len(names) :]:
+        tick.set(color=INK, fontweight="bold")
+    axes.set_xlim(0, 1.45 * max(values))
+    axes.set_xlabel(f"test {metric_label(metric)}\n* here, {counted(len(measured[0].folds), 'fold')}")
+    axes.locator_params(axis="x", nbins=4)
+    axes.tick_params(axis="y", length=0)
+    grid_along(axes, "x")
+
+
+def _no_comparison(result: AblationResult) -> str:
+    name = shortened(str(result.dataset.get("name", "this dataset")), 26)
+    kind = "generated data" if result.dataset.get("synthetic", False) else "not the published dataset"
+    return (
+        f"No published number is comparable: {name} is {kind}. Published: {HETREC.title}, {HETREC.n_users:,} users × "
+        f"{HETREC.n_items:,} items."
+    )

@@ -1,0 +1,171 @@
+"""The tables of a check of data, as plain cells that the page only has to set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from coldray.data.quality.activity import Activity
+from coldray.data.quality.facts import PartFacts
+from coldray.data.quality.levels import RatingFacts
+from coldray.data.splits.parts import PART_WORDS, TEST, VALIDATION
+from coldray.experiments.data_check import DataCheck
+from coldray.experiments.data_findings import share_label
+from coldray.models.linear.factor_facts import Magnitudes
+from coldray.reports.labels import DASH, value_label
+from coldray.reports.quality.words import amount_label, filled_parts, level_labels
+from coldray.reports.tables import DATASET_WORDS, Cell, Table, number
+
+_FARTHEST = 253_402_300_799
+"""The last second of the year 9999, beyond which there are no dates."""
+_FINGERPRINT = 12
+"""Characters of a fingerprint that are shown."""
+_LARGE = 100.0
+"""Ratings from which on their decimals say nothing."""
+_ROUNDING = 1e-6
+_PART_ROWS: dict[str, Callable[[PartFacts], str]] = {
+    "interactions": lambda part: f"{part.interactions:,}",
+    "users": lambda part: f"{part.users:,}",
+    "items": lambda part: f"{part.items:,}",
+    "density": lambda part: _percent(part.density) if part.interactions else DASH,
+    "sparsity": lambda part: _percent(part.sparsity) if part.interactions else DASH,
+    "mean rating ± std": lambda part: _spread(part.ratings) if part.ratings else DASH,
+    "lowest rating": lambda part: amount_label(part.ratings.lowest) if part.ratings else DASH,
+    "highest rating": lambda part: amount_label(part.ratings.highest) if part.ratings else DASH,
+    "first day": lambda part: day_label(part.first),
+    "last day": lambda part: day_label(part.last),
+}
+
+
+def parts_table(check: DataCheck) -> Table:
+    """Return the facts of all parts: facts down, parts across; rows that nothing is known for are left out."""
+    parts = check.quality.parts
+    rows = [(Cell(name), *(number(write(part)) for part in parts)) for name, write in _PART_ROWS.items()]
+    known = tuple(row for row in rows if any(cell.text != DASH for cell in row[1:]))
+    header = (Cell("Fact"), *(number(part.name) for part in parts))
+    return Table("Parts; density and sparsity are of the part's own users × items", header, known)
+
+
+def overlap_table(check: DataCheck) -> Table:
+    """Return what of validation and test is unseen in train, and what is shared that must not be."""
+    quality = check.quality
+    parts = [quality.part(name) for name in PART_WORDS[VALIDATION : TEST + 1]]
+    rows = (
+        (Cell("users unseen in train"), *(_counted(part.unseen_users, part.users) for part in parts)),
+        (Cell("their interactions"), *(_counted(part.of_unseen_users, part.interactions) for part in parts)),
+        (Cell("items unseen in train"), *(_counted(part.unseen_items, part.items) for part in parts)),
+        (Cell("their interactions"), *(_counted(part.of_unseen_items, part.interactions) for part in parts)),
+    )
+    shared = f"pairs in two parts: {quality.pairs_in_two_parts:,}"
+    return Table(f"Overlap with train; {shared}", (Cell("Fact"), *(number(part.name) for part in parts)), rows)
+
+
+def order_table(check: DataCheck) -> Table | None:
+    """Return how the times of held-out and train interactions lie; None without times."""
+    times, held_out = check.quality.times, check.quality.held_out
+    if times is None:
+        return None
+    rows = (
+        ("held-out before a train interaction of the same user", times.within_user, held_out),
+        ("held-out before a train interaction of anybody", times.across_users, held_out),
+        ("held-out at the time of the user's last train interaction", times.tied, held_out),
+        ("before 1990 or after 2099", times.implausible, check.quality.part("all").interactions),
+        ("users with several interactions, all at one time", times.one_time_users, times.users),
+    )
+    cells = tuple((Cell(name), _counted(count, whole)) for name, count, whole in rows)
+    return Table("Order of times", (Cell("Fact"), number("Count")), cells)
+
+
+def activity_table(check: DataCheck) -> Table:
+    """Return how the interactions spread over users and items."""
+    rows: dict[str, Callable[[Activity], str]] = {
+        "fewest": lambda side: f"{side.least:,}",
+        "median": lambda side: amount_label(side.median),
+        "mean": lambda side: f"{side.mean:.1f}",
+        "most": lambda side: f"{side.most:,}",
+        "with one": lambda side: f"{side.singles:,}",
+        "share of top 1 %": lambda side: _percent(side.top_share),
+        "Gini coefficient": lambda side: f"{side.gini:.3f}",
+    }
+    sides = (check.quality.users, check.quality.items)
+    cells = tuple((Cell(name), *(number(write(side)) for side in sides)) for name, write in rows.items())
+    return Table("Interactions a user and an item", (Cell("Fact"), number("a user"), number("an item")), cells)
+
+
+def rating_table(check: DataCheck) -> Table | None:
+    """Return the ratings at each level, part by part; None without ratings."""
+    levels, parts = check.quality.levels, filled_parts(check)
+    if levels is None:
+        return None
+    columns = [(part.ratings.counts, part.interactions) for part in parts if part.ratings is not None]
+    rows = tuple(
+        (Cell(label), *(number(f"{100 * counts[place] / whole:.2f} %") for counts, whole in columns))
+        for place, label in enumerate(level_labels(levels))
+    )
+    return Table("Share of each part's ratings", (Cell("Rating"), *(number(part.name) for part in parts)), rows)
+
+
+def factor_table(check: DataCheck) -> Table | None:
+    """Return what the SVD of the train part gave; None without one."""
+    found = check.factors
+    if found is None:
+        return None
+    rows = (
+        ("factors", f"{found.n_factors:,}"),
+        ("largest and smallest singular value", f"{amount_label(found.values[0])}, {amount_label(found.values[-1])}"),
+        ("share of the sum of squares", _percent(found.energy)),
+        ("norm of a user: min, median, max", _norms(found.users)),
+        ("norm of an item: min, median, max", _norms(found.items)),
+        ("RMSE of train entries", _error(found.rmse, found.rmse_without)),
+        ("MAE of train entries", _error(found.mae, found.mae_without)),
+        (f"items in a top {found.list_length}", _percent(found.coverage)),
+        ("users with lists", share_label(found.listed_users, found.train_users)),
+    )
+    cells = tuple((Cell(name), number(value)) for name, value in rows)
+    return Table(f"Truncated SVD of the train {found.matrix}", (Cell("Fact"), number("Value")), cells)
+
+
+def dataset_table(check: DataCheck) -> Table:
+    """Return what is known of the dataset."""
+    rows = []
+    for name, value in check.dataset.items():
+        if name == "notes":  # they are among the findings
+            continue
+        shown = f"{value:,}" if name in DATASET_WORDS else _percent(value) if name == "density" else value_label(value)
+        cell = Cell(shown[:_FINGERPRINT], title=shown) if name == "fingerprint" else Cell(shown)
+        rows.append((Cell(DATASET_WORDS.get(name, name)), cell))
+    return Table("Dataset", (), tuple(rows))
+
+
+def day_label(seconds: int | None) -> str:
+    """Return a time as its day (UTC); beyond the dates there are, as the number."""
+    if seconds is None:
+        return DASH
+    if not 0 <= seconds <= _FARTHEST:
+        return f"{seconds:,} s"
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _counted(count: int, whole: int) -> Cell:
+    """Return a count, with its share of the whole below."""
+    share, _, of_whole = share_label(count, whole).rpartition(" (")
+    return number(f"{count:,}", note=f"{of_whole.rstrip(')')} of {share.rpartition(' ')[2]}") if whole else number(DASH)
+
+
+def _spread(ratings: RatingFacts) -> str:
+    if ratings.highest >= _LARGE:
+        return f"{amount_label(ratings.mean)} ± {amount_label(ratings.std)}"
+    return f"{ratings.mean:.3f} ± {ratings.std:.3f}"
+
+
+def _error(error: float, without: float) -> str:
+    return f"{amount_label(error)} ({amount_label(without)} without factors)"
+
+
+def _norms(side: Magnitudes) -> str:
+    values = (side.smallest, side.median, side.largest)
+    return ", ".join(amount_label(value) if value >= _ROUNDING else f"< {_ROUNDING:g}" for value in values)

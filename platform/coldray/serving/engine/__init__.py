@@ -1,0 +1,1 @@
+"""Lists made from a bundle."""

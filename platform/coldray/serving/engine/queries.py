@@ -1,0 +1,78 @@
+"""What is asked of the service and what it answers, whatever the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+ItemId: TypeAlias = str | int
+UserId: TypeAlias = str | int
+Path: TypeAlias = Literal["model", "history", "attributes", "popularity"]
+"""How a list came to be. ``model``: from what is known of the user. ``history``: from the history of the request alone,
+the user being unknown or not named. ``attributes``: from either, among new items, which are known by their attributes
+alone. ``popularity``: nothing is known of the user, everybody without a history gets this list."""
+ExplorationMethod: TypeAlias = Literal["linucb", "thompson"]
+"""How items are tried out: :mod:`coldray.serving.exploration.explore`."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What an attribute of an item must be."""
+
+    any: tuple[str, ...] | None = None
+    """Labels of which the item has one at least."""
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """One list that is asked for."""
+
+    k: int = 10
+    user_id: UserId | None = None
+    history: Mapping[ItemId, float | None] | None = None
+    """Items, with ratings where there are any; in the place of what is known of the user."""
+    exclude: tuple[ItemId, ...] = ()
+    candidates: Literal["all", "warm", "cold"] | tuple[ItemId, ...] = "all"
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    """By attribute; an item must meet all of them."""
+    diversity: float = 0.0
+    """0 orders by score alone, 1 by how little an item is like those before it."""
+    explore: bool = True
+    """Whether items may be tried out, where the service does so."""
+    draw: int | None = None
+    """The number of the random draw by which they are; the next one if None."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One item of a list."""
+
+    item: ItemId
+    score: float
+    cold: bool
+    """True if nobody had clicked the item when the model was fitted."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A list and how it came to be."""
+
+    places: tuple[Place, ...]
+    path: Path
+    history: Mapping[int, float | None]
+    """What the list was made from: the index of each item of the user's history, and his rating."""
+    exploration: ExplorationMethod | None = None
+    """By what items were tried out; None if the list has the order of the scores."""
+
+    @property
+    def known_history(self) -> int:
+        """Items of the user's history that the list was made from."""
+        return len(self.history)
+
+
+def plain(value: Any) -> Any:
+    """Return a numpy scalar as the Python value it holds."""
+    return value.item() if hasattr(value, "item") else value

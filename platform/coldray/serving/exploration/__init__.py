@@ -1,0 +1,1 @@
+"""Trying out items that may be better than is known."""

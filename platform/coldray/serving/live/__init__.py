@@ -1,0 +1,1 @@
+"""The models that a replica serves, and how they change."""

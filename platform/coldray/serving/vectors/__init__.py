@@ -1,0 +1,1 @@
+"""Items as vectors, and what is near them."""

@@ -1,0 +1,243 @@
+"""Training by several workers, or on GPUs: the same loop inside Ray Train."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train.torch import TorchTrainer, get_device
+from threadpoolctl import threadpool_limits
+
+from coldray.core.errors import CheckpointError, ColdrayError, TrainingFailedError
+from coldray.training.checkpoint import Snapshot, latest_checkpoint, position_of, read_checkpoint, write_checkpoint
+from coldray.training.cluster.mailbox import Delivery, Forwarding, Mailbox
+from coldray.training.cluster.storage import require_shared
+from coldray.training.cluster.workers import OneWorker, ProcessGroupWorkers, WorkerGroup
+from coldray.training.config import TrainingConfig
+from coldray.training.files.ingestion import ingestion, read_own_files
+from coldray.training.gradients import Divergence
+from coldray.training.history import TrainingResult, Weights
+from coldray.training.loop import TrainingLoop, loaded_module
+from coldray.training.outcome import diverged, training_result
+from coldray.training.progress import TrainingListener
+from coldray.training.task import TrainingTask
+from coldray.training.validation import Evaluation, evaluate_module
+
+CPUS_PER_WORKER = 1
+POLL_SECONDS = "0.5"
+"""How often Ray Train looks at its workers: each checkpoint waits for that, and one not seen yet is lost with them. Its
+own two seconds would be most of a short epoch. Whoever sets RAY_TRAIN_HEALTH_CHECK_INTERVAL_S keeps their choice."""
+
+
+def train_on_cluster(
+    task: TrainingTask,
+    config: TrainingConfig,
+    storage: Path | None,
+    name: str,
+    resume: bool,
+    listener: TrainingListener,
+) -> TrainingResult:
+    """Train with Ray Train; see :func:`coldray.training.trainer.train`.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint to resume from is damaged or of another training.
+    DivergedError
+        If the loss, the gradient or a weight is not finite any more.
+    TrainingFailedError
+        If workers failed otherwise, or were lost more often than allowed.
+    """
+    with _folder(storage) as folder:
+        require_shared(folder)
+        run = folder / name
+        initial = latest_checkpoint(run) if resume else None
+        mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+        parameters = {"task": ray.put(task), "config": config, "mailbox": mailbox, "initial": initial}
+        with Delivery(mailbox, listener):
+            failure = _fit(_train_worker, parameters, config, run, ingestion(task))[1]
+        error = ray.get(mailbox.error.remote())
+        latest = latest_checkpoint(run)
+        if isinstance(error, str):
+            raise diverged(error, latest if storage else None)
+        if error is not None:
+            raise error
+        if failure is not None or latest is None:
+            raise _failed(task, failure, latest if storage else None) from failure
+        snapshot = read_checkpoint(latest)
+    device = "cuda" if config.use_gpu else "cpu"
+    return training_result(snapshot.progress, snapshot.best, config.workers, device, latest if storage else None)
+
+
+def evaluate_on_cluster(task: TrainingTask, weights: Weights, workers: int, use_gpu: bool) -> Evaluation:
+    """Evaluate with Ray Train; see :func:`coldray.training.trainer.evaluate`.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights are not those of the task's module.
+    NumericalError
+        If the metric of a user is not finite.
+    TrainingFailedError
+        If workers failed otherwise.
+    """
+    config = TrainingConfig(workers=workers, use_gpu=use_gpu, max_failures=0)
+    with _folder(None) as folder:
+        mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+        parameters = {"task": ray.put(task), "weights": ray.put(dict(weights)), "mailbox": mailbox}
+        evaluation, failure = _fit(_evaluate_worker, parameters, config, folder / "evaluation")
+        error = ray.get(mailbox.error.remote())
+    if error is not None:
+        raise error
+    if failure is not None or not isinstance(evaluation, Evaluation):
+        raise _failed(task, failure, None) from failure
+    return evaluation
+
+
+@contextmanager
+def _folder(storage: Path | None) -> Iterator[Path]:
+    """Yield an absolute folder, one for the time of the block if none is given."""
+    if storage is not None:
+        yield storage.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="coldray-training-") as temporary:
+        yield Path(temporary)
+
+
+def _fit(
+    worker: Callable[[dict[str, Any]], Any],
+    parameters: dict[str, Any],
+    config: TrainingConfig,
+    run: Path,
+    data: Mapping[str, Any] | None = None,
+) -> tuple[Any, Exception | None]:
+    """Run a function in all workers; return what worker 0 returned, and what made Ray Train give up."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
+    resources = {"CPU": CPUS_PER_WORKER, **({"GPU": 1} if config.use_gpu else {})}
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config=parameters,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.workers, use_gpu=config.use_gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=run.name,
+            storage_path=str(run.parent),
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.num_to_keep),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg] # types are Train V1's
+        ),
+        **(data or {}),
+    )
+    try:
+        with _own_interrupts():
+            return trainer.fit().return_value, None  # type: ignore[attr-defined] # likewise
+    except ray.train.TrainingFailedError as error:
+        return None, error
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Take Ctrl-C back after the block: Ray Train leaves a handler behind that ends the process with success."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # as in a trial: nobody may set handlers there
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _failed(task: TrainingTask, failure: Exception | None, checkpoint: Path | None) -> TrainingFailedError:
+    """Return the error of workers that failed for a reason that is not ours: a bug of a task, a lost machine."""
+    reasons = getattr(failure, "worker_failures", None) or {0: failure or "no checkpoint was kept"}
+    lines = [f"worker {rank}: {_cause(reason)}" for rank, reason in sorted(reasons.items())]
+    way_out = f" Resume from {checkpoint}." if checkpoint else ""
+    return TrainingFailedError(f"The workers of {task.name} failed: {'; '.join(lines)}.{way_out}")
+
+
+@contextmanager
+def _reporting_errors(mailbox: Any) -> Iterator[None]:
+    """Bring our own errors to the calling process.
+
+    An error of one worker alone has to fail its process, for the others wait for it; but then all are started again,
+    and would meet the same error (see :func:`_train_worker`).
+    """
+    try:
+        yield
+    except ColdrayError as error:
+        ray.get(mailbox.fail.remote(error))
+        raise
+
+
+def _cause(reason: Exception | str) -> str:
+    """Return an error in one line; what Ray wraps is a traceback, whose last line says it."""
+    line = (str(reason).strip().splitlines() or [""])[-1]
+    name = type(reason).__name__
+    return line if isinstance(reason, str) or "Error" in line.split(":")[0] else f"{name}: {line}"
+
+
+def _set_up() -> tuple[WorkerGroup, torch.device]:
+    """Return the workers and this one's device; take no more threads than CPUs."""
+    torch.set_num_threads(CPUS_PER_WORKER)
+    threadpool_limits(CPUS_PER_WORKER)
+    workers = ProcessGroupWorkers() if ray.train.get_context().get_world_size() > 1 else OneWorker()
+    return workers, get_device()
+
+
+def _train_worker(parameters: Mapping[str, Any]) -> None:
+    """Do one worker's part; the result is in the last checkpoint."""
+    mailbox = parameters["mailbox"]
+    if ray.get(mailbox.error.remote()) is not None:
+        return  # started again after an error that would only come again
+    workers, device = _set_up()
+    with _reporting_errors(mailbox):
+        task = ray.get(parameters["task"])
+        read_own_files(task)
+        loop = TrainingLoop(task, parameters["config"], workers, device, Forwarding(mailbox), _report)
+        checkpoint = _newest(parameters["initial"], ray.train.get_checkpoint())
+        try:
+            if checkpoint is not None:
+                loop.restore(checkpoint)
+            loop.run()
+        except CheckpointError as error:  # this and a divergence come to all workers alike, so none waits for another
+            ray.get(mailbox.fail.remote(error))
+        except Divergence as divergence:
+            ray.get(mailbox.fail.remote(loop.describe(divergence)))
+
+
+def _newest(initial: Path | None, reported: ray.train.Checkpoint | None) -> Path | None:
+    """Return the further one of the checkpoint there was before and the last that Ray Train committed."""
+    found = [] if initial is None else [initial]
+    if reported is not None:
+        found.append(Path(reported.path))  # all nodes share the storage
+    return max(found, key=position_of, default=None)
+
+
+def _report(snapshot: Callable[[], Snapshot]) -> None:
+    """Hand a checkpoint to Ray Train, which copies it to the storage; all workers wait for that."""
+    if ray.train.get_context().get_world_rank() != 0:
+        ray.train.report({})
+        return
+    taken = snapshot()
+    metrics = {"epoch": taken.progress.epoch, "step": taken.progress.step}
+    with tempfile.TemporaryDirectory() as temporary:
+        write_checkpoint(Path(temporary), taken)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(temporary))
+
+
+def _evaluate_worker(parameters: Mapping[str, Any]) -> Evaluation:
+    workers, device = _set_up()
+    with _reporting_errors(parameters["mailbox"]):
+        task, weights = ray.get([parameters["task"], parameters["weights"]])
+        return evaluate_module(task, loaded_module(task, weights, device), workers, device)

@@ -1,0 +1,1 @@
+"""Training from shards on disk."""

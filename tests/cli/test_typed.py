@@ -1,0 +1,70 @@
+"""Commands that jobs print can be pasted: a shell reads the words that were meant, whatever is in their paths."""
+
+import argparse
+import io
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from coldray.cli.arguments import command_line
+from coldray.cli.jobs.tune import print_next_steps, sync_command
+from coldray.cli.lines import tool, typed
+from coldray.experiments.record.folder import resume_command
+
+NAMES = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20
+).filter(lambda name: name not in (".", ".."))
+"""Of folders, without line breaks and control characters, which no terminal shows."""
+
+
+@given(st.lists(NAMES, min_size=1))
+def test_words_are_read_as_they_were_meant(words):
+    assert shlex.split(typed(*words)) == words
+
+
+@given(NAMES)
+def test_a_path_is_never_taken_for_an_option(name):
+    (word,) = shlex.split(typed(Path(name)))
+    assert not word.startswith("-")
+    assert Path(word) == Path(name)
+
+
+@pytest.fixture(scope="module")
+def patched():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@given(folder=NAMES, words=st.lists(NAMES.filter(lambda word: not word.startswith("-"))), dataset=NAMES)
+def test_the_command_that_goes_on_with_a_study(patched, folder, words, dataset):
+    patched.setattr(sys, "executable", f"/{folder}/bin/python")
+    patched.setattr(sys, "argv", [f"/{folder}/jobs/tune.py"])
+    study = f"marec-{dataset}-20260101-000000"
+    printed = resume_command({"command": command_line(["--study", *words])}, study)
+    assert shlex.split(printed) == [sys.executable, sys.argv[0], "--study", *words, "--resume", study]
+
+
+@given(folder=NAMES, study=NAMES, output=NAMES)
+def test_the_command_that_sends_what_waits(patched, folder, study, output):
+    patched.setattr(sys, "executable", f"/{folder}/bin/python")
+    found = shlex.split(sync_command(study, Path("/") / output))
+    assert found == [sys.executable, "jobs/sync_runs.py", study, "--output-dir", str(Path("/") / output)]
+
+
+@given(folder=NAMES, study=NAMES, database=NAMES)
+def test_what_to_type_next(patched, folder, study, database):
+    patched.setattr(sys, "executable", f"/{folder}/bin/python")
+    options = argparse.Namespace(
+        tracking_uri=f"sqlite:////{database}/m.db", dataset="sample", study=Path("/") / study, default_study=Path("/")
+    )
+    written = io.StringIO()
+    print_next_steps(Console(file=written, width=60), Path("/report.html"), options, "tune_neural.py --model vae")
+    interface, job = (shlex.split(line) for line in written.getvalue().split("\n")[2:4])
+    assert interface == [str(tool("mlflow")), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000"]
+    command = [str(tool("python")), "jobs/tune_neural.py", "--model", "vae", "--study", str(options.study)]
+    assert job == [*command, "--dataset", "hetrec"]

@@ -1,0 +1,79 @@
+"""Text files to typed columns, and what is said of a line that is wrong."""
+
+import gzip
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coldray.core.errors import DataFileError, DataFormatError
+from coldray.data.tables.streaming import collect_typed, scan_delimited, seconds
+
+TYPES = {"id": pl.String(), "value": pl.Float32(), "count": pl.Int64()}
+
+
+def read(path, text, *, header=False, quoted=False, categorical=()):
+    path.write_text(text)
+    scan = scan_delimited(path, ",", None if header else tuple(TYPES), quoted=quoted)
+    return collect_typed(scan, TYPES, path, categorical=categorical)
+
+
+def test_columns_have_their_types_and_blank_lines_are_left_out(tmp_path):
+    table = read(tmp_path / "a.csv", " 007 ,1.5,3\n\nb, 2 , 4\n")
+    assert table.rows() == [("007", 1.5, 3), ("b", 2.0, 4)]
+    assert table.schema == TYPES
+
+
+def test_a_header_names_the_columns_in_any_order(tmp_path):
+    assert read(tmp_path / "a.csv", "count,more,id,value\n3,x,a,1\n", header=True).rows() == [("a", 1.0, 3)]
+
+
+def test_quotes_are_part_of_a_text_unless_they_enclose_fields(tmp_path):
+    assert read(tmp_path / "a.csv", '7" single,1,2\n').item(0, 0) == '7" single'
+    assert read(tmp_path / "b.csv", '"a, b",1,2\n', quoted=True).item(0, 0) == "a, b"
+
+
+def test_a_categorical_column_has_the_same_values(tmp_path):
+    table = read(tmp_path / "a.csv", "b,1,1\na,1,1\nb,1,1\n", categorical=("id",))
+    assert table.schema["id"] == pl.Categorical
+    assert table["id"].cast(pl.String).to_list() == ["b", "a", "b"]
+
+
+def test_a_gzipped_file_reads_like_a_plain_one(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"a,1,2\n"))
+    assert collect_typed(scan_delimited(path, ",", tuple(TYPES)), TYPES, path).rows() == [("a", 1.0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,1,2\nb,x,2\nc,y,2\n", r"a\.csv, line 2: value is 'x', not a number \(2 such"),
+        ("a,inf,2\n", r"line 1: value is 'inf', not a number"),
+        ("a,nan,2\n", r"line 1: value is 'nan', not a number"),
+        ("a,1,2\nb,1,2.5\n", r"line 2: count is '2\.5'"),
+        ("a,1\n", r"line 1: count is None"),
+        ("a,1,2\n  ,1,2\n", r"line 2: id is blank \(1 such"),
+        ("a,1,2,3\n", r"a\.csv in .* is malformed"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path, text, message):
+    with pytest.raises(DataFormatError, match=message):
+        read(tmp_path / "a.csv", text)
+
+
+def test_with_a_header_the_first_row_is_line_2(tmp_path):
+    with pytest.raises(DataFormatError, match="line 3: value is 'x'"):
+        read(tmp_path / "a.csv", "id,value,count\na,1,1\nb,x,1\n", header=True)
+
+
+def test_an_absent_file_is_a_file_error(tmp_path):
+    with pytest.raises(DataFileError, match=r"none\.csv cannot be read"):
+        collect_typed(scan_delimited(tmp_path / "none.csv", ",", tuple(TYPES)), TYPES, tmp_path / "none.csv")
+
+
+@given(st.integers(0, 4_000_000_000), st.integers(0, 999))
+def test_times_in_milliseconds_become_seconds(second, millisecond):
+    times = pl.DataFrame({"t": [second, (second + 10**9) * 1000 + millisecond]})
+    assert times.select(seconds(pl.col("t")))["t"].to_list() == [second, second + 10**9]

@@ -1,0 +1,95 @@
+"""A whole study of a model that reads ratings: searched, chosen and tested by its errors, and shown."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from rich.console import Console
+
+from coldray.core.errors import ConfigError, MissingFieldError
+from coldray.data.signals import Reads
+from coldray.data.sources.sample import sample_dataset
+from coldray.experiments.evaluation import evaluate
+from coldray.experiments.folds import prepare_task
+from coldray.experiments.space import StudyConfig, load_study, metric_names
+from coldray.experiments.study import check_study, draw_splits, run_study
+from coldray.models.ratings.mf import MF
+from coldray.models.ratings.mf_training import MFConfig
+from coldray.reports.console import console_summary
+from coldray.reports.report import write_report
+
+STUDIES = Path(__file__).parents[2] / "tune_spaces"
+CONFIG = StudyConfig.model_validate(
+    {
+        "name": "rated",
+        "model": "mf",
+        "space": {
+            "weight_decay": {"choice": [50.0, 0.05, 5.0]},
+            "n_factors": 2,
+            "batch_size": 128,
+            "learning_rate": 0.05,
+            "epochs": 6,
+        },
+        "search": {"algorithm": "grid"},
+        "splits": {"protocol": "holdout", "n_splits": 2},
+        "candidates": "all",
+        "cutoffs": [5],
+        "selection": {"metric": "rmse", "tolerance": 0.0},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """Return the sample with ratings of two tastes, which a model without factors misses."""
+    data = sample_dataset(0, 80, 60)
+    clicks, rng = data.interactions, np.random.default_rng(1)
+    rows = np.repeat(np.arange(80), np.diff(clicks.indptr))
+    tastes = rng.choice([-1.5, 1.5], 80)[rows] * rng.choice([-1.0, 1.0], 60)[clicks.indices]
+    ratings = np.clip(np.round(3 + tastes + rng.normal(0, 0.3, clicks.nnz)), 1, 5).astype(np.float32)
+    return replace(data, ratings=sp.csr_array((ratings, clicks.indices, clicks.indptr), shape=clicks.shape))
+
+
+@pytest.fixture(scope="module")
+def result(ray_cluster, dataset, tmp_path_factory):
+    return run_study(CONFIG, dataset, study_id="rated")
+
+
+def test_the_least_error_is_chosen_and_tested(result, dataset):
+    assert [trial.status for trial in result.trials] == ["finished"] * 3
+    means = [trial.mean("rmse") for trial in result.trials]
+    assert result.selection.winner.mean("rmse") == min(means) < 0.97 * max(means)
+    assert result.selection.winner.config["weight_decay"] == 0.05
+    assert result.ranked_trials()[0].number == result.selection.best.number == result.selection.winner.number
+    config = MFConfig.model_validate(result.selection.winner.config)
+    for fold, split in zip(result.test, draw_splits(dataset, CONFIG), strict=True):
+        task = prepare_task(split.test_fold, None, reads=Reads(ratings=True), predicts=True)
+        expected = evaluate(MF(config).fit(task.train), task, candidates="all", cutoffs=(5,)).means()
+        assert dict(fold.metrics) == pytest.approx(expected, rel=1e-3)
+        assert set(fold.metrics) == set(metric_names((5,), ratings=True))
+    low, high = result.test_intervals["rmse"]
+    assert low < np.mean([fold.metrics["rmse"] for fold in result.test]) < high
+
+
+def test_reports_show_the_errors(result, tmp_path):
+    page = write_report(result, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "RMSE" in page
+    assert "accuracy" in page
+    console = Console(record=True, width=200)
+    console.print(console_summary(result))
+    assert "RMSE" in console.export_text()
+
+
+def test_ratings_are_asked_for_before_anything_starts(dataset):
+    with pytest.raises(MissingFieldError, match="'sample' has no ratings"):
+        check_study(CONFIG, replace(dataset, ratings=None))
+
+
+def test_errors_are_metrics_of_models_that_read_ratings_alone():
+    fields = CONFIG.model_dump(exclude={"space", "model", "search"})
+    with pytest.raises(ConfigError, match=r"selection\.metric 'rmse' is not computed"):
+        StudyConfig.model_validate({**fields, "model": "ease", "space": {"regularization": 1.0}})
+    for name in ("mf", "rating_knn", "rating_svd"):
+        assert load_study(STUDIES / f"{name}.yaml").selection.metric == "rmse"

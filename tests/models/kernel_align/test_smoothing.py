@@ -1,0 +1,67 @@
+"""Smoothing over users against the dense formula."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coldray.core.errors import SingularMatrixError
+from coldray.models.kernel_align.smoothing import UserSmoother, co_clicks, damping_of
+from contracts.problems import random_training_set
+
+
+def dense(train, alpha, ridge):
+    """Return ``D (A + s I)⁻¹ A`` as the formula has it, in double precision."""
+    clicks = train.interactions.toarray()[:, train.warm_items].astype(float)
+    damping = np.diag((clicks.sum(axis=0) + 5) ** -alpha)
+    gram = damping @ clicks.T @ clicks @ damping
+    shift = ridge * np.mean(np.diag(gram))
+    return damping @ np.linalg.solve(gram + shift * np.eye(len(gram)), gram)
+
+
+def smoother_of(train, alpha, ridge):
+    return UserSmoother.of(co_clicks(train), damping_of(train, alpha), ridge)
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    alpha=st.floats(0, 2),
+    ridge=st.floats(1e-3, 100),
+)
+def test_weights_and_rows_are_the_formula(seed, alpha, ridge):
+    train = random_training_set(seed)
+    generator = np.random.default_rng(seed)
+    means = generator.standard_normal((len(train.warm_items), 5)).astype(np.float32)
+    expected = dense(train, alpha, ridge)
+    smoother = smoother_of(train, alpha, ridge)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(smoother.weights(means), expected @ means, atol=2e-4 * scale)
+    np.testing.assert_allclose(smoother.rows(means.T), means.T @ expected, atol=2e-4 * scale)
+
+
+def test_co_clicks_are_those_of_the_warm_items():
+    train = random_training_set(3)
+    clicks = train.interactions.toarray()[:, train.warm_items]
+    np.testing.assert_array_equal(co_clicks(train), clicks.T @ clicks)
+
+
+def test_a_small_ridge_is_factorised_in_double_precision():
+    train = random_training_set(5)
+    assert smoother_of(train, 0.2, 6.0).factor.dtype == np.float32
+    assert smoother_of(train, 0.2, 1e-5).factor.dtype == np.float64
+
+
+def test_smoothing_leaves_its_arguments_alone():
+    train = random_training_set(6)
+    counts = co_clicks(train)
+    before, means = counts.copy(), np.ones((len(train.warm_items), 2), np.float32)
+    UserSmoother.of(counts, damping_of(train, 0.3), 2.0).weights(means)
+    np.testing.assert_array_equal(counts, before)
+    np.testing.assert_array_equal(means, 1)
+
+
+def test_a_ridge_too_small_to_help_is_named():
+    counts = np.ones((4, 4), np.float32)  # rank 1
+    with pytest.raises(SingularMatrixError, match=r"4 items with ridge 1e-18.*Raise ridge"):
+        UserSmoother.of(counts, np.ones(4), 1e-18)

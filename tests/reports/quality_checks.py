@@ -1,0 +1,67 @@
+"""Checks of small data in every shape that their reports can have."""
+
+from functools import cache
+
+import numpy as np
+import scipy.sparse as sp
+
+from coldray.data.dataset import Dataset
+from coldray.data.sources.sample import sample_dataset
+from coldray.data.splits.assignment import PartAssignment, drawn_parts
+from coldray.experiments.data_check import DataCheck, check_split
+
+HOSTILE = "<script>alert('x')</script> & [red]data[/red]"
+SHAPES = ("plain", "published", "clicks", "one rating", "plays", "five parts", "unsplit", "no factors", "tiny", "even")
+
+
+def build(
+    *, name="planted", n_users=60, n_items=40, each=12, values=(1, 2, 3, 4, 5), times=True, years=1.0, seed=3
+) -> Dataset:
+    """Return a dataset of random clicks on items of uneven popularity."""
+    generator = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, n_items + 1)
+    rows = np.repeat(np.arange(n_users), each)
+    columns = np.concatenate(
+        [np.sort(generator.choice(n_items, each, replace=False, p=weights / weights.sum())) for _ in range(n_users)]
+    )
+    shape = (n_users, n_items)
+
+    def matrix(data):
+        return sp.csr_array((data, (rows, columns)), shape=shape)
+
+    moments = 1_500_000_000 + generator.integers(0, round(years * 31_557_600), len(rows))
+    return Dataset(
+        name,
+        np.arange(n_users),
+        np.arange(n_items),
+        matrix(np.ones(len(rows), np.float32)),
+        {},
+        ratings=matrix(generator.choice(np.array(values, np.float32), len(rows))) if values else None,
+        timestamps=matrix(moments) if times else None,
+    )
+
+
+@cache
+def quality_check(shape: str = "plain") -> DataCheck:
+    """Return the check of data of a shape."""
+    options = {"n_factors": 6, "scale": (1.0, 5.0)}
+    if shape == "published":  # hostile names, an empty validation part, leaks
+        data = build(name=HOSTILE, years=8.0)
+        parts = np.where(np.arange(data.interactions.nnz) % 4 == 0, 2, 0).astype(np.uint8)
+        return check_split(PartAssignment(data, parts, "predefined", HOSTILE), **options)
+    if shape == "clicks":
+        return check_split(drawn_parts(sample_dataset(0, 80, 60)), n_factors=6)
+    if shape == "plays":
+        data = build(values=tuple(np.geomspace(1, 400_000, 60)), times=False)
+        return check_split(drawn_parts(data), n_factors=6)
+    if shape == "tiny":
+        data = build(n_users=3, n_items=4, each=3, years=0.01)
+        return check_split(drawn_parts(data), n_factors=1)
+    kinds = {
+        "one rating": {"values": (4,)},
+        "unsplit": {"each": 2, "years": 40.0},
+        "no factors": {"n_users": 1},
+        "even": {"n_items": 12},
+    }
+    protocol = "user-holdout" if shape == "five parts" else None
+    return check_split(drawn_parts(build(**kinds.get(shape, {})), protocol), **options)
