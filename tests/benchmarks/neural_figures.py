@@ -30,10 +30,8 @@ from coldray.models.neural.lightgcn import LightGCN, LightGCNConfig
 from coldray.models.neural.ncf import NCF
 from coldray.models.neural.text_graph.config import TextGraphConfig
 from coldray.models.neural.text_graph.model import TextGraph
-from coldray.models.neural.two_tower import TwoTower
-from coldray.models.neural.two_tower_network import TwoTowerConfig
-from coldray.models.neural.vae import VAE
-from coldray.models.neural.vae_network import VAEConfig
+from coldray.models.neural.two_tower import TwoTower, TwoTowerConfig
+from coldray.models.neural.vae import VAE, VAEConfig
 from coldray.models.popularity.model import Popularity
 from coldray.training.history import EpochRecord
 from coldray.training.progress import TrainingListener, watching

@@ -14,8 +14,7 @@ from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.space import StudyConfig, study_reads
 from coldray.experiments.study import check_study, run_study
-from coldray.models.neural.session_gru import SessionGRU
-from coldray.models.neural.session_gru_network import SessionGRUConfig
+from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ from coldray.bundle.io import fit_bundle, load_bundle, save_bundle
 from coldray.core.errors import DataFormatError, MissingFieldError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.neural.session_gru import SessionGRU
-from coldray.models.neural.session_gru_network import SessionGRUConfig
+from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig
 from coldray.models.neural.text_graph.config import TextGraphConfig
 from coldray.models.neural.text_graph.model import TextGraph
 from coldray.models.popularity.model import Popularity, PopularityConfig

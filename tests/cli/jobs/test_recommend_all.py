@@ -26,8 +26,7 @@ from coldray.data.sources.sample import sample_dataset
 from coldray.data.tables.histories import find_histories, write_partitions
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
-from coldray.models.neural.session_gru import SessionGRU
-from coldray.models.neural.session_gru_network import SessionGRUConfig
+from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig
 from coldray.serving.batch.job import make_lists, require_workers
 from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.batch.output import BatchRun, ListsFolder

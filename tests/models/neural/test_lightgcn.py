@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from coldray.core.errors import CatalogTooLargeError, EmptyDatasetError
 from coldray.evaluation.ranking import rank
 from coldray.models.linalg.vector_index import VectorIndex
-from coldray.models.neural.lightgcn import LightGCN, LightGCNTask
-from coldray.models.neural.lightgcn_network import LightGCNConfig, PropagatedItems, SparseProduct
+from coldray.models.neural.lightgcn import LightGCN, LightGCNConfig, LightGCNTask, PropagatedItems, SparseProduct
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import RecommenderContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401

@@ -7,10 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.core.errors import EmptyDatasetError
-from coldray.models.neural import ncf_network
-from coldray.models.neural.ncf import NCF
-from coldray.models.neural.ncf_network import NCFConfig, NCFNetwork, weight_bytes
-from coldray.models.neural.ncf_training import NCFTask
+from coldray.models.neural import ncf as ncf_network
+from coldray.models.neural.ncf import NCF, NCFConfig, NCFNetwork, NCFTask, weight_bytes
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import RecommenderContract, histories_of
 from models.learned import one_thread, step_at  # noqa: F401

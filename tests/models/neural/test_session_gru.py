@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from coldray.core.errors import DataError, EmptyDatasetError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.neural.session_gru import SessionGRU, SessionTask
-from coldray.models.neural.session_gru_network import SessionGRUConfig, SessionNetwork
+from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig, SessionNetwork, SessionTask
 from coldray.models.neural.validation import hold_out_last
 from coldray.training.row_random import batch_rows
 from contracts.problems import clicks_alone, in_random_order, random_training_set
@@ -176,7 +175,7 @@ def test_many_histories_are_scored_as_a_few(monkeypatch):
     train = in_random_order(random_training_set(5))
     model = SessionGRU(SessionGRUConfig(**{**QUICK, "epochs": 2}, validation_share=0.0)).fit(train)
     whole = model.score(train.interactions, all_items(model))
-    monkeypatch.setattr("coldray.models.neural.session_gru_network.BLOCK_SESSIONS", 7)
+    monkeypatch.setattr("coldray.models.neural.session_gru.BLOCK_SESSIONS", 7)
     np.testing.assert_allclose(model.score(train.interactions, all_items(model)), whole, atol=1e-5)
 
 

@@ -9,9 +9,8 @@ import torch
 from coldray.core.errors import ConfigError, DataFormatError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.neural.session_gru import SessionGRU, SessionTask
+from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig, SessionTask
 from coldray.models.neural.session_gru_files import FilesSessionTask, fit_session_gru_on_files
-from coldray.models.neural.session_gru_network import SessionGRUConfig
 from coldray.training.files.examples import ExampleFiles
 
 N_USERS, N_ITEMS = 60, 15

@@ -13,9 +13,14 @@ from pydantic import ValidationError
 
 from coldray.core.errors import DataError
 from coldray.models.neural.item_attributes import ItemAttributes
-from coldray.models.neural.two_tower import TwoTower
-from coldray.models.neural.two_tower_network import LEAST_TEMPERATURE, TwoTowerConfig, TwoTowers
-from coldray.models.neural.two_tower_training import TwoTowerTask, log_shares
+from coldray.models.neural.two_tower import (
+    LEAST_TEMPERATURE,
+    TwoTower,
+    TwoTowerConfig,
+    TwoTowers,
+    TwoTowerTask,
+    log_shares,
+)
 from contracts.problems import clicks_alone, genre_groups, random_training_set, vector_feature
 from contracts.recommender import RecommenderContract, all_items
 from models.learned import Shard, one_thread, step_at  # noqa: F401

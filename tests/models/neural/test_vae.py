@@ -7,9 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.models.neural.vae import VAE
-from coldray.models.neural.vae_network import VAEConfig, VariationalAutoencoder, unit_bags, weight_bytes
-from coldray.models.neural.vae_training import VAETask, log_likelihood
+from coldray.models.neural.vae import (
+    VAE,
+    VAEConfig,
+    VAETask,
+    VariationalAutoencoder,
+    log_likelihood,
+    unit_bags,
+    weight_bytes,
+)
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import RecommenderContract, histories_of
 from models.learned import one_thread, step_at  # noqa: F401

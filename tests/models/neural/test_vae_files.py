@@ -10,9 +10,8 @@ import scipy.sparse as sp
 from coldray.core.errors import ConfigError, DataFormatError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.neural.vae import VAE
+from coldray.models.neural.vae import VAE, VAEConfig
 from coldray.models.neural.vae_files import fit_vae_on_files
-from coldray.models.neural.vae_network import VAEConfig
 
 N_USERS, N_ITEMS = 60, 24
 CONFIG = VAEConfig(latent_dim=8, epochs=60, validation_share=0.0, batch_size=12, kl_warmup=5, learning_rate=0.02)

@@ -6,9 +6,7 @@ import torch
 
 from coldray.core.errors import ConfigError, DataError
 from coldray.models.marec.model import MARec, MARecConfig
-from coldray.models.neural.vae_marec import VAEMARec
-from coldray.models.neural.vae_marec_network import AlignedItems, VAEMARecConfig, aligned_weight_bytes
-from coldray.models.neural.vae_marec_training import VAEMARecTask
+from coldray.models.neural.vae_marec import AlignedItems, VAEMARec, VAEMARecConfig, VAEMARecTask, aligned_weight_bytes
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import RecommenderContract, histories_of
 from models.learned import CountingComputations, one_thread, step_at  # noqa: F401

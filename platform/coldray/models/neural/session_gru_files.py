@@ -9,8 +9,7 @@ import torch
 from coldray.core.errors import ConfigError
 from coldray.models.neural.base import NeuralTask
 from coldray.models.neural.history_files import COLUMN, WINDOW, fit_on_histories, histories_of
-from coldray.models.neural.session_gru import SessionGRU, SessionTask, next_clicks
-from coldray.models.neural.session_gru_network import SessionGRUConfig
+from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig, SessionTask, next_clicks
 from coldray.training.files.examples import Columns, ExampleFiles
 from coldray.training.files.task import FilesTask
 from coldray.training.task import Batch

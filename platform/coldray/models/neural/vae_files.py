@@ -10,9 +10,7 @@ import torch
 
 from coldray.models.neural.base import NeuralTask
 from coldray.models.neural.history_files import COLUMN, WINDOW, fit_on_histories, histories_of
-from coldray.models.neural.vae import VAE
-from coldray.models.neural.vae_network import VAEConfig, VariationalAutoencoder
-from coldray.models.neural.vae_training import VAETask, masked_histories
+from coldray.models.neural.vae import VAE, VAEConfig, VAETask, VariationalAutoencoder, masked_histories
 from coldray.training.files.examples import Columns, ExampleFiles
 from coldray.training.files.task import FilesTask
 from coldray.training.task import Batch
