@@ -28,8 +28,8 @@ from coldray.data.splits.interactions import interaction_splits
 from coldray.experiments.evaluation import Candidates, EvaluationTask, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.models.base import Recommender
-from coldray.models.linalg.click_shards import ParquetShard, parquet_shards
 from coldray.models.linalg.gram_shards import gram, normal_equations
+from coldray.models.linalg.sharded import ParquetShard, parquet_shards
 from coldray.models.linear.ease import EASE, EASEConfig
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.model import MARec

@@ -20,8 +20,7 @@ from coldray.cli.ray.cluster import start_ray
 from coldray.data.sources.registry import SourceConfig, load_dataset
 from coldray.data.splits.items import cold_item_splits
 from coldray.experiments.ablation.result import AblationResult, ModeResult
-from coldray.experiments.ablation.run import run_ablation
-from coldray.experiments.ablation.stages import stage_of
+from coldray.experiments.ablation.run import run_ablation, stage_of
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.results import mean_metric

@@ -31,8 +31,7 @@ from coldray.models.marec.model import MARec
 from coldray.models.marec.plus import MARecPlus
 from coldray.models.neighbours.content import ContentKNN
 from coldray.models.popularity.model import Popularity
-from coldray.models.ratings.mf import MF
-from coldray.models.ratings.mf_training import MFConfig
+from coldray.models.ratings.mf import MF, MFConfig
 from coldray.models.transfer.uarec import UARec
 
 FILES = {"manifest.json", "arrays.safetensors", "items.parquet", "users.parquet"}

@@ -203,7 +203,7 @@ from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.study import run_study
-from coldray.training.cluster.storage import require_shared
+from coldray.training.cluster.distributed import require_shared
 from coldray.core.errors import OutputError
 from pathlib import Path
 import os, tempfile
@@ -279,8 +279,8 @@ import numpy as np
 import polars as pl
 import ray
 from ray.cluster_utils import Cluster
-from coldray.models.linalg import shard_sums
-from coldray.models.linalg.click_shards import ParquetShard
+from coldray.models.linalg import sharded as shard_sums
+from coldray.models.linalg.sharded import ParquetShard
 from coldray.models.linalg.gram_shards import gram
 
 N_ITEMS = 1500

@@ -8,7 +8,7 @@ import pytest
 
 from coldray.cli.jobs.recommend_all import _candidates
 from coldray.core.errors import DataError
-from coldray.models.linalg.click_shards import ParquetShard
+from coldray.models.linalg.sharded import ParquetShard
 from coldray.models.neural.history_files import count_clicks
 from coldray.training.files.examples import ExampleFiles
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.experiments.ablation.stages import stage_edges, stages
+from coldray.experiments.ablation.run import stage_edges, stages
 from coldray.experiments.edges import EDGE_SHARE, edge_words, found_edges
 from coldray.experiments.space import StudyConfig
 from coldray.models.linear.svd import SVDConfig

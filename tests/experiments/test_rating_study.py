@@ -15,8 +15,7 @@ from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.space import StudyConfig, load_study, metric_names
 from coldray.experiments.study import check_study, draw_splits, run_study
-from coldray.models.ratings.mf import MF
-from coldray.models.ratings.mf_training import MFConfig
+from coldray.models.ratings.mf import MF, MFConfig
 from coldray.reports.console import console_summary
 from coldray.reports.report import write_report
 

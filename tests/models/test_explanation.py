@@ -10,9 +10,9 @@ from coldray.core.errors import NotFittedError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.explanation import COMMON, POPULARITY
 from coldray.models.kernel_align.covariance import ItemCovariance, Weights
+from coldray.models.kernel_align.explanation import covariance_parts
 from coldray.models.kernel_align.kernels import KernelBasis
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
-from coldray.models.kernel_align.parts import covariance_parts
 from contracts.problems import genre_groups, random_features, random_training_set, vector_feature
 
 CONFIG = KernelAlignConfig(n_factors=8, steps=15, ridge=2.0)

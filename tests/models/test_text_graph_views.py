@@ -9,15 +9,13 @@ from torch_geometric.data import HeteroData
 
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.neural.attention import Clicks, HistoryAttention
 from coldray.models.neural.text_graph import fusion as view_fusion
-from coldray.models.neural.text_graph import graph_view
+from coldray.models.neural.text_graph import views as graph_view
 from coldray.models.neural.text_graph.fusion import ViewFusion
-from coldray.models.neural.text_graph.graph import ITEM, ItemGraph
-from coldray.models.neural.text_graph.graph_view import GraphView
-from coldray.models.neural.text_graph.sampling import NeighbourSampler
-from coldray.models.neural.text_graph.text_view import TextView
+from coldray.models.neural.text_graph.graph import ITEM, ItemGraph, NeighbourSampler
+from coldray.models.neural.text_graph.network import Clicks, HistoryAttention
 from coldray.models.neural.text_graph.texts import new_text_arrays, text_arrays, without_text
+from coldray.models.neural.text_graph.views import GraphView, TextView
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 from models.learned import one_thread  # noqa: F401
 

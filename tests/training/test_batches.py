@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.training.batches import EpochBatches, share, steps_per_epoch
-from coldray.training.seeds import Purpose, derived_generator, derived_seed
+from coldray.training.row_random import Purpose, derived_generator, derived_seed
 
 
 @given(n=st.integers(0, 200), size=st.integers(1, 12))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from coldray.training.config import TrainingConfig
-from coldray.training.schedule import learning_rate
+from coldray.training.loop import learning_rate
 from coldray.training.state import Progress
 
 EPOCH_STEPS = 7

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import torch
 
-from coldray.training.seeds import Purpose, derived_generator
+from coldray.training.row_random import Purpose, derived_generator
 
 
 def share(n: int, rank: int, size: int) -> slice:

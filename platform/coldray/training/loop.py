@@ -1,12 +1,15 @@
 """The training loop: the same in the calling process and in each of several workers.
 
-All that is random is seeded by position (see :mod:`~coldray.training.seeds`), so an epoch that is replayed, or resumed
+All that is random is seeded by position (see :mod:`~coldray.training.row_random`), so an epoch that is replayed, or resumed
 half-way, gives the result of one that was not interrupted. On a GPU, sums whose order is not fixed (scattered
 gradients of an embedding, say) make that true only up to rounding.
+
+The learning rate at every step.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,14 +32,45 @@ from coldray.training.cluster.workers import WorkerGroup
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence, GradientStep
 from coldray.training.history import EpochRecord, Weights
-from coldray.training.outcome import told_of_memory
 from coldray.training.progress import RateLimit, StepProgress, TrainingListener, TrainingPlan
-from coldray.training.row_random import batch_rows
-from coldray.training.schedule import learning_rate
-from coldray.training.seeds import Purpose, derived_generator, derived_seed, seed_default_generator
-from coldray.training.state import Progress
+from coldray.training.row_random import Purpose, batch_rows, derived_generator, derived_seed, seed_default_generator
+from coldray.training.state import Progress, told_of_memory
 from coldray.training.task import Step, TrainingTask
 from coldray.training.validation import evaluate_module
+
+
+def warmup_steps(config: TrainingConfig, epoch_steps: int) -> int:
+    """Return over how many steps the learning rate rises."""
+    return math.ceil(config.warmup_epochs * epoch_steps)
+
+
+def learning_rate(config: TrainingConfig, step: int, epoch_steps: int, reductions: int = 0) -> float:
+    """Return the learning rate of a step.
+
+    Parameters
+    ----------
+    step
+        Number of the step in the whole training, from 0.
+    epoch_steps
+        Steps of an epoch.
+    reductions
+        How often the plateau schedule has lowered the rate so far.
+
+    Notes
+    -----
+    With W steps of warm-up out of T: step ``s < W`` has ``(s + 1) / W`` of the full rate, so that no step is wasted on
+    a rate of zero. A cosine has ``(1 + cos(π (s - W) / (T - W))) / 2`` of it.
+    """
+    warmup = warmup_steps(config, epoch_steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    if config.schedule == "cosine":
+        done = (step - warmup) / (config.epochs * epoch_steps - warmup)
+        return config.learning_rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+    if config.schedule == "plateau":
+        return config.learning_rate * config.plateau_factor**reductions
+    return config.learning_rate
+
 
 Keep: TypeAlias = Callable[[Callable[[], Snapshot]], None]
 """Keeps a checkpoint; called by all workers alike, of which those that write ask for the snapshot."""

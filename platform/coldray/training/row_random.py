@@ -5,6 +5,8 @@ leaves out the same units of an example whoever computes it, and any number of w
 training step, draws come from torch's global generator, as those of any module. What a batch is made of is drawn by
 :func:`row_uniforms`, a value for each row and place, whatever other rows there are.
 
+Seeds of every random draw of a training, derived from its position, so that a replay draws the same again.
+
 Notation used for shapes: b rows of this worker, B rows of the whole batch.
 """
 
@@ -14,10 +16,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import IntEnum
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+
+class Purpose(IntEnum):
+    """What is drawn; each purpose has a stream of its own."""
+
+    WEIGHTS = 0
+    ORDER = 1
+    BATCH = 2
+    MODULE = 3
+    VALIDATION = 4
+    ROWS = 5
+
+
+def derived_seed(train_seed: int, purpose: Purpose, epoch: int = 0, step: int = 0, rank: int = 0) -> int:
+    """Return a 64-bit seed that depends on all the arguments; neighbouring positions give unrelated streams."""
+    sequence = np.random.SeedSequence([train_seed, purpose, epoch, step, rank])
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def derived_generator(train_seed: int, purpose: Purpose, epoch: int, step: int = 0, rank: int = 0) -> torch.Generator:
+    """Return a generator on the CPU with the seed of that position."""
+    return torch.Generator().manual_seed(derived_seed(train_seed, purpose, epoch, step, rank))
+
+
+def seed_default_generator(seed: int, device: torch.device) -> None:
+    """Seed torch's default generators of the CPU and of that device; ``torch.manual_seed`` would seed all devices."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+
 
 GOLDEN = -0x61C8864680B583EB
 """2⁶⁴ over the golden ratio, as a signed number: what SplitMix64 counts by."""

@@ -18,7 +18,7 @@ from coldray.core.errors import ModelError, NumericalError
 from coldray.core.spelling import choices
 from coldray.training.batches import share
 from coldray.training.cluster.workers import WorkerGroup
-from coldray.training.seeds import Purpose, derived_seed, seed_default_generator
+from coldray.training.row_random import Purpose, derived_seed, seed_default_generator
 from coldray.training.task import TrainingTask
 
 

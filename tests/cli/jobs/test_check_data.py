@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from coldray.cli.jobs.check_command import check_main
-from coldray.reports.quality import export as quality_export
+from coldray.reports.quality import report as quality_export
 
 TIME = 1_600_000_000
 

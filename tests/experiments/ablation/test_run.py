@@ -17,8 +17,7 @@ from coldray.core.errors import ConfigError, StudyError
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.ablation import run as ablation
 from coldray.experiments.ablation.folds import FoldPlan, FoldWorkers, as_completed
-from coldray.experiments.ablation.run import CURVE_CUTOFFS, run_ablation
-from coldray.experiments.ablation.stages import stage_configurations, stages
+from coldray.experiments.ablation.run import CURVE_CUTOFFS, run_ablation, stage_configurations, stages
 from coldray.experiments.ablation.store import AblationStore
 from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task

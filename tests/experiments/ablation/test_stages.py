@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError
-from coldray.experiments.ablation.stages import (
+from coldray.experiments.ablation.run import (
     BASELINE,
     beside_edge,
     check_stages,

@@ -13,13 +13,15 @@ from coldray.evaluation.significance import adjust_p_values, bootstrap_interval,
 from coldray.experiments.comparison import run as module
 from coldray.experiments.comparison.config import Comparison, ComparisonConfig, Entry
 from coldray.experiments.comparison.run import (
+    TestedEntry,
     TunedEntry,
     check_comparison,
+    check_same_users,
     choose_champion,
     comparison_protocol,
+    entry_results,
     run_comparison,
 )
-from coldray.experiments.comparison.statistics import TestedEntry, check_same_users, entry_results
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import FoldMetrics, Selection, StudyResult, TrialResult, mean_metric

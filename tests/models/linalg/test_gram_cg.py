@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import NumericalError
-from coldray.models.linalg.gram_cg import column_floats, smoothed_by_clicks
+from coldray.models.marec.blocks import column_floats, smoothed_by_clicks
 from contracts.problems import random_training_set
 
 

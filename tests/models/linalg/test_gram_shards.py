@@ -22,9 +22,11 @@ from coldray.core.errors import (
 )
 from coldray.models.computations import Computations
 from coldray.models.kernel_align.smoothing import co_clicks
-from coldray.models.linalg import gram_shards, shard_sums, sparse_products
-from coldray.models.linalg.click_shards import ParquetShard, click_shards, parquet_shards, read_shard
+from coldray.models.linalg import gram_shards
+from coldray.models.linalg import products as sparse_products
+from coldray.models.linalg import sharded as shard_sums
 from coldray.models.linalg.gram_shards import CoClicks, gram, normal_equations, sharded_co_clicks
+from coldray.models.linalg.sharded import ParquetShard, click_shards, parquet_shards, read_shard
 from coldray.models.linear.ease import EASE, EASEConfig
 from contracts.losses import Deadly
 from contracts.problems import random_training_set

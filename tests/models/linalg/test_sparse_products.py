@@ -6,8 +6,8 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.models.linalg import sparse_products as module
-from coldray.models.linalg.sparse_products import SparseProducts, common_counts
+from coldray.models.linalg import products as module
+from coldray.models.linalg.products import SparseProducts, common_counts
 
 
 def sparse(generator, shape, share, values=None):

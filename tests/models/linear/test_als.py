@@ -13,7 +13,7 @@ from coldray.core.errors import CatalogTooLargeError, DataError, NumericalError,
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.linalg import weighted_ridge as module
-from coldray.models.linalg.row_shards import row_shards
+from coldray.models.linalg.sharded import row_shards
 from coldray.models.linalg.weighted_ridge import RidgeParameters, WeightedRidge
 from coldray.models.linear.als import ALS, START_SCALE, ALSConfig
 from contracts.problems import genre_groups, random_training_set

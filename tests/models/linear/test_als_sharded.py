@@ -10,9 +10,8 @@ import scipy.sparse as sp
 
 from coldray.core.errors import ClusterError, ConfigError, SingularMatrixError, TrainingFailedError
 from coldray.models.linalg.weighted_ridge import RidgeParameters, WeightedRidge
-from coldray.models.linear import als_sharded as module
-from coldray.models.linear.als import ALS, ALSConfig
-from coldray.models.linear.als_sharded import ShardedSide
+from coldray.models.linear import als as module
+from coldray.models.linear.als import ALS, ALSConfig, ShardedSide
 from contracts.losses import Deadly
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import all_items

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from coldray.core.errors import CatalogTooLargeError, ConfigError, DataError
-from coldray.models.linalg.click_shards import ParquetShard
+from coldray.models.linalg.sharded import ParquetShard
 from coldray.models.linear.ease import EASE, EASEConfig
 from coldray.models.linear.ease_files import fit_ease_on_shards
 from contracts.problems import random_training_set

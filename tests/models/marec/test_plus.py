@@ -11,7 +11,7 @@ from coldray.models.marec import model as marec
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.model import MARec
 from coldray.models.marec.plus import REFINEMENTS, MARecPlus, MARecPlusConfig
-from coldray.models.marec.refinement import Refinement
+from coldray.models.marec.weights import Refinement
 from coldray.models.transfer.similarity import LearnedSimilarity, TransferConfig
 from contracts.problems import random_features, random_training_set
 from contracts.recommender import RecommenderContract, all_items

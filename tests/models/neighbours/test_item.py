@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import CatalogTooLargeError, DataError
-from coldray.models.linalg import sparse_products
+from coldray.models.linalg import products as sparse_products
 from coldray.models.neighbours import item as module
 from coldray.models.neighbours.item import ItemKNN, ItemKNNConfig
 from contracts.neighbours import NeighbourContract

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coldray.core.errors import CatalogTooLargeError, DataError
 from coldray.models.base import TrainingSet
-from coldray.models.linalg import sparse_products
+from coldray.models.linalg import products as sparse_products
 from coldray.models.neighbours import user as module
 from coldray.models.neighbours.user import UserKNN, UserKNNConfig
 from contracts.neighbours import NeighbourContract

@@ -12,10 +12,8 @@ from coldray.core.errors import CatalogTooLargeError, DataError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.popularity.design import PopularityDesign
 from coldray.models.popularity.forest import Forest
-from coldray.models.popularity.head import PopularityHead, forest_bytes, learn_popularity
-from coldray.models.popularity.ridge import fold_ridge
+from coldray.models.popularity.head import PopularityDesign, PopularityHead, fold_ridge, forest_bytes, learn_popularity
 from coldray.models.popularity.target_encoding import aggregates, deal, label_encodings
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 

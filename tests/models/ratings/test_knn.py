@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coldray.core.errors import CatalogTooLargeError, DataError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.ratings import similarity as rating_similarity
+from coldray.models.ratings import knn as rating_similarity
 from coldray.models.ratings.baseline import BaselineConfig, RatingBaseline
 from coldray.models.ratings.knn import RatingKNN, RatingKNNConfig
 from contracts.problems import random_ratings

@@ -13,11 +13,9 @@ from coldray.core.errors import CatalogTooLargeError, DataError, DivergedError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.ratings import base as rating_model
-from coldray.models.ratings import mf_training
+from coldray.models.ratings import mf as mf_training
 from coldray.models.ratings.base import RatingScale
-from coldray.models.ratings.mf import MF
-from coldray.models.ratings.mf_training import MFConfig, MFTask, Ratings, learn_factors
-from coldray.models.ratings.ridge import fold_in
+from coldray.models.ratings.mf import MF, MFConfig, MFTask, Ratings, fold_in, learn_factors
 from contracts.problems import random_ratings, random_training_set, rated_genre_groups
 from contracts.recommender import RecommenderContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
@@ -121,7 +119,7 @@ def test_users_are_folded_in_alike_in_blocks(monkeypatch):
     residuals = sp.random_array((23, 11), density=0.4, format="csr", rng=rng)
     factors, penalties = rng.normal(size=(11, 3)), rng.uniform(0.1, 1, (23, 3))
     whole = fold_in(residuals, factors, penalties)
-    monkeypatch.setattr("coldray.models.ratings.ridge.BLOCK_FLOATS", 18)
+    monkeypatch.setattr("coldray.models.ratings.mf.BLOCK_FLOATS", 18)
     np.testing.assert_allclose(fold_in(residuals, factors, penalties), whole, rtol=1e-12)
 
 

@@ -10,9 +10,8 @@ import scipy.sparse as sp
 from coldray.core.errors import ConfigError, DataError, DataFormatError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.ratings.mf import MF
+from coldray.models.ratings.mf import MF, MFConfig
 from coldray.models.ratings.mf_files import fit_mf_on_files
-from coldray.models.ratings.mf_training import MFConfig
 
 N_USERS, N_ITEMS = 40, 30
 CONFIG = MFConfig(n_factors=3, epochs=80, validation_share=0.0, batch_size=64, weight_decay=0.02, bias_decay=0.02)

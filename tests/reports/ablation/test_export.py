@@ -10,9 +10,9 @@ import pytest
 
 from coldray.core.errors import OutputError
 from coldray.experiments.results import mean_metric, std_metric
-from coldray.reports.ablation import export as ablation_export
+from coldray.reports.ablation import report as ablation_export
 from coldray.reports.ablation.diagnostics import PANELS
-from coldray.reports.ablation.export import export_ablation, results_table, summary_table
+from coldray.reports.ablation.report import export_ablation, results_table, summary_table
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = {

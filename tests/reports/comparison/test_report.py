@@ -15,13 +15,19 @@ from rich.console import Console
 
 from coldray.core.errors import OutputError
 from coldray.experiments.inspection.item_map import agreement
-from coldray.reports.comparison import export as comparison_export
+from coldray.reports.comparison import report as comparison_export
 from coldray.reports.comparison.console import console_comparison
-from coldray.reports.comparison.export import export_comparison, results_table, summary_table, values_of
 from coldray.reports.comparison.figures import FIGURES, comparison_figures
 from coldray.reports.comparison.inspection_tables import agreement_words, nearest_items
-from coldray.reports.comparison.report import comparison_page, write_comparison_report
-from coldray.reports.comparison.tables import tracks
+from coldray.reports.comparison.report import (
+    comparison_page,
+    export_comparison,
+    results_table,
+    summary_table,
+    tracks,
+    values_of,
+    write_comparison_report,
+)
 from coldray.reports.comparison.words import TRACKS, figure_words, findings, headline, shown_metrics
 from coldray.reports.modes import mode_mean
 from coldray.reports.page import SYNTHETIC_LABEL

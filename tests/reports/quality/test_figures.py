@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from coldray.data.quality.activity import Activity
 from coldray.data.quality.facts import ALL
-from coldray.reports.quality.figures import FIGURES, left_out, quality_figures
-from coldray.reports.quality.panels import at_least, log_ticks, lorenz, part_color
+from coldray.reports.quality.figures import FIGURES, at_least, left_out, log_ticks, lorenz, part_color, quality_figures
 from coldray.reports.quality.words import figure_words
 from reports.quality_checks import SHAPES, quality_check
 

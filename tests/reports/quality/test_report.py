@@ -13,18 +13,21 @@ from rich.console import Console
 
 from coldray.core.errors import OutputError
 from coldray.reports.page import SYNTHETIC_LABEL
-from coldray.reports.quality import export as quality_export
+from coldray.reports.quality import report as quality_export
 from coldray.reports.quality.console import console_check
-from coldray.reports.quality.export import export_check, summary_table, values_of
 from coldray.reports.quality.figures import left_out, quality_figures
-from coldray.reports.quality.report import quality_page, write_quality_report
-from coldray.reports.quality.tables import (
+from coldray.reports.quality.report import (
     day_label,
+    export_check,
     factor_table,
     order_table,
     overlap_table,
     parts_table,
+    quality_page,
     rating_table,
+    summary_table,
+    values_of,
+    write_quality_report,
 )
 from coldray.reports.quality.words import amount_label, headline, level_labels
 from reports.quality_checks import HOSTILE, SHAPES, quality_check

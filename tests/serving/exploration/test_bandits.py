@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.serving.exploration.bandits import BetaThompson, LinUCB, Pool
+from coldray.serving.exploration.explore import BetaThompson, LinUCB, Pool
 from coldray.serving.exploration.outcomes import contexts, on_grid
 
 N_ITEMS, WIDTH = 6, 3

@@ -16,7 +16,7 @@ from coldray.models.neighbours.content import ContentKNN, ContentKNNConfig
 from coldray.serving.engine.engine import Engine
 from coldray.serving.vectors import index as item_index
 from coldray.serving.vectors import similar
-from coldray.serving.vectors.projection import Projection
+from coldray.serving.vectors.index import Projection
 from coldray.serving.vectors.similar import SimilaritySearch
 
 

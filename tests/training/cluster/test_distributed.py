@@ -10,7 +10,7 @@ import ray.cloudpickle
 
 from coldray.core.errors import ConfigError, DivergedError
 from coldray.training.checkpoint import latest_checkpoint, position_of
-from coldray.training.cluster.mailbox import Delivery, Mailbox
+from coldray.training.cluster.distributed import Delivery, Mailbox
 from coldray.training.config import TrainingConfig
 from coldray.training.history import EpochRecord
 from coldray.training.progress import TrainingListener

@@ -16,8 +16,8 @@ from coldray.core.errors import ConfigError, DataFileError, DataFormatError, Emp
 from coldray.training.config import TrainingConfig
 from coldray.training.files.examples import ExampleFiles, Slice, WindowBatches, worker_plan
 from coldray.training.files.task import FilesTask, WorkerPart
-from coldray.training.requirements import require_trainable
-from coldray.training.seeds import Purpose, derived_generator
+from coldray.training.row_random import Purpose, derived_generator
+from coldray.training.trainer import require_trainable
 
 FILES = st.lists(st.integers(0, 25), min_size=1, max_size=5).filter(sum)
 

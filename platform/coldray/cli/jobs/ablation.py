@@ -24,7 +24,7 @@ from coldray.experiments.listeners import Listeners
 from coldray.experiments.record.folder import StudyIdentity, open_study
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.reports.ablation.console import console_ablation
-from coldray.reports.ablation.export import AblationFiles, export_ablation
+from coldray.reports.ablation.report import AblationFiles, export_ablation
 from coldray.tracking.ablation_runs import AblationTracker
 
 STATE = "folds"

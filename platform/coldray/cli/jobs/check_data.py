@@ -21,7 +21,7 @@ from coldray.data.sources.registry import SourceConfig, load_dataset, load_prede
 from coldray.data.splits.assignment import PartAssignment, drawn_parts, published_parts
 from coldray.experiments.data_check import DataCheck, check_split
 from coldray.reports.quality.console import console_check
-from coldray.reports.quality.export import export_check
+from coldray.reports.quality.report import export_check
 
 
 def check_data(options: argparse.Namespace, console: Console) -> bool:

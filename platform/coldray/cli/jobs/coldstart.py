@@ -45,7 +45,7 @@ from coldray.experiments.promotion.outcome import Promotion
 from coldray.experiments.record.folder import StudyIdentity, open_study
 from coldray.experiments.results import StudyResult
 from coldray.reports.comparison.console import console_comparison
-from coldray.reports.comparison.export import export_comparison
+from coldray.reports.comparison.report import export_comparison
 from coldray.reports.report import write_report
 from coldray.tracking.comparison_runs import ComparisonTracker
 

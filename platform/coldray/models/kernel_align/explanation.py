@@ -1,6 +1,14 @@
 """The scores of KernelAlign taken apart by clicked item and attribute.
 
-Notation used for shapes: h clicked items, n items asked for, W warm items, p parts.
+The covariance of an item with others, divided among its attributes.
+
+The additive part is divided as it is. The product part ``a_p exp(−Σ_j l_j (1 − C_j) − Σ_s q_s Δx_s²)`` grows from what
+it is for items with nothing in common (C = 0, Δx² = 2, as far apart as two items are on average) to what it is; on the
+straight way between them attribute j brings ``b u_j (e^u − 1)/u`` with ``u_j = l_j C_j`` or ``q_s (2 − Δx_s²)``, u
+their sum and b the value at the start (the integrated gradients of Sundararajan, Taly and Yan, ICML 2017, in closed
+form).
+
+Notation used for shapes: h clicked items, n items asked for, W warm items, p parts, r row items.
 """
 
 from __future__ import annotations
@@ -14,8 +22,64 @@ from coldray.models.base import Items
 from coldray.models.explanation import COMMON, POPULARITY, Explanation
 from coldray.models.kernel_align.covariance import ItemCovariance
 from coldray.models.kernel_align.inducing_weights import InducingWeights
-from coldray.models.kernel_align.parts import covariance_parts
 from coldray.models.kernel_align.weights import ExactWeights
+
+FAR = 2.0
+"""Squared distance of two random items in a number, in variances."""
+
+
+def covariance_parts(
+    covariance: ItemCovariance, rows: FeatureSet, item: FeatureSet, *, own: int | None = None
+) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+    """Return the names of the attributes, and what each brings to the covariance of `item` with each row.
+
+    Parameters
+    ----------
+    item
+        The features of one item.
+    own
+        The row that is the item itself, if any does.
+
+    Returns
+    -------
+    tuple
+        p − 1 names, and float64 ``[r, p]``: the last column is what two items share that have nothing in common. The
+        columns add up to the covariance.
+    """
+    basis, w = covariance.basis, covariance.weights
+    names = tuple(rows.features)
+    parts = np.zeros((rows.n_items, len(names) + 1))
+    grown = np.zeros((rows.n_items, len(names)))
+    start = 0.0
+    for k, (kernel, diagonal) in enumerate(zip(basis.kernels(rows, item), basis.diagonals(item), strict=True)):
+        cells = kernel[:, 0].astype(np.float64)
+        if own is not None:
+            cells[own] = diagonal[0]
+        place = names.index(basis.terms[k].attribute)
+        parts[:, place] += w.additive[k] * cells
+        if k in basis.product:
+            decay = float(w.decays[basis.product.index(k)])
+            grown[:, place] += decay * cells
+            start -= decay
+    for s, distance in enumerate(basis.distances(rows, item)):
+        squared = distance[:, 0].astype(np.float64)
+        if own is not None:
+            squared[own] = 0
+        place = names.index(basis.numbers[s])
+        parts[:, place] += w.bumps[s] * np.exp(-w.bump_decays[s] * squared)
+        grown[:, place] += w.number_decays[s] * (FAR - squared)
+        start -= FAR * float(w.number_decays[s])
+    base = w.product * np.exp(start)
+    parts[:, :-1] += base * grown * _growth(grown.sum(axis=1))[:, None]
+    parts[:, -1] = w.constant + base
+    return names, parts
+
+
+def _growth(total: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return ``(e^u − 1)/u``, 1 at u = 0."""
+    safe = np.where(total == 0, 1.0, total)
+    return np.where(total == 0, 1.0, np.expm1(safe) / safe)
+
 
 CLICKS_PER_BLOCK = 512
 """Clicked items whose rows ``[h, W]`` are held at once."""

@@ -24,8 +24,7 @@ from coldray.core.memory import require_memory
 from coldray.evaluation.topk import available_threads, run_blocks
 from coldray.models.base import TrainingSet
 from coldray.models.linalg.panel_cholesky import PANEL, PanelCholesky, cells_of
-from coldray.models.linalg.products import click_products
-from coldray.models.linalg.sparse_products import COUNTED_ROWS, SparseProducts, common_counts
+from coldray.models.linalg.products import COUNTED_ROWS, SparseProducts, click_products, common_counts
 
 Matrix = npt.NDArray[np.float32]
 DAMPING_CLICKS = 5.0

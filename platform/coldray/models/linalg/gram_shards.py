@@ -19,10 +19,8 @@ import scipy.sparse as sp
 
 from coldray.core.errors import DataFormatError
 from coldray.models.base import TrainingSet
-from coldray.models.linalg.click_shards import Shard, click_shards
-from coldray.models.linalg.products import Matrix
-from coldray.models.linalg.shard_sums import Sum, sum_over_shards
-from coldray.models.linalg.sparse_products import COUNTED_ROWS, SparseProducts
+from coldray.models.linalg.products import COUNTED_ROWS, Matrix, SparseProducts
+from coldray.models.linalg.sharded import Shard, Sum, click_shards, sum_over_shards
 
 COUNTED_USERS = 2**24
 """Users whose clicks in common are counted at once: as many as float32 counts exactly."""
@@ -146,6 +144,6 @@ def sharded_co_clicks(train: TrainingSet, *, workers: int) -> Matrix:
 def require_workers(workers: int) -> None:
     """Refuse more workers than one where no cluster has them, as :func:`gram` says."""
     if workers > 1:
-        from coldray.training.requirements import require_cluster  # loads torch, which one process does without
+        from coldray.training.trainer import require_cluster  # loads torch, which one process does without
 
         require_cluster(workers, use_gpu=False)

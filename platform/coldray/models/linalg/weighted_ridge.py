@@ -25,7 +25,7 @@ import torch
 
 from coldray.core.errors import SingularMatrixError
 from coldray.core.one_thread import one_thread
-from coldray.models.linalg.row_shards import row_shards
+from coldray.models.linalg.sharded import row_shards
 
 Matrix = npt.NDArray[np.float32]
 BLOCK_FLOATS = 1 << 20

@@ -43,9 +43,8 @@ from coldray.models.base import Items, ModelConfig, Recommender, Scores, Trainin
 from coldray.models.computations import Computations
 from coldray.models.forms import Form, StudyOutlook, form_as_named, form_by_memory
 from coldray.models.kernel_align.smoothing import SINGLE_CONDITION, co_clicks
-from coldray.models.linalg.products import click_products
+from coldray.models.linalg.products import SparseProducts, click_products
 from coldray.models.linalg.solver_costs import FitsOfAMatrix, chosen_words, ease_seconds, exact_choice
-from coldray.models.linalg.sparse_products import SparseProducts
 from coldray.models.linear.ease_blocks import block_bytes, block_weights, item_blocks
 from coldray.models.marec.alignment import GramSpectrum
 

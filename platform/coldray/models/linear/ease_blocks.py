@@ -22,8 +22,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.models.base import TrainingSet
-from coldray.models.linalg.products import Matrix
-from coldray.models.linalg.sparse_products import SparseProducts
+from coldray.models.linalg.products import Matrix, SparseProducts
 from coldray.models.neighbours.item import counting_bytes, similar_items
 
 Indices: TypeAlias = npt.NDArray[np.int32]

@@ -8,9 +8,8 @@ import numpy as np
 
 from coldray.core.errors import ConfigError, DataError
 from coldray.features.feature_set import FeatureSet
-from coldray.models.linalg.click_shards import Shard
 from coldray.models.linalg.gram_shards import CoClicks, require_workers
-from coldray.models.linalg.shard_sums import sum_over_shards
+from coldray.models.linalg.sharded import Shard, sum_over_shards
 from coldray.models.linear.ease import EASE, EASEConfig, weights_of
 
 
@@ -21,7 +20,7 @@ def fit_ease_on_shards(shards: Sequence[Shard], config: EASEConfig, *, n_items: 
     ----------
     shards
         As of :func:`~coldray.models.linalg.gram_shards.gram`:
-        :class:`~coldray.models.linalg.click_shards.ParquetShard` reads files where they lie.
+        :class:`~coldray.models.linalg.sharded.ParquetShard` reads files where they lie.
     config
         Its solver must be ``exact``, or ``auto``, which is taken for it: blocks are chosen by looking at all clicks.
     n_items

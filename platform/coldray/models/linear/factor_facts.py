@@ -23,8 +23,7 @@ from coldray.evaluation.metrics import ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Scores, TrainingSet
-from coldray.models.linalg.factor_count import usable_factors
-from coldray.models.linalg.singular import singular_vectors
+from coldray.models.linalg.singular import singular_vectors, usable_factors
 
 Double: TypeAlias = npt.NDArray[np.float64]
 

@@ -11,8 +11,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from coldray.models.base import ModelConfig, TrainingSet
-from coldray.models.linalg.factor_count import warn_of_reduced
-from coldray.models.linalg.singular import SingularVectors, solver_bytes
+from coldray.models.linalg.singular import SingularVectors, solver_bytes, warn_of_reduced
 from coldray.models.state import Arrays, FactorModel
 
 

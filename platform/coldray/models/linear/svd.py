@@ -23,9 +23,8 @@ from coldray.evaluation.ranking import Scorer
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.kernel_align.smoothing import damping_of
-from coldray.models.linalg.factor_count import most_factors
 from coldray.models.linalg.products import click_products
-from coldray.models.linalg.singular import singular_vectors
+from coldray.models.linalg.singular import most_factors, singular_vectors
 from coldray.models.linear.singular_model import SingularConfig, SingularModel
 
 

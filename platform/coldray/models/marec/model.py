@@ -50,7 +50,7 @@ from coldray.models.marec.similarity import Delta, Order, Similarities, check_de
 from coldray.models.marec.weights import INVERSE_BYTES, FittedWeights, StoredWeights
 
 if TYPE_CHECKING:
-    from coldray.models.marec.refinement import Refinement
+    from coldray.models.marec.weights import Refinement
 
 
 def mixture_weights(train: TrainingSet, computations: Computations, config: MARecConfig) -> Weights:

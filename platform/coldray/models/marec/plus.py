@@ -20,8 +20,8 @@ from coldray.models.base import ModelConfig, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.model import MARec, mixture_weights
-from coldray.models.marec.refinement import Refinement
 from coldray.models.marec.similarity import Similarities, mix
+from coldray.models.marec.weights import Refinement
 from coldray.models.transfer.carec import CARec
 from coldray.models.transfer.gerec import GERec
 from coldray.models.transfer.model import LearnedTransfer

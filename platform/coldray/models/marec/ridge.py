@@ -20,8 +20,7 @@ from coldray.core.device import DeviceName, Matrix, matmul, resolve_device
 from coldray.core.errors import SingularMatrixError
 from coldray.models.base import TrainingSet
 from coldray.models.kernel_align.smoothing import SINGLE_CONDITION
-from coldray.models.linalg.products import click_products
-from coldray.models.linalg.sparse_products import common_counts
+from coldray.models.linalg.products import click_products, common_counts
 from coldray.models.marec.alignment import Alignment, GramSpectrum, require_closed_form_memory, stacked_features
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]

@@ -3,7 +3,7 @@
 The regressors of a cell of user u and item j are sums ``(XG)_uj = Σ_i x_ui G_ij`` over all the user clicked. With the
 items j drawn at random, the normal equations of those cells are a fair sample of all: of each term, only the columns of
 the drawn items are computed, a block at a time. They are sums over users, and so over shards of users by the workers
-of a Ray cluster (:mod:`~coldray.models.linalg.shard_sums`).
+of a Ray cluster (:mod:`~coldray.models.linalg.sharded`).
 
 Notation used for shapes: u users of a block, W warm items, S drawn ones, b of them in a block, T terms.
 """
@@ -43,9 +43,11 @@ def sampled_moments(
     ClusterError, ConfigError, TrainingFailedError
         If there are several workers, as for :func:`~coldray.models.linalg.gram_shards.gram`.
     """
-    from coldray.models.linalg.click_shards import click_shards  # these load Ray, which other solvers do without
     from coldray.models.linalg.gram_shards import require_workers
-    from coldray.models.linalg.shard_sums import sum_over_shards
+    from coldray.models.linalg.sharded import (
+        click_shards,  # these load Ray, which other solvers do without
+        sum_over_shards,
+    )
 
     require_workers(workers)
     warm = train.warm_items

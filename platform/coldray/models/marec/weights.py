@@ -1,13 +1,16 @@
 """The item weights Θ of MARec: computed on demand after a fit, or as they are stored.
 
-Notation used for shapes: n items, I all items, W warm ones.
+A learned similarity as one more term of MARec's mixture.
+
+Notation used for shapes: n items, I all items, W warm ones, J aligned items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +32,62 @@ from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.mixture import Weights
 from coldray.models.marec.ridge import CholeskyRidge, RidgeSystem
 from coldray.models.marec.similarity import Similarities, mix
+from coldray.models.transfer.similarity import LearnedSimilarity, TransferConfig, TransferNetwork, arrays_under
 
-if TYPE_CHECKING:
-    from coldray.models.marec.refinement import Refinement
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """What is added to the similarity g: ``weight · unit · sim``."""
+
+    prefix: str
+    """Names its arrays, such as ``ca``."""
+    learned: LearnedSimilarity
+    weight: float
+    """The fusion weight: 1 gives the learned similarity as much say as the mixture it is added to."""
+    unit: float
+    """Mean absolute value of the mixture over that of the learned similarity, when it was fitted."""
+    history: Mapping[str, npt.NDArray[Any]]
+    """The course of its training, epoch by epoch."""
+
+    @classmethod
+    def of(
+        cls,
+        prefix: str,
+        learned: LearnedSimilarity,
+        weight: float,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        similarity: Matrix,
+        aligned: FeatureSet,
+    ) -> Refinement:
+        """Put a learned similarity in the unit of the mixture `similarity` ``[W, J]`` to the `aligned` items."""
+        size = float(np.abs(learned.between(aligned)).mean()) if aligned.n_items else 0.0
+        unit = float(np.abs(similarity).mean()) / size if size > 0 else 1.0
+        return cls(prefix, learned, weight, unit, arrays_under("history.", arrays))
+
+    def between(self, features: FeatureSet) -> Matrix:
+        """Return the term between the warm items and others, float32 ``[W, n]``."""
+        return np.float32(self.weight * self.unit) * self.learned.between(features)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return its arrays, each name under the prefix."""
+        history = {f"history.{name}": values for name, values in self.history.items()}
+        arrays = {**self.learned.arrays(), **history, "unit": np.array([self.unit])}
+        return {f"{self.prefix}.{name}": values for name, values in arrays.items()}
+
+    @classmethod
+    def stored(
+        cls,
+        prefix: str,
+        network: type[TransferNetwork],
+        config: TransferConfig,
+        weight: float,
+        state: Mapping[str, npt.NDArray[Any]],
+    ) -> Refinement:
+        """Rebuild it from the arrays of a model."""
+        arrays = arrays_under(f"{prefix}.", state)
+        learned = LearnedSimilarity.from_arrays(network, config, arrays)
+        return cls(prefix, learned, weight, float(arrays["unit"][0]), arrays_under("history.", arrays))
+
 
 INVERSE_BYTES = 32
 """Bytes that an inverse takes at its peak for each pair of items, beside what a fit holds."""

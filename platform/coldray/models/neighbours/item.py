@@ -23,8 +23,7 @@ from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.topk import available_threads, run_blocks, top_k
 from coldray.models.base import Items, TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.linalg.products import Matrix
-from coldray.models.linalg.sparse_products import PANEL_ROWS, SparseProducts
+from coldray.models.linalg.products import PANEL_ROWS, Matrix, SparseProducts
 from coldray.models.neighbours.nearest import Neighbours, by_neighbour
 from coldray.models.neighbours.similarity import Measure, NeighbourConfig, click_similarity
 from coldray.models.state import ArrayModel

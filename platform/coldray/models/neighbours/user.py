@@ -25,7 +25,7 @@ from coldray.evaluation.topk import available_threads
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items, Recommender, Scores, TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.linalg.sparse_products import PANEL_ROWS, SparseProducts
+from coldray.models.linalg.products import PANEL_ROWS, SparseProducts
 from coldray.models.neighbours.nearest import nearest
 from coldray.models.neighbours.similarity import NeighbourConfig, click_similarity
 

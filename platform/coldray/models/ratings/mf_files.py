@@ -21,8 +21,7 @@ from coldray.data.tables.parquet import scan_files
 from coldray.data.tables.streaming import readable
 from coldray.features.feature_set import FeatureSet
 from coldray.models.ratings.base import RatingScale
-from coldray.models.ratings.mf import MF
-from coldray.models.ratings.mf_training import MFConfig, MFTask, Ratings
+from coldray.models.ratings.mf import MF, MFConfig, MFTask, Ratings
 from coldray.training.files.examples import WINDOW, Columns, ExampleFiles
 from coldray.training.files.task import FilesTask
 from coldray.training.task import Batch

@@ -20,9 +20,8 @@ from pydantic import PositiveInt
 from coldray.evaluation.ranking import Scorer
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
-from coldray.models.linalg.factor_count import most_factors
 from coldray.models.linalg.products import click_products
-from coldray.models.linalg.singular import SingularVectors, singular_vectors
+from coldray.models.linalg.singular import SingularVectors, most_factors, singular_vectors
 from coldray.models.linear.singular_model import SingularConfig, SingularModel
 from coldray.models.ratings.base import RatingModel, RatingScale
 from coldray.models.ratings.baseline import BaselineConfig, RatingBaseline

@@ -11,7 +11,7 @@ from coldray.experiments.data_check import DataCheck
 from coldray.experiments.data_findings import Level
 from coldray.reports.labels import is_synthetic
 from coldray.reports.page import SYNTHETIC_LABEL
-from coldray.reports.quality.tables import factor_table, parts_table
+from coldray.reports.quality.report import factor_table, parts_table
 from coldray.reports.quality.words import headline
 from coldray.reports.tables import Table
 

@@ -1,5 +1,11 @@
 """A bundle ready to answer: what does not depend on who asks is made once, and queries are answered in batches.
 
+Conditions on attributes: which items of a catalogue meet them.
+
+Lists whose items are not all alike.
+
+What is known of an item, as the service says it.
+
 Notation used for shapes: b queries, I items.
 """
 
@@ -15,18 +21,92 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.bundle.io import Bundle
-from coldray.core.errors import UnknownIdError
+from coldray.core.errors import ConfigError, UnknownAttributeError, UnknownIdError
+from coldray.core.spelling import nearest
+from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
 from coldray.data.item_names import ItemNames
 from coldray.evaluation.topk import top_k
-from coldray.serving.engine.conditions import meeting
-from coldray.serving.engine.diversity import diverse
-from coldray.serving.engine.known_attributes import known_attributes
 from coldray.serving.engine.names import NameIndex
 from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores, as_read, clicked, clicks_of
 from coldray.serving.engine.queries import Answer, Condition, ItemId, Path, Place, Query, UserId, plain
 from coldray.serving.engine.retrieval import Retrieval
 from coldray.serving.exploration.explore import Explorer, context_of
 from coldray.serving.vectors.items import item_vectors
+
+
+def meeting(attributes: Mapping[str, Attribute], name: str, condition: Condition) -> npt.NDArray[np.bool_]:
+    """Return which items meet a condition on the attribute `name` ``[I]``; one whose attribute is unknown meets none.
+
+    Raises
+    ------
+    UnknownAttributeError
+        If items have no such attribute.
+    ConfigError
+        If the condition is not one of that attribute's kind.
+    """
+    if name not in attributes:
+        raise UnknownAttributeError(f"filters: items have no attribute {name!r}.{nearest(name, attributes)}")
+    attribute = attributes[name]
+    if isinstance(attribute, LabelAttribute) and condition.any is not None:
+        columns = np.flatnonzero(np.isin(attribute.labels, condition.any))
+        found: npt.NDArray[np.bool_] = np.asarray(attribute.matrix[:, columns].sum(axis=1)).ravel() > 0
+        return found
+    if isinstance(attribute, NumberAttribute) and condition.any is None:
+        low = -np.inf if condition.at_least is None else condition.at_least
+        high = np.inf if condition.at_most is None else condition.at_most
+        return np.asarray((attribute.values >= low) & (attribute.values <= high))
+    wanted = "any: a list of labels" if isinstance(attribute, LabelAttribute) else "at_least or at_most: numbers"
+    if not isinstance(attribute, LabelAttribute | NumberAttribute):
+        raise ConfigError(f"filters: {name!r} is a text, and texts cannot be filtered on.")
+    raise ConfigError(f"filters: {name!r} takes {wanted}.")
+
+
+def diverse(vectors: sp.csr_array, values: npt.NDArray[np.floating[Any]], weight: float, k: int) -> list[int]:
+    """Return k places in a pool by maximal marginal relevance (Carbonell and Goldstein, 1998).
+
+    Parameters
+    ----------
+    vectors
+        What is known of the p items of the pool, each of length 1: CSR ``[p, d]``.
+    values
+        What each is worth ``[p]``, descending.
+    weight
+        0 orders by worth alone, 1 by how little an item is like those before it.
+    k
+        Places wanted, p at most.
+    """
+    spread = float(values[0] - values[-1])
+    relevance = (values - values[-1]) / spread if spread > 0 else np.ones_like(values)
+    like = np.asarray((vectors @ vectors.T).todense(), np.float32)
+    chosen: list[int] = []
+    nearest_chosen = np.zeros(len(values), np.float32)
+    open_ = np.ones(len(values), np.bool_)
+    for _ in range(k):
+        gain = np.where(open_, (1 - weight) * relevance - weight * nearest_chosen, -np.inf)
+        best = int(gain.argmax())
+        chosen.append(best)
+        open_[best] = False
+        nearest_chosen = np.maximum(nearest_chosen, like[best])
+    return chosen
+
+
+def known_attributes(bundle: Bundle, place: int) -> dict[str, Any]:
+    """Return the attributes of an item by name: labels, a number or a text; those that are not known are left out."""
+    found: dict[str, Any] = {}
+    for name, attribute in bundle.attributes.items():
+        if isinstance(attribute, LabelAttribute):
+            matrix = attribute.matrix
+            labels = matrix.indices[matrix.indptr[place] : matrix.indptr[place + 1]]
+            if len(labels):
+                found[name] = attribute.labels[labels].tolist()
+        elif isinstance(attribute, NumberAttribute):
+            value = float(attribute.values[place])
+            if np.isfinite(value):
+                found[name] = int(value) if value.is_integer() else value
+        elif attribute.texts[place]:
+            found[name] = attribute.texts[place]
+    return found
+
 
 Scores = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

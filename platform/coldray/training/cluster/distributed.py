@@ -1,36 +1,174 @@
-"""Training by several workers, or on GPUs: the same loop inside Ray Train."""
+"""Training by several workers, or on GPUs: the same loop inside Ray Train.
+
+Events on their way from the workers of a training to the process that called for it.
+
+Whether all nodes of a cluster see the same folder: where they do not, checkpoints of workers would be lost.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 import ray.train
 import torch
 from ray.train.torch import TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
-from coldray.core.errors import CheckpointError, ColdrayError, TrainingFailedError
+from coldray.core.errors import CheckpointError, ColdrayError, OutputError, TrainingFailedError
+from coldray.core.files import replacing
 from coldray.training.checkpoint import Snapshot, latest_checkpoint, position_of, read_checkpoint, write_checkpoint
-from coldray.training.cluster.mailbox import Delivery, Forwarding, Mailbox
-from coldray.training.cluster.storage import require_shared
 from coldray.training.cluster.workers import OneWorker, ProcessGroupWorkers, WorkerGroup
 from coldray.training.config import TrainingConfig
 from coldray.training.files.ingestion import ingestion, read_own_files
 from coldray.training.gradients import Divergence
-from coldray.training.history import TrainingResult, Weights
+from coldray.training.history import EpochRecord, TrainingResult, Weights
 from coldray.training.loop import TrainingLoop, loaded_module
-from coldray.training.outcome import diverged, training_result
-from coldray.training.progress import TrainingListener
+from coldray.training.progress import StepProgress, TrainingListener, TrainingPlan
+from coldray.training.state import diverged, training_result
 from coldray.training.task import TrainingTask
 from coldray.training.validation import Evaluation, evaluate_module
+
+MAIL_SECONDS = 0.5
+
+Event: TypeAlias = tuple[str, Any]
+
+
+@ray.remote(num_cpus=0)
+class Mailbox:
+    """Holds events until they are taken, and the error that makes further attempts pointless."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._error: ColdrayError | str | None = None
+
+    def put(self, name: str, argument: Any) -> None:
+        """Add an event: the name of a listener's method and what to call it with."""
+        self._events.append((name, argument))
+
+    def take(self) -> list[Event]:
+        """Return the events since the last call."""
+        taken, self._events = self._events, []
+        return taken
+
+    def fail(self, error: ColdrayError | str) -> None:
+        """Keep the first error, or the description of a divergence."""
+        if self._error is None:
+            self._error = error
+
+    def error(self) -> ColdrayError | str | None:
+        """Return the error kept."""
+        return self._error
+
+
+class Forwarding(TrainingListener):
+    """In a worker: sends all it is told to the mailbox, without waiting."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self.mailbox = mailbox
+
+    def training_started(self, plan: TrainingPlan) -> None:
+        """Send."""
+        self.mailbox.put.remote("training_started", plan)
+
+    def step_done(self, progress: StepProgress) -> None:
+        """Send."""
+        self.mailbox.put.remote("step_done", progress)
+
+    def epoch_done(self, record: EpochRecord) -> None:
+        """Send, and wait until it has arrived: the process may end right afterwards."""
+        ray.get(self.mailbox.put.remote("epoch_done", record))
+
+
+class Delivery:
+    """In the calling process: empties a mailbox into a listener, from a thread, for as long as the block lasts.
+
+    An error of the listener ends the delivery, not the training; it is raised at the end of the block.
+    """
+
+    def __init__(self, mailbox: Any, listener: TrainingListener) -> None:
+        self.mailbox, self.listener = mailbox, listener
+        self._done = threading.Event()
+        self._error: Exception | None = None
+        self._last_epoch = -1
+        self._thread = threading.Thread(target=self._run, name="training events", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        if self._error is not None and kind is None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while not self._done.wait(MAIL_SECONDS):
+                self._deliver()
+            self._deliver()
+        except Exception as error:
+            self._error = error
+
+    def _deliver(self) -> None:
+        for name, argument in ray.get(self.mailbox.take.remote()):
+            if name == "training_ended":  # another training may follow
+                self._last_epoch = -1
+            elif name == "epoch_done":
+                if argument.epoch <= self._last_epoch:  # run once more after workers were lost
+                    continue
+                self._last_epoch = argument.epoch
+            getattr(self.listener, name)(argument)
+
+
+def require_shared(folder: Path) -> None:
+    """Check that every node of the cluster reads in `folder` what this process writes there.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, or a node does not see it.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if len(nodes) < 2:
+        return
+    mark = uuid.uuid4().hex
+    path = folder / f".shared-{mark}"
+    with replacing(path) as temporary:
+        temporary.write_text(mark, encoding="ascii")
+    try:
+        found = ray.get([_reads.options(scheduling_strategy=_on(node)).remote(path, mark) for node in nodes])
+    finally:
+        path.unlink(missing_ok=True)
+    blind = sorted(host for host, reads in found if not reads)
+    if blind:
+        raise OutputError(
+            f"{folder} is not shared by the nodes of the cluster: {', '.join(blind)} cannot read there what "
+            f"{socket.gethostname()} writes. Give a folder on storage that all nodes have at one path, such as NFS."
+        )
+
+
+def _on(node: dict[str, str]) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+
+
+@ray.remote(num_cpus=0)
+def _reads(path: Path, mark: str) -> tuple[str, bool]:
+    try:
+        return socket.gethostname(), path.read_text(encoding="ascii") == mark
+    except OSError:
+        return socket.gethostname(), False
+
 
 CPUS_PER_WORKER = 1
 POLL_SECONDS = "0.5"

@@ -23,7 +23,7 @@ import torch
 
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
 from coldray.training.batches import Batches, share
-from coldray.training.seeds import Purpose, derived_generator
+from coldray.training.row_random import Purpose, derived_generator
 
 Columns: TypeAlias = dict[str, npt.NDArray[Any]]
 """Rows, by the name of the column."""

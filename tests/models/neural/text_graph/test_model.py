@@ -11,11 +11,10 @@ from coldray.core.errors import CatalogTooLargeError, ConfigError, DataError, Em
 from coldray.data.signals import Reads
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.neural.attention import Clicks
 from coldray.models.neural.text_graph import model as text_graph
 from coldray.models.neural.text_graph.config import TextGraphConfig
 from coldray.models.neural.text_graph.model import TextGraph
-from coldray.models.neural.text_graph.network import TEXT
+from coldray.models.neural.text_graph.network import TEXT, Clicks
 from coldray.models.neural.text_graph.texts import step_bytes
 from coldray.models.transfer.similarity import arrays_under
 from contracts.problems import as_read, genre_groups, random_training_set, scalar_feature, vector_feature
