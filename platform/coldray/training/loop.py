@@ -1,10 +1,8 @@
 """The training loop: the same in the calling process and in each of several workers.
 
-All that is random is seeded by position (see :mod:`~coldray.training.row_random`), so an epoch that is replayed, or resumed
-half-way, gives the result of one that was not interrupted. On a GPU, sums whose order is not fixed (scattered
+All that is random is seeded by position (see :mod:`~coldray.training.row_random`), so an epoch that is replayed, or
+resumed half-way, gives the result of one that was not interrupted. On a GPU, sums whose order is not fixed (scattered
 gradients of an embedding, say) make that true only up to rounding.
-
-The learning rate at every step.
 """
 
 from __future__ import annotations
