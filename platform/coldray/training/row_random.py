@@ -5,7 +5,7 @@ leaves out the same units of an example whoever computes it, and any number of w
 training step, draws come from torch's global generator, as those of any module. What a batch is made of is drawn by
 :func:`row_uniforms`, a value for each row and place, whatever other rows there are.
 
-Seeds of every random draw of a training, derived from its position, so that a replay draws the same again.
+The seed of every draw is derived from its position in the training, so that a replay draws the same again.
 
 Notation used for shapes: b rows of this worker, B rows of the whole batch.
 """

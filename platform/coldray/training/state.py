@@ -1,6 +1,6 @@
 """Where a training is: its position, what it has found so far, and when it stops.
 
-How a training ends: with a result, or with an error that says where to go on from.
+It ends with a result, or with an error that says where to go on from.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 A model states what is special to it as a :class:`~coldray.training.task.TrainingTask`; then ::
 
-result = train(task, config, storage=Path("runs"), name="two-tower", resume=True)
-module.load_state_dict(result.weights)
+    result = train(task, config, storage=Path("runs"), name="two-tower", resume=True)
+    module.load_state_dict(result.weights)
 
-What a training needs, checked before anything long begins.
+What a training needs is checked before anything long begins.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""An ablation: a baseline and what is added to it, tuned stage by stage on validation data, tested on equal folds.
-
-The stages of an ablation: a baseline and what is added to it, each tuned on validation data given those before.
-"""
+"""An ablation: a baseline and what is added to it, tuned stage by stage on validation data, tested on equal folds."""
 
 from __future__ import annotations
 

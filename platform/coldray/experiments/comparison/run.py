@@ -1,6 +1,6 @@
 """A comparison: every entry tuned on validation data, the champion chosen there, then all winners tested once.
 
-From the tests of several entries to means, intervals and paired differences over the same users.
+Means, intervals and paired differences are over the same users.
 
 Notation used for shapes: e users tested on a fold, m users tested on at least one fold.
 """

@@ -1,12 +1,10 @@
 """The scores of KernelAlign taken apart by clicked item and attribute.
 
-The covariance of an item with others, divided among its attributes.
-
-The additive part is divided as it is. The product part ``a_p exp(−Σ_j l_j (1 − C_j) − Σ_s q_s Δx_s²)`` grows from what
-it is for items with nothing in common (C = 0, Δx² = 2, as far apart as two items are on average) to what it is; on the
-straight way between them attribute j brings ``b u_j (e^u − 1)/u`` with ``u_j = l_j C_j`` or ``q_s (2 − Δx_s²)``, u
-their sum and b the value at the start (the integrated gradients of Sundararajan, Taly and Yan, ICML 2017, in closed
-form).
+The covariance of an item with others is divided among its attributes. The additive part is divided as it is. The
+product part ``a_p exp(−Σ_j l_j (1 − C_j) − Σ_s q_s Δx_s²)`` grows from what it is for items with nothing in common (C
+= 0, Δx² = 2, as far apart as two items are on average) to what it is; on the straight way between them attribute j
+brings ``b u_j (e^u − 1)/u`` with ``u_j = l_j C_j`` or ``q_s (2 − Δx_s²)``, u their sum and b the value at the start
+(the integrated gradients of Sundararajan, Taly and Yan, ICML 2017, in closed form).
 
 Notation used for shapes: h clicked items, n items asked for, W warm items, p parts, r row items.
 """

@@ -1,6 +1,4 @@
-"""Products of clicks with dense weights, the step that every list of a linear model takes.
-
-Products of two sparse matrices as a dense one: counts of clicks in common, and sums over neighbours.
+"""Products of clicks with dense weights, the step that every list of a linear model takes, and of two sparse matrices.
 
 Notation used for shapes: b rows, I items, n columns, m inner.
 """

@@ -1,15 +1,13 @@
-"""Shards of the rows of clicks, with about as many clicks each.
+"""Clicks in shards of users, and sums over shards by the workers of a Ray cluster.
 
-Clicks in shards of users, each read where it lies: from the object store of a Ray cluster, or from parquet files.
+A shard is read where it lies: in the object store, or in parquet files. It has all clicks of its users; what is added
+up over shards would otherwise miss pairs of clicks. Files that do not keep users together are read by buckets: a shard
+is then the users of all files whose id falls into its bucket.
 
-A shard has all clicks of its users; what is added up over shards would otherwise miss pairs of clicks. Files that do
-not keep users together are read by buckets: a shard is then the users of all files whose id falls into its bucket.
-
-Sums over shards of users by the workers of a Ray cluster, of matrices too large to be held once a shard.
-
-Each worker adds up its share of the shards, one after the other, in the place of one sum: it holds that and one shard,
-however many users there are. The sums of two workers are then added, those of two pairs, and so on (a tree), in panels
-of rows, so that whoever adds holds three panels and no whole matrix. No machine has more sums than it has workers.
+Matrices that are summed are too large to be held once a shard. Each worker adds up its share of the shards, one after
+the other, in the place of one sum: it holds that and one shard, however many users there are. The sums of two workers
+are then added, those of two pairs, and so on (a tree), in panels of rows, so that whoever adds holds three panels and
+no whole matrix. No machine has more sums than it has workers.
 
 Shards go to workers in the order they are given, so the same number of workers adds in the same order, and gives the
 same bits. What a worker has lost is added up again by another.

@@ -1,6 +1,4 @@
-"""The leading right singular vectors of clicks, by whichever solver suits their size.
-
-How many factors a matrix of clicks can have.
+"""The leading right singular vectors of clicks, by whichever solver suits their size, and how many there can be.
 
 Notation used for shapes: U users, W warm items, m factors.
 """

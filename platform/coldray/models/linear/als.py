@@ -5,18 +5,15 @@
 Filtering for Implicit Feedback Datasets*, 2008, Eq. 3). Each iteration solves for the users with the items fixed, then
 for the items with the users fixed (:mod:`~coldray.models.linalg.weighted_ridge`), and neither raises the objective.
 
-Users and items may be sharded over the workers of a Ray cluster (:mod:`~coldray.models.linear.als`).
-
 No factors of users are kept. A history is folded in when a list is asked for: its ridge regression on the factors of
 items is solved exactly, so a user the fit never saw is served like all others.
 
 An item without clicks has the factors 0, and scores 0.
 
-One side of an alternating least squares by the workers of a Ray cluster, each of which solves for some of its rows.
-
-The clicks are cut once, so that shards have about as many, and kept in the object store. For each half of an iteration
-the factors of the other side and their Gram matrix are put there too, once for all workers of a node; what comes back
-is the solved rows. The objective is that of one machine, a row's solution does not depend on its shard, and a start is
+Users and items may be sharded over the workers of a Ray cluster, each of which solves for some rows of one side. The
+clicks are cut once, so that shards have about as many, and kept in the object store. For each half of an iteration the
+factors of the other side and their Gram matrix are put there too, once for all workers of a node; what comes back is
+the solved rows. The objective is that of one machine, a row's solution does not depend on its shard, and a start is
 drawn before anything is cut: the factors are those of one worker but for rounding.
 
 A worker holds its shard of the clicks and the factors of the other side; the process that asks holds all of both

@@ -1,7 +1,7 @@
 """MARec beyond memory: its item weights without an item × item matrix.
 
-- A cold column is ``αβ (C + λ₁I)⁻¹ C g``, solved for by conjugate gradients on products with the clicks
-  (:mod:`~coldray.models.marec.blocks`): the closed form to a tolerance.
+- A cold column is ``αβ (C + λ₁I)⁻¹ C g``, solved for by conjugate gradients on products with the clicks: the
+  closed form to a tolerance.
 - A warm column is that of EASE on the warm items with λ₁, in blocks (:mod:`~coldray.models.linear.ease_blocks`).
 - The weights μ are learned from the cells of some warm items (:mod:`~coldray.models.marec.sampled_moments`).
 
@@ -11,11 +11,9 @@ of the clicks of an item, is 1.
 Columns are computed for the items that scores are asked for, from the clicks, which the model keeps. A cold column
 takes as many products with X and Xᵀ as it takes steps: the fewer, the larger λ₁ is.
 
-The closed form's smoothing over users without an item × item matrix: conjugate gradients on products with clicks.
-
-``(C + λ₁I)⁻¹ C g = g − λ₁ (C + λ₁I)⁻¹ g`` with ``C = XᵀX``. Products with X and Xᵀ are taken alone, in double
-precision: with a small λ₁ the matrix is conditioned too badly for single. The diagonal, clicks of an item and λ₁,
-preconditions the system (Jacobi), and each column has its own step sizes.
+The smoothing over users is ``(C + λ₁I)⁻¹ C g = g − λ₁ (C + λ₁I)⁻¹ g`` with ``C = XᵀX``. Products with X and Xᵀ are
+taken alone, in double precision: with a small λ₁ the matrix is conditioned too badly for single. The diagonal, clicks
+of an item and λ₁, preconditions the system (Jacobi), and each column has its own step sizes.
 
 No eigenvalue of ``C + λ₁I`` is below λ₁: the error of a column is at most the residual of its system. The limit is a
 share of ``min(‖g‖, ‖Cg‖ / λ₁)``, of which both are at least the norm of the column.

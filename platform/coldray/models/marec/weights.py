@@ -1,6 +1,6 @@
 """The item weights Θ of MARec: computed on demand after a fit, or as they are stored.
 
-A learned similarity as one more term of MARec's mixture.
+A learned similarity may be one more term of the mixture.
 
 Notation used for shapes: n items, I all items, W warm ones, J aligned items.
 """

@@ -1,14 +1,10 @@
 """How often a new item will be clicked, from its attributes alone.
 
-Extremely randomised trees predict ``log(clicks + 1)`` from a small dense design
-(:mod:`~coldray.models.popularity.head`). The items they are fitted on are described out of fold, as new items are:
-by what others with the same labels were worth.
+Extremely randomised trees predict ``log(clicks + 1)`` from a small dense design. The items they are fitted on are
+described out of fold, as new items are: by what others with the same labels were worth, and by a ridge regression on
+the sparse attributes, for all folds at once.
 
 Source of the trees: Geurts, Ernst and Wehenkel, *Extremely randomized trees*, 2006.
-
-Ridge regression of a number on sparse item attributes, out of fold, for all folds at once.
-
-The columns from which a number of an item, such as how often it is clicked, is predicted.
 
 Notation used for shapes: n items, W warm items, F inputs, K folds, c columns, d terms of an attribute.
 """

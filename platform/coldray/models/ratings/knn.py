@@ -1,18 +1,16 @@
 """RatingKNN: a rating is predicted by those of the nearest neighbours, over a baseline.
 
 ``r̂_ui = b_ui + Σ_j s_ij (r_uj − b_uj) / (δ + Σ_j s_ij)``, with the baseline of
-:mod:`~coldray.models.ratings.baseline`, the similarities of :mod:`~coldray.models.ratings.knn`, and the sums
-over those of the k items nearest to i that user u rated (Koren, *Factor in the Neighbors: Scalable and Accurate
-Collaborative Filtering*, 2010, Eq. 3, whose k are of the rated items alone). By users it is the same with the ratings
-that the k users nearest to u gave to i: neighbours are sought when a list is asked for, so a user the fit never saw is
-served like all others, and a user of the training set is among his own.
+:mod:`~coldray.models.ratings.baseline`, and the sums over those of the k items nearest to i that user u rated (Koren,
+*Factor in the Neighbors: Scalable and Accurate Collaborative Filtering*, 2010, Eq. 3, whose k are of the rated items
+alone). By users it is the same with the ratings that the k users nearest to u gave to i: neighbours are sought when a
+list is asked for, so a user the fit never saw is served like all others, and a user of the training set is among their
+own neighbours.
 
 Where there is no neighbour the baseline is what is left: that of an item without ratings is the user's own.
 
-How alike two items, or two users, are by how they are rated, or how they rate.
-
-Each is a vector of ratings, and similar is the cosine of two vectors over all of their cells, 0 where there is no
-rating. Vectors agree the less the fewer cells they share, as the norms are over all.
+An item, or a user, is a vector of ratings, and the similarity of two is the cosine of two vectors over all of their
+cells, 0 where there is no rating. Vectors agree the less the fewer cells they share, as the norms are over all.
 
 - cosine: the ratings as they are;
 - Pearson: less the vector's own mean: an item's, or a user's;

@@ -2,21 +2,18 @@
 
 A rating is predicted as ``r̂_ui = μ + b_u + b_i + p_uᵀq_i``, by the minimum of ``Σ_ui (r_ui − r̂_ui)² + w (‖p_u‖² +
 ‖q_i‖²) + w′ (b_u² + b_i²)`` over all ratings (Koren, Bell and Volinsky, *Matrix Factorization Techniques for
-Recommender Systems*, 2009, Eq. 5), found by Adam (:mod:`~coldray.models.ratings.mf`).
+Recommender Systems*, 2009, Eq. 5), found by Adam.
 
 No factors of users are kept. A history is folded in when it is asked about: with the items fixed, the same objective
 is a ridge regression of ``r_ui − μ − b_i`` on ``(1, q_i)`` with the penalties n_u w′ and n_u w of a user with n_u
 ratings. It is solved exactly, so a user the fit never saw is served like all others; one without a rating is given ``μ
 + b_i``, and an item without one ``μ + b_u``.
 
-Ridge regressions of what users rated on fixed factors of items: how a user is folded in.
-
 User u with the ratings of the items I_u, less what is expected of them, has ``argmin_w Σ_{i ∈ I_u} (r_ui − wᵀy_i)² +
-Σ_f λ_uf w_f²``. Only items that he rated are in the sum, unlike in :mod:`~coldray.models.linalg.weighted_ridge`.
+Σ_f λ_uf w_f²``. Only rated items are in the sum, unlike in :mod:`~coldray.models.linalg.weighted_ridge`.
 
-Training the factors of a biased matrix factorisation on single ratings.
-
-Notation used for shapes: b rows of histories, I items, n items asked for, f factors, U users and I items with a rating.
+Notation used for shapes: b rows of histories, I items, n items asked for, f factors, U users and I items with a
+rating.
 """
 
 from __future__ import annotations

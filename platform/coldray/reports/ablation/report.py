@@ -1,8 +1,6 @@
 """The report of an ablation: one HTML page that needs no other file and no network.
 
-The tables of an ablation's report, as plain cells that the page only has to set.
-
-An ablation as files: tidy tables, the configuration, figures, the report, and an archive of them all.
+An export has it beside tidy tables, the configuration, the figures, and an archive of them all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The figures of a comparison: every entry on test, and validation against test.
-
-The figures of what a comparison measured besides metrics: quality against cost, and the maps of items.
-"""
+"""The figures of a comparison: entries on test, validation against test, quality against cost, and maps of items."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The report of a comparison: one HTML page that needs no other file and no network.
 
-The tables of a comparison's report, as plain cells that the page only has to set.
-
-A comparison as files: tidy tables, everything as JSON, figures, the report, and an archive of them all.
+An export has it beside tidy tables, everything as JSON, the figures, and an archive of them all.
 """
 
 from __future__ import annotations

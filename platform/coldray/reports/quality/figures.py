@@ -1,8 +1,6 @@
 """The figures of a check of data: ratings, activity, the user × item map, time, and factors.
 
-Panels of a check of data: distributions of ratings, activity and factor norms, each drawn into axes it is given.
-
-Panels of a check of data over time: all interactions, and when those of each part fell.
+Panels are drawn into axes that they are given.
 
 Notation used for shapes: p periods.
 """

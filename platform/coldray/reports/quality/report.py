@@ -1,8 +1,6 @@
 """The report of a check of data: one HTML page that needs no other file and no network.
 
-The tables of a check of data, as plain cells that the page only has to set.
-
-A check of data as files: a tidy table, everything as JSON, figures, the report, and an archive of them all.
+An export has it beside a tidy table, everything as JSON, the figures, and an archive of them all.
 """
 
 from __future__ import annotations

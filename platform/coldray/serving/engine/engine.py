@@ -1,10 +1,6 @@
 """A bundle ready to answer: what does not depend on who asks is made once, and queries are answered in batches.
 
-Conditions on attributes: which items of a catalogue meet them.
-
-Lists whose items are not all alike.
-
-What is known of an item, as the service says it.
+A query may set conditions on attributes, and ask for lists whose items are not all alike.
 
 Notation used for shapes: b queries, I items.
 """

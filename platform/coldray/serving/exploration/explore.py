@@ -3,13 +3,12 @@
 What is learned is a function of the log of events and of the model that is served. A replica that starts, or takes up
 another version, has it as soon as it has read the log; there is nothing else to keep, and nothing to be merged.
 
-Two ways to try out items that may be better than is known: LinUCB and Thompson sampling.
+There are two ways to try out items that may be better than is known, LinUCB and Thompson sampling. Both learn from
+sums (:mod:`~coldray.serving.exploration.outcomes`), so that what they know does not depend on the order in which they
+heard of it.
 
-Both learn from sums (:mod:`~coldray.serving.exploration.outcomes`), so that what they know does not depend on the
-order in which they heard of it.
-
-Notation used for shapes: I items, p items of a pool, m items with outcomes, c numbers of a context, f of an item, n = f
-+ c.
+Notation used for shapes: I items, p items of a pool, m items with outcomes, c numbers of a context, f of an item, n =
+f + c.
 """
 
 from __future__ import annotations

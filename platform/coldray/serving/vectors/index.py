@@ -3,11 +3,10 @@
 FAISS holds dense vectors, and those of items are sparse: it searches among their projections. How many candidates it
 takes for the best of them to be among them, and how often they are, is measured when the index is made.
 
-Sparse rows as dense vectors of few dimensions whose inner products are nearly those of the rows.
-
-The leading singular directions carry what many rows have in common. What is left of a row, which is most of it where
-rows are various, is projected at random, which keeps inner products right on average (Johnson and Lindenstrauss,
-1984). Which of the two finds more of the nearest rows depends on the data; half of each is good on all.
+Projections are dense vectors of few dimensions whose inner products are nearly those of the rows. The leading singular
+directions carry what many rows have in common. What is left of a row, which is most of it where rows are various, is
+projected at random, which keeps inner products right on average (Johnson and Lindenstrauss, 1984). Which of the two
+finds more of the nearest rows depends on the data; half of each is good on all.
 
 Notation used for shapes: B items of the catalogue, w dimensions, n candidates, d columns, r directions, m random ones.
 """

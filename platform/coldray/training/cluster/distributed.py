@@ -1,8 +1,7 @@
 """Training by several workers, or on GPUs: the same loop inside Ray Train.
 
-Events on their way from the workers of a training to the process that called for it.
-
-Whether all nodes of a cluster see the same folder: where they do not, checkpoints of workers would be lost.
+Events of the workers reach the process that called for the training through a mailbox. Where the nodes of a cluster do
+not see the same folder, checkpoints of workers would be lost: that is found out before.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Only warm items send: what an attribute means is learnt from items that have clicks, and a new item, whose edges lead
 to known attributes, changes nothing for the others.
 
-Parts of a graph of items too large to go over in each step: the items of a batch and some of their neighbours.
+A graph too large to go over in each step is seen in parts: the items of a batch and some of their neighbours.
 
 Notation used for shapes: I items, n of them, A labels of an attribute, E edges, s of them asked for.
 """

@@ -4,9 +4,8 @@ A user is what attention takes from the items of a history, in each view. Learne
 attends to the two views of an item, and a network scores their Hadamard product. Items have no vectors of their own:
 one without a click is scored like all others.
 
-What the text + graph recommender could not read of the items, counted and in words.
-
-Training the text + graph recommender: some clicks of a user are predicted from the others.
+In training some clicks of a user are predicted from the others. What could not be read of the items is counted and
+told.
 
 Sources: BPR, Rendle et al., UAI 2009; InfoNCE, van den Oord et al., *Representation Learning with Contrastive
 Predictive Coding*, 2018.

@@ -1,10 +1,8 @@
 """The network of the text + graph recommender.
 
-A user as what attention takes from the items of a history.
-
-What a click says depends on its item and its marks, such as its rating, alone, not on its user. So it is computed once
-for each item, or each item with these marks, of a batch, and the weighted sums over histories are embedding bags: no
-``[b, L, d]`` array is made, and no history has to be cut.
+A user is what attention takes from the items of a history. What a click says depends on its item and its marks, such
+as its rating, alone, not on its user. So it is computed once for each item, or each item with these marks, of a batch,
+and the weighted sums over histories are embedding bags: no ``[b, L, d]`` array is made, and no history has to be cut.
 
 Notation used for shapes: I items, b rows of a batch or of histories, n items asked for or in a part of the graph, p
 items scored in a row, d dimensions, c clicks of all of them, m different tokens among the clicks (a token is an item,

@@ -1,10 +1,8 @@
-"""The text view of items: an overview, and other texts pooled by attention.
+"""The two views of items: their texts, pooled by attention, and the graph of warm items, labels and items.
 
-The graph view of items: attention from warm items to labels, and from labels to items.
-
-Two layers of graph attention (Velickovic et al., *Graph Attention Networks*, ICLR 2018), one after the other: labels
-learn from the warm items that have them, items from their labels. Each adds ``LeakyReLU`` of what it hears to what the
-node was, and normalises.
+The graph view has two layers of graph attention (Velickovic et al., *Graph Attention Networks*, ICLR 2018), one after
+the other: labels learn from the warm items that have them, items from their labels. Each adds ``LeakyReLU`` of what it
+hears to what the node was, and normalises.
 
 Notation used for shapes: I items, n of them, R other texts, D embedding dim, d dimensions, F inputs, A labels of an
 attribute, E edges.
