@@ -60,3 +60,11 @@ def test_a_stage_imports_only_from_the_stages_before_it():
             if ORDER.index(target) > ORDER.index(stage):
                 departures.append(f"{path.relative_to(ROOT)} imports {module}")
     assert departures == []
+
+
+def test_no_folder_holds_more_modules_than_can_be_taken_in_at_a_glance():
+    folders = [folder for folder in (ROOT / "platform" / "coldray").rglob("*") if folder.is_dir()]
+    counts = {
+        folder.name: len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) for folder in folders
+    }
+    assert {name: count for name, count in counts.items() if count > 15} == {}
