@@ -2,7 +2,7 @@ import mlflow
 import pytest
 from alembic.config import Config
 
-from coldray.tracking.percent_signs import take_percent_signs
+from coldray.tracking.database import take_percent_signs
 
 
 @pytest.fixture

@@ -10,14 +10,34 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlparse
 
 import filelock
 import mlflow
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from coldray.core.errors import TrackingError
 from coldray.tracking.receiver import UnavailableError
+
+
+def take_percent_signs() -> None:
+    """Have Alembic take the folder of MLflow's migrations as it is called: in its settings, ``%`` begins a name.
+
+    MLflow writes the sign twice, as has to be, in the address of a database alone. Nothing is done where no folder has
+    one.
+    """
+    if "%" in str(mlflow.__file__) and Config.set_main_option is _SET:
+        Config.set_main_option = _set_main_option  # type: ignore[assignment, method-assign]
+
+
+_SET = Config.set_main_option
+
+
+def _set_main_option(config: Config, name: str, value: Any) -> None:
+    _SET(config, name, str(value).replace("%", "%%") if name == "script_location" else value)
+
 
 HEAD = b"SQLite format 3\0"
 PAGE_SIZE, CHANGES, N_PAGES, VALID_FOR = slice(16, 18), slice(24, 28), slice(28, 32), slice(92, 96)

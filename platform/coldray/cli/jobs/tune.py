@@ -47,7 +47,7 @@ from coldray.reports.report import write_report
 from coldray.reports.study import study_figures
 from coldray.reports.style import save_figure
 from coldray.tracking.access import check_reachable
-from coldray.tracking.percent_signs import take_percent_signs
+from coldray.tracking.database import take_percent_signs
 from coldray.tracking.receiver import UnavailableError
 from coldray.tracking.runs import StudyTracker, check_experiment
 
