@@ -41,14 +41,16 @@ SPELLINGS = {
     "without leading zeros": lambda number: f"{number:04d}",
     "without '.0' at their end": lambda number: f"{number}.0",
     "whatever their case": lambda number: f"Movie{number}",
+    "in the composed form of Unicode (NFC)": lambda number: f"cafe\u0301 {number}",
     ALL_WAYS: lambda number: f" {number:04d}.0",
 }
+PLAIN = {"whatever their case": "movie{}", "in the composed form of Unicode (NFC)": "caf\u00e9 {}"}
 
 
 @pytest.mark.parametrize("way", [*WAYS, ALL_WAYS])
 def test_ids_that_are_written_otherwise_are_refused_with_two_of_each_side_and_the_cause(way):
     spelt = SPELLINGS[way]
-    plain = [str(number) if way != "whatever their case" else f"movie{number}" for number in range(1, 6)]
+    plain = [PLAIN.get(way, "{}").format(number) for number in range(1, 6)]
     with pytest.raises(UnmatchedItemsError) as caught:
         matched(plain, [spelt(number) for number in range(2, 9)])
     message = str(caught.value)

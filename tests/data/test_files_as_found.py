@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from coldray.core.errors import DataError, DataFileError, DataFormatError
+from coldray.core.errors import DataError, DataFileError, DataFormatError, EmptyDatasetError, UnmatchedItemsError
 from coldray.data.sources.tabular import TabularConfig, read_tabular
 from coldray.data.texts import with_texts
 
@@ -258,7 +258,7 @@ def test_texts_are_read_from_packed_and_quoted_files(tmp_path, name):
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     found = with_texts(dataset, tmp_path / name)
     assert found.attributes["plot"].texts == ('one "fine" day\nlater', "")
-    assert len(told(found)) == 2
+    assert len(told(found)) == 3
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(40) + b"PAR1", b"no parquet at all, none"])
@@ -266,3 +266,68 @@ def test_a_broken_parquet_file_is_an_error_of_ours(tmp_path, content):
     (tmp_path / "clicks.parquet").write_bytes(content)
     with pytest.raises(DataError, match=r"clicks\.parquet"):
         read_tabular(TabularConfig(interactions=tmp_path / "clicks.parquet"), "parquet")
+
+
+def test_times_as_databases_write_them_are_read(tmp_path):
+    for cell in (
+        "2020-09-13T12:26:40+0000", "2020-09-13 14:26:40+02", "2020-09-13 12:26:40 UTC", "2020-09-13t12:26:40z",
+        "2020-09-13T14:26:40.25 +0200", "2020-09-13 06:56:40-05:30",
+    ):  # fmt: skip
+        text = f"user_id,item_id,at\nu,a,{cell}\nv,b,2020-09-13 12:26Z\n"
+        assert csv_of(tmp_path, text, timestamp_column="at").timestamps.data.tolist() == [BASE, BASE - 40], cell
+
+
+def test_rows_of_separators_alone_and_headers_of_joined_files_are_left_out_and_counted(tmp_path):
+    for mark in ("", '"'):
+        text = f"user_id,item_id,stars\n1,{mark}7{mark},4\n,,\n\ufeffuser_id,item_id,stars\n2,8,5\n , ,\n"
+        dataset = csv_of(tmp_path, text, rating_column="stars")
+        assert dataset.user_ids.tolist() == [1, 2]
+        assert told(dataset) == (
+            "clicks.csv: its header is there 1 times more, and left out as no row.",
+            "clicks.csv: 2 rows have no value at all, and are passed over.",
+        )
+    with pytest.raises(DataFormatError, match="'user_id': 2 values have no id"):  # one of them has something else
+        csv_of(tmp_path, "user_id,item_id,stars\n1,7,4\n,,3\n,,\n")
+
+
+def test_blanks_without_a_width_are_no_part_of_an_id(tmp_path):
+    dataset = csv_of(tmp_path, HEAD + "u,a\n\ufeffu,b\nu\u200b,c\nu\u00a0,d\n")
+    assert dataset.user_ids.tolist() == ["u"]
+    assert "blanks around 3 ids are left out; 3 ids become one with another" in told(dataset)[0]
+
+
+@pytest.mark.parametrize(
+    ("start", "what"), [(b"BZh91AY", "bzip2"), (b"\xfd7zXZ\0\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd")]
+)
+def test_how_a_file_is_packed_is_named(tmp_path, start, what):
+    with pytest.raises(DataFileError, match=f"it is packed by {what}, .* pack it by gzip"):
+        csv_of(tmp_path, start + b"\0rest")
+
+
+def test_a_file_whose_name_tells_nothing_and_that_is_no_parquet_is_refused_with_the_names(tmp_path):
+    dataset = csv_of(tmp_path, HEAD + "u,a\n")
+    for name in ("texts.txt", "texts.jsonl", "texts.csv.zst"):
+        (tmp_path / name).write_text("item_id,plot\na,x\n")
+        with pytest.raises(DataFileError, match=r"it is no parquet file\. The name of one with commas ends in \.csv"):
+            with_texts(dataset, tmp_path / name)
+
+
+def test_a_text_of_several_lines_that_begin_like_ids_is_read(tmp_path):
+    dataset = csv_of(tmp_path, HEAD + "u,1\nu,2\n")
+    (tmp_path / "plots.csv").write_text('item_id,plot\n1,"Told:\n1, the first\n2, the last"\n2,"a, b"\n')
+    assert with_texts(dataset, tmp_path / "plots.csv").attributes["plot"].texts == (
+        "Told:\n1, the first\n2, the last",
+        "a, b",
+    )
+    (tmp_path / "plots.csv").write_text('item_id,plot\n1,"Heroes\n2,Low"\n3,"a, b"\n')
+    with pytest.raises(DataFormatError, match=r"lines 2 to 3: .* look like rows of their own"):
+        with_texts(dataset, tmp_path / "plots.csv")
+
+
+def test_a_table_of_items_without_rows_and_one_of_the_ids_of_users_are_refused(tmp_path):
+    with pytest.raises(EmptyDatasetError, match=r"items\.csv has no rows"):
+        items_of(tmp_path, "item_id,tags\n", label_columns=("tags",))
+    with pytest.raises(UnmatchedItemsError, match="Users have some of them: is the column of users that of items"):
+        items_of(tmp_path, "item_id,tags\nu,x\nv,y\n", label_columns=("tags",))
+    with pytest.raises(UnmatchedItemsError, match="the composed form of Unicode"):
+        items_of(tmp_path, "item_id,tags\ncaf\u00e9,x\n", clicks=HEAD + "u,cafe\u0301\n", label_columns=("tags",))

@@ -29,8 +29,18 @@ def test_a_line_that_is_no_json_is_named(tmp_path, content, where):
 
 def test_times_of_every_unit_are_seconds(tmp_path):
     path = tmp_path / "reviews.jsonl"
-    path.write_text("".join(LINE % (1_600_000_000 * 1000**power) for power in range(4)))
-    assert read_raw_ratings(path)["timestamp"].to_list() == [1_600_000_000] * 4
+    for power, unit in enumerate(("", "milliseconds", "microseconds", "nanoseconds")):
+        notes = []
+        path.write_text(LINE % (1_600_000_000 * 1000**power) + LINE % (1_600_000_007 * 1000**power))
+        assert read_raw_ratings(path, notes)["timestamp"].to_list() == [1_600_000_000, 1_600_000_007]
+        assert [unit in note for note in notes] == [True] * (power > 0)
+
+
+def test_times_of_two_units_in_a_file_are_refused(tmp_path):
+    path = tmp_path / "reviews.jsonl"
+    path.write_text(LINE % 1_600_000_000 + LINE % 1_600_000_000_000)
+    with pytest.raises(DataError, match="of another unit than the others, which are milliseconds"):
+        read_raw_ratings(path)
 
 
 def test_ids_in_quotes_are_without_them(tmp_path):

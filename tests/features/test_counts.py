@@ -93,3 +93,8 @@ def test_all_attributes_are_those_that_a_new_item_can_have():
     data = replace(dataset(), provenance={"later_attributes": ["plot"]})
     assert attribute_names(data, FeatureConfig(attributes="all")) == ("actors", "year")
     assert attribute_names(dataset(), FeatureConfig(attributes="all")) == ("actors", "year", "plot")
+
+
+def test_words_of_scripts_without_blanks_are_pairs_of_characters():
+    plots = {"plot": TextAttribute(("東京物語", "東", "one 東京 two", "one two"))}
+    np.testing.assert_allclose(count_attributes(plots, plots)["number of plot"].values, np.log1p([3, 1, 3, 2]))

@@ -32,6 +32,7 @@ WAYS: Mapping[str, Way] = {
     "without leading zeros": lambda ids: ids.str.replace(r"^0+(\d)", "${1}"),
     "without '.0' at their end": lambda ids: ids.str.replace(r"\.0+$", ""),
     "whatever their case": lambda ids: ids.str.to_lowercase(),
+    "in the composed form of Unicode (NFC)": lambda ids: ids.str.normalize("NFC"),
 }
 """How ids that are written in several ways come to be written in one."""
 ALL_WAYS = "without blanks, leading zeros, '.0' and case"

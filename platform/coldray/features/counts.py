@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
+from coldray.features.tfidf import UNSPACED, words
 
 PREFIX = "number of "
 """``number of actors`` is the count of the attribute ``actors``."""
@@ -48,4 +49,9 @@ def _sizes(attribute: Attribute) -> npt.NDArray[np.float64]:
         return np.asarray(np.diff(attribute.matrix.indptr), np.float64)
     if isinstance(attribute, NumberAttribute):
         return np.asarray(np.isfinite(attribute.values), np.float64)
-    return np.array([len(text.split()) for text in attribute.texts], np.float64)
+    return np.array([_length(text) for text in attribute.texts], np.float64)
+
+
+def _length(text: str) -> int:
+    """Return how many words a text has; those of scripts without blanks are pairs of characters."""
+    return len(words(text)) if UNSPACED.search(text) else len(text.split())

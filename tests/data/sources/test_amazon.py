@@ -51,7 +51,9 @@ def test_a_category_is_read_with_ratings_times_and_parts(tmp_path):
 def test_times_in_milliseconds_or_as_dates_are_those_in_seconds(tmp_path):
     expected = read_amazon(write(tmp_path / "s"), "All_Beauty").dataset.fingerprint
     late = {part: [(*row[:3], row[3] * 1000 + 7) for row in rows] for part, rows in ROWS.items()}
-    assert read_amazon(write(tmp_path / "ms", **late), "All_Beauty").dataset.fingerprint == expected
+    in_milliseconds = read_amazon(write(tmp_path / "ms", **late), "All_Beauty").dataset
+    assert in_milliseconds.fingerprint == expected
+    assert sum("times are milliseconds" in note for note in in_milliseconds.notes) == 3
     write(tmp_path / "dates")
     for path in (tmp_path / "dates").iterdir():
         moments = pl.read_parquet(path).with_columns(pl.from_epoch("timestamp", time_unit="s"))

@@ -1,6 +1,7 @@
 """Text files to typed columns, and what is said of a line that is wrong."""
 
 import gzip
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.core.errors import DataFileError, DataFormatError
-from coldray.data.tables.streaming import collect_typed, scan_delimited, seconds
+from coldray.data.tables.streaming import collect_typed, scan_delimited, with_seconds
 
 TYPES = {"id": pl.String(), "value": pl.Float32(), "count": pl.Int64()}
 
@@ -75,5 +76,9 @@ def test_an_absent_file_is_a_file_error(tmp_path):
 
 @given(st.integers(0, 4_000_000_000), st.integers(0, 999))
 def test_times_in_milliseconds_become_seconds(second, millisecond):
-    times = pl.DataFrame({"t": [second, (second + 10**9) * 1000 + millisecond]})
-    assert times.select(seconds(pl.col("t")))["t"].to_list() == [second, second + 10**9]
+    notes = []
+    late = pl.DataFrame({"timestamp": [0, (second + 10**9) * 1000 + millisecond]})
+    assert with_seconds(late, Path("a.json"), notes)["timestamp"].to_list() == [0, second + 10**9]
+    assert "a.json, column 'timestamp': times are milliseconds" in notes[0]
+    assert with_seconds(late // 1000, Path("a.json"), notes)["timestamp"].to_list() == [0, second + 10**9]
+    assert len(notes) == 1

@@ -20,7 +20,7 @@ from coldray.core.errors import DataFileError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.splits.published import Part, PredefinedSplit, assemble_split
 from coldray.data.tables.files import require_columns
-from coldray.data.tables.streaming import collect_typed, readable, seconds
+from coldray.data.tables.streaming import collect_typed, readable, with_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ def amazon_categories(folder: Path, size: str | None = None) -> tuple[str, ...]:
 def read_amazon(folder: Path, category: str, *, size: str | None = None, strict: bool = False) -> PredefinedSplit:
     """Read a category: its interactions with ratings and times (seconds since 1970), and the part of each.
 
-    Ids are text. Times in milliseconds become seconds. Ratings beyond 1 to 5 are clipped, warned of and counted in
-    ``provenance["ratings_clipped"]``. Users and items without a train interaction are warned of and counted.
+    Ids are text. Times in milliseconds become seconds, which is noted. Ratings beyond 1 to 5 are clipped, warned of and
+    counted in ``provenance["ratings_clipped"]``. Users and items without a train interaction are warned of and counted.
 
     Parameters
     ----------
@@ -77,17 +77,21 @@ def read_amazon(folder: Path, category: str, *, size: str | None = None, strict:
     """
     paths = _paths(folder, category, size)
     parts: dict[Part, pl.DataFrame] = {}
+    notes: list[str] = []
     clipped = 0
     for part, path in paths.items():
-        table = _interactions(path)
+        table = _interactions(path, notes)
         parts[part], beyond = clip_ratings(table, path.name, strict=strict)
         clipped += beyond
+    if clipped:
+        notes.append(f"{clipped:,} ratings beyond {LOWEST:g} to {HIGHEST:g} are clipped.")
     provenance: dict[str, Any] = {
         "source": "amazon",
         "category": category,
         "files": [path.name for path in paths.values()],
         "ratings": sum(table.height for table in parts.values()),
         "ratings_clipped": clipped,
+        "notes": notes,
     }
     return assemble_split(
         parts,
@@ -138,7 +142,7 @@ def _paths(folder: Path, category: str, size: str | None) -> dict[Part, Path]:
     raise DataFileError(f"{folder} has no {paths['train'].name} of category {category!r}. {there.strip()}")
 
 
-def _interactions(path: Path) -> pl.DataFrame:
+def _interactions(path: Path, notes: list[str]) -> pl.DataFrame:
     with readable(path):
         scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         require_columns(scan.collect_schema().names(), COLUMNS, path.name)
@@ -149,4 +153,4 @@ def _interactions(path: Path) -> pl.DataFrame:
     if schema["timestamp"].is_temporal():
         scan = scan.with_columns(pl.col("timestamp").dt.epoch("s"))
     table = collect_typed(scan.with_row_index("line", offset=1), TYPES, path)
-    return table.rename(COLUMNS).with_columns(seconds(pl.col("timestamp")))
+    return with_seconds(table.rename(COLUMNS), path, notes)

@@ -17,7 +17,7 @@ import polars as pl
 from coldray.core.errors import DataFormatError
 from coldray.core.spelling import choices
 from coldray.data.tables.delimited import first_fields
-from coldray.data.tables.streaming import collect_typed, named_json_line, readable, scan_delimited, seconds
+from coldray.data.tables.streaming import collect_typed, named_json_line, readable, scan_delimited, with_seconds
 
 NAMES = {
     "user": ("user", "user_id", "reviewerID"),
@@ -40,23 +40,24 @@ def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame
 
     The format is told by the name of the file, before ``.gz``: ``.csv``, ``.tsv``, ``.dat``, ``.txt`` (tabs), ``.json``
     or ``.jsonl``. Only the four fields of a review are read. Lines without a header that have the item first, as those
-    of 2018, are told by their ids; a sentence about it is added to `notes`.
+    of 2018, are told by their ids; a sentence about it, and about times that are not in seconds, is added to `notes`.
 
     Raises
     ------
     DataFileError
         If the file is missing or cannot be read.
     DataFormatError
-        If its format is unknown, a field is missing, or a value is blank or not of its type.
+        If its format is unknown, a field is missing, a value is blank or not of its type, or times are of two units.
     EmptyDatasetError
         If the file is empty.
     """
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    found = [] if notes is None else notes
     with readable(path):
         if suffix in JSON_SUFFIXES:
             scan = _reviews(path)
         elif suffix in SEPARATORS:
-            scan = _lines(path, SEPARATORS[suffix], [] if notes is None else notes)
+            scan = _lines(path, SEPARATORS[suffix], found)
         else:
             known = choices([*SEPARATORS, *JSON_SUFFIXES])
             raise DataFormatError(
@@ -64,7 +65,7 @@ def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame
             )
     with named_json_line(path) if suffix in JSON_SUFFIXES else nullcontext():
         table = collect_typed(scan, TYPES, path, categorical=("user", "item"))
-    return table.with_columns(seconds(pl.col("timestamp")))
+    return with_seconds(table, path, found)
 
 
 def _reviews(path: Path) -> pl.LazyFrame:

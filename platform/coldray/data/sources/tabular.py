@@ -16,7 +16,7 @@ import polars as pl
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError
+from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError, UnmatchedItemsError
 from coldray.data.catalogue import AS_TEXT, Catalogue, match_items
 from coldray.data.dataset import (
     Attribute,
@@ -96,7 +96,7 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
     ------
     DataError
         If a file is missing or unreadable, a column is missing, an id is null or repeated, a rating or number is not a
-        number, or there is no interaction; each has its own subclass.
+        number, or there is no interaction or no row of an item; each has its own subclass.
     """
     notes: list[str] = []
     pairs = _read_pairs(config, file_format, notes)
@@ -159,7 +159,13 @@ def assemble(
     items = pairs["item"]
     if catalogue is not None:
         clicked = pairs.group_by("item").len("clicks")
-        provenance |= match_items(clicked, catalogue, file).noted(provenance, "catalogue")
+        try:
+            provenance |= match_items(clicked, catalogue, file).noted(provenance, "catalogue")
+        except UnmatchedItemsError as error:
+            if catalogue.ids.cast(pl.String).is_in(pairs["user"].cast(pl.String).implode()).any():
+                hint = "Users have some of them: is the column of users that of items?"
+                raise UnmatchedItemsError(f"{error} {hint}") from error
+            raise
         items = pl.concat([items.rename("item"), catalogue.ids.rename("item")])
     user_ids, item_ids = ascending(pairs["user"]), ascending(items)
     rows, columns = positions(pairs["user"], user_ids), positions(pairs["item"], item_ids)
@@ -259,6 +265,8 @@ def _read_items(config: TabularConfig, path: Path, file_format: FileFormat, note
     roles |= {f"attribute {name}": role for names, role in kinds for name in names}
     read, source = read_columns(path, columns, file_format, roles), f"{path.name}, column {id_column!r}"
     notes += read.notes
+    if read.rows.is_empty():
+        raise EmptyDatasetError(f"{path.name} has no rows: nothing is known of the items. Leave the table out.")
     ids = written_ids(read.rows.get_column("item"), source, notes)
     table = read.rows.with_columns(read_ids(ids, source, untyped=is_csv(path, file_format)).alias("item"))
     refuse_repeated(table, ("item",), path.name)

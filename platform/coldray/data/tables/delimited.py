@@ -190,9 +190,11 @@ class DelimitedFile:
             return
         first = [_form(value) for value in parts[0]]
         whole = next((place for place, value in enumerate(parts[0]) if '"' not in value), None)
-        # Prose has one comma in a line now and then, but hardly tabs, nor several commas in every line.
+        # Prose has one comma in a line now and then, a blank behind it, but hardly tabs, nor several in every line.
         prose = len(self.columns) == 2 and self.separator != "\t"
         if prose and (whole is None or any(_form(part[whole]) != first[whole] for part in parts[1:])):
+            return
+        if prose and not parts[0][1].startswith(" ") and all(part[1].startswith(" ") for part in parts[1:]):
             return
         raise self._malformed(line, len(lines), "the lines look like rows of their own")
 

@@ -14,7 +14,13 @@ MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 """Byte order marks; those of UTF-32 come first, as one of UTF-16 begins like it."""
-PACKED = {b"PK\x03\x04": "a zip archive or an Excel workbook", b"PAR1": "parquet", b"\x28\xb5\x2f\xfd": "zstd"}
+PACKED = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"PAR1": "parquet",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"BZh": "packed by bzip2",
+    b"\xfd7zXZ\x00": "packed by xz",
+}
 """First bytes of what is no text."""
 
 
@@ -36,9 +42,8 @@ def refuse_encoding(piece: bytes, lines: int, path: Path, error: UnicodeDecodeEr
                 raise _refusal(path, 1, name)
         for mark, what in PACKED.items():
             if piece.startswith(mark):
-                raise DataFileError(
-                    f"{path} cannot be read: it is {what}, not delimited text. Name the file by what it is."
-                )
+                out = "Unpack it, or pack it by gzip." if what.startswith("packed") else "Name the file by what it is."
+                raise DataFileError(f"{path} cannot be read: it is {what}, not delimited text. {out}")
         if b"\0" not in piece:
             return
         place = piece.index(b"\0")

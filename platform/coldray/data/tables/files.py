@@ -13,7 +13,7 @@ import polars as pl
 from coldray.core.errors import ColdrayError, DataFileError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.tables.column_types import Role, check_types
-from coldray.data.tables.delimited import look_at
+from coldray.data.tables.delimited import DelimitedFile, look_at
 from coldray.data.tables.parquet import parquet_files, scan_files
 
 FileFormat: TypeAlias = Literal["csv", "parquet"]
@@ -79,7 +79,29 @@ def _read_delimited(path: Path, columns: Mapping[str, str]) -> TableRead:
         file.refuse_line()
         raise
     file.check_rows(rows.height)
-    return TableRead(rows, tuple(file.notes))
+    notes = list(file.notes)
+    return TableRead(_without_no_rows(rows, file, columns, notes), tuple(notes))
+
+
+def _without_no_rows(
+    rows: pl.DataFrame, file: DelimitedFile, columns: Mapping[str, str], notes: list[str]
+) -> pl.DataFrame:
+    """Return the rows but for headers that are there again, as in files put together, and for rows of separators alone.
+
+    Spreadsheets write the latter for rows that were once filled. What is left out is noted.
+    """
+    again = pl.all_horizontal(pl.col(new).str.strip_chars(" \ufeff") == name for new, name in columns.items())
+    if headers := int(rows.select(again.sum()).item()):
+        notes.append(f"{file.path.name}: its header is there {headers:,} times more, and left out as no row.")
+        rows = rows.filter(~again.fill_null(False))
+    blank = pl.all_horizontal(pl.all().str.strip_chars().fill_null("") == "")
+    if len(file.columns) == 1 or not rows.select(blank.any()).item():
+        return rows
+    whole = file.scan().drop("line").filter(blank).select(pl.len()).collect(engine="streaming").item()
+    if whole == int(rows.select(blank.sum()).item()):  # else a row has something in other columns, and is refused
+        notes.append(f"{file.path.name}: {whole:,} rows have no value at all, and are passed over.")
+        return rows.filter(~blank)
+    return rows
 
 
 def _looks_like_row(names: Sequence[str]) -> bool:

@@ -106,14 +106,13 @@ def times(values: pl.Series, source: str, notes: list[str]) -> pl.Series:
 
 def _moments(texts: pl.Series) -> pl.Series:
     """Return ISO 8601 texts as seconds since 1970, Float64, null for what is none."""
-    plain = texts.str.replace(r"(\d)T(\d)", "$1 $2")
-    zoned = plain.str.contains(r"(?i)(z|[+-]\d\d:?\d\d)$") & plain.str.contains(":", literal=True)
-    with_zone = (
-        plain.set(~zoned, None)
-        .str.replace(r"(?i)z$", "+00:00")
-        .str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", strict=False, time_unit="us", time_zone="UTC")
-    )
-    found = with_zone.dt.epoch("s").cast(pl.Float64)
+    plain = texts.str.replace(r"(?i)(\d)T(\d)", "$1 $2").str.replace(r"(?i) ?(z|utc)$", "+00:00")
+    zoned = plain.str.contains(r":.*[+-]\d\d(:?\d\d)?$")
+    with_zone = plain.set(~zoned, None).str.replace(r"([+-]\d\d)$", "${1}00")
+    found = pl.Series(texts.name, [None] * len(texts), dtype=pl.Float64)
+    for form in MOMENTS:
+        moment = with_zone.str.to_datetime(f"{form}%#z", strict=False, time_unit="us", time_zone="UTC")
+        found = found.fill_null(moment.dt.epoch("s").cast(pl.Float64))
     for form in MOMENTS:
         moment = plain.str.to_datetime(form, strict=False, time_unit="us")
         found = found.fill_null(moment.dt.epoch("s").cast(pl.Float64))

@@ -30,9 +30,14 @@ def parquet_files(path: Path, notes: list[str]) -> list[Path]:
     Raises
     ------
     DataFileError
-        If it is a folder without one.
+        If it is a folder without one, or a file that is none.
     """
     if not path.is_dir():
+        if not _begins(path):
+            raise DataFileError(
+                f"{path} cannot be read: it is no parquet file. The name of one with commas ends in .csv, with tabs in "
+                ".tsv, packed by gzip in .csv.gz or .tsv.gz."
+            )
         return [path]
     there = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
     found = [file for file in there if file.suffix.lower() in (".parquet", ".pq") or _begins(file)]

@@ -12,10 +12,7 @@ import polars as pl
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
 from coldray.data.tables.delimited import look_at, opened
 from coldray.data.tables.encodings import refuse_encoding
-
-MILLISECONDS_FROM = 10**11
-"""Times from here on are milliseconds, from a thousand times this on microseconds: as seconds they would be of the year
-5138 or later."""
+from coldray.data.tables.numbers import times
 
 
 def scan_delimited(
@@ -106,13 +103,13 @@ def readable(path: Path) -> Iterator[None]:
         raise DataFileError(f"{path} cannot be read: {_reason(error)}") from error
 
 
-def seconds(times: pl.Expr) -> pl.Expr:
-    """Return whole times, in seconds, milli-, micro- or nanoseconds since 1970 by their size, as seconds."""
-    found = pl.when(times.abs() >= MILLISECONDS_FROM).then(times // 1000).otherwise(times)
-    for power in (6, 9):
-        smaller = times.abs() >= MILLISECONDS_FROM * 10 ** (power - 3)
-        found = pl.when(smaller).then(times // 10**power).otherwise(found)
-    return found
+def with_seconds(table: pl.DataFrame, path: Path, notes: list[str]) -> pl.DataFrame:
+    """Return a table with its `timestamp` (Int64) as whole seconds since 1970, whose unit is told by their size.
+
+    Errors and notes are those of :func:`~coldray.data.tables.numbers.times`.
+    """
+    found = times(table["timestamp"], f"{path.name}, column 'timestamp'", notes)
+    return table.with_columns(found.cast(pl.Int64).alias("timestamp"))
 
 
 @contextmanager

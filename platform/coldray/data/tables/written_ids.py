@@ -7,6 +7,8 @@ import polars as pl
 from coldray.data.tables.numbers import MISSING, refuse_first
 
 WHOLE = r"^-?[0-9]+(\.0+)?$"
+BLANKS = "".join(chr(code) for code in range(0x10000) if chr(code).isspace()) + "\u200b\u2060\ufeff"
+"""Blanks of all kinds, those without a width too, such as the mark that begins a file and lies inside of two joined."""
 
 
 def written_ids(ids: pl.Series, source: str, notes: list[str]) -> pl.Series:
@@ -20,7 +22,7 @@ def written_ids(ids: pl.Series, source: str, notes: list[str]) -> pl.Series:
     if ids.dtype not in (pl.String, pl.Categorical, pl.Enum):
         return ids
     texts = ids.cast(pl.String)
-    stripped = texts.str.strip_chars()
+    stripped = texts.str.strip_chars(BLANKS)
     changed = (stripped != texts).fill_null(False)
     if changed.any():
         fewer = texts.n_unique() - stripped.n_unique()
