@@ -1,6 +1,8 @@
 """What answers in the place of an MLflow server: nothing, a page, a proxy, or one that wants a password."""
 
+import json
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -24,12 +26,15 @@ class Answering(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.uri = f"http://127.0.0.1:{self.server_port}"
         self.health, self.others = (200, "OK"), (200, "{}")
+        self.of_call = {}
+        """Answers to single calls, by the end of their path."""
 
 
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         status, text = self.server.health if self.path.endswith("/health") else self.server.others
+        status, text = self.server.of_call.get(self.path.partition("?")[0].rpartition("/")[2], (status, text))
         self.send_response(status)
         self.send_header("Content-Type", "text/html")
         if status in (301, 302):
@@ -149,3 +154,43 @@ def test_a_server_that_fails_at_the_start_does_not_stop_a_study(server, tmp_path
     tracker = StudyTracker(server.uri, "any", path=tmp_path / "tracking.jsonl", say=said.append)
     assert tracker.close(failed=False) == 0
     assert any("The study goes on" in line for line in said)
+
+
+@pytest.fixture
+def spool(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(spools, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(spools, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(spools, "PATIENCE_SECONDS", 1.0)
+    made = Spool(tmp_path / "tracking.jsonl", MlflowServer(server.uri, "any"), runs={"r": uuid.uuid4().hex})
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("answer", [(500, PAGE), (500, json_of("INTERNAL_ERROR")), (502, "")])
+def test_a_call_at_which_a_working_server_always_fails_holds_up_no_other(server, spool, answer):
+    server.of_call = {"log-batch": answer}
+    spool.log("r", [Metric("loss", 0.5, 0, 0)])
+    spool.end("r", "FINISHED")
+    spool.add("dataset", "r", dataset={"name": "n", "digest": "d", "source_type": "local", "source": "s"})
+    assert spool.flush() == spool.refused == 1
+    assert "It has failed at this call 5 times, and works otherwise" in spool.missing()
+    server.of_call = {}
+    assert spool.retry() == 0
+
+
+def test_a_server_that_fails_at_everything_refuses_nothing(server, spool):
+    server.others = (500, PAGE)
+    spool.log("r", [Metric("loss", 0.5, 0, 0)])
+    assert (spool.flush(), spool.refused) == (1, 0)
+    server.others = (200, "{}")
+    assert spool.flush() == 0
+
+
+@pytest.mark.parametrize(("status", "refused"), [(413, 1), (401, 1), (429, 0), (503, 0)])
+def test_a_file_that_a_proxy_does_not_let_through_is_refused(server, spool, tmp_path, status, refused):
+    run = {"run": {"info": {"run_id": spool.run_id("r"), "artifact_uri": "mlflow-artifacts:/0"}}}
+    server.of_call = {"report.html": (status, PAGE), "get": (200, json.dumps(run))}
+    (tmp_path / "report.html").write_text("<p>report</p>")
+    spool.add("file", "r", path=str(tmp_path / "report.html"), folder="report")
+    server.others = (500, PAGE)  # so that nothing is set aside for being failed at
+    assert (spool.flush(), spool.refused) == (1, refused)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 
 from coldray.experiments.promotion.outcome import Promotion
+from coldray.tracking.limits import TAG_LIMIT
 from coldray.tracking.placement import champion_key, place, present_version, version_tags
 
 
@@ -50,6 +51,15 @@ def test_the_decision_holds_while_the_champion_is_the_one_it_was_made_against(cl
     version = client.get_model_version(name, "3")
     assert version.tags["coldray.promotion"] == "as decided"
     assert client.get_run(version.run_id).data.tags["coldray.alias"] == "challenger"
+
+
+def test_a_reason_that_is_too_long_for_a_tag_says_so(client, name):
+    reason = "why " * 2000
+    found = place(client, name, made(client, name), asdict(Promotion("if-better", "champion", reason)))
+    assert found.reason == reason
+    told = client.get_model_version(name, "1").tags["coldray.promotion"]
+    assert told.endswith(" … (the first of 8,000 characters)")
+    assert len(told) == TAG_LIMIT
 
 
 def test_a_champion_that_came_meanwhile_stays(client, name):

@@ -18,13 +18,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from coldray.experiments.promotion.outcome import CHALLENGER, CHAMPION, Place
+from coldray.tracking.limits import TAG_LIMIT, taken_text
 
 NOT_THERE = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"})
 """What a registry says when it is well and has no such model, alias or version."""
 ALIAS_TAG, REASON_TAG, SYNTHETIC_TAG = "coldray.alias", "coldray.promotion", "coldray.synthetic"
 DATASET_TAG, DIGEST_TAG = "coldray.dataset", "coldray.manifest"
-TEXT_LIMIT = 5000
-"""Characters of a tag that MLflow takes."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def place(client: MlflowClient, name: str, version: str, promotion: Mapping[str,
     present = present_version(client, name)
     alias, reason = _decided(promotion or {}, present, made)
     client.set_registered_model_alias(name, alias, version)
-    tags = {ALIAS_TAG: alias, REASON_TAG: reason[:TEXT_LIMIT]}
+    tags = {ALIAS_TAG: alias, REASON_TAG: taken_text(reason, TAG_LIMIT)}
     for tag, text in tags.items():
         client.set_model_version_tag(name, version, tag, text)
         if made.run_id:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,6 @@ from typing import Any
 import mlflow
 import pyarrow as pa
 import pyarrow.parquet as pq
-import requests
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -22,40 +20,22 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, ParamSchema, Schema
 from mlflow.types import ParamSpec as ParameterSpec
 from mlflow.types.schema import Array, TensorSpec
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from coldray import __version__
 from coldray.bundle import pyfunc_path
 from coldray.bundle.io import FILES, RATINGS
 from coldray.core.environment import unset_empty
 from coldray.core.journal import Record
-from coldray.tracking.access import PASSWORD, open_client
+from coldray.tracking.access import open_client
+from coldray.tracking.answers import AWAY, BrokenError, Patience, told_apart
 from coldray.tracking.database import database_path
 from coldray.tracking.placement import Placement, place, version_tags
-from coldray.tracking.receiver import RefusedError, UnavailableError
+from coldray.tracking.receiver import RefusedError
 from coldray.tracking.spool import OPEN_STATUS
 
 USERS = FILES[2]
 KEY_TAG, PARENT_TAG = "coldray.key", "mlflow.parentRunId"
-AWAY = frozenset(
-    {
-        "ABORTED",
-        "CANCELLED",
-        "DEADLINE_EXCEEDED",
-        "INTERNAL_ERROR",
-        "REQUEST_LIMIT_EXCEEDED",
-        "RESOURCE_EXHAUSTED",
-        "TEMPORARILY_UNAVAILABLE",
-    }
-)
-"""Answers that pass by themselves, as no answer does; all others are refusals, until somebody changes something."""
-HTTP_STATUS = re.compile(r"^API request to endpoint \S+ failed with error code (4\d\d)")
-PASSING = frozenset({"408", "425", "429"})
-"""Refusals of HTTP that pass by themselves."""
-DENIED = frozenset({"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"})
 DELETED = "deleted"
-TEXT_SHOWN = 300
-"""Characters of an answer that are told: a proxy may have sent a page."""
 REQUEST_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -88,6 +68,7 @@ class MlflowServer:
             os.environ.setdefault(name, value)
         self.placements: dict[int, Placement] = {}
         """The versions that were registered, by the number of their record."""
+        self._patience = Patience()
         self._client: MlflowClient | None = None
         self._opened_file: tuple[int, int] | None = None
         self._experiment_id: str | None = None
@@ -116,7 +97,7 @@ class MlflowServer:
         RefusedError
             If the experiment is deleted, or the server tells nothing of it.
         """
-        with self._failures():
+        with told_apart(self.tracking_uri):
             found = self.client.get_experiment_by_name(self.experiment)
         if found and found.lifecycle_stage == DELETED:
             raise self._deleted_experiment(found)
@@ -190,12 +171,19 @@ class MlflowServer:
 
     def send(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str | None:
         """Make a call, as :class:`~coldray.tracking.spool.Receiver`."""
-        with self._failures():
-            try:
-                return self._send(record, runs, again=again)
-            except FileNotFoundError as error:
-                what = f"{record['op']} of run {record['run']!r}"
-                raise RefusedError(f"{what} cannot be logged: {error} is not there.") from error
+        try:
+            with told_apart(self.tracking_uri):
+                return self._sent(record, runs, again=again)
+        except BrokenError as error:
+            call = record.get("number"), record["time"], record["op"], record["run"]
+            raise self._patience.failed(call, error, self.check_not_deleted) from error
+
+    def _sent(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str | None:
+        try:
+            return self._send(record, runs, again=again)
+        except FileNotFoundError as error:
+            what = f"{record['op']} of run {record['run']!r}"
+            raise RefusedError(f"{what} cannot be logged: {error} is not there.") from error
 
     def check_experiment(self) -> None:
         """Find the experiment, or make it.
@@ -207,24 +195,8 @@ class MlflowServer:
         RefusedError
             If the experiment is deleted, or the server takes none.
         """
-        with self._failures():
+        with told_apart(self.tracking_uri):
             _ = self.experiment_id
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Turn what MLflow raises into errors that say whether the same call may succeed later."""
-        try:
-            yield
-        except MlflowException as error:
-            raise self._failure(error) from error
-        except SQLAlchemyError as error:  # of a database that is opened, where MLflow lets it through
-            refused = not isinstance(error, OperationalError)
-            text = f"The MLflow database {self.tracking_uri} does not work: {_first_line(str(error))}"
-            raise (RefusedError if refused else UnavailableError)(text) from error
-        except (requests.RequestException, OSError) as error:
-            raise UnavailableError(
-                f"The MLflow server at {self.tracking_uri} does not answer ({type(error).__name__})."
-            ) from error
 
     def _database_file(self) -> tuple[int, int] | None:
         """Return which file the database is, whatever it is called; None where there is none."""
@@ -258,15 +230,6 @@ class MlflowServer:
                 self._active(record["run"], runs)  # tells whether it is deleted
             raise
         return None
-
-    def _failure(self, error: MlflowException) -> RefusedError | UnavailableError:
-        """Return what an answer of MLflow's means."""
-        text = _first_line(error.message)
-        answered = HTTP_STATUS.search(error.message)  # of a proxy, whose answers MLflow takes for errors of its own
-        if error.error_code in AWAY and not (answered and answered[1] not in PASSING):
-            return UnavailableError(f"The MLflow server at {self.tracking_uri} does not work now: {text}")
-        way_out = f" {PASSWORD}." if error.error_code in DENIED else ""
-        return RefusedError(f"The MLflow server at {self.tracking_uri} refused: {text}{way_out}")
 
     def _run(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str:
         tags = self._resolved(record["tags"], runs)
@@ -358,10 +321,6 @@ class MlflowServer:
                     pip_requirements=[f"coldray=={__version__}"],
                 )
         return str(info.model_uri), info.model_id
-
-
-def _first_line(text: str) -> str:
-    return next(iter(text.splitlines()), "")[:TEXT_SHOWN]
 
 
 @contextmanager
