@@ -2,17 +2,25 @@
 
 import argparse
 
+import mlflow
 import pytest
 from click.testing import CliRunner
 from mlflow.cli import gc
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
+from mlflow.types import DataType
 from rich.console import Console
 
+from coldray.bundle.io import fit_bundle, save_bundle
 from coldray.cli.jobs.sync_runs import sync_runs
 from coldray.core.errors import TrackingError, UnsentError
 from coldray.data.sources.sample import sample_dataset
+from coldray.experiments.promotion.outcome import Promotion
 from coldray.experiments.record.folder import StudyFolder
+from coldray.features.builder import FeatureConfig, FeatureEncoder
+from coldray.models.linear.ease import EASE, EASEConfig
+from coldray.tracking import placement
+from coldray.tracking.placement import champion_key, present_version
 from coldray.tracking.runs import StudyTracker
 from coldray.tracking.spool import Spool
 
@@ -99,7 +107,9 @@ def study(tracking_uri, tmp_path, request):
 
 
 def gone(uri, *arguments):
+    before = mlflow.get_tracking_uri()
     done = CliRunner().invoke(gc, ["--backend-store-uri", uri, "--tracking-uri", uri, *arguments])
+    mlflow.set_tracking_uri(before)  # the command sets it for this process
     assert done.exit_code == 0, done.output
 
 
@@ -204,3 +214,63 @@ def test_a_renamed_experiment_goes_on_in_its_place(client, study):
     assert study.finish() == ""
     study.experiment += " renamed"
     study.check(client)
+
+
+# ---- registered models
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    made = fit_bundle(EASE(EASEConfig()), sample_dataset(0, 30, 30), FeatureEncoder(FeatureConfig()), {})
+    return save_bundle(made, tmp_path_factory.mktemp("registered") / "bundle")
+
+
+@pytest.fixture
+def register(study, bundle, client):
+    """Register the study's bundle under a name of its own, held against the champion that is there."""
+
+    def registered(decided=None):
+        present = decided or present_version(client, study.experiment)
+        held = Promotion("if-better", "champion", "not worse", champion_key(present) if present else None)
+        return study.tracker.register(bundle, (DataType.string,) * 2, study.experiment, held)
+
+    return registered
+
+
+def test_a_model_or_champion_deleted_before_it_is_registered_gives_way(client, study, register):
+    study.begin()
+    assert register().alias == "champion"
+    first = present_version(client, study.experiment)
+    client.delete_model_version(study.experiment, first.version)
+    placed = register(first)
+    assert (placed.version, placed.alias) == ("2", "champion")
+    assert placed.reason == "the champion that it was held against is none any more (not worse)"
+    client.delete_registered_model(study.experiment)
+    placed = register(first)
+    assert (placed.version, placed.alias) == ("1", "champion")
+    study.tracker.close(failed=False)
+    assert study.spool.missing() == ""
+
+
+@pytest.mark.parametrize("what", ["version", "model"])
+def test_what_is_deleted_while_it_is_registered_is_made_again_at_the_end(client, study, register, monkeypatch, what):
+    """Between the version and its alias: refused, kept, and sent once more."""
+    study.begin()
+    real, deleted = placement.present_version, []
+
+    def meddled(used, name, *alias):
+        if not deleted:
+            deleted.append(name)
+            if what == "version":
+                client.delete_model_version(name, "1")
+            else:
+                client.delete_registered_model(name)
+        return real(used, name, *alias)
+
+    monkeypatch.setattr(placement, "present_version", meddled)
+    assert register(argparse.Namespace(version=9, run_id="gone", creation_timestamp=0)) is None
+    assert "missing on the tracking server: 1 model" in study.spool.missing()
+    assert deleted == [study.experiment]
+    study.tracker.close(failed=False)
+    assert study.spool.missing() == ""
+    assert str(present_version(client, study.experiment).version) == ("2" if what == "version" else "1")

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from coldray.cli.interrupts import interruptions
 from coldray.cli.lines import timed
 from coldray.core.environment import unset_empty
 from coldray.core.errors import ColdrayError, SearchInterruptedError, UnsentError
+from coldray.core.masking import masked
 from coldray.core.ray_errors import is_of_ray, of_ray
 
 MLFLOW = "MLFLOW_"
@@ -178,7 +180,10 @@ def run_job(
 
 
 def reported(work: Callable[[], None]) -> int:
-    """Do the work; return the exit status, with every deliberate error, and every one of Ray, as one line."""
+    """Do the work; return the exit status, with every deliberate error, and every one of Ray, as one line.
+
+    Before the line of an error that nobody foresaw, its traceback is printed.
+    """
     printable()
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", EVERYTHING)
     unset_empty(MLFLOW)
@@ -194,9 +199,7 @@ def reported(work: Callable[[], None]) -> int:
             Console(stderr=True).print("interrupted")
             return interrupted.status
         except Exception as error:
-            if not is_of_ray(error):
-                raise
-            _tell(of_ray(error))
+            _tell(of_ray(error) if is_of_ray(error) else _unexpected(error))
             return 1
     return 0
 
@@ -205,6 +208,16 @@ def printable() -> None:
     """Let a terminal or a file without λ or é show a question mark: a study is not lost for a letter."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+
+
+def _unexpected(error: Exception) -> ColdrayError:
+    """Print where an error came from that nobody foresaw, for who mends it, with passwords masked; return its line."""
+    traced = masked("".join(traceback.format_exception(error)))
+    Console(stderr=True, soft_wrap=True).print(traced, markup=False, highlight=False, end="")
+    return ColdrayError(
+        f"{type(error).__name__}: {error}. This is a fault of the program: report it with the lines above. What was "
+        "done before is kept; --resume goes on with a study."
+    )
 
 
 def _tell(error: BaseException) -> None:

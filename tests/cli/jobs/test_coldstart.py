@@ -151,7 +151,7 @@ def test_the_champion_is_the_best_on_validation_and_served(folder, values):
 def test_a_failing_entry_is_listed_with_its_reason(finished, folder, values):
     _, printed, _ = finished
     assert values["failed"]["broken"]["reason"].startswith("SelectionError: None of the 1 trials finished")
-    assert "broken failed, the others go on: StudyError" in printed
+    assert "broken failed, the others go on: SelectionError" in printed
     assert "broken" in (folder / "report.html").read_text(encoding="utf-8")
     assert "/nowhere/model" in values["failed"]["wordy"]["reason"]
     assert "wordy failed, the others go on:" in printed

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coldray.cli.lines import timed
+from coldray.cli.ray.machines import free_words
 from coldray.data.dataset import Dataset
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.results import FoldMetrics, TrialResult, mean_metric
@@ -156,7 +157,7 @@ class StudyProgress(StudyListener):
         """Without a terminal, say something now and then."""
         if self.live is None and time.monotonic() - self.last_line > LINE_SECONDS and self.metric:
             waiting = f"; waiting for {self.computing[0].label}" if self.computing else ""
-            running = f"{len(self.running)} running" if self.running else "waiting for a worker"
+            running = f"{len(self.running)} running" if self.running else _waiting()
             self._line(f"{sum(self.counts.values())} trials done, {running}{waiting}")
 
     def _print(self, message: Text) -> None:
@@ -165,3 +166,9 @@ class StudyProgress(StudyListener):
     def _line(self, message: str) -> None:
         self.last_line = time.monotonic()
         self.stage(message)
+
+
+def _waiting() -> str:
+    """Return what a search waits for of which no trial runs: a place first, then a worker in it."""
+    free = free_words()
+    return f"waiting for a worker (a trial takes 1 CPU or more; free are {free})" if free else "waiting for a worker"

@@ -16,6 +16,7 @@ import ray
 
 from coldray.cli.ray.address import usable_address
 from coldray.cli.ray.local import EMBEDDED, ray_folder, readable_commands, worker_environment
+from coldray.cli.ray.machines import check_machines, tell_what_is_free
 from coldray.cli.ray.watch import RayWatch
 from coldray.core.environment import variable
 from coldray.core.errors import ClusterError, ColdrayError
@@ -96,6 +97,9 @@ def connected_ray(address: str, cpus: int | None, listener: StudyListener) -> It
     watch = RayWatch(session, address, listener.stage)
     try:
         with watch:
+            if address != "local":
+                check_machines(listener.stage)
+                tell_what_is_free(listener.stage)
             yield
     except BaseException as error:
         if watch.failure is not None:
