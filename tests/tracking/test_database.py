@@ -226,3 +226,15 @@ def test_empty_variables_of_mlflow_do_not_stop_a_command(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "nothing waits" in done.stdout
+
+
+def test_a_working_directory_that_mlflow_cannot_write_down_is_refused(tmp_path, monkeypatch, tracking_uri):
+    """Its own statement would fail for ever; a database that is set up is taken there as well."""
+    folder = tmp_path / 'it\'s "odd" é#100% (b)'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(TrackingError, match=r"whose path has both ' and \"\. Rename the folder.*--offline"):
+        check_reachable("sqlite:///mlflow.db")
+    assert list(folder.iterdir()) == []
+    check_reachable(tracking_uri)
+    StudyTracker(tracking_uri, "odd").close(failed=False)

@@ -117,6 +117,7 @@ def check_database(path: Path, tracking_uri: str) -> None:
     if problem:
         raise TrackingError(f"The MLflow database {tracking_uri} cannot be written: {problem}.")
     if not path.exists() or not path.stat().st_size:
+        _check_folder(tracking_uri)
         return
     with set_up_alone(path):
         problem = _cut_off(path) or _damage(path)
@@ -125,6 +126,25 @@ def check_database(path: Path, tracking_uri: str) -> None:
                 f"The MLflow database {tracking_uri} cannot be used: {problem}. Put back a copy of it, {OTHER_WAYS}"
             )
         check_version(path, tracking_uri)
+
+
+def _check_folder(tracking_uri: str) -> None:
+    """Refuse to set up a database from a folder whose path MLflow does not write as a text of SQL.
+
+    It puts the working directory into the row of its first experiment by the rules of Python, by which a text with both
+    kinds of quotes has a backslash in it. A database that is set up already is read from there as well.
+
+    Raises
+    ------
+    TrackingError
+        Naming the folder.
+    """
+    folder = str(Path.cwd())
+    if "'" in folder and '"' in folder:
+        raise TrackingError(
+            f"MLflow cannot set up the database {tracking_uri} from the folder {folder}, whose path has both ' and \". "
+            f"Rename the folder, run the job from another one, {OTHER_WAYS}"
+        )
 
 
 def check_not_locked(path: Path) -> None:
