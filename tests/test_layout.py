@@ -1,6 +1,7 @@
 """The top-level folders keep out of the way of the modules they share a name with."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,14 @@ def test_platform_and_mlflow_are_the_real_modules_from_the_repository_root():
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert str(ROOT / "platform") not in printed
     assert str(ROOT / "mlflow") not in printed
+
+
+@pytest.mark.parametrize("file", ["Makefile", "README.md"])
+def test_files_that_commands_name_are_there(file):
+    """A test that has moved would be left out, or end the command, on a day when it is needed."""
+    named = re.findall(r"(?<![\w/.-])(?:tests|jobs)/[\w/]+\.py", (ROOT / file).read_text(encoding="utf-8"))
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def imported_modules(path: Path) -> set[str]:

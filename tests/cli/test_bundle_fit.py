@@ -1,8 +1,10 @@
 """The fit of a bundle dies with its process: what was tested is kept, and --resume makes the bundle alone."""
 
 import os
+import re
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from coldray.bundle.fit import CRASH, fit_on_worker
 from coldray.bundle.io import load_bundle
 from coldray.cli.command import categories_main, comparison_main, main
 from coldray.cli.jobs import coldstart, tune
-from coldray.core.errors import BundleFitError, ConfigError, ModelError
+from coldray.core.errors import BundleFitError, ColdrayError, ConfigError, ModelError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig
 from coldray.models.linear.ease import EASE
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 STUDY = {
     "name": "dying",
     "model": "ease",
-    "space": {"regularization": {"choice": [10.0, 1000.0]}},
+    "space": {"regularization": {"choice": [100.0]}},
     "search": {"algorithm": "grid"},
     "splits": {"protocol": "holdout", "n_splits": 1},
     "candidates": "all",
@@ -67,24 +69,35 @@ def dataset():
     return sample_dataset(0, 60, 50)
 
 
-@pytest.mark.parametrize(
-    ("model", "error", "told"),
-    [
-        (
-            Segmented,
-            BundleFitError,
-            r"fitted ease for the bundle died of a signal \(Segmentation fault\) at File .* in fit",
-        ),
-        (Killed, BundleFitError, r"killed without a word, which most often is the kernel's doing, for want of memory"),
-        (Refused, ConfigError, r"^alpha: no\.$"),
-        (Broken, ModelError, r"ease could not be fitted for the bundle: 'what'"),
-    ],
-)
-def test_how_the_fit_ended_is_a_typed_error_and_this_process_lives(dataset, tmp_path, model, error, told):
-    with pytest.raises(error, match=told) as caught:
-        fit_on_worker(model(), dataset, FeatureConfig(), {}, tmp_path / "study" / "bundle")
-    assert error is ConfigError or "--resume goes on with the bundle alone" in str(caught.value)
-    assert list((tmp_path / "study").iterdir()) == []
+ENDS = {
+    Segmented: (
+        BundleFitError,
+        r"fitted ease for the bundle died of a signal \(Segmentation fault\) at File .* in fit",
+    ),
+    Killed: (
+        BundleFitError,
+        r"killed without a word, which most often is the kernel's doing, for want of memory",
+    ),
+    Refused: (ConfigError, r"^alpha: no\.$"),
+    Broken: (ModelError, r"ease could not be fitted for the bundle: 'what'"),
+}
+
+
+def test_how_the_fit_ended_is_a_typed_error_and_this_process_lives(dataset, tmp_path):
+    """All at once, as each has a process that begins with nothing loaded."""
+
+    def ended(model):
+        with pytest.raises(ColdrayError) as caught:
+            fit_on_worker(model(), dataset, FeatureConfig(), {}, tmp_path / model.__name__ / "bundle")
+        return caught.value
+
+    with ThreadPoolExecutor(len(ENDS)) as pool:
+        found = dict(zip(ENDS, pool.map(ended, ENDS), strict=True))
+    for model, (error, told) in ENDS.items():
+        assert type(found[model]) is error
+        assert re.search(told, str(found[model]))
+        assert error is ConfigError or "--resume goes on with the bundle alone" in str(found[model])
+        assert list((tmp_path / model.__name__).iterdir()) == []
 
 
 class Seen(TrainingListener):
@@ -207,7 +220,7 @@ def test_a_comparison_whose_bundle_dies_goes_on_with_the_bundle_alone(place, dyi
 def test_categories_whose_bundles_die_have_their_tables_and_go_on_with_the_bundles_alone(
     place, dying, capsys, monkeypatch
 ):
-    """The second has none; the first, which has, gets no other one."""
+    """The second is studied though the bundle of the first has died."""
     generator = np.random.default_rng(0)
     for name in ("Office", "Toys"):
         rows = [(f"u{u}", f"i{i}", 5.0, u) for u in range(40) for i in generator.permutation(30)[:9]]

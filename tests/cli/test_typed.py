@@ -52,13 +52,15 @@ def test_the_command_that_goes_on_with_a_study(patched, folder, words, dataset):
 @given(folder=NAMES, study=NAMES, output=NAMES)
 def test_the_command_that_sends_what_waits(patched, folder, study, output):
     patched.setattr(sys, "executable", f"/{folder}/bin/python")
+    patched.setattr(sys, "argv", [f"/{folder}/jobs/tune.py"])
     found = shlex.split(sync_command(study, Path("/") / output))
-    assert found == [sys.executable, "jobs/sync_runs.py", study, "--output-dir", str(Path("/") / output)]
+    assert found == [sys.executable, f"/{folder}/jobs/sync_runs.py", study, "--output-dir", str(Path("/") / output)]
 
 
 @given(folder=NAMES, study=NAMES, database=NAMES)
 def test_what_to_type_next(patched, folder, study, database):
     patched.setattr(sys, "executable", f"/{folder}/bin/python")
+    patched.setattr(sys, "argv", [f"/{folder}/jobs/tune.py"])
     options = argparse.Namespace(
         tracking_uri=f"sqlite:////{database}/m.db", dataset="sample", study=Path("/") / study, default_study=Path("/")
     )
@@ -66,5 +68,22 @@ def test_what_to_type_next(patched, folder, study, database):
     print_next_steps(Console(file=written, width=60), Path("/report.html"), options, "tune_neural.py --model vae")
     interface, job = (shlex.split(line) for line in written.getvalue().split("\n")[2:4])
     assert interface == [str(tool("mlflow")), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000"]
-    command = [str(tool("python")), "jobs/tune_neural.py", "--model", "vae", "--study", str(options.study)]
+    command = [str(tool("python")), f"/{folder}/jobs/tune_neural.py", "--model", "vae", "--study", str(options.study)]
     assert job == [*command, "--dataset", "hetrec"]
+
+
+@pytest.mark.parametrize(
+    ("running", "typed_as"),
+    [
+        ("jobs/tune_marec.py", "jobs/sync_runs.py"),
+        ("/a b/jobs/tune_marec.py", "/a b/jobs/sync_runs.py"),
+        ("../it's/jobs/x.py", "../it's/jobs/sync_runs.py"),
+        ("/usr/bin/pytest", "jobs/sync_runs.py"),
+    ],
+)
+def test_another_job_lies_beside_the_one_that_runs(monkeypatch, tmp_path, running, typed_as):
+    """Wherever a job was started from, what it prints finds the other one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [running])
+    _, job, *_ = shlex.split(sync_command("study", tmp_path))
+    assert Path(job).resolve() == Path(typed_as).resolve()

@@ -42,3 +42,9 @@ def typed(*words: Path | str) -> str:
 def tool(name: str) -> Path:
     """Return a program of this Python's environment as it is typed from the working directory."""
     return from_here(Path(sys.executable).parent) / name
+
+
+def job_file(name: str) -> Path:
+    """Return the file of a job as it is typed from the working directory: it lies beside the one that runs."""
+    running = Path(sys.argv[0]).absolute()
+    return from_here(running.parent) / name if running.parent.name == "jobs" else Path("jobs") / name

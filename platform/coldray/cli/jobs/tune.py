@@ -18,7 +18,7 @@ from rich.console import Console
 from coldray.bundle.fit import fit_on_worker
 from coldray.cli.arguments import DEFAULT_FILTERS, overrides, source_of
 from coldray.cli.devices import check_this_process, check_workers
-from coldray.cli.lines import from_here, tool, typed
+from coldray.cli.lines import from_here, job_file, tool, typed
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.progress.training import TrainingProgress
 from coldray.cli.promotion import decide
@@ -211,7 +211,8 @@ def tracking(
 def sync_command(study: str, output: Path, *options: str) -> str:
     """Return what sends the calls of a study that wait, as it is typed; passwords in it are masked."""
     shown = map(masked, options)
-    return typed(tool("python"), "jobs/sync_runs.py", study, "--output-dir", from_here(output.absolute()), *shown)
+    folder = ("--output-dir", from_here(output.absolute()))
+    return typed(tool("python"), job_file("sync_runs.py"), study, *folder, *shown)
 
 
 def quiet_libraries() -> None:
@@ -340,5 +341,6 @@ def print_next_steps(
     if options.dataset == "sample":
         default = getattr(options, "study", None) in (None, options.default_study)
         study = () if default else ("--study", options.study)
-        command = typed(tool("python"), *f"jobs/{job}".split(), *study, "--dataset", *real_data.split())
+        name, *words = job.split()
+        command = typed(tool("python"), job_file(name), *words, *study, "--dataset", *real_data.split())
         console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
