@@ -58,6 +58,15 @@ def test_a_machine_of_another_version_is_refused(monkeypatch):
         check_machines(lambda _: None)
 
 
+def test_a_machine_that_lacks_a_package_is_named(monkeypatch):
+    def missing():
+        raise ModuleNotFoundError("No module named 'coldray'")
+
+    monkeypatch.setattr(machines, "_versions", ray.remote(num_cpus=0, max_retries=0)(missing))
+    with pytest.raises(ClusterError, match=r"The machine [\d.]+ .* cannot work .*named 'coldray'\. Install"):
+        check_machines(lambda _: None)
+
+
 def test_what_a_search_on_a_busy_cluster_waits_for_is_told(busy, monkeypatch, capsys):
     said = []
     tell_what_is_free(said.append)

@@ -11,9 +11,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coldray import __version__
 from coldray.core.errors import ClusterError
+from coldray.core.ray_errors import in_words
 
 SLOW_SECONDS, LAST_SECONDS = 40.0, 300.0
 """So long a worker of a machine is waited for before it is told, and before the job ends: a busy machine is slow."""
+LOST = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError, ray.exceptions.WorkerCrashedError)
 Versions = tuple[str, str, str]
 """Of Python, Ray and coldray."""
 
@@ -68,7 +70,7 @@ def check_machines(say: Callable[[str], None]) -> None:
             if not told:
                 say(words)
                 told = True
-    _compare({asked[one]: _answer_of(one) for one in asked})
+    _compare({address: _answer_of(one, address) for one, address in asked.items()})
 
 
 def own_versions() -> Versions:
@@ -81,14 +83,23 @@ def _versions() -> Versions:
     return own_versions()
 
 
-def _answer_of(reference: ray.ObjectRef[Versions]) -> Versions | None:
-    """Return what a machine answered; None if it was lost meanwhile, which costs nothing yet."""
+def _answer_of(reference: ray.ObjectRef[Versions], address: str) -> Versions | None:
+    """Return what a machine answered; None if it was lost meanwhile, which costs nothing yet.
+
+    Raises
+    ------
+    ClusterError
+        If a worker started there, and could not do as it was told.
+    """
     try:
         return ray.get(reference)
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.RaySystemError, ray.exceptions.ObjectLostError):
+    except LOST:
         return None
-    except ray.exceptions.TaskUnschedulableError:
-        return None
+    except ray.exceptions.RayError as error:  # most often, a package is missing
+        raise ClusterError(
+            f"The machine {address} of the cluster cannot work for this job: {in_words(error)}. Install the same "
+            "packages there, or run the job by `ray job submit --runtime-env jobs/ray-env.yaml`."
+        ) from error
 
 
 def _compare(answers: Mapping[str, Versions | None]) -> None:
