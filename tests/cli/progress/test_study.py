@@ -196,3 +196,16 @@ def test_without_a_terminal_silence_ends_after_a_while(monkeypatch):
     made.running.clear()
     made.shared([])
     assert "0 trials done, waiting for a worker" in made.console.export_text()
+
+
+def test_a_terminal_shows_that_no_trial_runs(monkeypatch):
+    made = StudyProgress(console(True))
+    made.search_started(3, 2, "ndcg@10")
+    made.shared([])
+    assert "waiting for a worker" not in shown(made)
+    monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
+    made.shared([])
+    assert "waiting for a worker" in shown(made)
+    made.trial_started("t0", 0, {"lambda_1": 1.0, "order": 1})
+    assert "waiting for a worker" not in shown(made)
+    made.search_ended()

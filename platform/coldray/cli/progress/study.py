@@ -39,6 +39,8 @@ class StudyProgress(StudyListener):
         self.running: dict[str, tuple[int, Mapping[str, Any], int]] = {}
         self.computing: list[SharedStatus] = []
         self.computed = 0
+        self.waiting = ""
+        """What no trial runs for, which the display shows after a while."""
         self.last_line = time.monotonic()
         self.bar = Progress(
             TextColumn("[bold]trials"),
@@ -143,6 +145,8 @@ class StudyProgress(StudyListener):
             Text.assemble(("  waiting for ", "yellow"), f"{entry.label}, {entry.seconds:.0f} s")
             for entry in self.computing[:SHOWN_RUNNING]
         ]
+        if self.waiting and not self.running:
+            parts.append(Text(f"  {self.waiting}", "yellow"))
         if self.computed:
             parts.append(Text(f"  {self.computed} shared computations done, each once for all trials", "dim"))
         return Group(*parts)
@@ -154,7 +158,9 @@ class StudyProgress(StudyListener):
         return f"{self.metric} {mean:.4f}  trial {self.best.number}  {config_label(self.best.config, self.searched)}"
 
     def _heartbeat(self) -> None:
-        """Without a terminal, say something now and then."""
+        """Say something now and then without a terminal; in one, what is waited for while nothing runs."""
+        if self.live is not None and not self.running and time.monotonic() - self.last_line > LINE_SECONDS:
+            self.last_line, self.waiting = time.monotonic(), _waiting()
         if self.live is None and time.monotonic() - self.last_line > LINE_SECONDS and self.metric:
             waiting = f"; waiting for {self.computing[0].label}" if self.computing else ""
             running = f"{len(self.running)} running" if self.running else _waiting()
