@@ -6,6 +6,8 @@ import time
 import psutil
 import ray
 
+from coldray.cli.ray.local import EMBEDDED
+
 AT_ONCE, TASK_SECONDS = 4, 2.0
 IDLE_SECONDS = 3.0
 """Beyond the second after which Ray by itself ends idle processes."""
@@ -23,3 +25,10 @@ def test_processes_wait_for_the_next_task(ray_cluster):
     assert len(processes) > 2
     time.sleep(IDLE_SECONDS)
     assert all(map(psutil.pid_exists, processes))
+
+
+def test_its_processes_alone_are_marked_as_a_jobs_own(ray_cluster):
+    """A cluster that this process starts later is one that others may join."""
+    (raylet,) = (child for child in psutil.Process().children() if child.name() == "raylet")
+    assert EMBEDDED in raylet.environ()
+    assert EMBEDDED not in os.environ

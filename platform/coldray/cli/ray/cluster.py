@@ -54,20 +54,23 @@ def start_ray(cpus: int | None = None, say: Callable[[str], None] = lambda _: No
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences a warning
     os.environ.setdefault("RAY_num_workers_soft_limit", str(IDLE_WORKERS))
     os.environ.setdefault("RAY_task_oom_retries", str(MEMORY_RETRIES))
-    os.environ[EMBEDDED] = "1"
     folder, note = ray_folder()
     if note:
         say(note)
-    with readable_commands():
-        context = ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            runtime_env=worker_environment() or None,
-            _temp_dir=str(folder),
-        )
+    os.environ[EMBEDDED] = "1"
+    try:
+        with readable_commands():
+            context = ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                runtime_env=worker_environment() or None,
+                _temp_dir=str(folder),
+            )
+    finally:
+        del os.environ[EMBEDDED]  # a cluster that is started from here later is no such one
     return _session(context)
 
 
