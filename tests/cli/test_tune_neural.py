@@ -54,7 +54,7 @@ def test_a_network_is_tuned_tested_registered_and_recommends(ray_cluster, tracki
     assert bundle.model.name == model
     assert len(bundle.recommend([bundle.history("user-0001")], 5)[0]) == 5
     assert 0 <= bundle.manifest["metrics"]["ndcg@10"] <= 1
-    name = f"coldray-{model.replace('_', '-')}"
+    name = f"coldray-{bundle.manifest['dataset']['name']}-{model.replace('_', '-')}"
     version = MlflowClient(tracking_uri, tracking_uri).get_model_version_by_alias(name, "champion")
     found = MlflowClient(tracking_uri, tracking_uri).get_run(version.run_id).data
     assert found.metrics

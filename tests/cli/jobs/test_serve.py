@@ -76,7 +76,13 @@ def engine(folders):
 def test_the_service_says_what_it_serves(call):
     assert call("/health") == (200, {"status": "ok"})
     assert call("/ready") == (200, {"status": "ready", "model": NAME, "version": "1"})
-    assert call("/v1/models") == (200, [{"name": NAME, "version": "1", "role": "champion", "share": 1.0}])
+    status, (served,) = call("/v1/models")
+    assert status == 200
+    assert served == {"name": NAME, "version": "1", "role": "champion", "share": 1.0} | {
+        "lists": served["lists"],
+        "forms": served["forms"],
+    }
+    assert served["lists"] == "no index is made: all items are scored"
 
 
 def test_a_list_is_that_of_the_model(call, engine):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coldray.core.errors import StudyError
 from coldray.core.files import replacing
 from coldray.data.splits.items import HeldOut
+from coldray.experiments.edges import Edge
 from coldray.experiments.promotion.outcome import Promotion
 from coldray.experiments.results import FoldMetrics, Selection, StudyResult, TrialResult
 from coldray.models.forms import Form
@@ -41,6 +42,7 @@ class SavedResult(BaseModel):
     notes: tuple[str, ...] = ()
     forms: tuple[Form, ...] = ()
     promotion: Promotion | None = None
+    edges: tuple[Edge, ...] = ()
 
 
 class SavedStudy(BaseModel):
