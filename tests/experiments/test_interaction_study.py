@@ -24,6 +24,7 @@ from coldray.data.splits.parts import (
 from coldray.experiments.description import describe_dataset, describe_protocol
 from coldray.experiments.evaluation import evaluate, rank_task
 from coldray.experiments.folds import prepare_task, prepare_tasks
+from coldray.experiments.forms.settled import settled_study
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.search.run import search
 from coldray.experiments.selection import select
@@ -95,9 +96,10 @@ def result(ray_cluster, dataset, listener, tmp_path_factory):
 # ---- from the search to the test
 
 
-def test_a_sweep_of_regularisations_decomposes_once_a_split(result, listener):
+def test_a_sweep_of_regularisations_counts_once_a_split(result, listener):
     assert [trial.status for trial in result.trials] == ["finished"] * 4
-    assert listener.labels == {f"eigendecomposition of seed 42 / split {number}" for number in range(2)}
+    assert {form.parameter: form.value for form in result.forms} == {"solver": "exact", "factorisation": "cholesky"}
+    assert listener.labels == {f"co-clicks of seed 42 / split {number}" for number in range(2)}
 
 
 def test_trials_and_test_are_what_an_evaluation_without_ray_gives(result, dataset):
@@ -173,13 +175,14 @@ def variants(dataset):
     return {"as they are": splits, "poisoned": [poisoned(split, seed) for seed, split in enumerate(splits)]}
 
 
-def test_test_interactions_change_nothing_a_search_finds(result, variants, tmp_path):
+def test_test_interactions_change_nothing_a_search_finds(result, variants, dataset):
     splits = variants["poisoned"]
     tuning = [split.for_tuning() for split in splits]
     for split, original, visible in zip(splits, variants["as they are"], tuning, strict=True):
         assert visible.dataset.fingerprint == original.for_tuning().dataset.fingerprint
         assert split.dataset.fingerprint != original.dataset.fingerprint
-    found = search(CONFIG, tuning, study_id="canary")
+    settled, _ = settled_study(CONFIG, dataset)  # by the sizes of the data, before anything is searched
+    found = search(settled, tuning, study_id="canary")
     for trial, expected in zip(found.trials, result.trials, strict=True):
         assert trial.config == expected.config
         assert [dict(fold.metrics) for fold in trial.folds] == [dict(fold.metrics) for fold in expected.folds]

@@ -75,7 +75,7 @@ def test_a_name_given_twice_is_refused_not_read_as_the_last(tmp_path):
 def test_the_published_study_searches_the_whole_space_of_the_model():
     config = load_study(STUDIES / "marec.yaml")
     of_blocks = {"block_items", "learning_items", "learning_seed", "workers"}
-    assert set(config.space) == set(MARecConfig.model_fields) - {"solver", "device", *of_blocks}
+    assert set(config.space) == set(MARecConfig.model_fields) - {"solver", "device", "cold_weight", *of_blocks}
     assert config.searched == ("lambda_1", "lambda_0", "beta", "delta", "w0", "order", "learner")  # αβ alone matters
 
 
