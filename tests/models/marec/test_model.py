@@ -290,15 +290,30 @@ def test_an_evened_model_has_both_sides_on_one_scale_and_orders_each_as_before(p
     if not parameters.get("lambda_0"):  # with λ₀ a new item would change what it is like
         np.testing.assert_allclose(found, after[:, cold[:2]], rtol=1e-3, atol=1e-5)
     assert evened.ranking_key() == model.ranking_key()
+    assert evened.forms == model.forms
 
 
-def test_a_model_without_cold_items_is_even_as_it_is():
+@pytest.mark.parametrize("parameters", [{"beta": 0.001}, {"beta": 10.0}, {"lambda_0": 1.0, "beta": 0.001}])
+def test_a_model_without_cold_items_is_evened_for_those_that_will_be_added(parameters):
     train = random_training_set(5, n_users=60)
     warm = TrainingSet(
         sp.csr_array(train.interactions[:, train.warm_items]), train.features.take(train.warm_items), "warm"
     )
-    model = MARec(MARecConfig(lambda_1=10.0)).fit(warm)
-    assert model.evened(warm.interactions) is model
+    config = MARecConfig(**{"lambda_1": 10.0, "delta": 1.0, **parameters})
+    model = MARec(config).fit(warm)
+    evened = model.evened(warm.interactions)
+    scores, before = (one.score(warm.interactions, all_items(one)) for one in (evened, model))
+    np.testing.assert_array_equal(scores, before)
+    added = evened.add_items(train.features.take(train.cold_items))
+    seen = sp.csr_array(
+        (warm.interactions.data, warm.interactions.indices, warm.interactions.indptr),
+        shape=(warm.interactions.shape[0], added.n_items),
+    )
+    found = added.score(seen, all_items(added))
+    found[seen.nonzero()] = np.nan
+    sides = np.split(found, [model.n_items], axis=1)
+    tops = [np.nanquantile(side, 0.9, axis=1).sum() for side in sides]
+    assert 0.2 < tops[1] / tops[0] < 5  # not all places, nor none: β alone moves it by four orders of magnitude
 
 
 def test_no_order_is_promised_where_alpha_and_beta_reach_the_warm_items():

@@ -85,6 +85,8 @@ def aligned_similarity(
 
 EVEN_USERS = 500
 """Users by whose lists the two sides are brought to one scale."""
+EVEN_COPIES = 500
+"""Warm items that stand for cold ones where there is none."""
 
 
 class MARec(Recommender[MARecConfig]):
@@ -294,24 +296,34 @@ class MARec(Recommender[MARecConfig]):
     def evened(self, clicks: sp.csr_array) -> Self:
         """Return the model with the weight of cold items by which they reach the top of a list as easily as warm ones.
 
-        That is where a user's upper decile of cold items is, on the mean, that of the warm ones he has not clicked.
+        That is where a user's upper decile of cold items is, on the mean, that of the warm ones he has not clicked. If
+        all items are warm, copies of some of them without their clicks stand for the cold ones that will be added.
         """
         warm = np.zeros(self.n_items, np.bool_)
         warm[self._require().warm_items] = True
         known = np.flatnonzero(np.diff(clicks.indptr))
-        if warm.all() or not warm.any() or len(known) == 0:
+        if not warm.any() or len(known) == 0:
             return self
         asked = sp.csr_array(clicks[known[:: -(-len(known) // EVEN_USERS)]])
-        scores = self.score(asked, np.arange(self.n_items)).astype(np.float64)
-        scores[asked.nonzero()] = np.nan
+        seen, model, fitted = asked, self, self._fitted
+        if warm.all():
+            fitted = self._require().restored()  # what the bundle stores, too
+            copied = np.arange(0, self.n_items, -(-self.n_items // EVEN_COPIES))
+            model = type(self)(self.config)
+            model._fitted = fitted.with_items(fitted.features.take(copied), self.config)
+            seen = sp.csr_array(sp.hstack([asked, asked[:, copied]], format="csr"))  # who knows an item, knows its copy
+            asked = sp.csr_array((asked.data, asked.indices, asked.indptr), shape=seen.shape)
+            warm = np.arange(model.n_items) < self.n_items
+        scores = model.score(asked, np.arange(model.n_items)).astype(np.float64)
+        scores[seen.nonzero()] = np.nan
         new, old = (np.nanquantile(scores[:, side], 0.9, axis=1) for side in (~warm, warm))
         both = np.isfinite(new) & np.isfinite(old)  # not of who has clicked all of one kind
         if not (new[both].sum() > 0 and old[both].sum() > 0):
             return self
         weight = self.config.cold_weight * old[both].sum() / new[both].sum()
-        model = type(self)(self.config.model_copy(update={"cold_weight": float(weight)}))
-        model._fitted = self._fitted
-        return model
+        evened = type(self)(self.config.model_copy(update={"cold_weight": float(weight)}))
+        evened._fitted, evened.forms = fitted, self.forms
+        return evened
 
     def add_items(self, features: FeatureSet) -> Self:
         """Return a model with the items of `features` appended, as if they had been cold when it was fitted.
