@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -166,14 +167,28 @@ def spool(server, tmp_path, monkeypatch):
     made.close()
 
 
+@pytest.mark.parametrize("other", [(200, "{}"), (403, json_of("PERMISSION_DENIED"))])
 @pytest.mark.parametrize("answer", [(500, PAGE), (500, json_of("INTERNAL_ERROR")), (502, "")])
-def test_a_call_at_which_a_working_server_always_fails_holds_up_no_other(server, spool, answer):
-    server.of_call = {"log-batch": answer}
+def test_a_call_at_which_a_working_server_always_fails_holds_up_no_other(server, spool, answer, other):
+    server.of_call = {"log-batch": answer, "get-by-name": other}
     spool.log("r", [Metric("loss", 0.5, 0, 0)])
     spool.end("r", "FINISHED")
     spool.add("dataset", "r", dataset={"name": "n", "digest": "d", "source_type": "local", "source": "s"})
     assert spool.flush() == spool.refused == 1
-    assert "It has failed at this call 5 times, and works otherwise" in spool.missing()
+    assert "It fails at calls of this kind, and works otherwise" in spool.missing()
+    server.of_call = {}
+    assert spool.retry() == 0
+
+
+def test_nobody_waits_for_many_calls_that_always_fail(server, spool, monkeypatch):
+    """Five tries and the pauses between them for each would keep a study of many trials from its end."""
+    monkeypatch.setattr(spools, "FIRST_PAUSE", 0.2)
+    server.of_call = {"log-batch": (500, PAGE)}
+    started = time.monotonic()
+    for number in range(40):
+        spool.log("r", [Metric("loss", 0.5, 0, number)])
+    assert spool.flush() == spool.refused == 40
+    assert time.monotonic() - started < 40 * 4 * 0.2
     server.of_call = {}
     assert spool.retry() == 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -95,7 +95,11 @@ class Patience:
 
     def __init__(self) -> None:
         self._call: object = None
-        self._failed = 0
+        self._failed, self._tries = 0, TRIES
+
+    def worked(self) -> None:
+        """Note that a call was made: the next one is given all tries again."""
+        self._tries = TRIES
 
     def failed(self, call: object, error: BrokenError, works: Callable[[], object]) -> UnavailableError | RefusedError:
         """Return what a failure of a call is from now on: a refusal when the server has failed at it too often.
@@ -110,11 +114,13 @@ class Patience:
         if call != self._call:
             self._call, self._failed = call, 0
         try:
-            works()
+            with suppress(RefusedError):  # which is an answer
+                works()
         except Exception:  # it fails at everything, which passes or is seen to
             self._failed = 0
             return error
         self._failed += 1
-        if self._failed < TRIES:
+        if self._failed < self._tries:
             return error
-        return RefusedError(f"{error} It has failed at this call {self._failed} times, and works otherwise.")
+        self._tries = 1  # nobody is to wait long for the others of that kind
+        return RefusedError(f"{error} It fails at calls of this kind, and works otherwise.")

@@ -173,10 +173,12 @@ class MlflowServer:
         """Make a call, as :class:`~coldray.tracking.spool.Receiver`."""
         try:
             with told_apart(self.tracking_uri):
-                return self._sent(record, runs, again=again)
+                outcome = self._sent(record, runs, again=again)
         except BrokenError as error:
             call = record.get("number"), record["time"], record["op"], record["run"]
             raise self._patience.failed(call, error, self.check_not_deleted) from error
+        self._patience.worked()
+        return outcome
 
     def _sent(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str | None:
         try:
