@@ -23,6 +23,11 @@ class VectorFeature:
     terms: tuple[str, ...]
     """What each column means (a label, a word); for embeddings their dimension number."""
 
+    @property
+    def is_label(self) -> bool:
+        """Whether it holds labels: ones, where words and embeddings have weights."""
+        return bool((self.matrix.data == 1).all())
+
 
 @dataclass(frozen=True, eq=False)
 class ScalarFeature:
@@ -54,6 +59,12 @@ class FeatureSet:
             else:
                 known |= np.isfinite(feature.values)
         return known
+
+    @property
+    def labels(self) -> tuple[int, int]:
+        """How many labels all items have together, and how many different ones; words and embeddings are none."""
+        matrices = [one.matrix for one in self.features.values() if isinstance(one, VectorFeature) and one.is_label]
+        return sum(matrix.nnz for matrix in matrices), sum(matrix.shape[1] for matrix in matrices)
 
     def take(self, items: npt.NDArray[np.integer]) -> FeatureSet:
         """Return the features of `items` alone."""

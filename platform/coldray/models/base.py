@@ -147,7 +147,9 @@ class Recommender(ABC, Generic[ConfigT]):
         A fit begins with it. In a study they are named already, by the largest of its fits.
         """
         n_users, n_items = train.interactions.shape
-        self.config, self.forms = self.settle(self._given, StudyOutlook(n_users, n_items, fit_bytes()))
+        labels, label_kinds = train.features.labels
+        outlook = StudyOutlook(n_users, n_items, fit_bytes(), labels=labels, label_kinds=label_kinds)
+        self.config, self.forms = self.settle(self._given, outlook)
         for form in self.forms:
             if not form.exact and self.config != self._given:
                 logger.warning("%s on %s: %s", self.name, train.key, form.told)

@@ -71,6 +71,10 @@ class StudyOutlook:
     """Splits that each of them is fitted on."""
     distinct: Mapping[str, int] = field(default_factory=dict)
     """How many different values each parameter takes within the trials; 1 for a fixed one, or one left out."""
+    labels: int | None = None
+    """Labels of all items, one that n items have n times; None where nobody counted."""
+    label_kinds: int = 0
+    """Different labels among them."""
 
 
 def form_by_memory(

@@ -1,5 +1,6 @@
 """A study decides once in which form it fits its model, by the largest of its fits, and every fit takes that one."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from coldray.experiments.comparison.config import Comparison, ComparisonConfig, 
 from coldray.experiments.comparison.run import check_comparison, comparison_protocol, run_comparison
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.forms import loss as form_loss
-from coldray.experiments.forms.settled import Settled, distinct_values, settle, settled_study
+from coldray.experiments.forms.settled import Settled, distinct_values, outlook_of, settle, settled_study
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.space import StudyConfig
@@ -25,6 +26,7 @@ from coldray.experiments.study import check_study, draw_splits, run_study
 from coldray.features.builder import FeatureEncoder
 from coldray.models.base import TrainingSet
 from coldray.models.forms import Form, StudyOutlook
+from coldray.models.kernel_align.model import KernelAlign
 from coldray.models.linear.ease import BYTES_PER_PAIR, EASE, EASEConfig
 from coldray.models.marec.model import MARec
 from coldray.models.registry import model_type
@@ -215,6 +217,38 @@ def test_trials_test_and_bundle_take_one_form_and_it_is_told_everywhere(dataset,
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_the_loss_through_inducing_items_is_measured_and_told_and_every_fit_is_of_that_form(dataset):
+    """The training items of the split are fewer than `exact_items`, all items are more."""
+    space = {"exact_items": 95, "inducing": 6, "steps": 3, "n_factors": 8, "ridge": {"choice": [1.0, 4.0]}}
+    config = study("kernel_align", space, candidates="cold", splits={"protocol": "notebook", "n_splits": 1})
+    config = config.model_copy(update={"search": config.search.model_copy(update={"algorithm": "grid"})})
+    told = Told()
+    result = run_study(config, dataset, study_id="k", listener=told)
+    assert {trial.config["form"] for trial in result.trials} == {"inducing"}
+    (form,) = result.forms
+    assert (form.value, form.exact) == ("inducing", False)
+    assert "100 items are more than exact_items (95)" in form.reason
+    assert form.loss is not None
+    assert re.search(r"ndcg@10 0\.\d+ against 0\.\d+ on a draw of \d+ items", form.measured)
+    assert result.protocol["form"] == form.told
+    assert any(form.measured in line for line in told.lines)
+    winner = KernelAlign(KernelAlign.config_type.model_validate(dict(result.selection.winner.config)))
+    bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), bundle_manifest(result))
+    assert "inducing_items" in bundle.model.state()
+    assert bundle.manifest["forms"][0]["loss"] == form.loss
+
+
+def test_a_learned_kernel_outside_a_study_settles_itself_and_tells_an_approximation(dataset, caplog):
+    every = TrainingSet(dataset.interactions, FeatureEncoder().fit(dataset).transform(dataset.attributes, 100), "all")
+    small = TrainingSet(dataset.interactions[:, :50], every.features.take(np.arange(50)), "half")
+    model = KernelAlign(KernelAlign.config_type(exact_items=60, inducing=10, steps=3, n_factors=8)).fit(every)
+    assert (model.config.form, [form.value for form in model.forms]) == ("inducing", ["inducing"])
+    assert "kernel_align on all: form=inducing (approximate): 100 items are more than exact_items (60)" in caplog.text
+    model.fit(small)
+    assert (model.config.form, model.forms[0].exact) == ("exact", True)
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_the_entries_of_a_comparison_are_settled_and_told_too(dataset, large):
     large(memory_for(99))
     config = ComparisonConfig.model_validate(
@@ -273,6 +307,22 @@ def test_a_draw_keeps_the_share_of_every_kind_of_item_and_all_that_belongs_to_th
         assert (drawn.held_out != task.held_out).nnz == 0
     assert drawn.held_out.sum() == sum(drawn.held_out[:, drawn.held_out_items].sum(axis=0))
     assert set(drawn.users) <= set(task.users)
+
+
+def test_the_labels_that_a_study_reads_are_counted_and_the_loss_of_a_sampled_graph_is_measured(dataset):
+    space = {"heads": 2, "head_dim": 4, "epochs": 2, "validation_share": 0.0, "neighbours": 2}
+    config = study("text_graph", space, candidates="cold", splits={"protocol": "notebook", "n_splits": 1})
+    outlook, one = outlook_of(config, dataset, 2**40), config.model_copy(update={"space": {}})
+    read = FeatureEncoder(config.features).fit(dataset).transform(dataset.attributes, 100)
+    assert outlook.labels >= read.labels[0] > 0  # labels of one item are no feature
+    assert outlook.label_kinds >= read.labels[1] > 0
+    assert settle(one, dataset, memory=2**40).values == {"graph": "whole"}
+    settled = settle(config, dataset, memory=2**40)
+    assert settled.values == {"graph": "sampled"}
+    named = settled.of(config)
+    found = form_loss.compare_forms(task_of(dataset, named), named, named.space, 2**40)
+    assert found.exact > 0
+    assert found.approximate != found.exact
 
 
 def test_a_loss_beyond_two_percent_warns():

@@ -14,6 +14,7 @@ from coldray.models.computations import Computations
 from coldray.models.kernel_align.covariance import ItemCovariance, MarginalLikelihood, Weights, learn_weights
 from coldray.models.kernel_align.kernels import FARTHEST, KernelBasis
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
+from coldray.models.linalg.panel_cholesky import PanelCholesky
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 from contracts.recommender import RecommenderContract
 
@@ -388,6 +389,23 @@ def test_an_earlier_bundle_with_the_inverse_and_a_square_factor_scores_as_before
     np.testing.assert_allclose(found.shares, known.shares, atol=1e-4)
     again = KernelAlign.from_state(config, old.state(), train.features.append(new))
     np.testing.assert_array_equal(again.score(history, items), old.score(history, items))
+
+
+def test_the_variance_of_a_warm_item_is_made_once_and_kept_when_items_are_added(monkeypatch):
+    train = random_training_set(7)
+    model = KernelAlign(KernelAlignConfig(n_factors=8, steps=10)).fit(train)
+    expected, items = model.variance(train.warm_items), np.arange(model.n_items)
+    assert (expected > 0).all()
+    whole = model.variance(items)
+    asked, made = [], PanelCholesky.inverse_diagonal
+    monkeypatch.setattr(
+        PanelCholesky, "inverse_diagonal", lambda self, places: asked.extend(places) or made(self, places)
+    )
+    np.testing.assert_array_equal(model.variance(items), whole)
+    np.testing.assert_array_equal(model.variance(train.warm_items), expected)
+    extended = model.add_items(random_features(np.random.default_rng(1), 3))
+    np.testing.assert_array_equal(extended.variance(items), whole)
+    assert asked == []
 
 
 def test_single_precision_that_is_not_enough_gives_way_to_double(monkeypatch):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.models.linalg import panel_cholesky
-from coldray.models.linalg.panel_cholesky import PanelCholesky
+from coldray.models.linalg.panel_cholesky import PanelCholesky, inverse_of_factor
 
 
 def positive_definite(generator, size, condition=100.0):
@@ -42,6 +42,26 @@ def test_it_solves_as_the_matrix_does(seed, size, width, single):
         np.testing.assert_allclose(
             PanelCholesky.of_dense(np.linalg.cholesky(matrix)).solve(right), inverse @ right, atol=1e-10
         )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(1, 40),
+    width=st.integers(1, 12),
+    single=st.booleans(),
+    most=st.sampled_from([0, 100]),
+)
+def test_an_inverse_is_below_the_diagonal_by_lapack_and_beyond_its_rows_in_panels(seed, size, width, single, most):
+    matrix, kind = positive_definite(np.random.default_rng(seed), size), np.float32 if single else np.float64
+    factor = np.asfortranarray(np.linalg.cholesky(matrix), kind)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(panel_cholesky, "PANEL", width)
+        patch.setattr(panel_cholesky, "LAPACK_ROWS", most)
+        found = inverse_of_factor(factor)
+    assert np.shares_memory(found, factor)
+    np.testing.assert_allclose(np.tril(found), np.tril(np.linalg.inv(matrix)), atol=2e-3 if single else 1e-10)
+    assert not np.triu(found, 1).any()
 
 
 def test_what_is_solved_for_stays_as_it_is_and_cells_may_be_read_only():

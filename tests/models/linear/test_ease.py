@@ -13,6 +13,7 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.forms import StudyOutlook
+from coldray.models.linalg import panel_cholesky
 from coldray.models.linear import ease
 from coldray.models.linear.ease import EASE, EASEConfig
 from contracts.problems import random_features, random_training_set
@@ -232,7 +233,18 @@ def test_a_study_names_the_factorisation_that_costs_it_less():
         assert [getattr(config, form.parameter) for form in forms] == [form.value for form in forms]
         return config.factorisation
 
-    assert settled(20) == "cholesky"
-    assert settled(100) == "spectrum"
-    assert settled(20, factorisation="spectrum") == "spectrum"
+    assert settled(8) == "cholesky"
+    assert settled(20) == "spectrum"
+    assert settled(8, factorisation="spectrum") == "spectrum"
     assert settled(20, solver="blocks") == "auto"
+
+
+@pytest.mark.parametrize("regularization", [0.5, 500.0])
+def test_beyond_the_rows_of_lapack_the_weights_are_the_same(regularization, monkeypatch):
+    """In double precision and in single."""
+    train = random_training_set(3)
+    expected = EASE(EASEConfig(regularization=regularization)).fit(train).state()["weights"]
+    monkeypatch.setattr(panel_cholesky, "LAPACK_ROWS", 5)
+    monkeypatch.setattr(panel_cholesky, "PANEL", 4)
+    found = EASE(EASEConfig(regularization=regularization)).fit(train).state()["weights"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -13,6 +13,7 @@ from coldray.core.errors import CatalogTooLargeError, ConfigError, NumericalErro
 from coldray.features.feature_set import FeatureSet, ScalarFeature
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
+from coldray.models.linalg import panel_cholesky
 from coldray.models.marec.cold_elimination import elimination_bytes
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.mixture import moments_bytes, require_moments_memory
@@ -683,3 +684,14 @@ def test_genres_that_decide_get_the_weight():
     train, _ = genre_groups()
     mixture = MARec(MARecConfig(order=1)).fit(train).mixture
     assert mixture["genre"] > 3 * abs(mixture["noise"])
+
+
+@pytest.mark.parametrize("lambda_0", [0.0, 2.0])
+def test_beyond_the_rows_of_lapack_the_scores_are_the_same(lambda_0, monkeypatch):
+    train = random_training_set(3)
+    config = MARecConfig(lambda_0=lambda_0, lambda_1=5.0, beta=0.05, solver="cholesky", learner="nonnegative")
+    items = np.arange(train.interactions.shape[1])
+    expected = MARec(config).fit(train).score(train.interactions, items)
+    monkeypatch.setattr(panel_cholesky, "LAPACK_ROWS", 5)
+    monkeypatch.setattr(panel_cholesky, "PANEL", 4)
+    np.testing.assert_allclose(MARec(config).fit(train).score(train.interactions, items), expected, atol=1e-5)

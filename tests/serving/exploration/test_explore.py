@@ -144,6 +144,14 @@ def test_uncertainty_is_larger_the_less_the_model_knows(bundle):
     assert uncertainty_of(object(), np.array([True, False])).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(("config", "asked"), [(ExplorationConfig(), 0), (THOMPSON, 0), (LINUCB, 1)])
+def test_variances_are_asked_for_by_the_method_that_reads_them_alone(bundle, open_store, config, asked, monkeypatch):
+    calls, variance = [], type(bundle.model).variance
+    monkeypatch.setattr(type(bundle.model), "variance", lambda *args: calls.append(args) or variance(*args))
+    LiveModel(bundle, VERSION, open_store(), config)
+    assert len(calls) == asked
+
+
 def test_the_context_of_an_item_is_as_it_is_served(bundle):
     scores = np.array([0, 1, 2, 5], np.float32)
     context = context_of(2, scores, np.array([True, True, True, False]), 10)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from coldray.core.errors import CatalogTooLargeError, ConfigError
 from coldray.core.memory import fit_bytes
-from coldray.data.dataset import Dataset
+from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.experiments.search.memory import largest_parameters
 from coldray.experiments.space import StudyConfig, is_range, listed_values
 from coldray.models.forms import Form, StudyOutlook
@@ -130,6 +130,9 @@ def check_fits(config: StudyConfig, dataset: Dataset, *, before: str = "") -> No
 
 def outlook_of(config: StudyConfig, dataset: Dataset, memory: int) -> StudyOutlook:
     """Return what is known before a study of its largest fit and of how many there are."""
+    named = config.features.attributes or dataset.default_attributes
+    read = [one for name, one in dataset.attributes.items() if named == "all" or name in named]
+    matrices = [one.matrix for one in read if isinstance(one, LabelAttribute)]
     return StudyOutlook(
         n_users=dataset.n_users,
         n_items=dataset.n_items,
@@ -137,6 +140,8 @@ def outlook_of(config: StudyConfig, dataset: Dataset, memory: int) -> StudyOutlo
         trials=config.n_trials,
         splits=config.splits.n_splits * len(config.splits.seeds),
         distinct={name: distinct_values(config, name) for name in model_type(config.model).config_type.model_fields},
+        labels=sum(matrix.nnz for matrix in matrices),
+        label_kinds=sum(matrix.shape[1] for matrix in matrices),
     )
 
 

@@ -24,6 +24,7 @@ from coldray.core.errors import SingularMatrixError
 from coldray.core.memory import require_memory
 from coldray.features.feature_set import FeatureSet
 from coldray.models.kernel_align.kernels import KernelBasis, KernelMatrices, Matrix
+from coldray.models.linalg.panel_cholesky import inverse_of_factor
 
 Double: TypeAlias = npt.NDArray[np.float64]
 DIAGNOSED = 512
@@ -213,7 +214,7 @@ class MarginalLikelihood:
         n, r = self.profiles.shape
         solved = scipy.linalg.cho_solve((factor, True), self.profiles, check_finite=False)
         value = (np.sum(self.profiles * solved) / r + 2 * np.log(np.diag(factor)).sum()) / (2 * n)
-        inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
+        inverse = inverse_of_factor(factor)
         inverse -= solved @ solved.T / r
         cells = (inverse[self.rows, self.columns] / n).astype(np.float32)
         cells[self.own] /= 2  # every other cell stands for its mirror image as well

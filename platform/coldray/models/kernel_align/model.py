@@ -23,7 +23,6 @@ import scipy.sparse as sp
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from coldray.core.device import DeviceName
-from coldray.core.memory import available_bytes
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
@@ -85,7 +84,8 @@ class KernelAlignConfig(ModelConfig):
     inducing: PositiveInt | None = None
     """Warm items through which all others are seen; by default as many as `inducing_tolerance` asks for."""
     inducing_tolerance: PositiveFloat = Field(default=0.15, lt=1)
-    """What inducing items may leave unexplained of the variance of clicked ones. At .15 lists lose about 2 %."""
+    """What inducing items may leave unexplained of the variance of clicked ones. The fewer labels items share, the more
+    is lost by the same share: a study measures what its lists lose, and tells it."""
     most_inducing: PositiveInt = 10_000
     """Inducing items at most, where the tolerance asks for more; a study lowers it to what fits in memory."""
     device: DeviceName = "auto"
@@ -126,9 +126,9 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         ConfigError
             If no attribute tells items apart.
         """
-        shared, config = computations or Computations(), self.config
+        shared, config = computations or Computations(), self.settle_on(train)
         self.check_size(*train.interactions.shape)
-        exact = self._is_exact(*train.interactions.shape)
+        exact = config.form == "exact"
         # A fit on its own asks for each kernel about once: holding all of them would only take time.
         several = computations is not None and exact and kernel_bytes(train) <= KERNEL_BYTES
         matrices = result_of(kernel_matrices) if several else None
@@ -221,24 +221,28 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         exact = config.model_copy(update={"form": "exact"})
         return exact, config.model_copy(update={count: fewer})
 
-    def _is_exact(self, n_users: int, n_items: int) -> bool:
-        if self.config.form != "auto":
-            return self.config.form == "exact"
-        settled, _ = self.settle(self.config, StudyOutlook(n_users, n_items, available_bytes()))
-        return settled.form == "exact"
+    def _needs_exact(self, n_users: int, n_items: int) -> bool:
+        """Return whether that many items cannot be had for less than the exact form needs."""
+        config = self.config
+        if config.form != "auto":
+            return config.form == "exact"
+        beyond = config.exact_items is not None and n_items > config.exact_items
+        return not beyond and exact_bytes(n_users, n_items) <= inducing_bytes(n_items, config.n_inducing)
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the factors, the weights of the cold items and their making take at the peak.
 
-        Through inducing items, what those between all items and the inducing ones do.
+        That is the peak of the share of warm items with which it is highest; with all items warm, a fit takes some 60 %
+        of it. Through inducing items, what the matrices between all items and these take; while the form is open, the
+        smaller need.
         """
-        if self._is_exact(n_users, n_items):
+        if self._needs_exact(n_users, n_items):
             return exact_bytes(n_users, n_items)
         return inducing_bytes(n_items, self.config.n_inducing)
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
-        if self._is_exact(n_users, n_items):
+        if self._needs_exact(n_users, n_items):
             return self.require_size(
                 n_users,
                 n_items,
@@ -258,9 +262,17 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         return 0 if self._weights is None else self._weights.n_items
 
     def variance(self, items: Items) -> Matrix:
-        """Return the predictive variance of each item's profile ``[n]``: small where attributes say much."""
+        """Return the predictive variance of each item's profile ``[n]``: small where attributes say much.
+
+        That of a warm item is made when it is first asked for, and kept, also for models with more items.
+        """
         self.check_fitted()
-        variance: Matrix = self._require().variances(items, self._learned["variance"])
+        held: Matrix = self._learned["variance"]
+        variance: Matrix = self._require().variances(items, held)
+        if not np.array_equal(variance, held[items]):
+            known = held.copy()
+            known[items] = variance
+            self._learned = {**self._learned, "variance": known}
         return variance
 
     def falls_back(self, items: Items) -> npt.NDArray[np.bool_]:

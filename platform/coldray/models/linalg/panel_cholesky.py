@@ -1,10 +1,10 @@
 """Cholesky factors held as panels of columns: half the memory of a square matrix, and no call of LAPACK beyond a panel.
 
-Threaded LAPACK packs its operands into buffers of a fixed size, and a library whose threads are few and whose matrix is
-large writes past them: dpotri of OpenBLAS with two threads ends the process at 17,000 rows. Here a factorisation is
-products of panels, at the speed of those (a left-looking block algorithm; Golub and Van Loan, *Matrix Computations*,
-2013, Section 4.2.6), and the matrix is asked for panel by panel, so that it is never held beside its factor. There is
-no inverse: what it would be multiplied by is solved for.
+A LAPACK inverse from a factor (dpotri) of 16,980 rows in double precision was seen to end its process. Why is not
+known; so nothing is asked of LAPACK here beyond a panel. A factorisation is products of panels, at the speed of
+those (a left-looking block algorithm; Golub and Van Loan, *Matrix Computations*, 2013, Section 4.2.6), and the
+matrix is asked for panel by panel, so that it is never held beside its factor. Where an inverse would only be
+multiplied by, its product is solved for; who needs all cells of one takes :func:`inverse_of_factor`.
 
 Notation used for shapes: n rows, b columns of a panel, c columns of a right-hand side.
 """
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,8 @@ Real: TypeAlias = npt.NDArray[np.floating[Any]]
 MakePanel: TypeAlias = Callable[[int, int], Real]
 PANEL = 1024
 """Columns of a panel. Bundles hold panels of so many: with another number they could not be read."""
+LAPACK_ROWS = 8192
+"""Rows of a matrix that LAPACK inverts from its factor: half the number at which a process was seen to end."""
 PROBES = 4
 """Random vectors by which the error of a factor is measured."""
 
@@ -98,12 +101,25 @@ class PanelCholesky:
         solution = np.asarray(right).astype(self.cells.dtype, order="C", copy=True)
         columns, panels = torch.from_numpy(solution), self._panels()
         _forward(panels, columns)
-        for start, stop, panel in reversed(panels):
-            own, below = panel[: stop - start], panel[stop - start :]
-            rows = columns[start:stop]
-            rows.addmm_(below.T, columns[stop:], alpha=-1)
-            rows.copy_(torch.linalg.solve_triangular(own.T, rows, upper=True))
+        _backward(panels, columns)
         return solution
+
+    def inverse(self, into: Real) -> None:
+        """Write ``M⁻¹`` on and below the diagonal of a matrix ``[n, n]``: ``2n³/3`` operations, as LAPACK takes."""
+        import torch
+
+        panels = self._panels()
+        for p, (start, stop, _) in enumerate(panels):
+            # Of unit vectors, L⁻¹ is zero above their rows, and M⁻¹ is not asked for there.
+            own = [(first - start, last - start, cells) for first, last, cells in panels[p:]]
+            columns = np.zeros((self.size - start, stop - start), self.cells.dtype)
+            np.fill_diagonal(columns, 1)
+            solved = torch.from_numpy(columns)
+            _forward(own, solved)
+            _backward(own, solved)
+            corner = into[start:stop, start:stop]
+            corner[np.tril_indices_from(corner)] = columns[: stop - start][np.tril_indices_from(corner)]
+            into[stop:, start:stop] = columns[stop - start :]
 
     def inverse_diagonal(self, places: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
         """Return the cells of ``M⁻¹``'s diagonal at some places, float64 ``[c]``: n² operations each, or fewer."""
@@ -147,6 +163,36 @@ def _forward(panels: list[tuple[int, int, torch.Tensor]], columns: torch.Tensor)
         rows = columns[start:stop]
         rows.copy_(torch.linalg.solve_triangular(own, rows, upper=False))
         columns[stop:].addmm_(below, rows, alpha=-1)
+
+
+def _backward(panels: list[tuple[int, int, torch.Tensor]], columns: torch.Tensor) -> None:
+    """Replace the columns ``[n, c]`` by ``L⁻ᵀ`` times them."""
+    import torch
+
+    for start, stop, panel in reversed(panels):
+        own, below = panel[: stop - start], panel[stop - start :]
+        rows = columns[start:stop]
+        rows.addmm_(below.T, columns[stop:], alpha=-1)
+        rows.copy_(torch.linalg.solve_triangular(own.T, rows, upper=True))
+
+
+def inverse_of_factor(factor: Real) -> Real:
+    """Return ``M⁻¹`` on and below the diagonal, in the place of the lower Cholesky factor of M ``[n, n]``.
+
+    Cells above the diagonal are left as they are. By LAPACK up to `LAPACK_ROWS`, in panels beyond, which takes half as
+    much memory again.
+
+    Parameters
+    ----------
+    factor
+        By columns (Fortran order).
+    """
+    if len(factor) <= LAPACK_ROWS:
+        (potri,) = scipy.linalg.lapack.get_lapack_funcs(("potri",), dtype=factor.dtype)
+        inverse, _ = potri(factor, lower=True, overwrite_c=True)
+        return np.asarray(inverse)
+    PanelCholesky.of_dense(factor).inverse(factor)
+    return factor
 
 
 def _add_image(images: torch.Tensor, panel: torch.Tensor, probes: torch.Tensor, start: int, stop: int) -> None:

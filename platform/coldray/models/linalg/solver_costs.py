@@ -1,10 +1,11 @@
 """What the exact solvers of a ridge regression cost a study: eigendecompositions that are shared, or a factor a fit.
 
 An eigendecomposition serves every λ, at two products a fit; a Cholesky factor serves one, at a solve. Which is cheaper
-depends on how many fits there are for each matrix. The constants were measured by one thread of OpenBLAS (a trial has
-one CPU) at 3,000 items: 5.5 s for the decomposition (LAPACK's divide and conquer, float64), 0.20 s for the factor, 0.57
-s more for the inverse from it, 1.6 s for a solve for as many columns, and 0.45 s for a product in single precision.
-Their ratios decide; with two threads at 6,000 items they are 13.8 s, 1.07 s and 3.2 s, which decides alike.
+depends on how many fits there are for each matrix. The constants are CPU seconds of one thread of OpenBLAS (a trial has
+one CPU), measured at 3,000 and 3,260 items on a machine with AVX-512: 4.3 s for the decomposition (LAPACK's divide and
+conquer, float64), 0.20 s for the factor, 0.92 s for a solve for as many columns, 0.38 s for a product in single
+precision, and 0.27 s for the weights of EASE from a spectrum, a symmetric product of half the multiplications. Their
+ratios decide. With two threads at 6,000 items the decomposition takes 13.8 s, the factor 1.07 s and the solve 3.2 s.
 
 Notation used for shapes: n items, U users.
 """
@@ -17,16 +18,19 @@ from dataclasses import dataclass
 
 from coldray.models.forms import StudyOutlook
 
-EIGEN = 2.0e-10
+EIGEN = 1.25e-10
 """Seconds of a decomposition of an ``n × n`` matrix, for each ``n³``."""
-FACTOR = 7.4e-12
+FACTOR = 7.3e-12
 """Seconds of a Cholesky factor in float64, for each ``n³``."""
-INVERSE = 2.1e-11
-"""Seconds of a factor and the inverse from it, for each ``n³``."""
-SOLVE = 5.9e-11
+INVERSE = 1.67e-11
+"""Seconds of the weights of EASE by a factor and the inverse from it, for each ``n³``: the mean of those in single
+precision, which large λ allow, and in double."""
+SOLVE = 3.4e-11
 """Seconds of the solve for c columns from a factor, for each ``n² c``."""
-PRODUCT = 1.67e-11
+PRODUCT = 1.41e-11
 """Seconds of a product in float32, for each multiplication."""
+SPECTRAL_WEIGHTS = 7.7e-12
+"""Seconds of the weights of EASE from a spectrum, for each ``n³``."""
 WARM_SHARE, COLD_SHARE = 0.6, 0.2
 """Of all items, those that a trial is trained on, and those that it is validated on."""
 WITHOUT_FIT = ("alpha", "beta", "lambda_0")
@@ -95,7 +99,7 @@ def marec_seconds(n_users: int, n_items: int, fits: FitsOfAMatrix, *, coupled: b
 
 def ease_seconds(n_items: int, fits: FitsOfAMatrix) -> tuple[float, float]:
     """Return the seconds of one thread with shared spectra, and with an inverse for each fit."""
-    spectral = fits.matrices * (EIGEN + fits.fits * PRODUCT) * n_items**3
+    spectral = fits.matrices * (EIGEN + fits.fits * SPECTRAL_WEIGHTS) * n_items**3
     return spectral, fits.matrices * fits.fits * INVERSE * n_items**3
 
 

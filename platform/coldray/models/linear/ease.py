@@ -43,6 +43,7 @@ from coldray.models.base import Items, ModelConfig, Recommender, Scores, Trainin
 from coldray.models.computations import Computations
 from coldray.models.forms import Form, StudyOutlook, form_as_named, form_by_memory
 from coldray.models.kernel_align.smoothing import SINGLE_CONDITION, co_clicks
+from coldray.models.linalg.panel_cholesky import inverse_of_factor
 from coldray.models.linalg.products import SparseProducts, click_products
 from coldray.models.linalg.solver_costs import FitsOfAMatrix, chosen_words, ease_seconds, exact_choice
 from coldray.models.linear.ease_blocks import block_bytes, block_weights, item_blocks
@@ -325,7 +326,7 @@ def _cholesky_inverse(counts: Matrix, regularization: float) -> npt.NDArray[np.f
     """
     # No eigenvalue exceeds the largest row sum, as no entry is negative.
     kind = np.float32 if counts.sum(axis=1).max() <= SINGLE_CONDITION * regularization else np.float64
-    potrf, potri = scipy.linalg.lapack.get_lapack_funcs(("potrf", "potri"), dtype=kind)
+    potrf = scipy.linalg.lapack.get_lapack_funcs("potrf", dtype=kind)
     matrix: Any = counts.T.astype(kind, copy=False)  # symmetric; LAPACK reads by columns
     matrix[np.diag_indices_from(matrix)] += kind(regularization)
     factor, failed = potrf(matrix, lower=True, overwrite_a=True, clean=True)
@@ -334,8 +335,7 @@ def _cholesky_inverse(counts: Matrix, regularization: float) -> npt.NDArray[np.f
             f"XᵀX + λI over {len(matrix):,} items is singular to working precision with "
             f"regularization={regularization:g}. Use a larger regularization."
         )
-    inverse, _ = potri(factor, lower=True, overwrite_c=True)
-    return np.asarray(_mirrored(inverse.T))
+    return np.asarray(_mirrored(inverse_of_factor(factor).T))
 
 
 def _mirrored(upper: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:

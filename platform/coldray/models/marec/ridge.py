@@ -20,6 +20,7 @@ from coldray.core.device import DeviceName, Matrix, matmul, resolve_device
 from coldray.core.errors import SingularMatrixError
 from coldray.models.base import TrainingSet
 from coldray.models.kernel_align.smoothing import SINGLE_CONDITION
+from coldray.models.linalg.panel_cholesky import inverse_of_factor
 from coldray.models.linalg.products import click_products, common_counts
 from coldray.models.marec.alignment import Alignment, GramSpectrum, require_closed_form_memory, stacked_features
 
@@ -119,9 +120,7 @@ class CholeskyRidge:
         else:
             factor = self.__dict__.pop("_factor", None)
             factor = self._factorised(self.root, np.float64) if factor is None else factor
-        lower, _ = scipy.linalg.lapack.dpotri(
-            factor, lower=True, overwrite_c=True
-        )  # zero above the diagonal, as before
+        lower = inverse_of_factor(factor)  # zero above the diagonal, as before
         del factor
         inverse: Matrix = lower.astype(np.float32)
         del lower

@@ -209,7 +209,7 @@ class Explorer:
         self,
         config: ExplorationConfig,
         vectors: npt.NDArray[np.float32],
-        uncertainty: npt.NDArray[np.float32],
+        uncertainty: Callable[[], npt.NDArray[np.float32]],
         find: Callable[[ItemId], int | None],
         draws: Iterator[int],
     ) -> None:
@@ -222,7 +222,8 @@ class Explorer:
         vectors
             What is known of all items ``[I, d]``, of :class:`~coldray.serving.vectors.item_projection.ItemProjection`.
         uncertainty
-            Of all items ``[I]``: :func:`uncertainty_of`.
+            Returns that of all items ``[I]``: :func:`uncertainty_of`. It may cost as much as a fit, so that only a
+            method that reads it asks for it.
         find
             Returns the index of an item, or None if there is no such item.
         draws
@@ -233,7 +234,7 @@ class Explorer:
         self.method: ExplorationMethod = config.method
         self.bandit: Bandit
         if config.method == "linucb":
-            described = np.concatenate([vectors, uncertainty[:, None]], axis=1)
+            described = np.concatenate([vectors, uncertainty()[:, None]], axis=1)
             self.bandit = LinUCB(described, alpha=config.alpha, ridge=config.ridge, own_ridge=config.own_ridge)
         else:
             self.bandit = BetaThompson(len(vectors), prior=config.prior, seed=config.seed)

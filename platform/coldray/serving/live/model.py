@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from itertools import count
 from typing import Any
@@ -87,7 +87,7 @@ class LiveModel:
         engine.retrieval = self.retrieval
         if self._projection is not None:
             vectors = self._projection.vectors(bundle.features)
-            uncertainty = uncertainty_of(bundle.model, engine.warm)
+            uncertainty = partial(uncertainty_of, bundle.model, engine.warm)
             engine.explorer = Explorer(self._exploration, vectors, uncertainty, engine.find, self._draws)
             engine.explorer.learn(self._outcomes.sums)
         return engine

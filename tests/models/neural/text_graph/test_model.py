@@ -1,6 +1,7 @@
 """TextGraph: what it reads and what it says it could not, and the contract of all models."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from coldray.core.errors import CatalogTooLargeError, ConfigError, DataError, Em
 from coldray.data.signals import Reads
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
+from coldray.models.forms import StudyOutlook
 from coldray.models.neural.text_graph import model as text_graph
 from coldray.models.neural.text_graph.config import TextGraphConfig
 from coldray.models.neural.text_graph.model import TextGraph
@@ -331,17 +333,43 @@ def test_a_history_of_nothing_but_padding_is_served_by_what_is_learnt_for_it():
 # ---- memory
 
 
-def test_a_graph_that_does_not_fit_is_sampled_and_that_is_said(monkeypatch, caplog):
+@pytest.mark.parametrize(
+    ("memory", "labels", "given", "form"),
+    [
+        (2**33, 3_000_000, {}, "whole"),
+        (2**32, 3_000_000, {}, "sampled"),
+        (2**33, None, {}, "sampled"),  # nobody counted: 32 labels an item
+        (2**50, 3_000_000, {"neighbours": 8}, "sampled"),
+        (1, 3_000_000, {"graph": "whole"}, "whole"),
+        (2**50, 3_000_000, {"graph": "sampled"}, "sampled"),
+    ],
+)
+def test_the_form_is_settled_by_the_graph_of_the_largest_fit(memory, labels, given, form):
+    outlook = StudyOutlook(1000, 200_000, memory, labels=labels, label_kinds=20_000 if labels else 0)
+    settled, (told,) = TextGraph.settle(TextGraphConfig(heads=2, head_dim=8, batch_size=16, **given), outlook)
+    assert settled.graph == told.value == form
+    assert told.exact == (form == "whole")
+    assert TextGraph.settle(settled, replace(outlook, memory=1))[0] == settled
+
+
+def test_a_fit_keeps_to_its_form_and_a_whole_graph_that_does_not_fit_is_refused(monkeypatch):
     train = random_training_set(3)
-    config = TextGraphConfig(**QUICK)
-    model = TextGraph(config)
+    model = TextGraph(TextGraphConfig(**QUICK))
     inputs = model.inputs(train)
-    assert model.task(train, inputs, None).sampler is None
-    monkeypatch.setattr(text_graph, "available_bytes", lambda: 1000)
-    task = model.task(train, inputs, None)
-    assert task.sampler.neighbours == text_graph.SAMPLED
-    assert "the whole graph of 30 items" in caplog.text
-    assert "16 neighbours are sampled" in caplog.text
+    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 1000)
+    with pytest.raises(CatalogTooLargeError, match=r"whole graph of 30 items and .* edges .* Use graph='sampled'"):
+        model.task(train, inputs, None)
+    model = TextGraph(TextGraphConfig(**QUICK, graph="sampled"))
+    assert model.task(train, inputs, None).sampler.neighbours == text_graph.SAMPLED
+
+
+def test_a_fit_outside_a_study_samples_where_the_whole_graph_does_not_fit_and_says_so(monkeypatch, caplog):
+    train = random_training_set(3)
+    monkeypatch.setattr(TextGraph, "memory_bytes", lambda *_: 1)
+    monkeypatch.setattr("coldray.models.base.fit_bytes", lambda: 1000)
+    model = TextGraph(TextGraphConfig(**{**QUICK, "epochs": 1})).fit(train)
+    assert (model.config.graph, model.forms[0].exact) == ("sampled", False)
+    assert "graph=sampled (approximate): A step of text_graph over the whole graph of 30 items" in caplog.text
 
 
 @pytest.mark.parametrize("stop_by", ["items", "clicks"])

@@ -52,9 +52,11 @@ class TextGraphConfig(NeuralConfig):
     """Weight of the InfoNCE that has the two views of a user find each other."""
     temperature: PositiveFloat = 0.2
     """Temperature of the InfoNCE."""
+    graph: Literal["auto", "whole", "sampled"] = "auto"
+    """A step goes over the ``whole`` graph, or over ``sampled`` neighbours, which is an approximation. ``auto`` samples
+    where `neighbours` are given or the whole graph of the largest fit of a study does not fit in memory."""
     neighbours: PositiveInt | None = None
-    """Neighbours sampled for each node of the graph and each kind of edge in a step. None goes over the whole graph
-    where it fits in memory, and samples 16 where not."""
+    """Neighbours sampled for each node of the graph and each kind of edge in a step; 16 by default."""
 
     stop_by: Literal["items", "clicks"] = "items"
     """What is held out to stop by: all clicks of some items, as if these were new, or single clicks."""

@@ -182,7 +182,7 @@ def edge_types(attribute: str) -> tuple[EdgeType, EdgeType]:
 
 def is_label(feature: Any) -> bool:
     """Return whether a feature holds labels: ones, where words and embeddings have weights."""
-    return isinstance(feature, VectorFeature) and bool((feature.matrix.data == 1).all())
+    return isinstance(feature, VectorFeature) and feature.is_label
 
 
 NODES, LABELS, UP, DOWN = "nodes", "labels.", "up.", "down."

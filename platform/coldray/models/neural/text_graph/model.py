@@ -28,19 +28,21 @@ from torch import nn
 from torch.nn import functional
 
 from coldray.core.errors import ConfigError
-from coldray.core.memory import GIB, available_bytes
+from coldray.core.memory import require_memory
 from coldray.core.spelling import choices, nearest
 from coldray.data.signals import Reads, places_in, ratings_in
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet, ScalarFeature
 from coldray.models.base import ModelConfig, TrainingSet
 from coldray.models.computations import Computations
+from coldray.models.forms import Form, StudyOutlook, form_as_named, form_by_memory
 from coldray.models.neural.base import INPUTS, NeuralModel, NeuralTask
 from coldray.models.neural.text_graph.config import MOST_TEXTS, TextGraphConfig
 from coldray.models.neural.text_graph.fusion import PAIRS_PER_BLOCK
 from coldray.models.neural.text_graph.graph import ItemGraph, NeighbourSampler, is_label
 from coldray.models.neural.text_graph.network import GRAPH, RATINGS, TEXT, TextGraphNetwork
 from coldray.models.neural.text_graph.texts import (
+    STEP_VECTORS,
     attributes_read,
     has_embeddings,
     new_text_arrays,
@@ -218,7 +220,7 @@ class TextGraphTask(NeuralTask):
 logger = logging.getLogger(__name__)
 
 SAMPLED = 16
-"""Neighbours sampled where the whole graph does not fit."""
+"""Neighbours sampled of a node where the configuration names no number."""
 MOST_LEVELS = 16
 """Levels of ratings that are told apart; finer ones are put together."""
 LABELS, HISTORY, TEXT_DIM = 32, 200, 384
@@ -267,6 +269,7 @@ class TextGraph(NeuralModel[TextGraphConfig]):
                 f"time_buckets is {self.config.time_buckets}, but the clicks of {train.key} come without their places "
                 "in time. Use time_buckets=0."
             )
+        self.settle_on(train)
         super().fit(train)
         for line in left_out(train.features, arrays_under(INPUTS, self._state)):
             logger.warning("%s on %s: %s", self.name, train.key, line)
@@ -303,19 +306,57 @@ class TextGraph(NeuralModel[TextGraphConfig]):
         return TextGraphNetwork(self.config, inputs)
 
     def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> TextGraphTask:
-        """Return the training on `train`, over the whole graph if it fits in memory, on samples of it if not."""
-        neighbours = self.config.neighbours
-        if neighbours is None:
-            graph = ItemGraph.from_arrays(arrays_under(GRAPH, inputs))
-            need = self._graph_bytes(graph.n_nodes, graph.n_edges) + step_bytes(arrays_under(TEXT, inputs))
-            if need > available_bytes():
-                neighbours = SAMPLED
-                logger.warning(
-                    "%s on %s: the whole graph of %s items and %s edges would take %.1f GiB a step, more than is free; "
-                    "%d neighbours are sampled of each node.",
-                    *(self.name, train.key, f"{graph.n_items:,}", f"{graph.n_edges:,}", need / GIB, neighbours),
-                )
-        return TextGraphTask(self.config, train, inputs, validation, neighbours)
+        """Return the training on `train`, over the whole graph or on samples of it, as settled.
+
+        Raises
+        ------
+        CatalogTooLargeError
+            If the step over the whole graph does not fit in memory.
+        """
+        if self._samples:
+            return TextGraphTask(self.config, train, inputs, validation, self.config.neighbours or SAMPLED)
+        graph = ItemGraph.from_arrays(arrays_under(GRAPH, inputs))
+        require_memory(
+            graph_bytes(self.config.dim, graph.n_nodes, graph.n_edges) + step_bytes(arrays_under(TEXT, inputs)),
+            purpose=f"A step over the whole graph of {graph.n_items:,} items and {graph.n_edges:,} edges",
+            way_out="Use graph='sampled', a smaller head_dim, or fewer items through the filters.",
+        )
+        return TextGraphTask(self.config, train, inputs, validation, None)
+
+    @property
+    def _samples(self) -> bool:
+        config = self.config
+        return config.graph == "sampled" or (config.graph == "auto" and config.neighbours is not None)
+
+    @classmethod
+    def settle(cls, config: TextGraphConfig, outlook: StudyOutlook) -> tuple[TextGraphConfig, tuple[Form, ...]]:
+        """Name the form: over the whole graph where a step of the largest fit over it fits in memory."""
+        n_items = outlook.n_items
+        if config.graph != "auto":
+            form = form_as_named("graph", config.graph, exact=config.graph == "whole")
+        elif config.neighbours is not None:
+            form = Form("graph", "sampled", False, f"neighbours={config.neighbours} are named in the configuration.")
+        else:
+            labels = LABELS * n_items if outlook.labels is None else outlook.labels
+            kinds = labels // 2 if outlook.labels is None else outlook.label_kinds
+            whole = graph_bytes(config.dim, n_items + kinds, labels) + 4 * STEP_VECTORS * TEXT_DIM * n_items
+            form = form_by_memory(
+                "graph",
+                "whole",
+                "sampled",
+                need=whole,
+                other_need=cls(config).memory_bytes(outlook.n_users, n_items),
+                outlook=outlook,
+                what=f"A step of text_graph over the whole graph of {n_items:,} items and {labels:,} labels of theirs",
+            )
+        return config.model_copy(update={"graph": form.value}), (form,)
+
+    @classmethod
+    def compared_forms(cls, config: TextGraphConfig, share: float) -> tuple[TextGraphConfig, TextGraphConfig] | None:
+        """Return the form over the whole graph, and that by as many samples of a node: its labels are as many."""
+        if config.graph != "sampled":
+            return None
+        return config.model_copy(update={"graph": "whole", "neighbours": None}), config
 
     def add_items(self, features: FeatureSet) -> Self:
         """Return a model with the items of `features` appended, known by their texts and attributes."""
@@ -347,11 +388,8 @@ class TextGraph(NeuralModel[TextGraphConfig]):
         clicks = examples * HISTORY * (8 * config.heads + 48) + n_users * HISTORY * 48
         tables = n_items * (8 * TEXT_DIM + 40 * LABELS + NODE_VECTORS * dim)
         weights = 4 * dim * (n_items + 12 * config.dim)
-        return self._graph_bytes(nodes, LABELS * nodes) + pairs + clicks + tables + weights + 4 * dim * PAIRS_PER_BLOCK
-
-    def _graph_bytes(self, n_nodes: int, n_edges: int) -> int:
-        """Return what the two layers keep for the way back."""
-        return 4 * self.config.dim * (NODE_VECTORS * n_nodes + EDGE_VECTORS * 2 * n_edges)
+        part = graph_bytes(config.dim, nodes, LABELS * nodes)
+        return part + pairs + clicks + tables + weights + 4 * dim * PAIRS_PER_BLOCK
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
@@ -383,6 +421,11 @@ class TextGraph(NeuralModel[TextGraphConfig]):
                     f"known_before_release names the attribute {name!r}, {what}.{nearest(name, numbers)} Numbers: "
                     f"{choices(numbers)}."
                 )
+
+
+def graph_bytes(dim: int, n_nodes: int, n_edges: int) -> int:
+    """Return what the two layers keep of a graph, or of a part of it, for the way back."""
+    return 4 * dim * (NODE_VECTORS * n_nodes + EDGE_VECTORS * 2 * n_edges)
 
 
 def _has_places(clicks: sp.csr_array) -> bool:
