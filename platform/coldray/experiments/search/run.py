@@ -185,12 +185,23 @@ def trial_resources(config: StudyConfig, splits: Sequence[TuningSplit]) -> dict[
     """Return what Ray reserves for a trial: a CPU, GPUs, and the memory that the largest fit of the space holds.
 
     Where a fit needs more than Ray has to give on any node, though it fits, one trial after the other is run there.
+    Where memory leaves room for fewer trials than a node has CPUs, each is given the CPUs that would be idle.
     """
     data = splits[0].fold.dataset
     need = largest_fit_bytes(config, data.n_users, data.n_items)
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     largest = max((node["Resources"].get("memory", 0.0) for node in nodes if node["Alive"]), default=0.0)
-    return {"cpu": 1, "gpu": config.search.gpus_per_trial, "memory": int(min(need, largest))}
+    memory = int(min(need, largest))
+    return {"cpu": _cpus_per_trial(memory), "gpu": config.search.gpus_per_trial, "memory": memory}
+
+
+def _cpus_per_trial(memory: int) -> int:
+    """Return how many CPUs each trial can have without any node running fewer trials for it."""
+    if not memory:
+        return 1
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    shares = [node["CPU"] // max(node.get("memory", 0.0) // memory, 1) for node in nodes if node.get("CPU")]
+    return max(1, int(min(shares, default=1)))
 
 
 def parallel(resources: Mapping[str, float]) -> int:

@@ -25,10 +25,12 @@ import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg
+from threadpoolctl import threadpool_limits
 
 from coldray.core.device import DeviceName, Matrix, resolve_device, symmetric_eigen
 from coldray.core.errors import ConfigError, NumericalError, SingularMatrixError
 from coldray.core.memory import require_memory
+from coldray.evaluation.topk import available_threads
 from coldray.features.feature_set import Feature, FeatureSet, VectorFeature
 from coldray.models.base import TrainingSet
 
@@ -153,12 +155,18 @@ def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device
     require_closed_form_memory(spectrum_bytes(*clicks.shape, users=users), clicks.shape[1])
     where = resolve_device(device)
     if users:
-        values, left = symmetric_eigen(_dense(clicks @ clicks.T), where)
+        values, left = _decomposed(_dense(clicks @ clicks.T), where)
         keep = values > RANK_TOLERANCE * values[-1]
         vectors = np.asarray((clicks.T @ left[:, keep]) / np.sqrt(values[keep]))
         return GramSpectrum(values[keep], vectors.astype(np.float32))
-    values, vectors = symmetric_eigen(_gram(clicks, train, items, lambda_0), where)
+    values, vectors = _decomposed(_gram(clicks, train, items, lambda_0), where)
     return GramSpectrum(np.maximum(values, 0), vectors.astype(np.float32))
+
+
+def _decomposed(matrix: Double, device: DeviceName) -> tuple[Double, Double]:
+    # Ray gives a task one thread, while the trials that wait for this one leave their CPUs idle.
+    with threadpool_limits(available_threads(), user_api="blas"):
+        return symmetric_eigen(matrix, device)
 
 
 def spectrum_bytes(n_users: int, n_items: int, *, users: bool) -> int:
