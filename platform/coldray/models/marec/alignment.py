@@ -27,7 +27,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg
 from threadpoolctl import threadpool_limits
 
-from coldray.core.device import DeviceName, Matrix, resolve_device, symmetric_eigen
+from coldray.core.device import Device, DeviceName, Matrix, resolve_device, symmetric_eigen
 from coldray.core.errors import ConfigError, NumericalError, SingularMatrixError
 from coldray.core.memory import require_memory
 from coldray.evaluation.topk import available_threads
@@ -163,7 +163,7 @@ def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device
     return GramSpectrum(np.maximum(values, 0), vectors.astype(np.float32))
 
 
-def _decomposed(matrix: Double, device: DeviceName) -> tuple[Double, Double]:
+def _decomposed(matrix: Double, device: Device) -> tuple[Double, Double]:
     # Ray gives a task one thread, while the trials that wait for this one leave their CPUs idle.
     with threadpool_limits(available_threads(), user_api="blas"):
         return symmetric_eigen(matrix, device)
