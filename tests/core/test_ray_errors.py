@@ -65,12 +65,14 @@ def test_an_error_of_another_library_in_a_task_is_named(capfd):
     assert "ValueError: bad value" in capfd.readouterr().err
 
 
-def test_bugs_of_our_own_are_not_hidden():
+def test_bugs_of_our_own_are_not_hidden(capsys):
     def work():
         raise KeyError("a bug")
 
-    with pytest.raises(KeyError):
-        reported(work)
+    assert reported(work) == 1
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "error: KeyError: 'a bug'. This is a fault of the program" in told
     assert not is_of_ray(KeyError("x"))
 
 
