@@ -580,3 +580,11 @@ def test_whom_nothing_is_known_of_gets_the_most_clicked_items():
     assert [clicks[place.item] for place in places] == sorted(clicks.values(), reverse=True)
     assert [place.cold for place in places] == [clicks[place.item] == 0 for place in places]
     assert len(bundle.most_clicked(3)) == 3
+
+
+@pytest.mark.parametrize("value", ['["drama", "comedy"]', "['drama']", "drama;comedy", ['["drama", "comedy"]']])
+def test_labels_that_are_lists_written_as_text_make_no_new_item(sample_bundle, value):
+    with pytest.raises(DataFormatError, match=r"'genres': the label .* is a list written as text"):
+        sample_bundle.add_items({"good": {"genres": ["drama"]}, "bad": {"genres": value}})
+    whole = sample_bundle.add_items({"old": {"genres": value}}, list_text=True)
+    assert len(whole.attributes["genres"].labels) == len(sample_bundle.attributes["genres"].labels) + 1

@@ -32,8 +32,9 @@ from coldray import __version__
 from coldray.bundle.item_table import attributes_of, item_table, joined
 from coldray.core.errors import BundleError, ColdrayError, UnknownIdError
 from coldray.core.files import replacing_folder
-from coldray.data.dataset import Attribute, Dataset, Ids, IntArray
+from coldray.data.dataset import Attribute, Dataset, Ids, IntArray, LabelAttribute
 from coldray.data.signals import Reads, places_in, ratings_in
+from coldray.data.tables.labels import refuse_list_text
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import top_k
 from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds, attributes_from_records
@@ -148,10 +149,15 @@ class Bundle:
         items = [_plain(self.item_ids[i]) for i in self.interactions.indices[row][order]]
         return dict(zip(items, ratings_in(values)[order].tolist(), strict=True)) if reads.ratings else items
 
-    def add_items(self, records: Mapping[Any, Mapping[str, object]]) -> Bundle:
+    def add_items(self, records: Mapping[Any, Mapping[str, object]], *, list_text: bool = False) -> Bundle:
         """Return a bundle that also knows new items, given as attribute values by name under the item's id.
 
         New items come after the known ones, in the order given. Attributes that no model reads are taken in too.
+
+        Parameters
+        ----------
+        list_text
+            Whether a label that is a list written as text is taken whole: for items that were accepted so before.
 
         Raises
         ------
@@ -160,8 +166,10 @@ class Bundle:
         UnknownAttributeError
             If a record has an attribute that items do not have.
         DataFormatError
-            If a value is not of its attribute's kind.
+            If a value is not of its attribute's kind, or is a list of labels written as text.
         """
+        for record in records.values() if not list_text else ():
+            self.refuse_list_text(record)
         known = set(self.item_ids.tolist())
         repeated = [item for item in records if item in known]
         if repeated:
@@ -182,6 +190,19 @@ class Bundle:
             sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], width)),
             self.manifest,
         )
+
+    def refuse_list_text(self, record: Mapping[str, object]) -> None:
+        """Refuse labels of a new item that are lists written as text, unless there are such labels.
+
+        Raises
+        ------
+        DataFormatError
+            With the way to write them.
+        """
+        for name, value in record.items():
+            attribute = self.attributes.get(name)
+            if isinstance(attribute, LabelAttribute):
+                refuse_list_text(value, set(attribute.labels.tolist()), name)
 
     def _histories(self, histories: Sequence[History]) -> sp.csr_array:
         index = {item: i for i, item in enumerate(self.item_ids.tolist())}

@@ -183,12 +183,14 @@ def test_a_model_that_takes_a_role_has_all_that_came_while_it_was_loaded(bundle,
 # ---- the canary's share
 
 
-ids = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=8))
+ids = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(min_size=1, max_size=8))
 
 
-@given(ids, st.integers(1, 50), st.lists(st.text(max_size=4), max_size=3) | st.none())
+@given(ids, st.integers(1, 50), st.lists(st.text(min_size=1, max_size=4), max_size=3) | st.none())
 def test_a_user_stays_with_one_model_whatever_he_asks_for(user, k, history):
-    assert place_of(RecommendRequest(user_id=user)) == place_of(RecommendRequest(user_id=user, k=k, history=history))
+    place = place_of(RecommendRequest(user_id=user))
+    assert place == place_of(RecommendRequest(user_id=user, k=k, history=history))
+    assert place == place_of(RecommendRequest(user_id=str(user)))
 
 
 @given(st.lists(ids, max_size=4, unique=True), st.lists(ids, max_size=4, unique=True))

@@ -37,10 +37,12 @@ FAST_SERVE = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "32768",
 }
 """Read by Ray when it starts: the proxy that comes with it takes four times the requests of the one in Python. A
 replica that ends would go on for 30 s, for balancers outside of the cluster to notice; here is none. A request
-whose replica died is sent to another: every one of them may come twice."""
+whose replica died is sent to another: every one of them may come twice. The line and the headers of a request must fit
+into the proxy's buffer, an id of the greatest length in an address included."""
 
 PROXY_FILES = {
     "CONFIG_FILE_LOC": "haproxy.cfg",

@@ -38,6 +38,7 @@ from coldray.serving.api.schemas import (
 )
 from coldray.serving.api.settings import ServiceSettings
 from coldray.serving.api.short_way import ShortWay
+from coldray.serving.engine.ids import refuse_new_id
 from coldray.serving.engine.queries import Answer, ItemId, Query
 from coldray.serving.engine.reasons import explain
 from coldray.serving.live.model import LiveModel
@@ -166,9 +167,12 @@ class RecommendService(CatalogueEndpoints):
     async def add_item(self, item: NewItem) -> Item:
         """Take a new item, known by its attributes alone: it is recommended from now on, and after a restart."""
         self.live.check_new(item.item_id, item.attributes)
+        if self.live.engine.find(item.item_id) is None:
+            refuse_new_id(item.item_id, "item_id")
         self.live.check_written(item.attributes)
-        await asyncio.to_thread(self.store.put_item, item.item_id, item.attributes)
-        return await self._item_after_refresh(item.item_id)
+        named = self.live.engine.named_item(item.item_id)
+        await asyncio.to_thread(self.store.put_item, named, item.attributes)
+        return await self._item_after_refresh(named)
 
     async def _item_after_refresh(self, item_id: ItemId) -> Item:
         await self.models.refresh()
@@ -177,12 +181,12 @@ class RecommendService(CatalogueEndpoints):
     def _item(self, item_id: ItemId) -> Item:
         return found_item(self.live.engine, item_id)
 
-    @api.get("/v1/items/{item_id}", response_model=Item)
+    @api.get("/v1/items/{item_id:path}", response_model=Item)
     async def get_item(self, item_id: str) -> Item:
         """Return what is known of an item."""
         return self._item(self.live.engine.typed(item_id))
 
-    @api.delete("/v1/items/{item_id}", status_code=204)
+    @api.delete("/v1/items/{item_id:path}", status_code=204)
     async def delete_item(self, item_id: str) -> None:
         """Recommend an item no more; histories keep it. For one that was removed before nothing changes."""
         if not self.live.engine.knows_item(self.live.engine.typed(item_id)):

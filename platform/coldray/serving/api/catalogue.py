@@ -15,11 +15,14 @@ from coldray.data.dataset import LabelAttribute
 from coldray.serving.api.answers import similar_json
 from coldray.serving.api.schemas import AttributeKind, Catalogue, Item, SearchResponse, SimilarResponse
 from coldray.serving.engine.engine import Engine
+from coldray.serving.engine.ids import MAX_ID
 from coldray.serving.engine.queries import ItemId, plain
 from coldray.serving.live.model import LiveModel
 
 FREQUENT = 100
 """Labels of an attribute that are told."""
+MAX_WORDS = 200
+"""Characters of words that are looked for in names."""
 router = APIRouter()
 
 
@@ -32,17 +35,24 @@ def found_item(engine: Engine, item: ItemId) -> Item:
         If there is no such item, or it was removed.
     """
     if not engine.knows_item(item):
-        raise UnknownIdError(f"item_id: there is no item {item!r}.")
-    name = engine.names[engine.place(item)]
-    return Item(item_id=item, name=name, attributes=engine.attributes(item), cold=engine.is_cold(item))
+        raise UnknownIdError(f"item_id: there is no item {item!r:.80}.")
+    place = engine.place(item)
+    return Item(
+        item_id=engine.ids[place],
+        name=engine.names[place],
+        attributes=engine.attributes(item),
+        cold=engine.is_cold(item),
+    )
 
 
 def find_items(engine: Engine, sought: str, limit: int) -> list[Item]:
     """Return the items whose id is what is sought, or whose name has each word of it, begun at least; best first."""
-    places = engine.name_index.search(sought, engine.clicks, limit, allowed=engine.alive)
-    itself = engine.typed(sought.strip())
+    # A longer text is an id: to look for each of its words takes a time that nobody waits for.
+    words = sought if len(sought) <= MAX_WORDS else ""
+    places = engine.name_index.search(words, engine.clicks, limit, allowed=engine.alive)
+    named = (engine.named_item(one) for one in (sought, sought.strip()))
     ordered = dict.fromkeys(
-        item for item in (itself, *(engine.ids[place] for place in places)) if engine.knows_item(item)
+        item for item in (*named, *(engine.ids[place] for place in places)) if engine.knows_item(item)
     )
     return [found_item(engine, item) for item in list(ordered)[:limit]]
 
@@ -89,14 +99,20 @@ class CatalogueEndpoints:
     @router.get("/v1/search", response_model=SearchResponse)
     async def search(
         self,
-        q: Annotated[str, Query(max_length=200, description="Words of the name, or their beginnings; or an id.")],
+        q: Annotated[
+            str,
+            Query(
+                max_length=MAX_ID,
+                description=f"Words of the name, or their beginnings, {MAX_WORDS} characters at most; or an id.",
+            ),
+        ],
         limit: Annotated[int, Query(ge=1, le=100, description="Items at most.")] = 10,
     ) -> SearchResponse:
         """Return items by name, best match first; case and accents do not count."""
         items = await asyncio.to_thread(find_items, self.live.engine, q, limit)
         return SearchResponse(items=items)
 
-    @router.get("/v1/similar/{item_id}", response_model=SimilarResponse)
+    @router.get("/v1/similar/{item_id:path}", response_model=SimilarResponse)
     async def similar(
         self, item_id: str, k: Annotated[int, Query(ge=1, le=1000, description="Items at most.")] = 10
     ) -> Response:

@@ -1,6 +1,7 @@
 """What is answered when something is wrong: one form for all errors, and nothing of the inside of the service."""
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -30,6 +31,8 @@ STATUS: dict[type[ColdrayError], tuple[int, str]] = {
     TrackingError: (503, "registry_unavailable"),
 }
 """HTTP status and code of deliberate errors; the rest are 500."""
+STEP = re.compile(r"(function-[a-z]+|union|list|constrained-[a-z]+)\[")
+"""A step within a type, which is no name of a field."""
 REFUSALS = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 """Codes of errors that the framework finds."""
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -50,7 +53,7 @@ async def _deliberate(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part != "body")
+    field = ".".join(str(part) for part in first["loc"] if part != "body" and not STEP.match(str(part)))
     return error_response(422, "invalid_request", f"{field or 'body'}: {first['msg']}")
 
 

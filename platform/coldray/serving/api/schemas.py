@@ -10,13 +10,16 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    GetCoreSchemaHandler,
     StrictBool,
     StrictInt,
     StrictStr,
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import CoreSchema
 
+from coldray.serving.engine.ids import MAX_ID
 from coldray.serving.engine.queries import Condition, ExplorationMethod, Path, Query
 
 MAX_K = 1000
@@ -28,11 +31,23 @@ def _as_read(value: int | str) -> int | str:
     return str(value) if isinstance(value, int) and value >= 2**63 else value
 
 
+class _OneMessage:
+    """Has a union say in one sentence what it takes; of its own it speaks of the first of its types alone."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        message = f"an id is a whole number of 64 bits, or text of 1 to {MAX_ID:,} characters"
+        return {**handler(source), "custom_error_type": "id", "custom_error_message": message}  # type: ignore[return-value]
+
+
 Id: TypeAlias = Annotated[
-    Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)] | Annotated[StrictStr, Field(max_length=512)],
+    Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)] | Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)],
+    _OneMessage,
     AfterValidator(_as_read),
 ]
 """Users and items have the ids of the data: whole numbers or text."""
+KnownId: TypeAlias = int | str
+"""One that the data have, in an answer: it is said as it is, whatever a request could name."""
 
 
 class Schema(BaseModel):
@@ -105,7 +120,7 @@ class RecommendRequest(Schema):
 class Reason(Schema):
     """One item of the history that speaks for an item of the list."""
 
-    item_id: Id
+    item_id: KnownId
     name: str
     part: str | None = Field(description="The attribute through which it does; null if the model reads clicks alone.")
     shared: list[str] = Field(description="Labels or words both items have, those that count most first.")
@@ -136,7 +151,7 @@ class Explanation(Schema):
 class Item(Schema):
     """What is known of an item."""
 
-    item_id: Id
+    item_id: KnownId
     name: str = Field(description="What the item is called; its id if it has no name.")
     cold: bool = Field(description="True if nobody had clicked the item when the model was fitted.")
     attributes: dict[str, Any]
@@ -232,7 +247,7 @@ class Catalogue(Schema):
     n_users: int
     item_ids: Literal["number", "text"] = Field(description="What the ids of items are.")
     user_ids: Literal["number", "text"]
-    some_user: Id = Field(description="An id, to show what they look like.")
+    some_user: KnownId = Field(description="An id, to show what they look like.")
     takes_new_items: bool
     name: str | None = Field(description="The attribute that items are called by.")
     attributes: list[AttributeKind]

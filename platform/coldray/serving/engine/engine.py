@@ -17,11 +17,12 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.bundle.io import Bundle
-from coldray.core.errors import ConfigError, UnknownAttributeError, UnknownIdError
+from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeError, UnknownIdError
 from coldray.core.spelling import nearest
 from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
 from coldray.data.item_names import ItemNames
 from coldray.evaluation.topk import top_k
+from coldray.serving.engine.ids import as_known, has_numbers, names_none, whole_number
 from coldray.serving.engine.names import NameIndex
 from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores, as_read, clicked, clicks_of
 from coldray.serving.engine.queries import Answer, Condition, ItemId, Path, Place, Query, UserId, plain
@@ -169,13 +170,7 @@ class Engine:
 
     def typed(self, item: str) -> ItemId:
         """Return an id that came as text, as part of an address, as the catalogue has it."""
-        if item in self._items:
-            return item
-        try:
-            number = int(item)
-        except ValueError:
-            return item
-        return number if str(number) == item else item  # 007 is no number of the catalogue
+        return item if item in self._items else whole_number(item)  # 007 is no number of the catalogue
 
     def knows_item(self, item: ItemId) -> bool:
         """Return whether the item is there and was not removed."""
@@ -198,7 +193,7 @@ class Engine:
     def observe(self, user: UserId, item: ItemId, rating: float | None) -> None:
         """Take note that a user clicked or rated an item; what the engine does not know is left out."""
         if (place := self.find(item)) is not None:
-            self._events.setdefault(user, {})[place] = rating
+            self._events.setdefault(self.named_user(user), {})[place] = rating
 
     def remove(self, item: ItemId) -> None:
         """Recommend the item no more; histories keep it."""
@@ -215,7 +210,11 @@ class Engine:
             If a condition names an attribute that items do not have.
         ConfigError
             If a condition is not one of that attribute's kind.
+        DataFormatError
+            If no user can have the id that is given.
         """
+        if query.user_id is not None:
+            self.check_user(query.user_id)
         for field, items in (("history", query.history or ()), ("exclude", query.exclude)):
             for item in items:
                 self.place(item, field)
@@ -263,7 +262,7 @@ class Engine:
 
     def _profile(self, query: Query) -> Profile:
         row = None
-        if query.history is None and query.user_id not in self._events:
+        if query.history is None and not self._done(query.user_id):
             row = self._row_of(query.user_id)
         kept = None if row is None else self._kept.get(row)
         if kept is not None:
@@ -289,7 +288,7 @@ class Engine:
             return found, "history" if found else "popularity"
         if query.user_id is None:
             return {}, "popularity"
-        done = self._events.get(query.user_id, {})
+        done = self._done(query.user_id)
         row = self._row_of(query.user_id)
         if row is None:
             return dict(done), "history" if done else "popularity"
@@ -367,15 +366,44 @@ class Engine:
     def find(self, item: ItemId) -> int | None:
         """Return the index of an item, or None if there is no such item.
 
-        A number names the text of its digits where ids are text: all of them are if one is beyond 64 bits with a sign.
+        A number names the text of its digits where ids are text, and that text the number where they are numbers.
         """
         place = self._items.get(item)
-        return self._items.get(str(item)) if place is None and isinstance(item, int) else place
+        return self._items.get(self.named_item(item)) if place is None else place
+
+    def named_item(self, item: ItemId) -> ItemId:
+        """Return the id of an item as the catalogue has it, whether there is such an item or not."""
+        return as_known(item, numbers=has_numbers(self.bundle.item_ids))
+
+    def named_user(self, user: UserId) -> UserId:
+        """Return the id of a user as the bundle has it, whether there is such a user or not."""
+        return as_known(user, numbers=has_numbers(self.bundle.user_ids))
+
+    def check_user(self, user: UserId) -> None:
+        """Find out whether a user can have an id; one who is known can.
+
+        Raises
+        ------
+        DataFormatError
+            If it is of another type than those of all users: nobody is meant who could be known.
+        """
+        reason = None if self.knows_user(user) else names_none(self.named_user(user), self.bundle.user_ids)
+        if reason is not None:
+            raise DataFormatError(f"user_id: {user!r:.80} {reason}. Leave it out for somebody without an id.")
+
+    def knows_user(self, user: UserId) -> bool:
+        """Return whether the user is of the data, or has sent feedback."""
+        named = self.named_user(user)
+        return named in self._users or named in self._events
+
+    def _done(self, user: UserId | None) -> Mapping[int, float | None]:
+        """Return what a user did since the model was fitted, by index of the item."""
+        return {} if user is None or not self._events else self._events.get(self.named_user(user), {})
 
     def _row_of(self, user: UserId | None) -> int | None:
         """Return the row of a user in the bundle, by the rule of :meth:`find`; None if it does not have him."""
         row = None if user is None else self._users.get(user)
-        return self._users.get(str(user)) if row is None and isinstance(user, int) else row
+        return row if row is not None or user is None else self._users.get(self.named_user(user))
 
     def place(self, item: ItemId, field: str = "item_id") -> int:
         """Return the index of an item that a field of the request names.
@@ -387,5 +415,5 @@ class Engine:
         """
         place = self.find(item)
         if place is None:
-            raise UnknownIdError(f"{field}: there is no item {item!r}.")
+            raise UnknownIdError(f"{field}: there is no item {item!r:.80}.")
         return place

@@ -197,10 +197,13 @@ class KeptLists:
 
 def list_key(live: LiveModel, request: RecommendRequest) -> str:
     """Return the key of the list that a model gives to a request now: of all that the list depends on."""
-    known = live.revisions
+    known, user = live.revisions, request.user_id
+    if user is not None:  # who is named in two ways is one
+        user = live.engine.named_user(user)
+        request = request if user == request.user_id else request.model_copy(update={"user_id": user})
     parts = (
         __version__, live.version.name, live.version.version, live.fingerprint, known.catalogue,
-        known.of(request.user_id), canonical(request),
+        known.of(user), canonical(request),
     )  # fmt: skip
     return blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 

@@ -14,12 +14,11 @@ from typing import Any
 from coldray.bundle.family import Family
 from coldray.bundle.io import Bundle
 from coldray.core.errors import ColdrayError, ConfigError, DataFormatError
-from coldray.data.dataset import LabelAttribute
 from coldray.data.item_names import ItemNames
-from coldray.data.tables.labels import refuse_list_text
 from coldray.features.builder import attributes_from_records
 from coldray.models.forms import Form
 from coldray.serving.engine.engine import Engine
+from coldray.serving.engine.ids import has_numbers, refuse_new_id, warn_of_odd_ids, whole_number
 from coldray.serving.engine.names import NameIndex
 from coldray.serving.engine.queries import ItemId, UserId, plain
 from coldray.serving.engine.retrieval import Retrieval
@@ -67,6 +66,8 @@ class LiveModel:
         """Of the bundle that was loaded: its manifest, which has the checksums of its files."""
         self.revisions = Revisions()
         """Of what was taken in since; what is made now is never older than they are."""
+        warn_of_odd_ids(bundle.item_ids, "item")
+        warn_of_odd_ids(bundle.user_ids, "user")
         self._catalogue = frozenset(plain(item) for item in bundle.item_ids)
         self._added: dict[ItemId, Mapping[str, Any]] = {}
         self._removed: set[ItemId] = set()
@@ -122,21 +123,18 @@ class LiveModel:
                 f"The model {self._base.model.name!r} needs clicks to score an item and takes no new ones. Promote one "
                 "that scores items by their attributes, such as kernel_align."
             )
-        if item in self._catalogue:
+        if self.engine.named_item(item) in self._catalogue:
             raise DataFormatError(
                 f"item_id: {item!r} is an item that the model was fitted with; give a new one an id of its own."
             )
-        kind = type(plain(self._base.item_ids[0]))
-        if type(item) is not kind:
+        kind = int if has_numbers(self._base.item_ids) else str
+        if type(whole_number(item) if kind is int else item) is not kind:
             raise DataFormatError(f"item_id: ids of this catalogue are {kind.__name__}, not {type(item).__name__}.")
         attributes_from_records([attributes], self._base.kinds)
 
     def check_written(self, attributes: Mapping[str, Any]) -> None:
-        """Refuse labels of a new item that are lists written as text, as :func:`refuse_list_text` does."""
-        for name, value in attributes.items():
-            known = self._base.attributes.get(name)
-            if isinstance(known, LabelAttribute):
-                refuse_list_text(value, set(known.labels.tolist()), name)
+        """Refuse labels of a new item that are lists written as text, as :meth:`Bundle.refuse_list_text` does."""
+        self._base.refuse_list_text(attributes)
 
     def put_event(
         self, event_id: str, user: UserId, item: ItemId, rating: float | None, *, clicked: bool = True
@@ -148,8 +146,13 @@ class LiveModel:
         UnknownIdError
             If there is no such item.
         DataFormatError
-            If another event has this id.
+            If another event has this id, or nobody can have that of the user.
         """
+        engine = self.engine
+        engine.check_user(user)
+        if not engine.knows_user(user):
+            refuse_new_id(user, "user_id")
+        user, item = engine.named_user(user), engine.named_item(item)
         context = self.engine.context(user, item) if self.explores else None
         return self.store.put_event(event_id, user, item, rating, clicked=clicked, context=context)
 
@@ -167,11 +170,11 @@ class LiveModel:
         events = self._clicks.read()
         for event in events:
             if event.clicked:
-                self._events.setdefault(event.user_id, {})[event.item_id] = event.rating
+                self._events.setdefault(self.engine.named_user(event.user_id), {})[event.item_id] = event.rating
                 self.engine.observe(event.user_id, event.item_id, event.rating)
         if self.engine.explorer is not None:
             self.engine.explorer.learn(self._outcomes.add(self._clicks.new))
-        self.revisions.take_events(self._clicks.new)
+        self.revisions.take_events(self._clicks.new, self.engine.named_user)
         return bool(changes or events)
 
     def _apply(self, changes: Mapping[ItemId, Mapping[str, Any] | None]) -> None:
@@ -202,7 +205,7 @@ class LiveModel:
                 usable[item] = attributes
             except ColdrayError as error:  # it was accepted by another model
                 logger.warning("A new item is not served by %s: %s", self.version, error)
-        return bundle.add_items(usable) if usable else bundle
+        return bundle.add_items(usable, list_text=True) if usable else bundle
 
 
 def _fingerprint(bundle: Bundle) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
 from coldray.serving.engine.queries import UserId
@@ -31,10 +31,11 @@ class Revisions:
         for change in changes:
             self.catalogue ^= _mark(change)
 
-    def take_events(self, events: Iterable[Event]) -> None:
-        """Take note of what users did, each event once."""
+    def take_events(self, events: Iterable[Event], named: Callable[[UserId], UserId]) -> None:
+        """Take note of what users did, each event once; `named` returns the one form of a user's id."""
         for event in events:
-            self._users[event.user_id] = self._users.get(event.user_id, 0) ^ _mark(event)
+            user = named(event.user_id)
+            self._users[user] = self._users.get(user, 0) ^ _mark(event)
 
 
 def _mark(entry: ItemChange | Event) -> int:

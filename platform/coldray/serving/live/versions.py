@@ -19,6 +19,7 @@ from coldray.bundle.family import MIN_ITEM_OVERLAP, refusal
 from coldray.bundle.io import Bundle
 from coldray.core.errors import ColdrayError, ConfigError, TrackingError, UnknownIdError
 from coldray.serving.api.schemas import RecommendRequest
+from coldray.serving.engine.ids import whole_number
 from coldray.serving.engine.queries import Answer, Query
 from coldray.serving.live.cache import canonical
 from coldray.serving.live.model import LiveModel, ModelVersion
@@ -312,7 +313,7 @@ def _unfit(version: ModelVersion) -> ConfigError:
 
 def place_of(request: RecommendRequest) -> float:
     """Return a number from 0 to 1 that is always the same for a user, or else for a request; evenly spread."""
-    who = canonical(request) if request.user_id is None else request.user_id
+    who = canonical(request) if request.user_id is None else whole_number(request.user_id)
     digest = blake2b(json.dumps(who).encode(), digest_size=8, person=b"canary").digest()
     return int.from_bytes(digest) / 2**64
 

@@ -29,12 +29,14 @@ async function call(path, body, options = {}) {
   if (answer.status === 401) at("key-field").hidden = false;
   if (answer.status === 204) return null;
   let content;
-  try { content = await answer.json(); } catch { content = null; }
+  try { content = JSON.parse(withTextIds(await answer.text())); } catch { content = null; }
   if (!answer.ok) throw Object.assign(new Error(content?.error?.message || `The service answered with status ${answer.status}.`), { status: answer.status });
   return content;
 }
 
-const typed = (text, kind) => kind === "number" && /^-?\d{1,15}$/.test(text) ? Number(text) : text;
+// Ids are text here, whatever they are in the data: a number of this language has 53 bits, an id may have 64. The service
+// takes text for numbers. Within a text of JSON the first quotation mark of the pattern would be behind a backslash.
+const withTextIds = json => json.replace(/"(item_id|some_user)":\s*(-?\d+)/g, '"$1":"$2"');
 const said = label => String(label).replaceAll("_", " ");
 const percent = share => share === null ? "–" : Math.abs(share) < 5e-4 ? "0\u00a0%"
   : `${(100 * share).toFixed(Math.abs(share) < 0.0995 ? 1 : 0)}\u00a0%`.replace("-", "−");

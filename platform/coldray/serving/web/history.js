@@ -45,7 +45,7 @@ async function seek() {
   await new Promise(resolve => setTimeout(resolve, 120));
   if (number !== state.seeking) return;
   try {
-    const answer = await call(`v1/search?limit=8&q=${encodeURIComponent(sought.slice(0, 200))}`);
+    const answer = await call(`v1/search?limit=8&q=${encodeURIComponent(sought.slice(0, 2000))}`);
     if (number !== state.seeking) return;
     at("error").textContent = "";
     showHits(answer.items);

@@ -36,7 +36,7 @@ function entered() {
     if (kind === "labels") attributes[name] = [...new Set(text.split(",").map(label => label.trim()).filter(Boolean))];
     else attributes[name] = kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
   }
-  return { item_id: typed(at("new-id").value.trim(), state.catalogue.item_ids), attributes };
+  return { item_id: at("new-id").value.trim(), attributes };
 }
 
 async function add() {

@@ -3,7 +3,7 @@
 function request() {
   const asked = { candidates: at("candidates").value, diversity: Number(at("diversity").value), k: Number(at("k").value) };
   if (mode() === "history") asked.history = [...state.history.keys()];
-  else if (at("user").value.trim()) asked.user_id = typed(at("user").value.trim(), state.catalogue.user_ids);
+  else if (at("user").value.trim()) asked.user_id = at("user").value.trim();
   return asked;
 }
 
