@@ -6,6 +6,7 @@ from dataclasses import replace
 from urllib.parse import quote
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
 from coldray.serving.api.schemas import RecommendRequest
 from coldray.serving.api.settings import ServiceSettings
+from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.ids import MAX_ID, as_known, refuse_new_id, warn_of_odd_ids, whole_number
 from coldray.serving.engine.queries import Query
@@ -243,6 +245,19 @@ def test_clicks_sent_in_one_form_change_the_list_and_its_key_in_both(numbers, st
         answers = live.engine.answer([request.query() for request in asked])
         assert answers[0] == answers[1]
         assert item not in [place.item for place in answers[0].places]
+
+
+def test_lists_for_all_users_have_the_ids_as_they_are(texts, tmp_path):
+    lists, counts = BatchLists.of(texts, k=N), Counts()
+    users = [f"{item}\n" for item in ODD]
+    histories = pl.DataFrame({"user_id": users, "item_id": ODD})
+    (found,) = lists.of_histories(histories, counts)
+    found.write_parquet(tmp_path / "lists.parquet")
+    read = dict(pl.read_parquet(tmp_path / "lists.parquet").select("user_id", "items").iter_rows())
+    assert counts.unknown_items == 0
+    assert {user: set(items) for user, items in read.items()} == {
+        user: set(texts.item_ids.tolist()) - {item} for user, item in zip(users, ODD, strict=True)
+    }
 
 
 def test_a_user_of_another_type_who_sent_feedback_before_is_served(numbers, store):
