@@ -37,7 +37,7 @@ class _OneMessage:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         message = f"an id is a whole number of 64 bits, or text of 1 to {MAX_ID:,} characters"
-        return {**handler(source), "custom_error_type": "id", "custom_error_message": message}  # type: ignore[return-value]
+        return {**handler(source), "custom_error_type": "id", "custom_error_message": message}
 
 
 Id: TypeAlias = Annotated[

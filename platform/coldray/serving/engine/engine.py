@@ -396,7 +396,7 @@ class Engine:
         named = self.named_user(user)
         return named in self._users or named in self._events
 
-    def _done(self, user: UserId | None) -> Mapping[int, float | None]:
+    def _done(self, user: UserId | None) -> dict[int, float | None]:
         """Return what a user did since the model was fitted, by index of the item."""
         return {} if user is None or not self._events else self._events.get(self.named_user(user), {})
 
