@@ -256,7 +256,7 @@ class Engine:
         if self.retrieval is None or self.explorer is not None:  # what tries out items reads the scores of all
             return {}
         places = [place for place, one in enumerate(asked) if one.among_all]
-        removed = self.n_items - int(np.count_nonzero(self.alive & self.listed))
+        removed = int(np.count_nonzero(self.listed & ~self.alive))
         found = self.retrieval.lists(self.bundle, [asked[place] for place in places], removed)
         return {place: best for place, best in zip(places, found, strict=True) if best is not None}
 

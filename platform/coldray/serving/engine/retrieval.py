@@ -86,7 +86,7 @@ class Retrieval:
         bundle
             Has the items of this catalogue, and perhaps more after them.
         removed
-            Items that nobody may be shown.
+            Items of the index that nobody may be shown.
         """
         self._build_once()
         ready, model, n_known = self.ready, bundle.model, self._bundle.model.n_items
@@ -94,7 +94,7 @@ class Retrieval:
             return [None] * len(asked)
         # What may not be in a list is among the candidates too.
         count = removed + max(one.pool + len(one.profile.items) + len(one.query.exclude) for one in asked)
-        if count > LARGEST_SHARE * n_known:
+        if count > LARGEST_SHARE * len(ready.index.items):
             return [None] * len(asked)
         users = model.user_vectors(as_read(model, [one.profile.history for one in asked]))
         scores, items = ready.index.nearest(users, count)
@@ -119,9 +119,8 @@ class Retrieval:
 
     def _build(self, model: VectorModel) -> None:
         start = time.perf_counter()
-        n_items = self._bundle.model.n_items
         try:
-            index = VectorIndex(model, np.arange(n_items), hnsw_from=self._hnsw_from)
+            index = VectorIndex(model, self._bundle.listed_items, hnsw_from=self._hnsw_from)
             recall = _measured(index, self._bundle.interactions)
         except CatalogTooLargeError as error:
             self._unused = f"{error}"
@@ -132,7 +131,7 @@ class Retrieval:
             logger.exception("There is no index; lists are found by scoring all items.")
             return
         said = "%s index of %s items in %.1f s: recall %.3f with %d vectors in view."
-        told = index.kind, f"{n_items:,}", time.perf_counter() - start, recall, index.search_pool
+        told = index.kind, f"{len(index.items):,}", time.perf_counter() - start, recall, index.search_pool
         if recall < LEAST_RECALL:
             self._unused = f"an index would find {recall:.1%} of the best {LIST} items: all items are scored"
             logger.warning(said + " That is too little: lists are found by scoring all items.", *told)
