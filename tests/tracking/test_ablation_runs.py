@@ -13,7 +13,7 @@ from coldray.experiments.results import FoldMetrics
 from coldray.experiments.space import StudyConfig
 from coldray.models.marec.plus import MARecPlusConfig
 from coldray.tracking import limits
-from coldray.tracking.ablation_runs import AblationTracker
+from coldray.tracking.comparison_runs import AblationTracker
 
 CONFIG = StudyConfig.model_validate(
     {

@@ -25,7 +25,7 @@ from coldray.experiments.record.folder import StudyIdentity, open_study
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.reports.ablation.console import console_ablation
 from coldray.reports.ablation.report import AblationFiles, export_ablation
-from coldray.tracking.ablation_runs import AblationTracker
+from coldray.tracking.comparison_runs import AblationTracker
 
 STATE = "folds"
 """What has been computed of each fold, in the folder of the ablation, until it is finished."""
