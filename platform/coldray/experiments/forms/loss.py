@@ -11,7 +11,7 @@ import numpy.typing as npt
 import ray
 import scipy.sparse as sp
 
-from coldray.core.errors import ColdrayError, EmptyDatasetError
+from coldray.core.errors import ColdrayError, ConfigError, EmptyDatasetError
 from coldray.core.memory import most_that_fit
 from coldray.data.splits.items import TuningSplit
 from coldray.evaluation.ratings import is_error
@@ -20,7 +20,7 @@ from coldray.experiments.folds import prepare_tasks
 from coldray.experiments.forms.settled import fit_memory
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.space import StudyConfig
-from coldray.models.base import TrainingSet
+from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.forms import Form
 from coldray.models.registry import model_type
 
@@ -92,17 +92,21 @@ def compare_forms(task: EvaluationTask, config: StudyConfig, parameters: dict[st
     """
     kind, n_items = model_type(config.model), task.train.features.n_items
     chosen = kind.config_type.model_validate(parameters)
-    pair = kind.compared_forms(chosen, 1.0)
-    assert pair is not None
-    n_users, exact = task.train.interactions.shape[0], kind(pair[0])
+    n_users, exact = task.train.interactions.shape[0], kind(_both_forms(kind, chosen, 1.0)[0])
     most = min(n_items + 1, MOST_ITEMS + 1)
     drawn = draw_items(task, most_that_fit(lambda n: exact.memory_bytes(n_users, n), memory, most) / n_items)
-    pair = kind.compared_forms(chosen, drawn.train.features.n_items / n_items)
-    assert pair is not None
+    pair = _both_forms(kind, chosen, drawn.train.features.n_items / n_items)
     metric = config.selection.metric
     asked: dict[str, Any] = {"candidates": config.candidates, "cutoffs": config.cutoffs}
     values = [evaluate(kind(one).fit(drawn.train), drawn, **asked).means()[metric] for one in pair]
     return Compared(values[0], values[1], drawn.train.features.n_items)
+
+
+def _both_forms(kind: type[Recommender[Any]], chosen: ModelConfig, share: float) -> tuple[ModelConfig, ModelConfig]:
+    pair = kind.compared_forms(chosen, share)
+    if pair is None:
+        raise ConfigError(f"The model {kind.name!r} names no exact form to hold this one against.")
+    return pair
 
 
 def draw_items(task: EvaluationTask, share: float) -> EvaluationTask:
