@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
-_LIBRARIES = ThreadpoolController()
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Return the libraries with threads that are loaded: asked for once torch is, or its own would be missed."""
+    return ThreadpoolController()
 
 
 @contextmanager
@@ -21,5 +26,5 @@ def one_thread() -> Iterator[None]:
     import torch
 
     torch.get_num_threads()  # torch sets a thread up when it is first used there, and would undo what was set before
-    with _LIBRARIES.limit(limits=1, user_api="openmp"):
+    with _libraries().limit(limits=1, user_api="openmp"):
         yield
