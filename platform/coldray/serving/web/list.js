@@ -35,7 +35,11 @@ const recommend = () => at("against").value ? compare() : asking("list", async s
   showModel(answer.model);
 });
 
-function again() { if (at("list").children.length || !at("pair").hidden || mode() === "history") recommend(); }
+// A list that is on its way would otherwise be shown as it was asked for before the change.
+function again() {
+  const list = at("list");
+  if (list.children.length || list.hasAttribute("aria-busy") || !at("pair").hidden || mode() === "history") recommend();
+}
 
 function show(items, status) {
   at("status").textContent = status;
