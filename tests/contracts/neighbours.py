@@ -3,10 +3,10 @@
 import numpy as np
 
 from contracts.problems import clicks_alone, random_training_set
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ClickedItemContract, all_items
 
 
-class NeighbourContract(RecommenderContract):
+class NeighbourContract(ClickedItemContract):
     """A model whose parameters are those of :class:`~coldray.models.neighbours.similarity.NeighbourConfig`."""
 
     def test_a_user_is_given_the_item_withheld_from_the_checkerboard(self):

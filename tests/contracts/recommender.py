@@ -1,4 +1,8 @@
-"""What every model must do. A model's tests inherit :class:`RecommenderContract` and so get all of it."""
+"""What every model must do.
+
+A model's tests inherit the contract that it is under, and so get all of it: :class:`ColdItemContract`,
+:class:`ClickedItemContract` or :class:`RatingContract`. What does not apply to a model is not inherited.
+"""
 
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -97,6 +101,15 @@ class RecommenderContract:
         """Assert that each item's scores differ between users; that none do, if the model is not personalised."""
         spread = np.ptp(scores, axis=0)
         assert spread.min() > 0 if self.model.personalised else spread.max() == 0
+
+    # ---- which contract
+
+    def test_the_contract_is_that_of_the_model(self):
+        """None is left out that applies."""
+        assert isinstance(self, ColdItemContract) == self.model.scores_cold_items
+        assert isinstance(self, RatingContract) == self.model.predicts_ratings
+        assert isinstance(self, ClicksContract) != self.model.predicts_ratings
+        assert isinstance(self, WarmItemContract) != self.model.scores_cold_items
 
     # ---- configuration
 
@@ -256,33 +269,9 @@ class RecommenderContract:
         model = self.fit_once(train)
         warm = train.warm_items
         scores = model.score(train.interactions, warm)
-        if not self.model.personalised:
-            self.assert_personal(scores)
-            return
         clicked = train.interactions.toarray()[:, warm]
         best = warm[np.where(clicked > 0, -np.inf, scores).argmax(axis=1)]
         np.testing.assert_array_equal(genres[best], group)
-
-    # ---- ratings
-
-    def test_ratings_are_predicted_by_a_model_that_says_so(self, train, fitted):
-        histories, n_items = train.interactions, fitted.n_items
-        rows, items = np.repeat(np.arange(histories.shape[0]), n_items)[::-1], np.tile(all_items(fitted), 30)[::-1]
-        if not self.model.predicts_ratings:
-            with pytest.raises(NotImplementedError, match=self.model.__name__):
-                fitted.predict_ratings(histories, rows, items)
-            assert np.isnan(fitted.click_value) if self.reads.ratings else fitted.click_value == 1
-            return
-        ratings = histories.data
-        predicted = fitted.predict_ratings(histories, rows, items)
-        assert predicted.dtype == np.float32
-        expected = np.clip(fitted.score(histories, all_items(fitted)), ratings.min(), ratings.max())
-        self.assert_close(predicted, expected[rows, items])
-        assert ratings.mean() < fitted.click_value <= ratings.max()
-        nothing = np.zeros(0, np.int64)
-        assert fitted.predict_ratings(histories, nothing, nothing).shape == (0,)
-        error = np.sqrt(np.mean((fitted.predict_ratings(histories, *histories.nonzero()) - ratings) ** 2))
-        assert error < ratings.std()
 
     # ---- storage
 
@@ -305,32 +294,62 @@ class RecommenderContract:
     def same_arrays(found, expected):
         return found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
 
-    # ---- cold items
+
+class ClicksContract(RecommenderContract):
+    """A model that predicts no ratings."""
+
+    def test_it_predicts_no_ratings(self, train, fitted):
+        with pytest.raises(NotImplementedError, match=self.model.__name__):
+            fitted.predict_ratings(train.interactions, np.array([0]), np.array([0]))
+        assert np.isnan(fitted.click_value) if self.reads.ratings else fitted.click_value == 1
+
+
+class WarmItemContract(RecommenderContract):
+    """A model that knows items by their clicks alone."""
+
+    def test_no_item_is_added_by_its_attributes(self, fitted):
+        with pytest.raises(NotImplementedError, match=self.model.__name__):
+            fitted.add_items(random_features(np.random.default_rng(3), 4))
+
+
+class ClickedItemContract(WarmItemContract, ClicksContract):
+    """A model of clicks on items that it knows by their clicks alone."""
+
+
+class RatingContract(WarmItemContract):
+    """A model that predicts ratings."""
+
+    def test_ratings_are_predicted(self, train, fitted):
+        histories, n_items = train.interactions, fitted.n_items
+        rows, items = np.repeat(np.arange(histories.shape[0]), n_items)[::-1], np.tile(all_items(fitted), 30)[::-1]
+        ratings = histories.data
+        predicted = fitted.predict_ratings(histories, rows, items)
+        assert predicted.dtype == np.float32
+        expected = np.clip(fitted.score(histories, all_items(fitted)), ratings.min(), ratings.max())
+        self.assert_close(predicted, expected[rows, items])
+        assert ratings.mean() < fitted.click_value <= ratings.max()
+        nothing = np.zeros(0, np.int64)
+        assert fitted.predict_ratings(histories, nothing, nothing).shape == (0,)
+        error = np.sqrt(np.mean((fitted.predict_ratings(histories, *histories.nonzero()) - ratings) ** 2))
+        assert error < ratings.std()
+
+
+class ColdItemContract(ClicksContract):
+    """A model that scores items by their attributes."""
 
     def test_cold_items_are_told_apart(self, train, fitted):
-        if not self.model.scores_cold_items:
-            return
         scores = fitted.score(train.interactions, train.cold_items)
         assert np.ptp(scores, axis=1).min() > 0
         self.assert_personal(scores)
 
     def test_a_cold_item_is_ranked_first_for_the_group_of_its_genre(self):
-        if not self.model.scores_cold_items:
-            return
         train, genres, group = self.groups()
         scores = self.fit_once(train).score(train.interactions, train.cold_items)
-        if not self.model.personalised:
-            self.assert_personal(scores)
-            return
         best = train.cold_items[scores.argmax(axis=1)]
         np.testing.assert_array_equal(genres[best], group)
 
     def test_items_are_added_by_their_attributes(self, train, fitted):
         new = random_features(np.random.default_rng(3), 4)
-        if not self.model.scores_cold_items:
-            with pytest.raises(NotImplementedError, match=self.model.__name__):
-                fitted.add_items(new)
-            return
         n_items = fitted.n_items
         before = fitted.score(train.interactions, all_items(fitted))
         extended = fitted.add_items(new)
@@ -352,8 +371,6 @@ class RecommenderContract:
         self.assert_close(twice.score(padded, all_items(twice)), scores)
 
     def test_a_click_on_an_added_item_is_no_error(self, train, fitted):
-        if not self.model.scores_cold_items:
-            return
         extended = fitted.add_items(random_features(np.random.default_rng(3), 2))
         history = histories_of(
             [train.warm_items[0], extended.n_items - 1], [extended.n_items - 2], n_items=extended.n_items

@@ -16,20 +16,20 @@ from coldray.models.kernel_align.kernels import FARTHEST, KernelBasis
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
 from coldray.models.linalg.panel_cholesky import PanelCholesky
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
-from contracts.recommender import RecommenderContract
+from contracts.recommender import ColdItemContract
 
 
-class TestKernelAlign(RecommenderContract):
+class TestKernelAlign(ColdItemContract):
     model = KernelAlign
     config = KernelAlignConfig(n_factors=12, subset=100, steps=25, ridge=1.0)
 
 
-class TestKernelAlignWithPopularity(RecommenderContract):
+class TestKernelAlignWithPopularity(ColdItemContract):
     model = KernelAlign
     config = KernelAlignConfig(n_factors=12, subset=100, steps=25, ridge=1.0, popularity=0.3)
 
 
-class TestKernelAlignThroughInducingItems(RecommenderContract):
+class TestKernelAlignThroughInducingItems(ColdItemContract):
     model = KernelAlign
     config = KernelAlignConfig(n_factors=12, subset=100, steps=25, ridge=1.0, exact_items=0, inducing=18)
 

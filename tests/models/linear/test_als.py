@@ -17,18 +17,18 @@ from coldray.models.linalg.sharded import row_shards
 from coldray.models.linalg.weighted_ridge import RidgeParameters, WeightedRidge
 from coldray.models.linear.als import ALS, START_SCALE, ALSConfig
 from contracts.problems import genre_groups, random_training_set
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ClickedItemContract, all_items
 from models.learned import one_thread
 
 __all__ = ["one_thread"]
 
 
-class TestALS(RecommenderContract):
+class TestALS(ClickedItemContract):
     model = ALS
     config = ALSConfig(n_factors=3, regularization=0.5, alpha=4.0)  # as many factors as there are groups
 
 
-class TestExactALS(RecommenderContract):
+class TestExactALS(ClickedItemContract):
     model = ALS
     config = ALSConfig(n_factors=3, regularization=0.2, alpha=1.0, iterations=6, cg_steps=0, start_seed=5)
 

@@ -17,16 +17,16 @@ from coldray.models.linalg import panel_cholesky
 from coldray.models.linear import ease
 from coldray.models.linear.ease import EASE, EASEConfig
 from contracts.problems import random_features, random_training_set
-from contracts.recommender import RecommenderContract
+from contracts.recommender import ClickedItemContract
 from models.learned import CountingComputations
 
 
-class TestEASE(RecommenderContract):
+class TestEASE(ClickedItemContract):
     model = EASE
     config = EASEConfig(regularization=3.0)
 
 
-class TestEASEOfAStudy(RecommenderContract):
+class TestEASEOfAStudy(ClickedItemContract):
     """The same, with all weights from the spectrum."""
 
     class Model(EASE):

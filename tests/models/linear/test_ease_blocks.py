@@ -15,11 +15,11 @@ from coldray.models.linear import ease, ease_blocks
 from coldray.models.linear.ease import EASE, EASEConfig
 from coldray.models.linear.ease_blocks import item_blocks
 from contracts.problems import random_training_set
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ClickedItemContract, all_items
 from models.learned import CountingComputations
 
 
-class TestEASEInBlocks(RecommenderContract):
+class TestEASEInBlocks(ClickedItemContract):
     model = EASE
     config = EASEConfig(regularization=3.0, solver="blocks", block_items=16)
 

@@ -16,16 +16,16 @@ from coldray.models.linalg import singular as module
 from coldray.models.linalg.singular import singular_vectors
 from coldray.models.linear.svd import SVD, SVDConfig
 from contracts.problems import genre_groups, random_training_set
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ClickedItemContract, all_items
 from models.learned import CountingComputations
 
 
-class TestSVD(RecommenderContract):
+class TestSVD(ClickedItemContract):
     model = SVD
     config = SVDConfig(n_factors=3)
 
 
-class TestCentredSVD(RecommenderContract):
+class TestCentredSVD(ClickedItemContract):
     model = SVD
     config = SVDConfig(n_factors=4, max_factors=12, alpha=0.5, centred=True)
 

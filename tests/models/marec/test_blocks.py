@@ -18,14 +18,14 @@ from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.model import MARec
 from coldray.models.marec.plus import MARecPlusConfig
 from contracts.problems import genre_groups, random_training_set
-from contracts.recommender import RecommenderContract
+from contracts.recommender import ColdItemContract
 from models.learned import CountingComputations
 from models.marec.test_model import assert_agree, assert_same_model, few_clicks, slow
 
 BLOCKS = {"solver": "blocks", "delta": 1.5}
 
 
-class TestMARecInBlocks(RecommenderContract):
+class TestMARecInBlocks(ColdItemContract):
     model = MARec
     config = MARecConfig(lambda_1=3.0, beta=5.0, block_items=12, learning_items=15, order=1, **BLOCKS)
 

@@ -25,7 +25,7 @@ from contracts.problems import (
     scalar_feature,
     vector_feature,
 )
-from contracts.recommender import RecommenderContract, all_items, histories_of
+from contracts.recommender import ColdItemContract, all_items, histories_of
 from models import marec_reference as reference
 
 AGREEMENT = 1e-4
@@ -656,12 +656,12 @@ def test_impossible_parameters_are_refused(parameters):
 # ---- the contract
 
 
-class TestMARec(RecommenderContract):
+class TestMARec(ColdItemContract):
     model = MARec
     config = MARecConfig(delta=1.0, beta=10.0, lambda_1=2.0)
 
 
-class TestMARecCoupled(RecommenderContract):
+class TestMARecCoupled(ColdItemContract):
     """With λ₀ > 0, where warm and cold items are not apart."""
 
     model = MARec

@@ -14,7 +14,7 @@ from coldray.models.marec.plus import REFINEMENTS, MARecPlus, MARecPlusConfig
 from coldray.models.marec.weights import Refinement
 from coldray.models.transfer.similarity import LearnedSimilarity, TransferConfig
 from contracts.problems import random_features, random_training_set
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ColdItemContract, all_items
 from models import marec_reference as reference
 from models.learned import CountingComputations, one_thread  # noqa: F401
 
@@ -39,7 +39,7 @@ def assert_agree(found, expected, tolerance=1e-4):
     np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=tolerance)
 
 
-class TestMARecPlus(RecommenderContract):
+class TestMARecPlus(ColdItemContract):
     model = MARecPlus
     # The labels of the planted problem are of equal size, for which δ must be small; of what is learnt, all is used.
     config = MARecPlusConfig(

@@ -11,16 +11,16 @@ from coldray.features.feature_set import FeatureSet, ScalarFeature
 from coldray.models.base import TrainingSet
 from coldray.models.neighbours.content import ContentKNN, ContentKNNConfig
 from contracts.problems import genre_groups, random_features, random_training_set, vector_feature
-from contracts.recommender import RecommenderContract, all_items, histories_of
+from contracts.recommender import ColdItemContract, all_items, histories_of
 from models.learned import CountingComputations
 
 
-class TestContentKNN(RecommenderContract):
+class TestContentKNN(ColdItemContract):
     model = ContentKNN
     config = ContentKNNConfig(k=12)
 
 
-class TestNormalisedContentKNN(RecommenderContract):
+class TestNormalisedContentKNN(ColdItemContract):
     model = ContentKNN
     config = ContentKNNConfig(k=15, idf=False, delta=0.5, normalisation=1.0, alpha=0.3, user_normalisation=True)
 

@@ -12,7 +12,7 @@ from coldray.models.neighbours import item as module
 from coldray.models.neighbours.item import ItemKNN, ItemKNNConfig
 from contracts.neighbours import NeighbourContract
 from contracts.problems import clicks_alone, random_training_set
-from contracts.recommender import RecommenderContract, all_items, histories_of
+from contracts.recommender import ClickedItemContract, all_items, histories_of
 from models.learned import CountingComputations
 
 
@@ -21,7 +21,7 @@ class TestItemKNN(NeighbourContract):
     config = ItemKNNConfig(k=12)
 
 
-class TestShrunkItemKNN(RecommenderContract):
+class TestShrunkItemKNN(ClickedItemContract):
     model = ItemKNN
     config = ItemKNNConfig(k=8, measure="pearson", shrinkage=3.0)
 

@@ -13,7 +13,7 @@ from coldray.models.neighbours import user as module
 from coldray.models.neighbours.user import UserKNN, UserKNNConfig
 from contracts.neighbours import NeighbourContract
 from contracts.problems import clicks_alone, random_training_set
-from contracts.recommender import RecommenderContract, all_items, histories_of
+from contracts.recommender import ClickedItemContract, all_items, histories_of
 
 
 class TestUserKNN(NeighbourContract):
@@ -21,7 +21,7 @@ class TestUserKNN(NeighbourContract):
     config = UserKNNConfig(k=12)
 
 
-class TestShrunkUserKNN(RecommenderContract):
+class TestShrunkUserKNN(ClickedItemContract):
     model = UserKNN
     config = UserKNNConfig(k=20, measure="pearson", shrinkage=3.0)
 

@@ -13,7 +13,7 @@ from coldray.evaluation.ranking import rank
 from coldray.models.linalg.vector_index import VectorIndex
 from coldray.models.neural.lightgcn import LightGCN, LightGCNConfig, LightGCNTask, PropagatedItems, SparseProduct
 from contracts.problems import clicks_alone, random_training_set
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ClickedItemContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
 
 QUICK = {
@@ -28,22 +28,22 @@ QUICK = {
 SOFTMAX = {**QUICK, "loss": "softmax", "epochs": 20, "temperature": 0.2}
 
 
-class TestLightGCN(RecommenderContract):
+class TestLightGCN(ClickedItemContract):
     model = LightGCN
     config = LightGCNConfig(**QUICK, validation_share=0.0)
 
 
-class TestLightGCNBySoftmax(RecommenderContract):
+class TestLightGCNBySoftmax(ClickedItemContract):
     model = LightGCN
     config = LightGCNConfig(**SOFTMAX, validation_share=0.0)
 
 
-class TestLightGCNByDrawnSoftmax(RecommenderContract):
+class TestLightGCNByDrawnSoftmax(ClickedItemContract):
     model = LightGCN
     config = LightGCNConfig(**{**SOFTMAX, "candidates": 10, "epochs": 30}, n_layers=2, validation_share=0.2)
 
 
-class TestGCNThatStopsEarly(RecommenderContract):
+class TestGCNThatStopsEarly(ClickedItemContract):
     model = LightGCN
     config = LightGCNConfig(**QUICK, kind="gcn", n_layers=2, validation_share=0.2, patience=20)
 

@@ -10,7 +10,7 @@ from coldray.core.errors import EmptyDatasetError
 from coldray.models.neural import ncf as ncf_network
 from coldray.models.neural.ncf import NCF, NCFConfig, NCFNetwork, NCFTask, weight_bytes
 from contracts.problems import clicks_alone, random_training_set
-from contracts.recommender import RecommenderContract, histories_of
+from contracts.recommender import ClickedItemContract, histories_of
 from models.learned import one_thread, step_at  # noqa: F401
 
 QUICK = {
@@ -26,17 +26,17 @@ QUICK = {
 KINDS = ("neumf", "gmf", "mlp")
 
 
-class TestNeuMF(RecommenderContract):
+class TestNeuMF(ClickedItemContract):
     model = NCF
     config = NCFConfig(**QUICK)
 
 
-class TestGMF(RecommenderContract):
+class TestGMF(ClickedItemContract):
     model = NCF
     config = NCFConfig(**QUICK, kind="gmf")
 
 
-class TestMLP(RecommenderContract):
+class TestMLP(ClickedItemContract):
     model = NCF
     config = NCFConfig(**QUICK, kind="mlp")
 

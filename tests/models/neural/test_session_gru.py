@@ -15,18 +15,18 @@ from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig, Sess
 from coldray.models.neural.validation import hold_out_last
 from coldray.training.row_random import batch_rows
 from contracts.problems import clicks_alone, in_random_order, random_training_set
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ClickedItemContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
 
 QUICK = {"embedding_dim": 16, "hidden_dim": 16, "epochs": 40, "batch_size": 16, "learning_rate": 0.015, "dropout": 0.2}
 
 
-class TestSessionGRU(RecommenderContract):
+class TestSessionGRU(ClickedItemContract):
     model = SessionGRU
     config = SessionGRUConfig(**QUICK, validation_share=0.0)
 
 
-class TestSessionGRUWithDrawnNegatives(RecommenderContract):
+class TestSessionGRUWithDrawnNegatives(ClickedItemContract):
     model = SessionGRU
     config = SessionGRUConfig(**QUICK, n_layers=2, negatives=8, patience=30, longest=6)
 

@@ -22,18 +22,18 @@ from coldray.models.neural.two_tower import (
     log_shares,
 )
 from contracts.problems import clicks_alone, genre_groups, random_training_set, vector_feature
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ColdItemContract, all_items
 from models.learned import Shard, one_thread, step_at  # noqa: F401
 
 QUICK = {"embedding_dim": 16, "hidden_dim": 32, "batch_size": 16, "epochs": 40, "positives": 4, "dropout": 0.1}
 
 
-class TestTwoTower(RecommenderContract):
+class TestTwoTower(ColdItemContract):
     model = TwoTower
     config = TwoTowerConfig(**QUICK, validation_share=0.0)
 
 
-class TestTwoTowerThatStopsEarly(RecommenderContract):
+class TestTwoTowerThatStopsEarly(ColdItemContract):
     model = TwoTower
     config = TwoTowerConfig(
         **QUICK,

@@ -17,7 +17,7 @@ from coldray.models.neural.vae import (
     weight_bytes,
 )
 from contracts.problems import clicks_alone, random_training_set
-from contracts.recommender import RecommenderContract, histories_of
+from contracts.recommender import ClickedItemContract, histories_of
 from models.learned import one_thread, step_at  # noqa: F401
 
 QUICK = {
@@ -33,12 +33,12 @@ QUICK = {
 }
 
 
-class TestWithHiddenLayers(RecommenderContract):
+class TestWithHiddenLayers(ClickedItemContract):
     model = VAE
     config = VAEConfig(**QUICK, n_layers=1)
 
 
-class TestVAE(RecommenderContract):
+class TestVAE(ClickedItemContract):
     model = VAE
     config = VAEConfig(**QUICK)
 

@@ -8,7 +8,7 @@ from coldray.core.errors import ConfigError, DataError
 from coldray.models.marec.model import MARec, MARecConfig
 from coldray.models.neural.vae_marec import AlignedItems, VAEMARec, VAEMARecConfig, VAEMARecTask, aligned_weight_bytes
 from contracts.problems import clicks_alone, random_training_set
-from contracts.recommender import RecommenderContract, histories_of
+from contracts.recommender import ColdItemContract, histories_of
 from models.learned import CountingComputations, one_thread, step_at  # noqa: F401
 
 QUICK = {
@@ -24,7 +24,7 @@ QUICK = {
 }
 
 
-class TestVAEMARec(RecommenderContract):
+class TestVAEMARec(ColdItemContract):
     model = VAEMARec
     config = VAEMARecConfig(**QUICK)
 

@@ -8,13 +8,21 @@ from coldray.core.errors import CatalogTooLargeError, DataError
 from coldray.models.base import TrainingSet
 from coldray.models.popularity.model import Popularity, PopularityConfig
 from contracts.problems import random_features, random_training_set
-from contracts.recommender import RecommenderContract
+from contracts.recommender import ColdItemContract
 from models.learned import CountingComputations
 
 
-class TestPopularity(RecommenderContract):
+class TestPopularity(ColdItemContract):
     model = Popularity
     config = PopularityConfig(trees=30, min_leaf=1, folds=5, shrinkage=1.0)
+    # Its lists are the same for everybody.
+    test_a_user_of_a_group_is_given_the_item_withheld = None
+    test_a_cold_item_is_ranked_first_for_the_group_of_its_genre = None
+
+    def test_users_of_every_group_are_given_the_same_scores(self):
+        train, _, _ = self.groups()
+        scores = self.fit_once(train).score(train.interactions, np.arange(train.interactions.shape[1]))
+        self.assert_personal(scores)
 
 
 def test_warm_items_score_their_log_clicks_and_cold_ones_stay_among_them():

@@ -13,19 +13,19 @@ from coldray.models.ratings import knn as rating_similarity
 from coldray.models.ratings.baseline import BaselineConfig, RatingBaseline
 from coldray.models.ratings.knn import RatingKNN, RatingKNNConfig
 from contracts.problems import random_ratings
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import RatingContract, all_items
 from models.learned import CountingComputations
 
 MEASURES = ["cosine", "pearson", "adjusted_cosine"]
 each_side = pytest.mark.parametrize("by", ["items", "users"])
 
 
-class TestRatingKNN(RecommenderContract):
+class TestRatingKNN(RatingContract):
     model = RatingKNN
     config = RatingKNNConfig(k=12)
 
 
-class TestRatingKNNByUsers(RecommenderContract):
+class TestRatingKNNByUsers(RatingContract):
     model = RatingKNN
     config = RatingKNNConfig(by="users", k=12, measure="pearson")
 

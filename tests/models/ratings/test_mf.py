@@ -17,18 +17,18 @@ from coldray.models.ratings import mf as mf_training
 from coldray.models.ratings.base import RatingScale
 from coldray.models.ratings.mf import MF, MFConfig, MFTask, Ratings, fold_in, learn_factors
 from contracts.problems import random_ratings, random_training_set, rated_genre_groups
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import RatingContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
 
 QUICK = {"n_factors": 4, "batch_size": 32, "epochs": 25, "learning_rate": 0.05, "validation_share": 0.0}
 
 
-class TestMF(RecommenderContract):
+class TestMF(RatingContract):
     model = MF
     config = MFConfig(**QUICK)
 
 
-class TestMFThatStopsEarly(RecommenderContract):
+class TestMFThatStopsEarly(RatingContract):
     model = MF
     config = MFConfig(**{**QUICK, "n_factors": 2, "validation_share": 0.15, "patience": 3, "schedule": "constant"})
 

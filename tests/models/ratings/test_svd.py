@@ -11,11 +11,11 @@ from coldray.core.errors import CatalogTooLargeError, DataError
 from coldray.models.ratings.baseline import RatingBaseline
 from coldray.models.ratings.svd import RatingSVD, RatingSVDConfig
 from contracts.problems import random_ratings, random_training_set
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import RatingContract, all_items
 from models.learned import CountingComputations
 
 
-class TestRatingSVD(RecommenderContract):
+class TestRatingSVD(RatingContract):
     model = RatingSVD
     config = RatingSVDConfig(n_factors=4)
 

@@ -12,11 +12,11 @@ from coldray.core.errors import ConfigError
 from coldray.models.profiles import item_profiles
 from coldray.models.transfer.carec import CARec, CARecConfig, ContrastiveTowers, info_nce
 from contracts.problems import genre_groups, random_training_set
-from contracts.recommender import RecommenderContract
+from contracts.recommender import ColdItemContract
 from models.learned import QUICK, Shard, one_thread, step_at  # noqa: F401
 
 
-class TestCARec(RecommenderContract):
+class TestCARec(ColdItemContract):
     model = CARec
     config = CARecConfig(**QUICK, embedding_dim=16, temperature=1.0)
 

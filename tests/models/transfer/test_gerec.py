@@ -11,11 +11,11 @@ from coldray.models.transfer import gerec
 from coldray.models.transfer.gerec import ConditionalAutoencoder, GERec, GERecConfig
 from coldray.models.transfer.similarity import LearnedSimilarity
 from contracts.problems import random_training_set
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ColdItemContract, all_items
 from models.learned import QUICK, one_thread, step_at  # noqa: F401
 
 
-class TestGERec(RecommenderContract):
+class TestGERec(ColdItemContract):
     model = GERec
     config = GERecConfig(**QUICK, latent_dim=4, kl_warmup=5)
 

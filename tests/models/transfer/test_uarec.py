@@ -11,11 +11,11 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.transfer.uarec import LOG_VARIANCE, GaussianHeads, UARec, UARecConfig, gaussian_nll
 from contracts.problems import random_training_set, vector_feature
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ColdItemContract, all_items
 from models.learned import QUICK, CountingComputations, one_thread, step_at  # noqa: F401
 
 
-class TestUARec(RecommenderContract):
+class TestUARec(ColdItemContract):
     model = UARec
     config = UARecConfig(**QUICK)
 

@@ -20,7 +20,7 @@ from coldray.models.neural.text_graph.network import TEXT, Clicks
 from coldray.models.neural.text_graph.texts import step_bytes
 from coldray.models.transfer.similarity import arrays_under
 from contracts.problems import as_read, genre_groups, random_training_set, scalar_feature, vector_feature
-from contracts.recommender import RecommenderContract, all_items
+from contracts.recommender import ColdItemContract, all_items
 from models.learned import one_thread  # noqa: F401
 
 QUICK = {
@@ -29,22 +29,22 @@ QUICK = {
 }  # fmt: skip
 
 
-class TestTextGraph(RecommenderContract):
+class TestTextGraph(ColdItemContract):
     model = TextGraph
     config = TextGraphConfig(**QUICK)
 
 
-class TestTextGraphThatStopsEarlyOnSamples(RecommenderContract):
+class TestTextGraphThatStopsEarlyOnSamples(ColdItemContract):
     model = TextGraph
     config = TextGraphConfig(**{**QUICK, "neighbours": 3, "validation_share": 0.2, "patience": 8})
 
 
-class TestTextGraphOfRatingsAndTimes(RecommenderContract):
+class TestTextGraphOfRatingsAndTimes(ColdItemContract):
     model = TextGraph
     config = TextGraphConfig(**{**QUICK, "validation_share": 0.2, "rating_embedding": True, "time_buckets": 3})
 
 
-class TestTextGraphOfHardNegativesAlone(RecommenderContract):
+class TestTextGraphOfHardNegativesAlone(ColdItemContract):
     model = TextGraph
     config = TextGraphConfig(**{**QUICK, "negatives_kind": "hard", "contrast_weight": 0.0, "rating_embedding": True})
 
