@@ -176,13 +176,18 @@ def run_job(
         if options.unsent:
             raise UnsentError(f"The job has come to its end, but {' And '.join(options.unsent)}")
 
-    return reported(work)
+    return reported(work, "What was done before is kept; --resume goes on with the study.")
 
 
-def reported(work: Callable[[], None]) -> int:
+def reported(work: Callable[[], None], way_on: str = "") -> int:
     """Do the work; return the exit status, with every deliberate error, and every one of Ray, as one line.
 
     Before the line of an error that nobody foresaw, its traceback is printed.
+
+    Parameters
+    ----------
+    way_on
+        How to go on after such an error, if the job has a way.
     """
     printable()
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", EVERYTHING)
@@ -199,7 +204,7 @@ def reported(work: Callable[[], None]) -> int:
             Console(stderr=True).print("interrupted")
             return interrupted.status
         except Exception as error:
-            _tell(of_ray(error) if is_of_ray(error) else _unexpected(error))
+            _tell(of_ray(error) if is_of_ray(error) else _unexpected(error, way_on))
             return 1
     return 0
 
@@ -210,14 +215,12 @@ def printable() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def _unexpected(error: Exception) -> ColdrayError:
+def _unexpected(error: Exception, way_on: str) -> ColdrayError:
     """Print where an error came from that nobody foresaw, for who mends it, with passwords masked; return its line."""
     traced = masked("".join(traceback.format_exception(error)))
     Console(stderr=True, soft_wrap=True).print(traced, markup=False, highlight=False, end="")
-    return ColdrayError(
-        f"{type(error).__name__}: {error}. This is a fault of the program: report it with the lines above. What was "
-        "done before is kept; --resume goes on with a study."
-    )
+    fault = f"{type(error).__name__}: {error}. This is a fault of the program: report it with the lines above."
+    return ColdrayError(f"{fault} {way_on}".rstrip())
 
 
 def _tell(error: BaseException) -> None:

@@ -26,7 +26,7 @@ def recommend_main(description: str, arguments: Sequence[str] | None = None) -> 
 
         recommend_all(options, console)
 
-    return reported(work)
+    return reported(work, "Partitions that are finished are kept; the same command goes on with the others.")
 
 
 def recommend_parser(description: str) -> argparse.ArgumentParser:
