@@ -29,7 +29,7 @@ from coldray.data.sources.registry import SourceConfig, load_dataset
 from coldray.data.splits.interactions import interaction_splits
 from coldray.evaluation.metrics import ranking_metrics
 from coldray.evaluation.ranking import Ranking
-from coldray.experiments.evaluation import EvaluationTask, evaluate
+from coldray.experiments.evaluation import EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.space import load_study
 from coldray.experiments.study import run_study
@@ -158,17 +158,17 @@ def configurations() -> Iterator[dict[str, Any]]:
         yield {**dict(zip(GRID, values, strict=True)), "iterations": ITERATIONS}
 
 
-def ours(model: Recommender[Any], task: EvaluationTask) -> float:
+def ours(model: Recommender[Any], task: EvaluationFold) -> float:
     """Fit on the task and return ndcg@10 of the held-out clicks."""
     return evaluate(model.fit(task.train), task, candidates="all", cutoffs=(10,)).means()[METRIC]
 
 
-def our_als(task: EvaluationTask, config: dict[str, Any], seed: int) -> float:
+def our_als(task: EvaluationFold, config: dict[str, Any], seed: int) -> float:
     """Return ndcg@10 of ALS."""
     return ours(ALS(ALSConfig(**config, start_seed=seed)), task)
 
 
-def peer_als(task: EvaluationTask, config: dict[str, Any], seed: int) -> float:
+def peer_als(task: EvaluationFold, config: dict[str, Any], seed: int) -> float:
     """Return ndcg@10 of implicit's own lists, measured as ours are."""
     clicks = task.train.interactions
     items, scores = implicit_lists(implicit_als(clicks, **config, seed=seed), clicks, task.users)

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from ray.cluster_utils import Cluster
 
 from coldray.data.splits.interactions import interaction_splits
-from coldray.experiments.evaluation import Candidates, EvaluationTask, evaluate
+from coldray.experiments.evaluation import Candidates, EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.models.base import Recommender
 from coldray.models.linalg.gram_shards import gram, normal_equations
@@ -191,7 +191,7 @@ def ease_blocks() -> float:
     return 1 - metrics["blocks"] / metrics["exact"]
 
 
-def tell(what: str, models: dict[str, Recommender], task: EvaluationTask, candidates: Candidates) -> dict[str, float]:
+def tell(what: str, models: dict[str, Recommender], task: EvaluationFold, candidates: Candidates) -> dict[str, float]:
     """Return the metric of the models on the held-out clicks, and print it."""
     found = {}
     for name, model in models.items():

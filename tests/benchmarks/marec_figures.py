@@ -18,7 +18,7 @@ from coldray.cli.ray.cluster import start_ray
 from coldray.data.dataset import Dataset, LabelAttribute, binary_matrix
 from coldray.data.sources.hetrec import read_hetrec
 from coldray.data.splits.items import cold_item_splits
-from coldray.experiments.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
+from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import FoldMetrics, Selection, TrialResult, mean_metric
@@ -48,7 +48,7 @@ def dataset() -> Dataset:
     return read_hetrec(data_folder("ml1m-hetrec"), name="ml1m-hetrec")
 
 
-def split_0_task() -> EvaluationTask:
+def split_0_task() -> EvaluationFold:
     """Return split 0 of seed 42, ready to fit on train and to measure on test."""
     split = next(cold_item_splits(dataset(), n_splits=1, seed=42))
     return prepare_task(split.test_fold, FeatureConfig())

@@ -18,7 +18,7 @@ from coldray.data.sources.hetrec import read_hetrec
 from coldray.data.sources.registry import SourceConfig, load_dataset, load_predefined
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.items import cold_item_splits
-from coldray.experiments.evaluation import Candidates, EvaluationTask, evaluate
+from coldray.experiments.evaluation import Candidates, EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.features.builder import FeatureConfig, build_features
 from coldray.models.base import Recommender, TrainingSet
@@ -63,7 +63,7 @@ ASKED = 500
 """Users whose retrieval is timed."""
 
 
-def metric(model: Recommender[Any], task: EvaluationTask, candidates: Candidates = "all", name: str = NDCG) -> float:
+def metric(model: Recommender[Any], task: EvaluationFold, candidates: Candidates = "all", name: str = NDCG) -> float:
     """Fit a model, and return a metric of its lists; tell both."""
     started = time.perf_counter()
     cutoff = int(name.partition("@")[2])
@@ -76,7 +76,7 @@ def metric(model: Recommender[Any], task: EvaluationTask, candidates: Candidates
 
 
 def tuned(
-    models: Iterable[Recommender[Any]], tasks: Sequence[EvaluationTask], candidates: Candidates
+    models: Iterable[Recommender[Any]], tasks: Sequence[EvaluationFold], candidates: Candidates
 ) -> Recommender[Any]:
     """Return the model with the best mean over the validation tasks."""
     return max(models, key=lambda model: statistics.fmean(metric(model, task, candidates) for task in tasks))
@@ -171,9 +171,9 @@ def epoch_of_text_graph() -> float:
     train, test = part(0), part(2)
     features = build_features(split.dataset)
 
-    def task_of(known: sp.csr_array, wanted: sp.csr_array, key: str) -> EvaluationTask:
+    def task_of(known: sp.csr_array, wanted: sp.csr_array, key: str) -> EvaluationFold:
         users = np.flatnonzero((np.diff(known.indptr) > 0) & (np.diff(wanted.indptr) > 0)).astype(np.int32)
-        return EvaluationTask(TrainingSet(known, features, key), wanted, np.zeros(0, np.int32), users, split=1, seed=0)
+        return EvaluationFold(TrainingSet(known, features, key), wanted, np.zeros(0, np.int32), users, split=1, seed=0)
 
     held = np.random.default_rng(0).random(train.nnz) < 0.2
     task = task_of(train, test, "u1")

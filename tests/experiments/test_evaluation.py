@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from coldray.core.errors import EmptyDatasetError, NumericalError
 from coldray.data.dataset import Dataset
 from coldray.data.splits.items import ColdItemFold
-from coldray.experiments.evaluation import EvaluationTask, RankingCache, evaluate, rank_task
+from coldray.experiments.evaluation import EvaluationFold, RankingCache, evaluate, rank_task
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.marec.config import MARecConfig
@@ -26,7 +26,7 @@ def fold_of(clicks, warm, held_out):
 
 def task_of(fold):
     features = random_features(np.random.default_rng(0), fold.dataset.n_items)
-    return EvaluationTask.of(fold, TrainingSet(fold.train, features, fold.name))
+    return EvaluationFold.of(fold, TrainingSet(fold.train, features, fold.name))
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,8 @@ def test_a_sample_of_the_users_is_drawn_by_seed_and_split_and_nobody_else_is_loo
     clicks = (generator.random((60, 8)) < 0.5).astype(int)
     fold = fold_of(clicks.tolist(), warm=[0, 1, 2, 3], held_out=[4, 5, 6])
     train = task_of(fold).train
-    everybody = EvaluationTask.of(fold, train)
-    sampled, again = (EvaluationTask.of(fold, train, limit=10) for _ in range(2))
+    everybody = EvaluationFold.of(fold, train)
+    sampled, again = (EvaluationFold.of(fold, train, limit=10) for _ in range(2))
     assert sampled.users.tolist() == again.users.tolist() == sorted(set(sampled.users.tolist()))
     assert len(sampled.users) == 10
     assert set(sampled.users) < set(everybody.users)
@@ -97,9 +97,9 @@ def test_a_sample_of_the_users_is_drawn_by_seed_and_split_and_nobody_else_is_loo
     kept[np.setdiff1d(np.arange(60), sampled.users)] = 0
     np.testing.assert_array_equal(sampled.held_out.toarray(), kept)
     assert (sampled.train.interactions != everybody.train.interactions).nnz == 0
-    other = EvaluationTask.of(replace(fold, seed=fold.seed + 1), train, limit=10)
+    other = EvaluationFold.of(replace(fold, seed=fold.seed + 1), train, limit=10)
     assert other.users.tolist() != sampled.users.tolist()
-    assert EvaluationTask.of(fold, train, limit=10**6).users.tolist() == everybody.users.tolist()
+    assert EvaluationFold.of(fold, train, limit=10**6).users.tolist() == everybody.users.tolist()
 
 
 # ---- ranking

@@ -14,7 +14,7 @@ from coldray.data.signals import Reads
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.parts import TEST
-from coldray.experiments.evaluation import EvaluationTask, evaluate, rank_task
+from coldray.experiments.evaluation import EvaluationFold, evaluate, rank_task
 from coldray.experiments.folds import prepare_task, prepare_tasks
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import FoldMetrics, TrialResult
@@ -179,7 +179,7 @@ def test_a_failed_trial_reports_the_worst_there_is(monkeypatch, metric, worst):
     reports = []
     monkeypatch.setattr(trial_module.tune, "report", reports.append)
     plan = TrialPlan("rating_knn", "all", CUTOFFS, metric, "failing")
-    task = EvaluationTask(prepared_clicks(), sp.csr_array((2, 3), dtype=np.float32), *[np.zeros(0, np.int32)] * 2, 0, 0)
+    task = EvaluationFold(prepared_clicks(), sp.csr_array((2, 3), dtype=np.float32), *[np.zeros(0, np.int32)] * 2, 0, 0)
     monkeypatch.setattr(trial_module.ray, "get", lambda reference: task)
     monkeypatch.setattr(trial_module, "_kept", lambda *_: Kept(None, None))
     batch = {"trials": [{"number": 0, "parameters": {"k": 3}, "folds": []}]}

@@ -24,7 +24,7 @@ Candidates: TypeAlias = Literal["cold", "all"]
 
 
 @dataclass(frozen=True, eq=False)
-class EvaluationTask:
+class EvaluationFold:
     """A fold made ready: who is asked about, and what their lists are held against."""
 
     train: TrainingSet
@@ -53,7 +53,7 @@ class EvaluationTask:
         return ones_where_stored(self.histories)
 
     @classmethod
-    def of(cls, fold: Fold, train: TrainingSet, *, ratings: bool = False, limit: int | None = None) -> EvaluationTask:
+    def of(cls, fold: Fold, train: TrainingSet, *, ratings: bool = False, limit: int | None = None) -> EvaluationFold:
         """Prepare `fold` for models fitted on `train`, which predict the held-out ratings if `ratings` says so.
 
         Of more than `limit` users so many are drawn, by the seed and the number of the split; what was held out of the
@@ -101,7 +101,7 @@ class RankingCache:
 
 
 def rank_task(
-    model: Recommender[Any], task: EvaluationTask, *, candidates: Candidates, k: int, cache: RankingCache | None = None
+    model: Recommender[Any], task: EvaluationFold, *, candidates: Candidates, k: int, cache: RankingCache | None = None
 ) -> Ranking:
     """Return the top `k` of every user of the task.
 
@@ -123,7 +123,7 @@ def rank_task(
 
 def evaluate(
     model: Recommender[Any],
-    task: EvaluationTask,
+    task: EvaluationFold,
     *,
     candidates: Candidates,
     cutoffs: tuple[int, ...],
@@ -147,7 +147,7 @@ def evaluate(
 
 def _side(
     model: Recommender[Any],
-    task: EvaluationTask,
+    task: EvaluationFold,
     items: npt.NDArray[np.int32],
     k: int,
     cache: RankingCache | None,
@@ -175,7 +175,7 @@ def _side(
 
 
 def _rank(
-    model: Recommender[Any], task: EvaluationTask, items: npt.NDArray[np.int32], k: int, *, exclude: bool
+    model: Recommender[Any], task: EvaluationFold, items: npt.NDArray[np.int32], k: int, *, exclude: bool
 ) -> Ranking:
     known = task.known if exclude else None
     return rank(model.scorer(items), task.histories, items, k=k, exclude=known, users=task.users)

@@ -15,7 +15,7 @@ from coldray.core.ray_errors import of_ray
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold
 from coldray.evaluation.ratings import ones_where_stored
-from coldray.experiments.evaluation import EvaluationTask
+from coldray.experiments.evaluation import EvaluationFold
 from coldray.experiments.space import StudyConfig, study_reads
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
@@ -32,7 +32,7 @@ def prepare_task(
     reads: Reads = CLICKS,
     predicts: bool = False,
     users: int | None = None,
-) -> EvaluationTask:
+) -> EvaluationFold:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
     Without `features` nothing is known of the items but their clicks. What is to be found is clicks, whatever is read
@@ -49,29 +49,29 @@ def prepare_task(
     return task if predicts or not reads else replace(task, held_out=ones_where_stored(task.held_out))
 
 
-def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationTask:
+def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationFold:
     data = fold.dataset
     if features is None:
         bare = FeatureSet({}, data.n_items)
-        return EvaluationTask.of(fold, TrainingSet(fold.train, bare, fold.name), ratings=ratings, limit=users)
+        return EvaluationFold.of(fold, TrainingSet(fold.train, bare, fold.name), ratings=ratings, limit=users)
     encoder = FeatureEncoder(features).fit(data)
     try:
         encoder.check_usable()
     except ConfigError as error:
         raise ConfigError(f"The {data.n_items:,} items of {fold.name}: {error}") from error
     encoded = encoder.transform(data.attributes, data.n_items)
-    return EvaluationTask.of(fold, TrainingSet(fold.train, encoded, fold.name), ratings=ratings, limit=users)
+    return EvaluationFold.of(fold, TrainingSet(fold.train, encoded, fold.name), ratings=ratings, limit=users)
 
 
 @ray.remote(num_cpus=1)
 def _prepare(
     fold: Fold, features: FeatureConfig | None, reads: Reads, predicts: bool, users: int | None
-) -> EvaluationTask:
+) -> EvaluationFold:
     load_torch_aside()  # what comes next on this worker needs it: shared computations, the test
     return prepare_task(fold, features, reads=reads, predicts=predicts, users=users)
 
 
-def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
+def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationFold]]:
     """Begin to prepare the folds of a study on the cluster, as :func:`prepare_task` does.
 
     Returns
@@ -84,7 +84,7 @@ def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.Obj
     return {fold.name: _prepare.remote(ray.put(fold), features, *read, users) for fold in folds}
 
 
-def wait_for_tasks(references: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> None:
+def wait_for_tasks(references: Mapping[str, ray.ObjectRef[EvaluationFold]]) -> None:
     """Wait until folds are prepared; raise what :func:`prepare_task` raised."""
     try:
         ray.get([_nothing.remote(reference) for reference in references.values()])
@@ -92,7 +92,7 @@ def wait_for_tasks(references: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> N
         raise of_ray(error) from error
 
 
-def prepare_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationTask]]:
+def prepare_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationFold]]:
     """Begin, and wait."""
     references = begin_tasks(folds, config)
     wait_for_tasks(references)
@@ -100,15 +100,15 @@ def prepare_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.O
 
 
 @ray.remote(num_cpus=0)
-def _nothing(task: EvaluationTask) -> None:
+def _nothing(task: EvaluationFold) -> None:
     """Wait for a task without fetching it."""
 
 
-def share_training(results: ActorHandle[Any], tasks: Mapping[str, ray.ObjectRef[EvaluationTask]]) -> None:
+def share_training(results: ActorHandle[Any], tasks: Mapping[str, ray.ObjectRef[EvaluationFold]]) -> None:
     """Give the train sides of `tasks` to the actor that shares computations on them."""
     ray.get([results.add_data.remote(key, [_train_of.remote(reference)]) for key, reference in tasks.items()])
 
 
 @ray.remote(num_cpus=0)
-def _train_of(task: EvaluationTask) -> TrainingSet:
+def _train_of(task: EvaluationFold) -> TrainingSet:
     return task.train

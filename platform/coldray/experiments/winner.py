@@ -17,7 +17,7 @@ from coldray.data.splits.items import Split
 from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.ratings import RatingMetrics
 from coldray.evaluation.significance import bootstrap_interval
-from coldray.experiments.evaluation import Candidates, EvaluationTask, evaluate
+from coldray.experiments.evaluation import Candidates, EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_tasks
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.costs import FitMeter
@@ -142,7 +142,7 @@ class _Measured:
 
 
 @ray.remote(num_cpus=1)
-def _measure(task: EvaluationTask, wanted: _Wanted, mapped: bool) -> _Measured:
+def _measure(task: EvaluationFold, wanted: _Wanted, mapped: bool) -> _Measured:
     started = time.perf_counter()
     kind = model_type(wanted.model)
     model = kind(kind.config_type.model_validate(wanted.parameters))

@@ -20,7 +20,7 @@ from coldray.core.errors import ColdrayError, StudyError
 from coldray.core.masking import masked
 from coldray.core.ray_errors import in_words
 from coldray.data.splits.items import Fold
-from coldray.experiments.evaluation import Candidates, EvaluationTask, evaluate
+from coldray.experiments.evaluation import Candidates, EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.listeners import StudyListener
 from coldray.features.builder import FeatureConfig
@@ -67,7 +67,7 @@ class FoldWorker:
 
     def __init__(self, plan: FoldPlan) -> None:
         self.plan = plan
-        self.prepared: dict[str, tuple[EvaluationTask, Computations]] = {}
+        self.prepared: dict[str, tuple[EvaluationFold, Computations]] = {}
 
     def validate(self, fold: Fold, parameters: Mapping[str, Any]) -> tuple[float, str]:
         """Return the validation metric of a configuration, or NaN and the reason it failed."""
@@ -140,7 +140,7 @@ def as_completed(
 
 
 def _validated(
-    task: EvaluationTask, parameters: Mapping[str, Any], plan: FoldPlan, shared: Computations
+    task: EvaluationFold, parameters: Mapping[str, Any], plan: FoldPlan, shared: Computations
 ) -> tuple[float, str]:
     cutoff = int(plan.metric.partition("@")[2])
     try:
@@ -152,13 +152,13 @@ def _validated(
         return float("nan"), f"{type(cause).__name__}: {masked(str(cause))}"
 
 
-def _model(parameters: Mapping[str, Any], task: EvaluationTask) -> MARecPlus:
+def _model(parameters: Mapping[str, Any], task: EvaluationFold) -> MARecPlus:
     """Return the model of one configuration; the seed of the fold is that of the training, too."""
     return MARecPlus(MARecPlusConfig.model_validate({**parameters, "train_seed": task.seed}))
 
 
 def tested_modes(
-    task: EvaluationTask, modes: Mapping[str, Mapping[str, Any]], plan: FoldPlan, diagnose: bool
+    task: EvaluationFold, modes: Mapping[str, Mapping[str, Any]], plan: FoldPlan, diagnose: bool
 ) -> tuple[dict[str, Any], Arrays]:
     """Fit every mode on train and measure it on the test items, once.
 
@@ -187,7 +187,7 @@ def tested_modes(
     return means, arrays
 
 
-def _diagnostics(task: EvaluationTask, models: Mapping[str, MARecPlus]) -> Arrays:
+def _diagnostics(task: EvaluationFold, models: Mapping[str, MARecPlus]) -> Arrays:
     """Return planes of features and of score profiles, and how far cold items are from warm ones."""
     train = task.train
     inputs = AttributeInputs.of(train).encode(train.features)

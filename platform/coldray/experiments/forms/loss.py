@@ -15,7 +15,7 @@ from coldray.core.errors import ColdrayError, ConfigError, EmptyDatasetError
 from coldray.core.memory import most_that_fit
 from coldray.data.splits.items import TuningSplit
 from coldray.evaluation.ratings import is_error
-from coldray.experiments.evaluation import EvaluationTask, evaluate
+from coldray.experiments.evaluation import EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_tasks
 from coldray.experiments.forms.settled import fit_memory
 from coldray.experiments.listeners import StudyListener
@@ -78,11 +78,11 @@ class Compared:
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def _compared(task: EvaluationTask, config: StudyConfig, parameters: dict[str, Any], memory: int) -> Compared:
+def _compared(task: EvaluationFold, config: StudyConfig, parameters: dict[str, Any], memory: int) -> Compared:
     return compare_forms(task, config, parameters, memory)
 
 
-def compare_forms(task: EvaluationTask, config: StudyConfig, parameters: dict[str, Any], memory: int) -> Compared:
+def compare_forms(task: EvaluationFold, config: StudyConfig, parameters: dict[str, Any], memory: int) -> Compared:
     """Fit both forms to a draw of the items, as many as the exact one fits for, and measure them.
 
     Raises
@@ -109,7 +109,7 @@ def _both_forms(kind: type[Recommender[Any]], chosen: ModelConfig, share: float)
     return pair
 
 
-def draw_items(task: EvaluationTask, share: float) -> EvaluationTask:
+def draw_items(task: EvaluationFold, share: float) -> EvaluationFold:
     """Return a task on a `share` of the items, the same of those with train clicks, of the held-out and of the rest.
 
     Raises

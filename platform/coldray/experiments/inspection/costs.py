@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import top_k
-from coldray.experiments.evaluation import EvaluationTask
+from coldray.experiments.evaluation import EvaluationFold
 from coldray.models.base import Items, Recommender
 
 WARM_UP = 5
@@ -54,7 +54,7 @@ class FitMeter:
         self.peak_bytes = None if peak is None or self._resident is None else max(0, peak - self._resident)
 
 
-def score_seconds(model: Recommender[Any], task: EvaluationTask, items: Items, n_users: int) -> float:
+def score_seconds(model: Recommender[Any], task: EvaluationFold, items: Items, n_users: int) -> float:
     """Return the median time to score `items` for one user of `task` and to choose the ten best.
 
     What the model prepares once for all users is left out.

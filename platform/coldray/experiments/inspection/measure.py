@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from coldray.evaluation.metrics import RankingMetrics
-from coldray.experiments.evaluation import Candidates, EvaluationTask
+from coldray.experiments.evaluation import Candidates, EvaluationFold
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.costs import Costs, FitMeter, score_seconds
 from coldray.experiments.inspection.item_map import ItemMap, item_map
@@ -30,7 +30,7 @@ class Inspection:
 
 def inspect(
     model: Recommender[Any],
-    task: EvaluationTask,
+    task: EvaluationFold,
     fit: FitMeter,
     measured: RankingMetrics,
     *,

@@ -20,7 +20,7 @@ from coldray.data.dataset import keep_entries
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import rank
 from coldray.evaluation.ratings import ones_where_stored
-from coldray.experiments.evaluation import Candidates, EvaluationTask
+from coldray.experiments.evaluation import Candidates, EvaluationFold
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.models.base import Recommender
 
@@ -44,7 +44,7 @@ EMPTY = SliceMetrics(0, 0, {})
 
 def slice_metrics(
     model: Recommender[Any],
-    task: EvaluationTask,
+    task: EvaluationFold,
     measured: RankingMetrics,
     *,
     config: InspectionConfig,
@@ -77,7 +77,7 @@ def slice_metrics(
 
 
 def _among(
-    model: Recommender[Any], task: EvaluationTask, items: npt.NDArray[np.int32], cutoffs: tuple[int, ...]
+    model: Recommender[Any], task: EvaluationFold, items: npt.NDArray[np.int32], cutoffs: tuple[int, ...]
 ) -> SliceMetrics:
     """Rank `items` alone, for the users who are to find one of them."""
     wanted = ones_where_stored(task.held_out) if task.ratings else task.held_out

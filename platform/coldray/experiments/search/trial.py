@@ -19,7 +19,7 @@ from coldray.core.device import load_torch_aside
 from coldray.core.errors import ColdrayError, NumericalError
 from coldray.core.masking import masked
 from coldray.core.memory import peak_bytes
-from coldray.experiments.evaluation import Candidates, EvaluationTask, RankingCache, evaluate
+from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache, evaluate
 from coldray.experiments.results import FoldMetrics, reached
 from coldray.experiments.search.shared import ClusterComputations
 from coldray.models.base import Recommender
@@ -175,7 +175,7 @@ class Kept:
 
     rankings: RankingCache
     shared: ClusterComputations
-    tasks: dict[Fold, EvaluationTask] = field(default_factory=dict)
+    tasks: dict[Fold, EvaluationFold] = field(default_factory=dict)
     """Those it has come to. Their arrays are in Ray's store; what is read anew each time is all the rest."""
 
 
