@@ -27,7 +27,7 @@ from coldray.models.registry import model_type
 
 REPORT_SECONDS = 0.25
 """Shortest time between two reports of a worker with several trials: each costs the driver some milliseconds."""
-Fold = tuple[int, int]
+FoldKey = tuple[int, int]
 """Seed and split."""
 
 
@@ -51,7 +51,7 @@ def run_trials(
     batch: Mapping[str, Any],
     *,
     plan: TrialPlan,
-    tasks: Mapping[Fold, ray.ObjectRef[Any]],
+    tasks: Mapping[FoldKey, ray.ObjectRef[Any]],
     results: ActorHandle[Any],
 ) -> None:
     """Evaluate configurations one after the other, and report what each reaches, split by split.
@@ -118,7 +118,7 @@ class Reports:
 def _run(
     trial: Mapping[str, Any],
     plan: TrialPlan,
-    tasks: Mapping[Fold, ray.ObjectRef[Any]],
+    tasks: Mapping[FoldKey, ray.ObjectRef[Any]],
     results: ActorHandle[Any],
     reports: Reports,
 ) -> None:
@@ -136,7 +136,7 @@ def _run(
         reports.add(trial["number"], folds, started, ended=True, error=_reason(error))
 
 
-def _by_epochs(plan: TrialPlan, number: int, fold: Fold, reports: Reports | None) -> AbstractContextManager[None]:
+def _by_epochs(plan: TrialPlan, number: int, fold: FoldKey, reports: Reports | None) -> AbstractContextManager[None]:
     """Let trainings go on where they were lost; with `reports`, and if a scheduler judges epochs, tell it of them."""
     if not model_type(plan.model).trains_by_epochs:
         return nullcontext()
@@ -148,7 +148,7 @@ def _by_epochs(plan: TrialPlan, number: int, fold: Fold, reports: Reports | None
 
 
 def _evaluated(
-    model: Recommender[Any], reference: ray.ObjectRef[Any], fold: Fold, plan: TrialPlan, results: ActorHandle[Any]
+    model: Recommender[Any], reference: ray.ObjectRef[Any], fold: FoldKey, plan: TrialPlan, results: ActorHandle[Any]
 ) -> FoldMetrics:
     """Fit the model on the train side of a split, and measure it on the validation side."""
     started, cpu = time.perf_counter(), time.process_time()
@@ -175,7 +175,7 @@ class Kept:
 
     rankings: RankingCache
     shared: ClusterComputations
-    tasks: dict[Fold, EvaluationFold] = field(default_factory=dict)
+    tasks: dict[FoldKey, EvaluationFold] = field(default_factory=dict)
     """Those it has come to. Their arrays are in Ray's store; what is read anew each time is all the rest."""
 
 

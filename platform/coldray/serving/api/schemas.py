@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from coldray.serving.engine.ids import MAX_ID
-from coldray.serving.engine.queries import Condition, ExplorationMethod, Path, Query
+from coldray.serving.engine.queries import Condition, ExplorationMethod, ListOrigin, Query
 
 MAX_K = 1000
 MAX_HISTORY = 10_000
@@ -198,7 +198,7 @@ class RecommendResponse(Schema):
     """A list, best item first; shorter than k where no more items are allowed."""
 
     items: list[RecommendedItem]
-    path: Path = Field(
+    path: ListOrigin = Field(
         description="model: from what is known of the user; history: from the history of the request, or from feedback "
         "of a user the model never saw; attributes: among new items alone; popularity: nothing is known of the user."
     )

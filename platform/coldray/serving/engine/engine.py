@@ -25,7 +25,7 @@ from coldray.evaluation.topk import top_k
 from coldray.serving.engine.ids import as_known, has_numbers, names_none, whole_number
 from coldray.serving.engine.names import NameIndex
 from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores, as_read, clicked, clicks_of
-from coldray.serving.engine.queries import Answer, Condition, ItemId, Path, Place, Query, UserId, plain
+from coldray.serving.engine.queries import Answer, Condition, ItemId, ListOrigin, Place, Query, UserId, plain
 from coldray.serving.engine.retrieval import Retrieval
 from coldray.serving.exploration.explore import Explorer, context_of
 from coldray.serving.vectors.items import item_vectors
@@ -281,7 +281,7 @@ class Engine:
             return scores
         return np.where(np.stack(masks), scores, np.float32(-np.inf))
 
-    def _history(self, query: Query) -> tuple[dict[int, float | None], Path]:
+    def _history(self, query: Query) -> tuple[dict[int, float | None], ListOrigin]:
         """Return the items and ratings that a list is made from, and where they come from."""
         if query.history is not None:
             found = {self.place(item, "history"): rating for item, rating in query.history.items()}

@@ -21,7 +21,7 @@ from cachetools import LRUCache
 from coldray.bundle.io import Bundle
 from coldray.data.signals import places_in, ratings_in
 from coldray.models.base import Recommender
-from coldray.serving.engine.queries import Path, Query
+from coldray.serving.engine.queries import ListOrigin, Query
 
 Scores = npt.NDArray[np.float32]
 KEPT_BYTES = 256 << 20
@@ -36,7 +36,7 @@ class Profile:
 
     history: Mapping[int, float | None]
     """The index of each item, and the user's rating."""
-    path: Path
+    path: ListOrigin
     items: npt.NDArray[np.int32]
     """The items of the history ``[h]``."""
     scores: Scores | None = None

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 ItemId: TypeAlias = str | int
 UserId: TypeAlias = str | int
-Path: TypeAlias = Literal["model", "history", "attributes", "popularity"]
+ListOrigin: TypeAlias = Literal["model", "history", "attributes", "popularity"]
 """How a list came to be. ``model``: from what is known of the user. ``history``: from the history of the request alone,
 the user being unknown or not named. ``attributes``: from either, among new items, which are known by their attributes
 alone. ``popularity``: nothing is known of the user, everybody without a history gets this list."""
@@ -61,7 +61,7 @@ class Answer:
     """A list and how it came to be."""
 
     places: tuple[Place, ...]
-    path: Path
+    path: ListOrigin
     history: Mapping[int, float | None]
     """What the list was made from: the index of each item of the user's history, and his rating."""
     exploration: ExplorationMethod | None = None
