@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 from coldray.bundle.fit import CRASH, fit_on_worker
 from coldray.bundle.io import load_bundle
 from coldray.cli.command import categories_main, comparison_main, main
-from coldray.cli.jobs import coldstart, tune
+from coldray.cli.jobs import compare, tune
 from coldray.core.errors import BundleFitError, ColdrayError, ConfigError, ModelError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig
@@ -193,7 +193,7 @@ def test_a_study_whose_bundle_dies_is_reported_recorded_and_logged_and_goes_on_w
 
 
 def test_a_comparison_whose_bundle_dies_goes_on_with_the_bundle_alone(place, dying, capsys, monkeypatch):
-    monkeypatch.setattr(coldstart, "read_dataset", lambda *_: sample_dataset(0, 60, 50))
+    monkeypatch.setattr(compare, "read_dataset", lambda *_: sample_dataset(0, 60, 50))
     compared = {
         "name": "compared",
         "baseline": "one",

@@ -7,7 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from coldray.cli.command import comparison_main
-from coldray.cli.jobs import coldstart as job
+from coldray.cli.jobs import compare as job
 from coldray.data.sources.sample import sample_dataset
 
 FILE = Path(__file__).parents[2] / "tune_spaces" / "compare_models.yaml"

@@ -113,7 +113,7 @@ def comparison_main(description: str, comparison: Path, job: str, arguments: Seq
     """
 
     def run(options: argparse.Namespace, console: Console) -> None:
-        from coldray.cli.jobs.coldstart import compare
+        from coldray.cli.jobs.compare import compare
 
         compare(options, console, job)
 

@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from coldray.bundle.io import load_bundle
 from coldray.cli.command import comparison_main
-from coldray.cli.jobs import coldstart as job
+from coldray.cli.jobs import compare as job
 from coldray.data.sources.sample import sample_dataset
 
 FILE = Path(__file__).parents[3] / "tune_spaces" / "coldstart.yaml"
