@@ -85,7 +85,7 @@ def _cells(columns: np.ndarray, n_columns: int) -> sp.csr_array:
 @figure("similar_100k_ms", unit="ms", bar=10.0, better="lower")
 @figure("hnsw_100k_recall", unit="", bar=0.95, better="higher")
 def retrieval() -> dict[str, float]:
-    """Ten items for a user by SVD, those he clicked left out; ten like an item; and how many of them HNSW finds."""
+    """Ten items for a user by SVD, those they clicked left out; ten like an item; and how many of them HNSW finds."""
     bundle = catalogue(np.random.default_rng(0))
     torch.set_num_threads(1)
     with threadpool_limits(1):

@@ -33,7 +33,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def tables(sample, tmp_path_factory):
-    """Write clicks and items; nobody has clicked the last items yet, whatever he would like."""
+    """Write clicks and items; nobody has clicked the last items yet, whatever they would like."""
     folder = tmp_path_factory.mktemp("tables")
     clicks = keep_entries(sample.interactions, sample.interactions.indices < N_ITEMS - N_UNCLICKED)
     users, items = clicks.nonzero()

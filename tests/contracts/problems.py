@@ -104,7 +104,7 @@ def in_random_order(train, seed=0):
 def rated_genre_groups(*, n_groups=3, users_per_group=12, items_per_genre=8, cold_per_genre=2, seed=0):
     """Return ratings of which the right answer is known, and the genre of each item.
 
-    A user rates an item that is not cold with the chance 0.6: those of his group's genre 4 or 5, all others 1 or 2.
+    A user rates an item that is not cold with the chance 0.6: those of their group's genre 4 or 5, all others 1 or 2.
     """
     generator = np.random.default_rng(seed)
     per_genre = items_per_genre + cold_per_genre

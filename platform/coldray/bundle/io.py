@@ -100,7 +100,7 @@ class Bundle:
         ----------
         histories
             Item ids of each user, for a model that reads their order the first one first. For a model that reads
-            ratings better his ratings by item id: an item without one is taken to be liked
+            ratings better their ratings by item id: an item without one is taken to be liked
             (:attr:`~coldray.models.base.Recommender.click_value`).
         k
             Length of a list.

@@ -26,7 +26,7 @@ class BundleModel(PythonModel):
 
     With the parameter ``k`` it returns a row for each recommended item: ``row``, ``rank``, ``item``, ``score``,
     ``cold``, and ``path``. The path is ``model``, or ``popularity`` where nothing is known of the user, whom the bundle
-    does not have or who clicked nothing: he gets the most clicked items.
+    does not have or who clicked nothing: they get the most clicked items.
     """
 
     bundle: Bundle

@@ -92,8 +92,8 @@ def with_ratings(dataset: Dataset) -> Dataset:
 def with_order(dataset: Dataset) -> Dataset:
     """Return the dataset with places in place of clicks, for models that read their order.
 
-    The first click of a user has place 1, his last one as many as he has clicks. Of clicks at the same time, that on
-    the item of the lower index comes first.
+    The first click of a user has place 1, their last one as many as they have clicks. Of clicks at the same time, that
+    on the item of the lower index comes first.
 
     Raises
     ------

@@ -7,7 +7,7 @@
 ============  ======================================================================================
 
 They are over *known items*: a held-out rating of an item that nobody rated in train is left out and counted, since
-nothing but its user could be known. A user without a train rating stays in and is counted too: a model predicts him by
+nothing but its user could be known. A user without a train rating stays in and is counted too: a model predicts them by
 its fallback, what is known of the item. Every rating weighs the same, so users with many weigh more; a bootstrap draws
 users all the same, as the ratings of one user are not independent.
 

@@ -155,7 +155,7 @@ class Histories:
         users
             Integers ``[b]``.
         targets
-            How many clicks of each are to be predicted, int64 ``[b]``; t is the most. All, if he has no more.
+            How many clicks of each are to be predicted, int64 ``[b]``; t is the most. All, if they have no more.
         hidden
             Share of the clicks that are left out of the histories, each by chance, besides those to be predicted.
         generator, rows

@@ -90,7 +90,7 @@ class DrawnNegatives:
     ----------
     possible
         Whether a user has left an item to draw, bool ``[U]``. One without is no example of a training: nothing ranks
-        below all he clicked.
+        below all they clicked.
 
     Raises
     ------

@@ -111,7 +111,7 @@ def test_normal_equations_are_those_of_all_users(seed, inputs, cuts, dense, floa
 
 
 def test_normal_equations_of_a_ridge_give_its_coefficients():
-    """A planted rule: a user clicks the last item just where he clicked something with the first attribute."""
+    """A planted rule: a user clicks the last item just where they clicked something with the first attribute."""
     generator = np.random.default_rng(0)
     clicks = (generator.random((500, 9)) < 0.2).astype(np.float32)
     attributes = np.eye(9)[:, :8]

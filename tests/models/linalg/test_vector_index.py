@@ -16,7 +16,7 @@ from models.learned import one_thread  # noqa: F401
 
 
 class Drawn:
-    """A model whose vectors are drawn; a user is what he clicked and a bit more, so that nothing is equal."""
+    """A model whose vectors are drawn; a user is what they clicked and a bit more, so that nothing is equal."""
 
     def __init__(self, seed, n_items, width=8):
         self.vectors = np.random.default_rng(seed).normal(size=(n_items, width)).astype(np.float32)

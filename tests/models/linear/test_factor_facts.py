@@ -56,7 +56,7 @@ def test_all_factors_reconstruct_every_entry(caplog):
 
 
 def test_lists_cover_what_is_left_of_a_users_own_group():
-    # Two groups of items; a user of each has all items of his group but one, so each list begins with that one.
+    # Two groups of items; a user of each has all items of their group but one, so each list begins with that one.
     dense = np.kron(np.eye(2), np.ones((6, 6)))
     dense[np.arange(12), np.arange(12)] = 0
     matrix = sp.csr_array(dense.astype(np.float32))
@@ -73,7 +73,7 @@ def test_the_base_of_the_coverage_is_every_item_also_an_unclicked_one():
     dense[:, :4] = 1 - np.eye(4)
     found = facts(dense, n_factors=2)
     assert found.list_length == 4
-    # Each user can be shown the one item of four that is not his: four of ten items.
+    # Each user can be shown the one item of four that is not theirs: four of ten items.
     assert found.coverage == 4 / 10
 
 

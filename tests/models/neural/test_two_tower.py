@@ -90,7 +90,7 @@ def clicks_of(task):
 
 
 def log_shares_by_hand(task):
-    """Return log of the chance that a draw is of an item: any user alike, then any of his clicks."""
+    """Return log of the chance that a draw is of an item: any user alike, then any of their clicks."""
     clicked = [items for items in clicks_of(task) if items]
     shares = np.zeros(task.histories.n_items)
     for items in clicked:
@@ -153,7 +153,7 @@ def test_a_worker_without_users_takes_part():
 
 @pytest.mark.parametrize("hidden", [0.0, 0.4])
 def test_a_positive_is_not_in_its_own_history(hidden):
-    """The vector of a user for one positive is that of his other clicks, of those that are read at all."""
+    """The vector of a user for one positive is that of their other clicks, of those that are read at all."""
     train = random_training_set(7)
     task, towers = task_of(train, history_dropout=hidden)
     batch = batch_of(task, list(range(20)))

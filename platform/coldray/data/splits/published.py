@@ -162,7 +162,7 @@ class PredefinedSplit:
 def _drawn(
     rows: npt.NDArray[np.intp], among: npt.NDArray[np.bool_], share: float, generator: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Mark a random share of the interactions marked `among` of each user, and leave him at least one of them."""
+    """Mark a random share of the interactions marked `among` of each user, and leave them at least one of them."""
     counts = np.bincount(rows[among], minlength=rows.max() + 1)
     wanted = np.clip(np.floor(share * counts + 0.5), 1, None) * (counts > 1)
     order = np.lexsort((generator.random(len(rows)), ~among, rows))  # of each user, those to draw from come first

@@ -1,6 +1,6 @@
 """Histories in parquet, too many to be held: checked by their footers, and spread over partitions by user.
 
-A row is a user and an item of his, in any order and any file. A row without an item tells of a user with no history.
+A row is a user and an item of theirs, in any order and any file. A row without an item tells of a user with no history.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def find_histories(
 
 
 def partition_of(users: pl.Series, n_partitions: int) -> pl.Series:
-    """Return the partition of each user: the CRC-32 of his id, written as text, modulo their number.
+    """Return the partition of each user: the CRC-32 of their id, written as text, modulo their number.
 
     It is the same on every machine and in every version, so that one partition can be made anew among others. Rows
     without a user are of partition 0.

@@ -1,7 +1,7 @@
 """Metrics of parts of a test: cold and warm items, and cold and warm users.
 
 Items of a slice compete among themselves alone, as in Wei et al., *Contrastive learning for cold-start recommendation*,
-ACM Multimedia 2021: a warm item that a user clicked is no mistake in his list of cold ones. Users of a slice are
+ACM Multimedia 2021: a warm item that a user clicked is no mistake in their list of cold ones. Users of a slice are
 those of the whole test; their lists are those of the test.
 
 Notation used for shapes: U users, I items.

@@ -73,7 +73,7 @@ class VectorIndex:
         self._index.add(model.item_vectors(self.items))
 
     def search(self, histories: sp.csr_array, k: int) -> Ranking:
-        """Return the `k` items nearest to each user that he has not clicked.
+        """Return the `k` items nearest to each user that they have not clicked.
 
         Parameters
         ----------

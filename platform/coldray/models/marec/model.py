@@ -296,8 +296,8 @@ class MARec(Recommender[MARecConfig]):
     def evened(self, clicks: sp.csr_array) -> Self:
         """Return the model with the weight of cold items by which they reach the top of a list as easily as warm ones.
 
-        That is where a user's upper decile of cold items is, on the mean, that of the warm ones he has not clicked. If
-        all items are warm, copies of some of them without their clicks stand for the cold ones that will be added.
+        That is where a user's upper decile of cold items is, on the mean, that of the warm ones they have not clicked.
+        If all items are warm, copies of some of them without their clicks stand for the cold ones that will be added.
         """
         warm = np.zeros(self.n_items, np.bool_)
         warm[self._require().warm_items] = True

@@ -9,7 +9,7 @@ With c cells in common of n and m, out of N:
 Each is multiplied by ``c / (c + shrinkage)``, so that few cells in common are not trusted (Bell and Koren, *Scalable
 Collaborative Filtering with Jointly Derived Neighborhood Interpolation Weights*, 2007, Sec. 3).
 
-Adjusted cosine is not among them. It takes each user's mean rating from his ratings; a click is 1, and so is the mean
+Adjusted cosine is not among them. It takes each user's mean rating from their ratings; a click is 1, and so is the mean
 of a user's clicks, so nothing would be left of any.
 
 Notation used for shapes: b rows, n columns.

@@ -1,9 +1,9 @@
-"""UserKNN: a user is given what the users most like him click.
+"""UserKNN: a user is given what the users most like them click.
 
 A history has the neighbours N, the k users of the training set most similar to it by the items they have in common
 (:mod:`~coldray.models.neighbours.similarity`), and item j the score ``Σ_{v ∈ N, v clicked j} s_v``. Neighbours are
-sought when a list is asked for, so a user the fit never saw is served like all others. A user of the training set finds
-himself among the k: that adds to what he has clicked alone, and leaves the order of the rest as k − 1 others make it.
+sought when a list is asked for, so a user the fit never saw is served like all others. A user of the training set is
+among their own k: that adds to what they have clicked alone, and leaves the order of the rest as k − 1 others make it.
 
 An item without clicks scores 0, the lowest score there is.
 

@@ -60,11 +60,11 @@ class NCFConfig(NeuralConfig):
     n_layers: PositiveInt = 2
     """Layers over user and item."""
     history_power: float = Field(default=0.5, ge=0, le=1)
-    """A user is the sum of the embeddings of his n clicks over n to this power: 1 is their mean."""
+    """A user is the sum of the embeddings of their n clicks over n to this power: 1 is their mean."""
     negatives: PositiveInt = 4
     """Items without a click of the user that are drawn for each click."""
     positives: PositiveInt = 32
-    """t, clicks of a user that an example holds at most: the sum over his history is computed once for all of them."""
+    """t, the most clicks of a user that an example holds: the sum over their history is computed once for all."""
     learning_rate: PositiveFloat = 3e-3
     batch_size: PositiveInt = 128
     """Examples of a step, of `positives` clicks each, over all workers together; all of them where there are fewer."""
@@ -222,7 +222,7 @@ def training_bytes(n_items: int, config: NCFConfig) -> int:
 
 
 class NCFTask(NeuralTask):
-    """The training of :class:`NCFNetwork`. An example is some clicks of a user; together these are all his clicks.
+    """The training of :class:`NCFNetwork`. An example is some clicks of a user; together these are all their clicks.
 
     Parameters
     ----------

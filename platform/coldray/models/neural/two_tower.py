@@ -77,7 +77,7 @@ class TwoTowerConfig(NeuralConfig):
     history_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the clicks left out of the histories in training."""
     positives: PositiveInt = 4
-    """m, clicks of a user that a step learns to find, drawn from all of his; each is left out of its own history."""
+    """m, clicks of a user that a step learns to find, drawn from all of theirs; each is left out of its own history."""
     temperature: PositiveFloat = 0.1
     """τ, what cosines are divided by; where it is learned, what it begins with."""
     learn_temperature: bool = False
@@ -292,7 +292,7 @@ class TwoTowerTask(NeuralTask):
 
 
 def log_shares(clicks: sp.csr_array) -> np.ndarray:
-    """Return log Q, float32 ``[I]``: of how often an item is drawn if each user draws among his clicks; 0 if never."""
+    """Return log Q, float32 ``[I]``: how often an item is drawn if each user draws among their clicks; 0 if never."""
     lengths = np.diff(clicks.indptr)
     weights = np.repeat(1 / np.maximum(lengths, 1), lengths)
     drawn = np.bincount(clicks.indices, weights, minlength=clicks.shape[1]) / max((lengths > 0).sum(), 1)

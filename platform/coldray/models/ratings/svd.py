@@ -1,7 +1,7 @@
 """RatingSVD: the part of what a baseline leaves of the ratings that the leading singular vectors carry.
 
 With E the residuals ``r_ui − b_ui`` of :mod:`~coldray.models.ratings.baseline`, 0 where there is no rating, and V the k
-leading right singular vectors of E, ``r̂_ui = b_ui + (e_u V Vᵀ)_i``. A user is folded in by the projection of his
+leading right singular vectors of E, ``r̂_ui = b_ui + (e_u V Vᵀ)_i``. A user is folded in by the projection of their
 residuals, so one the fit never saw is served like all others. Ratings that are missing count as met by the baseline:
 the projection is the smaller the fewer there are, which is why few factors do best here, unlike in
 :mod:`~coldray.models.ratings.mf`.

@@ -141,7 +141,7 @@ class RecommendService(CatalogueEndpoints):
         return Response(text, media_type="application/json", background=self._compared(live, query, answer))
 
     def _compared(self, live: LiveModel, query: Query, answer: Answer) -> BackgroundTask | None:
-        """Return what has the shadow make the same list, after the client got his."""
+        """Return what has the shadow make the same list, after the client got theirs."""
         shadow = self.models.shadow
         if shadow is None or shadow is live or not self.shadow.wants_next():
             return None

@@ -51,7 +51,7 @@ class Batches(Generic[Query, Answer]):
         batch, self._waiting = self._waiting[: self._max_size], self._waiting[self._max_size :]
         # Between two batches the loop sees who else has come: how many there are decides whether more are taken on.
         self._next = asyncio.get_running_loop().call_soon(self._run) if self._waiting else None
-        # Whoever does not wait any more, as his time was up, needs no answer.
+        # Whoever does not wait any more, as their time was up, needs no answer.
         waiting = [(query, future) for query, future in batch if not future.done()]
         if not waiting:
             return

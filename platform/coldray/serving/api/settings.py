@@ -84,9 +84,9 @@ class ServiceSettings(BaseModel):
     canary_alias: str | None = None
     """Alias of a version that answers some of the users in the champion's place; there may be none with it."""
     canary_share: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Of the users. A user stays with the model that answers him, and a larger share adds users to a smaller one."""
+    """Of the users. A user stays with the model that answers them, and a larger share adds users to a smaller one."""
     shadow_alias: str | None = None
-    """Alias of a version that is asked too, once the client has his answer: how much the lists have in common is a
+    """Alias of a version that is asked too, once the client has its answer: how much the lists have in common is a
     metric, ``coldray_shadow_overlap``."""
     shadow_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Of the lists that are made for single requests; those that were kept are not compared again."""

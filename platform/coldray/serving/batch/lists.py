@@ -168,7 +168,7 @@ class BatchLists:
         known = self.reads.ratings and RATING in rows.columns
         rating = (pl.col(RATING).mean() if known else pl.lit(None, pl.Float32).first()).fill_null(self.click_value)
         cells = found.group_by("user", "item").agg(rating.alias("rating"), pl.col(when).min()).sort("user", "item")
-        # A place is one among the clicks of its own user: models read how far apart two of his are. Of clicks at the
+        # A place is one among the clicks of its own user: models read how far apart two of theirs are. Of clicks at the
         # same time that on the item of the lower index comes first, as ordinal ranks are in the order of the cells.
         place = pl.col(when).rank("ordinal").over("user") if self.reads.order else pl.lit(1)
         cells = cells.with_columns(place.alias("place"))

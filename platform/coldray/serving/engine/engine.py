@@ -401,7 +401,7 @@ class Engine:
         return {} if user is None or not self._events else self._events.get(self.named_user(user), {})
 
     def _row_of(self, user: UserId | None) -> int | None:
-        """Return the row of a user in the bundle, by the rule of :meth:`find`; None if it does not have him."""
+        """Return the row of a user in the bundle, by the rule of :meth:`find`; None if it does not have them."""
         row = None if user is None else self._users.get(user)
         return row if row is not None or user is None else self._users.get(self.named_user(user))
 

@@ -49,7 +49,7 @@ def as_known(given: ItemId, *, numbers: bool) -> ItemId:
 
 
 def names_none(given: UserId, known: Ids) -> str | None:
-    """Return why no user can have that id, his being of another type than all that are known; None if one can.
+    """Return why no user can have that id, theirs being of another type than all that are known; None if one can.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Who asks: what a list is made from, and the scores of users of whom nothing is new, which are kept.
 
-The scores of a user are a sum over his history, and to read the weights of some hundred items takes longer than all
-else that a list needs. They are the same until he does something.
+The scores of a user are a sum over their history, and to read the weights of some hundred items takes longer than all
+else that a list needs. They are the same until they do something.
 
 Notation used for shapes: b who ask, I items, h items of a history.
 """
@@ -42,7 +42,7 @@ class Profile:
     scores: Scores | None = None
     """Of all items ``[I]``, once they are known; not to be written to."""
     row: int | None = None
-    """The user's row in the bundle, if the history is what the bundle has of him."""
+    """The user's row in the bundle, if the history is what the bundle has of them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ class Answer:
     places: tuple[Place, ...]
     path: ListOrigin
     history: Mapping[int, float | None]
-    """What the list was made from: the index of each item of the user's history, and his rating."""
+    """What the list was made from: the index of each item of the user's history, and their rating."""
     exploration: ExplorationMethod | None = None
     """By what items were tried out; None if the list has the order of the scores."""
 

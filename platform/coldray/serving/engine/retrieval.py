@@ -1,7 +1,7 @@
 """Lists of a large catalogue from the vectors of users and items: candidates by FAISS, in the place of all scores.
 
-To score a hundred thousand items for one user takes longer than all else that his list needs. Until the index is made,
-in the background once somebody asks, and where it would miss too much, all are scored.
+Scores of a hundred thousand items take longer than all else that the list of a user needs. Until the index is made, in
+the background once somebody asks, and where it would miss too much, all are scored.
 
 Notation used for shapes: b who ask, I items, c candidates.
 """

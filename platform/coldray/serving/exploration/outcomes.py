@@ -54,7 +54,7 @@ def contexts(relative: Array, history: float) -> Array:
 
 
 def known_part(n_history: int) -> float:
-    """Return how well a user with so many items in his history is known, from 0 to 1."""
+    """Return how well a user with so many items in their history is known, from 0 to 1."""
     return float(on_grid(n_history / (n_history + HALF_KNOWN)))
 
 

@@ -23,7 +23,7 @@ class Revisions:
         self._users: dict[UserId, int] = {}
 
     def of(self, user: UserId | None) -> int:
-        """Return the number of a user; 0 if he has sent nothing, or it is nobody."""
+        """Return the number of a user; 0 if they have sent nothing, or it is nobody."""
         return 0 if user is None else self._users.get(user, 0)
 
     def take_items(self, changes: Iterable[ItemChange]) -> None:
