@@ -143,7 +143,7 @@ def _look_up(ranking: Ranking, relevant: sp.csr_array) -> tuple[npt.NDArray[np.i
     return n_relevant, flags
 
 
-def _hr(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+def _truncated_recall(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     return {k: hits.counts[:, k - 1] / hits.attainable(k) for k in cutoffs}
 
 
@@ -175,7 +175,7 @@ def _mrr(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
 
 
 _MEASURES: Mapping[str, Callable[[_Hits, Sequence[int]], dict[int, Doubles]]] = {
-    "hr": _hr,
+    "hr": _truncated_recall,
     "ndcg": _ndcg,
     "recall": _recall,
     "precision": _precision,
