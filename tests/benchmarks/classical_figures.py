@@ -165,7 +165,7 @@ def ours(model: Recommender[Any], task: EvaluationFold) -> float:
 
 def our_als(task: EvaluationFold, config: dict[str, Any], seed: int) -> float:
     """Return ndcg@10 of ALS."""
-    return ours(ALS(ALSConfig(**config, start_seed=seed)), task)
+    return ours(ALS(ALSConfig(**config, seed=seed)), task)
 
 
 def peer_als(task: EvaluationFold, config: dict[str, Any], seed: int) -> float:

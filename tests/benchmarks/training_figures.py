@@ -65,7 +65,7 @@ def carec_task(config: CARecConfig, kind: type[Task]) -> Task:
     split = next(cold_item_splits(load_dataset(source), n_splits=1, seed=42))
     data = prepare_task(split.test_fold, FeatureConfig()).train
     inputs = AttributeInputs.of(data).encode(data.features.take(data.warm_items))
-    held_out = HeldOut.of(data, config.validation_share, np.random.default_rng(config.train_seed))
+    held_out = HeldOut.of(data, config.validation_share, np.random.default_rng(config.seed))
     if held_out is None:
         raise ValueError("No user of ml-100k has clicks on both sides of the validation.")
     return kind(ContrastiveTowers, config, inputs, item_profiles(data, dim=config.profile_dim), held_out)

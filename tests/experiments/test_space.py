@@ -66,6 +66,11 @@ def test_the_study_of_neighbours_searches_both_kinds():
     assert configs[0].space == configs[1].space
 
 
+def test_a_study_file_may_name_the_seed_as_it_was_called_earlier():
+    config = load_study(STUDIES / "vae.yaml", {"space": {"train_seed": 3, "epochs": 2}})
+    assert config.space == {"seed": 3, "epochs": 2}
+
+
 def test_a_name_given_twice_is_refused_not_read_as_the_last(tmp_path):
     text = yaml.safe_dump(GOOD).replace("search:\n", "search:\n  trials: 9\n")
     with pytest.raises(ConfigError, match=r"study\.yaml: 'trials' is given twice"):
@@ -74,7 +79,7 @@ def test_a_name_given_twice_is_refused_not_read_as_the_last(tmp_path):
 
 def test_the_published_study_searches_the_whole_space_of_the_model():
     config = load_study(STUDIES / "marec.yaml")
-    of_blocks = {"block_items", "learning_items", "learning_seed", "workers"}
+    of_blocks = {"block_items", "learning_items", "seed", "workers"}
     assert set(config.space) == set(MARecConfig.model_fields) - {"solver", "device", "cold_weight", *of_blocks}
     assert config.searched == ("lambda_1", "lambda_0", "beta", "delta", "w0", "order", "learner")  # αβ alone matters
 

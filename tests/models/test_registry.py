@@ -19,6 +19,27 @@ def test_a_misspelt_name_is_answered_by_the_nearest():
         model_type("eese")
 
 
+EARLIER_SEEDS = {
+    "marec": {"learning_seed": 4},
+    "kernel_align": {"kernel_seed": 4},
+    "als": {"start_seed": 4},
+    "popularity": {"forest_seed": 4},
+    "mf": {"train_seed": 4},
+    "marec_plus": {"learning_seed": 0, "train_seed": 4},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_seed_has_a_name_of_its_own(name):
+    assert [field for field in model_type(name).config_type.model_fields if "seed" in field] in ([], ["seed"])
+
+
+@pytest.mark.parametrize("name", EARLIER_SEEDS)
+def test_a_stored_seed_is_read_by_its_earlier_name(name):
+    config = model_type(name).config_type.model_validate(EARLIER_SEEDS[name])
+    assert config == model_type(name).config_type(seed=4)
+
+
 @pytest.mark.parametrize("module", ["experiments.search.trial", "experiments.winner", "experiments.folds"])
 def test_a_worker_of_a_model_without_networks_starts_without_torch(module):
     """torch takes two seconds of each worker; lists are made with it, by then it has been loaded aside."""

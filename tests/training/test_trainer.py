@@ -156,7 +156,7 @@ def test_dropout_and_batches_draw_anew_at_every_step_and_epoch():
     train(again, CONFIG.model_copy(update={"epochs": 3}))
     assert again.seen == task.seen
     other = Drawing()
-    train(other, CONFIG.model_copy(update={"epochs": 3, "train_seed": 1}))
+    train(other, CONFIG.model_copy(update={"epochs": 3, "seed": 1}))
     assert not set(other.seen) & set(task.seen)
 
 

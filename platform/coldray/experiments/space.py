@@ -27,7 +27,7 @@ from coldray.evaluation.ratings import RATING_METRICS
 from coldray.experiments.settings import Section, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import FeatureConfig
-from coldray.models.base import ModelConfig
+from coldray.models.base import ModelConfig, current_names
 from coldray.models.registry import model_type
 
 Candidates: TypeAlias = Literal["cold", "all"]
@@ -125,6 +125,11 @@ class StudyConfig(Section):
     filters: FilterConfig | None = None
     """Filters on the dataset; by default those of its published protocol, or none."""
     selection: SelectionConfig = SelectionConfig()
+
+    @field_validator("space")
+    @classmethod
+    def _with_current_names(cls, space: dict[str, Any]) -> dict[str, Any]:
+        return current_names(space)
 
     @field_validator("cutoffs")
     @classmethod

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from coldray.core.errors import NotFittedError
 from coldray.core.memory import fit_bytes, require_memory
@@ -31,6 +31,17 @@ Items: TypeAlias = npt.NDArray[np.integer[Any]]
 Scores: TypeAlias = npt.NDArray[np.float32]
 
 
+_EARLIER_SEEDS = ("train_seed", "learning_seed", "kernel_seed", "start_seed", "forest_seed")
+"""What `seed` was called; of several in a stored configuration the first counts."""
+
+
+def current_names(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters of a model as they are called now, of a file that was written before."""
+    earlier = [parameters[name] for name in _EARLIER_SEEDS if name in parameters]
+    seed = {"seed": earlier[0]} if earlier else {}
+    return seed | {name: value for name, value in parameters.items() if name not in _EARLIER_SEEDS}
+
+
 class ModelConfig(BaseModel):
     """Base of every model's parameters: frozen, and a misspelt name is an error.
 
@@ -39,6 +50,11 @@ class ModelConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_current_names(cls, parameters: Any) -> Any:
+        return current_names(parameters) if isinstance(parameters, Mapping) else parameters
 
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)

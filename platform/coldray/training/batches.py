@@ -53,9 +53,9 @@ class Batches(ABC):
 class EpochBatches(Batches):
     """Consecutive slices of a permutation that every worker draws alike; shares differ by one at most."""
 
-    def __init__(self, n_examples: int, batch_size: int, train_seed: int, epoch: int) -> None:
+    def __init__(self, n_examples: int, batch_size: int, seed: int, epoch: int) -> None:
         self.n_examples, self.batch_size = n_examples, batch_size
-        self._position = train_seed, epoch
+        self._position = seed, epoch
 
     @cached_property
     def order(self) -> torch.Tensor:

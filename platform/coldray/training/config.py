@@ -41,7 +41,7 @@ class TrainingConfig(BaseModel):
     """Epochs from one validation to the next; the last epoch always ends with one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``auto``: bfloat16 on GPUs that have it, float16 on other GPUs, float32 on the CPU. Weights stay float32."""
-    train_seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0
     """Seed of the first weights, the order of the examples, dropout and what batches draw."""
     workers: PositiveInt = 1
     """Processes that train together. One without a GPU runs in the calling process."""

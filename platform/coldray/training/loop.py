@@ -84,9 +84,9 @@ def step_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def new_module(task: TrainingTask, train_seed: int, device: torch.device) -> torch.nn.Module:
+def new_module(task: TrainingTask, seed: int, device: torch.device) -> torch.nn.Module:
     """Return the task's module with the weights of that seed; torch's global generator is left seeded."""
-    seed_default_generator(derived_seed(train_seed, Purpose.WEIGHTS), device)
+    seed_default_generator(derived_seed(seed, Purpose.WEIGHTS), device)
     module = task.build().to(device)
     for name, value in module.state_dict().items():
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
@@ -142,13 +142,13 @@ class TrainingLoop:
         self.task, self.config, self.workers, self.device, self.keep = task, config, workers, device, keep
         self.listener = listener if workers.rank == 0 else TrainingListener()
         with told_of_memory(task.name, config, device):
-            self.module = new_module(task, config.train_seed, device)
+            self.module = new_module(task, config.seed, device)
         workers.copy_from_first(self.module.state_dict().values())
         self.dtype = step_dtype(config, device)
         self.descend = GradientStep(self.module, config, workers, device, self.dtype)
         self.progress = Progress()
         self.best = self._weights()
-        self.steps = len(task.batches(config.batch_size, config.train_seed, 0))
+        self.steps = len(task.batches(config.batch_size, config.seed, 0))
         self.limit = RateLimit()
 
     @property
@@ -220,7 +220,7 @@ class TrainingLoop:
     def _epoch(self) -> None:
         progress = self.progress
         before, started = progress.seconds, time.perf_counter()
-        batches = self.task.batches(self.config.batch_size, self.config.train_seed, progress.epoch)
+        batches = self.task.batches(self.config.batch_size, self.config.seed, progress.epoch)
         speed = self._steps(batches, before - started)
         rate = self._learning_rate(self.steps - 1)
         metrics = self._validate()
@@ -260,7 +260,7 @@ class TrainingLoop:
 
     def _step(self, batches: Batches) -> float:
         """Make one step and return the mean loss of its batch."""
-        seed, epoch, step, rank = self.config.train_seed, self.progress.epoch, self.progress.step, self.workers.rank
+        seed, epoch, step, rank = self.config.seed, self.progress.epoch, self.progress.step, self.workers.rank
         everybodys = batches.examples(step)
         mine = batches.range_of_worker(step, rank, self.workers.size)
         examples, n_batch = everybodys[mine], len(everybodys)
@@ -292,7 +292,7 @@ class TrainingLoop:
         done = self.progress.epoch + 1
         if done % self.config.validate_every and done < self.config.epochs:
             return {}
-        metrics = evaluate_module(self.task, self.module, self.workers, self.device, self.config.train_seed).metrics
+        metrics = evaluate_module(self.task, self.module, self.workers, self.device, self.config.seed).metrics
         if self.progress.judge(metrics[self.task.metric], self.config):
             self.best = self._weights()
         return dict(metrics)

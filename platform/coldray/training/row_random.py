@@ -35,15 +35,15 @@ class Purpose(IntEnum):
     ROWS = 5
 
 
-def derived_seed(train_seed: int, purpose: Purpose, epoch: int = 0, step: int = 0, rank: int = 0) -> int:
+def derived_seed(seed: int, purpose: Purpose, epoch: int = 0, step: int = 0, rank: int = 0) -> int:
     """Return a 64-bit seed that depends on all the arguments; neighbouring positions give unrelated streams."""
-    sequence = np.random.SeedSequence([train_seed, purpose, epoch, step, rank])
+    sequence = np.random.SeedSequence([seed, purpose, epoch, step, rank])
     return int(sequence.generate_state(1, np.uint64)[0])
 
 
-def derived_generator(train_seed: int, purpose: Purpose, epoch: int, step: int = 0, rank: int = 0) -> torch.Generator:
+def derived_generator(seed: int, purpose: Purpose, epoch: int, step: int = 0, rank: int = 0) -> torch.Generator:
     """Return a generator on the CPU with the seed of that position."""
-    return torch.Generator().manual_seed(derived_seed(train_seed, purpose, epoch, step, rank))
+    return torch.Generator().manual_seed(derived_seed(seed, purpose, epoch, step, rank))
 
 
 def seed_default_generator(seed: int, device: torch.device) -> None:

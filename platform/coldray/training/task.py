@@ -82,9 +82,9 @@ class TrainingTask(ABC):
     def n_validation_users(self) -> int:
         """Number of users :meth:`validate` can be asked about; 0 trains for all epochs."""
 
-    def batches(self, batch_size: int, train_seed: int, epoch: int) -> Batches:
+    def batches(self, batch_size: int, seed: int, epoch: int) -> Batches:
         """Return the batches of an epoch; by default all examples are mixed."""
-        return EpochBatches(self.n_examples, batch_size, train_seed, epoch)
+        return EpochBatches(self.n_examples, batch_size, seed, epoch)
 
     @abstractmethod
     def build(self) -> torch.nn.Module:

@@ -33,7 +33,7 @@ class Evaluation:
 
 
 def evaluate_module(
-    task: TrainingTask, module: torch.nn.Module, workers: WorkerGroup, device: torch.device, train_seed: int = 0
+    task: TrainingTask, module: torch.nn.Module, workers: WorkerGroup, device: torch.device, seed: int = 0
 ) -> Evaluation:
     """Return the metrics of all validation users, on every worker.
 
@@ -50,7 +50,7 @@ def evaluate_module(
     users = share(task.n_validation_users, workers.rank, workers.size)
     training = module.training
     module.eval()
-    seed_default_generator(derived_seed(train_seed, Purpose.VALIDATION, rank=workers.rank), device)
+    seed_default_generator(derived_seed(seed, Purpose.VALIDATION, rank=workers.rank), device)
     try:
         with torch.no_grad():
             mine = task.validate(module, users) if users.stop > users.start else {}

@@ -136,7 +136,7 @@ def findings(result):
 
 
 def validated(parameters, task):
-    model = MARecPlus(MARecPlusConfig.model_validate({**parameters, "train_seed": task.seed})).fit(task.train)
+    model = MARecPlus(MARecPlusConfig.model_validate({**parameters, "seed": task.seed})).fit(task.train)
     return evaluate(model, task, candidates="cold", cutoffs=(10,)).means()[METRIC]
 
 
@@ -167,7 +167,7 @@ def test_the_baseline_is_marec_itself(result, tasks):
 def test_the_modes_are_tested_as_they_were_tuned(result, tasks):
     full = result.modes[-1]
     for fold, task in zip(full.folds, tasks[1], strict=True):
-        model = MARecPlus(MARecPlusConfig.model_validate({**full.config, "train_seed": task.seed})).fit(task.train)
+        model = MARecPlus(MARecPlusConfig.model_validate({**full.config, "seed": task.seed})).fit(task.train)
         metrics = evaluate(model, task, candidates="cold", cutoffs=CURVE_CUTOFFS)
         assert dict(fold.metrics) == pytest.approx(metrics.means(), abs=1e-6)
 
@@ -181,7 +181,7 @@ def test_each_stage_chose_the_best_on_validation_data(result, recorder, tasks):
         # The seed of a training is its fold's, none of the mode's.
         assert mode.config["solver"] != "auto"  # settled once, for all folds
         expected = MARecPlusConfig.model_validate({**chosen, "solver": mode.config["solver"]})
-        assert expected.model_dump(mode="json", exclude={"train_seed"}) == mode.config
+        assert expected.model_dump(mode="json", exclude={"seed"}) == mode.config
         assert len(set(means)) > 1, "nothing was chosen here"
         (told,) = (line for line in recorder.lines if line.startswith(f"tuned {stage.name}: "))
         assert float(re.search(rf"validation {METRIC} (\S+)", told)[1]) == pytest.approx(max(means), abs=1e-4)

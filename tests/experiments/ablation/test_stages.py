@@ -190,7 +190,7 @@ def test_a_space_of_listed_values_is_accepted():
         ({"ge_latent_dim": {"int_uniform": [4, 8]}}, r"space\.ge_latent_dim: .*not int_uniform"),
         ({"batch_size": {"choice": [16, 32]}}, r"space\.batch_size: .*cannot choose among \[16, 32\].*one value"),
         ({"dropout": {"choice": [0.1, 0.2]}}, r"space\.dropout: "),
-        ({"train_seed": 3}, r"space\.train_seed: .*seed of each split"),
+        ({"seed": 3}, r"space\.seed: .*seed of each split"),
     ],
 )
 def test_what_no_stage_could_choose_is_refused(space, expected):

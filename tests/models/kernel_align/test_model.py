@@ -274,7 +274,7 @@ def test_scorers_of_different_items_do_not_meet(exact_items):
     assert not np.allclose(found[0], found[1], rtol=1e-3)
 
 
-@pytest.mark.parametrize("change", [{"kernel_seed": 1}, {"alpha": 0.6}, {"ridge": 1.0}, {"inducing": 6}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"alpha": 0.6}, {"ridge": 1.0}, {"inducing": 6}])
 def test_what_is_reused_through_inducing_items_is_of_the_same_configuration(change):
     train, shared = random_training_set(4), Computations()
     config = KernelAlignConfig(n_factors=8, steps=5, subset=100, exact_items=0, inducing=10)

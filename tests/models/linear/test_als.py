@@ -30,7 +30,7 @@ class TestALS(ClickedItemContract):
 
 class TestExactALS(ClickedItemContract):
     model = ALS
-    config = ALSConfig(n_factors=3, regularization=0.2, alpha=1.0, iterations=6, cg_steps=0, start_seed=5)
+    config = ALSConfig(n_factors=3, regularization=0.2, alpha=1.0, iterations=6, cg_steps=0, seed=5)
 
 
 def objective(clicks, users, items, alpha, regularization):
@@ -57,7 +57,7 @@ def reference(train, config):
     """Return the factors of users and items, and the objective after each iteration."""
     clicks = train.interactions.toarray().astype(float)
     items = np.zeros((clicks.shape[1], config.n_factors))
-    start = np.random.default_rng(config.start_seed).normal(0, START_SCALE, (len(train.warm_items), config.n_factors))
+    start = np.random.default_rng(config.seed).normal(0, START_SCALE, (len(train.warm_items), config.n_factors))
     items[train.warm_items] = start
     values = []
     for _ in range(config.iterations):
@@ -76,7 +76,7 @@ def reference(train, config):
 )
 def test_the_fit_is_that_of_the_dense_reference(seed, **parameters):
     train = random_training_set(seed % 1000, n_users=14, n_warm=11, n_cold=3)
-    config = ALSConfig(iterations=3, cg_steps=0, start_seed=seed % 7, **parameters)
+    config = ALSConfig(iterations=3, cg_steps=0, seed=seed % 7, **parameters)
     model = ALS(config).fit(train)
     users, items, values = reference(train, config)
     np.testing.assert_allclose(model.state()["factors"] @ model.state()["factors"].T, items @ items.T, atol=2e-3)
@@ -217,7 +217,7 @@ def test_the_seed_is_the_start_and_nothing_else_draws():
     train = random_training_set(4)
     config = ALSConfig(n_factors=3, regularization=1.0, iterations=2)
     first, again, other = (
-        ALS(config.model_copy(update={"start_seed": seed})).fit(train).state()["factors"] for seed in (1, 1, 2)
+        ALS(config.model_copy(update={"seed": seed})).fit(train).state()["factors"] for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3

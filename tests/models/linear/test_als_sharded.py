@@ -33,7 +33,7 @@ def side():
 @pytest.mark.parametrize("cg_steps", [0, 3])
 def test_two_workers_find_the_factors_of_one(ray_cluster, cg_steps):
     train, _ = genre_groups()
-    config = ALSConfig(n_factors=3, regularization=1.0, alpha=10.0, iterations=4, cg_steps=cg_steps, start_seed=3)
+    config = ALSConfig(n_factors=3, regularization=1.0, alpha=10.0, iterations=4, cg_steps=cg_steps, seed=3)
     alone = ALS(config).fit(train)
     sharded = ALS(config.model_copy(update={"workers": 2})).fit(train)
     np.testing.assert_allclose(sharded.state()["factors"], alone.state()["factors"], atol=1e-4)

@@ -87,7 +87,7 @@ def test_what_is_learned_from_is_as_configured(monkeypatch):
         return real(train, **{**parameters, **one})
 
     monkeypatch.setattr(marec, "sampled_moments", recorded)
-    MARec(MARecConfig(order=1, workers=2, learning_items=9, learning_seed=5, **BLOCKS)).fit(train)
+    MARec(MARecConfig(order=1, workers=2, learning_items=9, seed=5, **BLOCKS)).fit(train)
     assert given == [{"delta": 1.5, "order": 1, "items": 9, "seed": 5, "workers": 2}]
 
 

@@ -237,7 +237,7 @@ def test_trials_that_differ_in_what_is_not_trained_share_the_trainings():
     np.testing.assert_allclose(fresh.score(train.interactions, train.cold_items), scores[-1], rtol=1e-4, atol=1e-5)
     MARecPlus(MARecPlusConfig(**base, ge_kl_weight=0.2)).fit(train, shared)
     assert trained(shared)[3:] == [REFINEMENTS["ge"].network]
-    MARecPlus(MARecPlusConfig(**base, train_seed=1)).fit(train, shared)
+    MARecPlus(MARecPlusConfig(**base, seed=1)).fit(train, shared)
     assert len(trained(shared)) == 7
 
 
@@ -301,11 +301,11 @@ def test_every_parameter_reaches_the_refinement(prefix):
         "batch_size": 11,
         "epochs": 13,
         "validation_share": 0.35,
-        "train_seed": 17,
+        "seed": 17,
     }
     everything = {name: value for values in own.values() for name, value in values.items()} | shared
     fusion = {f"{name}_weight" for name in PREFIXES}
-    assert set(everything) | fusion == set(MARecPlusConfig.model_fields) - set(MARecConfig.model_fields)
+    assert set(everything) | fusion == (set(MARecPlusConfig.model_fields) - set(MARecConfig.model_fields)) | {"seed"}
     config = MARecPlusConfig(**everything)
     refinement = config.refinement(prefix)
     assert type(refinement) is REFINEMENTS[prefix].config_type

@@ -152,7 +152,7 @@ def test_the_share_and_the_users_are_those_of_the_configuration():
     assert len(validation) == 7
     _, expected = hold_out_clicks(problem(), 0.5, 7, np.random.default_rng(0))
     np.testing.assert_array_equal(validation.clicks.toarray(), expected.clicks.toarray())
-    (other, _), _ = fit(validation_share=0.5, validation_users=7, train_seed=1).fits
+    (other, _), _ = fit(validation_share=0.5, validation_users=7, seed=1).fits
     assert rows_of_users(other) != rows_of_users(validation)
 
 
@@ -316,7 +316,7 @@ def test_the_same_seed_gives_the_same_weights_and_the_caller_keeps_his_random_st
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(8)
     np.testing.assert_array_equal(score(fit()), first)
-    assert not np.allclose(score(fit(train_seed=3)), first)
+    assert not np.allclose(score(fit(seed=3)), first)
 
 
 def test_features_say_nothing_to_a_network_that_does_not_read_them():

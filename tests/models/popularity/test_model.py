@@ -47,7 +47,7 @@ def test_an_added_item_scores_like_a_cold_one_with_its_attributes():
 
 def test_every_parameter_reaches_what_is_learned():
     train, shared = random_training_set(3), CountingComputations()
-    config = PopularityConfig(trees=3, forest_seed=7, min_leaf=2, folds=4, shrinkage=3.0, ridge=0.5)
+    config = PopularityConfig(trees=3, seed=7, min_leaf=2, folds=4, shrinkage=3.0, ridge=0.5)
     for _ in range(2):
         Popularity(config).fit(train, shared)
     expected = {"trees": 3, "seed": 7, "min_leaf": 2, "folds": 4, "shrinkage": 3.0, "ridge": 0.5}

@@ -211,7 +211,7 @@ def trainings(monkeypatch):
     return seen
 
 
-STOPPING = MFConfig(**{**QUICK, "validation_share": 0.2, "epochs": 12, "train_seed": 3})
+STOPPING = MFConfig(**{**QUICK, "validation_share": 0.2, "epochs": 12, "seed": 3})
 
 
 def triples(ratings):
@@ -233,7 +233,7 @@ def test_held_out_ratings_are_of_the_train_part_and_trained_on_in_the_refit_alon
     assert again.epochs == int(np.nanargmin(learned["history.validation_mse"])) + 1
     assert {config.weight_decay for _, config, _ in trainings} == {0.0}  # it is in the loss
     np.testing.assert_array_equal(learned["factors"], last.weights["items.weight"].numpy())
-    learn_factors(train, n_factors=2, config=STOPPING.model_copy(update={"train_seed": 4, "epochs": 1}))
+    learn_factors(train, n_factors=2, config=STOPPING.model_copy(update={"seed": 4, "epochs": 1}))
     assert triples(trainings[2][0].held_out) != triples(first.held_out)
 
 
@@ -247,7 +247,7 @@ def test_without_a_refit_the_best_weights_by_the_held_out_ratings_are_kept(train
 def test_the_same_seed_gives_the_same_factors():
     train = random_ratings(8)
     first, again, other = (
-        MF(MFConfig(**{**QUICK, "epochs": 3, "train_seed": seed})).fit(train).state()["factors"] for seed in (1, 1, 2)
+        MF(MFConfig(**{**QUICK, "epochs": 3, "seed": seed})).fit(train).state()["factors"] for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3

@@ -134,7 +134,7 @@ def test_scores_depend_neither_on_the_call_nor_on_the_other_items(free):
 
 def test_draws_come_from_the_seed_of_the_training():
     def noise(seed):
-        return ConditionalAutoencoder.of(GERecConfig(train_seed=seed, draws=500), 3, 4).noise
+        return ConditionalAutoencoder.of(GERecConfig(seed=seed, draws=500), 3, 4).noise
 
     torch.testing.assert_close(noise(1), noise(1), rtol=0, atol=0)
     assert not torch.equal(noise(1), noise(2))

@@ -34,7 +34,7 @@ def problem(seed=70):
 
 
 def held_out(train, config):
-    return HeldOut.of(train, config.validation_share, np.random.default_rng(config.train_seed))
+    return HeldOut.of(train, config.validation_share, np.random.default_rng(config.seed))
 
 
 class Spy(GaussianHeads):
@@ -76,7 +76,7 @@ def test_held_out_items_are_never_trained_on(seen):
 
 
 def test_the_refit_trains_on_every_item_for_as_many_epochs_as_were_best(seen):
-    train, config = problem(), quick(epochs=8, learning_rate=0.03, train_seed=1)
+    train, config = problem(), quick(epochs=8, learning_rate=0.03, seed=1)
     learned = learn_similarity(train, network=Spy, config=config)
     metric = learned["history.ndcg@10"]
     best = int(metric.argmax())
@@ -209,7 +209,7 @@ def test_the_same_seed_gives_the_same_arrays_and_another_seed_others(network):
     first = learn_similarity(train, network=network, config=quick(network))
     torch.manual_seed(2)
     again = learn_similarity(train, network=network, config=quick(network))
-    other = learn_similarity(train, network=network, config=quick(network, train_seed=5))
+    other = learn_similarity(train, network=network, config=quick(network, seed=5))
     assert first.keys() == again.keys()
     for name, values in first.items():
         np.testing.assert_array_equal(again[name], values)

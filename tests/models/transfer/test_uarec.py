@@ -129,7 +129,7 @@ def test_without_confidence_scores_are_summed_cosines_of_profiles_and_prediction
 
 def test_trials_that_train_otherwise_share_nothing():
     train, shared = random_training_set(52), CountingComputations()
-    for change in ({}, {"train_seed": 1}, {"epochs": 5}, {"hidden_dim": 16}):
+    for change in ({}, {"seed": 1}, {"epochs": 5}, {"hidden_dim": 16}):
         UARec(UARecConfig(**{**QUICK, "epochs": 3, **change})).fit(train, shared)
     assert len(shared.computed["learn_similarity"]) == 4
 

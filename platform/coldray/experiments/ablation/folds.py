@@ -154,7 +154,7 @@ def _validated(
 
 def _model(parameters: Mapping[str, Any], task: EvaluationFold) -> MARecPlus:
     """Return the model of one configuration; the seed of the fold is that of the training, too."""
-    return MARecPlus(MARecPlusConfig.model_validate({**parameters, "train_seed": task.seed}))
+    return MARecPlus(MARecPlusConfig.model_validate({**parameters, "seed": task.seed}))
 
 
 def tested_modes(

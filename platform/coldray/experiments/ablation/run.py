@@ -73,8 +73,8 @@ def check_stages(config: StudyConfig) -> None:
             raise ConfigError(
                 f"space.{name}: an ablation tries listed values, {{choice: […]}}, not {next(iter(spec))}. List them."
             )
-        if name == "train_seed":
-            raise ConfigError("space.train_seed: an ablation trains with the seed of each split. Leave it out.")
+        if name == "seed":
+            raise ConfigError("space.seed: an ablation trains with the seed of each split. Leave it out.")
         if name in _of_training() and is_range(spec) and len(spec["choice"]) > 1:
             raise ConfigError(
                 f"space.{name}: it belongs to the training of all refinements, and the baseline, tuned first, cannot "
@@ -235,7 +235,7 @@ def _tune(
             listener.stage(f"{stage.name} is on the edge of what it tried: {edge.told}")
         found = MARecPlusConfig.model_validate(chosen)
         # The seed of a training is that of its fold.
-        modes[stage.name] = found.model_dump(mode="json", exclude={"train_seed"})
+        modes[stage.name] = found.model_dump(mode="json", exclude={"seed"})
     return modes
 
 

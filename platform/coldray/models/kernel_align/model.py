@@ -74,7 +74,7 @@ class KernelAlignConfig(ModelConfig):
     """Steps of Adam."""
     min_noise: PositiveFloat = 1e-3
     """Floor of σ²."""
-    kernel_seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0
     """Seed of the subset, of the inducing items and of the popularity's trees."""
     form: Literal["auto", "exact", "inducing"] = "auto"
     """``exact`` solves with the covariance of all warm items, ``inducing`` sees all items through some of them.
@@ -140,14 +140,14 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             subset=config.subset,
             steps=config.steps,
             min_noise=config.min_noise,
-            seed=config.kernel_seed,
+            seed=config.seed,
         )
         form = partial(self._exact, matrices=matrices) if exact else self._through_inducing
         self._weights, variances = form(train, shared, tuple(map(float, logarithms)))
         self._features = train.features
         self._learned = {"logarithms": logarithms, "likelihood": likelihood, "variance": variances}
         if config.popularity > 0:
-            head, popularity = shared.get(known_or_predicted, train, trees=TREES, seed=config.kernel_seed)
+            head, popularity = shared.get(known_or_predicted, train, trees=TREES, seed=config.seed)
             self._learned |= {f"head.{name}": array for name, array in head.items()}
             self._learned["popularity"] = popularity
         return self
@@ -181,7 +181,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             train,
             logarithms=logarithms,
             count=config.inducing,
-            seed=config.kernel_seed,
+            seed=config.seed,
             most=config.most_inducing,
             tolerance=config.inducing_tolerance,
         )

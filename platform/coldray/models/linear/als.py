@@ -135,7 +135,7 @@ class ALSConfig(ModelConfig):
     cg_steps: NonNegativeInt = 3
     """Steps of conjugate gradients, from the factors of the iteration before, by which each system is solved; 0 solves
     by Cholesky, which takes longer the more factors there are."""
-    start_seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0
     """Seed of the first factors of items."""
     workers: PositiveInt = 1
     """Workers of the Ray cluster over which users and items are sharded; 1 fits in this process. The factors are the
@@ -176,7 +176,7 @@ class ALS(FactorModel[ALSConfig]):
         n_users, n_items = train.interactions.shape
         self._require_memory(n_users, n_items, train.interactions.nnz)
         items = np.zeros((n_items, used), np.float32)
-        generator = np.random.default_rng(config.start_seed)
+        generator = np.random.default_rng(config.seed)
         items[train.warm_items] = generator.normal(0, START_SCALE, (len(train.warm_items), used))
         items, objective = self._alternate(train, items)
         if np.abs(items).max() < VANISHED:

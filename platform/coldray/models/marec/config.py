@@ -49,8 +49,8 @@ class MARecConfig(ModelConfig):
     """With ``blocks``, items that a warm one is predicted from."""
     learning_items: PositiveInt = 1000
     """With ``blocks``, warm items whose cells the similarity weights are learned from; all of them where fewer."""
-    learning_seed: NonNegativeInt = 0
-    """Seed by which they are drawn."""
+    seed: NonNegativeInt = 0
+    """Seed by which they are drawn; with learned similarities (``marec_plus``), that of their training."""
     workers: PositiveInt = 1
     """With ``blocks``, workers of the Ray cluster that learn the similarity weights, each from its share of the users;
     1 learns in this process."""

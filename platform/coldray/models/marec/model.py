@@ -62,7 +62,7 @@ def mixture_weights(train: TrainingSet, computations: Computations, config: MARe
             delta=config.smoothing,
             order=config.order,
             items=config.learning_items,
-            seed=config.learning_seed,
+            seed=config.seed,
             workers=config.workers,
         )
         return learn_weights(sampled, w0=config.w0, nonnegative=config.learner == "nonnegative")

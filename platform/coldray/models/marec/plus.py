@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy.typing as npt
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from coldray.core.device import Matrix
 from coldray.core.errors import ConfigError
@@ -74,8 +74,6 @@ class MARecPlusConfig(MARecConfig):
     """The most epochs."""
     validation_share: float = Field(default=0.1, ge=0, le=0.5)
     """Share of the warm items held out to stop training by."""
-    train_seed: NonNegativeInt = 0
-    """Seed of the training."""
 
     @model_validator(mode="after")
     def _check_solver(self) -> Self:

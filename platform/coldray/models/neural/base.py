@@ -185,7 +185,7 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
         if self.config.validation_share == 0:
             return train, None
         hold_out = hold_out_items if self.stops_by_items(train) else hold_out_clicks
-        generator = np.random.default_rng(self.config.train_seed)
+        generator = np.random.default_rng(self.config.seed)
         return hold_out(train, self.config.validation_share, self.config.validation_users, generator)
 
     def stops_by_items(self, train: TrainingSet) -> bool:

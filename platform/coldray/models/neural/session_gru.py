@@ -250,7 +250,7 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
         """Hold out the last clicks; nothing where too few are left to learn from."""
         if self.config.validation_share == 0:
             return train, None
-        generator = np.random.default_rng(self.config.train_seed)
+        generator = np.random.default_rng(self.config.seed)
         rest, validation = hold_out_last(train, self.config.validation_users, generator)
         if not (np.diff(rest.interactions.indptr) > 1).any():
             return train, None

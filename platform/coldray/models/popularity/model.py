@@ -35,7 +35,7 @@ class PopularityConfig(ModelConfig):
     """Items at the mean added to every label's target encoding."""
     ridge: PositiveFloat = 0.35
     """Regularization of the ridge regression among the columns, in mean squared lengths of an item's attributes."""
-    forest_seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0
     """Seed of the folds and the trees."""
 
 
@@ -63,7 +63,7 @@ class Popularity(ArrayModel[PopularityConfig]):
             learn_popularity,
             train,
             trees=config.trees,
-            seed=config.forest_seed,
+            seed=config.seed,
             min_leaf=config.min_leaf,
             folds=config.folds,
             shrinkage=config.shrinkage,

@@ -251,7 +251,7 @@ def learn_factors(train: TrainingSet, *, n_factors: int, config: MFConfig) -> di
     items, n_items = _renumbered(every.coords[1])
     ratings = Ratings(users, items, torch.from_numpy(every.data.astype(np.float32)))
     mean = float(every.data.mean(dtype=np.float64))
-    order = torch.from_numpy(np.random.default_rng(config.train_seed).permutation(len(ratings)))
+    order = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(ratings)))
     n_held = round(config.validation_share * len(ratings))
     held_out = ratings.take(order[:n_held]) if n_held else None
 

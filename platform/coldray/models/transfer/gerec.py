@@ -61,7 +61,7 @@ class ConditionalAutoencoder(TransferNetwork):
         self.encoder = dense_tower(n_profile + hidden, hidden, 2 * latent, 0.0)
         self.decoder = dense_tower(latent + hidden, hidden, n_profile, dropout)
         # The same draws for all items: an item's profile depends neither on the others of a block nor on the call.
-        generator = torch.Generator().manual_seed(config.train_seed)
+        generator = torch.Generator().manual_seed(config.seed)
         self.register_buffer("noise", torch.randn(config.draws, latent, generator=generator), persistent=False)
 
     @classmethod

@@ -154,7 +154,7 @@ def learn_similarity(
     profiles = item_profiles(train, dim=config.profile_dim)
     encoder = AttributeInputs.of(train)
     inputs = encoder.encode(train.features.take(train.warm_items))
-    generator = np.random.default_rng(config.train_seed)
+    generator = np.random.default_rng(config.seed)
     held_out = HeldOut.of(train, config.validation_share, generator) if config.validation_share > 0 else None
     task = TransferTask(network, config, inputs, profiles, held_out)
     first = run_training(task, config)

@@ -155,9 +155,9 @@ class WindowBatches(Batches):
     The examples of a batch ascend, so that those of a worker are consecutive.
     """
 
-    def __init__(self, examples: ExampleFiles, batch_size: int, train_seed: int, epoch: int) -> None:
+    def __init__(self, examples: ExampleFiles, batch_size: int, seed: int, epoch: int) -> None:
         self.examples_of, self.batch_size = examples, batch_size
-        self.seed, self.epoch = train_seed, epoch
+        self.seed, self.epoch = seed, epoch
         self._mixed: tuple[int, torch.Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
     @cached_property

@@ -57,9 +57,9 @@ class FilesTask(TrainingTask):
         """Say which worker this is, and how it reads its files."""
         self._parts = WorkerPart(self.examples_of, read, rank, size)
 
-    def batches(self, batch_size: int, train_seed: int, epoch: int) -> Batches:
+    def batches(self, batch_size: int, seed: int, epoch: int) -> Batches:
         """Return the batches of an epoch, each of one window."""
-        return WindowBatches(self.examples_of, batch_size, train_seed, epoch)
+        return WindowBatches(self.examples_of, batch_size, seed, epoch)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return the rows of `examples`, which are of one window and in this worker's files."""
