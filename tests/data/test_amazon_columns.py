@@ -1,8 +1,10 @@
 """Ratings files of 2014 have the user first, those of 2018 the item."""
 
+import gzip
 import logging
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from coldray.data.sources.amazon_core import FiveCoreConfig, write_five_core
@@ -15,15 +17,14 @@ ROWS = [(user, item, 1 + (n + m) % 5, 10 * n + m) for n, user in enumerate(USERS
 
 
 @pytest.mark.parametrize("item_first", [False, True])
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "csv.gz"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "csv.gz", "tsv.zst"])
 def test_the_order_of_columns_is_told_by_the_ids(tmp_path, item_first, suffix):
-    import gzip
-
     path = tmp_path / f"ratings.{suffix}"
     order = (1, 0, 2, 3) if item_first else (0, 1, 2, 3)
-    separator = "\t" if suffix == "tsv" else ","
+    separator = "\t" if suffix.startswith("tsv") else ","
     text = "".join(separator.join(str(row[place]) for place in order) + "\n" for row in ROWS).encode()
-    path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    packed = {"gz": gzip.compress, "zst": lambda content: pa.compress(content, "zstd", asbytes=True)}
+    path.write_bytes(packed.get(suffix[4:], bytes)(text))
     notes = []
     table = read_raw_ratings(path, notes)
     assert table.select("user", "item").rows() == [row[:2] for row in ROWS]
@@ -35,8 +36,10 @@ def test_the_order_of_columns_is_told_by_the_ids(tmp_path, item_first, suffix):
 
 def test_columns_that_look_swapped_by_their_numbers_are_told(tmp_path, caplog):
     path = tmp_path / "ratings.csv"
-    path.write_text("".join(f"u{n % 4},i{n % 40},5,{n}\n" for n in range(160)))
+    path.write_text("".join(f"{n % 4},{n % 40},5,{n}\n" for n in range(160)))
     caplog.set_level(logging.WARNING)
     report = write_five_core(path, tmp_path / "out", "Toys", FiveCoreConfig(core=1, split="temporal"))
-    assert report.notes == ("ratings.csv: 4 users have rated 40 items: the columns of users and items look swapped.",)
+    assert report.notes == (
+        "ratings.csv: 4 users, such as '0', have 40 items, such as '0': the columns of users and items look swapped.",
+    )
     assert report.notes[0] in caplog.text

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from coldray.core.errors import UnmatchedItemsError
 from coldray.data.catalogue import ALL_WAYS, FEW, WAYS, Catalogue, match_items
 
-IDS = st.sampled_from(["1", "2", "3", "01", "1.0", " 1", "a", "A", "b", "c", "d"])
+IDS = ["1", "2", "3", "01", "1.0", " 1", "a", "A", "b", "c", "d"]
+CLICKS = st.lists(st.sampled_from(IDS), min_size=1)
 
 
 def matched(clicks, rows):
@@ -19,12 +20,10 @@ def matched(clicks, rows):
     return match_items(counted, Catalogue(pl.Series(rows), "items.csv"), "clicks.csv")
 
 
-@given(st.lists(IDS, min_size=1), st.lists(IDS, unique=True))
-def test_the_counts_are_those_of_a_loop(clicks, rows):
-    if rows and not set(rows) & set(clicks):
-        with pytest.raises(UnmatchedItemsError):
-            matched(clicks, rows)
-        return
+@given(CLICKS, st.lists(st.sampled_from(IDS), unique=True), st.data())
+def test_the_counts_are_those_of_a_loop(clicks, rows, data):
+    if rows:
+        rows = list({*rows, data.draw(st.sampled_from(clicks))})
     match = matched(clicks, pl.Series(rows, dtype=pl.String))
     assert match.rows == len(rows)
     assert match.rows_without_clicks == sum(row not in clicks for row in rows)
@@ -34,6 +33,13 @@ def test_the_counts_are_those_of_a_loop(clicks, rows):
     assert match.clicks_without_row == sum(item not in rows for item in clicks)
     known_items, known_clicks = len(set(clicks) & set(rows)), sum(item in rows for item in clicks)
     assert match.few == (known_items < FEW * len(set(clicks)) or known_clicks < FEW * len(clicks))
+
+
+@given(st.permutations(IDS), st.data())
+def test_a_table_without_a_clicked_item_is_refused(ids, data):
+    clicks, rows = (data.draw(st.lists(st.sampled_from(half), min_size=1)) for half in (ids[:5], ids[5:]))
+    with pytest.raises(UnmatchedItemsError, match="no item in common"):
+        matched(clicks, list(set(rows)))
 
 
 SPELLINGS = {

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -147,19 +147,17 @@ def with_unclicked(dataset, seed):
     )
 
 
-@given(
-    st.dictionaries(st.tuples(st.integers(0, 7), st.integers(0, 7)), st.integers(1, 5), min_size=1),
-    st.integers(0, 99),
-    st.builds(
-        FilterConfig,
-        min_rating_exclusive=st.sampled_from([None, 1.0, 2.0]),
-        min_user_interactions=st.integers(0, 3),
-        min_item_interactions=st.integers(0, 3),
-        attribute_min_items=st.integers(1, 3),
-        attribute_max_share=st.sampled_from([0.3, 0.5, 1.0]),
-    ),
-)
-def test_items_that_nobody_clicked_survive_and_change_nothing_of_the_others(pairs, seed, config):
+@st.composite
+def with_and_without_unclicked(draw):
+    """Return a dataset, it with items beside its own that nobody has clicked, filters, and what they make of the first.
+
+    The last is None if they leave nothing of it.
+    """
+    cells = st.tuples(st.integers(0, 7), st.integers(0, 7))
+    pairs = draw(st.dictionaries(cells, st.integers(1, 5), min_size=1))
+    if draw(st.booleans()):  # so much that filters leave something
+        pairs |= {(user, item): 5 for user in range(4) for item in range(4)}
+    seed = draw(st.integers(0, 99))
     clicked = rated([(*pair, rating) for pair, rating in pairs.items()]).of_clicked_items()
     rng = np.random.default_rng(seed)
     tags = LabelAttribute(
@@ -168,16 +166,36 @@ def test_items_that_nobody_clicked_survive_and_change_nothing_of_the_others(pair
     )
     own = replace(clicked, item_ids=10 * np.arange(clicked.n_items), timestamps=None, attributes={"tag": tags})
     whole = with_unclicked(own, seed)
-    outcomes = []
-    for dataset in (own, whole):
-        try:
-            outcomes.append(apply_filters(dataset, config))
-        except EmptyDatasetError as error:
-            outcomes.append(type(error))
-    if isinstance(outcomes[0], type):
-        assert outcomes[1] is outcomes[0]
-        return
-    alone, kept = outcomes
+    config = draw(
+        st.builds(
+            FilterConfig,
+            min_rating_exclusive=st.sampled_from([None, 1.0, 2.0]),
+            min_user_interactions=st.integers(0, 3),
+            min_item_interactions=st.integers(0, 3),
+            attribute_min_items=st.integers(1, 3),
+            attribute_max_share=st.sampled_from([0.3, 0.5, 1.0]),
+        )
+    )
+    try:
+        alone = apply_filters(own, config)
+    except EmptyDatasetError:
+        alone = None
+    return own, whole, config, alone
+
+
+@given(with_and_without_unclicked())
+def test_filters_that_leave_no_click_are_refused_whatever_items_nobody_clicked(drawn):
+    _, whole, config, alone = drawn
+    assume(alone is None)
+    with pytest.raises(EmptyDatasetError):
+        apply_filters(whole, config)
+
+
+@given(with_and_without_unclicked())
+def test_items_that_nobody_clicked_survive_and_change_nothing_of_the_others(drawn):
+    own, whole, config, alone = drawn
+    assume(alone is not None)
+    kept = apply_filters(whole, config)
     unclicked = set(whole.item_ids.tolist()) - set(own.item_ids.tolist())
     assert set(kept.item_ids.tolist()) == set(alone.item_ids.tolist()) | unclicked
     entry = kept.provenance["filters"][0]

@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 from coldray.data.dataset import LabelAttribute, NumberAttribute
 from coldray.data.sources.tabular import TabularConfig, read_tabular
@@ -34,13 +34,21 @@ def by_csv(table):
 
 @SHARED
 @given(odd_texts())
-def test_delimited_text_is_read_whole_or_refused(tmp_path, table):
+def test_delimited_text_that_is_written_well_is_read(tmp_path, table):
+    assume(table.clean)
     path = tmp_path / table.name
     path.write_bytes(table.content)
     read, refusal = attempt(read_columns, path, NAMES, "csv")
-    if read is None:
-        assert not table.clean or "rows of their own" in refusal, refusal
-        return
+    assert read is not None or "rows of their own" in refusal, refusal
+
+
+@SHARED
+@given(odd_texts())
+def test_delimited_text_that_is_read_is_read_whole(tmp_path, table):
+    path = tmp_path / table.name
+    path.write_bytes(table.content)
+    read, _ = attempt(read_columns, path, NAMES, "csv")
+    assume(read is not None)
     rows = [tuple(value or "" for value in row) for row in read.rows.rows()]
     assert len(rows) == len(table.rows)
     assert rows in (table.rows, by_csv(table))

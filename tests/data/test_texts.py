@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from coldray.cli.arguments import source_of, study_parser
@@ -19,7 +19,8 @@ from coldray.features.builder import FeatureConfig, choose_methods
 
 DATASET = sample_dataset(0, 60, 30)
 IDS = DATASET.item_ids.tolist()
-ROWS = st.lists(st.tuples(st.sampled_from([*IDS[:6], "no item"]), st.sampled_from(["", " ", "a", "b c", None])))
+TEXTS = st.sampled_from(["", " ", "a", "b c", None])
+ROWS = st.lists(st.tuples(st.sampled_from([*IDS[:6], "no item"]), TEXTS))
 
 
 def written(path, rows, header=("item_id", "review")):
@@ -28,19 +29,27 @@ def written(path, rows, header=("item_id", "review")):
     return path
 
 
+def parquet_of(folders, rows):
+    path = folders.mktemp("texts") / "reviews.parquet"
+    pl.DataFrame(rows, schema={"item_id": pl.String, "review": pl.String}, orient="row").write_parquet(path)
+    return path
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=5))
+def test_texts_of_no_item_alone_are_refused(tmp_path_factory, texts):
+    path = parquet_of(tmp_path_factory, [("no item", text) for text in texts])
+    with pytest.raises(UnmatchedItemsError, match="have no item in common"):
+        with_texts(DATASET, path)
+
+
 @given(rows=ROWS)
 def test_texts_are_those_of_a_loop_over_the_rows(tmp_path_factory, rows):
-    path = tmp_path_factory.mktemp("texts") / "reviews.parquet"
-    columns = {"item_id": [id_ for id_, _ in rows], "review": [text for _, text in rows]}
-    pl.DataFrame(columns, schema={"item_id": pl.String, "review": pl.String}).write_parquet(path)
+    assume(not rows or any(id_ != "no item" for id_, _ in rows))
+    path = parquet_of(tmp_path_factory, rows)
     expected = {id_: [] for id_ in IDS}
     for id_, text in rows:
         if id_ in expected and (text or "").strip():
             expected[id_].append(text.strip())
-    if rows and all(id_ == "no item" for id_, _ in rows):
-        with pytest.raises(UnmatchedItemsError, match="have no item in common"):
-            with_texts(DATASET, path)
-        return
     found = with_texts(DATASET, path)
     names = [name for name in found.attributes if name not in DATASET.attributes]
     longest = max(map(len, expected.values()))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from coldray.core.errors import EmptyDatasetError, NumericalError
@@ -44,10 +44,7 @@ def test_errors_are_over_the_single_ratings_of_known_items(seed):
                 continue
             unknown_users += train.indptr[user] == train.indptr[user + 1]
             errors.append(abs(float(values[user, item]) - float(held_out.data[place])))
-    if not errors:
-        with pytest.raises(EmptyDatasetError, match="held-out ratings is of an item that was rated in train"):
-            measured(seed)
-        return
+    assume(errors)
     found = measured(seed)
     assert found.means() == pytest.approx(
         {
@@ -59,6 +56,20 @@ def test_errors_are_over_the_single_ratings_of_known_items(seed):
     assert (found.n_unknown_items, found.n_unknown_users) == (unknown_items, unknown_users)
     assert found.counts.sum() == len(errors)
     assert (found.counts > 0).all()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 8))
+def test_ratings_of_unknown_items_alone_are_refused(seed, n_known):
+    train, held_out = ratings_of(seed), ratings_of(seed + 1)
+    train, held_out = train[:, np.arange(9) % 9 < n_known], held_out[:, np.arange(9) % 9 >= n_known]
+    train, held_out = (
+        sp.hstack([part, sp.csr_array((8, 9 - n_known))]).tocsr()
+        if part is train
+        else sp.hstack([sp.csr_array((8, n_known)), part]).tocsr()
+        for part in (train, held_out)
+    )
+    with pytest.raises(EmptyDatasetError, match="held-out ratings is of an item that was rated in train"):
+        rating_metrics(from_table(table(seed)), train=train, histories=train, held_out=held_out)
 
 
 def test_the_edge_of_half_a_star_is_accurate():

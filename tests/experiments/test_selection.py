@@ -117,16 +117,21 @@ def test_a_number_rule_on_words_says_so():
 
 
 STATUSES = st.sampled_from(["finished", "finished", "pruned", "failed"])
-TRIALS = st.lists(
-    st.tuples(STATUSES, st.lists(st.floats(0, 1), min_size=1, max_size=3), st.integers(1, 3), st.sampled_from("abz")),
-    min_size=1,
-    max_size=12,
-).map(
-    lambda drawn: [
-        trial(number, tuple(values), status, "broken" if status == "failed" else None, order=order, learner=learner)
-        for number, (status, values, order, learner) in enumerate(drawn)
-    ]
-)
+
+
+def trials_of(statuses):
+    values = st.lists(st.floats(0, 1), min_size=1, max_size=3)
+    drawn = st.tuples(statuses, values, st.integers(1, 3), st.sampled_from("abz"))
+    return st.lists(drawn, min_size=1, max_size=12).map(
+        lambda trials: [
+            trial(number, tuple(values), status, "broken" if status == "failed" else None, order=order, learner=learner)
+            for number, (status, values, order, learner) in enumerate(trials)
+        ]
+    )
+
+
+TRIALS = trials_of(STATUSES).filter(lambda trials: any(one.status == "finished" for one in trials))
+UNFINISHED = trials_of(st.sampled_from(["pruned", "failed"]))
 RULES = st.sampled_from([(), ({"order": "low"},), ({"order": "high"},), ({"learner": ["b", "a"]}, {"order": "low"})])
 
 
@@ -142,13 +147,15 @@ def simplicity(one, rule):
     return ranks
 
 
+@given(UNFINISHED, st.floats(0, 0.99), RULES)
+def test_of_trials_none_of_which_finished_none_wins(trials, tolerance, rule):
+    with pytest.raises(StudyError, match=f"None of the {len(trials)} trials"):
+        chosen(trials, tolerance, rule)
+
+
 @given(TRIALS, st.floats(0, 0.99), RULES)
 def test_the_winner_is_good_enough_and_nothing_good_enough_is_simpler(trials, tolerance, rule):
     finished = [one for one in trials if one.status == "finished"]
-    if not finished:
-        with pytest.raises(StudyError):
-            chosen(trials, tolerance, rule)
-        return
     selection = chosen(trials, tolerance, rule)
     best = max(one.mean(METRIC) for one in finished)
     floor = best * (1 - tolerance)
@@ -162,8 +169,6 @@ def test_the_winner_is_good_enough_and_nothing_good_enough_is_simpler(trials, to
 
 @given(TRIALS, st.floats(0, 0.99), RULES, st.randoms(use_true_random=False))
 def test_the_order_in_which_trials_ended_does_not_matter(trials, tolerance, rule, random):
-    if all(one.status != "finished" for one in trials):
-        return
     shuffled = list(trials)
     random.shuffle(shuffled)
     first, second = chosen(trials, tolerance, rule), chosen(shuffled, tolerance, rule)

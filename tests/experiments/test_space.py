@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError
@@ -313,22 +313,39 @@ def test_the_space_lists_its_fixed_values_and_choices():
     assert list(listed_values(space)) == [("order", 1), ("order", 2), ("delta", {"genres": 5.0})]
 
 
+def excluded(point):
+    return point.get("solver") == "users" and point.get("lambda_0", 0) > 0
+
+
+def grid_of(space):
+    return StudyConfig.model_validate(
+        {"name": "grid", "model": "marec", "space": space, "search": {"algorithm": "grid"}}
+    )
+
+
 @given(SPACES)
 def test_every_point_of_a_valid_grid_is_a_configuration_of_the_model(space):
-    study = {"name": "grid", "model": "marec", "space": space, "search": {"algorithm": "grid"}}
-    excluded = [point.get("solver") == "users" and point.get("lambda_0", 0) > 0 for point in grid_points(space)]
-    if all(excluded):
-        with pytest.raises(ConfigError, match="no valid configuration"):
-            StudyConfig.model_validate(study)
-        return
-    config = StudyConfig.model_validate(study)
-    points = grid_points(config.space)
-    assert len(points) == config.n_trials
-    for point, impossible in zip(points, excluded, strict=True):
+    possible = [point for point in grid_points(space) if not excluded(point)]
+    assume(possible)
+    config = grid_of(space)
+    assert len(grid_points(config.space)) == config.n_trials
+    for point in possible:
         assert list(point) == list(space)
-        if impossible:
-            with pytest.raises(ConfigError, match="solver='users'"):
-                MARecConfig.model_validate(point)
-            continue
         made = MARecConfig.model_validate(point).model_dump()
         assert {name: made[name] for name in space} == point
+
+
+IMPOSSIBLE = st.fixed_dictionaries(
+    {"solver": st.sampled_from(["users", {"choice": ["users"]}])}
+    | {"lambda_0": POSITIVE | st.builds(lambda listed: {"choice": listed}, st.lists(POSITIVE, min_size=1, max_size=3))}
+)
+
+
+@given(IMPOSSIBLE, SPACES)
+def test_a_grid_without_a_possible_point_is_refused(impossible, space):
+    space = {**space, **impossible}
+    for point in grid_points(space):
+        with pytest.raises(ConfigError, match="solver='users'"):
+            MARecConfig.model_validate(point)
+    with pytest.raises(ConfigError, match="no valid configuration"):
+        grid_of(space)

@@ -58,14 +58,18 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("protocol", [*COLD, *BY_TIME, *AT_RANDOM])
-@pytest.mark.parametrize(
-    ("field", "value"), [("test_share", 0.3), ("validation_share", 0.3), ("last", 2), ("given_share", 0.3)]
-)
-def test_a_field_that_the_protocol_does_not_read_is_refused(protocol, field, value):
-    if protocol in READ[field]:
-        assert getattr(splits_of(protocol, **{field: value}), field) == value
-        return
+VALUES = {"test_share": 0.3, "validation_share": 0.3, "last": 2, "given_share": 0.3}
+FIELDS = [(protocol, field) for protocol in (*COLD, *BY_TIME, *AT_RANDOM) for field in VALUES]
+
+
+@pytest.mark.parametrize(("protocol", "field"), [(one, field) for one, field in FIELDS if one in READ[field]])
+def test_a_field_that_the_protocol_reads_is_taken(protocol, field):
+    assert getattr(splits_of(protocol, **{field: VALUES[field]}), field) == VALUES[field]
+
+
+@pytest.mark.parametrize(("protocol", "field"), [(one, field) for one, field in FIELDS if one not in READ[field]])
+def test_a_field_that_the_protocol_does_not_read_is_refused(protocol, field):
+    value = VALUES[field]
     with pytest.raises(ConfigError, match=rf"splits\.{field}: {value} is not read by the protocol '{protocol}'"):
         splits_of(protocol, **{field: value})
 

@@ -457,8 +457,8 @@ class Killer(Recorder):
             self.events.append(("killed",))
 
 
-@pytest.mark.parametrize("retries", [0, 1])
-def test_a_lost_worker_costs_its_trial_alone_and_nothing_if_it_may_be_tried_again(dataset, retries):
+def with_a_lost_worker(dataset, retries):
+    """Search three trials, the second of which loses its worker; return what came of them, and the study."""
     config = study(
         {"lambda_1": {"choice": [1.0, 10.0, 100.0]}},
         search={"algorithm": "grid", "max_concurrent": 1},
@@ -475,11 +475,18 @@ def test_a_lost_worker_costs_its_trial_alone_and_nothing_if_it_may_be_tried_agai
     )
     assert killer.named("killed")
     assert len(killer.named("trial_ended")) == len(killer.named("trial_started")) == 3
+    return outcome, config
+
+
+def test_a_lost_worker_costs_nothing_if_its_trial_may_be_tried_again(dataset):
+    outcome, _ = with_a_lost_worker(dataset, retries=1)
+    assert [trial.status for trial in outcome.trials] == ["finished"] * 3
+    assert [(fold.seed, fold.split) for fold in outcome.trials[1].folds] == [(42, split) for split in range(3)]
+
+
+def test_a_lost_worker_costs_its_trial_alone(dataset):
+    outcome, config = with_a_lost_worker(dataset, retries=0)
     lost = outcome.trials[1]
-    if retries:
-        assert [trial.status for trial in outcome.trials] == ["finished"] * 3
-        assert [(fold.seed, fold.split) for fold in lost.folds] == [(42, split) for split in range(3)]
-        return
     assert [trial.status for trial in outcome.trials] == ["finished", "failed", "finished"]
     assert lost.lost
     assert "lambda_1=10.0" in lost.error

@@ -16,6 +16,10 @@ VARIANTS = {
 }
 
 
+OF_ATTRIBUTES = ("vae_marec", "two_tower", "text_graph", "text_graph of ratings and times")
+"""Those that score items by their attributes."""
+
+
 @pytest.fixture(scope="module")
 def dataset():
     return full_sample()
@@ -66,14 +70,21 @@ def test_a_user_whom_the_training_never_saw_is_served_alike(bundle, loaded, unse
     assert (lists[0] == lists[1]) == (not bundle.model.reads.ratings)
 
 
-def test_an_item_that_is_added_later_is_scored_by_its_attributes(dataset, bundle, loaded, unseen, tmp_path):
+@pytest.fixture(scope="module")
+def records(dataset):
     genres = dataset.attributes["genres"]
     labels = genres.labels[genres.matrix[[3]].indices].tolist()
-    records = {"new-1": {"genres": labels, "year": 2001.0, "title": "New"}, "new-2": {"genres": labels[:1]}}
-    if not bundle.model.scores_cold_items:
-        with pytest.raises(NotImplementedError, match="needs clicks to score an item"):
-            loaded.add_items(records)
-        return
+    return {"new-1": {"genres": labels, "year": 2001.0, "title": "New"}, "new-2": {"genres": labels[:1]}}
+
+
+@pytest.mark.parametrize("bundle", [name for name in VARIANTS if name not in OF_ATTRIBUTES], indirect=True)
+def test_an_item_that_is_added_later_is_refused_by_a_model_of_clicks(loaded, records):
+    with pytest.raises(NotImplementedError, match="needs clicks to score an item"):
+        loaded.add_items(records)
+
+
+@pytest.mark.parametrize("bundle", OF_ATTRIBUTES, indirect=True)
+def test_an_item_that_is_added_later_is_scored_by_its_attributes(bundle, loaded, unseen, records, tmp_path):
     extended = loaded.add_items(records)
     everything = extended.recommend(unseen, len(extended.item_ids))
     for history, places in zip(unseen, everything, strict=True):

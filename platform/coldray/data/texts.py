@@ -21,7 +21,6 @@ from coldray.data.sources.tabular import ascending, ids_table, positions
 from coldray.data.tables.column_types import Role
 from coldray.data.tables.files import is_csv, read_columns, table_columns
 from coldray.data.tables.ids import of_one_type, read_ids
-from coldray.data.tables.written_ids import written_ids
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +55,7 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
     roles: dict[str, Role] = {"item": "id", **{f"text {name}": "text" for name in columns}}
     read = read_columns(path, {"item": ITEM_COLUMN, **{f"text {name}": name for name in columns}}, roles=roles)
     source, notes = f"{path.name}, column {ITEM_COLUMN!r}", list(read.notes)
-    ids = written_ids(read.rows.get_column("item"), source, notes)
-    ids = read_ids(ids, source, untyped=is_csv(path, "parquet"))
+    ids = read_ids(read.rows.get_column("item"), source, notes, untyped=is_csv(path, "parquet"))
     dataset, known, ids = _matched(dataset, ids, path.name)
     table = read.rows.with_columns(ids.alias("item"))
     rows = table.join(known, on="item", how="semi", maintain_order="left")

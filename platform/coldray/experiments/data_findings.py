@@ -10,6 +10,8 @@ from coldray.data.catalogue import AS_TEXT, MATCHES
 from coldray.data.quality.facts import ALL, DataQuality, PartFacts, TimeFacts
 from coldray.data.splits.assignment import PartAssignment
 from coldray.data.splits.parts import CHRONOLOGICAL, PART_WORDS, TEST, VALIDATION
+from coldray.data.tables.swapped import SWAPPED
+from coldray.data.uninformative import equal_ratings, equal_times, uninformative_attributes
 from coldray.models.linear.factor_facts import FactorFacts
 
 Level: TypeAlias = Literal["problem", "warning", "note"]
@@ -52,21 +54,18 @@ def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def data_findings(split: PartAssignment, quality: DataQuality) -> list[Finding]:
     """Return what is suspicious in the data and in their split."""
     tables = list(_of_tables(split))
-    told = {finding.text for finding in tables}
-    return [
-        *tables,
-        *(
-            Finding("note", note, "That is how the files were read.")
-            for note in split.dataset.notes
-            if note not in told
-        ),
+    found = [
         *_of_parts(split, quality),
         *_of_pairs(quality),
         *_of_times(split, quality),
         *_of_ratings(split, quality),
         *_of_unseen(split, quality),
         *_of_activity(split, quality),
+        *_of_attributes(split),
     ]
+    told = {finding.text for finding in (*tables, *found)}
+    notes = [note for note in split.dataset.notes if note not in told]
+    return [*tables, *(Finding("note", note, "That is how the files were read.") for note in notes), *found]
 
 
 def share_label(part: int, whole: int) -> str:
@@ -84,6 +83,8 @@ def _of_tables(split: PartAssignment) -> Iterator[Finding]:
             yield Finding(
                 "warning", match["text"], "Write ids in one way in all tables; a model of attributes knows no others."
             )
+    if SWAPPED in provenance:
+        yield Finding("warning", provenance[SWAPPED], "If they are, name them the other way round.")
     if AS_TEXT in provenance:
         yield Finding("warning", provenance[AS_TEXT], "Write ids as text in requests and histories, too.")
 
@@ -146,8 +147,8 @@ def _of_times(split: PartAssignment, quality: DataQuality) -> Iterator[Finding]:
             "Figures are not those of predicting the future; if there are times, name their column.",
         )
         return
-    if whole.first == whole.last:
-        yield Finding("warning", "All timestamps are equal.", "They order nothing: use a split without time.")
+    if equal := equal_times(split.dataset):
+        yield Finding("warning", equal, "They order nothing: use a split without time.")
         return
     if times.implausible:
         yield Finding(
@@ -207,12 +208,13 @@ def _of_ratings(split: PartAssignment, quality: DataQuality) -> Iterator[Finding
             f"{quality.scale[1]:g}; there are ratings from {whole.ratings.lowest:g} to {whole.ratings.highest:g}.",
             "Correct or drop them, or name the true scale with --rating-scale.",
         )
-    if quality.levels is not None and len(quality.levels.values) == 1:
-        yield Finding(
-            "note",
-            f"All ratings are {quality.levels.values[0]:g}.",
-            "They tell nothing: treat the interactions as clicks.",
-        )
+    if equal := equal_ratings(split.dataset):
+        yield Finding("note", equal, "They tell nothing: treat the interactions as clicks.")
+
+
+def _of_attributes(split: PartAssignment) -> Iterator[Finding]:
+    for text in uninformative_attributes(split.dataset):
+        yield Finding("warning", text, "Leave it out, or look at how its column is written.")
 
 
 def _of_unseen(split: PartAssignment, quality: DataQuality) -> Iterator[Finding]:

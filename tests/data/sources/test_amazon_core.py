@@ -236,13 +236,13 @@ def slow_core(rows, least):
         rows = kept
 
 
-@given(
-    st.dictionaries(st.tuples(st.integers(0, 7), st.integers(0, 7)), st.integers(0, 5), min_size=20, max_size=64),
-    st.integers(3, 4),
-    st.randoms(use_true_random=False),
-)
+PAIRS = st.dictionaries(st.tuples(st.integers(0, 7), st.integers(0, 7)), st.integers(0, 5), max_size=64)
+
+
+@given(PAIRS, st.integers(3, 4), st.randoms(use_true_random=False))
 def test_core_and_split_are_those_of_a_plain_loop_whatever_the_order(tmp_path_factory, times, core, random):
-    rows = [(f"u{u}", f"i{i}", 4.0, time) for (u, i), time in times.items()]
+    block = {(u, i): u * i % 5 for u in range(core) for i in range(core)}  # a core of its own
+    rows = [(f"u{u}", f"i{i}", 4.0, time) for (u, i), time in (block | times).items()]
     random.shuffle(rows)
     folder = tmp_path_factory.mktemp("core")
     raw = write_raw(folder, rows)
@@ -252,12 +252,16 @@ def test_core_and_split_are_those_of_a_plain_loop_whatever_the_order(tmp_path_fa
         expected["train"] += mine[:-2]
         expected["validation"].append(mine[-2])
         expected["test"].append(mine[-1])
-    if not expected["train"]:
-        with pytest.raises(EmptyDatasetError):
-            write_five_core(raw, folder, "X", FiveCoreConfig(core=core))
-        return
     report = write_five_core(raw, folder, "X", FiveCoreConfig(core=core))
     assert parts_of(report) == expected
+
+
+@given(st.dictionaries(st.tuples(st.integers(0, 20), st.integers(0, 1)), st.integers(0, 5), min_size=1))
+def test_ratings_without_a_core_are_refused(tmp_path_factory, times):
+    folder = tmp_path_factory.mktemp("core")
+    raw = write_raw(folder, [(f"u{u}", f"i{i}", 4.0, time) for (u, i), time in times.items()])
+    with pytest.raises(EmptyDatasetError, match="have no 3-core"):  # nobody has rated three items
+        write_five_core(raw, folder, "X", FiveCoreConfig(core=3))
 
 
 def test_the_real_ratings_make_a_five_core_without_time_leaks(real_data, tmp_path):

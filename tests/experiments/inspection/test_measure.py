@@ -122,14 +122,16 @@ def test_of_cold_candidates_the_held_out_items_alone_are_parted(dataset):
 # Costs.
 
 
-def test_time_and_memory_of_a_fit_are_told():
+def test_the_time_of_a_fit_is_told():
     with FitMeter() as meter:
         time.sleep(0.05)
-        np.ones(40_000_000 // 8).sum()
     assert meter.seconds >= 0.05
-    if not Path("/proc/self/clear_refs").exists():
-        assert meter.peak_bytes is None
-        return
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel does not let a peak begin anew")
+def test_the_memory_of_a_fit_is_told():
+    with FitMeter() as meter:
+        np.ones(40_000_000 // 8).sum()
     assert 35_000_000 <= meter.peak_bytes < 400_000_000
     with FitMeter() as idle:
         pass

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from coldray.models.neural.validation import CUTOFF, Validation, hold_out_clicks, hold_out_items
@@ -32,9 +32,7 @@ def test_what_is_left_and_what_is_asked_about_make_up_the_clicks(hold_out, seed,
     untouched = train.interactions.toarray()
     rest, validation = hold_out(train, share, most, np.random.default_rng(seed))
     np.testing.assert_array_equal(train.interactions.toarray(), untouched)
-    if validation is None:
-        assert rest is train
-        return
+    assume(validation is not None)
     assert 0 < len(validation) <= most
     held = held_out_of(train, rest)
     assert set(np.unique(held)) == {0, 1}
@@ -51,6 +49,15 @@ def test_what_is_left_and_what_is_asked_about_make_up_the_clicks(hold_out, seed,
         assert wanted.any()
     if hold_out is hold_out_clicks or most == EVERYBODY:
         assert len(validation) == (held.any(axis=1) & rest.interactions.toarray().any(axis=1)).sum()
+
+
+@each
+@given(seed=seeds, share=st.floats(0.05, 0.5))
+def test_of_users_of_a_single_click_nothing_is_held_out(hold_out, seed, share):
+    train = clicks_alone(np.eye(8)[np.random.default_rng(seed).integers(0, 8, 12)])
+    rest, validation = hold_out(train, share, EVERYBODY, np.random.default_rng(seed))
+    assert validation is None
+    assert rest is train
 
 
 @given(seeds, st.integers(1, 30))

@@ -137,6 +137,20 @@ def test_what_is_not_known_is_counted_and_left_out(bundle):
     assert (counts.users, counts.attributes, counts.unknown_items) == (4, 5, 3)
 
 
+def test_blanks_around_ids_are_left_out_and_told_when_two_users_become_one(bundle):
+    known = bundle.item_ids.tolist()[:3]
+    rows = pl.DataFrame(
+        {
+            "user_id": ["a", " a", "a\u200b", "b", "b ", " ", ""],
+            "item_id": [known[0], f"{known[1]} ", known[2], f"\t{known[0]}", " unknown", known[0], known[1]],
+        }
+    )
+    found, counts = made(BatchLists.of(bundle, k=4), rows)
+    plain, _ = made(BatchLists.of(bundle, k=4), rows_of({"a": known, "b": known[:1]}))
+    assert found == plain
+    assert counts == Counts(users=2, history=2, unknown_items=1, without_user=2, blanks=7, merged_users=3)
+
+
 def test_a_part_without_users_is_a_table_of_the_same_columns(bundle):
     lists = BatchLists.of(bundle, k=4)
     (empty,) = lists.of_histories(rows_of({"a": []}).head(0), Counts())

@@ -20,6 +20,8 @@ from coldray.data.dataset import Ids
 from coldray.data.tables.column_types import check_types
 from coldray.data.tables.encodings import refuse_encoding
 from coldray.data.tables.histories import ITEM, Histories, find_histories, partitions_complete, write_partitions
+from coldray.data.tables.ids import without_blanks
+from coldray.data.tables.lines import opened
 from coldray.data.tables.streaming import readable
 from coldray.reports.labels import counted
 from coldray.serving.batch.job import make_lists, require_workers
@@ -151,10 +153,10 @@ def _candidates(given: str, column: str, bundle: Bundle) -> tuple[Candidates, st
             table = pl.read_parquet(path, columns=[column], glob=False, hive_partitioning=False)
             check_types(table.schema, {column: "id"}, path.name)
             ids = table[column].drop_nulls()
-            ids = ids if ids.dtype.is_integer() else ids.cast(pl.String)
+            ids = ids if ids.dtype.is_integer() else without_blanks(ids.cast(pl.String))
         else:
-            lines = _text(path).splitlines()
-            ids = pl.Series([line.strip() for line in lines if line.strip()], dtype=pl.String)
+            ids = without_blanks(pl.Series(_text(path).splitlines(), dtype=pl.String))
+            ids = ids.filter(ids != "")
     if bundle.item_ids.dtype.kind in "iu" and not ids.dtype.is_integer():
         numbers = ids.cast(pl.Int64, strict=False)
         other = numbers.cast(pl.String).fill_null("") != ids  # 007 is none of the model's numbers
@@ -169,7 +171,8 @@ def _candidates(given: str, column: str, bundle: Bundle) -> tuple[Candidates, st
 
 
 def _text(path: Path) -> str:
-    content = path.read_bytes()
+    with opened(path) as stream:
+        content = stream.read()
     refuse_encoding(content, 0, path)
     try:
         return content.decode("utf-8-sig")

@@ -86,6 +86,9 @@ class ListsProgress(StudyListener):
         self.stage(f"{counted(counts.users, 'user')}: {ways}, {counts.attributes:,} of new items alone")
         if counts.unknown_items:
             self.stage(f"left out: {counts.unknown_items:,} rows with an item that the model does not know")
+        if counts.blanks:
+            merged = f"; {counted(counts.merged_users, 'user')} become one with another" if counts.merged_users else ""
+            self.stage(f"blanks around {counts.blanks:,} ids are left out{merged}")
         if counts.without_user:
             self.stage(f"left out: {counts.without_user:,} rows without a user")
         self.stage(f"lists: {from_here(output)}/part-*.parquet")

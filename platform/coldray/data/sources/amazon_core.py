@@ -25,6 +25,7 @@ from coldray.data.filters import k_core
 from coldray.data.sources.amazon import COLUMNS, clip_ratings, part_path
 from coldray.data.sources.amazon_raw import read_raw_ratings
 from coldray.data.splits.published import PARTS, Part
+from coldray.data.tables.swapped import swapped_note
 
 
 class FiveCoreConfig(BaseModel):
@@ -60,9 +61,6 @@ class FiveCoreConfig(BaseModel):
 
 
 logger = logging.getLogger(__name__)
-
-MANY_ITEMS = 10
-"""Items a user, from which columns look swapped."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,8 @@ def write_five_core(
         raise EmptyDatasetError(f"{raw.name} has no ratings: nothing to learn from.")
     coded = _coded(table)
     del table
-    notes += _swapped(coded, raw.name)
+    if swapped := swapped_note(coded, raw.name):
+        notes.append(swapped)
     for note in notes:
         logger.warning("%s", note)
     latest = _latest(coded)
@@ -144,14 +143,6 @@ def write_five_core(
         parts=counts,
         notes=tuple(notes),
     )
-
-
-def _swapped(table: pl.DataFrame, file: str) -> list[str]:
-    """Return a sentence if users look like items: there are far more items than users, which no shop has."""
-    users, items = (len(table.schema[name].categories) for name in ("user", "item"))  # type: ignore[attr-defined]
-    if items < MANY_ITEMS * users:
-        return []
-    return [f"{file}: {users:,} users have rated {items:,} items: the columns of users and items look swapped."]
 
 
 def _coded(table: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Raw Amazon ratings: tab- or comma-separated lines, or JSON lines of reviews, plain or gzipped.
+"""Raw Amazon ratings: tab- or comma-separated lines, or JSON lines of reviews, plain or packed by gzip or zstd.
 
 Three generations are read. Ratings files have ``user item rating timestamp``, with or without a header; those of 2018,
 without one, have the item first. Reviews of 2014
@@ -16,8 +16,9 @@ import polars as pl
 
 from coldray.core.errors import DataFormatError
 from coldray.core.spelling import choices
-from coldray.data.tables.delimited import first_fields
+from coldray.data.tables.lines import first_fields, suffix
 from coldray.data.tables.streaming import collect_typed, named_json_line, readable, scan_delimited, with_seconds
+from coldray.data.tables.swapped import SAMPLE, ids_swapped
 
 NAMES = {
     "user": ("user", "user_id", "reviewerID"),
@@ -28,19 +29,16 @@ NAMES = {
 """Role → names of its column, the preferred one first: of 2023's two item ids the parent joins the variants."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".dat": "\t", ".txt": "\t"}
 JSON_SUFFIXES = (".json", ".jsonl")
-SAMPLE = 1000
-"""Lines that are looked at to tell users from items."""
-USER_ID, ITEM_ID = r"^\s*A[0-9A-Z]{10,30}\s*$", r"^\s*(B[0-9A-Z]{9}|[0-9]{9}[0-9X])\s*$"
-"""What the ids of reviewers and of products (ASIN, ISBN) look like."""
 TYPES = {"user": pl.String(), "item": pl.String(), "rating": pl.Float32(), "timestamp": pl.Int64()}
 
 
 def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame:
     """Read raw ratings: `user` and `item` (Categorical), `rating` (Float32), `timestamp` (Int64, seconds since 1970).
 
-    The format is told by the name of the file, before ``.gz``: ``.csv``, ``.tsv``, ``.dat``, ``.txt`` (tabs), ``.json``
-    or ``.jsonl``. Only the four fields of a review are read. Lines without a header that have the item first, as those
-    of 2018, are told by their ids; a sentence about it, and about times that are not in seconds, is added to `notes`.
+    The format is told by the name of the file, before ``.gz`` or ``.zst``: ``.csv``, ``.tsv``, ``.dat``, ``.txt``
+    (tabs), ``.json`` or ``.jsonl``. Only the four fields of a review are read. Lines without a header that have the
+    item first, as those of 2018, are told by their ids; a sentence about it, and about times that are not in seconds,
+    is added to `notes`.
 
     Raises
     ------
@@ -51,19 +49,17 @@ def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame
     EmptyDatasetError
         If the file is empty.
     """
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    kind = suffix(path)
     found = [] if notes is None else notes
     with readable(path):
-        if suffix in JSON_SUFFIXES:
+        if kind in JSON_SUFFIXES:
             scan = _reviews(path)
-        elif suffix in SEPARATORS:
-            scan = _lines(path, SEPARATORS[suffix], found)
+        elif kind in SEPARATORS:
+            scan = _lines(path, SEPARATORS[kind], found)
         else:
             known = choices([*SEPARATORS, *JSON_SUFFIXES])
-            raise DataFormatError(
-                f"{path.name}: the format of {suffix or 'no suffix'!r} is unknown. Known are {known}."
-            )
-    with named_json_line(path) if suffix in JSON_SUFFIXES else nullcontext():
+            raise DataFormatError(f"{path.name}: the format of {kind or 'no suffix'!r} is unknown. Known are {known}.")
+    with named_json_line(path) if kind in JSON_SUFFIXES else nullcontext():
         table = collect_typed(scan, TYPES, path, categorical=("user", "item"))
     return with_seconds(table, path, found)
 
@@ -77,22 +73,13 @@ def _reviews(path: Path) -> pl.LazyFrame:
     return scan.select("line", *(pl.coalesce(options).alias(role) for role, options in NAMES.items()))
 
 
-def _item_first(scan: pl.LazyFrame, path: Path) -> bool:
-    """Return whether the ids of the first column of a file without a header are those of items, of the second of users.
-
-    Ids tell: an item has ten signs, a B first or digits; a user an A and more of them.
-    """
-    with readable(path):
-        head = scan.head(SAMPLE).select("user", "item").collect()
-    swapped = head.select(pl.col("user").str.contains(ITEM_ID) & pl.col("item").str.contains(USER_ID)).to_series()
-    return int(swapped.sum()) * 2 > len(swapped)
-
-
 def _lines(path: Path, separator: str, notes: list[str]) -> pl.LazyFrame:
     first = first_fields(path, separator)
     if not set(first) & {name for names in NAMES.values() for name in names}:
         scan = scan_delimited(path, separator, tuple(NAMES), quoted=separator == ",")
-        if not _item_first(scan, path):
+        with readable(path):
+            head = scan.head(SAMPLE).select("user", "item").collect()
+        if not ids_swapped(head):
             return scan
         notes.append(f"{path.name}: its lines have the item first, then the user, as the ratings files of 2018.")
         return scan.rename({"user": "item", "item": "user"})

@@ -26,6 +26,7 @@ from coldray.data.sources.tabular import TabularConfig, read_tabular
 from coldray.data.sources.yelp import read_yelp
 from coldray.data.splits.published import PredefinedSplit
 from coldray.data.texts import with_texts
+from coldray.data.uninformative import with_uninformative_noted
 
 SourceName = Literal[
     "sample", "hetrec", "ml1m-hetrec", "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-latest-small", "lastfm",
@@ -90,8 +91,12 @@ def load_dataset(source: SourceConfig) -> Dataset:
     DataError
         If the files are missing, cannot be fetched or are malformed. Real data is never replaced by the sample.
     """
-    dataset = _read_source(source)
-    return dataset if source.texts is None else with_texts(dataset, source.texts)
+    return _complete(_read_source(source), source)
+
+
+def _complete(dataset: Dataset, source: SourceConfig) -> Dataset:
+    """Return the dataset with the texts of `source`, and with notes of what says nothing."""
+    return with_uninformative_noted(dataset if source.texts is None else with_texts(dataset, source.texts))
 
 
 def _read_source(source: SourceConfig) -> Dataset:
@@ -127,7 +132,7 @@ def load_predefined(source: SourceConfig, split: str | None = None) -> Predefine
     """
     found = _read_split(source, split)
     if found is not None:
-        return found if source.texts is None else replace(found, dataset=with_texts(found.dataset, source.texts))
+        return replace(found, dataset=_complete(found.dataset, source))
     asked = "without a name" if split is None else repr(split)
     raise ConfigError(
         f"Source {source.name!r} has no predefined split {asked}. amazon has one without a name, ml-100k has u1 "

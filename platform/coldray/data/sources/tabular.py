@@ -33,7 +33,7 @@ from coldray.data.tables.files import FileFormat, is_csv, read_columns
 from coldray.data.tables.ids import of_one_type, read_ids
 from coldray.data.tables.labels import label_lists
 from coldray.data.tables.numbers import numbers, times
-from coldray.data.tables.written_ids import written_ids
+from coldray.data.tables.swapped import SWAPPED, swapped_note
 
 logger = logging.getLogger(__name__)
 PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", "timestamp": "time"}
@@ -102,6 +102,10 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
     pairs = _read_pairs(config, file_format, notes)
     file, name, default = config.interactions.name, config.interactions.stem, config.attribute_columns
     provenance: dict[str, Any] = {"source": file_format, "interactions": file, "notes": notes}
+    if swapped := swapped_note(pairs, file, (config.user_column, config.item_column)):
+        logger.warning("%s", swapped)
+        notes.append(swapped)
+        provenance[SWAPPED] = swapped
     if config.items is None:
         return assemble(pairs, lambda _: {}, name=name, file=file, default_attributes=default, provenance=provenance)
     path, rows = config.items, _read_items(config, config.items, file_format, notes)
@@ -247,7 +251,7 @@ def _read_pairs(config: TabularConfig, file_format: FileFormat, notes: list[str]
     for role, name in columns.items():
         cells, source = table.get_column(role), f"{path.name}, column {name!r}"
         if role in ("user", "item"):
-            values = read_ids(written_ids(cells, source, notes), source, untyped=is_csv(path, file_format))
+            values = read_ids(cells, source, notes, untyped=is_csv(path, file_format))
         else:
             values = numbers(cells, source, notes) if role == "rating" else times(cells, source, notes)
         table = table.with_columns(values.alias(role))
@@ -267,8 +271,8 @@ def _read_items(config: TabularConfig, path: Path, file_format: FileFormat, note
     notes += read.notes
     if read.rows.is_empty():
         raise EmptyDatasetError(f"{path.name} has no rows: nothing is known of the items. Leave the table out.")
-    ids = written_ids(read.rows.get_column("item"), source, notes)
-    table = read.rows.with_columns(read_ids(ids, source, untyped=is_csv(path, file_format)).alias("item"))
+    ids = read_ids(read.rows.get_column("item"), source, notes, untyped=is_csv(path, file_format))
+    table = read.rows.with_columns(ids.alias("item"))
     refuse_repeated(table, ("item",), path.name)
     return table
 

@@ -8,28 +8,18 @@ in which quotes enclose nothing (``12" single``) is read with quotes as characte
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
 
-import numpy as np
 import polars as pl
 
-from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
+from coldray.core.errors import DataFileError, DataFormatError
 from coldray.core.spelling import choices
-from coldray.data.tables.encodings import refuse_encoding
+from coldray.data.tables.lines import SEPARATORS, LineCounts, divided, first_line, text_lines
 
-SEPARATORS = (",", "\t", ";", "|")
-"""What is tried where the separator of the file's name gives no column that is asked for."""
-PIECE = 1 << 22
-"""Bytes looked at at a time."""
 BATCH = 1 << 16
 """Rows that are put in columns at a time where Python reads them."""
 MOST_BLANK = 10_000
@@ -134,8 +124,7 @@ class DelimitedFile:
                 yield text
 
         csv.field_size_limit(2**31 - 1)  # a text may be longer than the 128 KiB of csv
-        with _lines(self.path) as lines:
-            _skip(lines, self.header_line)
+        with text_lines(self.path, self.header_line) as lines:
             reader = csv.reader(watched(lines), delimiter=self.separator, strict=True)
             line = self.header_line + 1
             while True:
@@ -165,8 +154,7 @@ class DelimitedFile:
     def _plain(self, *, unclosed: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Yield each line's fields; with `unclosed`, a field that quotes enclose is an error."""
         skipped = 0
-        with _lines(self.path) as lines:
-            _skip(lines, self.header_line)
+        with text_lines(self.path, self.header_line) as lines:
             for line, text in enumerate(lines, self.header_line + 1):
                 fields = text.rstrip("\r\n").split(self.separator)
                 if len(fields) == len(self.columns):
@@ -243,12 +231,8 @@ def look_at(
     EmptyDatasetError
         If there is nothing in it.
     """
-    counts = _Counts()
-    with opened(path) as stream:
-        while piece := stream.read(PIECE):
-            counts.add(piece, path)
-    counts.end(path)
-    header_line, header = _first_line(path)
+    counts = LineCounts(path)
+    header_line, header = first_line(path)
     notes: list[str] = []
     if columns is None:
         separator, names = _header(path, header, separator, quoted, wanted, notes)
@@ -265,73 +249,13 @@ def look_at(
     return DelimitedFile(path, separator, names, header_line, fast, rows, blank, quoted, counts.quotes > 0, notes)
 
 
-class _Counts:
-    """What is counted in a pass over the bytes of a file."""
-
-    def __init__(self) -> None:
-        self.lines = self.quotes = 0
-        self.separators = dict.fromkeys((*SEPARATORS, ":"), 0)
-        self.blank: list[int] = []
-        self.old_mac = False
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._last = -1  # place of the last line end in the file
-        self._size = 0
-        self._tail = b"\n"
-        self._returns = 0
-
-    def add(self, piece: bytes, path: Path) -> None:
-        if b"\0" in piece or not self._size:
-            refuse_encoding(piece, self.lines, path)
-        if not piece.isascii() or self._decoder.getstate()[0]:
-            try:
-                self._decoder.decode(piece)
-            except UnicodeDecodeError as error:
-                refuse_encoding(piece, self.lines, path, error)
-        for separator in self.separators:
-            self.separators[separator] += piece.count(separator.encode())
-        self.quotes += piece.count(b'"')
-        self._returns += piece.count(b"\r")
-        self._note_lines(piece)
-        self._size += len(piece)
-        self._tail = piece[-1:]
-
-    def _note_lines(self, piece: bytes) -> None:
-        ends = np.flatnonzero(np.frombuffer(piece, np.uint8) == ord("\n"))
-        before = np.concatenate([[self._last - self._size], ends[:-1]]) if len(ends) else ends
-        short = np.flatnonzero(ends - before <= 2)  # nothing, or a carriage return alone
-        for place in short.tolist():
-            start, end = int(before[place]) + 1, int(ends[place])
-            inside = piece[max(start, 0) : end] if start >= 0 else self._tail[start:] + piece[:end]
-            if not inside.strip(b"\r"):
-                self.blank.append(self.lines + place + 1)
-        self.lines += len(ends)
-        if len(ends):
-            self._last = self._size + int(ends[-1])
-
-    def end(self, path: Path) -> None:
-        """Take in the last line, which may have no end."""
-        try:
-            self._decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            refuse_encoding(b"", self.lines, path, error)
-        if not self._size:
-            raise EmptyDatasetError(f"{path.name} in {path.parent} is empty: nothing to learn from.")
-        self.old_mac = self._returns > 0 and not self.lines
-        if self._last != self._size - 1:
-            self.lines += 1
-
-
 def _header(
     path: Path, header: str, separator: str, quoted: bool, wanted: Sequence[str], notes: list[str]
 ) -> tuple[str, tuple[str, ...]]:
     """Return the separator of a file, and the names in its header."""
 
     def names(by: str) -> tuple[str, ...]:
-        try:
-            fields = next(csv.reader([header], delimiter=by, strict=True)) if quoted else header.split(by)
-        except (csv.Error, StopIteration):
-            fields = header.split(by)
-        return tuple(name.strip() for name in fields)
+        return tuple(name.strip() for name in (divided(header, by) if quoted else header.split(by)))
 
     found = names(separator)
     if any(name not in found for name in wanted):
@@ -344,17 +268,6 @@ def _header(
         if found.count(name) > 1:
             raise DataFormatError(f"{path.name} has {found.count(name)} columns {name!r}. Name each column once.")
     return separator, found
-
-
-def first_fields(path: Path, separator: str) -> list[str]:
-    """Return the fields of the first line of a file that is not blank; errors as in :func:`look_at`."""
-    with opened(path) as stream:
-        start = stream.read(PIECE)
-    refuse_encoding(start, 0, path)
-    if not start.strip():
-        raise EmptyDatasetError(f"{path.name} in {path.parent} is empty: nothing to learn from.")
-    line = start.lstrip(b"\r\n").splitlines()[0].decode("utf-8-sig", errors="replace")
-    return next(csv.reader([line], delimiter=separator))
 
 
 def _table(rows: Iterable[tuple[int, list[str]]], names: Sequence[str], places: Sequence[int]) -> pl.DataFrame:
@@ -384,55 +297,3 @@ def _table(rows: Iterable[tuple[int, list[str]]], names: Sequence[str], places: 
 def _form(value: str) -> str:
     """Return the form of an id: runs of digits and of letters by one sign each, so that u12 is like u7."""
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", value.strip()))
-
-
-def _first_line(path: Path) -> tuple[int, str]:
-    """Return the number and the text of the first line that is not blank, 1 and nothing if all are."""
-    with _lines(path) as lines:
-        for number, text in enumerate(lines, 1):
-            if text.strip():
-                return number, text.rstrip("\r\n")
-    return 1, ""
-
-
-def _skip(lines: Iterator[str], count: int) -> None:
-    for _ in range(count):
-        next(lines, None)
-
-
-@contextmanager
-def _lines(path: Path) -> Iterator[Iterator[str]]:
-    """Open the lines of a file, which end with line feeds, or with carriage returns where there is no line feed."""
-    with opened(path) as stream:
-        start = stream.read(PIECE)
-    end = b"\r" if b"\n" not in start and b"\r" in start else b"\n"
-    with opened(path) as stream:
-        yield (piece.decode("utf-8-sig" if not number else "utf-8") for number, piece in enumerate(_split(stream, end)))
-
-
-def _split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
-    if end == b"\n":
-        yield from stream
-        return
-    rest = b""
-    while piece := stream.read(PIECE):
-        *whole, rest = (rest + piece).split(end)
-        yield from (line + end for line in whole)
-    if rest:
-        yield rest
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked if it is gzipped, whatever its name says."""
-    try:
-        with path.open("rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-            plain.seek(0)
-            if not packed:
-                yield plain
-                return
-            with gzip.open(plain) as stream:
-                yield cast("IO[bytes]", stream)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataFileError(f"{path} cannot be read: {error}") from error

@@ -17,7 +17,6 @@ MARKS = {
 PACKED = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"PAR1": "parquet",
-    b"\x28\xb5\x2f\xfd": "packed by zstd",
     b"BZh": "packed by bzip2",
     b"\xfd7zXZ\x00": "packed by xz",
 }
@@ -42,7 +41,7 @@ def refuse_encoding(piece: bytes, lines: int, path: Path, error: UnicodeDecodeEr
                 raise _refusal(path, 1, name)
         for mark, what in PACKED.items():
             if piece.startswith(mark):
-                out = "Unpack it, or pack it by gzip." if what.startswith("packed") else "Name the file by what it is."
+                out = "Unpack it, or pack it by zstd." if what.startswith("packed") else "Name the file by what it is."
                 raise DataFileError(f"{path} cannot be read: it is {what}, not delimited text. {out}")
         if b"\0" not in piece:
             return

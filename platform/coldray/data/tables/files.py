@@ -14,6 +14,7 @@ from coldray.core.errors import ColdrayError, DataFileError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.tables.column_types import Role, check_types
 from coldray.data.tables.delimited import DelimitedFile, look_at
+from coldray.data.tables.lines import suffix
 from coldray.data.tables.parquet import parquet_files, scan_files
 
 FileFormat: TypeAlias = Literal["csv", "parquet"]
@@ -135,13 +136,9 @@ def require_columns(found: Sequence[str], wanted: Iterable[str], source: str, hi
 
 
 def is_csv(path: Path, file_format: FileFormat) -> bool:
-    """Tell how a file is read: by its ending, before ``.gz``, or else as `file_format` says."""
-    return {".csv": True, ".tsv": True, ".parquet": False}.get(_suffix(path), file_format == "csv")
-
-
-def _suffix(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    """Tell how a file is read: by its ending, before ``.gz`` or ``.zst``, or else as `file_format` says."""
+    return {".csv": True, ".tsv": True, ".parquet": False}.get(suffix(path), file_format == "csv")
 
 
 def _separator(path: Path) -> str:
-    return "\t" if _suffix(path) == ".tsv" else ","
+    return "\t" if suffix(path) == ".tsv" else ","

@@ -21,6 +21,7 @@ import pyarrow.types as types
 
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
 from coldray.core.files import replacing_folder
+from coldray.data.tables.ids import without_blanks
 
 Done: TypeAlias = Callable[[int], None]
 """Told how many rows are done."""
@@ -132,12 +133,12 @@ def find_histories(
 
 
 def partition_of(users: pl.Series, n_partitions: int) -> pl.Series:
-    """Return the partition of each user: the CRC-32 of their id, written as text, modulo their number.
+    """Return the partition of each user: the CRC-32 of the id, as text without blanks around it, modulo their number.
 
     It is the same on every machine and in every version, so that one partition can be made anew among others. Rows
     without a user are of partition 0.
     """
-    ids = users.cast(pl.String).to_list()
+    ids = without_blanks(users).cast(pl.String).to_list()
     return pl.Series("partition", [0 if user is None else zlib.crc32(user.encode()) % n_partitions for user in ids])
 
 

@@ -2,7 +2,7 @@
 
 A CSV file has no types, a parquet file has many. So that one table written to either is one dataset, an id that is
 written as a whole number is a number in the one and in the other, up to the last of its 19 digits; if a single id of a
-column is none, or is beyond 64 bits with a sign, all of the column are text.
+column is none, or is beyond 64 bits with a sign, all of the column are text. Blanks around an id are no part of it.
 """
 
 from __future__ import annotations
@@ -10,33 +10,43 @@ from __future__ import annotations
 import polars as pl
 
 from coldray.core.errors import DataFormatError
-from coldray.data.tables.numbers import refuse_first
+from coldray.data.tables.numbers import MISSING, refuse_first
+
+WHOLE = r"^-?[0-9]+(\.0+)?$"
+BLANKS = "".join(chr(code) for code in range(0x10000) if chr(code).isspace()) + "\u200b\u2060\ufeff"
+"""Blanks of all kinds, those without a width too, such as the mark that begins a file and lies inside of two joined."""
 
 
-def read_ids(ids: pl.Series, source: str, *, untyped: bool = False) -> pl.Series:
-    """Return ids as Int64 or String.
+def read_ids(ids: pl.Series, source: str, notes: list[str], *, untyped: bool = False) -> pl.Series:
+    """Return ids as Int64 or String; what is left out around them is noted, and how many ids become one by it.
 
     Parameters
     ----------
     source
-        The file and the column, for errors.
+        The file and the column, for errors and notes.
     untyped
         True of a file without types: text that is all whole numbers is numbers.
 
     Raises
     ------
     DataFormatError
-        If an id is blank, or the column has another type.
+        If an id is blank or, where all others are numbers, a word for a missing one, such as ``nan``; or if the column
+        has another type.
     """
-    blank = (ids.is_null() | (ids == "").fill_null(True)) if ids.dtype == pl.String else ids.is_null()
-    refuse_first(blank, ids, source, "have no id")
     if ids.dtype.is_integer():
+        refuse_first(ids.is_null(), ids, source, "have no id")
         numbers = ids.cast(pl.Int64, strict=False)
         return ids.cast(pl.String) if numbers.null_count() else numbers
-    if ids.dtype in (pl.String, pl.Categorical, pl.Enum):
-        texts = ids.cast(pl.String)
-        return whole_numbers(texts) if untyped else texts
-    raise DataFormatError(f"{source} holds {ids.dtype}; ids must be integers or text.")
+    if ids.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        raise DataFormatError(f"{source} holds {ids.dtype}; ids must be integers or text.")
+    stripped = _told_without_blanks(ids.cast(pl.String), source, notes)
+    refuse_first((stripped == "").fill_null(True), stripped, source, "have no id")
+    return whole_numbers(stripped) if untyped else stripped
+
+
+def without_blanks(ids: pl.Series) -> pl.Series:
+    """Return ids without the blanks around them where they are text."""
+    return ids.str.strip_chars(BLANKS) if ids.dtype == pl.String else ids
 
 
 def whole_numbers(texts: pl.Series) -> pl.Series:
@@ -54,3 +64,22 @@ def of_one_type(first: pl.Series, second: pl.Series) -> tuple[pl.Series, pl.Seri
     if first.dtype == second.dtype:
         return first, second
     return first.cast(pl.String), second.cast(pl.String)
+
+
+def _told_without_blanks(texts: pl.Series, source: str, notes: list[str]) -> pl.Series:
+    stripped = without_blanks(texts)
+    changed = (stripped != texts).fill_null(False)
+    if changed.any():
+        fewer = texts.n_unique() - stripped.n_unique()
+        merged = f"; {fewer:,} ids become one with another" if fewer else ""
+        notes.append(f"{source}: blanks around {int(changed.sum()):,} ids are left out{merged}.")
+    absent = stripped.str.to_lowercase().is_in(list(MISSING)).fill_null(False)
+    if absent.any():
+        others = stripped.filter(~absent & stripped.is_not_null() & (stripped != ""))
+        if others.str.contains(WHOLE).all():
+            refuse_first(
+                absent, stripped, source, "stand for no id, among ids that are numbers", " Leave the rows out."
+            )
+        seen = ", ".join(repr(word) for word in stripped.filter(absent).unique().sort().head(4).to_list())
+        notes.append(f"{source}: {int(absent.sum()):,} rows have the id {seen}, which is taken as an id like others.")
+    return stripped

@@ -36,7 +36,7 @@ def parquet_files(path: Path, notes: list[str]) -> list[Path]:
         if not _begins(path):
             raise DataFileError(
                 f"{path} cannot be read: it is no parquet file. The name of one with commas ends in .csv, with tabs in "
-                ".tsv, packed by gzip in .csv.gz or .tsv.gz."
+                ".tsv, packed by gzip or zstd in .csv.gz or .tsv.zst."
             )
         return [path]
     there = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))

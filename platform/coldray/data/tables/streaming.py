@@ -10,8 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
-from coldray.data.tables.delimited import look_at, opened
+from coldray.data.tables.delimited import look_at
 from coldray.data.tables.encodings import refuse_encoding
+from coldray.data.tables.lines import opened
 from coldray.data.tables.numbers import times
 
 

@@ -20,6 +20,7 @@ from coldray.core.errors import ConfigError, DataFormatError, UnknownIdError
 from coldray.data.dataset import Ids
 from coldray.data.signals import Reads
 from coldray.data.tables.histories import ITEM, RATING, TIME, USER
+from coldray.data.tables.ids import without_blanks
 from coldray.evaluation.ranking import Ranking, Scorer, rank
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.serving.engine.queries import ItemId, plain
@@ -46,6 +47,10 @@ class Counts:
     """Rows with an item that the model does not know; they are left out."""
     without_user: int = 0
     """Rows without a user; they are left out."""
+    blanks: int = 0
+    """Ids with blanks around them, which are left out."""
+    merged_users: int = 0
+    """Users beyond the first whose ids are one without blanks."""
 
     def add(self, other: Counts) -> None:
         """Add those of another part."""
@@ -159,7 +164,7 @@ class BatchLists:
 
     def _histories(self, rows: pl.DataFrame, counts: Counts) -> tuple[pl.Series, sp.csr_array]:
         """Return the users, ascending, and what they clicked or rated ``[m, I]``."""
-        named = rows.with_row_index("row").filter(pl.col(USER).is_not_null())
+        named = self._without_blanks(rows, counts)
         users = named[USER].unique().sort()
         numbers = pl.DataFrame({USER: users}).with_row_index("user")
         items = pl.DataFrame({ITEM: self.item_ids}).with_row_index("item")
@@ -173,12 +178,20 @@ class BatchLists:
         place = pl.col(when).rank("ordinal").over("user") if self.reads.order else pl.lit(1)
         cells = cells.with_columns(place.alias("place"))
         counts.users += len(users)
-        counts.without_user += rows.height - named.height
         counts.unknown_items += named.height - named[ITEM].null_count() - found.height
         ends = np.searchsorted(cells["user"].to_numpy(), np.arange(len(users) + 1))
         rated, placed, columns = (cells[name].to_numpy() for name in ("rating", "place", "item"))
         values, shape = self.reads.values(rated, placed), (len(users), len(self.item_ids))
         return users, sp.csr_array((values, columns.astype(np.int32), ends), shape=shape)
+
+    def _without_blanks(self, rows: pl.DataFrame, counts: Counts) -> pl.DataFrame:
+        """Return the rows with a user, numbered as `row`, their ids without blanks around them."""
+        bare = {name: without_blanks(rows[name]) for name in (USER, ITEM)}
+        has_user = bare[USER].is_not_null() & (bare[USER].cast(pl.String) != "").fill_null(False)
+        counts.blanks += sum(int((ids != rows[name]).sum()) for name, ids in bare.items())
+        counts.merged_users += rows[USER].filter(has_user).n_unique() - bare[USER].filter(has_user).n_unique()
+        counts.without_user += rows.height - int(has_user.sum())
+        return rows.with_columns(ids.alias(name) for name, ids in bare.items()).with_row_index("row").filter(has_user)
 
     def _scores(self, histories: sp.csr_array) -> npt.NDArray[np.float32]:
         """Return the model's scores of the candidates ``[b, n]``; their popularity where a history is empty."""
