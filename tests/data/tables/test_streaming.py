@@ -14,16 +14,34 @@ from coldray.data.tables.streaming import collect_typed, scan_delimited, with_se
 TYPES = {"id": pl.String(), "value": pl.Float32(), "count": pl.Int64()}
 
 
-def read(path, text, *, header=False, quoted=False, categorical=()):
+def read(path, text, *, header=False, quoted=False, categorical=(), notes=None):
     path.write_text(text)
-    scan = scan_delimited(path, ",", None if header else tuple(TYPES), quoted=quoted)
-    return collect_typed(scan, TYPES, path, categorical=categorical)
+    file, scan = scan_delimited(path, ",", None if header else tuple(TYPES), quoted=quoted)
+    table = collect_typed(scan, TYPES, path, [] if notes is None else notes, categorical=categorical)
+    if notes is not None:
+        notes += file.notes_of(table.height)
+    return table
 
 
-def test_columns_have_their_types_and_blank_lines_are_left_out(tmp_path):
-    table = read(tmp_path / "a.csv", " 007 ,1.5,3\n\nb, 2 , 4\n")
-    assert table.rows() == [("007", 1.5, 3), ("b", 2.0, 4)]
+@pytest.mark.parametrize(("quoted", "mark"), [(False, ""), (False, '"'), (True, ""), (True, '"')])
+def test_columns_have_their_types_and_lines_without_a_value_are_left_out_and_counted(tmp_path, quoted, mark):
+    notes = []
+    text = f" 007 ,1.5,3\n\n,,\n{mark}b{mark}, 2 , 4\n,,\n"
+    table = read(tmp_path / "a.csv", text, quoted=quoted, notes=notes)
+    assert table.rows() == [("007", 1.5, 3), ("b" if quoted else f"{mark}b{mark}", 2.0, 4)]
     assert table.schema == TYPES
+    assert notes == [
+        "a.csv, column 'id': blanks around 1 ids are left out.",
+        "a.csv: 1 blank lines are passed over.",
+        "a.csv: 2 rows have no value at all, and are passed over.",
+    ]
+
+
+def test_blanks_around_ids_are_left_out_and_told_when_two_become_one(tmp_path):
+    notes = []
+    table = read(tmp_path / "a.csv", "a,1,1\n a,2,1\na\u200b,3,1\nb,4,1\n", notes=notes, categorical=("id",))
+    assert table["id"].cast(pl.String).to_list() == ["a", "a", "a", "b"]
+    assert notes == ["a.csv, column 'id': blanks around 2 ids are left out; 2 ids become one with another."]
 
 
 def test_a_header_names_the_columns_in_any_order(tmp_path):
@@ -44,7 +62,8 @@ def test_a_categorical_column_has_the_same_values(tmp_path):
 def test_a_gzipped_file_reads_like_a_plain_one(tmp_path):
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"a,1,2\n"))
-    assert collect_typed(scan_delimited(path, ",", tuple(TYPES)), TYPES, path).rows() == [("a", 1.0, 2)]
+    _, scan = scan_delimited(path, ",", tuple(TYPES))
+    assert collect_typed(scan, TYPES, path, []).rows() == [("a", 1.0, 2)]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +90,7 @@ def test_with_a_header_the_first_row_is_line_2(tmp_path):
 
 def test_an_absent_file_is_a_file_error(tmp_path):
     with pytest.raises(DataFileError, match=r"none\.csv cannot be read"):
-        collect_typed(scan_delimited(tmp_path / "none.csv", ",", tuple(TYPES)), TYPES, tmp_path / "none.csv")
+        scan_delimited(tmp_path / "none.csv", ",", tuple(TYPES))
 
 
 @given(st.integers(0, 4_000_000_000), st.integers(0, 999))

@@ -178,9 +178,9 @@ def test_ratings_are_read_by_a_model_that_reads_them(rated):
     ids, engine = rated.item_ids.tolist(), Engine(rated)
     rows = pl.DataFrame(
         {
-            "user_id": ["a", "a", "a", "a", "b"],
-            "item_id": [ids[0], ids[1], ids[2], ids[1], ids[0]],
-            "rating": [1.0, 5.0, None, 2.0, None],
+            "user_id": ["a", "a", "a", "a", "b", "a"],
+            "item_id": [ids[0], ids[1], ids[2], ids[1], ids[0], ids[0]],
+            "rating": [1.0, 5.0, None, 2.0, None, float("nan")],
         },
         schema_overrides={"rating": pl.Float32},
     )
@@ -189,6 +189,8 @@ def test_ratings_are_read_by_a_model_that_reads_them(rated):
         (answer,) = engine.answer([Query(k=6, history=history)])
         assert found[user]["items"] == [place.item for place in answer.places]
         assert found[user]["scores"] == pytest.approx([place.score for place in answer.places], rel=1e-5)
+    with pytest.raises(DataFormatError, match="6 ratings of the histories are beyond"):
+        made(BatchLists.of(rated, k=6), rows.with_columns(rating=pl.lit(float("inf"), pl.Float32)))
     plain, _ = made(BatchLists.of(rated, k=6), rows.drop("rating"))
     (answer,) = engine.answer([Query(k=6, history=dict.fromkeys(ids[:3]))])
     assert plain["a"]["scores"] == pytest.approx([place.score for place in answer.places], rel=1e-5)

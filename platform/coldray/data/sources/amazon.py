@@ -152,5 +152,5 @@ def _interactions(path: Path, notes: list[str]) -> pl.DataFrame:
             raise DataFormatError(f"{path.name}: column {column!r} holds {schema[column]}; it must hold numbers.")
     if schema["timestamp"].is_temporal():
         scan = scan.with_columns(pl.col("timestamp").dt.epoch("s"))
-    table = collect_typed(scan.with_row_index("line", offset=1), TYPES, path)
+    table = collect_typed(scan.with_row_index("line", offset=1), TYPES, path, notes)
     return with_seconds(table.rename(COLUMNS), path, notes)

@@ -16,6 +16,7 @@ import polars as pl
 
 from coldray.core.errors import DataFormatError
 from coldray.core.spelling import choices
+from coldray.data.tables.delimited import DelimitedFile
 from coldray.data.tables.lines import first_fields, suffix
 from coldray.data.tables.streaming import collect_typed, named_json_line, readable, scan_delimited, with_seconds
 from coldray.data.tables.swapped import SAMPLE, ids_swapped
@@ -51,16 +52,19 @@ def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame
     """
     kind = suffix(path)
     found = [] if notes is None else notes
+    file: DelimitedFile | None = None
     with readable(path):
         if kind in JSON_SUFFIXES:
             scan = _reviews(path)
         elif kind in SEPARATORS:
-            scan = _lines(path, SEPARATORS[kind], found)
+            file, scan = _lines(path, SEPARATORS[kind], found)
         else:
             known = choices([*SEPARATORS, *JSON_SUFFIXES])
             raise DataFormatError(f"{path.name}: the format of {kind or 'no suffix'!r} is unknown. Known are {known}.")
     with named_json_line(path) if kind in JSON_SUFFIXES else nullcontext():
-        table = collect_typed(scan, TYPES, path, categorical=("user", "item"))
+        table = collect_typed(scan, TYPES, path, found, categorical=("user", "item"))
+    if file is not None:
+        found += file.notes_of(table.height)
     return with_seconds(table, path, found)
 
 
@@ -73,21 +77,21 @@ def _reviews(path: Path) -> pl.LazyFrame:
     return scan.select("line", *(pl.coalesce(options).alias(role) for role, options in NAMES.items()))
 
 
-def _lines(path: Path, separator: str, notes: list[str]) -> pl.LazyFrame:
+def _lines(path: Path, separator: str, notes: list[str]) -> tuple[DelimitedFile, pl.LazyFrame]:
     first = first_fields(path, separator)
     if not set(first) & {name for names in NAMES.values() for name in names}:
-        scan = scan_delimited(path, separator, tuple(NAMES), quoted=separator == ",")
+        file, scan = scan_delimited(path, separator, tuple(NAMES), quoted=separator == ",")
         with readable(path):
             head = scan.head(SAMPLE).select("user", "item").collect()
         if not ids_swapped(head):
-            return scan
+            return file, scan
         notes.append(f"{path.name}: its lines have the item first, then the user, as the ratings files of 2018.")
-        return scan.rename({"user": "item", "item": "user"})
+        return file, scan.rename({"user": "item", "item": "user"})
     found = {role: next((name for name in names if name in first), None) for role, names in NAMES.items()}
     for role, name in found.items():
         if name is None:
             raise DataFormatError(
                 f"{path.name} has no column of the {role} ({', '.join(NAMES[role])}). It has: {choices(first)}."
             )
-    scan = scan_delimited(path, separator, quoted=separator == ",")
-    return scan.select("line", *(pl.col(str(name)).alias(role) for role, name in found.items()))
+    file, scan = scan_delimited(path, separator, quoted=separator == ",")
+    return file, scan.select("line", *(pl.col(str(name)).alias(role) for role, name in found.items()))

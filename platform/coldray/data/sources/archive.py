@@ -89,7 +89,12 @@ class DataFiles:
         require_columns([column for column in table.columns if column != "line"], required, name)
         kept = [*required, *(column for column in optional if column in table.columns)]
         stripped = table.select("line", *(pl.col(column).str.strip_chars() for column in kept))
-        return stripped.filter(~pl.all_horizontal(pl.col(kept).is_null()))
+        rows = stripped.filter(~pl.all_horizontal(pl.col(kept).is_null()))
+        if passed := stripped.height - rows.height:
+            self.notes.append(
+                f"{name}: {passed:,} lines have no value in the columns that are read, and are passed over."
+            )
+        return rows
 
     def required_table(
         self, name: str, required: tuple[str, ...], optional: tuple[str, ...] = (), *, encoding: str = LATIN

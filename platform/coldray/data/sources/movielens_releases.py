@@ -21,6 +21,7 @@ from coldray.data.dataset import Dataset
 from coldray.data.sources.archive import LATIN, DataFiles, parse_numbers
 from coldray.data.sources.movielens import DEFAULT_ATTRIBUTES, YEAR_IN_TITLE, movie_attributes
 from coldray.data.sources.tabular import assemble, refuse_repeated
+from coldray.data.tables.delimited import DelimitedFile
 from coldray.data.tables.files import require_columns
 from coldray.data.tables.streaming import collect_typed, readable, scan_delimited
 
@@ -90,9 +91,12 @@ def read_movielens_release(path: Path, name: str) -> Dataset:
     release = RELEASES[name]
     files = DataFiles(path, f"MovieLens {name.removeprefix('ml-')}")
     movies = _movies(files, release)
-    with files.unpacked(release.rating_file) as file:
-        pairs = collect_typed(_scan_ratings(file, release), TYPES, file)
+    with files.unpacked(release.rating_file) as path:
+        ratings, scan = _scan_ratings(path, release)
+        pairs = collect_typed(scan, TYPES, path, files.notes)
+    notes = [*ratings.notes_of(pairs.height), *files.notes]
     provenance: dict[str, Any] = {"source": name, "ratings_file": release.rating_file, "ratings": pairs.height}
+    provenance |= {"notes": notes} if notes else {}
     return assemble(
         pairs,
         lambda item_ids: movie_attributes(movies, item_ids),
@@ -104,18 +108,18 @@ def read_movielens_release(path: Path, name: str) -> Dataset:
     )
 
 
-def _scan_ratings(path: Path, release: Release) -> pl.LazyFrame:
+def _scan_ratings(path: Path, release: Release) -> tuple[DelimitedFile, pl.LazyFrame]:
     if release.suffix == "csv":
-        scan = scan_delimited(path, ",", quoted=True)
+        file, scan = scan_delimited(path, ",", quoted=True)
         with readable(path):
             require_columns(scan.collect_schema().names(), CSV_RATINGS, path.name)
-        return scan.rename(CSV_RATINGS)
+        return file, scan.rename(CSV_RATINGS)
     # One byte is all that polars divides by: at each second colon there is an empty field.
     between = [f"between {number}" for number in range(len(TYPES) - 1)]
     fields = [name for pair in zip(TYPES, [*between, ""], strict=True) for name in pair][:-1]
-    scan = scan_delimited(path, ":", fields)
+    file, scan = scan_delimited(path, ":", fields)
     single = pl.any_horizontal(pl.col(between).is_not_null())
-    return scan.with_columns(pl.when(~single).then("timestamp").alias("timestamp"))
+    return file, scan.with_columns(pl.when(~single).then("timestamp").alias("timestamp"))
 
 
 def _movies(files: DataFiles, release: Release) -> pl.DataFrame:
@@ -138,9 +142,10 @@ def _movies(files: DataFiles, release: Release) -> pl.DataFrame:
 
 def _csv_movies(files: DataFiles, name: str) -> pl.DataFrame:
     with files.unpacked(name) as file, readable(file):
-        scan = scan_delimited(file, ",", quoted=True)
+        looked, scan = scan_delimited(file, ",", quoted=True)
         require_columns(scan.collect_schema().names(), CSV_MOVIES, name)
         table = scan.select("line", *CSV_MOVIES).collect()
+        files.notes.extend(looked.notes_of(table.height))
     if table.get_column("title").null_count():
         line = table.filter(pl.col("title").is_null()).item(0, "line")
         raise DataFormatError(f"{name}, line {line}: the movie has no title.")

@@ -51,14 +51,16 @@ def read_yelp(path: Path) -> Dataset:
     EmptyDatasetError
         If there is no review.
     """
-    businesses = _businesses(_existing(path, BUSINESS_FILE))
-    reviews = _reviews(_existing(path, REVIEW_FILE))
+    notes: list[str] = []
+    businesses = _businesses(_existing(path, BUSINESS_FILE), notes)
+    reviews = _reviews(_existing(path, REVIEW_FILE), notes)
     pairs = reviews.sort("timestamp", "rating").unique(("user", "item"), keep="last", maintain_order=True)
     provenance: dict[str, Any] = {
         "source": NAME,
         "ratings_file": REVIEW_FILE,
         "ratings": pairs.height,
         "reviews_repeated": reviews.height - pairs.height,
+        "notes": notes,
     }
     del reviews
 
@@ -88,7 +90,7 @@ def _existing(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _reviews(path: Path) -> pl.DataFrame:
+def _reviews(path: Path, notes: list[str]) -> pl.DataFrame:
     scan = _scan(path, (*REVIEW_COLUMNS, "date"))
     text = pl.col("date").str.strip_chars()
     moment = pl.coalesce(
@@ -98,15 +100,15 @@ def _reviews(path: Path) -> pl.DataFrame:
     date = pl.coalesce(moment.dt.epoch("s").cast(pl.String), text)
     scan = scan.rename(REVIEW_COLUMNS).with_columns(date.alias("date"))
     with named_json_line(path):
-        return collect_typed(scan, TYPES, path).rename({"date": "timestamp"})
+        return collect_typed(scan, TYPES, path, notes).rename({"date": "timestamp"})
 
 
-def _businesses(path: Path) -> pl.DataFrame:
+def _businesses(path: Path, notes: list[str]) -> pl.DataFrame:
     scan = _scan(path, BUSINESS_COLUMNS).rename({"business_id": "item"})
     with named_json_line(path):
-        collect_typed(scan, {"item": pl.String()}, path)  # for its error
+        ids = collect_typed(scan, {"item": pl.String()}, path, notes)
     with readable(path):
-        businesses = scan.with_columns(pl.col("name").fill_null("")).collect(engine="streaming")
+        businesses = scan.with_columns(pl.col("name").fill_null("")).collect().with_columns(ids["item"])
     refuse_repeated(businesses, ("item",), path.name)
     return businesses
 

@@ -97,6 +97,12 @@ class DelimitedFile:
                 "does not add up. Write it as parquet."
             )
 
+    def notes_of(self, rows: int) -> list[str]:
+        """Return what is to be known once so many rows were read: of its other lines, no value is in any."""
+        left = self.rows - rows
+        passed = [f"{self.path.name}: {left:,} rows have no value at all, and are passed over."] if left > 0 else []
+        return [*self.notes, *passed]
+
     def _read_lines(self, names: Sequence[str], places: Sequence[int]) -> pl.DataFrame:
         """Return the rows as Python reads them: by quotes, or where they enclose nothing without."""
         if not self.may_quote:
@@ -147,7 +153,7 @@ class DelimitedFile:
                     skipped += 1
                 line += len(pending)
                 pending.clear()
-        self._tell_skipped(skipped)
+        self.tell_skipped(skipped)
         if several:
             self.notes.append(f"{self.path.name}: {several:,} rows have quoted values that go over several lines.")
 
@@ -165,9 +171,10 @@ class DelimitedFile:
                     raise self._ragged(line, fields)
                 else:
                     skipped += 1
-        self._tell_skipped(skipped)
+        self.tell_skipped(skipped)
 
-    def _tell_skipped(self, skipped: int) -> None:
+    def tell_skipped(self, skipped: int) -> None:
+        """Note that so many blank lines are passed over, if there are any."""
         if skipped:
             self.notes.append(f"{self.path.name}: {skipped:,} blank lines are passed over.")
 
@@ -244,9 +251,10 @@ def look_at(
     separators = counts.separators[separator] - (header.count(separator) if header_line else 0)
     blank = tuple(line for line in counts.blank if line > header_line)
     fast = not (counts.quotes or counts.old_mac) and separators == rows * (len(names) - 1) and len(blank) <= MOST_BLANK
-    if fast and blank:
-        notes.append(f"{path.name}: {len(blank):,} blank lines are passed over.")
-    return DelimitedFile(path, separator, names, header_line, fast, rows, blank, quoted, counts.quotes > 0, notes)
+    file = DelimitedFile(path, separator, names, header_line, fast, rows, blank, quoted, counts.quotes > 0, notes)
+    if fast:
+        file.tell_skipped(len(blank))
+    return file
 
 
 def _header(

@@ -49,6 +49,12 @@ def without_blanks(ids: pl.Series) -> pl.Series:
     return ids.str.strip_chars(BLANKS) if ids.dtype == pl.String else ids
 
 
+def blanks_note(source: str, changed: int, merged: int) -> str:
+    """Return the sentence that blanks are left out, and how many ids become one with another by it."""
+    told = f"; {merged:,} ids become one with another" if merged else ""
+    return f"{source}: blanks around {changed:,} ids are left out{told}."
+
+
 def whole_numbers(texts: pl.Series) -> pl.Series:
     """Return text as Int64 if each is a whole number in its one usual form, else as it is: ``007`` and ``1.0`` are."""
     numbers = texts.cast(pl.Int64, strict=False)
@@ -70,9 +76,7 @@ def _told_without_blanks(texts: pl.Series, source: str, notes: list[str]) -> pl.
     stripped = without_blanks(texts)
     changed = (stripped != texts).fill_null(False)
     if changed.any():
-        fewer = texts.n_unique() - stripped.n_unique()
-        merged = f"; {fewer:,} ids become one with another" if fewer else ""
-        notes.append(f"{source}: blanks around {int(changed.sum()):,} ids are left out{merged}.")
+        notes.append(blanks_note(source, int(changed.sum()), texts.n_unique() - stripped.n_unique()))
     absent = stripped.str.to_lowercase().is_in(list(MISSING)).fill_null(False)
     if absent.any():
         others = stripped.filter(~absent & stripped.is_not_null() & (stripped != ""))

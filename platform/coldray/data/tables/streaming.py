@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
-from coldray.data.tables.delimited import look_at
+from coldray.data.tables.delimited import DelimitedFile, look_at
 from coldray.data.tables.encodings import refuse_encoding
+from coldray.data.tables.ids import BLANKS, blanks_note
 from coldray.data.tables.lines import opened
 from coldray.data.tables.numbers import times
 
 
 def scan_delimited(
     path: Path, separator: str, columns: Sequence[str] | None = None, *, quoted: bool = False
-) -> pl.LazyFrame:
-    """Return a scan of a UTF-8 text file, every column of it text, with the number of each row as `line`.
+) -> tuple[DelimitedFile, pl.LazyFrame]:
+    """Return a UTF-8 text file and a scan of it, every column of it text, with the number of each row as `line`.
 
-    Rows without any value are left out. Errors are those of :func:`~coldray.data.tables.delimited.look_at`.
+    Rows without any value are left out: the `notes_of` the file count them. Errors are those of
+    :func:`~coldray.data.tables.delimited.look_at`.
 
     Parameters
     ----------
@@ -32,8 +35,11 @@ def scan_delimited(
     """
     with readable(path):
         file = look_at(path, separator, columns, quoted=quoted)
-        if file.fast or (quoted and file.quotes):
+        if file.fast:
             scan = file.scan()
+        elif quoted and file.quotes:
+            table = file.scan().collect()
+            file, scan = replace(file, rows=table.height), table.lazy()
         else:  # null, which collect_typed refuses by line, where a line is too short
             scan = pl.scan_csv(
                 path,
@@ -47,11 +53,17 @@ def scan_delimited(
                 row_index_offset=2 if columns is None else 1,
                 glob=False,
             )
-        return scan.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
+            file.tell_skipped(len(file.blank))
+        return file, scan.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
 
 
 def collect_typed(
-    scan: pl.LazyFrame, types: Mapping[str, pl.DataType], path: Path, *, categorical: Sequence[str] = ()
+    scan: pl.LazyFrame,
+    types: Mapping[str, pl.DataType],
+    path: Path,
+    notes: list[str],
+    *,
+    categorical: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Return the columns of a scan as `types`; the text of numbers is never held as a whole.
 
@@ -60,10 +72,12 @@ def collect_typed(
     scan
         Columns of text, or of the type asked for, and the column `line`.
     types
-        The columns to return. A String column is stripped text; a blank one, and a number that is none or is not
-        finite, is refused.
+        The columns to return. A String column is of ids, without blanks around them; a blank one, and a number that is
+        none or is not finite, is refused.
     path
         The file, for messages.
+    notes
+        Where blanks are left out around ids, a sentence about it is added.
     categorical
         String columns to return as Categorical: a number a row instead of a text.
 
@@ -77,7 +91,9 @@ def collect_typed(
     parsed = {name: _parsed(name, dtype).alias(name) for name, dtype in types.items()}
     coded = [expr.cast(pl.Categorical) if name in categorical else expr for name, expr in parsed.items()]
     with readable(path):
-        table = scan.select(coded).collect(engine="streaming")
+        texts = [name for name, dtype in types.items() if dtype == pl.String]
+        changed = [(parsed[name] != pl.col(name).cast(pl.String)).alias(f"blanks {name}") for name in texts]
+        table = scan.select(*coded, *changed).collect(engine="streaming")
         for name in types:
             if bad := table.get_column(name).null_count():
                 row = scan.filter(parsed[name].is_null()).select("line", name).head(1).collect()
@@ -85,7 +101,11 @@ def collect_typed(
                 raise DataFormatError(
                     f"{path.name}, line {row.item(0, 'line')}: {name} is {problem} ({bad:,} such lines in the file)."
                 )
-    return table
+        for name in texts:
+            if blanks := int(table.get_column(f"blanks {name}").sum()):
+                forms = scan.select(pl.col(name).cast(pl.String).n_unique() - parsed[name].n_unique())
+                notes.append(blanks_note(f"{path.name}, column {name!r}", blanks, forms.collect().item()))
+    return table.select(*types)
 
 
 @contextmanager
@@ -143,7 +163,7 @@ def _refuse_json_line(path: Path) -> None:
 
 
 def _parsed(name: str, dtype: pl.DataType) -> pl.Expr:
-    text = pl.col(name).cast(pl.String).str.strip_chars()
+    text = pl.col(name).cast(pl.String).str.strip_chars(BLANKS)
     if dtype == pl.String:
         return pl.when(text != "").then(text)
     number = text.cast(dtype, strict=False)

@@ -21,6 +21,7 @@ from coldray.data.dataset import Ids
 from coldray.data.signals import Reads
 from coldray.data.tables.histories import ITEM, RATING, TIME, USER
 from coldray.data.tables.ids import without_blanks
+from coldray.data.tables.numbers import LARGEST
 from coldray.evaluation.ranking import Ranking, Scorer, rank
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.serving.engine.queries import ItemId, plain
@@ -171,7 +172,11 @@ class BatchLists:
         found = named.join(items, on=ITEM).join(numbers, on=USER)
         when = _order_of(found) if self.reads.order else "row"
         known = self.reads.ratings and RATING in rows.columns
-        rating = (pl.col(RATING).mean() if known else pl.lit(None, pl.Float32).first()).fill_null(self.click_value)
+        if known and (beyond := int(rows[RATING].is_infinite().sum())):
+            raise DataFormatError(f"{beyond:,} ratings of the histories are beyond {LARGEST:g}. Correct or blank them.")
+        rating = (pl.col(RATING).fill_nan(None).mean() if known else pl.lit(None, pl.Float32).first()).fill_null(
+            self.click_value
+        )
         cells = found.group_by("user", "item").agg(rating.alias("rating"), pl.col(when).min()).sort("user", "item")
         # A place is one among the clicks of its own user: models read how far apart two of theirs are. Of clicks at the
         # same time that on the item of the lower index comes first, as ordinal ranks are in the order of the cells.
