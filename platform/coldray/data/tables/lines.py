@@ -22,9 +22,9 @@ from coldray.data.tables.encodings import refuse_encoding
 
 SEPARATORS = (",", "\t", ";", "|")
 """What is tried where the separator of the file's name gives no column that is asked for."""
-PIECE = 1 << 22
+_PIECE = 1 << 22
 """Bytes looked at at a time."""
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """First bytes of what is unpacked."""
 
 
@@ -55,7 +55,7 @@ class LineCounts:
         self._tail = b"\n"
         self._returns = 0
         with opened(path) as stream:
-            while piece := stream.read(PIECE):
+            while piece := stream.read(_PIECE):
                 self._add(piece, path)
         self._end(path)
 
@@ -104,7 +104,7 @@ class LineCounts:
 def first_fields(path: Path, separator: str) -> list[str]:
     """Return the fields of the first line of a file that is not blank; errors as in :class:`LineCounts`."""
     with opened(path) as stream:
-        start = stream.read(PIECE)
+        start = stream.read(_PIECE)
     refuse_encoding(start, 0, path)
     if not start.strip():
         raise EmptyDatasetError(f"{path.name} in {path.parent} is empty: nothing to learn from.")
@@ -136,7 +136,7 @@ def text_lines(path: Path, after: int = 0) -> Iterator[Iterator[str]]:
     They end with line feeds, or with carriage returns where there is no line feed.
     """
     with opened(path) as stream:
-        start = stream.read(PIECE)
+        start = stream.read(_PIECE)
     end = b"\r" if b"\n" not in start and b"\r" in start else b"\n"
     with opened(path) as stream:
         lines = (line.decode("utf-8" if number else "utf-8-sig") for number, line in enumerate(_split(stream, end)))
@@ -148,7 +148,7 @@ def _split(stream: IO[bytes], end: bytes) -> Iterator[bytes]:
         yield from stream
         return
     rest = b""
-    while piece := stream.read(PIECE):
+    while piece := stream.read(_PIECE):
         *whole, rest = (rest + piece).split(end)
         yield from (line + end for line in whole)
     if rest:
@@ -160,12 +160,12 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, unpacked if it is packed by gzip or zstd, whatever its name says."""
     try:
         with path.open("rb") as plain:
-            start = plain.read(len(ZSTD))
+            start = plain.read(len(_ZSTD))
             plain.seek(0)
-            if start == ZSTD:
+            if start == _ZSTD:
                 with pa.CompressedInputStream(plain, "zstd") as stream:
-                    yield cast("IO[bytes]", io.BufferedReader(stream, PIECE))
-            elif start.startswith(GZIP):
+                    yield cast("IO[bytes]", io.BufferedReader(stream, _PIECE))
+            elif start.startswith(_GZIP):
                 with gzip.open(plain) as unpacked:
                     yield cast("IO[bytes]", unpacked)
             else:

@@ -10,11 +10,11 @@ SAMPLE = 1000
 """Rows whose ids are looked at."""
 MANY_ITEMS = 10
 """Items a user, from which columns look swapped: no shop has so many more of them."""
-USERS = (
+_USERS = (
     r"^(A[0-9A-Z]{10,30}|(?i:u|user|usr|customer|cust|member|reviewer|visitor|account|client)[-_ .:#]?(\d.*|(?i:id))?)$"
 )
 """What ids of users look like, and names of their columns: Amazon's reviewers, ``u7``, ``customer_id``."""
-ITEMS = (
+_ITEMS = (
     r"^(B[0-9A-Z]{9}|[0-9]{9}[0-9X]|"
     r"(?i:i|item|product|prod|movie|film|book|song|track|artist|article|sku|asin|isbn)[-_ .:#]?(\d.*|(?i:id))?)$"
 )
@@ -24,7 +24,7 @@ ITEMS = (
 def ids_swapped(pairs: pl.DataFrame) -> bool | None:
     """Return whether most of the first rows (`user`, `item`) have the item first; None where ids do not tell."""
     users, items = (pairs[name].head(SAMPLE).cast(pl.String).str.strip_chars() for name in ("user", "item"))
-    for first, second, swapped in ((ITEMS, USERS, True), (USERS, ITEMS, False)):
+    for first, second, swapped in ((_ITEMS, _USERS, True), (_USERS, _ITEMS, False)):
         if int((users.str.contains(first) & items.str.contains(second)).sum()) * 2 > len(users):
             return swapped
     return None
