@@ -16,7 +16,7 @@ import torch
 from figures import figure
 from threadpoolctl import threadpool_limits
 
-from coldray.bundle.io import Bundle
+from coldray.bundle.model import Bundle
 from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet

@@ -29,7 +29,8 @@ from marec_figures import dataset
 from mlflow.tracking import MlflowClient
 from ray import serve
 
-from coldray.bundle.io import Bundle, fit_bundle, save_bundle
+from coldray.bundle.io import save_bundle
+from coldray.bundle.model import Bundle, fit_bundle
 from coldray.cli.jobs.serve import APPLICATION, fast_serve, serving
 from coldray.cli.ray.cluster import start_ray
 from coldray.features.builder import FeatureConfig, FeatureEncoder

@@ -77,7 +77,7 @@ def test_ratings_beside_histories_are_read(dataset, bundle, loaded):
     assert asked(loaded, history=items, ratings=[np.asarray(row) for row in ratings]) == wanted
     assert asked(loaded, history=items, ratings=[[6 - one for one in row] for row in ratings]) != wanted
     table = loaded.predict(pd.DataFrame({"history": [items[0], []], "ratings": [ratings[0], []]}), params={"k": K})
-    assert table["path"].tolist() == ["model"] * K + ["popularity"] * K
+    assert table["path"].tolist() == ["history"] * K + ["popularity"] * K
 
 
 def test_ratings_that_are_not_told_are_unknown(dataset, bundle, loaded):

@@ -21,7 +21,9 @@ from coldray.cli.jobs import compare, tune
 from coldray.core.errors import BundleFitError, ColdrayError, ConfigError, ModelError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig
+from coldray.models.linalg import vector_index
 from coldray.models.linear.ease import EASE
+from coldray.models.neural.two_tower import TwoTower, TwoTowerConfig
 from coldray.models.neural.vae import VAE, VAEConfig
 from coldray.models.registry import model_type
 from coldray.training.progress import TrainingListener
@@ -124,6 +126,25 @@ def test_the_training_of_a_bundle_is_told_from_its_beginning_to_its_end(dataset,
     assert (bundle.manifest["x"], bundle.model.n_items) == (1, 50)
     assert not (tmp_path / CRASH).exists()
     assert all(isinstance(note, str) for note in notes)
+    assert bundle.manifest["lists"] == vars(bundle.lists_form)
+    assert (bundle.lists_form.value, bundle.index) == ("exact", None)
+
+
+class Searched(TwoTower):
+    """The process that fits it takes an index however few items there are."""
+
+    def fit(self, train, computations=None):
+        vector_index.INDEX_FROM = vector_index.HNSW_FROM = 1
+        return super().fit(train, computations)
+
+
+def test_the_form_of_lists_is_settled_with_the_bundle_told_and_kept(dataset, tmp_path):
+    winner = Searched(TwoTowerConfig(epochs=1, hidden_dim=8, embedding_dim=8, validation_share=0.0))
+    notes = fit_on_worker(winner, dataset, FeatureConfig(), {}, tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    assert [note for note in notes if note.startswith("lists=hnsw (approximate): An index of the vectors of 50 items")]
+    assert bundle.manifest["lists"]["value"] == bundle.lists_form.value == bundle.index.kind == "hnsw"
+    assert bundle.lists_form.loss is not None
 
 
 # ---- jobs

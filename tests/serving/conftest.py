@@ -7,7 +7,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from coldray.bundle.io import fit_bundle, save_bundle
+from coldray.bundle.io import save_bundle
+from coldray.bundle.model import fit_bundle
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig

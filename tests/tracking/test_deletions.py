@@ -11,7 +11,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import DataType
 from rich.console import Console
 
-from coldray.bundle.io import fit_bundle, save_bundle
+from coldray.bundle.io import save_bundle
+from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.sync_runs import sync_runs
 from coldray.core.errors import TrackingError, UnsentError
 from coldray.data.sources.sample import sample_dataset

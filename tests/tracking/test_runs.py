@@ -13,7 +13,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from mlflow.types import DataType
 
-from coldray.bundle.io import fit_bundle, load_bundle, save_bundle
+from coldray.bundle.io import load_bundle, save_bundle
+from coldray.bundle.model import fit_bundle
 from coldray.core.errors import TrackingError
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.edges import Edge
@@ -304,7 +305,7 @@ def test_the_champion_is_what_was_registered_last(client, logged, bundles, datas
         given = loaded.predict(pd.DataFrame({"history": [history, []]}), params={"k": 4})
         assert lists(given) == wanted
         assert list(given.columns) == ["row", "rank", "item", "score", "cold", "path"]
-        assert given["path"].tolist() == ["model"] * 4 + ["popularity"] * 4
+        assert given["path"].tolist() == ["history"] * 4 + ["popularity"] * 4
         asked = loaded.predict(pd.DataFrame({"user_id": [users[0], "nobody"]}), params={"k": 4})
         assert asked["path"].tolist() == ["model"] * 4 + ["popularity"] * 4
         assert lists(asked)[1] == wanted[1]

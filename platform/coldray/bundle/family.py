@@ -22,19 +22,20 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from coldray.bundle.io import FILES, Bundle, read_manifest
+from coldray.bundle.io import FILES, read_manifest
 from coldray.bundle.item_table import column_kinds, item_table
+from coldray.bundle.model import Bundle
 from coldray.core.errors import BundleError
 from coldray.core.spelling import choices
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.features.builder import attribute_kinds
 
-Rows: TypeAlias = Callable[[npt.NDArray[np.intp]], pl.DataFrame]
+_Rows: TypeAlias = Callable[[npt.NDArray[np.intp]], pl.DataFrame]
 MIN_ITEM_OVERLAP = 0.5
 """Share of the champion's items that a new version has to know."""
-MIN_AGREEMENT = 0.5
+_MIN_AGREEMENT = 0.5
 """Share of the items of both, of which the attribute that agrees most has to say the same."""
-COMPARED_ITEMS = 2000
+_COMPARED_ITEMS = 2000
 """Items of both whose attributes are compared, evenly spaced among them all."""
 
 
@@ -52,13 +53,13 @@ class Family:
     """What each attribute of the items holds, by name."""
     read: tuple[str, ...]
     """Names of the attributes that the model reads."""
-    rows: Rows
+    rows: _Rows
     """Returns the attributes of some items, by position, as a table with a column a name."""
 
     @property
     def item_type(self) -> str:
         """``text`` or ``integer``."""
-        return id_words(self.item_ids)
+        return _id_words(self.item_ids)
 
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> Family:
@@ -66,7 +67,7 @@ class Family:
         return cls(
             dataset.name,
             dataset.synthetic,
-            id_words(dataset.user_ids),
+            _id_words(dataset.user_ids),
             dataset.item_ids,
             attribute_kinds(dataset.attributes),
             tuple(dataset.attributes),
@@ -80,7 +81,7 @@ class Family:
         return cls(
             str(data.get("name", "unknown data")),
             bool(data.get("synthetic", False)),
-            id_words(bundle.user_ids),
+            _id_words(bundle.user_ids),
             bundle.item_ids,
             bundle.kinds,
             tuple(bundle.encoder.kinds),
@@ -159,7 +160,7 @@ def _disagreement(new: Family, mine: npt.NDArray[np.intp], champion: Family, its
     shared = [name for name, kind in new.kinds.items() if champion.kinds.get(name) == kind]
     if not shared:
         return None
-    chosen = np.unique(np.linspace(0, len(mine) - 1, min(len(mine), COMPARED_ITEMS)).astype(np.intp))
+    chosen = np.unique(np.linspace(0, len(mine) - 1, min(len(mine), _COMPARED_ITEMS)).astype(np.intp))
     ours, theirs = new.rows(mine[chosen]), champion.rows(its[chosen])
     shares: dict[str, float] = {}
     for name in shared:
@@ -170,21 +171,21 @@ def _disagreement(new: Family, mine: npt.NDArray[np.intp], champion: Family, its
         ]
         if pairs:
             shares[name] = sum(one == other for one, other in pairs) / len(pairs)
-    if not shares or max(shares.values()) >= MIN_AGREEMENT:
+    if not shares or max(shares.values()) >= _MIN_AGREEMENT:
         return None
     name = max(shares, key=lambda name: shares[name])
     return (
         f"other items under the same ids: {name!r} agrees on {shares[name]:.0%} of those that both know, and no "
-        f"attribute on more; at least {MIN_AGREEMENT:.0%} are needed"
+        f"attribute on more; at least {_MIN_AGREEMENT:.0%} are needed"
     )
 
 
-def id_words(ids: Ids) -> str:
+def _id_words(ids: Ids) -> str:
     """Return what ids are: ``text`` or ``integer``."""
     return "text" if ids.dtype.kind == "U" else "integer"
 
 
-def _taken(item_ids: Ids, attributes: Mapping[str, Attribute]) -> Rows:
+def _taken(item_ids: Ids, attributes: Mapping[str, Attribute]) -> _Rows:
     def rows(items: npt.NDArray[np.intp]) -> pl.DataFrame:
         table = item_table(item_ids[items], {name: value.take(items) for name, value in attributes.items()}, ())
         names: dict[str, Any] = {column: column.partition(":")[2] for column in table.columns if ":" in column}

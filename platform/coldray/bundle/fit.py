@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
-from coldray.bundle.io import even_bundle, fit_bundle, save_bundle
+from coldray.bundle.io import save_bundle
+from coldray.bundle.model import even_bundle, fit_bundle
 from coldray.core.errors import BundleFitError, ColdrayError, ModelError
 from coldray.data.dataset import Dataset
 from coldray.evaluation.topk import available_threads
@@ -27,7 +29,7 @@ from coldray.training.progress import TrainingListener, watching
 
 CRASH = "bundle-fit.crash"
 """The file, beside the bundle, where the process says where it was when a signal ended it."""
-RESUME = (
+_RESUME = (
     "What was tested is recorded, in the report and logged. --resume goes on with the bundle alone; if it dies again, "
     "give it more memory, fewer items (filters), or name another form of the model in the study file."
 )
@@ -51,7 +53,7 @@ def fit_on_worker(
     listener
         Told of the trainings of the fit.
     even
-        As of :func:`~coldray.bundle.io.even_bundle`.
+        As of :func:`~coldray.bundle.model.even_bundle`.
     gpus
         GPUs that are reserved for it.
 
@@ -65,7 +67,7 @@ def fit_on_worker(
     BundleFitError
         If the process ended, by a signal or for want of memory.
     ColdrayError
-        What :func:`~coldray.bundle.io.fit_bundle` and :func:`~coldray.bundle.io.save_bundle` raise.
+        What :func:`~coldray.bundle.model.fit_bundle` and :func:`~coldray.bundle.io.save_bundle` raise.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     crash = folder.parent / CRASH
@@ -82,11 +84,11 @@ def fit_on_worker(
         if isinstance(error.cause, ColdrayError):
             raise error.cause from None
         raise ModelError(
-            f"{winner.name} could not be fitted for the bundle: {error.cause or error}. {RESUME}"
+            f"{winner.name} could not be fitted for the bundle: {error.cause or error}. {_RESUME}"
         ) from error
     except ray.exceptions.RayError as error:
         raise BundleFitError(
-            f"The process that fitted {winner.name} for the bundle {_cause(error, crash)}. {RESUME}"
+            f"The process that fitted {winner.name} for the bundle {_cause(error, crash)}. {_RESUME}"
         ) from error
     except BaseException:  # who interrupts the job ends the fit too
         ray.cancel(fitting, force=True)
@@ -138,5 +140,6 @@ def _fit(
         notes = stack.enter_context(kept_warnings())
         bundle = fit_bundle(winner, ray.get(data[0]), FeatureEncoder(features), manifest)
         bundle, note = even_bundle(bundle) if even else (bundle, None)
-        save_bundle(bundle, folder)
-    return [*notes, *([] if note is None else [note])]
+        form = bundle.lists_form
+        save_bundle(replace(bundle, manifest={**bundle.manifest, "lists": asdict(form)}), folder)
+    return [*notes, *([] if note is None else [note]), *([] if form.exact else [form.told])]

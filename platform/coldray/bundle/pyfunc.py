@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from coldray.bundle.io import Bundle, History, load_bundle
+from coldray.bundle.io import load_bundle
+from coldray.bundle.model import Bundle, History
 from coldray.core.errors import DataFormatError, UnknownIdError
 
 
@@ -20,13 +21,13 @@ class BundleModel(PythonModel):
     ``predict`` takes a data frame with a column ``user_id`` or ``history``, a row's list of item ids, for a model that
     reads their order the first one first. For a model that reads ratings a column ``ratings`` may stand beside
     ``history``: a row's list of as many floats (MLflow refuses integers), NaN where one is unknown, or None where all
-    are. An unknown rating is what the model takes it to be, see :meth:`~coldray.bundle.io.Bundle.recommend`; of
+    are. An unknown rating is what the model takes it to be, see :meth:`~coldray.bundle.model.Bundle.recommend`; of
     an item that is twice in a history the last one counts. Who calls this class itself, and no schema stands between,
     may give a dict of ratings by item id as a row of ``history`` instead.
 
     With the parameter ``k`` it returns a row for each recommended item: ``row``, ``rank``, ``item``, ``score``,
-    ``cold``, and ``path``. The path is ``model``, or ``popularity`` where nothing is known of the user, whom the bundle
-    does not have or who clicked nothing: they get the most clicked items.
+    ``cold``, and ``path``, as of :data:`~coldray.bundle.lists.ListOrigin`: ``popularity`` where nothing is known of the
+    user, whom the bundle does not have or who clicked nothing.
     """
 
     bundle: Bundle
@@ -54,18 +55,10 @@ class BundleModel(PythonModel):
         else:
             histories = [self._history(user) for user in model_input["user_id"].tolist()]
         k = int((params or {}).get("k", 10))
-        lists, popular = self.bundle.recommend(histories, k), self.bundle.most_clicked(k)
         rows = [
-            {
-                "row": row,
-                "rank": rank,
-                "item": place.item,
-                "score": place.score,
-                "cold": place.cold,
-                "path": "model" if histories[row] else "popularity",
-            }
-            for row, places in enumerate(lists)
-            for rank, place in enumerate(places if histories[row] else popular, start=1)
+            {"row": row, "rank": rank, "item": place.item, "score": place.score, "cold": place.cold, "path": origin}
+            for row, (origin, places) in enumerate(self.bundle.lists(histories, k, known="history" not in model_input))
+            for rank, place in enumerate(places, start=1)
         ]
         return pd.DataFrame(rows, columns=["row", "rank", "item", "score", "cold", "path"])
 

@@ -18,7 +18,8 @@ import ray
 import ray.cloudpickle
 import scipy.sparse as sp
 
-from coldray.bundle.io import fit_bundle, load_bundle, save_bundle
+from coldray.bundle.io import load_bundle, save_bundle
+from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.recommend_all import model_source
 from coldray.cli.jobs.recommend_command import recommend_main
 from coldray.core.errors import CatalogTooLargeError, ConfigError, NumericalError, TrackingError
@@ -91,6 +92,7 @@ def test_every_user_has_one_list_and_it_is_that_of_the_service(root, finished):
     assert summary["users"] == USERS
     assert summary["popularity"] == 1
     assert summary["unknown_items"] == unknown > 0
+    assert summary["lists"].startswith("lists=exact (exact): All items are scored")
 
 
 def test_what_is_finished_is_not_made_again(root, finished, capsys):
@@ -307,6 +309,6 @@ def test_a_registered_model_is_named_by_alias_or_version(root, tmp_path, monkeyp
 
 
 def test_workers_that_do_not_fit_are_refused():
-    require_workers(1, 0)
+    require_workers(1, 0, 0)
     with pytest.raises(CatalogTooLargeError, match=r"by 2 workers with a model of 1,048,576\.0 GiB.*Use fewer --cpus"):
-        require_workers(2, 2**50)
+        require_workers(2, 2**50, 0)

@@ -1,4 +1,4 @@
-"""Lists from an index of vectors: those of all scores, without what is known."""
+"""The nearest items by an index of vectors, and whether lists come from it."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,11 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldray.core.errors import CatalogTooLargeError, ConfigError
+from coldray.core.errors import CatalogTooLargeError
 from coldray.evaluation.ranking import rank
-from coldray.models.linalg.vector_index import VectorIndex, VectorModel
+from coldray.models.forms import Form
+from coldray.models.linalg import vector_index
+from coldray.models.linalg.vector_index import VectorIndex, VectorModel, settled_index
 from coldray.models.linear.svd import SVD
 from coldray.models.neural.two_tower import TwoTower, TwoTowerConfig
 from contracts.problems import random_training_set
@@ -27,13 +29,9 @@ class Drawn:
     def user_vectors(self, histories):
         return np.asarray(histories @ self.vectors + self.vectors[0] / 3, np.float32)
 
-    def lists(self, histories, items, k):
-        """Return what ranking all scores gives."""
-
-        def scores(block):
-            return self.user_vectors(block) @ self.vectors[items].T
-
-        return rank(scores, histories, items, k=k, exclude=histories)
+    @property
+    def n_items(self):
+        return len(self.vectors)
 
 
 def drawn_clicks(seed, n_users, n_items, share=0.2):
@@ -41,27 +39,30 @@ def drawn_clicks(seed, n_users, n_items, share=0.2):
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 10_000), k=st.integers(1, 40), share=st.floats(0, 1))
-def test_lists_are_those_of_all_scores(seed, k, share):
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 30), share=st.floats(0, 1))
+def test_the_nearest_are_those_of_the_greatest_products(seed, count, share):
     model, clicks = Drawn(seed, 30), drawn_clicks(seed, 6, 30, share)
     items = np.flatnonzero(np.random.default_rng(seed).random(30) < 0.7)
     items = items if len(items) else np.array([3])
-    found, expected = VectorIndex(model, items).search(clicks, k), model.lists(clicks, items, k)
-    np.testing.assert_array_equal(found.items, expected.items)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(found.users, expected.users)
+    users = model.user_vectors(clicks)
+    scores, found = VectorIndex(model, items).nearest(users, count)
+    products = users @ model.vectors[items].T
+    order = np.argsort(-products, axis=1)[:, :count]
+    listed = order.shape[1]
+    np.testing.assert_array_equal(found[:, :listed], items[order])
+    np.testing.assert_allclose(scores[:, :listed], np.take_along_axis(products, order, 1), rtol=1e-4, atol=1e-4)
+    assert (found[:, listed:] == -1).all()
+    assert (scores[:, listed:] == -np.inf).all()
 
 
-def test_a_graph_finds_most_of_the_lists():
+def test_a_graph_finds_most_of_the_nearest():
     model, clicks = Drawn(1, 3000, 16), drawn_clicks(1, 50, 3000, 0.01)
-    items = np.arange(3000)
+    items, users = np.arange(3000), model.user_vectors(clicks)
     index = VectorIndex(model, items, hnsw_from=3000)
     assert index.kind == "hnsw"
     assert VectorIndex(model, items).kind == "flat"
-    found, expected = index.search(clicks, 10), model.lists(clicks, items, 10)
-    shared = [len(set(one) & set(other)) for one, other in zip(found.items, expected.items, strict=True)]
-    assert np.mean(shared) > 9.5
-    assert not clicks.toarray()[np.arange(50)[:, None], found.items].any()
+    found, expected = (one.nearest(users, 10)[1] for one in (index, VectorIndex(model, items)))
+    assert np.mean([len(set(one) & set(other)) for one, other in zip(found, expected, strict=True)]) > 9.5
 
 
 def test_two_towers_are_searched_as_they_score():
@@ -70,18 +71,63 @@ def test_two_towers_are_searched_as_they_score():
     model = TwoTower(config).fit(train)
     assert isinstance(model, VectorModel)
     assert not isinstance(SVD(), VectorModel)
-    found = VectorIndex(model, train.cold_items).search(train.interactions, 3)
+    found = VectorIndex(model, train.cold_items).nearest(model.user_vectors(train.interactions), 3)[1]
     expected = rank(model.scorer(train.cold_items), train.interactions, train.cold_items, k=3)
-    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_array_equal(found, expected.items)
 
 
-def test_nobody_and_nothing():
-    model = Drawn(2, 5)
-    assert VectorIndex(model, np.arange(5)).search(drawn_clicks(0, 3, 5)[:0], 4).items.shape == (0, 4)
-    everything = sp.csr_array(np.ones((1, 5), np.float32))
-    assert (VectorIndex(model, np.arange(5)).search(everything, 2).items == -1).all()
-    with pytest.raises(ConfigError, match="k is 0"):
-        VectorIndex(model, np.arange(5)).search(everything, 0)
+# ---- whether lists come from an index
+
+
+def settled(monkeypatch, model, clicks, kind="hnsw", before=None):
+    monkeypatch.setattr(vector_index, "INDEX_FROM", 100)
+    monkeypatch.setattr(vector_index, "HNSW_FROM", 100 if kind == "hnsw" else 10_000)
+    return settled_index(model, np.arange(model.n_items), clicks, before)
+
+
+def test_small_catalogues_and_models_without_vectors_have_no_index(monkeypatch):
+    clicks = drawn_clicks(0, 30, 100)
+    assert settled(monkeypatch, Drawn(0, 99), clicks[:, :99])[0] is None
+    index, form = settled(monkeypatch, Drawn(0, 100), clicks)
+    assert (index.kind, form.value, form.exact) == ("hnsw", "hnsw", False)
+    index, form = settled(monkeypatch, Drawn(0, 100), clicks, "flat")
+    assert (index.kind, form.value, form.exact) == ("flat", "flat", True)
+    index, form = settled(monkeypatch, SVD(), clicks)
+    assert (index, form.exact) == (None, True)
+    assert "has no vectors" in form.told
+
+
+def test_the_loss_of_an_index_is_measured_and_one_that_loses_too_much_is_not_used(monkeypatch):
+    model, clicks = Drawn(3, 3000, 16), drawn_clicks(1, 50, 3000, 0.01)
+    monkeypatch.setattr(vector_index, "POOLS", (1, 30, 700))
+    losses = {}
+    for wanted, pool in ((0.0, 1), (1.01, 700)):
+        monkeypatch.setattr(vector_index, "WANTED_RECALL", wanted)
+        monkeypatch.setattr(vector_index, "LEAST_RECALL", 0.0)
+        index, form = settled(monkeypatch, model, clicks)
+        assert index.search_pool == pool
+        exact = VectorIndex(model, index.items, hnsw_from=3001)
+        users = model.user_vectors(clicks)
+        pairs = zip(index.nearest(users, 10)[1], exact.nearest(users, 10)[1], strict=True)
+        assert form.loss == pytest.approx(1 - np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]), abs=1e-6)
+        losses[pool] = form.loss
+        assert f"Loss against the exact form: {form.loss:.1%} (share of the 10 best items of 100 users" in form.told
+    assert losses[1] > losses[700]
+    monkeypatch.setattr(vector_index, "LEAST_RECALL", 1.01)
+    index, form = settled(monkeypatch, model, clicks)
+    assert (index, form.exact) == (None, True)
+    assert "as an index would lose" in form.told
+    index, form = settled(monkeypatch, model, clicks, before=Form("lists", "hnsw", False, "Settled."))
+    assert (index.kind, form.exact) == ("hnsw", False)
+
+
+def test_an_index_that_does_not_fit_or_cannot_be_measured_leaves_the_lists_exact(monkeypatch):
+    clicks = drawn_clicks(0, 30, 100)
+    assert "nobody by whom the loss" in settled(monkeypatch, Drawn(0, 100), clicks[:0])[1].told
+    monkeypatch.setattr(vector_index, "LINKS", 1 << 60)
+    index, form = settled(monkeypatch, Drawn(0, 100), clicks)
+    assert (index, form.exact) == (None, True)
+    assert "An index of 100 items" in form.told
 
 
 def test_memory_is_checked_before_the_index_is_made(monkeypatch):

@@ -11,14 +11,15 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.bundle.io import fit_bundle
+from coldray.bundle.lists import ORIGINS
+from coldray.bundle.model import fit_bundle
 from coldray.core.errors import ConfigError, DataFormatError, UnknownIdError
 from coldray.data.dataset import keep_entries
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.registry import model_type
 from coldray.serving.batch import lists as batch_lists
-from coldray.serving.batch.lists import PATHS, BatchLists, Counts
+from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
 
@@ -90,7 +91,7 @@ def test_lists_are_those_of_the_service_for_one_who_asks(bundle, engine, cold, k
         assert scores == pytest.approx([of_item[item] for item in listed], rel=1e-5, abs=1e-6)
         assert len(set(listed)) == len(listed)
         assert found[user]["path"] == answer.path
-    assert counts.users == len(histories) == sum(getattr(counts, path) for path in PATHS)
+    assert counts.users == len(histories) == sum(getattr(counts, path) for path in ORIGINS)
     assert counts.popularity == sum(not items for items in histories.values())
     assert (counts.unknown_items, counts.without_user) == (0, 0)
 

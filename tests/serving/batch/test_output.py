@@ -140,10 +140,11 @@ def test_the_end_is_a_summary_without_the_histories(tmp_path):
     folder.begin()
     folder.partitioned.mkdir()
     (folder.partitioned / "part-00000.parquet").touch()
-    folder.end(COUNTS)
+    folder.end(COUNTS, "All items are scored.")
     assert not folder.partitioned.exists()
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["users"], summary["unknown_items"], summary["partitions"]) == (2, 4, 3)
+    assert summary["lists"] == "All items are scored."
 
 
 def test_a_folder_is_worked_in_by_one_process_at_a_time(tmp_path):

@@ -1,22 +1,27 @@
 """Scores that are kept are those that would be made, and there is never more of them than there is room for."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.serving.engine.engine import Engine
-from coldray.serving.engine.profiles import CLICK_BYTES, KeptProfiles, Profile, all_scores, clicked
+from coldray.serving.engine.profiles import CLICK_BYTES, KeptProfiles, Profile, all_scores
 from coldray.serving.engine.queries import Query
 
 
 def profile(row, items, scores=None):
-    return Profile(dict.fromkeys(items), "model", np.array(items, np.int32), scores, row)
+    cells = np.array(items, np.int32), np.ones(len(items), np.float32)
+    return Profile(dict.fromkeys(items), cells, True, scores, row)
 
 
 def test_scores_of_a_user_are_made_once(bundle):
     engine, scored = Engine(bundle), []
-    scorer, users = engine.scorer, bundle.user_ids.tolist()
-    engine.scorer = lambda histories: scored.append(histories.shape[0]) or scorer(histories)
+    scorer, users = engine.maker.scorer, bundle.user_ids.tolist()
+    engine.maker = replace(
+        engine.maker, scorer=lambda histories: scored.append(histories.shape[0]) or scorer(histories)
+    )
     first = engine.answer([Query(user_id=user, k=5) for user in users[:4]])
     again = engine.answer([Query(user_id=user, k=5) for user in users[2:6]])
     assert scored == [4, 2]
@@ -60,12 +65,3 @@ def test_there_is_never_more_than_there_is_room_for(asked):
         kept.put(profile(row, range(length), np.zeros(10, np.float32)))
         size = sum(40 + CLICK_BYTES * len(found.history) for found in map(kept.get, range(6)) if found is not None)
         assert size <= 2 * (40 + 2 * CLICK_BYTES)
-
-
-@given(st.lists(st.lists(st.integers(0, 6), unique=True, max_size=7), max_size=5))
-def test_histories_become_rows_of_ones(histories):
-    found = clicked([np.array(items, np.int32) for items in histories], 7)
-    expected = np.zeros((len(histories), 7))
-    for row, items in enumerate(histories):
-        expected[row, items] = 1
-    np.testing.assert_array_equal(found.toarray(), expected)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from coldray.bundle.io import fit_bundle
+from coldray.bundle.model import fit_bundle
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
@@ -80,7 +80,7 @@ def test_a_linear_model_is_explained_by_the_items_of_the_history(model):
     assert found.kind == "history"
     assert_adds_up(answer, found)
     strongest = found.items[0].strongest[0]
-    alone = engine.scorer(engine.rows([{engine.place(strongest.item): None}]))[0]
+    alone = engine.maker.scorer(engine.rows([{engine.place(strongest.item): None}]))[0]
     assert strongest.added == pytest.approx(float(alone[engine.place(answer.places[0].item)]), rel=1e-4)
     assert (strongest.part, set(found.items[0].parts)) == (None, {HISTORY, EVERYBODY})
 

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from coldray.serving.engine.queries import Answer, Place, Query
+from coldray.bundle.lists import Place
+from coldray.serving.engine.queries import Answer, Query
 from coldray.serving.live.model import LiveModel, ModelVersion
 from coldray.serving.live.shadow import MOST_WAITING, Shadow, overlap
 

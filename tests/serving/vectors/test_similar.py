@@ -9,15 +9,13 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.bundle.io import fit_bundle
+from coldray.bundle.model import fit_bundle
 from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.neighbours.content import ContentKNN, ContentKNNConfig
 from coldray.serving.engine.engine import Engine
-from coldray.serving.vectors import index as item_index
 from coldray.serving.vectors import similar
-from coldray.serving.vectors.index import Projection
-from coldray.serving.vectors.similar import SimilaritySearch
+from coldray.serving.vectors.similar import Projection, SimilaritySearch
 
 
 @pytest.fixture(scope="module")
@@ -184,14 +182,14 @@ def test_a_list_that_an_index_cannot_fill_is_found_by_comparing_all(families, in
 def test_an_index_that_misses_too_much_or_does_not_fit_is_not_used(families, monkeypatch, caplog):
     bundle, _ = families
     noise = dataclasses.replace(bundle, interactions=scattered(bundle.interactions.shape))
-    monkeypatch.setattr(item_index, "POOLS", (20,))
+    monkeypatch.setattr(similar, "POOLS", (20,))
     for made, expected in ((noise, "That is too little"), (bundle, "GiB of memory")):
         search = SimilaritySearch(made, index_from=100)
         with caplog.at_level(logging.WARNING):
             search.wait()
         assert expected in caplog.text
         assert search.similar(Engine(made), 1, 5).search == "exact"
-        monkeypatch.setattr(item_index, "index_bytes", lambda space: 2**60)
+        monkeypatch.setattr(similar, "_index_bytes", lambda space: 2**60)
 
 
 def scattered(shape):

@@ -12,7 +12,8 @@ import pyarrow as pa
 import ray
 from rich.console import Console
 
-from coldray.bundle.io import Bundle
+from coldray.bundle.lists import Candidates
+from coldray.bundle.model import Bundle
 from coldray.cli.progress.lists import ListsProgress
 from coldray.cli.ray.cluster import connected_ray
 from coldray.core.errors import ConfigError, DataFormatError, TrackingError, UnknownIdError
@@ -25,7 +26,7 @@ from coldray.data.tables.lines import opened
 from coldray.data.tables.streaming import readable
 from coldray.reports.labels import counted
 from coldray.serving.batch.job import make_lists, require_workers
-from coldray.serving.batch.lists import BatchLists, Candidates
+from coldray.serving.batch.lists import BatchLists
 from coldray.serving.batch.output import BatchRun, ListsFolder, locked
 from coldray.serving.live.model import ModelVersion
 from coldray.serving.live.registry import FolderSource, ModelSource, RegistrySource, latest_champion
@@ -59,18 +60,20 @@ def recommend_all(options: argparse.Namespace, console: Console) -> None:
         raise ConfigError(f"--output {output} is inside of the histories; the lists would be read as some of them.")
     with locked(output):
         lists, histories, run, model_bytes = _prepare(options, histories, progress)
+        form = lists.form
         folder = ListsFolder(output, run)
         missing = progress.lists_started(run.partitions, folder.begin())
         if missing:
             with connected_ray(options.ray_address, options.cpus, progress):
-                workers = _workers(len(missing), model_bytes, here=options.ray_address == "local")
+                here = options.ray_address == "local"
+                workers = _workers(len(missing), model_bytes, lists.index_bytes, here=here)
                 _spread(histories, folder, progress)
                 shared = ray.put(lists)
                 del lists  # or this process would keep a second copy
                 with progress.making(workers):
                     for counts in make_lists(shared, folder, missing, workers):
                         progress.partition_done(counts)
-        folder.end(progress.counts)
+        folder.end(progress.counts, form)
     progress.lists_ended(output)
 
 
@@ -131,6 +134,7 @@ def _prepare(
         columns=histories.labels,
         partitions=options.partitions or histories.default_partitions,
     )
+    progress.stage(lists.form)
     return lists, histories, run, sum(array.nbytes for array in bundle.model.state().values())
 
 
@@ -181,11 +185,11 @@ def _text(path: Path) -> str:
         raise
 
 
-def _workers(most: int, model_bytes: int, *, here: bool) -> int:
+def _workers(most: int, model_bytes: int, index_bytes: int, *, here: bool) -> int:
     """Return how many workers make lists: one for each CPU, if this machine, where it is theirs, has the memory."""
     workers = min(int(ray.cluster_resources()["CPU"]), most)  # type: ignore[no-untyped-call]
     if here:
-        require_workers(workers, model_bytes)
+        require_workers(workers, model_bytes, index_bytes)
     return workers
 
 

@@ -1,9 +1,9 @@
-"""Lists from the vectors of users and items: the nearest of all items, by FAISS.
+"""The nearest of all items to a user, by their vectors: an index of FAISS, and whether lists come from it.
 
 A model whose scores are inner products need not score all items: it gives the vector of the user, and the index those
 near it. Source: Douze et al., *The Faiss library*, 2024.
 
-Notation used for shapes: b users, n items, d dimensions, k list length.
+Notation used for shapes: b users, n items, d dimensions, U users of the data, I all items.
 """
 
 from __future__ import annotations
@@ -14,22 +14,37 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.core.errors import CatalogTooLargeError
 from coldray.core.memory import require_memory
-from coldray.evaluation.ranking import Ranking
-from coldray.evaluation.topk import check_list_length
 from coldray.models.base import Items, Scores
+from coldray.models.forms import Form
 
 Kind: TypeAlias = Literal["flat", "hnsw"]
 HNSW_FROM = 100_000
 """Items from which on not all vectors are looked at."""
+INDEX_FROM = 100_000
+"""Items from which on lists come from an index, if the model has vectors."""
 LINKS, BUILD_POOL, SEARCH_POOL = 16, 100, 200
 """Of the graph (Malkov and Yashunin, *Hierarchical navigable small world graphs*, 2018): links of a vector, how many
 candidates they are chosen among, and how many vectors a search keeps in view at least."""
+WANTED_RECALL, LEAST_RECALL = 0.99, 0.95
+"""What is wanted, and what an index must reach: one that finds fewer of the `LIST` best items is not used."""
+POOLS = (200, 400, 800, 1600)
+"""Vectors in view of a search that are tried for the wanted recall."""
+LIST, SAMPLE = 10, 100
+"""The recall is of lists of this length, of that many users."""
+ROUNDING = 1e-5
+"""Scores that differ by less are equal: of their size where that is above 1."""
+SEED = 0
 
 
 @runtime_checkable
 class VectorModel(Protocol):
     """A model whose scores are inner products of vectors."""
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
 
     def item_vectors(self, items: Items) -> Scores:
         """Return the vectors of items, float32 ``[n, d]``."""
@@ -59,55 +74,20 @@ class VectorIndex:
     def __init__(self, model: VectorModel, items: Items, *, hnsw_from: int = HNSW_FROM) -> None:
         import faiss  # imported by those who search alone
 
-        self.model, self.items = model, np.asarray(items, np.int64)
+        self.items, self.n_known = np.asarray(items, np.int64), model.n_items
         self.search_pool = SEARCH_POOL
         """Vectors that a search of a graph keeps in view at least: the more, the fewer it misses."""
         width = model.item_vectors(self.items[:1]).shape[1]
         self.kind: Kind = "hnsw" if len(self.items) >= hnsw_from else "flat"
+        self.n_bytes = len(self.items) * 4 * (width + (3 * LINKS if self.kind == "hnsw" else 0))
+        """What it takes, about."""
         require_memory(
-            len(self.items) * 4 * (3 * width + (3 * LINKS if self.kind == "hnsw" else 0)),
+            self.n_bytes + len(self.items) * 4 * 2 * width,
             purpose=f"An index of {len(self.items):,} items",
             way_out="Lists are found without one, by scoring all items.",
         )
         self._index: Any = graph(width) if self.kind == "hnsw" else faiss.IndexFlatIP(width)
         self._index.add(model.item_vectors(self.items))
-
-    def search(self, histories: sp.csr_array, k: int) -> Ranking:
-        """Return the `k` items nearest to each user that they have not clicked.
-
-        Parameters
-        ----------
-        histories
-            Clicks of the users, CSR ``[b, I]``.
-        k
-            Length of a list; that of a user for whom fewer are found ends in -1.
-
-        Raises
-        ------
-        ConfigError
-            If `k` is below 1.
-        """
-        check_list_length(k)
-        n_users = histories.shape[0]
-        longest = int(np.diff(histories.indptr).max(initial=0))
-        count = min(k + longest, len(self.items))
-        if n_users == 0 or count == 0:
-            return Ranking(
-                np.full((n_users, k), -1, np.int32),
-                np.full((n_users, k), -np.inf, np.float32),
-                np.arange(n_users, dtype=np.int32),
-            )
-        scores, items = self.nearest(self.model.user_vectors(histories), count)
-        known = _known(histories, items) | (items < 0)
-        # Stable, so that what is left stays in order; what is not to be shown goes last.
-        order = np.argsort(known, axis=1, kind="stable")[:, :k]
-        items = np.where(known, -1, items)
-        scores = np.where(known, -np.inf, scores)
-        return Ranking(
-            _filled(np.take_along_axis(items, order, axis=1), k, -1).astype(np.int32),
-            _filled(np.take_along_axis(scores, order, axis=1), k, -np.inf).astype(np.float32),
-            np.arange(n_users, dtype=np.int32),
-        )
 
     def nearest(self, vectors: Scores, count: int) -> tuple[Scores, npt.NDArray[np.int64]]:
         """Return the scores of the `count` items nearest to each vector, best first, and the items ``[b, count]``.
@@ -138,15 +118,60 @@ def graph(width: int) -> Any:
     return made
 
 
-def _known(histories: sp.csr_array, items: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return which of the items ``[b, c]`` their user has clicked."""
-    n_items = histories.shape[1]
-    rows = np.repeat(np.arange(histories.shape[0]), np.diff(histories.indptr))
-    clicked = rows * n_items + histories.indices
-    wanted = np.arange(len(items))[:, None] * n_items + items
-    return np.isin(wanted, clicked) & (items >= 0)
+def settled_index(
+    model: Any, items: Items, clicks: sp.csr_array, settled: Form | None = None
+) -> tuple[VectorIndex | None, Form]:
+    """Return what finds the best items for lists, None where all items are scored, and why it does.
+
+    Parameters
+    ----------
+    model
+        A fitted one.
+    items
+        Indices of the items that may be listed ``[n]``, ascending.
+    clicks
+        Of the users by whom the loss is measured, as the model reads them ``[U, I]``.
+    settled
+        The form that was chosen before, which is kept if there is the memory.
+    """
+
+    def exact(reason: str) -> tuple[None, Form]:
+        return None, Form("lists", "exact", True, reason)
+
+    if settled is not None and settled.value == "exact":
+        return None, settled
+    if not isinstance(model, VectorModel):
+        return exact("All items are scored, as the model has no vectors for an index.")
+    if settled is None and len(items) < INDEX_FROM:
+        return exact(f"All items are scored, as there are fewer than {INDEX_FROM:,}.")
+    if clicks.nnz == 0:
+        return exact("All items are scored, as there is nobody by whom the loss of an index could be measured.")
+    by_graph = len(items) >= HNSW_FROM if settled is None else settled.value == "hnsw"
+    try:
+        index = VectorIndex(model, items, hnsw_from=0 if by_graph else len(items) + 1)
+    except CatalogTooLargeError as error:
+        return exact(str(error))
+    recall = _measured(index, model, clicks)
+    how = f"share of the {LIST} best items of {SAMPLE} users that it does not find, {index.search_pool} vectors in view"
+    if settled is None and recall < LEAST_RECALL:
+        return exact(f"All items are scored, as an index would lose {1 - recall:.1%} ({how}).")
+    reason = f"An index of the vectors of {len(items):,} items finds the best."
+    return index, Form("lists", index.kind, index.kind == "flat", reason, 1 - recall, how)
 
 
-def _filled(rows: npt.NDArray[Any], k: int, value: float) -> npt.NDArray[Any]:
-    """Return rows of length k, those that are shorter with `value` at their end."""
-    return np.pad(rows, ((0, 0), (0, k - rows.shape[1])), constant_values=value)
+def _measured(index: VectorIndex, model: VectorModel, clicks: sp.csr_array) -> float:
+    """Give the index the smallest of `POOLS` that reaches the wanted recall, or the largest; return what it reaches.
+
+    That is the share of the `LIST` best items that it finds, the mean over a sample of users with clicks.
+    """
+    known = np.flatnonzero(np.diff(clicks.indptr))
+    sample = np.random.default_rng(SEED).choice(known, min(SAMPLE, len(known)), replace=False)
+    users, length = model.user_vectors(clicks[sample]), min(LIST, len(index.items))
+    vectors = model.item_vectors(index.items)
+    least = np.asarray([np.partition(vectors @ user, -length)[-length] for user in users])[:, None]
+    recall = 0.0
+    for index.search_pool in POOLS:
+        recall = float((index.nearest(users, length)[0] >= least - ROUNDING * np.maximum(1, np.abs(least))).mean())
+        if recall >= WANTED_RECALL:
+            break
+    return recall

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from coldray.core.errors import ConfigError
 
-SCHEME = "sha256:"
+_SCHEME = "sha256:"
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class KeyEntry:
         name, hashed, rate, *more = [*line.split(), "", "", ""]
         digest, per_second = b"", None
         with suppress(ValueError):
-            digest = bytes.fromhex(hashed.removeprefix(SCHEME))
+            digest = bytes.fromhex(hashed.removeprefix(_SCHEME))
             per_second = float(rate) if rate else None
         limited = rate == "" or (per_second is not None and 0 < per_second < math.inf)
-        if len(digest) != 32 or not hashed.startswith(SCHEME) or not limited or any(more):
+        if len(digest) != 32 or not hashed.startswith(_SCHEME) or not limited or any(more):
             raise ConfigError(
-                f"The key {name!r} is not written as NAME {SCHEME}HASH, with a number of requests a second behind it "
+                f"The key {name!r} is not written as NAME {_SCHEME}HASH, with a number of requests a second behind it "
                 "if they are limited. `jobs/serve.py --new-key NAME` prints such a line."
             )
         return cls(name, digest, per_second)
@@ -56,7 +56,7 @@ class KeyEntry:
     def line(self) -> str:
         """The line that is read by :meth:`parse`."""
         rate = "" if self.per_second is None else f" {self.per_second:g}"
-        return f"{self.name} {SCHEME}{self.digest.hex()}{rate}"
+        return f"{self.name} {_SCHEME}{self.digest.hex()}{rate}"
 
 
 def key_lines(text: str) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coldray.serving.admission.access import Keyring
 
-OPEN = frozenset({"/health", "/ready"})
+_OPEN = frozenset({"/health", "/ready"})
 """Always answered: for whoever watches over the service."""
-PAGES = frozenset({"/", "/docs", "/redoc", "/openapi.json"})
+_PAGES = frozenset({"/", "/docs", "/redoc", "/openapi.json"})
 """Answered without a key, which a browser has no way to send with an address; they hold nothing of the data."""
 
 LONGEST = 18
@@ -56,7 +56,7 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on and see to its end."""
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or scope["path"] in _OPEN:
             await self.app(scope, receive, send)
             return
         limits: Limits = scope["app"].state.limits
@@ -79,7 +79,7 @@ class Admission:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > LONGEST or int(length) > limits.max_body_bytes:
             return error_response(413, "too_large", too_large(limits.max_body_bytes))
-        if limits.keys is None or path in PAGES:
+        if limits.keys is None or path in _PAGES:
             return None
         place = limits.keys.find(headers.get(b"authorization", b""))
         if place is None:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from coldray.serving.engine.queries import Answer, Place
+from coldray.bundle.lists import Place
+from coldray.serving.engine.queries import Answer
 from coldray.serving.engine.reasons import Explained, ItemReasons
 from coldray.serving.live.model import LiveModel
 from coldray.serving.vectors.similar import SimilarItems

@@ -45,7 +45,7 @@ from coldray.serving.live.model import LiveModel
 from coldray.serving.live.shadow import RayMeasures, Shadow
 from coldray.serving.live.versions import answered
 
-SLACK = 4
+_SLACK = 4
 """Serve lets a replica have so many times the requests that the replica takes on."""
 api = FastAPI(
     title="coldray",
@@ -225,7 +225,7 @@ class RecommendService(CatalogueEndpoints):
                 version=version.version,
                 role=role,
                 share=share,
-                lists=self.models.of_role(role).retrieval.told,
+                lists=self.models.of_role(role).lists_told,
                 forms=self.models.of_role(role).forms,
             )
             for role, version, share in self.models.roles()
@@ -274,8 +274,8 @@ def application(settings: ServiceSettings) -> serve.Application:
     deployment = RecommendService.options(  # type: ignore[attr-defined]
         **replica_count(settings),
         # Refusals in the form that all errors have are the service's own; Serve's come into it only far beyond.
-        max_ongoing_requests=SLACK * settings.at_once,
-        max_queued_requests=SLACK * settings.at_once,
+        max_ongoing_requests=_SLACK * settings.at_once,
+        max_queued_requests=_SLACK * settings.at_once,
         backpressure_config={"retry_after_s": 1},
         logging_config={"log_level": "WARNING", "enable_access_log": False},  # a line a request, with its path
         ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus, "runtime_env": {"env_vars": threads}},

@@ -19,9 +19,9 @@ from coldray.serving.engine.ids import MAX_ID
 from coldray.serving.engine.queries import ItemId, plain
 from coldray.serving.live.model import LiveModel
 
-FREQUENT = 100
+_FREQUENT = 100
 """Labels of an attribute that are told."""
-MAX_WORDS = 200
+_MAX_WORDS = 200
 """Characters of words that are looked for in names."""
 router = APIRouter()
 
@@ -45,10 +45,10 @@ def found_item(engine: Engine, item: ItemId) -> Item:
     )
 
 
-def find_items(engine: Engine, sought: str, limit: int) -> list[Item]:
+def _find_items(engine: Engine, sought: str, limit: int) -> list[Item]:
     """Return the items whose id is what is sought, or whose name has each word of it, begun at least; best first."""
     # A longer text is an id: to look for each of its words takes a time that nobody waits for.
-    words = sought if len(sought) <= MAX_WORDS else ""
+    words = sought if len(sought) <= _MAX_WORDS else ""
     places = engine.name_index.search(words, engine.clicks, limit, allowed=engine.alive)
     named = (engine.named_item(one) for one in (sought, sought.strip()))
     ordered = dict.fromkeys(
@@ -83,7 +83,7 @@ def _frequent(engine: Engine, name: str) -> list[str]:
     if not isinstance(attribute, LabelAttribute):
         return []
     counts = np.bincount(attribute.matrix.indices, minlength=len(attribute.labels))
-    order = np.argsort(-counts, kind="stable")[:FREQUENT]
+    order = np.argsort(-counts, kind="stable")[:_FREQUENT]
     labels: list[str] = attribute.labels[order].tolist()
     return labels
 
@@ -103,13 +103,13 @@ class CatalogueEndpoints:
             str,
             Query(
                 max_length=MAX_ID,
-                description=f"Words of the name, or their beginnings, {MAX_WORDS} characters at most; or an id.",
+                description=f"Words of the name, or their beginnings, {_MAX_WORDS} characters at most; or an id.",
             ),
         ],
         limit: Annotated[int, Query(ge=1, le=100, description="Items at most.")] = 10,
     ) -> SearchResponse:
         """Return items by name, best match first; case and accents do not count."""
-        items = await asyncio.to_thread(find_items, self.live.engine, q, limit)
+        items = await asyncio.to_thread(_find_items, self.live.engine, q, limit)
         return SearchResponse(items=items)
 
     @router.get("/v1/similar/{item_id:path}", response_model=SimilarResponse)

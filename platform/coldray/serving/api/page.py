@@ -35,7 +35,7 @@ POLICY = (
     f"default-src 'none'; script-src {_hashes('script')}; style-src {_hashes('style')}; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
+_HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -46,4 +46,4 @@ HEADERS = {
 @router.get("/", include_in_schema=False)
 async def page() -> Response:
     """Return the page."""
-    return Response(HTML, media_type="text/html", headers=HEADERS)
+    return Response(HTML, media_type="text/html", headers=_HEADERS)

@@ -22,7 +22,7 @@ from coldray.serving.admission.limits import error_response
 from coldray.serving.api.schemas import ErrorResponse
 
 logger = logging.getLogger("coldray.serving")
-STATUS: dict[type[ColdrayError], tuple[int, str]] = {
+_STATUS: dict[type[ColdrayError], tuple[int, str]] = {
     UnknownIdError: (404, "unknown_id"),
     UnknownAttributeError: (422, "unknown_attribute"),
     DataFormatError: (422, "invalid_value"),
@@ -31,9 +31,9 @@ STATUS: dict[type[ColdrayError], tuple[int, str]] = {
     TrackingError: (503, "registry_unavailable"),
 }
 """HTTP status and code of deliberate errors; the rest are 500."""
-STEP = re.compile(r"(function-[a-z]+|union|list|constrained-[a-z]+)\[")
+_STEP = re.compile(r"(function-[a-z]+|union|list|constrained-[a-z]+)\[")
 """A step within a type, which is no name of a field."""
-REFUSALS = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_REFUSALS = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 """Codes of errors that the framework finds."""
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse} for status in (400, 401, 404, 408, 413, 422, 429, 500, 503)
@@ -42,7 +42,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 async def _deliberate(request: Request, error: Exception) -> JSONResponse:
-    known = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
+    known = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if known is None:
         return await _unforeseen(request, error)
     if known[0] >= 500:
@@ -53,12 +53,12 @@ async def _deliberate(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part != "body" and not STEP.match(str(part)))
+    field = ".".join(str(part) for part in first["loc"] if part != "body" and not _STEP.match(str(part)))
     return error_response(422, "invalid_request", f"{field or 'body'}: {first['msg']}")
 
 
 async def _refused(_: Request, error: HTTPException) -> JSONResponse:
-    code = REFUSALS.get(error.status_code, "refused")
+    code = _REFUSALS.get(error.status_code, "refused")
     return error_response(error.status_code, code, str(error.detail))
 
 

@@ -19,8 +19,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from coldray.bundle.lists import ListOrigin
 from coldray.serving.engine.ids import MAX_ID
-from coldray.serving.engine.queries import Condition, ExplorationMethod, ListOrigin, Query
+from coldray.serving.engine.queries import Condition, ExplorationMethod, Query
 
 MAX_K = 1000
 MAX_HISTORY = 10_000

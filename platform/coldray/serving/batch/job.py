@@ -21,7 +21,7 @@ from coldray.data.tables.histories import partition_file
 from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.batch.output import ListsFolder, write_part
 
-WORKER_BYTES = int(0.6 * GIB)
+_WORKER_BYTES = int(0.6 * GIB)
 """What a worker takes: the libraries, a partition, and a block of scores."""
 
 
@@ -110,8 +110,15 @@ class PartitionLists:
         write_part(self.folder, number, self.lists.of_histories(rows, counts), counts)
 
 
-def require_workers(workers: int, model_bytes: int) -> None:
+def require_workers(workers: int, model_bytes: int, index_bytes: int) -> None:
     """Refuse to start more workers on this machine than it has memory for.
+
+    Parameters
+    ----------
+    model_bytes
+        Of the arrays that workers share.
+    index_bytes
+        Of the index of vectors, which each worker has for itself.
 
     Raises
     ------
@@ -119,7 +126,7 @@ def require_workers(workers: int, model_bytes: int) -> None:
         If they do not fit.
     """
     require_memory(
-        workers * WORKER_BYTES + model_bytes,
+        workers * (_WORKER_BYTES + index_bytes) + model_bytes,
         purpose=f"Making lists by {workers} workers with a model of {model_bytes / GIB:,.1f} GiB",
         way_out="Use fewer --cpus, a smaller model, or a cluster with --ray-address.",
     )

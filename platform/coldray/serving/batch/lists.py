@@ -5,9 +5,9 @@ Notation used for shapes: I items, n candidates, m users.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, TypeAlias
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,24 +15,17 @@ import polars as pl
 import pyarrow as pa
 import scipy.sparse as sp
 
-from coldray.bundle.io import Bundle
-from coldray.core.errors import ConfigError, DataFormatError, UnknownIdError
+from coldray.bundle.lists import ORIGINS, Candidates, ListMaker, Lists
+from coldray.bundle.model import Bundle
+from coldray.core.errors import DataFormatError
 from coldray.data.dataset import Ids
-from coldray.data.signals import Reads
 from coldray.data.tables.histories import ITEM, RATING, TIME, USER
 from coldray.data.tables.ids import without_blanks
 from coldray.data.tables.numbers import LARGEST
-from coldray.evaluation.ranking import Ranking, Scorer, rank
-from coldray.evaluation.ratings import ones_where_stored
-from coldray.serving.engine.queries import ItemId, plain
+from coldray.serving.engine.queries import plain
 
-Candidates: TypeAlias = Literal["all", "warm", "cold"] | tuple[ItemId, ...]
 LISTED_CELLS = 1 << 20
 """Places of lists that are held at a time."""
-BLOCK_BYTES = 8 << 20
-"""Scores that are held at a time: larger blocks are hardly faster, and what they took stays with the process."""
-PATHS = ("history", "attributes", "popularity")
-"""How a list came to be: see `Path`. The model's own histories are not asked for."""
 
 
 @dataclass
@@ -41,7 +34,7 @@ class Counts:
 
     users: int = 0
     history: int = 0
-    """Lists by each of the :data:`PATHS`."""
+    """Lists by each of the :data:`~coldray.bundle.lists.ORIGINS`."""
     attributes: int = 0
     popularity: int = 0
     unknown_items: int = 0
@@ -66,19 +59,13 @@ class BatchLists:
     It holds what scores are made from and nothing else of the bundle, and is sent to workers: they share its arrays.
     """
 
-    scorer: Scorer
-    """Of the candidates."""
+    maker: ListMaker
     item_ids: Ids
     """Of all items ``[I]``."""
-    candidates: npt.NDArray[np.int32]
-    """Indices of the items that may be listed ``[n]``, ascending."""
-    clicks: npt.NDArray[np.int64]
-    """Of all items, when the model was fitted ``[I]``."""
-    click_value: float
-    """Rating of an item that was clicked without one."""
-    reads: Reads
     k: int
     exclude_seen: bool
+    form: str
+    """How lists are found, in words."""
 
     @classmethod
     def of(cls, bundle: Bundle, *, k: int, exclude_seen: bool = True, candidates: Candidates = "all") -> Self:
@@ -91,8 +78,7 @@ class BatchLists:
         exclude_seen
             Whether the items of a history are left out of its list.
         candidates
-            Items that may be listed: all that the model can tell apart, those with clicks, those without, or those
-            named.
+            Items that may be listed.
 
         Raises
         ------
@@ -101,13 +87,13 @@ class BatchLists:
         ConfigError
             If no item may be listed.
         """
-        model = bundle.model
-        clicks = np.bincount(bundle.interactions.indices, minlength=model.n_items)
-        chosen = bundle.listed_items if candidates == "all" else _chosen(candidates, bundle.item_ids, clicks)
-        if len(chosen) == 0:
-            raise ConfigError(f"The model has no item to list: candidates are {candidates!r}. Use other ones.")
-        value = model.click_value
-        return cls(model.scorer(chosen), bundle.item_ids, chosen, clicks, value, model.reads, k, exclude_seen)
+        form = bundle.lists_form.told if candidates == "all" else "All candidates are scored."
+        return cls(bundle.list_maker(candidates), bundle.item_ids, k, exclude_seen, form)
+
+    @property
+    def index_bytes(self) -> int:
+        """What the index of vectors takes, which is not shared."""
+        return 0 if self.maker.index is None else self.maker.index.n_bytes
 
     def check_ids(self, schema: pa.Schema) -> None:
         """Refuse histories whose item ids are not of the kind of the model's, as none of them would be known.
@@ -129,9 +115,9 @@ class BatchLists:
         """Yield the lists of all users of some rows, a row a user, by ascending id.
 
         Columns: the user's id, ``items`` and ``scores``, best first and of equal length, and ``path``, one of
-        :data:`PATHS`. An item that is twice in a history counts once, with the mean of its ratings, or
-        where it came first. To a model that reads the order of clicks, that of their times is it, of clicks at the same
-        time that of the items; that of the rows where there are no times.
+        :data:`~coldray.bundle.lists.ORIGINS`. An item that is twice in a history counts once, with the mean of its
+        ratings, or where it came first. To a model that reads the order of clicks, that of their times is it, of clicks
+        at the same time that of the items; that of the rows where there are no times.
 
         Parameters
         ----------
@@ -149,19 +135,11 @@ class BatchLists:
         at_once = max(1, LISTED_CELLS // self.k)
         for start in range(0, max(1, len(users)), at_once):  # no user is a table too
             some = histories[start : start + at_once]
-            lists = rank(
-                self._scores,
-                some,
-                self.candidates,
-                k=self.k,
-                exclude=ones_where_stored(some) if self.exclude_seen else None,
-                block_size=max(1, BLOCK_BYTES // (4 * len(self.candidates))),
-                n_threads=1,  # there is a worker for each CPU
-            )
-            paths = self._paths(some)
-            for number, path in enumerate(PATHS):
-                setattr(counts, path, getattr(counts, path) + int((paths == number).sum()))
-            yield self._table(users[start : start + at_once], lists, paths)
+            made = list(self.maker.in_blocks(some, self.k, exclude_seen=self.exclude_seen))
+            origins = np.concatenate([lists.origins for lists in made])
+            for number, origin in enumerate(ORIGINS):
+                setattr(counts, origin, getattr(counts, origin) + int((origins == number).sum()))
+            yield self._table(users[start : start + at_once], made, origins)
 
     def _histories(self, rows: pl.DataFrame, counts: Counts) -> tuple[pl.Series, sp.csr_array]:
         """Return the users, ascending, and what they clicked or rated ``[m, I]``."""
@@ -170,24 +148,21 @@ class BatchLists:
         numbers = pl.DataFrame({USER: users}).with_row_index("user")
         items = pl.DataFrame({ITEM: self.item_ids}).with_row_index("item")
         found = named.join(items, on=ITEM).join(numbers, on=USER)
-        when = _order_of(found) if self.reads.order else "row"
-        known = self.reads.ratings and RATING in rows.columns
+        reads = self.maker.reads
+        when = _order_of(found) if reads.order else "row"
+        known = reads.ratings and RATING in rows.columns
         if known and (beyond := int(rows[RATING].is_infinite().sum())):
             raise DataFormatError(f"{beyond:,} ratings of the histories are beyond {LARGEST:g}. Correct or blank them.")
-        rating = (pl.col(RATING).fill_nan(None).mean() if known else pl.lit(None, pl.Float32).first()).fill_null(
-            self.click_value
-        )
-        cells = found.group_by("user", "item").agg(rating.alias("rating"), pl.col(when).min()).sort("user", "item")
-        # A place is one among the clicks of its own user: models read how far apart two of theirs are. Of clicks at the
-        # same time that on the item of the lower index comes first, as ordinal ranks are in the order of the cells.
-        place = pl.col(when).rank("ordinal").over("user") if self.reads.order else pl.lit(1)
-        cells = cells.with_columns(place.alias("place"))
+        rating = pl.col(RATING).fill_nan(None).mean() if known else pl.lit(None).first()
+        cells = found.group_by("user", "item").agg(rating.cast(pl.Float32).alias("rating"), pl.col(when).min())
+        # Of clicks at the same time that on the item of the lower index comes first.
+        cells = cells.sort("user", *([when] if reads.order else []), "item")
         counts.users += len(users)
         counts.unknown_items += named.height - named[ITEM].null_count() - found.height
         ends = np.searchsorted(cells["user"].to_numpy(), np.arange(len(users) + 1))
-        rated, placed, columns = (cells[name].to_numpy() for name in ("rating", "place", "item"))
-        values, shape = self.reads.values(rated, placed), (len(users), len(self.item_ids))
-        return users, sp.csr_array((values, columns.astype(np.int32), ends), shape=shape)
+        values = self.maker.values(cells["rating"].fill_null(np.nan).to_numpy(), ends)
+        shape = (len(users), len(self.item_ids))
+        return users, sp.csr_array((values, cells["item"].to_numpy().astype(np.int32), ends), shape=shape)
 
     def _without_blanks(self, rows: pl.DataFrame, counts: Counts) -> pl.DataFrame:
         """Return the rows with a user, numbered as `row`, their ids without blanks around them."""
@@ -198,32 +173,17 @@ class BatchLists:
         counts.without_user += rows.height - int(has_user.sum())
         return rows.with_columns(ids.alias(name) for name, ids in bare.items()).with_row_index("row").filter(has_user)
 
-    def _scores(self, histories: sp.csr_array) -> npt.NDArray[np.float32]:
-        """Return the model's scores of the candidates ``[b, n]``; their popularity where a history is empty."""
-        scores = self.scorer(histories)
-        empty = np.diff(histories.indptr) == 0
-        if not empty.any():
-            return scores
-        return np.where(empty[:, None], np.log1p(self.clicks[self.candidates]).astype(np.float32), scores)
-
-    def _paths(self, histories: sp.csr_array) -> npt.NDArray[np.int8]:
-        """Return the place among :data:`PATHS` of how each list is made ``[m]``."""
-        warm = np.zeros(len(self.clicks), np.bool_)
-        warm[self.candidates] = self.clicks[self.candidates] > 0
-        seen = np.diff(np.concatenate([[0], np.cumsum(warm[histories.indices])])[histories.indptr])
-        left = np.count_nonzero(warm) - (seen if self.exclude_seen else 0)
-        return np.where(np.diff(histories.indptr) == 0, 2, np.where(left > 0, 0, 1)).astype(np.int8)
-
-    def _table(self, users: pl.Series, lists: Ranking, paths: npt.NDArray[np.int8]) -> pl.DataFrame:
-        listed = lists.items >= 0
+    def _table(self, users: pl.Series, made: Sequence[Lists], origins: npt.NDArray[np.int8]) -> pl.DataFrame:
+        found, scores = np.vstack([one.items for one in made]), np.vstack([one.scores for one in made])
+        listed = found >= 0
         ends = np.concatenate([[0], np.cumsum(listed.sum(axis=1))])
-        items = pa.array(self.item_ids[lists.items[listed]])
+        items = pa.array(self.item_ids[found[listed]])
         return pl.DataFrame(
             {
                 USER: users,
                 "items": pl.Series(pa.LargeListArray.from_arrays(ends, items)),
-                "scores": pl.Series(pa.LargeListArray.from_arrays(ends, pa.array(lists.scores[listed]))),
-                "path": np.asarray(PATHS)[paths],
+                "scores": pl.Series(pa.LargeListArray.from_arrays(ends, pa.array(scores[listed]))),
+                "path": np.asarray(ORIGINS)[origins],
             }
         )
 
@@ -238,17 +198,3 @@ def _order_of(clicks: pl.DataFrame) -> str:
             "do not name it: then the order of the rows is that of the clicks."
         )
     return TIME
-
-
-def _chosen(candidates: Candidates, item_ids: Ids, clicks: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """Return the indices of the candidates, ascending."""
-    if candidates in ("warm", "cold"):
-        return np.flatnonzero((clicks > 0) == (candidates == "warm")).astype(np.int32)
-    index = {item: place for place, item in enumerate(item_ids.tolist())}
-    unknown = [item for item in candidates if item not in index]
-    if unknown:
-        raise UnknownIdError(
-            f"{len(unknown):,} of the {len(candidates):,} candidates are no items of the model; the first is "
-            f"{unknown[0]!r}. Leave them out, or fit the model on them."
-        )
-    return np.unique(np.asarray([index[item] for item in candidates], np.int32))

@@ -30,8 +30,8 @@ from coldray.core.files import check_writable, replacing
 from coldray.data.tables.histories import partition_file
 from coldray.serving.batch.lists import Counts
 
-MANIFEST, SUMMARY, LOCK, PARTITIONED = "manifest.json", "summary.json", ".lock", ".histories"
-RUN_KEY, COUNTS_KEY = b"coldray.run", b"coldray.counts"
+MANIFEST, _SUMMARY, _LOCK, _PARTITIONED = "manifest.json", "summary.json", ".lock", ".histories"
+_RUN_KEY, _COUNTS_KEY = b"coldray.run", b"coldray.counts"
 """Names under which the footer of a part says what run it is of, and what is in it."""
 
 
@@ -85,7 +85,7 @@ class ListsFolder:
     @property
     def partitioned(self) -> Path:
         """Where the histories are by partition, until all lists are made."""
-        return self.folder / PARTITIONED
+        return self.folder / _PARTITIONED
 
     def begin(self) -> dict[int, Counts]:
         """Claim the folder for the run; return the counts of the partitions that an earlier attempt has finished.
@@ -98,14 +98,14 @@ class ListsFolder:
             If it holds lists of another run, or files of something else.
         """
         manifest = self.folder / MANIFEST
-        for leftover in (*self.folder.glob(".part-*"), *self.folder.glob(f"{PARTITIONED}.*")):
+        for leftover in (*self.folder.glob(".part-*"), *self.folder.glob(f"{_PARTITIONED}.*")):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         if manifest.exists():
             self._check(manifest)
             numbers = range(self.run.partitions)
             found = {number: _counts_of(partition_file(self.folder, number), self.run.key) for number in numbers}
             return {number: counts for number, counts in found.items() if counts is not None}
-        others = sorted(path.name for path in self.folder.iterdir() if path.name != LOCK)
+        others = sorted(path.name for path in self.folder.iterdir() if path.name != _LOCK)
         if others:
             raise OutputError(
                 f"{self.folder} holds {others[0]!r} and no {MANIFEST}: it is no folder of lists. Choose a new one."
@@ -114,10 +114,11 @@ class ListsFolder:
             temporary.write_text(self.run.model_dump_json(indent=2), encoding="utf-8")
         return {}
 
-    def end(self, counts: Counts) -> None:
-        """Say that all partitions are finished, and remove the histories."""
-        with replacing(self.folder / SUMMARY) as temporary:
-            temporary.write_text(json.dumps({**asdict(counts), "partitions": self.run.partitions}, indent=2))
+    def end(self, counts: Counts, form: str) -> None:
+        """Say that all partitions are finished and in which form lists were found, and remove the histories."""
+        facts = {**asdict(counts), "partitions": self.run.partitions, "lists": form}
+        with replacing(self.folder / _SUMMARY) as temporary:
+            temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
         shutil.rmtree(self.partitioned, ignore_errors=True)
 
     def _check(self, manifest: Path) -> None:
@@ -145,7 +146,7 @@ def locked(folder: Path) -> Iterator[None]:
         If another process works in it, or it cannot be written.
     """
     check_writable(folder)
-    with (folder / LOCK).open("w") as lock:
+    with (folder / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -179,7 +180,7 @@ def write_part(folder: ListsFolder, number: int, lists: Iterable[pl.DataFrame], 
                 writer.write_table(rows)
             if writer is None:
                 raise TypeError("A partition without a table has no schema.")
-            writer.add_key_value_metadata({RUN_KEY: folder.run.key, COUNTS_KEY: json.dumps(asdict(counts))})
+            writer.add_key_value_metadata({_RUN_KEY: folder.run.key, _COUNTS_KEY: json.dumps(asdict(counts))})
         finally:
             if writer is not None:
                 writer.close()
@@ -189,9 +190,9 @@ def _counts_of(part: Path, key: str) -> Counts | None:
     """Return what the footer of a part says is in it; None if the part is absent, damaged or of another run."""
     try:
         footer: Mapping[bytes, bytes] = pq.read_metadata(part).metadata or {}
-        if footer.get(RUN_KEY) != key.encode():
+        if footer.get(_RUN_KEY) != key.encode():
             return None
-        counts: dict[str, Any] = json.loads(footer[COUNTS_KEY])
+        counts: dict[str, Any] = json.loads(footer[_COUNTS_KEY])
         return Counts(**{field.name: int(counts[field.name]) for field in fields(Counts)})
     except (OSError, pa.ArrowException, KeyError, ValueError):
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -16,22 +17,21 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.bundle.io import Bundle
+from coldray.bundle.lists import ListMaker, Lists, Mask, Place, Scores
+from coldray.bundle.model import Bundle
 from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeError, UnknownIdError
 from coldray.core.spelling import nearest
 from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
 from coldray.data.item_names import ItemNames
-from coldray.evaluation.topk import top_k
 from coldray.serving.engine.ids import as_known, has_numbers, names_none, whole_number
 from coldray.serving.engine.names import NameIndex
-from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores, as_read, clicked, clicks_of
-from coldray.serving.engine.queries import Answer, Condition, ItemId, ListOrigin, Place, Query, UserId, plain
-from coldray.serving.engine.retrieval import Retrieval
+from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores
+from coldray.serving.engine.queries import Answer, Condition, ItemId, Query, UserId, plain
 from coldray.serving.exploration.explore import Explorer, context_of
 from coldray.serving.vectors.items import item_vectors
 
 
-def meeting(attributes: Mapping[str, Attribute], name: str, condition: Condition) -> npt.NDArray[np.bool_]:
+def _meeting(attributes: Mapping[str, Attribute], name: str, condition: Condition) -> npt.NDArray[np.bool_]:
     """Return which items meet a condition on the attribute `name` ``[I]``; one whose attribute is unknown meets none.
 
     Raises
@@ -87,7 +87,7 @@ def diverse(vectors: sp.csr_array, values: npt.NDArray[np.floating[Any]], weight
     return chosen
 
 
-def known_attributes(bundle: Bundle, place: int) -> dict[str, Any]:
+def _known_attributes(bundle: Bundle, place: int) -> dict[str, Any]:
     """Return the attributes of an item by name: labels, a number or a text; those that are not known are left out."""
     found: dict[str, Any] = {}
     for name, attribute in bundle.attributes.items():
@@ -105,14 +105,12 @@ def known_attributes(bundle: Bundle, place: int) -> dict[str, Any]:
     return found
 
 
-Scores = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 POOL = 10
 """A list of k items that is diverse or explored is chosen among this many times k of the best."""
 LEAST_POOL = 100
-KEPT_MASKS = 256
+_KEPT_MASKS = 256
 """Answers to conditions on attributes that are kept."""
-KEPT_FACTS = 20_000
+_KEPT_FACTS = 20_000
 """Items whose attributes are kept as JSON, some kilobytes each."""
 
 
@@ -125,19 +123,18 @@ class Engine:
     ) -> None:  # fmt: skip
         self.bundle = bundle
         n_items = bundle.model.n_items
-        self.scorer = bundle.model.scorer(np.arange(n_items))
-        self.ids: list[ItemId] = [plain(item) for item in bundle.item_ids]
+        self.clicks = bundle.clicks
+        """Of each item, when the model was fitted ``[I]``."""
+        self.maker = ListMaker.of(bundle.model, self.clicks, np.arange(n_items, dtype=np.int32), bundle.index)
+        """Makes lists of all items."""
+        self.ids: list[ItemId] = bundle.plain_ids
         """Of all items, by index; removed ones are still there."""
-        self._items: dict[ItemId, int] = {item: place for place, item in enumerate(self.ids)}
+        self._items: dict[ItemId, int] = bundle.item_places
         self._users: dict[UserId, int] = {plain(user): row for row, user in enumerate(bundle.user_ids)}
         self.names = ItemNames(bundle.attributes, self.ids)
         """What all items are called."""
-        self.clicks = np.bincount(bundle.interactions.indices, minlength=n_items)
-        """Of each item, when the model was fitted ``[I]``."""
         self._known_names = NameIndex([]) if names is None else names
         self.warm: Mask = self.clicks > 0
-        self._is_warm: list[bool] = self.warm.tolist()
-        self._popular: Scores = np.log1p(self.clicks).astype(np.float32)
         self.listed: Mask = np.zeros(n_items, np.bool_)
         """Which items a list may hold unless others are named ``[I]``, removed ones included."""
         self.listed[bundle.listed_items] = True
@@ -151,10 +148,8 @@ class Engine:
         self._kept = KeptProfiles()
         self.explorer: Explorer | None = None
         """What tries out items, if anything does."""
-        self.retrieval: Retrieval | None = None
-        """What finds the best of many items without the scores of all, if anything does."""
-        self._meeting = lru_cache(KEPT_MASKS)(self._met)
-        self.facts = lru_cache(KEPT_FACTS)(self._written)
+        self._meeting = lru_cache(_KEPT_MASKS)(self._met)
+        self.facts = lru_cache(_KEPT_FACTS)(self._written)
         """Return what a list says of an item, ready for JSON: writing it anew takes longer than finding the items."""
 
     @property
@@ -179,7 +174,7 @@ class Engine:
 
     def attributes(self, item: ItemId) -> dict[str, Any]:
         """Return what is known of an item, by name: labels, a number or a text."""
-        return known_attributes(self.bundle, self.place(item))
+        return _known_attributes(self.bundle, self.place(item))
 
     def _written(self, item: ItemId) -> str:
         name, attributes = self.names[self.place(item)], self.attributes(item)
@@ -227,38 +222,28 @@ class Engine:
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Return a list for each query; queries with errors, which :meth:`check` finds, raise here too."""
         asked = [Asked(query, self._profile(query), self._allowed(query), self._pool(query)) for query in queries]
-        lists = self._retrieved(asked)
-        left = [place for place in range(len(asked)) if place not in lists]
-        lists |= dict(zip(left, self._ranked([asked[place] for place in left]), strict=True))
-        return [self._answer(one, lists[place]) for place, one in enumerate(asked)]
+        # What tries out items reads the scores of all.
+        maker = self.maker if self.explorer is None else replace(self.maker, index=None)
+        histories = maker.rows([one.profile.cells for one in asked])
+        whole: dict[int, Scores] = {}
 
-    def _answer(self, asked: Asked, found: Best) -> Answer:
-        history, path = asked.profile.history, asked.profile.path
-        if path != "popularity" and not asked.may_list_any(self.warm):
-            path = "attributes"
-        explorer = self.explorer if asked.query.explore and len(found.items) else None
-        places = self._chosen(found, asked.query, history, explorer)
+        def scored(rows: npt.NDArray[np.intp]) -> Scores:
+            profiles = [asked[row].profile for row in rows]
+            scores = all_scores(profiles, self._kept, lambda new: maker.scores(maker.rows([one.cells for one in new])))
+            whole.update(zip(rows.tolist(), scores, strict=True))
+            return scores
+
+        lengths = np.array([one.pool for one in asked])
+        lists = maker.make(histories, lengths, masks=self._masks(asked), scored=scored)
+        return [self._answer(one, lists, row, whole.get(row)) for row, one in enumerate(asked)]
+
+    def _answer(self, asked: Asked, lists: Lists, row: int, scores: Scores | None) -> Answer:
+        history, items = asked.profile.history, lists.items[row]
+        left = int(np.count_nonzero(items >= 0))
+        explorer = self.explorer if asked.query.explore and left else None
+        places = self._chosen(Best(items[:left], lists.scores[row, :left], scores), asked.query, history, explorer)
+        path = lists.origin(row, known=asked.profile.known)
         return Answer(places, path, history, None if explorer is None else explorer.method)
-
-    def _ranked(self, asked: Sequence[Asked]) -> list[Best]:
-        """Return the best items for each who asks, by scoring all."""
-        if not asked:
-            return []
-        scores = all_scores([one.profile for one in asked], self._kept, self._scores)
-        seen = clicked([one.profile.items for one in asked], self.n_items)
-        masked = self._masked(scores, [one.allowed for one in asked])
-        best, values = top_k(masked, max(one.pool for one in asked), exclude=seen, n_threads=1)
-        left = [int((row[: one.pool] > -np.inf).sum()) for row, one in zip(values, asked, strict=True)]
-        return [Best(best[row, :n], values[row, :n], scores[row]) for row, n in enumerate(left)]
-
-    def _retrieved(self, asked: Sequence[Asked]) -> dict[int, Best]:
-        """Return the best items for those who ask among all of a large catalogue, by their places."""
-        if self.retrieval is None or self.explorer is not None:  # what tries out items reads the scores of all
-            return {}
-        places = [place for place, one in enumerate(asked) if one.among_all]
-        removed = int(np.count_nonzero(self.listed & ~self.alive))
-        found = self.retrieval.lists(self.bundle, [asked[place] for place in places], removed)
-        return {place: best for place, best in zip(places, found, strict=True) if best is not None}
 
     def _profile(self, query: Query) -> Profile:
         row = None
@@ -267,43 +252,30 @@ class Engine:
         kept = None if row is None else self._kept.get(row)
         if kept is not None:
             return kept
-        history, path = self._history(query)
-        return Profile(history, path, np.fromiter(history, np.int32, len(history)), row=row)
+        history, known = self._history(query)
+        return Profile(history, self.maker.read(history), known, row=row)
 
     def _pool(self, query: Query) -> int:
         """Return among how many of the best items a list is chosen."""
         several = query.diversity or (query.explore and self.explorer is not None)
         return min(max(POOL * query.k, LEAST_POOL) if several else query.k, self.n_items)
 
-    def _masked(self, scores: Scores, masks: Sequence[Mask]) -> Scores:
-        """Return the scores ``[b, I]``, −inf where an item may not be in the list; `scores` where all may."""
-        if self.alive.all() and all(mask is self.alive for mask in masks):
-            return scores
-        return np.where(np.stack(masks), scores, np.float32(-np.inf))
+    def _masks(self, asked: Sequence[Asked]) -> Mask | None:
+        """Return which items may be in each list ``[b, I]``; None where all may."""
+        if self.alive.all() and all(one.allowed is self.alive for one in asked):
+            return None
+        return np.stack([one.allowed for one in asked])
 
-    def _history(self, query: Query) -> tuple[dict[int, float | None], ListOrigin]:
-        """Return the items and ratings that a list is made from, and where they come from."""
+    def _history(self, query: Query) -> tuple[dict[int, float | None], bool]:
+        """Return the items and ratings that a list is made from, and whether they are of a user of the bundle."""
         if query.history is not None:
-            found = {self.place(item, "history"): rating for item, rating in query.history.items()}
-            return found, "history" if found else "popularity"
-        if query.user_id is None:
-            return {}, "popularity"
-        done = self._done(query.user_id)
-        row = self._row_of(query.user_id)
-        if row is None:
-            return dict(done), "history" if done else "popularity"
-        known = clicks_of(self.bundle, row) | done
-        return known, "model" if known else "popularity"
-
-    def _scores(self, histories: Sequence[Mapping[int, float | None]]) -> Scores:
-        """Return the scores of all items ``[b, I]``: the model's, or popularity where nothing is known."""
-        scores = self.scorer(self.rows(histories))
-        scores[[not history for history in histories]] = self._popular
-        return scores
+            return {self.place(item, "history"): rating for item, rating in query.history.items()}, False
+        done, row = self._done(query.user_id), self._row_of(query.user_id)
+        return (dict(done), False) if row is None else (self.bundle.clicks_of(row) | done, True)
 
     def rows(self, histories: Sequence[Mapping[int, float | None]]) -> sp.csr_array:
         """Return histories, by index of the item and the first click first, as the model reads them ``[b, I]``."""
-        return as_read(self.bundle.model, histories)
+        return self.maker.rows([self.maker.read(history) for history in histories])
 
     def _allowed(self, query: Query) -> Mask:
         """Return which items may be in the list ``[I]``; not to be written to."""
@@ -326,7 +298,7 @@ class Engine:
         return allowed
 
     def _met(self, name: str, condition: Condition) -> Mask:
-        return meeting(self.bundle.attributes, name, condition)
+        return _meeting(self.bundle.attributes, name, condition)
 
     def _chosen(
         self, found: Best, query: Query, history: Mapping[int, Any], explorer: Explorer | None
@@ -342,14 +314,7 @@ class Engine:
             vectors = item_vectors(self.bundle.features, items)
             chosen = diverse(vectors, worth, query.diversity, min(query.k, len(items)))
             items, values = items[chosen], values[chosen]
-        return self.places(items[: query.k], values[: query.k])
-
-    def places(self, items: npt.NDArray[Any], scores: Scores) -> tuple[Place, ...]:
-        """Return items, by index, and their scores as the places of a list."""
-        return tuple(
-            Place(self.ids[item], score, not self._is_warm[item])
-            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
-        )
+        return self.bundle.places(items[: query.k], values[: query.k])
 
     def _open(self, history: Mapping[int, Any]) -> Mask:
         """Return which items a user with that history could be shown ``[I]``."""
@@ -360,7 +325,7 @@ class Engine:
     def context(self, user: UserId, item: ItemId) -> dict[str, float]:
         """Return the context in which a user is shown an item, as it is now: to learn from what became of it."""
         history, _ = self._history(Query(user_id=user))
-        (scores,) = self._scores([history])
+        (scores,) = self.maker.scores(self.rows([history]))
         return context_of(self.place(item), scores, self._open(history), len(history))
 
     def find(self, item: ItemId) -> int | None:

@@ -17,7 +17,7 @@ from coldray.serving.engine.queries import ItemId, UserId, plain
 
 MAX_ID = 2_000
 """Characters of an id; percent-encoded in an address they take twelve times as many bytes at most."""
-FAULTS = {
+_FAULTS = {
     "is blank": r"^\s*$",
     "begins or ends with a blank": r"^\s|\s$",
     "holds a control character or a line break": r"[\p{Cc}\p{Zl}\p{Zp}\x{FEFF}]",
@@ -75,7 +75,7 @@ def refuse_new_id(given: ItemId, field: str) -> None:
         With the reason.
     """
     ids = pl.Series([str(given)], dtype=pl.String)
-    for fault, pattern in FAULTS.items():
+    for fault, pattern in _FAULTS.items():
         if ids.str.contains(pattern).all():
             raise DataFormatError(
                 f"{field}: {given!r:.80} {fault}, and could not be named in every request. An id is a whole number of "
@@ -88,7 +88,7 @@ def warn_of_odd_ids(ids: Ids, kind: str) -> None:
     if has_numbers(ids):
         return
     texts = pl.Series(ids.tolist(), dtype=pl.String)
-    for fault, pattern in FAULTS.items():
+    for fault, pattern in _FAULTS.items():
         odd = texts.filter(texts.str.contains(pattern))
         if len(odd):
             logger.warning(

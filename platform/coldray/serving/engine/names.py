@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-EXACT, BEGINNING, TOGETHER, SCATTERED = range(4)
+_EXACT, _BEGINNING, _TOGETHER, _SCATTERED = range(4)
 """How well a name matches: it is what was sought, begins with it, has it somewhere, has its words here and there."""
 _WORD = re.compile(r"[^\W_]+")
 _APOSTROPHES = str.maketrans("", "", "'’ʼ`´")
@@ -63,7 +63,7 @@ class NameIndex:
         sought
             Words, of which none needs to be complete. Without any letter or digit nothing is found.
         popularity
-            Of each item ``[I]``: it decides among names that match alike (see `EXACT` and those after it).
+            Of each item ``[I]``: it decides among names that match alike (see `_EXACT` and those after it).
         limit
             Names at most.
         allowed
@@ -72,12 +72,12 @@ class NameIndex:
         words = folded(sought)
         if not words:
             return []
-        match = np.full(len(self._lines), SCATTERED + 1, np.int8)
+        match = np.full(len(self._lines), _SCATTERED + 1, np.int8)
         for word in words.split():
             match[~self._having(f" {word}")] = -1
-        together = ((TOGETHER, f" {words}"), (BEGINNING, f"\n {words}"), (EXACT, f"\n {words}\n"))
+        together = ((_TOGETHER, f" {words}"), (_BEGINNING, f"\n {words}"), (_EXACT, f"\n {words}\n"))
         left = match > 0 if allowed is None else (match > 0) & allowed
-        match[left] = SCATTERED
+        match[left] = _SCATTERED
         for kind, text in together:
             match[self._having(text)] = kind
         places = np.flatnonzero(left)

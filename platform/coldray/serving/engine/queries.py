@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from coldray.bundle.lists import Candidates, ListOrigin, Place
+
 ItemId: TypeAlias = str | int
 UserId: TypeAlias = str | int
-ListOrigin: TypeAlias = Literal["model", "history", "attributes", "popularity"]
-"""How a list came to be. ``model``: from what is known of the user. ``history``: from the history of the request alone,
-the user being unknown or not named. ``attributes``: from either, among new items, which are known by their attributes
-alone. ``popularity``: nothing is known of the user, everybody without a history gets this list."""
 ExplorationMethod: TypeAlias = Literal["linucb", "thompson"]
 """How items are tried out: :mod:`coldray.serving.exploration.explore`."""
 
@@ -35,7 +33,7 @@ class Query:
     history: Mapping[ItemId, float | None] | None = None
     """Items, with ratings where there are any; in the place of what is known of the user."""
     exclude: tuple[ItemId, ...] = ()
-    candidates: Literal["all", "warm", "cold"] | tuple[ItemId, ...] = "all"
+    candidates: Candidates = "all"
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     """By attribute; an item must meet all of them."""
     diversity: float = 0.0
@@ -44,16 +42,6 @@ class Query:
     """Whether items may be tried out, where the service does so."""
     draw: int | None = None
     """The number of the random draw by which they are; the next one if None."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """One item of a list."""
-
-    item: ItemId
-    score: float
-    cold: bool
-    """True if nobody had clicked the item when the model was fitted."""
 
 
 @dataclass(frozen=True)

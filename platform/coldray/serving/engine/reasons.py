@@ -17,19 +17,19 @@ from coldray.models.explanation import COMMON, POPULARITY, Explaining, Explanati
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Answer, ItemId
 
-Kind: TypeAlias = Literal["attributes", "history", "none"]
+_Kind: TypeAlias = Literal["attributes", "history", "none"]
 """``attributes``: by item of the history and attribute. ``history``: by item of the history. ``none``: not at all."""
 HISTORY, EVERYBODY = "(history)", "(everybody)"
 """Parts of scores that know no attributes: what the history adds to what somebody without one is given."""
-EXPLAINED = 20
+_EXPLAINED = 20
 """Items of a list that are explained, from its beginning: each takes some hundredths of a second."""
-STRONGEST = 5
+_STRONGEST = 5
 """Reasons an item is given."""
 SHARED = 3
 """Labels or words a reason names."""
-ROUNDING = 1e-3
+_ROUNDING = 1e-3
 """How far parts may be from their sum, relative to the sum of their sizes: scores are of single precision."""
-BLOCK = 64
+_BLOCK = 64
 """Histories of one item that are scored at once."""
 
 
@@ -59,14 +59,14 @@ class ItemReasons:
 class Explained:
     """The first items of a list, explained as far as the model allows."""
 
-    kind: Kind
+    kind: _Kind
     note: str
     """What is explained, or why nothing is."""
     items: tuple[ItemReasons, ...]
 
 
 def explain(engine: Engine, answer: Answer) -> Explained:
-    """Explain the first `EXPLAINED` items of a list.
+    """Explain the first `_EXPLAINED` items of a list.
 
     A model that can take its scores apart is asked to. Of any other the history is scored item by item; where that adds
     up to the scores, which is so for all models that are linear in the clicks, it is the explanation.
@@ -76,14 +76,14 @@ def explain(engine: Engine, answer: Answer) -> Explained:
         return Explained("none", "Nothing is known of this user, so there is nothing to give as a reason.", ())
     if not model.personalised:
         return Explained("none", f"The model {model.name!r} gives everybody the same scores.", ())
-    items = np.array([engine.place(place.item) for place in answer.places[:EXPLAINED]], np.intp)
+    items = np.array([engine.place(place.item) for place in answer.places[:_EXPLAINED]], np.intp)
     if isinstance(model, Explaining):
         found = model.explanations(engine.rows([answer.history]), items)
         note = "Reasons: items of the history, and the attributes in which they are like the item."
         return Explained("attributes", note, tuple(_by_attribute(engine, one) for one in found))
     shares = _single_items(engine, answer.history, items)
     scores = np.array([place.score for place in answer.places[: len(items)]])
-    if (np.abs(shares.sum(axis=0) - scores) > ROUNDING * np.abs(shares).sum(axis=0)).any():
+    if (np.abs(shares.sum(axis=0) - scores) > _ROUNDING * np.abs(shares).sum(axis=0)).any():
         return Explained("none", f"A score of the model {model.name!r} is no sum over the items of a history.", ())
     history = list(answer.history)
     by_item = (_by_item(engine, history, shares[:, place]) for place in range(len(items)))
@@ -97,8 +97,8 @@ def _single_items(
     singles: Sequence[Mapping[int, float | None]] = [{}, *({item: rating} for item, rating in history.items())]
     scores = np.concatenate(
         [
-            engine.scorer(engine.rows(singles[start : start + BLOCK]))[:, items]
-            for start in range(0, len(singles), BLOCK)
+            engine.maker.scorer(engine.rows(singles[start : start + _BLOCK]))[:, items]
+            for start in range(0, len(singles), _BLOCK)
         ]
     ).astype(np.float64)
     scores[1:] -= scores[0]
@@ -107,7 +107,7 @@ def _single_items(
 
 def _by_item(engine: Engine, history: Sequence[int], shares: npt.NDArray[np.float64]) -> ItemReasons:
     of_items = shares[1:]
-    order = [place for place in np.argsort(-of_items, kind="stable")[:STRONGEST].tolist() if of_items[place] > 0]
+    order = [place for place in np.argsort(-of_items, kind="stable")[:_STRONGEST].tolist() if of_items[place] > 0]
     strongest = (Reason(engine.ids[history[place]], None, (), float(of_items[place])) for place in order)
     return ItemReasons(tuple(strongest), {HISTORY: float(of_items.sum()), EVERYBODY: float(shares[0])})
 
@@ -116,7 +116,7 @@ def _by_attribute(engine: Engine, explanation: Explanation) -> ItemReasons:
     attributes = [part for part in explanation.parts if part not in (COMMON, POPULARITY)]
     cells = explanation.shares[:, : len(attributes)].ravel()  # those two come last
     strongest = []
-    for cell in np.argsort(-cells, kind="stable")[:STRONGEST].tolist():
+    for cell in np.argsort(-cells, kind="stable")[:_STRONGEST].tolist():
         if cells[cell] > 0:
             row, column = divmod(cell, len(attributes))
             clicked, part = int(explanation.history[row]), attributes[column]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
+from coldray.features.feature_set import FeatureSet, ScalarFeature
 from coldray.models.base import Items, Recommender, Scores
 from coldray.serving.engine.queries import ExplorationMethod, ItemId
 from coldray.serving.exploration.outcomes import (
@@ -33,11 +35,14 @@ from coldray.serving.exploration.outcomes import (
     relative_scores,
     written_context,
 )
+from coldray.serving.vectors.items import item_vectors
 
 Array = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 Places = npt.NDArray[np.integer[Any]]
-LEAST_STANDING = 0.1
+DIMENSIONS = 32
+"""Of the vectors of items; a multiple of 8."""
+_LEAST_STANDING = 0.1
 """Part of the prior clicks of the best item of a pool that the last one has."""
 
 
@@ -55,7 +60,7 @@ class Pool:
     """The number of the random draw."""
 
 
-class Bandit(Protocol):
+class _Bandit(Protocol):
     """Learns from what became of items what they are worth to be shown."""
 
     def add(self, items: Places, sums: Array) -> None:
@@ -163,7 +168,7 @@ class BetaThompson:
         spread = scores.max() - scores.min()
         standing = (scores - scores.min()) / spread if spread > 0 else np.ones(len(scores))
         a, b = self._prior
-        clicks = a * (LEAST_STANDING + (1 - LEAST_STANDING) * standing)
+        clicks = a * (_LEAST_STANDING + (1 - _LEAST_STANDING) * standing)
         generator = np.random.default_rng([self._seed, pool.draw])
         drawn: Array = generator.beta(clicks + self.clicks[pool.items], a + b - clicks + self.misses[pool.items])
         return drawn
@@ -195,7 +200,7 @@ class ExplorationConfig(BaseModel):
 
 
 @runtime_checkable
-class Uncertain(Protocol):
+class _Uncertain(Protocol):
     """A model that knows how little it knows of an item."""
 
     def variance(self, items: Items) -> npt.NDArray[np.float32]:
@@ -220,7 +225,7 @@ class Explorer:
         config
             With a method.
         vectors
-            What is known of all items ``[I, d]``, of :class:`~coldray.serving.vectors.item_projection.ItemProjection`.
+            What is known of all items ``[I, d]``, of :class:`ItemProjection`.
         uncertainty
             Returns that of all items ``[I]``: :func:`uncertainty_of`. It may cost as much as a fit, so that only a
             method that reads it asks for it.
@@ -232,7 +237,7 @@ class Explorer:
         if config.method == "none":
             raise ValueError("There is no explorer of the method 'none'.")
         self.method: ExplorationMethod = config.method
-        self.bandit: Bandit
+        self.bandit: _Bandit
         if config.method == "linucb":
             described = np.concatenate([vectors, uncertainty()[:, None]], axis=1)
             self.bandit = LinUCB(described, alpha=config.alpha, ridge=config.ridge, own_ridge=config.own_ridge)
@@ -286,9 +291,51 @@ def uncertainty_of(model: Recommender[Any], warm: npt.NDArray[np.bool_]) -> npt.
     By the variance if the model has one, ½ being the mean of the items with clicks; otherwise 1 for an item that nobody
     had clicked when the model was fitted and 0 for the others.
     """
-    if not isinstance(model, Uncertain):
+    if not isinstance(model, _Uncertain):
         return np.where(warm, np.float32(0), np.float32(1))
     variance = model.variance(np.arange(len(warm))).astype(np.float64)
     usual = variance[warm].mean() if warm.any() else 0.0
     total = variance + usual
     return on_grid(np.divide(variance, total, out=np.full(len(warm), 0.5), where=total > 0)).astype(np.float32)
+
+
+class ItemProjection:
+    """Short vectors of the items of a catalogue and of those that come to it, which new items and models do not change.
+
+    Each label or word has signs of its own, drawn by a hash of the attribute and the term (Achlioptas,
+    *Database-friendly random projections*, 2003), and an item is the sum of those it has. So cosines stay about what
+    they were, and an item has one vector in whatever catalogue it is. Shapes: D terms of all attributes, d dimensions.
+    """
+
+    def __init__(self, features: FeatureSet) -> None:
+        """Project the items there are, which stay as they are; those that come after them may change."""
+        self._signs = _signs(features)
+        self._known = self._projected(features, np.arange(features.n_items))
+
+    def vectors(self, features: FeatureSet) -> npt.NDArray[np.float32]:
+        """Return the vectors of the known items and of all that `features` has after them, float32 ``[I, d]``.
+
+        Their length is 1, but for rounding to multiples of 2⁻¹⁰; it is 0 where nothing is known.
+        """
+        later = np.arange(len(self._known), features.n_items)
+        return np.concatenate([self._known, self._projected(features, later)])
+
+    def _projected(self, features: FeatureSet, items: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        projected = np.asarray(item_vectors(features, items) @ self._signs)
+        lengths = np.linalg.norm(projected, axis=1, keepdims=True)
+        return on_grid(projected / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def _signs(features: FeatureSet) -> npt.NDArray[np.float32]:
+    """Return −1 or 1 for each term and dimension, float32 ``[D, d]``."""
+    terms = [
+        f"{name}\0{term}"
+        for name, feature in features.features.items()
+        if not isinstance(feature, ScalarFeature)
+        for term in feature.terms
+    ]
+    if not terms:
+        return np.zeros((1, DIMENSIONS), np.float32)
+    digests = [blake2b(term.encode("utf-8", "surrogatepass"), digest_size=DIMENSIONS // 8).digest() for term in terms]
+    bits = np.unpackbits(np.frombuffer(b"".join(digests), np.uint8)).reshape(len(terms), DIMENSIONS)
+    return np.asarray(2 * bits.astype(np.float32) - 1)

@@ -24,7 +24,7 @@ CONTEXT = 3
 """c: one, the score, and how well the user is known."""
 SCORE = 1
 """The place of the score among them."""
-HALF_KNOWN = 10
+_HALF_KNOWN = 10
 """Length of a history that counts one half."""
 
 
@@ -55,7 +55,7 @@ def contexts(relative: Array, history: float) -> Array:
 
 def known_part(n_history: int) -> float:
     """Return how well a user with so many items in their history is known, from 0 to 1."""
-    return float(on_grid(n_history / (n_history + HALF_KNOWN)))
+    return float(on_grid(n_history / (n_history + _HALF_KNOWN)))
 
 
 def written_context(relative: float, history: float) -> dict[str, float]:

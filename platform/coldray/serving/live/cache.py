@@ -31,9 +31,9 @@ REDIS_TIMEOUT_S = 0.25
 """How long a list waits for Redis before it is made anew; a process that scores has no eye for answers meanwhile."""
 REDIS_PAUSE_S = 2.0
 """How long a Redis that did not answer is left alone: a request waits for it once in that time, not each one."""
-MOST_CONNECTIONS = 2048
+_MOST_CONNECTIONS = 2048
 """More than a replica has requests and writes at once, unless it is set to take on very many."""
-MOST_WRITES = 256
+_MOST_WRITES = 256
 """Lists on their way to Redis; one more is not kept."""
 ENTRY_BYTES = 512
 """What an entry takes beside its list, about."""
@@ -100,7 +100,7 @@ class RedisCache:
                 retry=Retry(NoBackoff(), 0),
                 socket_timeout=REDIS_TIMEOUT_S,
                 socket_connect_timeout=REDIS_TIMEOUT_S,
-                max_connections=MOST_CONNECTIONS,
+                max_connections=_MOST_CONNECTIONS,
             )
         except ValueError as error:
             raise ConfigError(f"The cache is no URL of a Redis: {error}.") from error
@@ -124,7 +124,7 @@ class RedisCache:
 
     def put(self, key: str, text: bytes) -> None:
         """Send a list to Redis while the answer goes to the client."""
-        if self._clock() < self._away_until or len(self._writing) >= MOST_WRITES:
+        if self._clock() < self._away_until or len(self._writing) >= _MOST_WRITES:
             return
         task = asyncio.get_running_loop().create_task(self._write(key, text))
         self._writing.add(task)

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 from coldray.bundle.family import Family
-from coldray.bundle.io import Bundle
+from coldray.bundle.model import Bundle
 from coldray.core.errors import ColdrayError, ConfigError, DataFormatError
 from coldray.data.item_names import ItemNames
 from coldray.features.builder import attributes_from_records
@@ -21,12 +21,9 @@ from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.ids import has_numbers, refuse_new_id, warn_of_odd_ids, whole_number
 from coldray.serving.engine.names import NameIndex
 from coldray.serving.engine.queries import ItemId, UserId, plain
-from coldray.serving.engine.retrieval import Retrieval
-from coldray.serving.exploration.explore import ExplorationConfig, Explorer, uncertainty_of
+from coldray.serving.exploration.explore import ExplorationConfig, Explorer, ItemProjection, uncertainty_of
 from coldray.serving.exploration.outcomes import Outcomes
-from coldray.serving.live.revisions import Revisions
-from coldray.serving.live.store import Follower, Store
-from coldray.serving.vectors.item_projection import ItemProjection
+from coldray.serving.live.store import Follower, Revisions, Store
 from coldray.serving.vectors.similar import SimilaritySearch
 
 logger = logging.getLogger(__name__)
@@ -76,8 +73,8 @@ class LiveModel:
         self._names = NameIndex(ItemNames(bundle.attributes, bundle.item_ids.tolist()))
         self.likeness = SimilaritySearch(bundle)
         """Searches for items like another."""
-        self.retrieval = Retrieval(bundle)
-        """Finds the best items of a large catalogue."""
+        self.lists_told = bundle.lists_form.told
+        """How lists are found, in words: by scoring all items, or through an index, with what it misses."""
         self.forms = [Form(**form).told for form in bundle.manifest.get("forms", [])]
         """In which forms the model was fitted, in words."""
         self.engine = self._engine_of(bundle)
@@ -85,7 +82,6 @@ class LiveModel:
 
     def _engine_of(self, bundle: Bundle) -> Engine:
         engine = Engine(bundle, events=self._events, removed=self._removed, names=self._names)
-        engine.retrieval = self.retrieval
         if self._projection is not None:
             vectors = self._projection.vectors(bundle.features)
             uncertainty = partial(uncertainty_of, bundle.model, engine.warm)

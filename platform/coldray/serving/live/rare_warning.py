@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 
-EVERY_S = 60.0
+_EVERY_S = 60.0
 
 
 class RareWarning:
-    """Logs at most one warning in `EVERY_S` seconds, and with the next one how many there were between."""
+    """Logs at most one warning in `_EVERY_S` seconds, and with the next one how many there were between."""
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger, self._clock = logger, clock
@@ -25,4 +25,4 @@ class RareWarning:
             return
         more = f" ({self._unsaid} times more since the last such line)" if self._unsaid else ""
         self._logger.warning(message + more, *values)
-        self._silent_until, self._unsaid = now + EVERY_S, 0
+        self._silent_until, self._unsaid = now + _EVERY_S, 0

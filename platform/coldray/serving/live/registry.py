@@ -14,23 +14,24 @@ from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from coldray.bundle.io import Bundle, load_bundle
+from coldray.bundle.io import load_bundle
+from coldray.bundle.model import Bundle
 from coldray.core.errors import BundleError, TrackingError, UnknownIdError
 from coldray.serving.live.model import ModelVersion
 from coldray.tracking.access import open_client
 from coldray.tracking.placement import NOT_THERE, SYNTHETIC_TAG, champion_key
 
 logger = logging.getLogger("coldray.serving")
-SELF_TEST = 10
+_SELF_TEST = 10
 """Items of the list that a bundle has to give before it is served, and users that it is asked for."""
-LISTED = 100
+_LISTED = 100
 """Versions of a model that are told, the youngest ones."""
-LONGEST_NUMBER = 18
+_LONGEST_NUMBER = 18
 """Digits of a version."""
 
 
 @dataclass(frozen=True)
-class RegisteredVersion:
+class _RegisteredVersion:
     """A version that may be asked for by name."""
 
     version: ModelVersion
@@ -49,7 +50,7 @@ class ModelSource(Protocol):
     def named(self, version: str) -> ModelVersion:
         """Return the version of the same model that is called so."""
 
-    def registered(self) -> list[RegisteredVersion]:
+    def registered(self) -> list[_RegisteredVersion]:
         """Return the versions of the model, youngest first."""
 
     def load(self, version: ModelVersion) -> Bundle:
@@ -81,9 +82,9 @@ class FolderSource:
             raise _no_version(self.current().name, version)
         return self.current()
 
-    def registered(self) -> list[RegisteredVersion]:
+    def registered(self) -> list[_RegisteredVersion]:
         """Return the one version that there is."""
-        return [RegisteredVersion(self.current())]
+        return [_RegisteredVersion(self.current())]
 
     def load(self, version: ModelVersion) -> Bundle:
         """Return the bundle.
@@ -93,7 +94,7 @@ class FolderSource:
         BundleError
             If it cannot be read or does not pass the self-test.
         """
-        return self_tested(load_bundle(self.folder))
+        return _self_tested(load_bundle(self.folder))
 
 
 class RegistrySource:
@@ -150,7 +151,7 @@ class RegistrySource:
         TrackingError
             If the registry cannot be reached.
         """
-        if not (version.isascii() and version.isdigit() and len(version) <= LONGEST_NUMBER):
+        if not (version.isascii() and version.isdigit() and len(version) <= _LONGEST_NUMBER):
             raise _no_version(self.name, version)
         try:
             found = self._client.get_model_version(self.name, version)
@@ -160,8 +161,8 @@ class RegistrySource:
             raise TrackingError(f"The registry {self._uri} cannot be read: {error.message}") from error
         return self._version(found)
 
-    def registered(self) -> list[RegisteredVersion]:
-        """Return the `LISTED` youngest versions, youngest first.
+    def registered(self) -> list[_RegisteredVersion]:
+        """Return the `_LISTED` youngest versions, youngest first.
 
         Raises
         ------
@@ -171,12 +172,12 @@ class RegistrySource:
         try:
             aliases = self._client.get_registered_model(self.name).aliases
             found = self._client.search_model_versions(
-                f"name = '{self.name}'", order_by=["version_number DESC"], max_results=LISTED
+                f"name = '{self.name}'", order_by=["version_number DESC"], max_results=_LISTED
             )
         except MlflowException as error:
             raise TrackingError(f"The registry {self._uri} cannot be read: {error.message}") from error
         return [
-            RegisteredVersion(
+            _RegisteredVersion(
                 self._version(one),
                 tuple(sorted(alias for alias, version in aliases.items() if str(version) == str(one.version))),
             )
@@ -203,7 +204,7 @@ class RegistrySource:
         manifests = sorted(folder.rglob("manifest.json"))
         if not manifests:
             raise BundleError(f"{address} holds no bundle: it has no manifest.json.")
-        bundle = self_tested(load_bundle(manifests[0].parent))
+        bundle = _self_tested(load_bundle(manifests[0].parent))
         if version.identity and self.named(version.version) != version:
             raise TrackingError(f"{address} was deleted and made again while it was fetched; it is fetched again.")
         return bundle
@@ -213,7 +214,7 @@ def _no_version(name: str, version: str) -> UnknownIdError:
     return UnknownIdError(f"version: there is no version {version!r} of {name!r}. GET /v1/versions lists them.")
 
 
-def self_tested(bundle: Bundle) -> Bundle:
+def _self_tested(bundle: Bundle) -> Bundle:
     """Return the bundle if it gives some of its users finite scores that tell items apart.
 
     Raises
@@ -221,7 +222,7 @@ def self_tested(bundle: Bundle) -> Bundle:
     BundleError
         If it does not.
     """
-    users = np.flatnonzero(np.diff(bundle.interactions.indptr) > 0)[:SELF_TEST]
+    users = np.flatnonzero(np.diff(bundle.interactions.indptr) > 0)[:_SELF_TEST]
     scores = bundle.model.score(bundle.interactions[users], np.arange(bundle.model.n_items))
     if not np.isfinite(scores).all():
         raise BundleError("The model did not pass its self-test: a score is not a finite number. Register it again.")
@@ -247,7 +248,7 @@ def latest_champion(tracking_uri: str, alias: str = "champion") -> str:
             for model in client.search_registered_models()
             if alias in model.aliases
         ]
-        ranked = {found.name: (not is_generated(client, found), found.creation_timestamp) for found in versions}
+        ranked = {found.name: (not _is_generated(client, found), found.creation_timestamp) for found in versions}
     except MlflowException as error:
         raise TrackingError(f"The registry {tracking_uri} cannot be read: {error.message}") from error
     if not ranked:
@@ -262,7 +263,7 @@ def latest_champion(tracking_uri: str, alias: str = "champion") -> str:
     return latest
 
 
-def is_generated(client: MlflowClient, version: MlflowVersion) -> bool:
+def _is_generated(client: MlflowClient, version: MlflowVersion) -> bool:
     """Tell whether a version is known to be of generated data: by its tag, or that of its run."""
     told = version.tags.get(SYNTHETIC_TAG)
     if told is None and version.run_id:

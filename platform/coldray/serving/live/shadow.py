@@ -18,7 +18,7 @@ MOST_WAITING = 64
 logger = logging.getLogger("coldray.serving")
 
 
-class Measures(Protocol):
+class _Measures(Protocol):
     """Where it is noted what became of the comparisons."""
 
     def outcome(self, kind: str, version: str) -> None:
@@ -55,7 +55,7 @@ class Shadow:
     It is handed a query once the answer is on its way, never waited for, and never raises.
     """
 
-    def __init__(self, share: float, measures: Measures) -> None:
+    def __init__(self, share: float, measures: _Measures) -> None:
         self._share, self._measures = share, measures
         self._due = 0.0
         self._waiting: asyncio.Queue[tuple[LiveModel, Query, Answer]] = asyncio.Queue(MOST_WAITING)

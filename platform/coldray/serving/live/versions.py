@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from coldray.bundle.family import MIN_ITEM_OVERLAP, refusal
-from coldray.bundle.io import Bundle
+from coldray.bundle.model import Bundle
 from coldray.core.errors import ColdrayError, ConfigError, TrackingError, UnknownIdError
 from coldray.serving.api.schemas import RecommendRequest
 from coldray.serving.engine.ids import whole_number
@@ -29,11 +29,11 @@ from coldray.serving.live.registry import ModelSource
 Role: TypeAlias = Literal["champion", "canary", "shadow"]
 MOST_LOADING = 4
 """Versions that wait to be loaded because requests named them; a request for one more is refused."""
-KEPT_REFUSALS = 100
+_KEPT_REFUSALS = 100
 logger = logging.getLogger("coldray.serving")
 
 
-class Memory(Protocol):
+class _Memory(Protocol):
     """Knows which version of a model was served last, whatever process served it."""
 
     def champion(self, name: str) -> tuple[str, str] | None:
@@ -55,7 +55,7 @@ class ServedModels:
         named: int = 2,
         *,
         min_item_overlap: float = MIN_ITEM_OVERLAP,
-        memory: Memory | None = None,
+        memory: _Memory | None = None,
     ) -> None:
         """Load the champion: the one that has the alias, unless it must not follow the one that was served last.
 
@@ -213,7 +213,7 @@ class ServedModels:
         except Exception as error:
             logger.error("Version %s, which a request named, cannot be served: %s", version, error)
             self._unfit[version] = None
-            while len(self._unfit) > KEPT_REFUSALS:
+            while len(self._unfit) > _KEPT_REFUSALS:
                 self._unfit.popitem(last=False)
             return _unfit(version)
         else:

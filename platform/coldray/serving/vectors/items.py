@@ -31,7 +31,7 @@ def item_vectors(features: FeatureSet, items: npt.NDArray[Any]) -> sp.csr_array:
     return _unit(sp.csr_array(sp.hstack(parts, format="csr")))
 
 
-def click_vectors(clicks: sp.csr_array) -> sp.csr_array:
+def _click_vectors(clicks: sp.csr_array) -> sp.csr_array:
     """Return who clicked each item, of length 1: CSR ``[B, U]`` from clicks or ratings ``[U, B]``."""
     pattern = sp.csr_array((np.ones(clicks.nnz, np.float32), clicks.indices, clicks.indptr), shape=clicks.shape)
     return _unit(sp.csr_array(pattern.T.tocsr()))
@@ -57,7 +57,7 @@ class ItemSpace:
     def of(cls, features: FeatureSet, clicks: sp.csr_array) -> Self:
         """Return the space of a catalogue, given its clicks ``[U, B]``."""
         attributes = item_vectors(features, np.arange(features.n_items))
-        return cls(attributes, click_vectors(clicks), attributes[:0])
+        return cls(attributes, _click_vectors(clicks), attributes[:0])
 
     def extended(self, features: FeatureSet) -> Self:
         """Return the space with the items that `features` has beyond the catalogue."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.serving.engine.engine import Engine
-from coldray.serving.vectors.item_projection import DIMENSIONS, ItemProjection
+from coldray.serving.exploration.explore import DIMENSIONS, ItemProjection
 from coldray.serving.vectors.items import item_vectors
 
 

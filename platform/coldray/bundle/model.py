@@ -1,0 +1,330 @@
+"""A fitted model with everything it needs to serve: ids, attributes, clicks, and the lists that are made from them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from coldray.bundle.item_table import joined
+from coldray.bundle.lists import Candidates, Indices, ListMaker, ListOrigin, Place
+from coldray.core.errors import ConfigError, UnknownIdError
+from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute
+from coldray.data.signals import places_in, ratings_in
+from coldray.data.tables.labels import refuse_list_text
+from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds, attributes_from_records
+from coldray.features.feature_set import FeatureSet
+from coldray.models.base import Recommender, TrainingSet
+from coldray.models.forms import Form
+from coldray.models.linalg.vector_index import VectorIndex, settled_index
+
+logger = logging.getLogger(__name__)
+History: TypeAlias = Sequence[Any] | Mapping[Any, float | None]
+"""Item ids, or ratings by item id, None where one is unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A fitted model with everything it needs to serve."""
+
+    model: Recommender[Any]
+    encoder: FeatureEncoder
+    user_ids: Ids
+    item_ids: Ids
+    attributes: Mapping[str, Attribute]
+    """All that is known of the items, by name: what the encoder reads, and what is shown only, such as a title."""
+    features: FeatureSet
+    """The encoded attributes of all items."""
+    interactions: sp.csr_array
+    """Clicks the model was fitted on ``[U, I]``, as it reads them."""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """Facts about the model, as plain JSON values: dataset, protocol, metrics."""
+    before: Bundle | None = field(default=None, repr=False)
+    """What it was before items were added, if any were."""
+
+    @property
+    def kinds(self) -> dict[str, AttributeKind]:
+        """What each attribute holds: what :func:`~coldray.features.builder.attributes_from_records` needs."""
+        return attribute_kinds(self.attributes)
+
+    @cached_property
+    def clicks(self) -> npt.NDArray[np.int64]:
+        """Clicks of each item when the model was fitted ``[I]``."""
+        return np.bincount(self.interactions.indices, minlength=self.model.n_items)
+
+    @cached_property
+    def plain_ids(self) -> list[Any]:
+        """Ids of all items, by index."""
+        ids: list[Any] = self.item_ids.tolist()
+        return ids
+
+    @cached_property
+    def item_places(self) -> dict[Any, int]:
+        """The index of each item by its id."""
+        return {item: place for place, item in enumerate(self.plain_ids)}
+
+    @cached_property
+    def _cold(self) -> list[bool]:
+        cold: list[bool] = (self.clicks == 0).tolist()
+        return cold
+
+    # ---- lists
+
+    @cached_property
+    def listed_items(self) -> Indices:
+        """Items that a list may hold unless others are named, ascending.
+
+        Those of a model that knows items by clicks alone have some: it has nothing to tell the others apart by.
+        """
+        if self.model.scores_cold_items:
+            return np.arange(self.model.n_items, dtype=np.int32)
+        return np.flatnonzero(self.clicks).astype(np.int32)
+
+    @cached_property
+    def _settled(self) -> tuple[VectorIndex | None, Form]:
+        if self.before is not None:  # items that came later are compared with all
+            return self.before._settled
+        named = self.manifest.get("lists")
+        before = None if named is None else Form(**named)
+        index, form = settled_index(self.model, self.listed_items, self.interactions, before)
+        if before is not None and form.value != before.value:
+            logger.warning("Lists were to be made in the form %s, and are in another: %s", before.words, form.told)
+        return index, form
+
+    @property
+    def index(self) -> VectorIndex | None:
+        """What finds the best of all items without the scores of all, if anything does."""
+        return self._settled[0]
+
+    @property
+    def lists_form(self) -> Form:
+        """How the best of all items are found: the same way by all who make lists of this bundle."""
+        return self._settled[1]
+
+    def list_maker(self, candidates: Candidates = "all") -> ListMaker:
+        """Return what makes lists of some of the items.
+
+        Raises
+        ------
+        UnknownIdError
+            If a named candidate is none of the bundle's items.
+        ConfigError
+            If no item may be listed.
+        """
+        chosen = self.listed_items if candidates == "all" else self._chosen(candidates)
+        if len(chosen) == 0:
+            raise ConfigError(f"The model has no item to list: candidates are {candidates!r}. Use other ones.")
+        return ListMaker.of(self.model, self.clicks, chosen, self.index if candidates == "all" else None)
+
+    @cached_property
+    def _all_lists(self) -> ListMaker:
+        return self.list_maker()
+
+    def _chosen(self, candidates: Candidates) -> Indices:
+        if candidates in ("warm", "cold"):
+            return np.flatnonzero((self.clicks > 0) == (candidates == "warm")).astype(np.int32)
+        unknown = [item for item in candidates if item not in self.item_places]
+        if unknown:
+            raise UnknownIdError(
+                f"{len(unknown):,} of the {len(candidates):,} candidates are no items of the model; the first is "
+                f"{unknown[0]!r}. Leave them out, or fit the model on them."
+            )
+        return np.unique(np.asarray([self.item_places[item] for item in candidates], np.int32))
+
+    def recommend(
+        self, histories: Sequence[History], k: int, *, candidates: Candidates = "all", exclude: Sequence[Any] = ()
+    ) -> list[list[Place]]:
+        """Return the best `k` items for users described by what they clicked; clicked items are left out.
+
+        Parameters
+        ----------
+        histories
+            Item ids of each user, for a model that reads their order the first one first. For a model that reads
+            ratings better their ratings by item id: an item without one is taken to be liked
+            (:attr:`~coldray.models.base.Recommender.click_value`). Whose history is empty gets the items with the most
+            clicks, scored by their logarithm.
+        k
+            Length of a list.
+        candidates
+            Items that may be listed.
+        exclude
+            Items that nobody is to be shown.
+
+        Raises
+        ------
+        UnknownIdError
+            If a history or a candidate is an item the bundle does not have.
+        ConfigError
+            If no item may be listed.
+        """
+        return [places for _, places in self.lists(histories, k, candidates=candidates, exclude=exclude)]
+
+    def lists(
+        self, histories: Sequence[History], k: int, *,
+        candidates: Candidates = "all", exclude: Sequence[Any] = (), known: bool = False,
+    ) -> list[tuple[ListOrigin, list[Place]]]:  # fmt: skip
+        """Return the lists of :meth:`recommend`, each with where it comes from; `known` histories are the bundle's."""
+        maker = self._all_lists if candidates == "all" else self.list_maker(candidates)
+        rows = maker.rows([maker.read(self._by_index(row, history)) for row, history in enumerate(histories)])
+        hidden = [self.item_places[item] for item in exclude if item in self.item_places]
+        mask = ~np.isin(maker.items, hidden) if hidden else None
+        return [
+            (made.origin(row, known=known), list(self.places(made.items[row], made.scores[row])))
+            for made in maker.in_blocks(rows, k, mask=mask)
+            for row in range(len(made.items))
+        ]
+
+    def most_clicked(self, k: int) -> list[Place]:
+        """Return the `k` items with the most clicks, scored by their logarithm: the list of whom nothing is known."""
+        return self.recommend([[]], k)[0]
+
+    def places(self, items: npt.NDArray[Any], scores: npt.NDArray[Any]) -> tuple[Place, ...]:
+        """Return items, by index and -1 for none, and their scores as the places of a list."""
+        ids, cold = self.plain_ids, self._cold
+        return tuple(
+            Place(ids[item], score, cold[item])
+            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
+            if item >= 0
+        )
+
+    def clicks_of(self, row: int) -> dict[int, float | None]:
+        """Return what the user of a row clicked: the rating of each item, in the order of clicks if that is read.
+
+        A rating that is not read is 1.
+        """
+        cells, reads = slice(self.interactions.indptr[row], self.interactions.indptr[row + 1]), self.model.reads
+        items, values = self.interactions.indices[cells], self.interactions.data[cells]
+        ratings = ratings_in(values) if reads.ratings else np.ones(len(values), np.float32)
+        if reads.order:
+            order = np.argsort(places_in(values), kind="stable")
+            items, ratings = items[order], ratings[order]
+        return dict(zip(items.tolist(), ratings.tolist(), strict=True))
+
+    def history(self, user_id: Any) -> History:
+        """Return the ids of the items a user of the bundle clicked, in order if the model reads that.
+
+        For a model that reads ratings, they are by item.
+
+        Raises
+        ------
+        UnknownIdError
+            If the bundle does not know the user.
+        """
+        found = np.flatnonzero(self.user_ids == user_id)
+        if len(found) == 0:
+            raise UnknownIdError(f"The bundle does not know the user {user_id!r}.")
+        clicked = {self.plain_ids[item]: rating for item, rating in self.clicks_of(int(found[0])).items()}
+        return clicked if self.model.reads.ratings else list(clicked)
+
+    def _by_index(self, row: int, history: History) -> dict[int, float | None]:
+        """Return a history by the index of the items."""
+        for item in history:
+            if item not in self.item_places:
+                raise UnknownIdError(f"History {row} names the item {item!r}, which the model does not know.")
+        rated = history if isinstance(history, Mapping) else dict.fromkeys(history)
+        return {self.item_places[item]: rating for item, rating in rated.items()}
+
+    # ---- new items
+
+    def add_items(self, records: Mapping[Any, Mapping[str, object]], *, list_text: bool = False) -> Bundle:
+        """Return a bundle that also knows new items, given as attribute values by name under the item's id.
+
+        New items come after the known ones, in the order given. Attributes that no model reads are taken in too.
+
+        Parameters
+        ----------
+        list_text
+            Whether a label that is a list written as text is taken whole: for items that were accepted so before.
+
+        Raises
+        ------
+        UnknownIdError
+            If an item is in the bundle already.
+        UnknownAttributeError
+            If a record has an attribute that items do not have.
+        DataFormatError
+            If a value is not of its attribute's kind, or is a list of labels written as text.
+        """
+        for record in records.values() if not list_text else ():
+            self.refuse_list_text(record)
+        repeated = [item for item in records if item in self.item_places]
+        if repeated:
+            raise UnknownIdError(f"Item {repeated[0]!r} is in the bundle already; new items need new ids.")
+        new = attributes_from_records(list(records.values()), self.kinds)
+        features = self.encoder.transform(new, len(records))
+        attributes = {name: joined(attribute, new[name]) for name, attribute in self.attributes.items()}
+        added = np.asarray(list(records)).astype(self.item_ids.dtype.kind if self.item_ids.dtype.kind == "U" else int)
+        width = len(self.item_ids) + len(records)
+        clicks = self.interactions
+        return Bundle(
+            self.model.add_items(features),
+            self.encoder,
+            self.user_ids,
+            np.concatenate([self.item_ids, added]),
+            attributes,
+            self.features.append(features),
+            sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], width)),
+            self.manifest,
+            self.before or self,
+        )
+
+    def refuse_list_text(self, record: Mapping[str, object]) -> None:
+        """Refuse labels of a new item that are lists written as text, unless there are such labels.
+
+        Raises
+        ------
+        DataFormatError
+            With the way to write them.
+        """
+        for name, value in record.items():
+            attribute = self.attributes.get(name)
+            if isinstance(attribute, LabelAttribute):
+                refuse_list_text(value, set(attribute.labels.tolist()), name)
+
+
+def fit_bundle(
+    model: Recommender[Any], dataset: Dataset, encoder: FeatureEncoder, manifest: Mapping[str, Any]
+) -> Bundle:
+    """Fit `model` on every interaction of `dataset`, for serving.
+
+    Raises
+    ------
+    MissingFieldError
+        If the model reads ratings or the order of clicks, and the dataset has no ratings or no timestamps.
+    """
+    interactions = model.reads.of(dataset).interactions
+    features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
+    model.fit(TrainingSet(interactions, features, "all interactions"))
+    return Bundle(
+        model,
+        encoder,
+        dataset.user_ids,
+        dataset.item_ids,
+        dataset.attributes,
+        features,
+        interactions,
+        manifest,
+    )
+
+
+def even_bundle(bundle: Bundle) -> tuple[Bundle, str | None]:
+    """Return a bundle whose lists mix items with clicks and without on one scale, and what its notes say if it changes.
+
+    For the winner of a study that ranked cold items among themselves: how they compare with the others it has not
+    measured.
+    """
+    model = bundle.model.evened(bundle.interactions)
+    if model is bundle.model:
+        return bundle, None
+    note = (
+        "Lists mix items with and without clicks so that both reach the top as easily, as the study ranked cold items "
+        "among themselves; the order within each kind is that of the study."
+    )
+    notes = [*bundle.manifest.get("notes", ()), note]
+    return replace(bundle, model=model, manifest={**bundle.manifest, "notes": notes}), note
