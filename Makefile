@@ -52,7 +52,7 @@ test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(ARGS)
 
 chaos: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos tests/cli/ray/test_watch.py tests/training/cluster/test_distributed.py tests/training/files/test_ingestion.py $(ARGS)
+	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos tests/cli/ray/test_watch.py tests/training/cluster/test_distributed.py $(ARGS)
 
 lint: $(VENV)/.installed-lint
 	@$(BIN)/python -m ruff check .

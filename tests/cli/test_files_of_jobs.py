@@ -9,8 +9,6 @@ import pytest
 from coldray.cli.jobs.recommend_all import _candidates
 from coldray.core.errors import DataError
 from coldray.models.linalg.sharded import ParquetShard
-from coldray.models.neural.history_files import count_clicks
-from coldray.training.files.examples import ExampleFiles
 
 MODEL = SimpleNamespace(item_ids=np.array([1, 2, 3]))
 
@@ -51,10 +49,5 @@ def test_files_with_integers_of_several_widths_are_one_table(tmp_path):
         pl.DataFrame(
             {"user": [2**20 * (number % 2) + 1], "item": [number]}, schema={"user": pl.Int64, "item": pl.Int64}
         ).cast({"user": pl.Int32 if number % 2 else kind, "item": kind}).write_parquet(tmp_path / f"{number}.parquet")
-        lists = pl.DataFrame({"items": [[0, number]]}, schema={"items": pl.List(kind)})
-        (tmp_path / "lists").mkdir(exist_ok=True)
-        lists.write_parquet(tmp_path / "lists" / f"{number}.parquet")
     files = tuple(str(path) for path in sorted(tmp_path.glob("*.parquet")))
     assert ParquetShard(files, 3).read().toarray().tolist() == [[1, 0, 1], [0, 1, 0]]
-    examples = ExampleFiles.found(tmp_path / "lists", ("items",))
-    assert count_clicks(examples, 3, 1).tolist() == [3, 1, 1]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.training.batches import EpochBatches, share, steps_per_epoch
+from coldray.training.batches import Batches, share
 from coldray.training.row_random import Purpose, derived_generator, derived_seed
 
 
@@ -19,11 +19,11 @@ def test_shares_partition_everything_and_differ_by_one_at_most(n, size):
 
 @given(n=st.integers(1, 80), batch_size=st.integers(1, 30), size=st.integers(1, 5), epoch=st.integers(0, 3))
 def test_every_example_comes_up_once_an_epoch_whatever_the_workers(n, batch_size, size, epoch):
-    batches = EpochBatches(n, batch_size, 7, epoch)
+    batches = Batches(n, batch_size, 7, epoch)
     seen = []
     for step in range(len(batches)):
         whole = batches.examples(step)
-        shares = [batches.of_worker(step, rank, size) for rank in range(size)]
+        shares = [whole[share(len(whole), rank, size)] for rank in range(size)]
         assert torch.equal(torch.cat(shares), whole)
         assert len(whole) == batch_size or step == len(batches) - 1
         seen += whole.tolist()
@@ -31,14 +31,14 @@ def test_every_example_comes_up_once_an_epoch_whatever_the_workers(n, batch_size
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = {tuple(EpochBatches(50, 8, seed, epoch).order.tolist()) for seed in range(3) for epoch in range(3)}
+    orders = {tuple(Batches(50, 8, seed, epoch).order.tolist()) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
-    assert tuple(EpochBatches(50, 8, 1, 2).order.tolist()) in orders
+    assert tuple(Batches(50, 8, 1, 2).order.tolist()) in orders
 
 
 @pytest.mark.parametrize(("n", "batch_size", "steps"), [(10, 5, 2), (11, 5, 3), (4, 5, 1), (5, 5, 1)])
 def test_the_last_batch_may_be_smaller(n, batch_size, steps):
-    assert steps_per_epoch(n, batch_size) == steps
+    assert len(Batches(n, batch_size, 0, 0)) == steps
 
 
 def test_every_position_and_purpose_has_a_seed_of_its_own():

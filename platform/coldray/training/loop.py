@@ -16,7 +16,7 @@ from typing import TypeAlias
 import torch
 
 from coldray.core.errors import CheckpointError, ModelError
-from coldray.training.batches import Batches
+from coldray.training.batches import Batches, share
 from coldray.training.checkpoint import (
     Identity,
     Snapshot,
@@ -148,7 +148,7 @@ class TrainingLoop:
         self.descend = GradientStep(self.module, config, workers, device, self.dtype)
         self.progress = Progress()
         self.best = self._weights()
-        self.steps = len(task.batches(config.batch_size, config.seed, 0))
+        self.steps = len(Batches(task.n_examples, config.batch_size, config.seed, 0))
         self.limit = RateLimit()
 
     @property
@@ -220,7 +220,7 @@ class TrainingLoop:
     def _epoch(self) -> None:
         progress = self.progress
         before, started = progress.seconds, time.perf_counter()
-        batches = self.task.batches(self.config.batch_size, self.config.seed, progress.epoch)
+        batches = Batches(self.task.n_examples, self.config.batch_size, self.config.seed, progress.epoch)
         speed = self._steps(batches, before - started)
         rate = self._learning_rate(self.steps - 1)
         metrics = self._validate()
@@ -262,7 +262,7 @@ class TrainingLoop:
         """Make one step and return the mean loss of its batch."""
         seed, epoch, step, rank = self.config.seed, self.progress.epoch, self.progress.step, self.workers.rank
         everybodys = batches.examples(step)
-        mine = batches.range_of_worker(step, rank, self.workers.size)
+        mine = share(len(everybodys), rank, self.workers.size)
         examples, n_batch = everybodys[mine], len(everybodys)
         generator = derived_generator(seed, Purpose.BATCH, epoch, step)
         batch = {

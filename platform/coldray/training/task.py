@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from coldray.training.batches import Batches, EpochBatches
-
 Batch: TypeAlias = Mapping[str, torch.Tensor]
 PerUser: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -81,10 +79,6 @@ class TrainingTask(ABC):
     @abstractmethod
     def n_validation_users(self) -> int:
         """Number of users :meth:`validate` can be asked about; 0 trains for all epochs."""
-
-    def batches(self, batch_size: int, seed: int, epoch: int) -> Batches:
-        """Return the batches of an epoch; by default all examples are mixed."""
-        return EpochBatches(self.n_examples, batch_size, seed, epoch)
 
     @abstractmethod
     def build(self) -> torch.nn.Module:

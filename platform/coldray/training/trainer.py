@@ -24,7 +24,6 @@ from coldray.core.files import check_writable
 from coldray.training.checkpoint import MANIFEST, Snapshot, latest_checkpoint, save_checkpoint
 from coldray.training.cluster.workers import OneWorker
 from coldray.training.config import TrainingConfig
-from coldray.training.files.task import FilesTask
 from coldray.training.gradients import Divergence
 from coldray.training.history import TrainingResult, Weights
 from coldray.training.loop import TrainingLoop, loaded_module
@@ -48,12 +47,6 @@ def require_trainable(task: TrainingTask, config: TrainingConfig) -> None:
         raise DataError(f"{task.name} has no training example. Filter less, or check the split.")
     if task.n_examples < config.workers:
         raise DataError(f"{task.name} has {task.n_examples} examples for {config.workers} workers. Use fewer workers.")
-    if isinstance(task, FilesTask) and len(task.examples_of.files) < config.workers:
-        n_files = len(task.examples_of.files)
-        raise ConfigError(
-            f"workers is {config.workers}, but {task.name} has {n_files} files of examples, and each worker needs one "
-            f"of its own. Use {n_files} workers or fewer, or write the examples to more files."
-        )
     if config.batch_size > task.n_examples:
         raise ConfigError(
             f"batch_size is {config.batch_size:,}, but {task.name} has {task.n_examples:,} training examples. Use "

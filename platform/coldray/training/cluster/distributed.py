@@ -29,7 +29,6 @@ from coldray.core.files import replacing
 from coldray.training.checkpoint import Snapshot, latest_checkpoint, position_of, read_checkpoint, write_checkpoint
 from coldray.training.cluster.workers import OneWorker, ProcessGroupWorkers, WorkerGroup
 from coldray.training.config import TrainingConfig
-from coldray.training.files.ingestion import ingestion, read_own_files
 from coldray.training.gradients import Divergence
 from coldray.training.history import EpochRecord, TrainingResult, Weights
 from coldray.training.loop import TrainingLoop, loaded_module
@@ -201,7 +200,7 @@ def train_on_cluster(
         mailbox = Mailbox.remote()  # type: ignore[attr-defined]
         parameters = {"task": ray.put(task), "config": config, "mailbox": mailbox, "initial": initial}
         with Delivery(mailbox, listener):
-            failure = _fit(_train_worker, parameters, config, run, ingestion(task))[1]
+            failure = _fit(_train_worker, parameters, config, run)[1]
         error = ray.get(mailbox.error.remote())
         latest = latest_checkpoint(run)
         if isinstance(error, str):
@@ -255,7 +254,6 @@ def _fit(
     parameters: dict[str, Any],
     config: TrainingConfig,
     run: Path,
-    data: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Exception | None]:
     """Run a function in all workers; return what worker 0 returned, and what made Ray Train give up."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
@@ -273,7 +271,6 @@ def _fit(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.num_to_keep),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg] # types are Train V1's
         ),
-        **(data or {}),
     )
     try:
         with _own_interrupts():
@@ -340,7 +337,6 @@ def _train_worker(parameters: Mapping[str, Any]) -> None:
     workers, device = _set_up()
     with _reporting_errors(mailbox):
         task = ray.get(parameters["task"])
-        read_own_files(task)
         loop = TrainingLoop(task, parameters["config"], workers, device, Forwarding(mailbox), _report)
         checkpoint = _newest(parameters["initial"], ray.train.get_checkpoint())
         try:
