@@ -20,7 +20,7 @@ from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.items import cold_item_splits
 from coldray.experiments.evaluation import Candidates, EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_task
-from coldray.features.builder import FeatureConfig, build_features
+from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.linalg.vector_index import VectorIndex
 from coldray.models.linear.ease import EASE, EASEConfig
@@ -169,7 +169,7 @@ def epoch_of_text_graph() -> float:
         return found
 
     train, test = part(0), part(2)
-    features = build_features(split.dataset)
+    features = FeatureEncoder().fit(split.dataset).transform(split.dataset.attributes, split.dataset.n_items)
 
     def task_of(known: sp.csr_array, wanted: sp.csr_array, key: str) -> EvaluationFold:
         users = np.flatnonzero((np.diff(known.indptr) > 0) & (np.diff(wanted.indptr) > 0)).astype(np.int32)

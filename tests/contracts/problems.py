@@ -4,6 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from coldray.data.signals import Reads
+from coldray.features.builder import FeatureEncoder
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.models.base import TrainingSet
 
@@ -135,3 +136,8 @@ def genre_groups(*, n_groups=3, users_per_group=12, items_per_genre=8, cold_per_
     noise = vector_feature(generator.random((len(genres), 5)) < 0.4)
     features = FeatureSet({"genre": vector_feature(np.eye(n_groups)[genres]), "noise": noise}, len(genres))
     return TrainingSet(sp.csr_array(clicks), features, f"genre groups {seed}"), genres
+
+
+def build_features(dataset, config=None):
+    """Return the features of all items of a dataset."""
+    return FeatureEncoder(config).fit(dataset).transform(dataset.attributes, dataset.n_items)

@@ -237,10 +237,9 @@ def test_an_override_fills_a_section_left_empty_in_the_file(tmp_path):
     assert load_study(path, {"scheduler.grace_splits": 2}).scheduler.grace_splits == 2
 
 
-def test_the_metrics_of_the_message_are_those_computed():
-    from coldray.evaluation.metrics import METRIC_NAMES
-
-    assert set(metric_names((5,))) == {f"{name}@5" for name in (*METRIC_NAMES, "coverage")}
+def test_a_study_may_be_selected_by_every_metric_that_is_computed():
+    names = ("hr", "ndcg", "recall", "precision", "map", "mrr", "coverage")
+    assert metric_names((5, 10)) == [f"{name}@{k}" for name in names for k in (5, 10)]
 
 
 def test_a_grid_takes_every_combination_once_and_keeps_fixed_values():

@@ -17,9 +17,9 @@ from coldray.features.builder import (
     FeatureEncoder,
     attribute_kinds,
     attributes_from_records,
-    build_features,
 )
 from coldray.features.feature_set import ScalarFeature, VectorFeature
+from contracts.problems import build_features
 
 KINDS = {"genres": "labels", "year": "number", "title": "text"}
 RECORDS = [

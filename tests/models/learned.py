@@ -1,5 +1,6 @@
 """What the tests of the learned models share: quick settings, workers that are not there, and counted computations."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,3 +52,10 @@ class CountingComputations(Computations):
         if len(self._results) > size:
             self.computed.setdefault(function.__name__, []).append(parameters)
         return result
+
+
+def noisy(covariance, items):
+    """Return ``M = K + σ²I`` of a list of items under the learned kernel, float64 ``[r, r]``."""
+    found = covariance.between(items, items).astype(np.float64)
+    found[np.diag_indices_from(found)] = covariance.variances(items) + covariance.weights.noise
+    return found

@@ -23,6 +23,7 @@ from coldray.core.errors import ConfigError
 from coldray.core.spelling import choices, nearest
 from coldray.data.filters import FilterConfig
 from coldray.data.signals import Reads
+from coldray.evaluation.metrics import METRIC_NAMES
 from coldray.evaluation.ratings import RATING_METRICS
 from coldray.experiments.settings import Section, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
@@ -204,8 +205,8 @@ class StudyConfig(Section):
 
 def metric_names(cutoffs: Iterable[int], *, ratings: bool = False) -> list[str]:
     """Return every metric a study computes, the errors of predicted ratings too if its model predicts `ratings`."""
-    names = ("hr", "ndcg", "recall", "precision", "map", "mrr", "coverage")
-    return [*(f"{name}@{k}" for name in names for k in cutoffs), *(RATING_METRICS if ratings else ())]
+    ranking = [f"{name}@{k}" for name in (*METRIC_NAMES, "coverage") for k in cutoffs]
+    return [*ranking, *(RATING_METRICS if ratings else ())]
 
 
 def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:

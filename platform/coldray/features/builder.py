@@ -271,11 +271,6 @@ class FeatureEncoder:
             logger.warning("%s", self._empty[name])
 
 
-def build_features(dataset: Dataset, config: FeatureConfig | None = None) -> FeatureSet:
-    """Fit the encoders on all items of `dataset` and encode these items; errors as in :class:`FeatureEncoder`."""
-    return FeatureEncoder(config).fit(dataset).transform(dataset.attributes, dataset.n_items)
-
-
 def attribute_kinds(attributes: Mapping[str, Attribute]) -> dict[str, AttributeKind]:
     """Return what each attribute of a dataset holds."""
     return {name: _kind_of(attribute) for name, attribute in attributes.items()}

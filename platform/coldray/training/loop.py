@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import torch
 
-from coldray.core.errors import CheckpointError, ModelError
+from coldray.core.errors import ModelError
 from coldray.training.batches import Batches, share
 from coldray.training.checkpoint import (
     Identity,
@@ -23,13 +23,11 @@ from coldray.training.checkpoint import (
     identify,
     read_checkpoint,
     require_same,
-    shape_differences,
-    shapes_of,
 )
 from coldray.training.cluster.workers import WorkerGroup
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence, GradientStep
-from coldray.training.history import EpochRecord, Weights
+from coldray.training.history import EpochRecord
 from coldray.training.progress import RateLimit, StepProgress, TrainingListener, TrainingPlan
 from coldray.training.row_random import Purpose, batch_rows, derived_generator, derived_seed, seed_default_generator
 from coldray.training.state import Progress, told_of_memory
@@ -94,22 +92,6 @@ def new_module(task: TrainingTask, seed: int, device: torch.device) -> torch.nn.
                 f"{task.name}: {name!r} of the module is no dense tensor, so no checkpoint can hold it. Register it "
                 "with persistent=False and build it anew in build()."
             )
-    return module
-
-
-def loaded_module(task: TrainingTask, weights: Weights, device: torch.device) -> torch.nn.Module:
-    """Return the task's module with given weights.
-
-    Raises
-    ------
-    CheckpointError
-        If they are not those of the module.
-    """
-    module = new_module(task, 0, device)
-    differences = shape_differences(shapes_of(weights), shapes_of(module.state_dict()))
-    if differences:
-        raise CheckpointError(f"These are not the weights of {task.name}: {'; '.join(differences)}.")
-    module.load_state_dict(dict(weights))
     return module
 
 

@@ -25,12 +25,11 @@ from coldray.training.checkpoint import MANIFEST, Snapshot, latest_checkpoint, s
 from coldray.training.cluster.workers import OneWorker
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence
-from coldray.training.history import TrainingResult, Weights
-from coldray.training.loop import TrainingLoop, loaded_module
+from coldray.training.history import TrainingResult
+from coldray.training.loop import TrainingLoop
 from coldray.training.progress import TrainingListener, current_listener
 from coldray.training.state import diverged, training_result
 from coldray.training.task import TrainingTask
-from coldray.training.validation import Evaluation, evaluate_module
 
 
 def require_trainable(task: TrainingTask, config: TrainingConfig) -> None:
@@ -201,28 +200,6 @@ def train(
         raise
     listener.training_ended(result)
     return result
-
-
-def evaluate(task: TrainingTask, weights: Weights, *, workers: int = 1, use_gpu: bool = False) -> Evaluation:
-    """Return the metrics of all validation users with given weights.
-
-    Raises
-    ------
-    CheckpointError
-        If the weights are not those of the task's module.
-    ConfigError, ClusterError
-        If there are fewer CPUs or GPUs than workers.
-    NumericalError
-        If the metric of a user is not finite.
-    """
-    if workers > 1 or use_gpu:
-        from coldray.training.cluster.distributed import evaluate_on_cluster
-
-        require_cluster(workers, use_gpu)
-        return evaluate_on_cluster(task, weights, workers, use_gpu)
-    with torch.random.fork_rng(devices=[]):
-        module = loaded_module(task, weights, CPU)
-        return evaluate_module(task, module, OneWorker(), CPU)
 
 
 def _train(

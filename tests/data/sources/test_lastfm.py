@@ -8,7 +8,7 @@ import pytest
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
 from coldray.data.filters import FilterConfig, apply_filters
 from coldray.data.sources.lastfm import read_lastfm
-from coldray.features.builder import build_features
+from contracts.problems import build_features
 
 FILES = {
     "user_artists.dat": "userID\tartistID\tweight\n2\t51\t13883\n10\t7\t1\n2\t7\t12\n",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError, LeakageError
 from coldray.data.sources.movielens import read_movielens, read_movielens_split
-from coldray.features.builder import build_features
+from contracts.problems import build_features
 
 FILES = {
     "u.data": "30\t2\t5\t881250949\n4\t10\t1\t891717742\n30\t10\t3\t878887116\n4\t7\t2\t8863975\n4\t6\t4\t886397596\n",

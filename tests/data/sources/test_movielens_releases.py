@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError
 from coldray.data.sources.movielens_releases import RELEASES, read_movielens_release
-from coldray.features.builder import build_features
+from contracts.problems import build_features
 
 MOVIES = [
     (10, "Misérables, Les (1995)", "Drama|Children's"),

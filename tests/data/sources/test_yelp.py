@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
 from coldray.data.sources.yelp import BUSINESS_FILE, REVIEW_FILE, read_yelp
-from coldray.features.builder import build_features
+from contracts.problems import build_features
 
 REVIEWS = [
     ("u2", "b1", 5.0, "2018-07-07 22:09:11"),

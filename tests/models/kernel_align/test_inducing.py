@@ -12,6 +12,7 @@ from coldray.models.kernel_align.covariance import ItemCovariance, Weights
 from coldray.models.kernel_align.inducing import choose_inducing, enough_inducing, inducing_posterior
 from coldray.models.kernel_align.kernels import KernelBasis
 from contracts.problems import random_features, vector_feature
+from models.learned import noisy
 
 
 def random_covariance(warm, generator):
@@ -29,14 +30,14 @@ def problem(seed, n_warm=30, n_new=7):
 def exact(covariance, warm, new):
     """Return the weights and the variances by inverting the covariance of all warm items."""
     between = covariance.between(warm, new).astype(float)
-    weights = np.linalg.solve(covariance.noisy(warm), between)
+    weights = np.linalg.solve(noisy(covariance, warm), between)
     noise = covariance.weights.noise
     return weights, covariance.variances(new) + noise - np.einsum("wn,wn->n", between, weights)
 
 
 def formulas(covariance, warm, new, chosen):
     """Return weights and variances by the formulas with ``K_ZZ⁻¹``, all dense."""
-    whole = covariance.noisy(warm) - covariance.weights.noise * np.eye(warm.n_items)
+    whole = noisy(covariance, warm) - covariance.weights.noise * np.eye(warm.n_items)
     across, points = whole[:, chosen], whole[np.ix_(chosen, chosen)]
     points = points + inducing.JITTER * np.mean(np.diag(points)) * np.eye(len(chosen))
     between = covariance.between(warm, new).astype(float)
@@ -181,7 +182,7 @@ def test_their_number_is_the_smallest_that_explains_the_held_out_up_to_the_toler
     order = np.random.default_rng(3).choice(40, 40, replace=False, p=clicks / clicks.sum())
     np.testing.assert_array_equal(chosen, np.sort(order[: len(chosen)]))
     others, noise = order[30:], covariance.weights.noise
-    whole = covariance.noisy(warm) - noise * np.eye(40)
+    whole = noisy(covariance, warm) - noise * np.eye(40)
 
     def unexplained(count):
         points = order[:count]

@@ -17,6 +17,7 @@ from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
 from coldray.models.linalg.panel_cholesky import PanelCholesky
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 from contracts.recommender import ColdItemContract
+from models.learned import noisy
 
 
 class TestKernelAlign(ColdItemContract):
@@ -95,7 +96,7 @@ def test_the_covariance_is_positive_definite_whatever_is_unknown(seed, unknown):
     basis = KernelBasis.of(features)
     weights = random_weights(basis, generator)
     weights = dataclasses.replace(weights, bumps=weights.bumps * 20, bump_decays=weights.bump_decays / 20)
-    covariance = ItemCovariance(basis, weights).noisy(features)
+    covariance = noisy(ItemCovariance(basis, weights), features)
     assert np.linalg.eigvalsh(covariance - weights.noise * np.eye(40)).min() > -1e-5 * np.abs(covariance).max()
 
 
@@ -124,7 +125,7 @@ def test_the_value_is_the_density_of_scipy():
     basis = KernelBasis.of(items)
     weights = random_weights(basis, generator)
     profiles = generator.standard_normal((15, 3)).astype(np.float32)
-    covariance = ItemCovariance(basis, weights).noisy(items)
+    covariance = noisy(ItemCovariance(basis, weights), items)
     density = sum(multivariate_normal(cov=covariance).logpdf(column) for column in profiles.T.astype(float))
     expected = -density / (3 * 15) - np.log(2 * np.pi) / 2
     assert MarginalLikelihood(basis, items, profiles)(weights)[0] == pytest.approx(expected, rel=1e-5)
@@ -319,7 +320,7 @@ def test_a_warm_item_scores_as_the_formula_says():
     covariance = model._covariance()
     between = covariance.between(known, train.features).astype(float)
     between[np.arange(len(warm)), warm] = covariance.variances(known)
-    means = np.linalg.solve(covariance.noisy(known), between)
+    means = np.linalg.solve(noisy(covariance, known), between)
     clicks = train.interactions.toarray()[:, warm].astype(float)
     damping = np.diag((clicks.sum(axis=0) + 5) ** -0.3)
     gram = damping @ clicks.T @ clicks @ damping
@@ -373,7 +374,7 @@ def test_an_earlier_bundle_with_the_inverse_and_a_square_factor_scores_as_before
     clicks = train.interactions.toarray()[:, warm].astype(float)
     state = dict(model.state())
     del state["factor"], state["smoother.panels"]
-    state["precision"] = np.linalg.inv(model._covariance().noisy(train.features.take(warm))).astype(np.float32)
+    state["precision"] = np.linalg.inv(noisy(model._covariance(), train.features.take(warm))).astype(np.float32)
     shift = float(state["smoother.shift"][0])
     square = clicks.T @ clicks + np.diag(shift / state["smoother.damping"].astype(float) ** 2)
     state["smoother.factor"] = np.linalg.cholesky(square).astype(np.float32)

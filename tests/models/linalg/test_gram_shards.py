@@ -25,7 +25,7 @@ from coldray.models.kernel_align.smoothing import co_clicks
 from coldray.models.linalg import gram_shards
 from coldray.models.linalg import products as sparse_products
 from coldray.models.linalg import sharded as shard_sums
-from coldray.models.linalg.gram_shards import CoClicks, gram, normal_equations, sharded_co_clicks
+from coldray.models.linalg.gram_shards import CoClicks, gram, sharded_co_clicks
 from coldray.models.linalg.sharded import ParquetShard, click_shards, parquet_shards, read_shard
 from coldray.models.linear.ease import EASE, EASEConfig
 from contracts.losses import Deadly
@@ -91,37 +91,6 @@ def test_counts_are_exact_however_users_are_cut(seed, sizes, share, cuts, rows, 
     np.testing.assert_array_equal(found, reference(clicks))
 
 
-@settings(max_examples=30)
-@given(
-    seed=st.integers(0, 10**6),
-    inputs=st.integers(0, 6),
-    cuts=st.lists(st.integers(0, 40), max_size=4),
-    dense=st.booleans(),
-    floats=st.sampled_from([1, 20, 2**22]),
-)
-def test_normal_equations_are_those_of_all_users(seed, inputs, cuts, dense, floats):
-    clicks, generator = random_clicks(seed), np.random.default_rng(seed)
-    attributes = generator.normal(size=(13, inputs)) * (generator.random((13, inputs)) < 0.5)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gram_shards, "INPUT_FLOATS", floats)
-        inner, outer = normal_equations(cut(clicks, cuts), attributes if dense else sp.csr_array(attributes))
-    of_users = clicks.toarray().astype(np.float64) @ attributes
-    np.testing.assert_allclose(inner, of_users.T @ of_users, atol=1e-12)
-    np.testing.assert_allclose(outer, clicks.toarray().astype(np.float64).T @ of_users, atol=1e-12)
-
-
-def test_normal_equations_of_a_ridge_give_its_coefficients():
-    """A planted rule: a user clicks the last item just where they clicked something with the first attribute."""
-    generator = np.random.default_rng(0)
-    clicks = (generator.random((500, 9)) < 0.2).astype(np.float32)
-    attributes = np.eye(9)[:, :8]
-    attributes[8] = 0
-    clicks[:, 8] = clicks[:, 0]
-    inner, outer = normal_equations(cut(sp.csr_array(clicks), [100, 130]), attributes)
-    found = np.linalg.solve(inner + 1e-6 * np.eye(8), outer[8])
-    np.testing.assert_allclose(found, np.eye(8)[0], atol=1e-6)
-
-
 def test_no_shard_and_no_user_are_a_sum_of_zeros():
     assert (gram([], 4) == np.zeros((4, 4))).all()
     assert (gram([sp.csr_array((0, 4), dtype=np.float32)], 4) == 0).all()
@@ -130,8 +99,6 @@ def test_no_shard_and_no_user_are_a_sum_of_zeros():
 def test_shards_of_other_items_are_refused():
     with pytest.raises(DataFormatError, match="clicks on 13 items, and there are 14"):
         gram([random_clicks(0)], 14)
-    with pytest.raises(DataFormatError, match="clicks on 13 items, and there are 5"):
-        normal_equations([random_clicks(0)], np.ones((5, 2)))
 
 
 @given(seed=st.integers(0, 10**6), wanted=st.integers(1, 12), most=st.sampled_from([1, 9, 50, 10**6]))
@@ -238,11 +205,6 @@ def test_workers_find_what_one_process_does(ray_cluster, tmp_path, monkeypatch, 
     files = parquet_shards(written(tmp_path / "files", matrices[-1]), n_items=13)
     shards = [matrices[0], ray.put(matrices[1]), *matrices[2:-1], ray.put(files[0])]
     np.testing.assert_array_equal(gram(shards, 13, workers=2), reference(clicks))
-    attributes = np.random.default_rng(0).normal(size=(13, 3))
-    for found, expected in zip(
-        normal_equations(shards, attributes, workers=2), normal_equations(shards, attributes), strict=True
-    ):
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 5, 8])
@@ -294,7 +256,7 @@ def test_a_cluster_with_enough_cpus_is_needed(ray_cluster, monkeypatch):
         gram([train.interactions], 30, workers=3)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ClusterError, match="2 workers needs a Ray cluster"):
-        normal_equations([train.interactions], np.ones((30, 1)), workers=2)
+        gram([train.interactions], 30, workers=2)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

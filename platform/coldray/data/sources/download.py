@@ -8,14 +8,13 @@ a damaged or truncated file, and a file that is not the archive; it does not det
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal, TypeAlias
+from typing import IO, TypeAlias
 
 import requests
 from rich.console import Console
@@ -90,7 +89,7 @@ def fetch(
     Parameters
     ----------
     verify
-        Usually :func:`matches_hash` or :func:`sound_zip`.
+        Such as :func:`sound_zip`: it returns what is wrong with the file, None if nothing is.
     attempts
         How often to try before giving up; refusals such as 404 are not tried again.
     timeout
@@ -119,17 +118,6 @@ def fetch(
         f"Cannot download {url}: {problem}. Fetch {target.name} by hand, put it in {target.parent} or in any other "
         "folder, and name that folder with --data-dir."
     )
-
-
-def matches_hash(algorithm: Literal["sha256", "md5"], expected: str) -> Verifier:
-    """Return a check that a file has the hexadecimal digest `expected`."""
-
-    def verify(path: Path) -> str | None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
-        return None if found == expected.lower() else f"its {algorithm} is {found}, not the expected {expected}"
-
-    return verify
 
 
 def sound_zip(members: Iterable[str]) -> Verifier:

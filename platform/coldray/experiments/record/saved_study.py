@@ -18,9 +18,6 @@ from coldray.experiments.promotion.outcome import Promotion
 from coldray.experiments.results import FoldMetrics, Selection, StudyResult, TrialResult
 from coldray.models.forms import Form
 
-NOT_SAVED = frozenset({"measured"})
-"""The values of single users: a report has no use for them."""
-
 
 class SavedResult(BaseModel):
     """The fields of a :class:`~coldray.experiments.results.StudyResult`, but for the values of single users."""

@@ -116,12 +116,6 @@ class ItemCovariance:
         total += exponent
         return total
 
-    def noisy(self, items: FeatureSet, between: Matrix | None = None) -> Double:
-        """Return ``M = K + σ²I`` of a list of items, float64 ``[r, r]``; ``K`` is made unless it is given."""
-        covariance = (self.between(items, items) if between is None else between).astype(np.float64)
-        covariance[np.diag_indices_from(covariance)] = self.variances(items) + self.weights.noise
-        return covariance
-
     def least_definite(self, items: FeatureSet) -> str:
         """Return the attribute whose additive part has the smallest eigenvalue on (some of) the items, and that value.
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from coldray.core.errors import ConfigError, DataError
 from coldray.features.feature_set import FeatureSet
-from coldray.models.linalg.gram_shards import CoClicks, require_workers
-from coldray.models.linalg.sharded import Shard, sum_over_shards
+from coldray.models.linalg.gram_shards import gram
+from coldray.models.linalg.sharded import Shard
 from coldray.models.linear.ease import EASE, EASEConfig, weights_of
 
 
@@ -43,8 +43,7 @@ def fit_ease_on_shards(shards: Sequence[Shard], config: EASEConfig, *, n_items: 
         raise ConfigError(f"solver is {config.solver!r}; shards are counted for solver='exact' alone.")
     config = config.model_copy(update={"solver": "exact"})
     EASE(config).check_size(1, n_items)
-    require_workers(config.workers)
-    counts = sum_over_shards(CoClicks(n_items), shards, workers=config.workers, kind=np.float32)[0]
+    counts = gram(shards, n_items, workers=config.workers, kind=np.float32)
     warm = np.flatnonzero(counts.diagonal()).astype(np.int32)
     if len(warm) == 0:
         raise DataError("No item has a click, so there are no weights to learn. Check the files.")

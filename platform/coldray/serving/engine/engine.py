@@ -190,10 +190,6 @@ class Engine:
         if (place := self.find(item)) is not None:
             self._events.setdefault(self.named_user(user), {})[place] = rating
 
-    def remove(self, item: ItemId) -> None:
-        """Recommend the item no more; histories keep it."""
-        self.alive[self.place(item)] = False
-
     def check(self, query: Query) -> None:
         """Find out what is wrong with a query.
 

@@ -55,11 +55,6 @@ class Answer:
     exploration: ExplorationMethod | None = None
     """By what items were tried out; None if the list has the order of the scores."""
 
-    @property
-    def known_history(self) -> int:
-        """Items of the user's history that the list was made from."""
-        return len(self.history)
-
 
 def plain(value: Any) -> Any:
     """Return a numpy scalar as the Python value it holds."""

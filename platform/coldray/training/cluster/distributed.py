@@ -30,12 +30,11 @@ from coldray.training.checkpoint import Snapshot, latest_checkpoint, position_of
 from coldray.training.cluster.workers import OneWorker, ProcessGroupWorkers, WorkerGroup
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence
-from coldray.training.history import EpochRecord, TrainingResult, Weights
-from coldray.training.loop import TrainingLoop, loaded_module
+from coldray.training.history import EpochRecord, TrainingResult
+from coldray.training.loop import TrainingLoop
 from coldray.training.progress import StepProgress, TrainingListener, TrainingPlan
 from coldray.training.state import diverged, training_result
 from coldray.training.task import TrainingTask
-from coldray.training.validation import Evaluation, evaluate_module
 
 MAIL_SECONDS = 0.5
 
@@ -214,31 +213,6 @@ def train_on_cluster(
     return training_result(snapshot.progress, snapshot.best, config.workers, device, latest if storage else None)
 
 
-def evaluate_on_cluster(task: TrainingTask, weights: Weights, workers: int, use_gpu: bool) -> Evaluation:
-    """Evaluate with Ray Train; see :func:`coldray.training.trainer.evaluate`.
-
-    Raises
-    ------
-    CheckpointError
-        If the weights are not those of the task's module.
-    NumericalError
-        If the metric of a user is not finite.
-    TrainingFailedError
-        If workers failed otherwise.
-    """
-    config = TrainingConfig(workers=workers, use_gpu=use_gpu, max_failures=0)
-    with _folder(None) as folder:
-        mailbox = Mailbox.remote()  # type: ignore[attr-defined]
-        parameters = {"task": ray.put(task), "weights": ray.put(dict(weights)), "mailbox": mailbox}
-        evaluation, failure = _fit(_evaluate_worker, parameters, config, folder / "evaluation")
-        error = ray.get(mailbox.error.remote())
-    if error is not None:
-        raise error
-    if failure is not None or not isinstance(evaluation, Evaluation):
-        raise _failed(task, failure, None) from failure
-    return evaluation
-
-
 @contextmanager
 def _folder(storage: Path | None) -> Iterator[Path]:
     """Yield an absolute folder, one for the time of the block if none is given."""
@@ -367,10 +341,3 @@ def _report(snapshot: Callable[[], Snapshot]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         write_checkpoint(Path(temporary), taken)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(temporary))
-
-
-def _evaluate_worker(parameters: Mapping[str, Any]) -> Evaluation:
-    workers, device = _set_up()
-    with _reporting_errors(parameters["mailbox"]):
-        task, weights = ray.get([parameters["task"], parameters["weights"]])
-        return evaluate_module(task, loaded_module(task, weights, device), workers, device)
