@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from coldray.experiments.space import load_study
+from coldray.experiments.inspection.config import InspectionConfig
+from coldray.experiments.space import FailureConfig, SearchConfig, SelectionConfig, load_study
+from coldray.experiments.split_config import SplitConfig
+from coldray.features.builder import FeatureConfig
 from coldray.models.registry import MODELS, model_type
 
 ROOT = Path(__file__).parents[1]
@@ -73,3 +76,45 @@ def test_every_dependency_has_its_version():
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()}
     names = [re.match(r"[\w.-]+", requirement)[0].lower() for requirement in wanted]
     assert [name for name in names if name not in pinned] == []
+
+
+def test_its_lines_fit_a_screen():
+    """Tables, pictures and what a console shows cannot be broken."""
+    prose = re.sub(r"^```.*?^```$|^\|.*?$|^!\[.*?$", "", README, flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in prose.splitlines() if len(line) > 130] == []
+
+
+def is_known(name):
+    """Tell whether a dotted name is a module of the library, or one and what its text has."""
+    path, *rest = ROOT / "platform", *name.split(".")
+    while rest and (path / rest[0]).is_dir():
+        path /= rest.pop(0)
+    if rest and (file := path / f"{rest[0]}.py").is_file():
+        path = file
+        rest.pop(0)
+    text = "" if path.is_dir() else path.read_text(encoding="utf-8")
+    return all(re.search(rf"\b{part}\b", text) for part in rest)
+
+
+def test_modules_that_it_and_docstrings_name_are_there():
+    found = set(re.findall(r"`(coldray(?:\.\w+)+)`", README))
+    for path in (ROOT / "platform").rglob("*.py"):
+        found.update(re.findall(r"`~?(coldray(?:\.\w+)+)`", path.read_text(encoding="utf-8")))
+    for path in (ROOT / "serve").glob("*.yaml"):
+        found.update(re.findall(r"(?<![\w/])coldray\.[\w.]*\w", path.read_text(encoding="utf-8")))
+    assert len(found) > 100
+    tracking = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "platform/coldray/tracking").glob("*.py"))
+    tags = {name for name in found if f'"{name}"' in tracking}
+    assert [name for name in sorted(found - tags) if not is_known(name)] == []
+
+
+def test_options_and_fields_of_a_study_that_it_names_exist():
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "platform").rglob("*.py"))
+    others = {"--head", "--help", "--runtime-env"}  # of Ray, and of every job
+    options = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - others
+    assert [option for option in sorted(options) if f'"{option}"' not in sources] == []
+    sections = {"features": FeatureConfig, "inspection": InspectionConfig, "failures": FailureConfig}
+    sections |= {"splits": SplitConfig, "search": SearchConfig, "selection": SelectionConfig}
+    fields = re.findall(rf"`({'|'.join(sections)})\.(\w+)", README)
+    assert len(fields) > 5
+    assert [pair for pair in fields if pair[1] not in sections[pair[0]].model_fields] == []

@@ -96,7 +96,7 @@ class Encoder(nn.Module):
         self.rest = nn.Sequential(*layers)
 
     def forward(self, batch: Batch) -> Encoded:
-        """Return the distribution of z for the rows of ``history``, whose values are those of :func:`unit_rows`."""
+        """Return the distribution of z for the rows of ``history``, each of length 1."""
         rows = self.first(batch["history"], batch["history_offsets"], per_sample_weights=batch["history_values"])
         mean, log_variance = self.rest(rows + self.bias).chunk(2, dim=1)
         return Encoded(mean, log_variance.clamp(-LOG_VARIANCE, LOG_VARIANCE))
