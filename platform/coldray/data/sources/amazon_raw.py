@@ -8,7 +8,6 @@ and 2018 name their fields `reviewerID`, `asin`, `overall` and `unixReviewTime`;
 
 from __future__ import annotations
 
-import glob
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,7 +17,14 @@ from coldray.core.errors import DataFormatError
 from coldray.core.spelling import choices
 from coldray.data.tables.delimited import DelimitedFile
 from coldray.data.tables.lines import first_fields, suffix
-from coldray.data.tables.streaming import collect_typed, named_json_line, readable, scan_delimited, with_seconds
+from coldray.data.tables.streaming import (
+    collect_typed,
+    named_json_line,
+    readable,
+    scan_delimited,
+    scan_json_lines,
+    with_seconds,
+)
 from coldray.data.tables.swapped import SAMPLE, ids_swapped
 
 NAMES = {
@@ -71,10 +77,9 @@ def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame
 def _reviews(path: Path) -> pl.LazyFrame:
     # A schema of every name that may occur: a field that a line lacks is null, and other fields are skipped.
     names = [name for role in NAMES.values() for name in role]
-    scan = pl.scan_ndjson(
-        glob.escape(str(path)), schema=dict.fromkeys(names, pl.String()), row_index_name="line", row_index_offset=1
+    return scan_json_lines(path, names).select(
+        "line", *(pl.coalesce(options).alias(role) for role, options in NAMES.items())
     )
-    return scan.select("line", *(pl.coalesce(options).alias(role) for role, options in NAMES.items()))
 
 
 def _lines(path: Path, separator: str, notes: list[str]) -> tuple[DelimitedFile, pl.LazyFrame]:

@@ -7,7 +7,6 @@ Source: Yelp Open Dataset, business.yelp.com/data/resources/open-dataset.
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from coldray.core.errors import DataFileError
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.sources.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
-from coldray.data.tables.streaming import collect_typed, named_json_line, readable
+from coldray.data.tables.streaming import collect_typed, named_json_line, readable, scan_json_lines
 
 NAME = "yelp"
 REVIEW_FILE = "yelp_academic_dataset_review.json"
@@ -91,7 +90,7 @@ def _existing(folder: Path, name: str) -> Path:
 
 
 def _reviews(path: Path, notes: list[str]) -> pl.DataFrame:
-    scan = _scan(path, (*REVIEW_COLUMNS, "date"))
+    scan = scan_json_lines(path, (*REVIEW_COLUMNS, "date"))
     text = pl.col("date").str.strip_chars()
     moment = pl.coalesce(
         text.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False), text.str.to_datetime("%Y-%m-%d", strict=False)
@@ -104,20 +103,10 @@ def _reviews(path: Path, notes: list[str]) -> pl.DataFrame:
 
 
 def _businesses(path: Path, notes: list[str]) -> pl.DataFrame:
-    scan = _scan(path, BUSINESS_COLUMNS).rename({"business_id": "item"})
+    scan = scan_json_lines(path, BUSINESS_COLUMNS).rename({"business_id": "item"})
     with named_json_line(path):
         ids = collect_typed(scan, {"item": pl.String()}, path, notes)
     with readable(path):
         businesses = scan.with_columns(pl.col("name").fill_null("")).collect().with_columns(ids["item"])
     refuse_repeated(businesses, ("item",), path.name)
     return businesses
-
-
-def _scan(path: Path, columns: tuple[str, ...]) -> pl.LazyFrame:
-    with readable(path):
-        return pl.scan_ndjson(
-            glob.escape(str(path)),
-            schema=dict.fromkeys(columns, pl.String()),
-            row_index_name="line",
-            row_index_offset=1,
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,6 +132,13 @@ def with_seconds(table: pl.DataFrame, path: Path, notes: list[str]) -> pl.DataFr
     """
     found = times(table["timestamp"], f"{path.name}, column 'timestamp'", notes)
     return table.with_columns(found.cast(pl.Int64).alias("timestamp"))
+
+
+def scan_json_lines(path: Path, names: Sequence[str]) -> pl.LazyFrame:
+    """Return fields of a file of JSON lines as text, null where a line lacks one, with the number of the `line`."""
+    with readable(path):
+        schema = dict.fromkeys(names, pl.String())
+        return pl.scan_ndjson(glob.escape(str(path)), schema=schema, row_index_name="line", row_index_offset=1)
 
 
 @contextmanager
