@@ -23,7 +23,7 @@ from coldray.evaluation.topk import available_threads
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
-from coldray.training.cluster.distributed import Delivery, Forwarding, Mailbox
+from coldray.training.cluster.mailbox import Delivery, Forwarding, Mailbox
 from coldray.training.history import TrainingResult
 from coldray.training.progress import TrainingListener, watching
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import torch
+if TYPE_CHECKING:  # whoever hears of a training need not load torch
+    import torch
 
 Reason: TypeAlias = Literal["epochs", "patience"]
-Weights: TypeAlias = Mapping[str, torch.Tensor]
+Weights: TypeAlias = "Mapping[str, torch.Tensor]"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -10,7 +12,7 @@ import ray.cloudpickle
 
 from coldray.core.errors import ConfigError, DivergedError
 from coldray.training.checkpoint import latest_checkpoint, position_of
-from coldray.training.cluster.distributed import Delivery, Mailbox
+from coldray.training.cluster.mailbox import Delivery, Mailbox
 from coldray.training.config import TrainingConfig
 from coldray.training.history import EpochRecord
 from coldray.training.progress import TrainingListener
@@ -164,3 +166,9 @@ def test_divergence_on_one_worker_ends_the_training_with_the_checkpoint_to_go_on
 def test_what_the_cluster_does_not_have_is_not_waited_for(ray_cluster, changes, message):
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         train(Regression(), TWO.model_copy(update=changes))
+
+
+def test_a_mailbox_and_the_fit_of_a_bundle_do_not_load_what_takes_seconds():
+    """Each is a process of its own."""
+    program = "import sys, coldray.bundle.fit; sys.exit(bool({'torch', 'ray.train', 'ray.data'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=120).returncode == 0
