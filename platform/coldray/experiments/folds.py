@@ -63,16 +63,21 @@ def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int 
     return EvaluationFold.of(fold, TrainingSet(fold.train, encoded, fold.name), ratings=ratings, limit=users)
 
 
-@ray.remote(num_cpus=1)
+@ray.remote(num_cpus=0, num_returns=2)
 def _prepare(
-    fold: Fold, features: FeatureConfig | None, reads: Reads, predicts: bool, users: int | None
-) -> EvaluationFold:
+    fold: Fold, features: FeatureConfig | None, reads: Reads, predicts: bool, users: int | None, after: None
+) -> tuple[EvaluationFold, None]:
+    """Prepare a fold once another, whose second result is `after`, is prepared.
+
+    No CPU is reserved: where a fold is lost with its node, it is prepared again while trials that wait for it hold
+    all the CPUs there are.
+    """
     load_torch_aside()  # what comes next on this worker needs it: shared computations, the test
-    return prepare_task(fold, features, reads=reads, predicts=predicts, users=users)
+    return prepare_task(fold, features, reads=reads, predicts=predicts, users=users), None
 
 
 def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationFold]]:
-    """Begin to prepare the folds of a study on the cluster, as :func:`prepare_task` does.
+    """Begin to prepare the folds of a study on the cluster, as :func:`prepare_task` does: as many at once as CPUs.
 
     Returns
     -------
@@ -81,7 +86,15 @@ def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.Obj
     """
     features, users = config.encoded_features, config.splits.users
     read = study_reads(config), model_type(config.model).predicts_ratings
-    return {fold.name: _prepare.remote(ray.put(fold), features, *read, users) for fold in folds}
+    at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    references: dict[str, ray.ObjectRef[EvaluationFold]] = {}
+    ends: list[Any] = [None] * at_once
+    for fold in folds:
+        given = ray.put(fold), features, *read, users, ends[-at_once]
+        both: Any = _prepare.options(scheduling_strategy="SPREAD").remote(*given)
+        references[fold.name], end = both
+        ends.append(end)
+    return references
 
 
 def wait_for_tasks(references: Mapping[str, ray.ObjectRef[EvaluationFold]]) -> None:
