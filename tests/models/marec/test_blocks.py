@@ -17,6 +17,7 @@ from coldray.models.marec import model as marec
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.model import MARec
 from coldray.models.marec.plus import MARecPlusConfig
+from contracts.pairwise import pairwise
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import ColdItemContract
 from models.learned import CountingComputations
@@ -30,10 +31,14 @@ class TestMARecInBlocks(ColdItemContract):
     config = MARecConfig(lambda_1=3.0, beta=5.0, block_items=12, learning_items=15, order=1, **BLOCKS)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("shape", [{"n_users": 15, "n_warm": 24}, {"n_users": 60, "n_warm": 20}], ids=["U<W", "U>W"])
-@pytest.mark.parametrize("parameters", [{"order": 1}, {"order": 2, "learner": "nonnegative"}], ids=str)
-@pytest.mark.parametrize("lambda_1", [0.2, 3.0, 1000.0])
+@pytest.mark.parametrize(
+    *pairwise(
+        lambda_1=[0.2, 3.0, 1000.0],
+        parameters=[{"order": 1}, {"order": 2, "learner": "nonnegative"}],
+        shape=[{"n_users": 15, "n_warm": 24}, {"n_users": 60, "n_warm": 20}],
+        seed=[0, 1],
+    )
+)
 def test_one_block_and_all_items_are_the_closed_form(seed, shape, parameters, lambda_1):
     train = random_training_set(seed, **shape)
     assert_same_model(train, MARecConfig(lambda_1=lambda_1, alpha=2.0, beta=40.0, w0=0.1, **BLOCKS, **parameters))

@@ -18,6 +18,7 @@ from coldray.models.marec.cold_elimination import elimination_bytes
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.mixture import moments_bytes, require_moments_memory
 from coldray.models.marec.model import MARec
+from contracts.pairwise import pairwise
 from contracts.problems import (
     genre_groups,
     random_features,
@@ -88,19 +89,21 @@ def few_clicks(seed, **shape):
 # ---- agreement with the reference
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("shape", [{"n_users": 15, "n_warm": 24}, {"n_users": 60, "n_warm": 20}], ids=["U<W", "U>W"])
-@pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize("solver", ["items", "users", "cholesky", "auto"])
+@pytest.mark.parametrize(
+    *pairwise(
+        solver=["items", "users", "cholesky", "auto"],
+        shape=[{"n_users": 15, "n_warm": 24}, {"n_users": 60, "n_warm": 20}],
+        order=[1, 2],
+        seed=[0, 1, 2],
+    )
+)
 def test_agrees_with_the_reference(seed, shape, order, solver):
     train = random_training_set(seed, **shape)
     config = MARecConfig(lambda_1=3.0, alpha=2.0, beta=40.0, delta=1.5, w0=0.1, order=order, solver=solver)
     assert_same_model(train, config)
 
 
-@pytest.mark.parametrize("learner", ["regression", "nonnegative", "correlation"])
-@pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize(*pairwise(learner=["regression", "nonnegative", "correlation"], order=[1, 2], seed=[3, 4]))
 def test_every_learner_agrees_with_the_reference(seed, order, learner):
     train = random_training_set(seed, n_users=40, n_warm=25)
     assert_same_model(train, MARecConfig(learner=learner, order=order, delta=0.7, w0=0.3))
@@ -120,9 +123,7 @@ def test_delta_by_attribute_agrees_with_the_reference():
     assert abs(named.mixture["a"] / swapped.mixture["a"] - 1) > 0.1
 
 
-@pytest.mark.parametrize("seed", [7, 8])
-@pytest.mark.parametrize("lambda_0", [0.0, 0.6])
-@pytest.mark.parametrize("solver", ["items", "cholesky", "auto"])
+@pytest.mark.parametrize(*pairwise(solver=["items", "cholesky", "auto"], lambda_0=[0.0, 0.6], seed=[7, 8]))
 def test_aligned_warm_items_agree_with_the_reference(seed, lambda_0, solver):
     """With p > 1, the strength of the alignment depends on the clicks of an item, and no block is zero."""
     train = few_clicks(seed)
