@@ -30,8 +30,10 @@ def offline(monkeypatch):
 
 
 def test_workers_fill_the_cache_that_encoders_read(ray_cluster, tmp_path, monkeypatch):
-    config = EmbeddingConfig(model=MODEL, batch_size=2, cache_folder=tmp_path / "cache")
+    config = EmbeddingConfig(model=MODEL, batch_size=1, cache_folder=tmp_path / "cache")
+    monkeypatch.setattr("coldray.features.embedding_job.TEXTS_A_FILE", 2)  # parts are stored as they come
     assert embed_texts(TEXTS, config, workers=2) == EmbeddingCounts(texts=4, cached=0, encoded=4)
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2
     found = EmbeddingEncoder(config).fit(TextAttribute(TEXTS)).transform(TextAttribute(TEXTS)).matrix.toarray()
     alone = EmbeddingEncoder(config.model_copy(update={"cache_folder": tmp_path / "other"}))
     expected = alone.fit(TextAttribute(TEXTS)).transform(TextAttribute(TEXTS)).matrix.toarray()
@@ -43,14 +45,6 @@ def test_workers_fill_the_cache_that_encoders_read(ray_cluster, tmp_path, monkey
     monkeypatch.setattr(text_embeddings, "encode_batch", nothing_is_encoded)
     EmbeddingEncoder(config).fit(TextAttribute(TEXTS))
     assert embed_texts(TEXTS, config, workers=2) == EmbeddingCounts(texts=4, cached=4, encoded=0)
-
-
-def test_only_new_texts_are_encoded_and_parts_are_stored_as_they_come(ray_cluster, tmp_path, monkeypatch):
-    config = EmbeddingConfig(model=MODEL, batch_size=1, cache_folder=tmp_path / "cache")
-    monkeypatch.setattr("coldray.features.embedding_job.TEXTS_A_FILE", 2)
-    embed_texts(TEXTS[:3], config, workers=1)
-    files = list((tmp_path / "cache").rglob("*.safetensors"))
-    assert len(files) == 2
     assert embed_texts((*TEXTS[:3], "A new film."), config, workers=2) == EmbeddingCounts(texts=4, cached=3, encoded=1)
 
 

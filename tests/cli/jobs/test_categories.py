@@ -105,8 +105,7 @@ def test_names_in_the_registry_carry_the_category(finished):
         assert f"registered {name} version 1, alias champion" in finished[1]
 
 
-def test_a_summary_is_a_view_over_the_studies_that_there_are(finished, options, capsys):
-    """The next call replaced it, and what an earlier one had found of other categories was gone."""
+def test_the_tuning_phase_tests_nothing_and_the_summary_has_what_was_found_before(finished, options, capsys):
     output = finished[2].parent
     once = ["--output-dir", output, *options, "--phase", "tune", "--category", "Office"]
     assert run(*once, "--set", "space.n_factors={choice: [2]}") == 0
@@ -114,6 +113,12 @@ def test_a_summary_is_a_view_over_the_studies_that_there_are(finished, options, 
     assert "Summary of all studies: " in printed
     assert "2 results of other settings are not in the summary" in printed
     assert run(*once) == 0
+    assert "testing the winner" not in capsys.readouterr().out
+    folder = latest(output)
+    assert len(SavedSearch.model_validate_json((folder / "search_Office.json").read_bytes()).trials) == 3
+    assert not (folder / "final_test_results.csv").exists()
+    assert not (folder / "Office" / "bundle").exists()
+    assert "was not tested" in (folder / "Office" / "report.html").read_text(encoding="utf-8")
     view = pl.read_csv(output / "svd" / "final_test_results.csv")
     assert view["category"].unique().sort().to_list() == ["Office", "Toys/Games"]
     assert set(view["study"]) == {finished[2].name}
@@ -168,16 +173,6 @@ def test_interrupted_categories_go_on_and_run_no_trial_again(options, tmp_path, 
     assert capsys.readouterr().out.count("all 3 trials have ended before; none is run again") == 2
     tested = pl.read_csv(latest(tmp_path) / "final_test_results.csv")
     assert tested["category"].unique().sort().to_list() == ["Office", "Toys/Games"]
-
-
-def test_the_tuning_phase_tests_nothing(options, tmp_path, capsys):
-    assert run("--output-dir", tmp_path, *options, "--category", "Office", "--phase", "tune") == 0
-    folder = latest(tmp_path)
-    assert len(SavedSearch.model_validate_json((folder / "search_Office.json").read_bytes()).trials) == 3
-    assert not (folder / "final_test_results.csv").exists()
-    assert not (folder / "Office" / "bundle").exists()
-    assert "testing the winner" not in capsys.readouterr().out
-    assert "was not tested" in (folder / "Office" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_workers_find_what_one_process_does(ray_cluster, tmp_path, monkeypatch, 
     np.testing.assert_array_equal(gram(shards, 13, workers=2), reference(clicks))
 
 
-@pytest.mark.parametrize("workers", [2, 3, 5, 8])
+@pytest.mark.parametrize("workers", [3, 4, 5])
 def test_the_sums_of_any_number_of_workers_are_added_in_pairs(ray_cluster, monkeypatch, workers):
     monkeypatch.setattr(shard_sums, "PANEL_BYTES", 300)
     pairs, real = [], shard_sums._finished
@@ -216,7 +216,7 @@ def test_the_sums_of_any_number_of_workers_are_added_in_pairs(ray_cluster, monke
     sums = shard_sums.sum_over_shards(CoClicks(13), cut(clicks, range(3, 40, 5)), workers=workers, kind=np.float32)
     assert sums[0].dtype == np.float32
     np.testing.assert_array_equal(sums[0], reference(clicks))
-    assert pairs == {2: [2, 1], 3: [3, 1, 1], 5: [5, 2, 1, 1], 8: [8, 4, 2, 1]}[workers]
+    assert pairs == {3: [3, 1, 1], 4: [4, 2, 1], 5: [5, 2, 1, 1]}[workers]
 
 
 def test_fewer_shards_than_workers_and_none_at_all(ray_cluster):
