@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+# Two processes run the tests, one file after the other, so that what the tests of a file share is made once.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: help install install-test install-lint tune coldstart serve test chaos lint format bench clean
 
 help:
@@ -49,7 +52,7 @@ serve: $(VENV)/.installed
 	@$(BIN)/python jobs/serve.py $(ARGS)
 
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 chaos: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos tests/cli/ray/test_watch.py tests/training/cluster/test_distributed.py $(ARGS)
@@ -57,7 +60,7 @@ chaos: $(VENV)/.installed-test
 lint: $(VENV)/.installed-lint
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
-	@$(BIN)/python -m mypy
+	@$(BIN)/python -m mypy --num-workers 2
 
 format: $(VENV)/.installed-lint
 	@$(BIN)/python -m ruff check --fix .

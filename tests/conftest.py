@@ -26,11 +26,22 @@ THIRD_PARTY_WARNINGS = (
 settings.register_profile("coldray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("coldray")
 
+# Beside other workers of pytest-xdist, threads of one would take the cores from another; read when numpy is loaded.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    own_cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(own_cores))
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let pass what libraries warn of and nobody here can change; every other warning is an error."""
     for line in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that need Ray: those that take long, at the end, would leave all but one process idle."""
+    long = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import retrieval_figures  # noqa: F401
 import scale_figures  # noqa: F401
 import serving_figures  # noqa: F401
 import study_figures  # noqa: F401
+import suite_figures  # noqa: F401
 import training_figures  # noqa: F401
 
 if __name__ == "__main__":
