@@ -27,14 +27,15 @@ def folders(one_thread, tmp_path_factory):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def call(folders, ray_cluster, tmp_path_factory):
+def call(folders, tracking_uri, ray_cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("registry")
-    uri, store = (f"sqlite:///{folder / name}" for name in ("mlflow.db", "store.db"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for version, place in folders.items():
-            assert promote(uri, place, NAME, alias="champion" if version == "1" else "next") == version
-        settings = ServiceSettings(tracking_uri=uri, model_name=NAME, store=store, poll_s=0.2)
+            assert promote(tracking_uri, place, NAME, alias="champion" if version == "1" else "next") == version
+        settings = ServiceSettings(
+            tracking_uri=tracking_uri, model_name=NAME, store=f"sqlite:///{folder / 'store.db'}", poll_s=0.2
+        )
         with serving(settings, host="127.0.0.1", port=free_port()) as address:
             yield Client(address)
 
