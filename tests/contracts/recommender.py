@@ -26,8 +26,6 @@ from contracts.problems import (
     rated_genre_groups,
 )
 
-_fits: dict[tuple[type, str, str], Recommender[Any]] = {}
-
 
 def histories_of(*users, n_items):
     """Return the histories of users given by what they clicked."""
@@ -44,14 +42,22 @@ def all_items(model):
 class RecommenderContract:
     """The tests of the interface; `Test…` subclasses name the model and a configuration that is quick to fit.
 
-    A fit is done once for each class, configuration and training set and shared by the tests, none of which may
-    change it.
+    A fit is done once for each class and training set and shared by the tests, none of which may change it.
     """
 
     model: ClassVar[type[Recommender[Any]]]
     config: ClassVar[ModelConfig]
     tolerance: ClassVar[float] = 1e-5
     """By how much a score may depend on the other rows of its block, relative to the largest score."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _fits(cls):
+        """Keep the fits for as long as the tests of the class last; then each is what it was."""
+        cls.fits: dict[str, tuple[Recommender[Any], dict[str, np.ndarray]]] = {}
+        yield
+        for model, arrays in cls.fits.values():
+            assert cls.same_arrays(model.state(), arrays), "a test has changed the fit that it shares with others"
 
     @pytest.fixture
     def train(self) -> TrainingSet:
@@ -88,10 +94,10 @@ class RecommenderContract:
         return self.fit_once(train)
 
     def fit_once(self, train):
-        key = (self.model, self.config.model_dump_json(), train.key)
-        if key not in _fits:
-            _fits[key] = self.model(self.config).fit(train)
-        return _fits[key]
+        if train.key not in self.fits:
+            model = self.model(self.config).fit(train)
+            self.fits[train.key] = model, {name: value.copy() for name, value in model.state().items()}
+        return self.fits[train.key][0]
 
     def assert_close(self, found, expected):
         scale = max(float(np.abs(expected).max(initial=0)), 1e-30)
