@@ -38,3 +38,26 @@ def opened(browser, address, width):
     assert page.evaluate("document.documentElement.scrollWidth") == width
     context.close()
     assert wrong == []
+
+
+@contextmanager
+def held(page, path):
+    """Keep the answers to what is asked of a path until the end of the block; yield what waits for them."""
+    waiting = []
+
+    def hold(route):
+        waiting.append(route)
+
+    page.route(path, hold)
+    try:
+        yield waiting
+    finally:
+        for route in waiting:  # more may come while they go on
+            route.continue_()
+        page.unroute(path)
+
+
+def until(page, waiting, count=1):
+    """Return when so many requests wait."""
+    while len(waiting) < count:
+        page.wait_for_timeout(20)

@@ -4,6 +4,7 @@ import pytest
 
 from coldray.cli.jobs.serve import serving
 from coldray.serving.api.settings import ServiceSettings
+from contracts.browser import held, until
 from contracts.service import Client, free_port, promote
 
 NAME = "compared"
@@ -113,3 +114,18 @@ def test_a_history_and_what_is_new_are_compared_too(page, address):
     page.get_by_label("Length").press("Tab")
     page.locator("#status").filter(has_text="of 4 items are in both lists").wait_for()
     assert [len(column) for column in columns(page)] == [4, 4]
+
+
+def test_a_comparison_that_is_given_up_on_its_way_leaves_the_list_alone(page, address):
+    page.get_by_label("User id").fill("user-0005")
+    page.get_by_label("Compare with").select_option("2")
+    with held(page, "**/v1/recommend") as waiting:
+        page.get_by_role("button", name="Recommend").click()
+        until(page, waiting, 2)
+        page.get_by_label("Compare with").select_option("")
+        until(page, waiting, 3)
+    page.locator("#list > li").first.wait_for()
+    assert page.locator("#pair").is_hidden()
+    page.locator("#list:not([aria-busy])").wait_for(state="attached")
+    assert page.locator("[aria-busy]").count() == 0
+    assert page.locator("#list .name").all_inner_texts() == [item["name"] for item in ask(address, user_id="user-0005")]

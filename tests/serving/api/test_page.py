@@ -10,6 +10,7 @@ from coldray.bundle.io import save_bundle
 from coldray.cli.jobs.serve import serving
 from coldray.serving.api.page import HTML, POLICY
 from coldray.serving.api.settings import ServiceSettings
+from contracts.browser import held, opened, until
 from contracts.service import Client, free_port
 
 HOSTILE = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
@@ -118,6 +119,84 @@ def test_an_error_is_said_in_words(page):
     page.get_by_label("year").fill("soon")
     page.get_by_role("button", name="Add", exact=True).click()
     page.get_by_role("alert").filter(has_text="'year' must be a finite int or float").wait_for()
+
+
+# ---- a change while an answer is on its way
+
+
+@pytest.fixture
+def wide(browser, address):
+    with opened(browser, address, 1300) as page:
+        yield page
+
+
+def test_a_list_of_like_items_that_comes_late_does_not_replace_a_newer_one(wide, address):
+    recommend(wide, "user-0003")
+    expected = names(wide)
+    with held(wide, "**/v1/similar/**") as waiting:
+        wide.get_by_role("button", name="More like").first.click()
+        until(wide, waiting)
+        wide.get_by_role("button", name="Recommend").click()
+        wide.get_by_text("from what this user clicked").wait_for()
+    wide.wait_for_timeout(300)
+    assert names(wide) == expected
+    wide.get_by_role("button", name="More like").first.click()
+    wide.get_by_text("Items like").wait_for()
+    wide.get_by_label("Length").fill("4")
+    wide.get_by_label("Length").press("Tab")
+    wide.locator("#list > li:nth-child(5)").wait_for(state="detached")
+    assert wide.locator("#status").inner_text().startswith("Items like")
+    assert len(names(wide)) == 4
+
+
+def test_a_user_or_a_mode_that_changes_while_the_list_is_on_its_way_counts(wide, address):
+    expected = [item["name"] for item in ask(address, "/v1/recommend", {"user_id": "user-0005"})["items"]]
+    with held(wide, "**/v1/recommend") as waiting:
+        wide.get_by_label("User id").fill("user-0003")
+        wide.get_by_role("button", name="Recommend").click()
+        until(wide, waiting)
+        wide.get_by_label("User id").fill("user-0005")
+        wide.get_by_label("User id").blur()
+        until(wide, waiting, 2)
+    wide.get_by_text("from what this user clicked").wait_for()
+    assert names(wide) == expected
+    with held(wide, "**/v1/recommend") as waiting:
+        wide.get_by_role("button", name="Recommend").click()
+        until(wide, waiting)
+        wide.get_by_label("a history", exact=True).check()
+        until(wide, waiting, 2)
+    wide.get_by_text("by how many people clicked them").wait_for()
+
+
+def test_hits_of_an_earlier_search_are_not_picked_by_the_keyboard_and_do_not_come_back(wide, address):
+    wide.get_by_label("a history", exact=True).check()
+    box = wide.get_by_role("combobox", name="Search")
+    box.press_sequentially("the")
+    wide.locator("#hit-1").wait_for()
+    with held(wide, "**/v1/search**") as waiting:
+        box.press_sequentially(" d")
+        until(wide, waiting)
+        box.press("Enter")
+        assert wide.locator("#chosen li").count() == 0
+        wide.locator("#hit-1").click()
+        wide.locator("#chosen li").wait_for()
+    wide.wait_for_timeout(300)
+    assert wide.locator("#found").is_hidden()
+    assert wide.locator("#chosen li").count() == 1
+
+
+def test_what_is_entered_while_an_item_is_added_stays(wide, address):
+    recommend(wide, "user-0003")
+    wide.get_by_label("title", exact=False).first.fill("The first")
+    with held(wide, "**/v1/recommend") as waiting:
+        wide.get_by_role("button", name="Add", exact=True).click()
+        until(wide, waiting)
+        wide.get_by_label("title", exact=False).first.fill("The second")
+        assert wide.get_by_role("button", name="Add", exact=True).is_disabled()
+    wide.get_by_text("The first is in the catalogue. Its place among all items").wait_for()
+    wide.locator("#list:not([aria-busy])").wait_for(state="attached")
+    assert wide.get_by_label("title", exact=False).first.input_value() == "The second"
+    wide.locator("#add button:enabled").wait_for()
 
 
 def test_every_field_has_a_name_that_is_said(page):

@@ -1,7 +1,7 @@
 "use strict";
 const FIRST_FIELDS = 6;
 const at = id => document.getElementById(id);
-const state = { catalogue: null, history: new Map(), made: new Set(), asking: null, seeking: 0, active: -1, hits: [] };
+const state = { catalogue: null, history: new Map(), made: new Set(), asking: null, last: null, beginning: null, seeking: 0, sought: "", active: -1, hits: [] };
 
 // Text from the service goes into text nodes alone: a name is never markup.
 function element(tag, given = {}, ...children) {

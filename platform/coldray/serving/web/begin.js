@@ -14,16 +14,21 @@ async function begin() {
   showForm();
 }
 
+// Once, however often it is asked for; again if it failed.
+const begun = () => state.beginning ??= begin().catch(error => { state.beginning = null; throw error; });
+
 at("ask").addEventListener("submit", async event => {
   event.preventDefault();
   try {
-    if (!state.catalogue) await begin();
+    await begun();
     await recommend();
   } catch (error) { at("error").textContent = error.message; }
 });
 at("add").addEventListener("submit", event => { event.preventDefault(); add(); });
 at("diversity").addEventListener("input", () => { at("diversity-said").textContent = at("diversity").value; });
-for (const id of ["diversity", "candidates", "k", "against"]) at(id).addEventListener("change", again);
-for (const choice of document.querySelectorAll("input[name=mode]")) choice.addEventListener("change", showMode);
+for (const id of ["diversity", "candidates", "against"]) at(id).addEventListener("change", () => again());
+at("k").addEventListener("change", () => again(state.last ?? recommend));
+at("user").addEventListener("change", () => { if (onItsWay()) recommend(); });
+for (const choice of document.querySelectorAll("input[name=mode]")) choice.addEventListener("change", () => { showMode(); if (onItsWay()) recommend(); });
 showMode();
-begin().catch(error => { at("error").textContent = error.message; });
+begun().catch(error => { at("error").textContent = error.message; });

@@ -32,10 +32,16 @@ function showActive() {
   } else at("seek").removeAttribute("aria-activedescendant");
 }
 
+// What is still looked for is not shown any more.
+function closeHits() {
+  state.seeking++;
+  showHits([]);
+}
+
 function pick(place) {
   take(state.hits[place]);
   at("seek").value = "";
-  showHits([]);
+  closeHits();
   again();
 }
 
@@ -48,18 +54,19 @@ async function seek() {
     const answer = await call(`v1/search?limit=8&q=${encodeURIComponent(sought.slice(0, 2000))}`);
     if (number !== state.seeking) return;
     at("error").textContent = "";
+    state.sought = sought;
     showHits(answer.items);
     if (!answer.items.length) at("status").textContent = `No item is called “${sought}”.`;
-  } catch (error) { at("error").textContent = error.message; }
+  } catch (error) { if (number === state.seeking) at("error").textContent = error.message; }
 }
 
 at("seek").addEventListener("input", seek);
-at("seek").addEventListener("blur", () => showHits([]));
+at("seek").addEventListener("blur", closeHits);
 at("seek").addEventListener("keydown", event => {
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (step && state.hits.length) state.active = (state.active + step + state.hits.length) % state.hits.length;
-  else if (event.key === "Enter") { if (state.hits.length) pick(state.active); }
-  else if (event.key === "Escape" && state.hits.length) showHits([]);
+  else if (event.key === "Enter") { if (state.hits.length && state.sought === at("seek").value.trim()) pick(state.active); }
+  else if (event.key === "Escape" && state.hits.length) closeHits();
   else return;
   event.preventDefault();
   showActive();

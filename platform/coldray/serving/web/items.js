@@ -40,16 +40,19 @@ function entered() {
 }
 
 async function add() {
+  const button = at("add").querySelector("button");
+  if (button.disabled) return;
+  button.disabled = true;
   at("added").textContent = at("refused").textContent = "";
   try {
     const item = await call("v1/items", entered());
     state.made.add(item.item_id);
-    const where = await rankOf(item);
-    at("added").textContent = `${item.name} is in the catalogue. ${where}`;
-    await recommend();
-    at("add").reset();
+    at("add").reset(); // before what is entered next
     proposeId();
+    at("added").textContent = `${item.name} is in the catalogue. ${await rankOf(item)}`;
+    await recommend();
   } catch (error) { at("refused").textContent = error.message; }
+  finally { button.disabled = false; }
 }
 
 async function rankOf(item) {

@@ -12,11 +12,15 @@ const PATHS = {
   popularity: "by how many people clicked them",
 };
 
+const PARTS = ["list", "pair"];
+const onItsWay = () => PARTS.some(part => at(part).hasAttribute("aria-busy"));
+
 // Does what makes a part of the page, in the place of what is being done; returns whether it was done.
 async function asking(part, make) {
   state.asking?.abort();
   const control = state.asking = new AbortController();
   at("error").textContent = "";
+  for (const one of PARTS) at(one).removeAttribute("aria-busy");
   at(part).setAttribute("aria-busy", "true");
   try {
     await make(control.signal);
@@ -29,16 +33,18 @@ async function asking(part, make) {
   } finally { if (state.asking === control) at(part).removeAttribute("aria-busy"); }
 }
 
-const recommend = () => at("against").value ? compare() : asking("list", async signal => {
-  const answer = await call("v1/recommend", { ...request(), explain: true }, { signal });
-  show(answer.items, `${answer.items.length} ${answer.items.length === 1 ? "item" : "items"}, ${PATHS[answer.path]}. ${answer.explanation.note}`);
-  showModel(answer.model);
-});
+function recommend() {
+  state.last = recommend;
+  return at("against").value ? compare() : asking("list", async signal => {
+    const answer = await call("v1/recommend", { ...request(), explain: true }, { signal });
+    show(answer.items, `${answer.items.length} ${answer.items.length === 1 ? "item" : "items"}, ${PATHS[answer.path]}. ${answer.explanation.note}`);
+    showModel(answer.model);
+  });
+}
 
 // A list that is on its way would otherwise be shown as it was asked for before the change.
-function again() {
-  const list = at("list");
-  if (list.children.length || list.hasAttribute("aria-busy") || !at("pair").hidden || mode() === "history") recommend();
+function again(ask = recommend) {
+  if (at("list").children.length || onItsWay() || !at("pair").hidden || mode() === "history") ask();
 }
 
 function show(items, status) {
@@ -90,12 +96,11 @@ function parts(item) {
     element("div", { class: "parts" }, ...cells));
 }
 
-async function alike(item) {
-  state.asking?.abort();
-  try {
-    const answer = await call(`v1/similar/${encodeURIComponent(item.item_id)}?k=${at("k").value}`);
-    at("error").textContent = "";
+function alike(item) {
+  state.last = () => alike(item);
+  return asking("list", async signal => {
+    const answer = await call(`v1/similar/${encodeURIComponent(item.item_id)}?k=${at("k").value}`, undefined, { signal });
     show(answer.items, `Items like ${item.name}. The score is a cosine, of attributes and clicks.`);
     at("result").focus();
-  } catch (error) { at("error").textContent = error.message; }
+  });
 }
