@@ -154,6 +154,11 @@ def test_labels_written_as_lists_are_read_as_lists_and_told(tmp_path, cell):
     assert len(told(dataset)) == (cell != "x|y")
 
 
+def test_blanks_without_a_width_are_no_part_of_a_label(tmp_path):
+    dataset = items_of(tmp_path, "item_id,tags\n1,x\u200b|x\n2,\ufeffy\u00a0\n", label_columns=("tags",))
+    assert dataset.attributes["tags"].labels.tolist() == ["x", "y"]
+
+
 def test_a_bracket_alone_makes_no_list(tmp_path):
     text = "item_id,tags\n1,z\n2,[x\n"
     assert items_of(tmp_path, text, label_columns=("tags",)).attributes["tags"].labels.tolist() == ["[x", "z"]

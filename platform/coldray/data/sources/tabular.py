@@ -30,7 +30,7 @@ from coldray.data.dataset import (
 )
 from coldray.data.tables.column_types import Role
 from coldray.data.tables.files import FileFormat, is_csv, read_columns
-from coldray.data.tables.ids import of_one_type, read_ids
+from coldray.data.tables.ids import BLANKS, of_one_type, read_ids
 from coldray.data.tables.labels import label_lists
 from coldray.data.tables.numbers import numbers, times
 from coldray.data.tables.swapped import SWAPPED, swapped_note
@@ -198,7 +198,7 @@ def label_attribute(edges: pl.DataFrame, item_ids: Ids) -> LabelAttribute:
 
     Blank labels and items outside `item_ids` are left out; a repeated row counts once.
     """
-    edges = edges.with_columns(pl.col("label").str.strip_chars()).filter(pl.col("label") != "")
+    edges = edges.with_columns(pl.col("label").str.strip_chars(BLANKS)).filter(pl.col("label") != "")
     edges = edges.join(ids_table(item_ids, edges.schema["item"]), on="item", how="semi")
     labels = np.asarray(edges.get_column("label").unique().sort().to_list(), dtype=np.str_)
     rows, columns = positions(edges.get_column("item"), item_ids), positions(edges.get_column("label"), labels)
