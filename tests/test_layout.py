@@ -23,6 +23,8 @@ ORDER = [
     "serving",
     "reports",
     "cli",
+    "front",
+    "__init__",
 ]
 
 

@@ -118,3 +118,15 @@ def test_options_and_fields_of_a_study_that_it_names_exist():
     fields = re.findall(rf"`({'|'.join(sections)})\.(\w+)", README)
     assert len(fields) > 5
     assert [pair for pair in fields if pair[1] not in sections[pair[0]].model_fields] == []
+
+
+def test_the_python_example_prints_what_it_says(capsys):
+    example, printed = re.search(
+        r"## In Python\n\n```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL
+    ).groups()
+    exec(compile(example, "README.md", "exec"), {})
+    numbers = re.compile(r"\d+\.\d+")
+    output = capsys.readouterr().out
+    assert numbers.sub("…", output) == numbers.sub("…", printed)
+    values = [[float(number) for number in numbers.findall(text)] for text in (output, printed)]
+    assert values[0] == pytest.approx(values[1], abs=0.002)  # the last digits are those of a machine's BLAS

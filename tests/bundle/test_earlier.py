@@ -8,6 +8,7 @@ import pytest
 
 from coldray.bundle import io
 from coldray.bundle.io import load_bundle
+from contracts.lists import places_of
 
 EARLIER = Path(__file__).parent / "earlier"
 EXPECTED = json.loads((EARLIER / "lists.json").read_text(encoding="utf-8"))
@@ -16,7 +17,7 @@ EXPECTED = json.loads((EARLIER / "lists.json").read_text(encoding="utf-8"))
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_bundle_of_an_earlier_version_gives_the_same_lists(name):
     bundle = load_bundle(EARLIER / name)
-    lists = bundle.recommend(EXPECTED[name]["histories"], 8)
+    lists = places_of(bundle, EXPECTED[name]["histories"], 8)
     for found, expected in zip(lists, EXPECTED[name]["lists"], strict=True):
         assert [place.item for place in found] == [item for item, _ in expected]
         assert [place.score for place in found] == pytest.approx([score for _, score in expected], rel=1e-4, abs=1e-5)

@@ -34,6 +34,7 @@ from coldray.models.neighbours.content import ContentKNN
 from coldray.models.popularity.model import Popularity
 from coldray.models.ratings.mf import MF, MFConfig
 from coldray.models.transfer.uarec import UARec
+from contracts.lists import places_of
 
 FILES = {"manifest.json", "arrays.safetensors", "items.parquet", "users.parquet"}
 
@@ -109,7 +110,7 @@ def test_a_restored_bundle_recommends_exactly_the_same(sample, tmp_path, paramet
     loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
     histories = [bundle.history(user) for user in sample.user_ids]
     assert [loaded.history(user) for user in sample.user_ids] == histories
-    assert loaded.recommend(histories, 20) == bundle.recommend(histories, 20)
+    assert places_of(loaded, histories, 20) == places_of(bundle, histories, 20)
     assert loaded.model.config == bundle.model.config
     assert loaded.model.mixture == bundle.model.mixture
     assert loaded.interactions.shape == sample.interactions.shape
@@ -135,7 +136,7 @@ def test_a_restored_bundle_of_a_learned_model_recommends_exactly_the_same(sample
     assert type(loaded.model) is model
     assert loaded.model.config == bundle.model.config
     histories = [bundle.history(user) for user in sample.user_ids]
-    assert loaded.recommend(histories, 20) == bundle.recommend(histories, 20)
+    assert places_of(loaded, histories, 20) == places_of(bundle, histories, 20)
     assert_stored(bundle, loaded, histories, tmp_path)
 
 
@@ -154,7 +155,7 @@ def test_a_restored_bundle_of_a_model_with_counts_recommends_exactly_the_same(sa
     bundle = fit_bundle(model(config), sample, encoder, {"dataset": {"name": "sample"}})
     loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
     histories = [bundle.history(user) for user in sample.user_ids[:40]]
-    assert loaded.recommend(histories, 20) == bundle.recommend(histories, 20)
+    assert places_of(loaded, histories, 20) == places_of(bundle, histories, 20)
     assert_stored(bundle, loaded, histories, tmp_path)
 
 
@@ -166,9 +167,9 @@ def assert_stored(bundle, loaded, histories, tmp_path):
         np.testing.assert_array_equal(arrays[name], values)
     new = {"item-x": {"genres": ["drama"], "year": 1999}, "bare": {}}
     extended = loaded.add_items(new)
-    assert extended.recommend(histories, 20) == bundle.add_items(new).recommend(histories, 20)
+    assert places_of(extended, histories, 20) == places_of(bundle.add_items(new), histories, 20)
     again = load_bundle(save_bundle(extended, tmp_path / "extended"))
-    assert again.recommend(histories, 20) == extended.recommend(histories, 20)
+    assert places_of(again, histories, 20) == places_of(extended, histories, 20)
 
 
 def test_the_manifest_carries_the_facts_and_what_wrote_it(saved):
@@ -193,7 +194,7 @@ def test_ids_keep_their_type_and_lists_are_planted_ones(tmp_path, ids):
         own = {int(i) for i in np.flatnonzero(dataset.interactions[[user]].toarray()[0])}
         assert history == [dataset.item_ids[i] for i in sorted(own)]
         missing = {i for i in range(10) if i % 2 == user % 2} - own
-        places = loaded.recommend([history], 12)[0]
+        places = places_of(loaded, [history], 12)[0]
         first = [place for place in places if not place.cold][: len(missing)]
         assert {place.item for place in first} == {dataset.item_ids[i] for i in missing}
         assert not set(history) & {place.item for place in places}
@@ -206,20 +207,20 @@ def test_ids_keep_their_type_and_lists_are_planted_ones(tmp_path, ids):
 
 def test_k_limits_the_list_and_may_exceed_the_catalogue(sample_bundle, sample):
     history = sample_bundle.history(sample.user_ids[0])
-    assert [len(places) for places in sample_bundle.recommend([history, []], 3)] == [3, 3]
-    assert len(sample_bundle.recommend([history], 1000)[0]) == sample.n_items - len(history)
-    assert sample_bundle.recommend([history], 3)[0] == sample_bundle.recommend([history], 10)[0][:3]
+    assert [len(places) for places in places_of(sample_bundle, [history, []], 3)] == [3, 3]
+    assert len(places_of(sample_bundle, [history], 1000)[0]) == sample.n_items - len(history)
+    assert places_of(sample_bundle, [history], 3)[0] == places_of(sample_bundle, [history], 10)[0][:3]
 
 
 def test_a_repeated_item_in_a_history_counts_once(sample_bundle, sample):
     history = sample_bundle.history(sample.user_ids[0])
-    assert sample_bundle.recommend([history * 3], 5) == sample_bundle.recommend([history], 5)
+    assert places_of(sample_bundle, [history * 3], 5) == places_of(sample_bundle, [history], 5)
 
 
 def test_a_user_without_clicks_has_an_empty_history_and_still_a_list(tmp_path):
     loaded = load_bundle(save_bundle(planted_bundle(), tmp_path / "bundle"))
     assert loaded.history("user 10") == []
-    places = loaded.recommend([[]], 4)[0]
+    places = places_of(loaded, [[]], 4)[0]
     assert len(places) == 4
     assert all(np.isfinite(place.score) for place in places)
 
@@ -269,7 +270,7 @@ def test_a_new_item_ranks_first_for_the_users_it_was_made_for(tmp_path, ids, sto
     assert extended.item_ids[-2:].tolist() == list(new)
     assert bundle.model.n_items == 12
     for user in range(10):
-        places = extended.recommend([extended.history(dataset.user_ids[user])], 14)[0]
+        places = places_of(extended, [extended.history(dataset.user_ids[user])], 14)[0]
         scores = {place.item: place.score for place in places}
         assert scores[new[user % 2]] > scores[new[1 - user % 2]]
         cold = [place.item for place in places if place.cold]
@@ -277,14 +278,14 @@ def test_a_new_item_ranks_first_for_the_users_it_was_made_for(tmp_path, ids, sto
         same = {new[0], dataset.item_ids[10].item()} if user % 2 == 0 else {new[1]}
         assert set(cold[: len(same)]) == same
         assert places[0].item in same
-    assert len(extended.recommend([[new[0]]], 13)[0]) == 13
+    assert len(places_of(extended, [[new[0]]], 13)[0]) == 13
 
 
 def test_old_items_keep_their_scores_when_new_ones_come(sample_bundle, sample):
     extended = sample_bundle.add_items({"item-x": {"genres": ["drama"], "year": 1999}})
     history = sample_bundle.history(sample.user_ids[3])
-    before = {place.item: place.score for place in sample_bundle.recommend([history], 200)[0]}
-    after = {place.item: place.score for place in extended.recommend([history], 200)[0]}
+    before = {place.item: place.score for place in places_of(sample_bundle, [history], 200)[0]}
+    after = {place.item: place.score for place in places_of(extended, [history], 200)[0]}
     assert set(after) - set(before) == {"item-x"}
     assert {item: after[item] for item in before} == before
 
@@ -293,14 +294,14 @@ def test_a_bundle_with_new_items_can_be_saved(sample_bundle, sample, tmp_path):
     extended = sample_bundle.add_items({"item-x": {"genres": ["drama"], "year": 1999, "actors": ["nobody known"]}})
     loaded = load_bundle(save_bundle(extended, tmp_path / "bundle"))
     histories = [sample_bundle.history(user) for user in sample.user_ids[:20]]
-    assert loaded.recommend(histories, 50) == extended.recommend(histories, 50)
+    assert places_of(loaded, histories, 50) == places_of(extended, histories, 50)
     again = loaded.add_items({"item-y": {"genres": ["drama"]}})
     assert again.item_ids[-2:].tolist() == ["item-x", "item-y"]
 
 
 def test_new_items_may_come_without_any_attribute(sample_bundle):
     extended = sample_bundle.add_items({"bare": {}})
-    assert extended.recommend([["bare"]], 3)[0]
+    assert places_of(extended, [["bare"]], 3)[0]
 
 
 def test_bad_new_items_are_named(sample_bundle, sample):
@@ -316,7 +317,7 @@ def test_unknown_ids_are_named(sample_bundle):
     with pytest.raises(UnknownIdError, match="user 5"):
         sample_bundle.history(5)
     with pytest.raises(UnknownIdError, match="History 1 names the item 'nothing'"):
-        sample_bundle.recommend([[], ["nothing"]], 3)
+        places_of(sample_bundle, [[], ["nothing"]], 3)
 
 
 def test_nothing_in_a_bundle_is_pickled(saved, monkeypatch):
@@ -455,7 +456,7 @@ def test_an_infinite_number_that_the_model_reads_is_unknown_once_stored(sample, 
     bundle = fitted(replace(sample, attributes={**sample.attributes, "year": NumberAttribute(year)}))
     loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
     assert np.isnan(loaded.attributes["year"].values[3])
-    assert loaded.recommend([[]], 20) == bundle.recommend([[]], 20)
+    assert places_of(loaded, [[]], 20) == places_of(bundle, [[]], 20)
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["fresh", "restored"])
@@ -474,7 +475,7 @@ def test_new_items_bring_what_no_model_reads(sample, tmp_path, stored):
     assert extended.attributes["year"].values[100] == 2026
     bare = bundle.add_items({"item-x": {"genres": ["drama"]}})
     history = [bundle.item_ids[0].item()]
-    assert extended.recommend([history], 3)[0] == bare.recommend([history], 3)[0]
+    assert places_of(extended, [history], 3)[0] == places_of(bare, [history], 3)[0]
     again = load_bundle(save_bundle(extended, tmp_path / "extended"))
     assert again.attributes["title"].texts == extended.attributes["title"].texts
     with pytest.raises(DataFormatError, match="'title' must be a str"):
@@ -489,7 +490,7 @@ def test_a_bundle_from_before_there_was_anything_to_show_loads(sample_bundle, sa
     rewrite(saved, files={**manifest["files"], "items.parquet": digest})
     loaded = load_bundle(saved)
     assert set(loaded.attributes) == set(loaded.encoder.kinds)
-    assert loaded.recommend([[]], 20) == sample_bundle.recommend([[]], 20)
+    assert places_of(loaded, [[]], 20) == places_of(sample_bundle, [[]], 20)
     with pytest.raises(UnknownAttributeError, match="unknown attribute 'title'"):
         loaded.add_items({"item-x": {"title": "New"}})
 
@@ -508,7 +509,7 @@ def test_embeddings_are_stored_so_that_loading_needs_no_sentence_model(tmp_path)
     shutil.rmtree(tmp_path / "embeddings")
     restored = load_bundle(folder)
     histories = [restored.history("user 00"), []]
-    assert restored.recommend(histories, 5) == bundle.recommend(histories, 5)
+    assert places_of(restored, histories, 5) == places_of(bundle, histories, 5)
     with pytest.raises(ConfigError, match="sentence-model"):
         restored.add_items({"new": {"text": "calm slow"}})
 
@@ -535,10 +536,10 @@ def test_a_restored_bundle_of_ratings_recommends_exactly_the_same(sample, rated_
     loaded = load_bundle(save_bundle(rated_bundle, tmp_path / "bundle"))
     histories = [rated_bundle.history(user) for user in sample.user_ids]
     assert [loaded.history(user) for user in sample.user_ids] == histories
-    assert loaded.recommend(histories, 20) == rated_bundle.recommend(histories, 20)
+    assert places_of(loaded, histories, 20) == places_of(rated_bundle, histories, 20)
     scores = rated_bundle.model.score(ratings[[3]], np.arange(sample.n_items))[0]
     scores[ratings[[3]].indices] = -np.inf
-    (places,) = loaded.recommend(histories[3:4], 5)
+    (places,) = places_of(loaded, histories[3:4], 5)
     assert [place.item for place in places] == sample.item_ids[np.argsort(-scores, kind="stable")[:5]].tolist()
     assert [place.score for place in places] == pytest.approx(np.sort(scores)[::-1][:5])
 
@@ -546,7 +547,7 @@ def test_a_restored_bundle_of_ratings_recommends_exactly_the_same(sample, rated_
 def test_a_history_without_ratings_is_one_of_items_that_are_liked(sample, rated_bundle):
     rated = rated_bundle.history(sample.user_ids[0])
     liked = dict.fromkeys(rated, rated_bundle.model.click_value)
-    bare, told, other = rated_bundle.recommend([list(rated), liked, dict.fromkeys(rated, 1.0)], 5)
+    bare, told, other = places_of(rated_bundle, [list(rated), liked, dict.fromkeys(rated, 1.0)], 5)
     assert bare == told
     assert bare[0].score > other[0].score + 0.5
 
@@ -557,7 +558,7 @@ def test_a_rating_of_0_is_known_and_not_recommended(sample, rated_bundle):
     row = slice(ratings.indptr[user], ratings.indptr[user + 1])
     history = rated_bundle.history(sample.user_ids[user])
     assert len(history) == row.stop - row.start
-    (places,) = rated_bundle.recommend([history], sample.n_items)
+    (places,) = places_of(rated_bundle, [history], sample.n_items)
     assert len(places) == sample.n_items - len(history)
     assert not {place.item for place in places} & set(history)
 
@@ -565,7 +566,7 @@ def test_a_rating_of_0_is_known_and_not_recommended(sample, rated_bundle):
 def test_ratings_of_a_history_are_nothing_to_a_model_of_clicks(sample, sample_bundle):
     history = sample_bundle.history(sample.user_ids[0])
     assert isinstance(history, list)
-    found = sample_bundle.recommend([history, dict.fromkeys(history, 5.0)], 5)
+    found = places_of(sample_bundle, [history, dict.fromkeys(history, 5.0)], 5)
     assert found[0] == found[1]
 
 

@@ -23,6 +23,7 @@ from coldray.serving.engine.queries import Condition, Query
 from coldray.serving.exploration.explore import ExplorationConfig
 from coldray.serving.live.model import LiveModel, ModelVersion
 from coldray.serving.live.store import Store
+from contracts.lists import places_of
 from contracts.networks import full_sample, one_thread, small_bundle  # noqa: F401
 
 N_ITEMS, K = 800, 7
@@ -128,7 +129,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("restricted", ["all", "blocked", "warm", "cold", "named", "named and blocked"])
 def test_all_four_give_the_same_lists(bundle, restricted):
     items, histories = bundle.item_ids.tolist(), users_of(bundle)
-    best = [place.item for place in bundle.recommend([histories["stranger"]], 3)[0]]
+    best = [place.item for place in places_of(bundle, [histories["stranger"]], 3)[0]]
     blocked = [best[0], *items[20:24]] if "blocked" in restricted else []
     candidates = tuple(items[5:40]) if "named" in restricted else "all"
     candidates = restricted if restricted in ("warm", "cold") else candidates
@@ -151,9 +152,9 @@ def test_the_mlflow_model_gives_the_lists_of_the_bundle_and_of_the_service(bundl
 
 def test_candidates_that_are_not_there(bundle):
     with pytest.raises(UnknownIdError, match="1 of the 2 candidates are no items of the model; the first is 'x'"):
-        bundle.recommend([[]], 3, candidates=(bundle.item_ids[0].item(), "x"))
+        places_of(bundle, [[]], 3, candidates=(bundle.item_ids[0].item(), "x"))
     with pytest.raises(ConfigError, match="no item to list"):
-        bundle.recommend([[]], 3, candidates=())
+        places_of(bundle, [[]], 3, candidates=())
 
 
 @given(st.lists(st.lists(st.integers(0, 6), unique=True, max_size=7), max_size=5))

@@ -14,6 +14,7 @@ from coldray.experiments.space import StudyConfig
 from coldray.tracking.receiver import RefusedError
 from coldray.tracking.runs import StudyTracker
 from coldray.tracking.server import active_server
+from contracts.lists import places_of
 from contracts.networks import full_sample, one_thread, small_bundle  # noqa: F401
 
 K = 6
@@ -65,7 +66,7 @@ def asked(loaded, **columns):
 
 
 def own(bundle, *histories):
-    return [[place.item for place in places] for places in bundle.recommend(histories, K)]
+    return [[place.item for place in places] for places in places_of(bundle, histories, K)]
 
 
 def test_ratings_beside_histories_are_read(dataset, bundle, loaded):

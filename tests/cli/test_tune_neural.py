@@ -14,6 +14,7 @@ from coldray.cli.jobs import tune as job
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.space import load_study
 from coldray.models.registry import NETWORKS
+from contracts.lists import places_of
 
 SPACES = Path(__file__).parents[2] / "tune_spaces"
 FEW = ("search.trials=2", "splits.n_splits=1", "space.epochs=3", "space.patience=null", "scheduler.grace_epochs=1")
@@ -52,7 +53,7 @@ def test_a_network_is_tuned_tested_registered_and_recommends(ray_cluster, tracki
     (bundle_folder,) = (tmp_path / "runs").glob("*/bundle")
     bundle = load_bundle(bundle_folder)
     assert bundle.model.name == model
-    assert len(bundle.recommend([bundle.history("user-0001")], 5)[0]) == 5
+    assert len(places_of(bundle, [bundle.history("user-0001")], 5)[0]) == 5
     assert 0 <= bundle.manifest["metrics"]["ndcg@10"] <= 1
     name = f"coldray-{bundle.manifest['dataset']['name']}-{model.replace('_', '-')}"
     version = MlflowClient(tracking_uri, tracking_uri).get_model_version_by_alias(name, "champion")

@@ -40,6 +40,7 @@ from coldray.models.popularity.model import Popularity, PopularityConfig
 from coldray.reports.published import HETREC, no_comparison, published_for
 from coldray.reports.report import outcome
 from coldray.reports.study import published_comparison
+from contracts.lists import places_of
 
 # Workers cannot import this module by its name, so what it defines travels by value.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -338,6 +339,6 @@ def test_a_bundle_of_clicks_alone_recommends_after_a_trip_to_disk(dataset, tmp_p
     bundle = fit_bundle(EASE(), bare, FeatureEncoder(), {})
     again = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
     history = bundle.history("user-0001")
-    (found,), (expected,) = again.recommend([history], 5), bundle.recommend([history], 5)
+    (found,), (expected,) = places_of(again, [history], 5), places_of(bundle, [history], 5)
     assert found == expected
     assert not {place.item for place in found} & set(history)

@@ -78,14 +78,22 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
     return folder
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: str | Path) -> Bundle:
     """Read a bundle, verifying every file; nothing is unpickled.
 
     Raises
     ------
     BundleError
         If a file is missing or damaged, or the schema is newer than this version.
+
+    Examples
+    --------
+    >>> import coldray
+    >>> bundle = coldray.fit("popularity", coldray.load_dataset("sample"))
+    >>> coldray.load_bundle(bundle.save("bundle"))
+    Bundle of popularity: 600 users, 500 items (0 cold), fitted on all interactions of sample
     """
+    folder = Path(folder)
     manifest = read_manifest(folder)
     for name in FILES:
         path = folder / name

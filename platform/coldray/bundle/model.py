@@ -6,16 +6,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import scipy.sparse as sp
 
 from coldray.bundle.item_table import joined
 from coldray.bundle.lists import Candidates, Indices, ListMaker, ListOrigin, Place
 from coldray.core.errors import ConfigError, UnknownIdError
-from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute
+from coldray.core.notebook import facts_html
+from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute, TextAttribute
 from coldray.data.signals import places_in, ratings_in
 from coldray.data.tables.labels import refuse_list_text
 from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds, attributes_from_records
@@ -27,6 +30,8 @@ from coldray.models.linalg.vector_index import VectorIndex, settled_index
 logger = logging.getLogger(__name__)
 History: TypeAlias = Sequence[Any] | Mapping[Any, float | None]
 """Item ids, or ratings by item id, None where one is unknown."""
+Policy: TypeAlias = Literal["raise", "warn", "ignore"]
+"""What becomes of ids that are unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,24 @@ class Bundle:
     """Facts about the model, as plain JSON values: dataset, protocol, metrics."""
     before: Bundle | None = field(default=None, repr=False)
     """What it was before items were added, if any were."""
+
+    def __repr__(self) -> str:
+        known = f"{len(self.user_ids):,} users, {self.model.n_items:,} items ({sum(self._cold):,} cold)"
+        return f"Bundle of {self.model.name}: {known}, fitted on {self._trained_on}"
+
+    def _repr_html_(self) -> str:
+        facts: list[tuple[str, object]] = [
+            ("users", len(self.user_ids)),
+            ("items", self.model.n_items),
+            ("cold items", sum(self._cold)),
+            ("fitted on", self._trained_on),
+            *self.model.config.model_dump(mode="json").items(),
+        ]
+        return facts_html(f"Bundle of {self.model.name}", facts, map(str, self.manifest.get("notes", ())))
+
+    @property
+    def _trained_on(self) -> str:
+        return str(self.manifest.get("trained_on", "its interactions"))
 
     @property
     def kinds(self) -> dict[str, AttributeKind]:
@@ -138,38 +161,138 @@ class Bundle:
         return np.unique(np.asarray([self.item_places[item] for item in candidates], np.int32))
 
     def recommend(
-        self, histories: Sequence[History], k: int, *, candidates: Candidates = "all", exclude: Sequence[Any] = ()
-    ) -> list[list[Place]]:
-        """Return the best `k` items for users described by what they clicked; clicked items are left out.
+        self,
+        users: Sequence[Any] | None = None,
+        k: int = 10,
+        *,
+        histories: Sequence[History] | None = None,
+        candidates: Candidates = "all",
+        exclude: Sequence[Any] = (),
+        policy: Policy = "warn",
+    ) -> pl.DataFrame:
+        """Return the best items for users, by their ids or by what they clicked; clicked items are left out.
 
         Parameters
         ----------
-        histories
-            Item ids of each user, for a model that reads their order the first one first. For a model that reads
-            ratings better their ratings by item id: an item without one is taken to be liked
-            (:attr:`~coldray.models.base.Recommender.click_value`). Whose history is empty gets the items with the most
-            clicks, scored by their logarithm.
+        users
+            Ids of users the bundle knows by their clicks.
         k
             Length of a list.
+        histories
+            Instead of `users`: item ids of each user, for a model that reads their order the first one first; for a
+            model that reads ratings better their ratings by item id.
         candidates
-            Items that may be listed.
+            Items that may be listed: ``all``, ``warm``, ``cold``, or a tuple of ids.
         exclude
             Items that nobody is to be shown.
+        policy
+            What becomes of users and of items in histories that the bundle does not know. ``raise``: an error.
+            ``warn``: such a user gets the items with the most clicks, such an item is left out, and both are counted in
+            a warning. ``ignore``: the same without it; the column ``origin`` tells.
+
+        Returns
+        -------
+        polars.DataFrame
+            A row a place: ``user`` (the id, or the number of the history), ``rank`` from 1, ``item``, ``score``,
+            ``cold`` (nobody had clicked it when the model was fitted), ``origin``
+            (:data:`~coldray.bundle.lists.ListOrigin`), and ``title`` where items have a text of that name.
 
         Raises
         ------
-        UnknownIdError
-            If a history or a candidate is an item the bundle does not have.
         ConfigError
-            If no item may be listed.
+            If both or none of `users` and `histories` are given, or no item may be listed.
+        UnknownIdError
+            If a candidate is no item of the bundle, or the policy is ``raise`` and an id is unknown.
+
+        Examples
+        --------
+        >>> import coldray
+        >>> bundle = coldray.fit("popularity", coldray.load_dataset("sample"))
+        >>> bundle.recommend(["user-0001", "user-0002"], k=2).columns
+        ['user', 'rank', 'item', 'score', 'cold', 'origin', 'title']
         """
-        return [places for _, places in self.lists(histories, k, candidates=candidates, exclude=exclude)]
+        if (users is None) == (histories is None):
+            raise ConfigError("recommend takes users or histories, one of the two.")
+        if policy not in get_args(Policy):
+            raise ConfigError(f"policy is {policy!r}; it is one of {', '.join(get_args(Policy))}.")
+        if isinstance(users, str) or isinstance(candidates, list):
+            wrong, right = ("users", "a list") if isinstance(users, str) else ("candidates", "a tuple")
+            raise ConfigError(f"{wrong} takes {right} of ids, or is left out.")
+        asked = self._of_users(users, policy) if users is not None else self._known_parts(histories or (), policy)
+        names = range(len(asked)) if users is None else users
+        lists = self.lists(asked, k, candidates=candidates, exclude=exclude, known=users is not None)
+        rows = [
+            (user, rank, place.item, place.score, place.cold, origin)
+            for user, (origin, places) in zip(names, lists, strict=True)
+            for rank, place in enumerate(places, start=1)
+        ]
+        texts = pl.String() if self.item_ids.dtype.kind == "U" else pl.Int64()
+        given = pl.Int64() if users is None or self.user_ids.dtype.kind != "U" else pl.String()
+        types = {"user": given, "rank": pl.Int64(), "item": texts, "score": pl.Float64(), "cold": pl.Boolean()}
+        frame = pl.DataFrame(rows, schema={**types, "origin": pl.String()}, orient="row", strict=False)
+        titles = self.attributes.get("title")
+        if not isinstance(titles, TextAttribute):
+            return frame
+        return frame.with_columns(
+            title=pl.Series([titles.texts[self.item_places[row[2]]] for row in rows], dtype=pl.String)
+        )
+
+    def _of_users(self, users: Sequence[Any], policy: Policy) -> list[History]:
+        known = set(self.user_ids.tolist())
+        unknown = [user for user in users if user not in known]
+        if unknown:
+            _unknown(
+                policy, f"{len(unknown):,} of {len(users):,} users are unknown, the first is {unknown[0]!r}", _MOST
+            )
+        return [self.history(user) if user in known else [] for user in users]
+
+    def _known_parts(self, histories: Sequence[History], policy: Policy) -> list[History]:
+        places = self.item_places
+        unknown = [item for history in histories for item in history if item not in places]
+        if not unknown:
+            return list(histories)
+        total = sum(map(len, histories))
+        _unknown(
+            policy, f"{len(unknown):,} of {total:,} items in histories are unknown, the first is {unknown[0]!r}", _LEFT
+        )
+        return [
+            {item: rating for item, rating in history.items() if item in places}
+            if isinstance(history, Mapping)
+            else [item for item in history if item in places]
+            for history in histories
+        ]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the bundle to a folder, completely or not at all, and return its path.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written.
+        """
+        from coldray.bundle.io import save_bundle  # which reads bundles as well, and so imports this module
+
+        return save_bundle(self, Path(folder))
 
     def lists(
         self, histories: Sequence[History], k: int, *,
         candidates: Candidates = "all", exclude: Sequence[Any] = (), known: bool = False,
     ) -> list[tuple[ListOrigin, list[Place]]]:  # fmt: skip
-        """Return the lists of :meth:`recommend`, each with where it comes from; `known` histories are the bundle's."""
+        """Return the lists of :meth:`recommend` for histories, each with where it comes from.
+
+        Whose history is empty gets the items with the most clicks, scored by their logarithm. Of a model that reads
+        ratings, an item without one is taken to be liked (:attr:`~coldray.models.base.Recommender.click_value`).
+
+        Parameters
+        ----------
+        known
+            True if the histories are those that the bundle has of its users.
+
+        Raises
+        ------
+        UnknownIdError
+            If a history or a candidate is an item the bundle does not have.
+        """
         maker = self._all_lists if candidates == "all" else self.list_maker(candidates)
         rows = maker.rows([maker.read(self._by_index(row, history)) for row, history in enumerate(histories)])
         hidden = [self.item_places[item] for item in exclude if item in self.item_places]
@@ -182,7 +305,7 @@ class Bundle:
 
     def most_clicked(self, k: int) -> list[Place]:
         """Return the `k` items with the most clicks, scored by their logarithm: the list of whom nothing is known."""
-        return self.recommend([[]], k)[0]
+        return self.lists([[]], k)[0][1]
 
     def places(self, items: npt.NDArray[Any], scores: npt.NDArray[Any]) -> tuple[Place, ...]:
         """Return items, by index and -1 for none, and their scores as the places of a list."""
@@ -219,7 +342,10 @@ class Bundle:
         found = np.flatnonzero(self.user_ids == user_id)
         if len(found) == 0:
             raise UnknownIdError(f"The bundle does not know the user {user_id!r}.")
-        clicked = {self.plain_ids[item]: rating for item, rating in self.clicks_of(int(found[0])).items()}
+        return self._history_of(int(found[0]))
+
+    def _history_of(self, row: int) -> History:
+        clicked = {self.plain_ids[item]: rating for item, rating in self.clicks_of(row).items()}
         return clicked if self.model.reads.ratings else list(clicked)
 
     def _by_index(self, row: int, history: History) -> dict[int, float | None]:
@@ -286,6 +412,14 @@ class Bundle:
             attribute = self.attributes.get(name)
             if isinstance(attribute, LabelAttribute):
                 refuse_list_text(value, set(attribute.labels.tolist()), name)
+
+
+def _refuse_or_tell(policy: Policy, count: int, total: int, what: str, first: Any, becomes: str) -> None:
+    text = f"{count:,} of {total:,} {what} are unknown; the first is {first!r}."
+    if policy == "raise":
+        raise UnknownIdError(f"{text} Leave them out, or use policy='warn': {becomes[0].lower()}{becomes[1:]}")
+    if policy == "warn":
+        logger.warning("%s %s", text, becomes)
 
 
 def fit_bundle(

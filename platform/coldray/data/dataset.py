@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.core.errors import DataFormatError, EmptyDatasetError, UnknownAttributeError
+from coldray.core.notebook import facts_html
 from coldray.core.spelling import choices, nearest
 
 Ids: TypeAlias = npt.NDArray[Any]
@@ -155,6 +156,33 @@ class Dataset:
         """Return the dataset of the items with a click alone, and of the labels they have; itself if all have one."""
         return self.take_items(self.clicked_items).without_unused_labels() if self.n_unclicked_items else self
 
+    def named(self, name: str) -> Dataset:
+        """Return the dataset under another name."""
+        return replace(self, name=name)
+
+    def __repr__(self) -> str:
+        known = ", ".join(f"{name} ({described})" for name, described in self._described())
+        unclicked = f" ({self.n_unclicked_items:,} without interactions)" if self.n_unclicked_items else ""
+        counts = f"{self.n_users:,} users, {self.n_items:,} items{unclicked}, {self.interactions.nnz:,} interactions"
+        return f"Dataset {self.name!r}: {counts}; {known or 'no attributes'}"
+
+    def _repr_html_(self) -> str:
+        values = [name for name in ("ratings", "timestamps") if getattr(self, name) is not None]
+        extra = f" with {' and '.join(values)}" if values else ""
+        facts: list[tuple[str, object]] = [
+            ("users", self.n_users),
+            ("items", self.n_items),
+            ("items without interactions", self.n_unclicked_items),
+            ("interactions", f"{self.interactions.nnz:,}{extra}"),
+            *((f"item attribute {name}", described) for name, described in self._described()),
+        ]
+        title = f"Dataset {self.name}{' (synthetic)' if self.synthetic else ''}"
+        return facts_html(title, facts, self.notes)
+
+    def _described(self) -> list[tuple[str, str]]:
+        """Return each attribute with what it holds."""
+        return [(name, _described(attribute)) for name, attribute in self.attributes.items()]
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What whoever reads a result should know of how the data were read, a sentence each."""
@@ -208,6 +236,12 @@ class Dataset:
             else:
                 _update(digest, np.asarray(attribute.texts, dtype=object))
         return digest.hexdigest()
+
+
+def _described(attribute: Attribute) -> str:
+    if isinstance(attribute, LabelAttribute):
+        return f"{len(attribute.labels):,} labels"
+    return "number" if isinstance(attribute, NumberAttribute) else "text"
 
 
 def attribute_length(attribute: Attribute) -> int:

@@ -79,6 +79,10 @@ class EvaluationFold:
             train, held_out, fold.cold_items, users, split=fold.split, seed=fold.seed, given=given, ratings=ratings
         )
 
+    def with_clicks_to_be_found(self) -> EvaluationFold:
+        """Return the fold with ones for what is to be found, whatever the model reads of what is known."""
+        return replace(self, held_out=ones_where_stored(self.held_out))
+
 
 class RankingCache:
     """The most recent rankings of one side of a list, for configurations that differ in αβ alone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -14,7 +13,6 @@ from coldray.core.errors import ConfigError
 from coldray.core.ray_errors import of_ray
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold
-from coldray.evaluation.ratings import ones_where_stored
 from coldray.experiments.evaluation import EvaluationFold
 from coldray.experiments.space import StudyConfig, study_reads
 from coldray.features.builder import FeatureConfig, FeatureEncoder
@@ -46,7 +44,7 @@ def prepare_task(
         If the dataset has no ratings or no timestamps, and they are read.
     """
     task = _task(fold.as_read(reads), features, predicts, users)
-    return task if predicts or not reads else replace(task, held_out=ones_where_stored(task.held_out))
+    return task if predicts or not reads else task.with_clicks_to_be_found()
 
 
 def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationFold:

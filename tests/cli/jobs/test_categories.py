@@ -11,6 +11,7 @@ from coldray.bundle.io import load_bundle
 from coldray.cli.command import categories_main
 from coldray.experiments.record.saved_search import SavedSearch
 from coldray.experiments.study import finish_study
+from contracts.lists import places_of
 
 STUDY = Path(__file__).parents[3] / "tune_spaces" / "svd.yaml"
 GROUPS, OWN = 4, 12
@@ -81,7 +82,7 @@ def test_each_category_gets_its_table_report_and_bundle(finished):
         assert table["selected"].sum() == 1
         assert (folder / name / "report.html").is_file()
         bundle = load_bundle(folder / name / "bundle")
-        assert len(bundle.recommend([bundle.history("u3")], 3)[0]) == 3
+        assert len(places_of(bundle, [bundle.history("u3")], 3)[0]) == 3
     assert {path.name for path in folder.glob("*.png")} == {
         "choices.png", "final_results.png", "validation_against_test.png"
     }  # fmt: skip

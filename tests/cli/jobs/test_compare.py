@@ -13,6 +13,7 @@ from coldray.bundle.io import load_bundle
 from coldray.cli.command import comparison_main
 from coldray.cli.jobs import compare as job
 from coldray.data.sources.sample import sample_dataset
+from contracts.lists import places_of
 
 FILE = Path(__file__).parents[3] / "tune_spaces" / "coldstart.yaml"
 STUDIES = {
@@ -140,7 +141,7 @@ def test_the_champion_is_the_best_on_validation_and_served(folder, values):
     assert set(means) == {"tiny", "kernel"}
     assert values["champion"] == max(means, key=means.__getitem__)
     bundle = load_bundle(folder / "bundle")
-    assert len(bundle.recommend([bundle.history("user-0001")], 5)[0]) == 5
+    assert len(places_of(bundle, [bundle.history("user-0001")], 5)[0]) == 5
     champion = values["entries"][values["champion"]]
     assert bundle.model.name == champion["model"]
     assert bundle.manifest["comparison"]["champion"] == values["champion"]

@@ -33,6 +33,7 @@ from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.batch.output import BatchRun, ListsFolder
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
+from contracts.lists import places_of
 from contracts.service import promote
 
 JOB = Path(__file__).parents[3] / "jobs" / "recommend_all.py"
@@ -163,7 +164,7 @@ def test_a_model_of_the_order_of_clicks_reads_it_from_their_times(ray_cluster, t
     rows.sample(fraction=1, shuffle=True, seed=0).write_parquet(tmp_path / "histories" / "all.parquet")
     options = ["--timestamp-column", "at", "--k", 5, "--partitions", 3]
     assert recommend_main("", job(tmp_path, *options, model="model", output=tmp_path / "lists")) == 0
-    own = bundle.recommend([bundle.history(user) for user in timed.user_ids], 5)
+    own = places_of(bundle, [bundle.history(user) for user in timed.user_ids], 5)
     wanted = {user: [place.item for place in places] for user, places in zip(timed.user_ids, own, strict=True)}
     assert dict(lists_in(tmp_path / "lists").select("user_id", "items").iter_rows()) == wanted
 

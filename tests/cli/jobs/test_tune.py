@@ -17,6 +17,7 @@ from coldray.cli.command import main
 from coldray.cli.jobs import tune as job
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.space import load_study
+from contracts.lists import places_of
 
 STUDY = Path(__file__).parents[3] / "tune_spaces" / "marec.yaml"
 SMALL = ("search.trials=2", "search.algorithm=random", "splits.n_splits=2", "space.order=1", "space.delta=5")
@@ -76,7 +77,7 @@ def test_the_bundle_recommends_and_tells_where_it_comes_from(study_folder):
     bundle = load_bundle(study_folder / "bundle")
     data = sample_dataset()
     assert bundle.item_ids.tolist() == data.item_ids.tolist()
-    assert len(bundle.recommend([bundle.history("user-0001")], 5)[0]) == 5
+    assert len(places_of(bundle, [bundle.history("user-0001")], 5)[0]) == 5
     assert bundle.manifest["dataset"]["fingerprint"] == data.fingerprint
     assert bundle.manifest["dataset"]["synthetic"] is True
     assert 0 < bundle.manifest["metrics"]["ndcg@10"] < 1

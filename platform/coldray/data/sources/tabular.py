@@ -29,7 +29,7 @@ from coldray.data.dataset import (
     binary_matrix,
 )
 from coldray.data.tables.column_types import Role
-from coldray.data.tables.files import FileFormat, is_csv, read_columns
+from coldray.data.tables.files import FileFormat, Table, TableFile, TableFrame
 from coldray.data.tables.ids import BLANKS, of_one_type, read_ids
 from coldray.data.tables.labels import label_lists
 from coldray.data.tables.numbers import numbers, times
@@ -40,15 +40,11 @@ PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", "
 """Columns of an interaction, and what they are read as."""
 
 
-class TabularConfig(BaseModel):
-    """Where the tables lie, and what their columns mean."""
+class TabularColumns(BaseModel):
+    """What the columns of a table of interactions, and of one of items, mean."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    interactions: Path
-    """Table with a row an interaction; a parquet file, a folder of parquet files, or a CSV file with a header."""
-    items: Path | None = None
-    """Table with a row an item; null when nothing is known of the items."""
     user_column: str = "user_id"
     """Column of `interactions` with the user's id: integer or text."""
     item_column: str = "item_id"
@@ -75,12 +71,30 @@ class TabularConfig(BaseModel):
         return self.label_columns + self.number_columns + self.text_columns
 
     @model_validator(mode="after")
-    def _columns_fit(self) -> Self:
+    def _named_once(self) -> Self:
         names = self.attribute_columns
-        if names and self.items is None:
-            raise ConfigError(f"Attribute columns are given ({', '.join(names)}) but no items table; set `items`.")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"Column {repeated[0]!r} is given as an attribute twice; name it once.")
+        return self
+
+    def require_items(self, *, given: bool) -> None:
+        """Raise :class:`ConfigError` if columns of a table of items are named and it is not `given`."""
+        if self.attribute_columns and not given:
+            names = ", ".join(self.attribute_columns)
+            raise ConfigError(f"Attribute columns are given ({names}) but no items table; set `items`.")
+
+
+class TabularConfig(TabularColumns):
+    """Where the tables lie, and what their columns mean."""
+
+    interactions: Path
+    """Table with a row an interaction; a parquet file, a folder of parquet files, or a CSV file with a header."""
+    items: Path | None = None
+    """Table with a row an item; null when nothing is known of the items."""
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        self.require_items(given=self.items is not None)
         return self
 
 
@@ -98,26 +112,54 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
         If a file is missing or unreadable, a column is missing, an id is null or repeated, a rating or number is not a
         number, or there is no interaction or no row of an item; each has its own subclass.
     """
+    items = None if config.items is None else TableFile(config.items, file_format)
+    interactions = TableFile(config.interactions, file_format)
+    return _dataset(config, interactions, items, config.interactions.stem, file_format)
+
+
+def dataset_of_frames(
+    interactions: pl.DataFrame, items: pl.DataFrame | None, columns: TabularColumns, name: str = "frame"
+) -> Dataset:
+    """Build a dataset from tables in memory, as :func:`read_tabular` does from the same tables in parquet files.
+
+    Parameters
+    ----------
+    name
+        The dataset's name.
+
+    Raises
+    ------
+    ConfigError
+        If attributes are named and there are no `items`.
+    DataError
+        As :func:`read_tabular`.
+    """
+    columns.require_items(given=items is not None)
+    table = None if items is None else TableFrame(items, "items")
+    return _dataset(columns, TableFrame(interactions, "interactions"), table, name, "frame")
+
+
+def _dataset(columns: TabularColumns, interactions: Table, items: Table | None, name: str, source: str) -> Dataset:
     notes: list[str] = []
-    pairs = _read_pairs(config, file_format, notes)
-    file, name, default = config.interactions.name, config.interactions.stem, config.attribute_columns
-    provenance: dict[str, Any] = {"source": file_format, "interactions": file, "notes": notes}
-    if swapped := swapped_note(pairs, file, (config.user_column, config.item_column)):
+    pairs = _read_pairs(columns, interactions, notes)
+    file, default = interactions.name, columns.attribute_columns
+    provenance: dict[str, Any] = {"source": source, "interactions": file, "notes": notes}
+    if swapped := swapped_note(pairs, file, (columns.user_column, columns.item_column)):
         logger.warning("%s", swapped)
         notes.append(swapped)
         provenance[SWAPPED] = swapped
-    if config.items is None:
+    if items is None:
         return assemble(pairs, lambda _: {}, name=name, file=file, default_attributes=default, provenance=provenance)
-    path, rows = config.items, _read_items(config, config.items, file_format, notes)
-    items, ids = of_one_type(pairs["item"], rows["item"])
-    if items.dtype != pairs.schema["item"]:
-        _tell_text(ids, path.name, provenance)
-    pairs, rows = pairs.with_columns(items), rows.with_columns(ids)
-    provenance["items"] = path.name
+    table, rows = items.name, _read_items(columns, items, notes)
+    clicked, ids = of_one_type(pairs["item"], rows["item"])
+    if clicked.dtype != pairs.schema["item"]:
+        _tell_text(ids, table, provenance)
+    pairs, rows = pairs.with_columns(clicked), rows.with_columns(ids)
+    provenance["items"] = table
 
     def attributes(item_ids: Ids) -> dict[str, Attribute]:
         found: list[str] = []
-        built = _attributes(config, path, rows, item_ids, found)
+        built = _attributes(columns, table, rows, item_ids, found)
         provenance["notes"] = [*provenance["notes"], *found]
         return built
 
@@ -128,7 +170,7 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
         file=file,
         default_attributes=default,
         provenance=provenance,
-        catalogue=Catalogue(ids, path.name),
+        catalogue=Catalogue(ids, table),
     )
 
 
@@ -241,39 +283,38 @@ def positions(ids: pl.Series, vocabulary: Ids) -> IntArray:
     return found.get_column("position").to_numpy().astype(np.int32)
 
 
-def _read_pairs(config: TabularConfig, file_format: FileFormat, notes: list[str]) -> pl.DataFrame:
-    path = config.interactions
-    given = (config.user_column, config.item_column, config.rating_column, config.timestamp_column)
-    columns = {role: name for role, name in zip(PAIR_ROLES, given, strict=True) if name is not None}
-    read = read_columns(path, columns, file_format, {role: PAIR_ROLES[role] for role in columns})
+def _read_pairs(columns: TabularColumns, source: Table, notes: list[str]) -> pl.DataFrame:
+    given = (columns.user_column, columns.item_column, columns.rating_column, columns.timestamp_column)
+    names = {role: name for role, name in zip(PAIR_ROLES, given, strict=True) if name is not None}
+    read = source.read(names, {role: PAIR_ROLES[role] for role in names})
     table = read.rows
     notes += read.notes
-    for role, name in columns.items():
-        cells, source = table.get_column(role), f"{path.name}, column {name!r}"
+    for role, name in names.items():
+        cells, where = table.get_column(role), f"{source.name}, column {name!r}"
         if role in ("user", "item"):
-            values = read_ids(cells, source, notes, untyped=is_csv(path, file_format))
+            values = read_ids(cells, where, notes, untyped=source.untyped)
         else:
-            values = numbers(cells, source, notes) if role == "rating" else times(cells, source, notes)
+            values = numbers(cells, where, notes) if role == "rating" else times(cells, where, notes)
         table = table.with_columns(values.alias(role))
     return table
 
 
-def _read_items(config: TabularConfig, path: Path, file_format: FileFormat, notes: list[str]) -> pl.DataFrame:
-    id_column = config.item_id_column or config.item_column
+def _read_items(columns: TabularColumns, source: Table, notes: list[str]) -> pl.DataFrame:
+    id_column = columns.item_id_column or columns.item_column
     # Attributes are renamed because one may be called "item".
-    columns = {"item": id_column} | {f"attribute {name}": name for name in config.attribute_columns}
+    names = {"item": id_column} | {f"attribute {name}": name for name in columns.attribute_columns}
     kinds: tuple[tuple[tuple[str, ...], Role], ...] = (
-        (config.label_columns, "labels"), (config.number_columns, "number"), (config.text_columns, "text")
+        (columns.label_columns, "labels"), (columns.number_columns, "number"), (columns.text_columns, "text")
     )  # fmt: skip
     roles: dict[str, Role] = {"item": "id"}
-    roles |= {f"attribute {name}": role for names, role in kinds for name in names}
-    read, source = read_columns(path, columns, file_format, roles), f"{path.name}, column {id_column!r}"
+    roles |= {f"attribute {name}": role for group, role in kinds for name in group}
+    read, where = source.read(names, roles), f"{source.name}, column {id_column!r}"
     notes += read.notes
     if read.rows.is_empty():
-        raise EmptyDatasetError(f"{path.name} has no rows: nothing is known of the items. Leave the table out.")
-    ids = read_ids(read.rows.get_column("item"), source, notes, untyped=is_csv(path, file_format))
+        raise EmptyDatasetError(f"{source.name} has no rows: nothing is known of the items. Leave the table out.")
+    ids = read_ids(read.rows.get_column("item"), where, notes, untyped=source.untyped)
     table = read.rows.with_columns(ids.alias("item"))
-    refuse_repeated(table, ("item",), path.name)
+    refuse_repeated(table, ("item",), source.name)
     return table
 
 
@@ -289,18 +330,18 @@ def _tell_text(ids: pl.Series, file: str, provenance: dict[str, Any]) -> None:
 
 
 def _attributes(
-    config: TabularConfig, path: Path, rows: pl.DataFrame, item_ids: Ids, notes: list[str]
+    columns: TabularColumns, file: str, rows: pl.DataFrame, item_ids: Ids, notes: list[str]
 ) -> dict[str, Attribute]:
     built: dict[str, Attribute] = {}
-    for name in config.label_columns:
+    for name in columns.label_columns:
         cells = rows.get_column(f"attribute {name}")
-        lists = label_lists(cells, config.label_separator, f"{path.name}, column {name!r}", notes)
+        lists = label_lists(cells, columns.label_separator, f"{file}, column {name!r}", notes)
         built[name] = label_attribute(rows.select("item", label=lists).explode("label"), item_ids)
-    for name in config.number_columns:
+    for name in columns.number_columns:
         cells = rows.get_column(f"attribute {name}")
-        values = numbers(cells, f"{path.name}, column {name!r}", notes, blank_allowed=True)
+        values = numbers(cells, f"{file}, column {name!r}", notes, blank_allowed=True)
         built[name] = plain_attribute(rows.with_columns(values.alias(cells.name)), cells.name, item_ids)
-    for name in config.text_columns:
+    for name in columns.text_columns:
         texts = rows.select("item", text=pl.col(f"attribute {name}").cast(pl.String))
         built[name] = plain_attribute(texts, "text", item_ids)
     return built

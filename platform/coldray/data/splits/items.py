@@ -17,6 +17,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.core.errors import ConfigError, EmptyDatasetError
+from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset, IntArray, keep_entries
 from coldray.data.signals import Reads
 
@@ -112,6 +113,14 @@ class Split(ABC):
     def counts(self) -> dict[str, int]:
         """Return the size of each part, and how many users have no click to describe them in the test."""
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self.counts().items())
+        return f"Split {self.split} of seed {self.seed} by {self.protocol!r} of {self.dataset.name!r}: {counts}"
+
+    def _repr_html_(self) -> str:
+        title = f"Split {self.split} of seed {self.seed} by {self.protocol} of {self.dataset.name}"
+        return facts_html(title, [(name.replace("_", " "), count) for name, count in self.counts().items()])
+
 
 @dataclass(frozen=True, eq=False)
 class ColdItemFold(Fold):
@@ -141,7 +150,7 @@ class ColdItemFold(Fold):
         return self.held_out_items
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ColdItemSplit(Split):
     """An assignment of the items with clicks to train, validation or test.
 

@@ -67,7 +67,7 @@ class InteractionFold(Fold):
         return np.setdiff1d(clicked[self.held_out_entries], clicked[self.train_entries]).astype(np.int32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InteractionSplit(Split):
     """An assignment of every interaction to one part.
 

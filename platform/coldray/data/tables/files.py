@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import polars as pl
 
@@ -27,6 +27,58 @@ class TableRead:
     rows: pl.DataFrame
     notes: tuple[str, ...]
     """A sentence each."""
+
+
+class Table(Protocol):
+    """Rows under named columns, wherever they are."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def untyped(self) -> bool:
+        """True if its columns are text whatever they hold, as in CSV."""
+
+    def read(self, columns: Mapping[str, str], roles: Mapping[str, Role]) -> TableRead:
+        """Return `columns` (new name → name there), refused as :func:`read_columns` refuses them."""
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table in a file or in a folder of files."""
+
+    path: Path
+    file_format: FileFormat
+
+    @property
+    def name(self) -> str:
+        """The file's name, without its folder."""
+        return self.path.name
+
+    @property
+    def untyped(self) -> bool:
+        """True of delimited text."""
+        return is_csv(self.path, self.file_format)
+
+    def read(self, columns: Mapping[str, str], roles: Mapping[str, Role]) -> TableRead:
+        """Return the rows as :func:`read_columns` does."""
+        return read_columns(self.path, columns, self.file_format, roles)
+
+
+@dataclass(frozen=True)
+class TableFrame:
+    """A table in memory."""
+
+    frame: pl.DataFrame
+    name: str
+    untyped: ClassVar[bool] = False
+
+    def read(self, columns: Mapping[str, str], roles: Mapping[str, Role]) -> TableRead:
+        """Return the rows of `columns`, whose types are checked."""
+        require_columns(self.frame.columns, columns.values(), self.name)
+        check_types(self.frame.schema, {columns[new]: role for new, role in roles.items()}, self.name)
+        return TableRead(self.frame.select(pl.col(name).alias(new) for new, name in columns.items()), ())
 
 
 def table_columns(path: Path, file_format: FileFormat = "parquet", wanted: Sequence[str] = ()) -> list[str]:

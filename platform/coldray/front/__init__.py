@@ -1,0 +1,1 @@
+"""What ``import coldray`` offers: functions for a notebook, over the objects of the library."""

@@ -1,0 +1,193 @@
+"""Datasets and splits, from a name, from files or from frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coldray.cli.arguments import DEFAULT_FILTERS
+from coldray.core.errors import ConfigError, DataFormatError
+from coldray.core.spelling import choices, nearest
+from coldray.data.dataset import Dataset
+from coldray.data.filters import FilterConfig, apply_filters
+from coldray.data.sources.registry import SOURCES, SourceConfig
+from coldray.data.sources.registry import load_dataset as read_source
+from coldray.data.sources.tabular import TabularColumns, TabularConfig, dataset_of_frames
+from coldray.data.splits.interactions import interaction_splits
+from coldray.data.splits.items import Split, cold_item_splits
+from coldray.experiments.split_config import SplitConfig
+from coldray.front.configs import validated
+from coldray.front.frames import Frame, as_polars, is_frame
+
+ITEM_COLD = "item-cold"
+"""What the protocol ``notebook`` is called in words: 60 % of the items train, 20 % validate, 20 % test."""
+
+OPTIONS = {
+    "user_column": "user", "item_column": "item", "rating_column": "rating", "timestamp_column": "timestamp",
+    "label_columns": "labels", "number_columns": "numbers", "text_columns": "texts",
+    "label_separator": "label_separator",
+}  # fmt: skip
+"""What the fields of :class:`TabularColumns` are called here."""
+
+
+def load_dataset(
+    interactions: str | Path | Frame,
+    items: str | Path | Frame | None = None,
+    *,
+    user: str = "user_id",
+    item: str = "item_id",
+    rating: str | None = None,
+    timestamp: str | None = None,
+    labels: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    label_separator: str = "|",
+    name: str | None = None,
+    filters: FilterConfig | Mapping[str, Any] | None = None,
+    **source: Any,
+) -> Dataset:
+    """Return a dataset: a known one by its name, one of your own from files or from frames.
+
+    Parameters
+    ----------
+    interactions
+        A name, such as ``"sample"`` or ``"ml-100k"``; or a CSV or parquet file, or a folder of parquet files, with a
+        row an interaction; or a frame of polars, pandas or arrow, or a mapping of columns.
+    items
+        A file or a frame with a row an item, for data of your own.
+    user, item
+        Columns with ids, whole numbers or text. `items` has the second one too.
+    rating, timestamp
+        Columns of `interactions`, if it has them.
+    labels, numbers, texts
+        Columns of `items`: lists of labels (or text divided by `label_separator`), numbers, free text.
+    name
+        Name of a dataset of your own; that of the file by default.
+    filters
+        What is left out, see :class:`~coldray.data.filters.FilterConfig`; by default what the published protocol of a
+        known dataset leaves out, of your own data nothing.
+    source
+        For a known dataset, fields of :class:`~coldray.data.sources.registry.SourceConfig`: ``data_dir``, ``seed``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no dataset of the name, or an option does not belong to it.
+    DataError
+        If a file or a frame cannot be read as described; each reason has its own subclass.
+
+    Examples
+    --------
+    >>> import coldray
+    >>> clicks = {"user_id": ["ann", "ann", "bob"], "film": [1, 2, 2]}
+    >>> films = {"film": [1, 2, 3], "genre": [["war"], ["war", "drama"], ["drama"]]}
+    >>> coldray.load_dataset(clicks, films, item="film", labels=["genre"])
+    Dataset 'frame': 2 users, 3 items (1 without interactions), 3 interactions; genre (2 labels)
+    """
+    columns: dict[str, Any] = {"user_column": user, "item_column": item, "rating_column": rating}
+    columns |= {"timestamp_column": timestamp, "label_separator": label_separator}
+    columns |= {"label_columns": _names(labels), "number_columns": _names(numbers), "text_columns": _names(texts)}
+    if isinstance(interactions, str) and not _is_path(interactions):
+        dataset = _known(interactions, items, columns, source)
+        chosen = filters if filters is not None else DEFAULT_FILTERS.get(interactions)
+    else:
+        if source:
+            raise ConfigError(f"{next(iter(source))!r} is read for a dataset with a name, not for files and frames.")
+        dataset, chosen = _own(interactions, items, columns, name), filters
+    if chosen is None:
+        return dataset
+    return apply_filters(dataset, chosen if isinstance(chosen, FilterConfig) else validated(FilterConfig, chosen))
+
+
+def split(dataset: Dataset, protocol: str = ITEM_COLD, *, seed: int = 42, number: int = 0, **options: Any) -> Split:
+    """Divide a dataset into train, validation and test.
+
+    What tunes and chooses models sees :meth:`~coldray.data.splits.items.Split.for_tuning`, which has no test side.
+
+    Parameters
+    ----------
+    protocol
+        ``item-cold`` (the same as ``notebook``) or ``balanced``: whole items are held out, which are cold then.
+        ``holdout``, ``leave-last``, ``temporal``, ``per-user-temporal``, ``user-holdout``, ``k-fold`` and
+        ``rolling-origin`` hold out interactions, see :func:`~coldray.data.splits.interactions.interaction_splits`.
+    seed
+        The same seed gives the same split.
+    number
+        Which of the splits that are drawn one after another from the seed: a study with three has 0, 1 and 2.
+    options
+        Further fields of :class:`~coldray.experiments.split_config.SplitConfig`: ``test_share``, ``last``.
+
+    Raises
+    ------
+    ConfigError
+        If the protocol or an option is unknown, or does not go with the data.
+    EmptyDatasetError
+        If a part would be empty.
+
+    Examples
+    --------
+    >>> import coldray
+    >>> split = coldray.split(coldray.load_dataset("sample"), "item-cold", seed=7)
+    >>> split.counts()["test_items"]
+    100
+    """
+    drawn = validated(
+        SplitConfig,
+        {
+            "protocol": "notebook" if protocol == ITEM_COLD else protocol,
+            "n_splits": number + 1,
+            "seeds": (seed,),
+            **options,
+        },
+    )
+    drawn_splits: list[Split]
+    if drawn.holds_out_items:
+        drawn_splits = list(cold_item_splits(dataset, protocol=drawn.protocol, n_splits=drawn.n_splits, seed=seed))
+    else:
+        drawn_splits = list(interaction_splits(dataset, **drawn.model_dump(exclude={"name", "users"})))
+    return drawn_splits[number]
+
+
+def _known(name: str, items: Any, columns: Mapping[str, Any], source: Mapping[str, Any]) -> Dataset:
+    if name in ("csv", "parquet"):
+        raise ConfigError(
+            f"{name!r} is a format. Give the path of the file of interactions: load_dataset('clicks.csv')."
+        )
+    if name not in SOURCES:
+        raise ConfigError(
+            f"There is no dataset {name!r}, and no file of that name.{nearest(name, SOURCES)} Datasets: "
+            f"{choices(SOURCES)}."
+        )
+    changed = {key: value for key, value in columns.items() if value != TabularColumns.model_fields[key].default}
+    if items is not None or changed:
+        option = "items" if items is not None else OPTIONS[next(iter(changed))]
+        raise ConfigError(f"{option!r} describes data of your own; the dataset {name!r} comes as it is.")
+    return read_source(validated(SourceConfig, {"name": name, **source}))
+
+
+def _own(interactions: Any, items: Any, columns: Mapping[str, Any], name: str | None) -> Dataset:
+    for what, table in (("interactions", interactions), ("items", items)):
+        if not ((table is None and what == "items") or is_frame(table) or isinstance(table, str | Path)):
+            raise DataFormatError(
+                f"{what} are a {type(table).__name__}; a frame of polars, pandas or arrow, a mapping of columns or the "
+                "path of a file is needed."
+            )
+    frames = is_frame(interactions)
+    if frames != is_frame(items) and items is not None:
+        raise ConfigError("Interactions and items are both files, or both frames. Read the file, by polars say.")
+    if frames:
+        tables = (as_polars(interactions, "interactions"), None if items is None else as_polars(items, "items"))
+        return dataset_of_frames(*tables, validated(TabularColumns, columns), name or "frame")
+    paths = {"interactions": interactions} | ({} if items is None else {"items": items})
+    config = validated(TabularConfig, {**columns, **paths})
+    dataset = read_source(SourceConfig(name="parquet", tabular=config))
+    return dataset.named(name) if name else dataset
+
+
+def _names(columns: Sequence[str] | str) -> tuple[str, ...]:
+    return (columns,) if isinstance(columns, str) else tuple(columns)
+
+
+def _is_path(text: str) -> bool:
+    return text not in SOURCES and (Path(text).exists() or Path(text).suffix != "" or "/" in text)

@@ -1,0 +1,256 @@
+"""A model fitted on a dataset or on a part of one, and measured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from coldray.bundle.model import Bundle, fit_bundle
+from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
+from coldray.core.notebook import facts_html
+from coldray.core.spelling import choices, nearest
+from coldray.data.dataset import Dataset
+from coldray.data.splits.items import Fold, Protocol, Split, TuningSplit
+from coldray.evaluation.ratings import ones_where_stored
+from coldray.evaluation.significance import bootstrap_interval
+from coldray.experiments.evaluation import Candidates, EvaluationFold
+from coldray.experiments.evaluation import evaluate as measure
+from coldray.experiments.space import metric_names
+from coldray.features.builder import FeatureConfig, FeatureEncoder, attribute_kinds, choose_methods
+from coldray.front.configs import validated
+from coldray.models.base import Recommender, TrainingSet
+from coldray.models.registry import model_type
+
+logger = logging.getLogger(__name__)
+Part: TypeAlias = Literal["validation", "test"]
+
+
+def fit(
+    model: str | Recommender[Any],
+    data: Dataset | Split | TuningSplit,
+    *,
+    features: FeatureConfig | Mapping[str, Any] | None = None,
+    **parameters: Any,
+) -> Bundle:
+    """Fit a model, and return it with the ids and the attributes of what it was fitted on.
+
+    Parameters
+    ----------
+    model
+        A name, such as ``"kernel_align"``, with its `parameters`; or a model that has them.
+    data
+        Of a split, its train part; of a dataset, all.
+    features
+        Which item attributes are read and how, see :class:`~coldray.features.builder.FeatureConfig`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model or parameter, or it does not go with the data.
+    MissingFieldError
+        If the model reads ratings, times or attributes that the data do not have.
+    CatalogTooLargeError
+        If the fit does not fit into memory.
+
+    Examples
+    --------
+    >>> import coldray
+    >>> films = coldray.load_dataset("sample")
+    >>> coldray.fit("ease", films, regularization=50.0)
+    Bundle of ease: 600 users, 500 items (0 cold), fitted on all interactions of sample
+    """
+    unfitted = _model(model, parameters)
+    read = features if isinstance(features, FeatureConfig) else validated(FeatureConfig, features or {})
+    if isinstance(data, Dataset):
+        _check(unfitted, data, read)
+        trained = f"all interactions of {data.name}"
+        return fit_bundle(unfitted, data, FeatureEncoder(read), {"trained_on": trained, "notes": list(data.notes)})
+    tuning = data if isinstance(data, TuningSplit) else data.for_tuning()
+    return _fit_on(unfitted, tuning.fold, read, tuning.protocol)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model reached on the held-out interactions of a split."""
+
+    part: Part
+    metrics: Mapping[str, float]
+    """Means over users, by name and cutoff."""
+    intervals: Mapping[str, tuple[float, float]]
+    """95 % bootstrap interval of a mean over users; coverage, one number for all lists, has none."""
+    users: int
+    """Users that were measured: those with known and with held-out interactions."""
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """A row a metric: ``metric``, ``value``, ``low``, ``high``."""
+        nothing = (None, None)
+        rows = [(name, value, *self.intervals.get(name, nothing)) for name, value in self.metrics.items()]
+        types = {"metric": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+        return pl.DataFrame(rows, schema=types, orient="row")
+
+    def __getitem__(self, metric: str) -> float:
+        return self.metrics[metric]
+
+    def __repr__(self) -> str:
+        return f"{self._title}: {', '.join(f'{name} {value}' for name, value in self._shown())}"
+
+    def _repr_html_(self) -> str:
+        return facts_html(self._title, self._shown())
+
+    @property
+    def _title(self) -> str:
+        return f"On the {self.part} part, {self.users:,} users"
+
+    def _shown(self) -> list[tuple[str, str]]:
+        ranges = {name: f" [{low:.4f}, {high:.4f}]" for name, (low, high) in self.intervals.items()}
+        return [(name, f"{value:.4f}{ranges.get(name, '')}") for name, value in self.metrics.items()]
+
+
+def evaluate(
+    bundle: Bundle,
+    split: Split,
+    metrics: Sequence[str] | str | None = None,
+    *,
+    part: Part = "validation",
+    candidates: Candidates | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure a model on what a split holds out.
+
+    Parameters
+    ----------
+    bundle
+        What :func:`fit` made of the same split.
+    metrics
+        Names with cutoffs, such as ``"ndcg@10"``; by default ndcg, recall and coverage at 10.
+    part
+        ``validation``, as often as you like. ``test``: the model is fitted again with the same configuration, with the
+        test items known by their attributes, and measured. Choose models by the validation part: what was chosen by
+        the test part is not tested any more.
+    candidates
+        What is ranked: ``cold``, the held-out cold items, or ``all`` items; by default ``cold`` where a split holds out
+        items.
+    seed
+        Of the bootstrap.
+
+    Raises
+    ------
+    ConfigError
+        If a metric is unknown, or the candidates do not go with the split.
+    LeakageError
+        If the model was fitted on other interactions than the train part of the split.
+
+    Examples
+    --------
+    >>> import coldray
+    >>> split = coldray.split(coldray.load_dataset("sample"), "item-cold")
+    >>> model = coldray.fit("marec", split)
+    >>> result = coldray.evaluate(model, split, "ndcg@10")
+    >>> result.part, result["ndcg@10"] > 0.2
+    ('validation', True)
+    """
+    wanted = _metrics(metrics, ratings=bundle.model.predicts_ratings)
+    cutoffs = tuple(dict.fromkeys(int(name.partition("@")[2]) for name in wanted if "@" in name)) or (10,)
+    cold = split.protocol in ("notebook", "balanced")
+    chosen: Candidates = candidates or ("cold" if cold else "all")
+    if chosen == "cold" and not cold:
+        raise ConfigError(f"candidates='cold' ranks held-out items, and {split.protocol!r} holds out interactions.")
+    if chosen == "cold" and not bundle.model.scores_cold_items:
+        raise ConfigError(
+            f"The model {bundle.model.name!r} knows items by their clicks alone and cannot rank cold ones. Use "
+            "candidates='all', or hold out interactions: split(dataset, 'holdout')."
+        )
+    fold = split.for_tuning().fold
+    _check_fitted_on(bundle, fold, split.protocol)
+    if part == "test":
+        logger.warning("The test part is measured: the model is fitted again, with the test items known.")
+        fold = split.test_fold
+        bundle = _fit_on(type(bundle.model)(bundle.model.config), fold, bundle.encoder.config, split.protocol)
+    elif part != "validation":
+        raise ConfigError(f"part is {part!r}; it is 'validation' or 'test'.")
+    task = EvaluationFold.of(
+        fold.as_read(bundle.model.reads),
+        TrainingSet(bundle.interactions, bundle.features, fold.name),
+        ratings=bundle.model.predicts_ratings,
+    )
+    if not task.ratings:
+        task = task.with_clicks_to_be_found()
+    measured = measure(bundle.model, task, candidates=chosen, cutoffs=cutoffs)
+    intervals = {
+        name: bootstrap_interval(measured.per_user[name], generator=np.random.default_rng(seed))
+        for name in wanted
+        if name in measured.per_user
+    }
+    if measured.ratings is not None:
+        every = measured.ratings.intervals(np.random.default_rng(seed))
+        intervals |= {name: every[name] for name in wanted if name in every}
+    means = measured.means()
+    return Evaluation(part, {name: means[name] for name in wanted}, intervals, len(measured.users))
+
+
+def _model(model: str | Recommender[Any], parameters: Mapping[str, Any]) -> Recommender[Any]:
+    if isinstance(model, str):
+        kind = model_type(model)
+        return kind(validated(kind.config_type, parameters))
+    if parameters:
+        raise ConfigError(
+            f"{next(iter(parameters))!r} is given beside a model that has its parameters. Give the name of the model, "
+            "or set it there."
+        )
+    return model
+
+
+def _check(model: Recommender[Any], data: Dataset, features: FeatureConfig) -> None:
+    """Find out what can be wrong before the fit."""
+    names = choose_methods(data, features)
+    if model.scores_cold_items and not names:
+        raise MissingFieldError(
+            f"The model {model.name!r} learns from item attributes, and dataset {data.name!r} has none that are read. "
+            "Give load_dataset the items with labels=, numbers= or texts=."
+        )
+    model.check_attributes(attribute_kinds({name: data.attributes[name] for name in names}))
+    model.check_size(data.n_users, data.n_items)
+
+
+def _fit_on(model: Recommender[Any], fold: Fold, features: FeatureConfig, protocol: Protocol) -> Bundle:
+    """Fit on the train part of a fold alone; its items all are in the bundle, known by their attributes."""
+    data = fold.dataset
+    _check(model, data, features)
+    encoder = FeatureEncoder(features).fit(data)
+    if model.scores_cold_items:
+        encoder.check_usable()
+    encoded = encoder.transform(data.attributes, data.n_items)
+    train = fold.as_read(model.reads).train
+    model.fit(TrainingSet(train, encoded, fold.name))
+    manifest = {"trained_on": _train_part(fold, protocol), "notes": list(data.notes)}
+    return Bundle(model, encoder, data.user_ids, data.item_ids, data.attributes, encoded, train, manifest)
+
+
+def _train_part(fold: Fold, protocol: Protocol) -> str:
+    return f"the train part of {fold.name} by {protocol} of {fold.dataset.name}"
+
+
+def _check_fitted_on(bundle: Bundle, fold: Fold, protocol: Protocol) -> None:
+    known, train = ones_where_stored(bundle.interactions), ones_where_stored(fold.train)
+    same_ids = np.array_equal(bundle.item_ids, fold.dataset.item_ids)
+    if not (same_ids and np.array_equal(bundle.user_ids, fold.dataset.user_ids) and (known != train).nnz == 0):
+        raise LeakageError(
+            f"The model was fitted on {bundle.manifest.get('trained_on', 'other interactions')}, not on "
+            f"{_train_part(fold, protocol)}: it may have seen what it is to find. Fit it on the split."
+        )
+
+
+def _metrics(names: Sequence[str] | str | None, *, ratings: bool) -> tuple[str, ...]:
+    wanted = (names,) if isinstance(names, str) else tuple(names or ("ndcg@10", "recall@10", "coverage@10"))
+    cutoffs = [int(text) for name in wanted if (text := name.partition("@")[2]).isdigit() and int(text) > 0]
+    known = metric_names(dict.fromkeys(cutoffs or [10]), ratings=ratings)
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(f"There is no metric {name!r}.{nearest(name, known)} Metrics: {choices(known)}.")
+    return wanted

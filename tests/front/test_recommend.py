@@ -1,0 +1,91 @@
+"""Lists as frames, by ids, with a policy for ids that are unknown."""
+
+import logging
+
+import polars as pl
+import pytest
+
+import coldray
+from coldray.core.errors import ConfigError, UnknownIdError
+
+CLICKS = {"user_id": [1, 1, 2, 2, 3, 3, 3], "film": ["a", "b", "b", "c", "a", "c", "d"]}
+FILMS = {"film": ["a", "b", "c", "d", "new"], "genre": [["x"], ["x", "y"], ["y"], ["y"], ["y"]], "title": list("ABCDN")}
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    dataset = coldray.load_dataset(CLICKS, FILMS, item="film", labels=["genre"], texts=["title"])
+    return coldray.fit("content_knn", dataset, features={"attributes": ["genre"], "min_items": 1})
+
+
+def lists(frame):
+    return {user: rows["item"].to_list() for (user,), rows in frame.group_by("user", maintain_order=True)}
+
+
+def test_lists_are_frames_of_external_ids(bundle):
+    frame = bundle.recommend([3, 1], k=2)
+    assert frame.columns == ["user", "rank", "item", "score", "cold", "origin", "title"]
+    assert frame.schema["user"] == pl.Int64
+    assert frame["user"].to_list() == [3, 3, 1, 1]
+    assert frame["rank"].to_list() == [1, 2, 1, 2]
+    own = {3: {"a", "c", "d"}, 1: {"a", "b"}}
+    assert all(not set(items) & own[user] for user, items in lists(frame).items())
+    assert frame.filter(pl.col("item") == "new")["cold"].all()
+    assert frame["title"].to_list() == [item.upper()[0] for item in frame["item"]]
+    places = [place for _, some in bundle.lists([bundle.history(3), bundle.history(1)], 2) for place in some]
+    assert frame.select("item", "score", "cold").rows() == [(one.item, one.score, one.cold) for one in places]
+
+
+def test_a_history_is_a_user_as_well(bundle):
+    by_history, by_id = bundle.recommend(histories=[["a", "b"]], k=3), bundle.recommend([1], k=3)
+    assert by_history.drop("user", "origin").equals(by_id.drop("user", "origin"))
+    assert by_history["user"].to_list() == [0, 0, 0]
+    assert (by_history["origin"][0], by_id["origin"][0]) == ("history", "model")
+
+
+def test_candidates_and_what_nobody_is_to_be_shown(bundle):
+    assert set(bundle.recommend([1], candidates="cold")["item"]) == {"new"}
+    assert set(bundle.recommend([1], candidates=("c", "d"))["item"]) == {"c", "d"}
+    assert "c" not in bundle.recommend([1], exclude=["c"])["item"].to_list()
+
+
+def test_new_items_are_in_the_next_list(bundle):
+    more = bundle.add_items({"late": {"genre": ["x"], "title": "L"}})
+    assert "late" in more.recommend([1], candidates="cold")["item"].to_list()
+    assert "late" not in bundle.recommend([1], candidates="cold")["item"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [({"users": [1, 9]}, "1 of 2 users"), ({"histories": [["a", "zz"], []]}, "1 of 2 items in histories")],
+)
+def test_ids_that_are_unknown_are_refused_told_or_passed_over(bundle, asked, words, caplog):
+    with pytest.raises(UnknownIdError, match=words):
+        bundle.recommend(**asked, policy="raise")
+    with caplog.at_level(logging.WARNING):
+        told = bundle.recommend(**asked)
+    assert words in caplog.text
+    caplog.clear()
+    assert bundle.recommend(**asked, policy="ignore").equals(told)
+    assert caplog.text == ""
+    last = told["user"].max()
+    assert set(told.filter(pl.col("user") == last)["origin"]) == {"popularity"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "users or histories"),
+        ({"users": [1], "histories": [[]]}, "users or histories"),
+        ({"users": "1"}, "a list of ids"),
+        ({"users": [1], "candidates": ["a"]}, "a tuple of ids"),
+        ({"users": [1], "policy": "skip"}, "raise, warn, ignore"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(bundle, asked, words):
+    with pytest.raises(ConfigError, match=words):
+        bundle.recommend(**asked)
+
+
+def test_nobody_gets_an_empty_frame(bundle):
+    assert bundle.recommend([]).height == 0
