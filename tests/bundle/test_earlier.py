@@ -29,9 +29,11 @@ def test_there_is_a_bundle_of_each_family_that_keeps_its_state_in_another_way():
 
 
 def test_the_code_that_a_registered_model_of_an_earlier_version_holds_finds_what_it_imports():
-    """MLflow runs the file that was logged with the model, which names modules as they were called then."""
+    """MLflow runs the file that was logged with the model, which names modules and methods as they were called then."""
     module = importlib.import_module("coldray.tracking.bundle")
     errors = importlib.import_module("coldray.errors")
-    assert module.load_bundle is io.load_bundle
+    name = next(iter(EXPECTED))
+    bundle, histories = module.load_bundle(EARLIER / name), EXPECTED[name]["histories"]
+    assert bundle.recommend(histories, 8) == places_of(io.load_bundle(EARLIER / name), histories, 8)
     assert {"Bundle", "History", "load_bundle"} <= set(module.__all__)
     assert {"DataFormatError", "UnknownIdError"} <= set(errors.__all__)

@@ -238,13 +238,13 @@ class Bundle:
         )
 
     def _of_users(self, users: Sequence[Any], policy: Policy) -> list[History]:
-        known = set(self.user_ids.tolist())
-        unknown = [user for user in users if user not in known]
+        rows = {user: row for row, user in enumerate(self.user_ids.tolist())}
+        unknown = [user for user in users if user not in rows]
         if unknown:
-            _unknown(
-                policy, f"{len(unknown):,} of {len(users):,} users are unknown, the first is {unknown[0]!r}", _MOST
+            _refuse_or_tell(
+                policy, len(unknown), len(users), "users", unknown[0], "They get the items with most clicks."
             )
-        return [self.history(user) if user in known else [] for user in users]
+        return [self._history_of(rows[user]) if user in rows else [] for user in users]
 
     def _known_parts(self, histories: Sequence[History], policy: Policy) -> list[History]:
         places = self.item_places
@@ -252,9 +252,7 @@ class Bundle:
         if not unknown:
             return list(histories)
         total = sum(map(len, histories))
-        _unknown(
-            policy, f"{len(unknown):,} of {total:,} items in histories are unknown, the first is {unknown[0]!r}", _LEFT
-        )
+        _refuse_or_tell(policy, len(unknown), total, "items in histories", unknown[0], "They are left out.")
         return [
             {item: rating for item, rating in history.items() if item in places}
             if isinstance(history, Mapping)
