@@ -119,7 +119,7 @@ class Seen(TrainingListener):
 def test_the_training_of_a_bundle_is_told_from_its_beginning_to_its_end(dataset, tmp_path):
     seen = Seen()
     winner = VAE(VAEConfig(epochs=2, hidden_dim=8, latent_dim=4, validation_share=0.0))
-    notes = fit_on_worker(winner, dataset, FeatureConfig(), {"x": 1}, tmp_path / "bundle", seen)
+    notes = fit_on_worker(winner, dataset, FeatureConfig(), {"x": 1}, tmp_path / "bundle", lambda place: seen)
     assert seen.events[:3] == [2, 0, 1]
     assert len(seen.events) == 4
     bundle = load_bundle(tmp_path / "bundle")

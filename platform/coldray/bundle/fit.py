@@ -23,9 +23,8 @@ from coldray.evaluation.topk import available_threads
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
-from coldray.training.cluster.mailbox import Delivery, Forwarding, Mailbox
-from coldray.training.history import TrainingResult
-from coldray.training.progress import TrainingListener, watching
+from coldray.training.cluster.mailbox import Delivery, Forwarding, ListenerOf, new_mailbox
+from coldray.training.progress import TrainingListener, TrainingPlace, watching
 
 CRASH = "bundle-fit.crash"
 """The file, beside the bundle, where the process says where it was when a signal ended it."""
@@ -41,7 +40,7 @@ def fit_on_worker(
     features: FeatureConfig,
     manifest: Mapping[str, Any],
     folder: Path,
-    listener: TrainingListener | None = None,
+    listener_of: ListenerOf | None = None,
     *,
     even: bool = False,
     gpus: float = 0.0,
@@ -50,8 +49,8 @@ def fit_on_worker(
 
     Parameters
     ----------
-    listener
-        Told of the trainings of the fit.
+    listener_of
+        Gives the listener of each training of the fit.
     even
         As of :func:`~coldray.bundle.model.even_bundle`.
     gpus
@@ -71,13 +70,13 @@ def fit_on_worker(
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     crash = folder.parent / CRASH
-    mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+    mailbox = new_mailbox()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     fitting = _fit.options(scheduling_strategy=here, num_gpus=gpus).remote(
         winner, [ray.put(dataset)], features, dict(manifest), even, folder, crash, mailbox
     )
     try:
-        with Delivery(mailbox, listener or TrainingListener()):
+        with Delivery(mailbox, listener_of or (lambda _: TrainingListener())):
             notes: list[str] = ray.get(fitting)
             return tuple(notes)
     except ray.exceptions.RayTaskError as error:
@@ -109,14 +108,6 @@ def _cause(error: ray.exceptions.RayError, crash: Path) -> str:
     return f"died of a signal ({signal}){f' at {place}' if place else ''}"
 
 
-class _Relay(Forwarding):
-    """Sends the end of a training too."""
-
-    def training_ended(self, result: TrainingResult | None) -> None:
-        """Send, and wait until it has arrived."""
-        ray.get(self.mailbox.put.remote("training_ended", result))
-
-
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _fit(
     winner: Recommender[Any],
@@ -136,7 +127,7 @@ def _fit(
         faulthandler.enable(stack.enter_context(crash.open("w", encoding="utf-8")), all_threads=False)
         stack.callback(faulthandler.enable)
         stack.enter_context(threadpool_limits(available_threads()))
-        stack.enter_context(watching(_Relay(mailbox)))
+        stack.enter_context(watching(Forwarding(mailbox, TrainingPlace("bundle"))))
         notes = stack.enter_context(kept_warnings())
         bundle = fit_bundle(winner, ray.get(data[0]), FeatureEncoder(features), manifest)
         bundle, note = even_bundle(bundle) if even else (bundle, None)

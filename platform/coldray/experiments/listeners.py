@@ -9,6 +9,7 @@ from coldray.data.dataset import Dataset
 from coldray.experiments.results import FoldMetrics, TrialResult
 from coldray.experiments.search.shared import SharedStatus
 from coldray.experiments.space import StudyConfig
+from coldray.training.progress import TrainingListener, TrainingListeners, TrainingPlace
 
 
 class StudyListener:
@@ -37,6 +38,10 @@ class StudyListener:
 
     def shared(self, status: Sequence[SharedStatus]) -> None:
         """Tell which shared computations are running and which are done."""
+
+    def training_of(self, place: TrainingPlace) -> TrainingListener:
+        """Return who is to be told of a training that begins; a trial has been told to run by then."""
+        return TrainingListener()
 
     def search_ended(self) -> None:
         """Tell that no trial is left."""
@@ -87,6 +92,10 @@ class Listeners(StudyListener):
         """Pass on."""
         for listener in self.listeners:
             listener.shared(status)
+
+    def training_of(self, place: TrainingPlace) -> TrainingListener:
+        """Return all that are to be told."""
+        return TrainingListeners(*(listener.training_of(place) for listener in self.listeners))
 
     def search_ended(self) -> None:
         """Pass on."""

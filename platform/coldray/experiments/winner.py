@@ -27,6 +27,8 @@ from coldray.experiments.results import FoldMetrics, Selection
 from coldray.experiments.space import StudyConfig
 from coldray.models.notes import kept_warnings
 from coldray.models.registry import model_type
+from coldray.training.cluster.mailbox import Delivery, Forwarding, new_mailbox
+from coldray.training.progress import TrainingPlace, watching
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,8 @@ def measure_winner(
 ) -> WinnerMetrics:
     """Refit the winner on the train part of each split and measure it on the test data, once.
 
-    The listener is told how many splits are done. With `inspection` the splits take turns, so that none is timed while
-    another runs beside it.
+    The listener is told how many splits are done, and of trainings. With `inspection` the splits take turns, so
+    that none is timed while another runs beside it.
 
     Raises
     ------
@@ -66,16 +68,18 @@ def measure_winner(
     wanted = _Wanted(config.model, dict(selection.winner.config), config.candidates, config.cutoffs, inspection)
     watcher, step = listener or StudyListener(), f"test of {config.name}"
     on_worker = _measure.options(num_gpus=config.search.gpus_per_trial)
+    mailbox = new_mailbox()
     try:
-        if inspection is None:
-            outcomes = [on_worker.remote(task, wanted, False) for task in tasks.values()]
-            measured = _gathered(outcomes, step, watcher)
-        else:
-            measured = []
-            for number, task in enumerate(tasks.values()):
-                watcher.advanced(step, number, len(tasks))
-                measured.append(ray.get(on_worker.remote(task, wanted, number == 0)))
-            watcher.advanced(step, len(tasks), len(tasks))
+        with Delivery(mailbox, watcher.training_of):
+            if inspection is None:
+                outcomes = [on_worker.remote(task, wanted, mailbox, False) for task in tasks.values()]
+                measured = _gathered(outcomes, step, watcher)
+            else:
+                measured = []
+                for number, task in enumerate(tasks.values()):
+                    watcher.advanced(step, number, len(tasks))
+                    measured.append(ray.get(on_worker.remote(task, wanted, mailbox, number == 0)))
+                watcher.advanced(step, len(tasks), len(tasks))
     except ray.exceptions.RayError as error:  # the model refused, or its worker was lost
         raise StudyError(
             f"The winner (trial {selection.winner.number}) could not be tested: {in_words(error)}"
@@ -142,13 +146,14 @@ class _Measured:
 
 
 @ray.remote(num_cpus=1)
-def _measure(task: EvaluationFold, wanted: _Wanted, mapped: bool) -> _Measured:
+def _measure(task: EvaluationFold, wanted: _Wanted, mailbox: Any, mapped: bool) -> _Measured:
     started = time.perf_counter()
     kind = model_type(wanted.model)
     model = kind(kind.config_type.model_validate(wanted.parameters))
     if wanted.inspection is not None:
         import torch  # noqa: F401 - which a fit would otherwise load, at the price of its memory
-    with kept_warnings() as notes, FitMeter() as fit:
+    place = TrainingPlace("test", fold=task.train.key)
+    with watching(Forwarding(mailbox, place)), kept_warnings() as notes, FitMeter() as fit:
         model.fit(task.train)
     asked: dict[str, Any] = {"candidates": wanted.candidates, "cutoffs": wanted.cutoffs}
     metrics = evaluate(model, task, **asked)

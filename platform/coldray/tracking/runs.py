@@ -21,12 +21,14 @@ from coldray.experiments.promotion.outcome import Promotion
 from coldray.experiments.results import StudyResult, TrialResult
 from coldray.experiments.space import StudyConfig
 from coldray.tracking.access import check_reachable, holds_nothing
+from coldray.tracking.epochs import EpochTracker
 from coldray.tracking.limits import taken_text
 from coldray.tracking.logged_values import fold_metrics, metric_of, params_of
 from coldray.tracking.placement import Placement
 from coldray.tracking.receiver import RefusedError, UnavailableError
 from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import OPEN_STATUS, Spool
+from coldray.training.progress import TrainingPlace
 
 EXPERIMENT_NAME_LIMIT, DATASET_NAME_LIMIT, SOURCE_LIMIT = 500, 500, 30_000
 """Characters that MLflow takes."""
@@ -89,6 +91,8 @@ class StudyTracker(StudyListener):
         self.spool = spool or Spool(path, None if offline else self.server, say=say)
         self._study_id = ""
         self._searched: tuple[str, ...] = ()
+        self._trials: dict[int, str] = {}
+        self._trainings: dict[str, list[EpochTracker]] = {}
 
     def _check_experiment(self, say: Callable[[str], None] | None) -> None:
         """Make the experiment, or find that it is refused; a server that is away now is asked again by the spool."""
@@ -154,16 +158,25 @@ class StudyTracker(StudyListener):
 
     def trial_started(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
         """Open the nested run of a trial, or go on with it."""
-        key = self._key(trial_id)
+        key = self._trials[number] = self._key(trial_id)
         if key in self.spool.status:
             self.spool.reopen(key)
             return
         tags = {"coldray.kind": "trial", "coldray.trial": str(number), "coldray.trial_key": trial_id}
         self.spool.add("run", key, name=f"trial {number:03d}", tags=tags, parent=self._study_id)
 
+    def training_of(self, place: TrainingPlace) -> EpochTracker:
+        """Log the epochs of a trial's training to its run, those of others to the parent run."""
+        key = self._study_id if place.trial is None else self._trials[place.trial]
+        tracker = EpochTracker(self.spool, key, place)
+        self._trainings.setdefault(key, []).append(tracker)
+        return tracker
+
     def trial_ended(self, trial: TrialResult) -> None:
         """Log a trial and close its run, unless that has been done."""
         key = self._key(trial.trial_id)
+        for tracker in self._trainings.pop(key, ()):
+            tracker.send()  # of one that was stopped early
         if key not in self.spool.status:  # it failed before it started
             self.trial_started(trial.trial_id, trial.number, {name: trial.config[name] for name in self._searched})
         if self.spool.status[key] in ("FINISHED", "FAILED"):
@@ -240,6 +253,8 @@ class StudyTracker(StudyListener):
 
         What it has refused is sent once more: it may have been restored.
         """
+        for tracker in [one for of_run in self._trainings.values() for one in of_run]:
+            tracker.send()
         for key, status in list(self.spool.status.items()):
             if status == OPEN_STATUS and key.startswith(f"{self._study_id}/"):
                 self.spool.end(key, "KILLED")

@@ -112,6 +112,8 @@ class Spool:
         receipt, or the answer was lost."""
         self.status: dict[str, str] = {}
         """The status that each run was last given, by key."""
+        self.steps: dict[tuple[str, str], int] = {}
+        """The last step of each metric, by the key of its run and its name."""
         self._changed_values: dict[str, dict[str, None]] = {}
         """What was changed for MLflow, by run."""
         for _, record in records:
@@ -158,6 +160,8 @@ class Spool:
         self._unsent = deque(pair for pair in self._unsent if pair[0] >= self._sent)
 
     def _note(self, record: Record) -> None:
+        for name, _, _, step in record.get("metrics", ()):
+            self.steps[record["run"], name] = max(step, self.steps.get((record["run"], name), step))
         if record["op"] == "run":
             self.status[record["run"]] = OPEN_STATUS
         elif CHANGED_TAG in record.get("tags", {}):

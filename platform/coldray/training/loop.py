@@ -185,6 +185,7 @@ class TrainingLoop:
                 n_examples=self.task.n_examples,
                 workers=self.workers.size,
                 device=self.device.type,
+                history=tuple(self.progress.history),
             )
         )
         with told_of_memory(self.task.name, self.config, self.device):

@@ -7,11 +7,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Self
 
 from coldray.training.history import EpochRecord, TrainingResult
 
 STEP_SECONDS = 0.5
 """Shortest time between two reports of a step; epochs are all reported."""
+
+
+@dataclass(frozen=True)
+class TrainingPlace:
+    """Which training it is, among all those of a study."""
+
+    what: str = "training"
+    """What is fitted, such as ``trial 3`` or ``bundle``."""
+    trial: int | None = None
+    """The number of the trial, if it is of one."""
+    fold: str = ""
+    """What it is fitted on, such as ``seed 42 / split 0``; nothing where that is everything."""
+    task: str = ""
+    """The name of the task, which tells the networks of one fit from one another."""
+    nth: int = 0
+    """How many trainings of the same task came before: one that follows refits on what the first held out."""
+
+    @classmethod
+    def of_trial(cls, number: int, fold: str) -> Self:
+        """Return the first training of a trial on a fold."""
+        return cls(f"trial {number}", number, fold)
+
+    @property
+    def words(self) -> str:
+        """What is trained, in words."""
+        trained = " on ".join(filter(None, (self.task, self.fold)))
+        return ", ".join(filter(None, (self.what, trained, "refit" if self.nth else "")))
 
 
 @dataclass(frozen=True)
@@ -30,6 +58,8 @@ class TrainingPlan:
     n_examples: int
     workers: int
     device: str
+    history: tuple[EpochRecord, ...] = ()
+    """The epochs before the resume."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a running study shows, in a terminal and without one."""
 
 import io
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,8 @@ from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.results import FoldMetrics, TrialResult
 from coldray.experiments.search.shared import SharedStatus
 from coldray.experiments.space import StudyConfig
+from coldray.training.history import EpochRecord, TrainingResult
+from coldray.training.progress import TrainingPlace, TrainingPlan
 
 CONFIG = StudyConfig.model_validate(
     {
@@ -209,3 +212,79 @@ def test_a_terminal_shows_that_no_trial_runs(monkeypatch):
     made.trial_started("t0", 0, {"lambda_1": 1.0, "order": 1})
     assert "waiting for a worker" not in shown(made)
     made.search_ended()
+
+
+# ---- trainings
+
+PLAN = TrainingPlan("vae", "ndcg@10", 10, 0, 4, 4000, 1, "cpu")
+EPOCH = EpochRecord(0, 0.5, {}, {"ndcg@10": 0.25}, 0.01, 1234.0, 2.0)
+
+
+def begin(display, place):
+    training = display.training_of(place)
+    training.training_started(PLAN)
+    return training
+
+
+def test_the_epochs_of_running_trials_are_shown_with_the_time_left_of_trial_and_study(display, monkeypatch):
+    now = [time.monotonic()]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    display.search_started(2, 1, "ndcg@10")
+    display.trial_started("t3", 3, {"lambda_1": 10.0, "order": 1})
+    training = begin(display, TrainingPlace.of_trial(3, "seed 42 / split 0"))
+    now[0] += 60
+    display.console.export_text(clear=True)
+    training.epoch_done(EPOCH)
+    text = " ".join((shown(display) if display.live else display.console.export_text()).split())
+    assert (
+        "trial 3, seed 42 / split 0: epoch 1/10, loss 0.5000, ndcg@10 0.2500, 1,234 examples/s, 9 min 0 s left at "
+        "most; about 19 min 0 s left for the trial"
+    ) in text
+    assert "about 39 min 0 s left" in text
+    training.training_ended(None)
+    assert "epoch 1" not in shown(display)
+
+
+def test_a_refit_is_the_second_half_of_a_fit(display):
+    display.trial_started("t3", 3, {"lambda_1": 10.0, "order": 1})
+    (trial,) = display.running.values()
+    begin(display, TrainingPlace.of_trial(3, "seed 42 / split 0")).epoch_done(EPOCH)
+    assert trial.share(2) == pytest.approx(0.05 / 2)
+    begin(display, TrainingPlace("trial 3", 3, "seed 42 / split 0", nth=1)).epoch_done(EPOCH)
+    assert trial.share(2) == pytest.approx(0.55 / 2)
+    display.trial_reported("t3", [])  # a scheduler is told of the epoch
+    assert trial.share(2) == pytest.approx(0.55 / 2)
+    display.trial_reported("t3", [fold(0.2)])
+    assert trial.share(2) == 0.5
+
+
+def test_a_trial_that_is_stopped_takes_its_training_with_it(display):
+    display.trial_started("t3", 3, {"lambda_1": 10.0, "order": 1})
+    begin(display, TrainingPlace.of_trial(3, "seed 42 / split 0")).epoch_done(EPOCH)
+    assert "epoch 1" in shown(display)
+    display.trial_ended(trial(3, 0.1, "pruned"))
+    assert "epoch 1" not in shown(display)
+
+
+def test_a_search_that_is_interrupted_leaves_no_training_behind(display):
+    display.trial_started("t3", 3, {"lambda_1": 10.0, "order": 1})
+    begin(display, TrainingPlace.of_trial(3, "seed 42 / split 0")).epoch_done(EPOCH)
+    display.search_ended()
+    assert display.live is None
+    assert shown(display).strip() == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_training_of_a_bundle_is_told_from_its_beginning_to_its_end(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
+    made = StudyProgress(console(terminal))
+    training = begin(made, TrainingPlace("bundle"))
+    assert (made.live is not None) == terminal
+    training.epoch_done(EPOCH)
+    assert "bundle: epoch 1/10" in shown(made)
+    training.training_ended(TrainingResult({}, (EPOCH,), 0, 0.25, "epochs", 1, "cpu", None))
+    assert made.live is None
+    text = " ".join(made.console.export_text().split())
+    assert "bundle: training vae, 4,000 examples, up to 10 epochs of 4 steps, 1 worker on cpu" in text
+    assert "bundle: training done, 1 epochs, all epochs trained, ndcg@10 0.2500 in epoch 1" in text
+    assert "trials done" not in text

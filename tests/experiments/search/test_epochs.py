@@ -10,14 +10,13 @@ from coldray.core.errors import ConfigError
 from coldray.core.journal import Journal
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.record.record import StudyRecord
-from coldray.experiments.search.epochs import observed_training
+from coldray.experiments.search.epochs import EpochReports, kept_training
 from coldray.experiments.search.run import scheduler, search
 from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.study import draw_splits
 from coldray.models.registry import MODELS, NETWORKS, model_type
 from coldray.training.history import EpochRecord
-from coldray.training.progress import current_listener
 from coldray.training.trainer import train
 from training.planted import Regression
 from training.test_trainer import CONFIG, InterruptAt, Interrupted
@@ -88,27 +87,28 @@ def test_a_training_that_was_lost_goes_on_and_one_that_ended_leaves_nothing(tmp_
     folder = tmp_path / "trial-0"
     told = []
 
-    def fit(listener=None):
-        with observed_training(lambda epochs, value: told.append((epochs, value)), folder):
-            if listener is None:
-                return train(Regression(), CONFIG)
+    def fit(listener):
+        with kept_training(folder):
             return train(Regression(), CONFIG, listener=listener)
 
     with pytest.raises(Interrupted):
         fit(InterruptAt(2))
     assert folder.is_dir()
-    assert told == []  # the listener that interrupts stood in its place
-    result = fit()
+    result = fit(EpochReports(lambda *values: told.append(values)))
     assert [epochs for epochs, _ in told] == [3, 4, 5, 6]
     assert told[-1][1] == result.history[-1].metrics[Regression.metric]
     assert not folder.exists()
 
 
-def test_a_node_that_does_not_see_the_folder_keeps_nothing_and_an_epoch_without_a_metric_is_not_told(tmp_path):
-    told = []
-    with observed_training(lambda *values: told.append(values), tmp_path / "elsewhere" / "trial-0"):
+def test_a_node_that_does_not_see_the_folder_keeps_nothing(tmp_path):
+    with kept_training(tmp_path / "elsewhere" / "trial-0"):
         assert train(Regression(), CONFIG).checkpoint is None
-        count = len(told)
-        current_listener().epoch_done(EpochRecord(9, 1.0, {}, {}, 0.1, 1.0, 1.0))
-    assert len(told) == count == CONFIG.epochs
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_epoch_without_a_metric_is_not_judged():
+    told = []
+    reports = EpochReports(lambda *values: told.append(values))
+    train(Regression(), CONFIG, listener=reports)
+    reports.epoch_done(EpochRecord(9, 1.0, {}, {}, 0.1, 1.0, 1.0))
+    assert len(told) == CONFIG.epochs

@@ -12,10 +12,10 @@ import ray.cloudpickle
 
 from coldray.core.errors import ConfigError, DivergedError
 from coldray.training.checkpoint import latest_checkpoint, position_of
-from coldray.training.cluster.mailbox import Delivery, Mailbox
+from coldray.training.cluster.mailbox import Delivery, Forwarding, new_mailbox
 from coldray.training.config import TrainingConfig
 from coldray.training.history import EpochRecord
-from coldray.training.progress import TrainingListener
+from coldray.training.progress import TrainingListener, TrainingPlace, TrainingPlan
 from coldray.training.trainer import train
 from training import planted
 from training.planted import Regression, Telling
@@ -91,18 +91,18 @@ def test_workers_take_no_more_threads_than_cpus(result):
 
 
 def test_an_epoch_that_ran_twice_is_told_once(ray_cluster):
-    mailbox, listener = Mailbox.remote(), Recorder()
-    with Delivery(mailbox, listener):
+    mailbox, listener = new_mailbox(), Recorder()
+    with Delivery(mailbox, lambda place: listener):
         for epoch in (0, 1, 1, 0, 2):
-            ray.get(mailbox.put.remote("epoch_done", EpochRecord(epoch, 0.5, {}, {}, 0.1, 1.0, 1.0)))
+            ray.get(mailbox.put.remote(TrainingPlace(), "epoch_done", EpochRecord(epoch, 0.5, {}, {}, 0.1, 1.0, 1.0)))
     assert [record.epoch for record in listener.records] == [0, 1, 2]
 
 
 def test_an_error_of_a_listener_is_raised_after_the_training(ray_cluster):
-    mailbox = Mailbox.remote()
-    delivery = Delivery(mailbox, LostAt())
+    mailbox = new_mailbox()
+    delivery = Delivery(mailbox, lambda place: LostAt())
     delivery.__enter__()
-    ray.get(mailbox.put.remote("epoch_done", EpochRecord(1, 0.5, {}, {}, 0.1, 1.0, 1.0)))
+    ray.get(mailbox.put.remote(TrainingPlace(), "epoch_done", EpochRecord(1, 0.5, {}, {}, 0.1, 1.0, 1.0)))
     with pytest.raises(Lost):
         delivery.__exit__(None, None, None)
 
@@ -172,3 +172,20 @@ def test_a_mailbox_and_the_fit_of_a_bundle_do_not_load_what_takes_seconds():
     """Each is a process of its own."""
     program = "import sys, coldray.bundle.fit; sys.exit(bool({'torch', 'ray.train', 'ray.data'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=120).returncode == 0
+
+
+def test_trainings_of_one_fit_are_counted_by_their_tasks_and_their_weights_stay(ray_cluster, result):
+    mailbox = new_mailbox()
+    forwarding = Forwarding(mailbox, TrainingPlace("bundle"))
+    for name in ("CARec", "CARec", "GERec"):
+        forwarding.training_started(TrainingPlan(name, None, 1, 0, 1, 1, 1, "cpu"))
+        forwarding.training_started(TrainingPlan(name, None, 1, 0, 1, 1, 1, "cpu"))  # workers were replaced
+        forwarding.training_ended(result)
+    events = ray.get(mailbox.take.remote())
+    assert [place.words for place, name, _ in events if name == "training_ended"] == [
+        "bundle, CARec",
+        "bundle, CARec, refit",
+        "bundle, GERec",
+    ]
+    assert len({place for place, *_ in events}) == 3
+    assert [dict(ended.weights) for _, name, ended in events if name == "training_ended"] == [{}, {}, {}]

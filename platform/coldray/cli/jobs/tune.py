@@ -20,7 +20,6 @@ from coldray.cli.arguments import DEFAULT_FILTERS, overrides, source_of
 from coldray.cli.devices import check_this_process, check_workers
 from coldray.cli.lines import from_here, job_file, tool, typed
 from coldray.cli.progress.study import StudyProgress
-from coldray.cli.progress.training import TrainingProgress
 from coldray.cli.promotion import decide
 from coldray.cli.ray.cluster import connected_ray
 from coldray.cli.texts import encode_texts
@@ -282,7 +281,7 @@ def register_winner(
         config.features,
         manifest,
         path,
-        TrainingProgress(progress.console),
+        Listeners(progress, tracker).training_of,
         even=config.candidates == "cold",
         gpus=gpus,
     )

@@ -1,131 +1,129 @@
-"""The live display of a running training, and its plain lines where there is no terminal."""
+"""How far a training is, in words, and how long what is under way may take."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.text import Text
-
-from coldray.cli.lines import timed
+from coldray.reports.labels import duration_label
 from coldray.training.history import EpochRecord, TrainingResult
-from coldray.training.progress import StepProgress, TrainingListener, TrainingPlan
-
-LINE_SECONDS = 10.0
-"""Without a terminal: the shortest time between two lines on how far the training is."""
+from coldray.training.progress import StepProgress, TrainingListener, TrainingPlace, TrainingPlan
 
 
-class TrainingProgress(TrainingListener):
-    """Shows the epoch, its loss, the validation metric and the best so far, the throughput and the time left."""
+class Pace:
+    """Tells the time left of something by the share that is done of it, and was when it was first asked."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self) -> None:
+        self._started, self._first = 0.0, -1.0
+
+    def left(self, share: float) -> float | None:
+        """Return the seconds left at the pace so far; None as long as there is none."""
+        if self._first < 0:
+            self._started, self._first = time.monotonic(), share
+        if share <= self._first:
+            return None
+        return (time.monotonic() - self._started) * (1 - share) / (share - self._first)
+
+    def words(self, share: float, form: str) -> str:
+        """Return the time left, in the place of ``{}``; nothing as long as it is not known."""
+        left = self.left(share)
+        return "" if left is None else form.format(duration_label(left))
+
+
+class ShownTraining(TrainingListener):
+    """A training as a display shows it.
+
+    Parameters
+    ----------
+    place
+        Which one it is.
+    changed
+        Called after each event.
+    say
+        Told how it began and ended, if given.
+    """
+
+    def __init__(
+        self, place: TrainingPlace, changed: Callable[[ShownTraining], None], say: Callable[[str], None] | None = None
+    ) -> None:
+        self.place, self._changed, self._say = place, changed, say or (lambda message: None)
         self.plan: TrainingPlan | None = None
-        self.metric = ""
         self.step: StepProgress | None = None
         self.record: EpochRecord | None = None
         self.best: tuple[float, int] | None = None
-        self.last_line = time.monotonic()
-        self.bar = Progress(
-            TextColumn("[bold]epochs"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left at most"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self.task = self.bar.add_task("epochs", total=None)
-        self.live: Live | None = None
+        self.pace = Pace()
+        self.ended = False
 
     def training_started(self, plan: TrainingPlan) -> None:
-        """Say what is trained, and start the display."""
+        """Say what is trained."""
         again = self.plan is not None
-        self.plan, self.metric, self.step = plan, plan.metric or "", None
+        self.plan, self.step, self.record, self.ended, self.pace = plan, None, None, False, Pace()
+        for record in plan.history:
+            self._keep(record)
+        self.pace.left(self.share)
         where = f"{plan.workers} worker{'s' if plan.workers > 1 else ''} on {plan.device}"
         begin = f", from epoch {plan.first_epoch + 1}" if plan.first_epoch else ""
         verb = "workers were replaced: training goes on" if again else f"training {plan.name}"
-        self._print(
-            f"{verb}: {plan.n_examples:,} examples, up to {plan.epochs} epochs of {plan.steps_per_epoch:,} steps, "
-            f"{where}{begin}"
+        self._say(
+            f"{self.place.words}: {verb}, {plan.n_examples:,} examples, up to {plan.epochs} epochs of "
+            f"{plan.steps_per_epoch:,} steps, {where}{begin}"
         )
-        self.bar.reset(self.task, total=plan.epochs, completed=plan.first_epoch)
-        if self.console.is_terminal and self.live is None:
-            self.live = Live(
-                get_renderable=self.render, console=self.console, refresh_per_second=4, vertical_overflow="crop"
-            )
-            self.live.start()
+        self._changed(self)
 
     def step_done(self, progress: StepProgress) -> None:
-        """Show how far the epoch is."""
+        """Keep how far the epoch is."""
         self.step = progress
-        self._heartbeat()
+        self._changed(self)
 
     def epoch_done(self, record: EpochRecord) -> None:
-        """Show the epoch and keep the best."""
-        self.record, self.step = record, None
-        self.bar.update(self.task, completed=record.epoch + 1)
-        value = record.metrics.get(self.metric)
-        if value is not None and (self.best is None or value > self.best[0]):
-            self.best = (value, record.epoch)
-        self._heartbeat()
+        """Keep the epoch, and the best."""
+        self._keep(record)
+        self._changed(self)
 
     def training_ended(self, result: TrainingResult | None) -> None:
-        """Stop the display and say how it ended; another training may follow."""
-        if self.live is not None:
-            self.live.stop()
-            self.live = None
-        self.plan, self.best, self.record = None, None, None
+        """Say how it ended."""
+        self.ended = True
         if result is None:
-            self._print("training failed")
-            return
-        best = (
-            ""
-            if result.best_metric is None
-            else f", {self.metric} {result.best_metric:.4f} in epoch {result.best_epoch + 1}"
-        )
-        why = "no better for a while" if result.reason == "patience" else "all epochs trained"
-        self._print(f"training done: {len(result.history)} epochs, {why}{best}")
+            self._say(f"{self.place.words}: training failed")
+        else:
+            why = "no better for a while" if result.reason == "patience" else "all epochs trained"
+            best = "" if self.best is None else f", {self._metric} {self.best[0]:.4f} in epoch {self.best[1] + 1}"
+            self._say(f"{self.place.words}: training done, {len(result.history)} epochs, {why}{best}")
+        self._changed(self)
 
-    def render(self) -> RenderableType:
-        """Return the display as it stands."""
-        lines: list[RenderableType] = [self.bar]
+    def _keep(self, record: EpochRecord) -> None:
+        self.record, self.step = record, None
+        value = record.metrics.get(self._metric)
+        if value is not None and (self.best is None or value > self.best[0]):
+            self.best = (value, record.epoch)
+
+    @property
+    def _metric(self) -> str:
+        return (self.plan.metric if self.plan else None) or ""
+
+    @property
+    def share(self) -> float:
+        """What is done, as a share of the most epochs there will be."""
+        if self.plan is None:
+            return 0.0
+        begun = 0.0 if self.step is None else self.step.step / self.step.steps_per_epoch
+        epochs = 0 if self.record is None else self.record.epoch + 1
+        return 1.0 if self.ended else min((epochs + begun) / self.plan.epochs, 1.0)
+
+    @property
+    def words(self) -> str:
+        """Epoch, loss, validation metric and the best of it, throughput and the time left."""
+        now = self.step or self.record
+        if self.plan is None or now is None:
+            return "begins"
+        value = None if self.record is None else self.record.metrics.get(self._metric)
+        parts = [f"epoch {now.epoch + 1}/{self.plan.epochs}"]
         if self.step is not None:
-            lines.append(Text.assemble(("  now    ", "cyan"), self._step(self.step)))
-        if self.record is not None:
-            lines.append(Text.assemble(("  last   ", "cyan"), self._epoch(self.record)))
-        if self.best is not None:
-            best = f"{self.metric} {self.best[0]:.4f}  epoch {self.best[1] + 1}"
-            lines.append(Text.assemble(("  best   ", "bold green"), best))
-        return Group(*lines)
-
-    def _step(self, step: StepProgress) -> str:
-        return (
-            f"epoch {step.epoch + 1}, step {step.step:,}/{step.steps_per_epoch:,}  loss {step.loss:.4f}  "
-            f"{step.examples_per_second:,.0f} examples/s"
-        )
-
-    def _epoch(self, record: EpochRecord) -> str:
-        value = record.metrics.get(self.metric)
-        validated = "" if value is None else f"  {self.metric} {value:.4f}"
-        return (
-            f"epoch {record.epoch + 1}  loss {record.loss:.4f}{validated}  {record.examples_per_second:,.0f} examples/s"
-        )
-
-    def _heartbeat(self) -> None:
-        """Without a terminal, say something now and then."""
-        if self.live is not None or time.monotonic() - self.last_line < LINE_SECONDS:
-            return
-        self.last_line = time.monotonic()
-        line = self._step(self.step) if self.step else self._epoch(self.record) if self.record else ""
-        best = f"  (best {self.best[0]:.4f})" if self.best else ""
-        self._print(f"{line}{best}{self._left()}")
-
-    def _left(self) -> str:
-        remaining = self.bar.tasks[0].time_remaining
-        return f"  {remaining:,.0f} s left at most" if remaining else ""
-
-    def _print(self, message: str) -> None:
-        self.console.print(timed(message), highlight=False)
+            parts.append(f"step {self.step.step:,}/{self.step.steps_per_epoch:,}")
+        parts.append(f"loss {now.loss:.4f}")
+        if value is not None:
+            parts.append(f"{self._metric} {value:.4f}")
+        if self.best is not None and value != self.best[0]:
+            parts.append(f"best {self.best[0]:.4f}")
+        parts.append(f"{now.examples_per_second:,.0f} examples/s")
+        return ", ".join(filter(None, (*parts, self.pace.words(self.share, "{} left at most"))))

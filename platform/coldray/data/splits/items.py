@@ -36,6 +36,11 @@ BALANCED_ASSIGNMENTS = 10
 """How many random assignments the balanced protocol draws to keep the best of."""
 
 
+def fold_name(seed: int, split: int) -> str:
+    """Return ``seed 42 / split 0``."""
+    return f"seed {seed} / split {split}"
+
+
 @dataclass(frozen=True, eq=False)
 class Fold(ABC):
     """What a model is fitted on, and what its lists are held against."""
@@ -69,8 +74,8 @@ class Fold(ABC):
 
     @property
     def name(self) -> str:
-        """``seed 42 / split 0``."""
-        return f"seed {self.seed} / split {self.split}"
+        """As of :func:`fold_name`."""
+        return fold_name(self.seed, self.split)
 
     def as_read(self, reads: Reads) -> Self:
         """Return the fold with what is read in place of clicks; MissingFieldError if the dataset lacks it."""

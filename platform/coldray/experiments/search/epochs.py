@@ -1,14 +1,14 @@
-"""The trainings of a trial: their epochs told to a scheduler, their checkpoints kept until the split is done."""
+"""The trainings of a trial: their epochs judged by a scheduler, their checkpoints kept until the split is done."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from coldray.training.history import EpochRecord
-from coldray.training.progress import TrainingListener, TrainingPlan, watching
+from coldray.training.progress import TrainingListener, TrainingPlan
 from coldray.training.trainer import keeping
 
 
@@ -30,21 +30,14 @@ class EpochReports(TrainingListener):
 
 
 @contextmanager
-def observed_training(told: Callable[[int, float], None] | None, checkpoints: Path | None) -> Iterator[None]:
-    """Watch the trainings begun meanwhile.
+def kept_training(folder: Path) -> Iterator[None]:
+    """Let the trainings begun meanwhile go on from checkpoints in `folder`, if this node sees where it is to be.
 
-    Parameters
-    ----------
-    told
-        Called after each validated epoch, if given.
-    checkpoints
-        Where trainings go on from, if this node sees the folder it is to be in; it is removed when all is well.
+    It is removed when all is well.
     """
-    with ExitStack() as stack:
-        if told is not None:
-            stack.enter_context(watching(EpochReports(told)))
-        if checkpoints is not None and checkpoints.parent.is_dir():
-            stack.enter_context(keeping(checkpoints))
+    if not folder.parent.is_dir():
         yield
-    if checkpoints is not None:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        return
+    with keeping(folder):
+        yield
+    shutil.rmtree(folder, ignore_errors=True)

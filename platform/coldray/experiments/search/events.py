@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
+from ray.actor import ActorHandle
 from ray.tune.experiment import Trial
 
 from coldray.core.errors import ConfigError
@@ -17,6 +20,8 @@ from coldray.experiments.record.record import StudyRecord, trial_key
 from coldray.experiments.results import FoldMetrics, TrialResult, TrialStatus
 from coldray.experiments.space import StudyConfig
 from coldray.models.registry import model_type
+from coldray.training.cluster.mailbox import MAIL_SECONDS, Event
+from coldray.training.progress import TrainingListener, TrainingPlace
 
 
 class TuneEvents(tune.Callback):
@@ -31,12 +36,20 @@ class TuneEvents(tune.Callback):
         """What a listener raised, such as that the disk is full."""
         self.stopping = False
         """True once the search is to end before its time: trials that are at work come to no end then."""
+        self.mailbox: ActorHandle[Any] | None = None
+        """Holds what trainings tell."""
+        self._untold: list[Event] = []
+        """Of trials that no worker has been given yet: what they will ask for is computed ahead."""
+        self._emptied = 0.0
+        self._trainings: dict[TrainingPlace, TrainingListener] = {}
+        self._given: dict[int, Mapping[str, Any]] = {}
+        """All trials that workers were given, by number."""
         self._begun: set[int] = set()
         self._lost: Counter[int] = Counter()
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray Tune saves its callbacks beside the search; whoever watches (a terminal, a server) is not part of it.
-        return {**self.__dict__, "listener": StudyListener()}
+        return {**self.__dict__, "listener": StudyListener(), "mailbox": None, "_trainings": {}}
 
     @contextmanager
     def _heeded(self) -> Iterator[None]:
@@ -48,15 +61,39 @@ class TuneEvents(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tell which trial a worker begins with."""
+        self._given |= {one["number"]: one for one in trial.config["trials"]}
         self._begin_next(trial)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Pass on what trainings tell, now and then."""
+        if time.monotonic() - self._emptied > MAIL_SECONDS:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Pass on what trainings tell: each epoch is there before what it led to is reported."""
+        if self.mailbox is None:
+            return
+        self._emptied = time.monotonic()
+        with suppress(ray.exceptions.RayError):  # who watches is not who fails
+            self._untold += ray.get(self.mailbox.take.remote())
+        events, self._untold = self._untold, []
+        for place, name, argument in events:
+            if place.trial not in self._given:
+                self._untold.append((place, name, argument))
+            elif place.trial not in self.ended:
+                self._begin(self._given[place.trial])
+                with self._heeded():
+                    if place not in self._trainings:
+                        self._trainings[place] = self.listener.training_of(place)
+                    getattr(self._trainings[place], name)(argument)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Pass on what trials have reached, and which of them have ended."""
-        given = {one["number"]: one for one in trial.config["trials"]}
+        self._deliver()
         for told in result.get("trials", ()):
-            one, folds = given[told["number"]], _folds(told)
+            one, folds = self._given[told["number"]], _folds(told)
             self._begin(one)
             with self._heeded():
                 self.listener.trial_reported(self._key(one), folds)
@@ -66,12 +103,14 @@ class TuneEvents(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Keep a trial that the scheduler stopped early."""
+        self._deliver()
         for one in self._left(trial):
             if self.prunes and not self.stopping and self._told(trial, one):
                 self._end(one, self._told(trial, one))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Keep the trial that a worker was at when it was lost, if it may not be tried again."""
+        self._deliver()
         for one in self._left(trial)[:1]:
             self._lost[one["number"]] += 1
             if self._lost[one["number"]] > self.retries:

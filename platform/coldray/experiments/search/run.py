@@ -122,7 +122,7 @@ def _run(
     # It lives and dies with the driver: another node may be lost, and what was computed there is computed again.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     shared = SharedResults.options(scheduling_strategy=here)  # type: ignore[attr-defined]
-    results = shared.remote(config.search.gpus_per_trial)
+    events.mailbox = results = shared.remote(config.search.gpus_per_trial)
     prepared = begin_tasks([split.fold for split in splits], config)  # while the process of the results starts
     share_training(results, prepared)
     ahead = _ahead(config, record, list(prepared.values()), results)  # its process starts meanwhile, too

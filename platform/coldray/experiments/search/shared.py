@@ -14,6 +14,8 @@ from ray.actor import ActorHandle
 
 from coldray.models.base import Recommender
 from coldray.models.computations import Computations, D, P, Shared, T, computation_key
+from coldray.training.cluster.mailbox import Events, Forwarding
+from coldray.training.progress import TrainingListener, TrainingPlace, watching
 
 State: TypeAlias = Literal["running", "done"]
 
@@ -55,16 +57,23 @@ class SharedStatus:
 
 
 @ray.remote(num_cpus=0)
-def _compute(function: Callable[..., Any], data: Any, parameters: dict[str, Any], **shared: Any) -> Any:
+def _compute(
+    function: Callable[..., Any], data: Any, parameters: dict[str, Any], listener: TrainingListener, **shared: Any
+) -> Any:
     # No CPU is reserved: whoever waits for the result holds one and does nothing meanwhile.
-    return function(data, **parameters, **shared)
+    with watching(listener):
+        return function(data, **parameters, **shared)
 
 
 @ray.remote(num_cpus=0)
-class SharedResults:
-    """Names of results and where they are. It starts each computation as a Ray task, so Ray retries a lost worker."""
+class SharedResults(Events):
+    """Names of results and where they are. It starts each computation as a Ray task, so Ray retries a lost worker.
+
+    It also holds what trainings tell, of trials and of what they share.
+    """
 
     def __init__(self, gpus: float = 0.0) -> None:
+        super().__init__()
         self._gpus = gpus
         self._data: dict[str, list[ray.ObjectRef[Any]]] = {}
         self._results: dict[str, list[ray.ObjectRef[Any]]] = {}
@@ -74,18 +83,30 @@ class SharedResults:
         """Make data known under the key its computations are named by."""
         self._data[key] = reference
 
-    def request(self, key: str, function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> Any:
-        """Return the reference of a result in a list, starting its computation if nobody has."""
+    def request(
+        self,
+        key: str,
+        function: Callable[..., Any],
+        data_key: str,
+        parameters: dict[str, Any],
+        listener: TrainingListener,
+    ) -> Any:
+        """Return the reference of a result in a list, starting its computation if nobody has.
+
+        A training that many share is told to the `listener` of the one who asked first.
+        """
         if key not in self._results:
             task = _compute.options(name=function.__name__, scheduling_strategy="SPREAD", num_gpus=self._gpus)
             # References are keyword arguments of the task: Ray waits for those and puts the results in their places.
             shared = {
-                name: self.request(computation_key(value.function, data_key, {}), value.function, data_key, {})[0]
+                name: self.request(
+                    computation_key(value.function, data_key, {}), value.function, data_key, {}, listener
+                )[0]
                 for name, value in parameters.items()
                 if isinstance(value, Shared)
             }
             plain = {name: value for name, value in parameters.items() if name not in shared}
-            self._results[key] = [task.remote(function, self._data[data_key][0], plain, **shared)]
+            self._results[key] = [task.remote(function, self._data[data_key][0], plain, listener, **shared)]
             label = _label(function, data_key, parameters)
             self._status[key] = (label, "running", time.monotonic(), 0.0)
         return self._results[key]
@@ -111,6 +132,8 @@ class ClusterComputations(Computations):
         super().__init__()
         self._actor = results
         self._at_hand: OrderedDict[str, Any] = OrderedDict()
+        self.listener = TrainingListener()
+        """Told of trainings that are asked for here first."""
 
     def get(self, function: Callable[Concatenate[D, P], T], data: D, /, *args: P.args, **parameters: P.kwargs) -> T:
         """Return ``function(data, **parameters)``, computed once in the cluster."""
@@ -118,7 +141,8 @@ class ClusterComputations(Computations):
             raise TypeError(f"{function.__name__} was given positional parameters; name them.")
         key = computation_key(function, data.key, parameters)
         if key not in self._at_hand:
-            reference: ray.ObjectRef[T] = ray.get(self._actor.request.remote(key, function, data.key, parameters))[0]
+            request: Any = self._actor.request.remote(key, function, data.key, parameters, self.listener)
+            reference: ray.ObjectRef[T] = ray.get(request)[0]
             self._at_hand[key] = ray.get(reference)
             if len(self._at_hand) > AT_HAND:
                 self._at_hand.popitem(last=False)
@@ -129,7 +153,7 @@ class ClusterComputations(Computations):
 
 @ray.remote(num_cpus=0)
 def fit_ahead(model: Recommender[Any], tasks: Sequence[ray.ObjectRef[Any]], results: ActorHandle[Any]) -> None:
-    """Fit a model on one split after the other, for trials to find there what they share with it.
+    """Fit the model of trial 0 on one split after the other, for trials to find there what they share with it.
 
     Workers take seconds to start, and a trial comes to a split when it is done with the one before. One split after the
     other, no more memory is taken than by a trial. What fails here fails again, and is told, in the trial itself.
@@ -137,7 +161,9 @@ def fit_ahead(model: Recommender[Any], tasks: Sequence[ray.ObjectRef[Any]], resu
     shared = ClusterComputations(results)
     with suppress(Exception):
         for task in tasks:
-            model.fit(ray.get(task).train, shared)
+            train = ray.get(task).train
+            shared.listener = Forwarding(results, TrainingPlace.of_trial(0, train.key))
+            model.fit(train, shared)
 
 
 def _label(function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,14 @@ from coldray.core.device import load_torch_aside
 from coldray.core.errors import ColdrayError, NumericalError
 from coldray.core.masking import masked
 from coldray.core.memory import peak_bytes
+from coldray.data.splits.items import fold_name
 from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache, evaluate
 from coldray.experiments.results import FoldMetrics, reached
 from coldray.experiments.search.shared import ClusterComputations
 from coldray.models.base import Recommender
 from coldray.models.registry import model_type
+from coldray.training.cluster.mailbox import Forwarding
+from coldray.training.progress import TrainingListener, TrainingListeners, TrainingPlace, watching
 
 REPORT_SECONDS = 0.25
 """Shortest time between two reports of a worker with several trials: each costs the driver some milliseconds."""
@@ -129,33 +132,47 @@ def _run(
         model = model_type(plan.model)
         config = model.config_type.model_validate(dict(trial["parameters"]))
         for fold, reference in tasks.items():
-            with _by_epochs(plan, trial["number"], fold, reports if not folds else None):
-                folds.append(known.get(fold) or _evaluated(model(config), reference, fold, plan, results))
+            listener = Forwarding(results, TrainingPlace.of_trial(trial["number"], fold_name(*fold)))
+            with _trainings(plan, trial["number"], fold, listener, reports if not folds else None):
+                folds.append(known.get(fold) or _evaluated(model(config), reference, fold, plan, results, listener))
             reports.add(trial["number"], folds, started, ended=len(folds) == len(tasks))
     except (ColdrayError, MemoryError, np.linalg.LinAlgError) as error:
         reports.add(trial["number"], folds, started, ended=True, error=_reason(error))
 
 
-def _by_epochs(plan: TrialPlan, number: int, fold: FoldKey, reports: Reports | None) -> AbstractContextManager[None]:
-    """Let trainings go on where they were lost; with `reports`, and if a scheduler judges epochs, tell it of them."""
-    if not model_type(plan.model).trains_by_epochs:
-        return nullcontext()
-    from coldray.experiments.search.epochs import observed_training  # imports torch, which other models may not need
+def _trainings(
+    plan: TrialPlan, number: int, fold: FoldKey, listener: TrainingListener, reports: Reports | None
+) -> ExitStack:
+    """Tell `listener` of the trainings begun meanwhile, and let them go on where they were lost.
 
-    told = partial(reports.add_epoch, number) if reports is not None and plan.by_epochs else None
-    checkpoints = plan.checkpoints / f"trial-{number}-seed-{fold[0]}-split-{fold[1]}" if plan.checkpoints else None
-    return observed_training(told, checkpoints)
+    With `reports`, and if a scheduler judges epochs, it is told of them.
+    """
+    stack, listeners = ExitStack(), [listener]
+    if model_type(plan.model).trains_by_epochs:
+        from coldray.experiments.search.epochs import EpochReports, kept_training  # imports torch, not all need it
+
+        if reports is not None and plan.by_epochs:
+            listeners.append(EpochReports(partial(reports.add_epoch, number)))
+        if plan.checkpoints:
+            stack.enter_context(kept_training(plan.checkpoints / f"trial-{number}-seed-{fold[0]}-split-{fold[1]}"))
+    stack.enter_context(watching(TrainingListeners(*listeners)))
+    return stack
 
 
 def _evaluated(
-    model: Recommender[Any], reference: ray.ObjectRef[Any], fold: FoldKey, plan: TrialPlan, results: ActorHandle[Any]
+    model: Recommender[Any],
+    reference: ray.ObjectRef[Any],
+    fold: FoldKey,
+    plan: TrialPlan,
+    results: ActorHandle[Any],
+    listener: TrainingListener,
 ) -> FoldMetrics:
     """Fit the model on the train side of a split, and measure it on the validation side."""
     started, cpu = time.perf_counter(), time.process_time()
     kept = _kept(plan.study_id, results)
     if fold not in kept.tasks:
         kept.tasks[fold] = ray.get(reference)
-    task = kept.tasks[fold]
+    task, kept.shared.listener = kept.tasks[fold], listener
     fitted = model.fit(task.train, kept.shared)
     metrics = evaluate(fitted, task, candidates=plan.candidates, cutoffs=plan.cutoffs, cache=kept.rankings).means()
     if not all(np.isfinite(value) for value in metrics.values()):

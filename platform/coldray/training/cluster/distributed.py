@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from coldray.core.errors import CheckpointError, ColdrayError, OutputError, TrainingFailedError
 from coldray.core.files import replacing
 from coldray.training.checkpoint import Snapshot, latest_checkpoint, position_of, read_checkpoint, write_checkpoint
-from coldray.training.cluster.mailbox import Delivery, Forwarding, Mailbox
+from coldray.training.cluster.mailbox import Delivery, Forwarding, new_mailbox
 from coldray.training.cluster.workers import OneWorker, ProcessGroupWorkers, WorkerGroup
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence
@@ -106,9 +106,9 @@ def train_on_cluster(
         require_shared(folder)
         run = folder / name
         initial = latest_checkpoint(run) if resume else None
-        mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+        mailbox = new_mailbox()
         parameters = {"task": ray.put(task), "config": config, "mailbox": mailbox, "initial": initial}
-        with Delivery(mailbox, listener):
+        with Delivery(mailbox, lambda _: listener):
             failure = _fit(_train_worker, parameters, config, run)[1]
         error = ray.get(mailbox.error.remote())
         latest = latest_checkpoint(run)
