@@ -110,6 +110,10 @@ class Recommender(ABC, Generic[ConfigT]):
     """False if every user is given the same scores."""
     fits_by_shared_results: ClassVar[bool] = False
     """True if a fit is little more than results that configurations share: a study then computes them ahead."""
+    way_out: ClassVar[str] = (
+        "Use fewer items through the filters (min_item_interactions, unclicked_items), or more memory."
+    )
+    """What helps where a fit does not fit in memory."""
     trains_by_epochs: ClassVar[bool] = False
     """True if a fit is trainings that validate as they go: a study may stop a weak one before its end."""
     predicts_ratings: ClassVar[bool] = False
@@ -312,7 +316,7 @@ class Recommender(ABC, Generic[ConfigT]):
             n_users,
             n_items,
             purpose=f"{type(self).__name__} on {n_items:,} items",
-            way_out="Use fewer items through the filters (min_item_interactions, unclicked_items), or more memory.",
+            way_out=self.way_out,
         )
 
     def require_size(self, n_users: int, n_items: int, *, purpose: str, way_out: str) -> None:

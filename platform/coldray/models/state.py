@@ -44,6 +44,8 @@ class ArrayModel(Recommender[ConfigT], Generic[ConfigT]):
 class FactorModel(ArrayModel[ConfigT], Generic[ConfigT]):
     """A model of factors, whose number may be smaller than asked for: its state tells it as ``n_factors``."""
 
+    item_array: ClassVar[str] = "factors"
+
     @property
     def n_factors(self) -> int:
         """Factors that are used; 0 before the fit."""

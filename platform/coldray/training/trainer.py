@@ -193,29 +193,19 @@ def train(
     require_storage(storage, name, resume)
     listener = listener or current_listener()
     try:
-        result = _train(task, config, storage, name, resume, listener)
+        if config.workers == 1 and not config.use_gpu:
+            result = _train_here(task, config, None if storage is None else storage / name, resume, listener)
+        else:
+            from coldray.training.cluster.distributed import train_on_cluster  # Ray Train takes seconds to import
+
+            require_cluster(config.workers, config.use_gpu)
+            result = train_on_cluster(task, config, storage, name, resume, listener)
     except BaseException:
         with suppress(Exception):  # why the training failed is the error to see
             listener.training_ended(None)
         raise
     listener.training_ended(result)
     return result
-
-
-def _train(
-    task: TrainingTask,
-    config: TrainingConfig,
-    storage: Path | None,
-    name: str,
-    resume: bool,
-    listener: TrainingListener,
-) -> TrainingResult:
-    if config.workers == 1 and not config.use_gpu:
-        return _train_here(task, config, None if storage is None else storage / name, resume, listener)
-    from coldray.training.cluster.distributed import train_on_cluster  # Ray Train takes seconds to import
-
-    require_cluster(config.workers, config.use_gpu)
-    return train_on_cluster(task, config, storage, name, resume, listener)
 
 
 def _train_here(

@@ -147,7 +147,6 @@ class ALS(FactorModel[ALSConfig]):
 
     name: ClassVar[str] = "als"
     config_type: ClassVar[type[ModelConfig]] = ALSConfig
-    item_array: ClassVar[str] = "factors"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Learn the factors of items; the same on the same number of threads.

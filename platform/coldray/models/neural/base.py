@@ -77,9 +77,16 @@ class NeuralTask(TrainingTask):
     """
 
     metric = METRIC
+    users: torch.Tensor
+    """The user of each example ``[n]``."""
 
     def __init__(self, validation: Validation | None) -> None:
         self.validation = validation
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples of an epoch."""
+        return len(self.users)
 
     @property
     def n_validation_users(self) -> int:

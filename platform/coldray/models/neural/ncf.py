@@ -250,11 +250,6 @@ class NCFTask(NeuralTask):
         self.first = torch.from_numpy(train.interactions.indptr[of_users] + numbers * config.positives).long()
         self.mean_clicks = counts.sum() / max(len(of_users), 1)
 
-    @property
-    def n_examples(self) -> int:
-        """Number of examples of an epoch."""
-        return len(self.users)
-
     def build(self) -> NCFNetwork:
         """Return a new network."""
         return NCFNetwork(self.clicks, self.config)
@@ -296,6 +291,9 @@ class NCF(NeuralModel[NCFConfig]):
 
     name: ClassVar[str] = "ncf"
     config_type: ClassVar[type[ModelConfig]] = NCFConfig
+    way_out: ClassVar[str] = (
+        "Use smaller embedding_dim, mlp_dim or batch_size, or fewer items through the filters (min_item_interactions)."
+    )
 
     def inputs(self, train: TrainingSet) -> Arrays:
         """Return the clicks of each item."""
@@ -312,13 +310,3 @@ class NCF(NeuralModel[NCFConfig]):
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what a training takes."""
         return training_bytes(n_items, self.config)
-
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check :meth:`memory_bytes`."""
-        self.require_size(
-            n_users,
-            n_items,
-            purpose=f"NCF of {n_items:,} items",
-            way_out="Use smaller embedding_dim, mlp_dim or batch_size, or fewer items through the filters "
-            "(min_item_interactions).",
-        )

@@ -170,11 +170,6 @@ class SessionTask(NeuralTask):
             read &= self.negatives.possible.numpy()
         self.users = torch.from_numpy(np.flatnonzero(read))
 
-    @property
-    def n_examples(self) -> int:
-        """Number of users with two clicks or more."""
-        return len(self.users)
-
     def build(self) -> SessionNetwork:
         """Return a new network."""
         return SessionNetwork(self.config, self.n_items)
@@ -228,6 +223,10 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
 
     name: ClassVar[str] = "session_gru"
     config_type: ClassVar[type[ModelConfig]] = SessionGRUConfig
+    way_out: ClassVar[str] = (
+        "Use a smaller batch_size, longest or embedding_dim, set negatives, or use fewer items through the "
+        "filters (min_item_interactions)."
+    )
 
     @property
     def reads(self) -> Reads:
@@ -295,13 +294,3 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
         logits = 3 * (n_items if config.negatives is None else config.negatives + config.embedding_dim)
         scored = min(BLOCK_SESSIONS, n_users) * min(config.longest, n_items) * units // 3
         return 4 * (weights + max(steps * (units + logits), scored))
-
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check :meth:`memory_bytes`."""
-        self.require_size(
-            n_users,
-            n_items,
-            purpose=f"Sessions of {n_items:,} items",
-            way_out="Use a smaller batch_size, longest or embedding_dim, set negatives, or use fewer items through the "
-            "filters (min_item_interactions).",
-        )

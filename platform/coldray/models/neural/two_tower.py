@@ -240,11 +240,6 @@ class TwoTowerTask(NeuralTask):
         self.negatives = InBatchNegatives(clicks)
         self.log_shares = torch.from_numpy(log_shares(clicks))
 
-    @property
-    def n_examples(self) -> int:
-        """Number of users with clicks."""
-        return len(self.users)
-
     def build(self) -> TwoTowers:
         """Return new towers."""
         return TwoTowers(self.config, self.attributes, self.warm)
@@ -317,6 +312,10 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
 
     name: ClassVar[str] = "two_tower"
     config_type: ClassVar[type[ModelConfig]] = TwoTowerConfig
+    way_out: ClassVar[str] = (
+        "Use a smaller hidden_dim, embedding_dim, batch_size or positives, or fewer items through the "
+        "filters (min_item_interactions)."
+    )
     scores_cold_items: ClassVar[bool] = True
 
     def __init__(self, config: TwoTowerConfig | None = None) -> None:
@@ -365,16 +364,6 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
         units = config.n_layers * config.hidden_dim + dim
         towers = 6 * units * (listed + 2 * users * config.positives)
         return 4 * (weights + attributes + logits + towers)
-
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check :meth:`memory_bytes`."""
-        self.require_size(
-            n_users,
-            n_items,
-            purpose=f"Two towers on {n_items:,} items",
-            way_out="Use a smaller hidden_dim, embedding_dim, batch_size or positives, or fewer items through the "
-            "filters (min_item_interactions).",
-        )
 
     def item_vectors(self, items: Items) -> Scores:
         """Return the unit vectors of items, float32 ``[n, d]``: scores are their inner products with those of users."""

@@ -215,11 +215,6 @@ class VAETask(NeuralTask):
         self.config, self.histories = config, Histories.of(interactions)
         self.users = torch.from_numpy(np.flatnonzero(np.diff(interactions.indptr)))
 
-    @property
-    def n_examples(self) -> int:
-        """Number of users with clicks."""
-        return len(self.users)
-
     def build(self) -> VariationalAutoencoder:
         """Return a new network."""
         clicks = torch.bincount(self.histories.items, minlength=self.histories.n_items)
@@ -298,6 +293,9 @@ class VAE(NeuralModel[VAEConfig]):
 
     name: ClassVar[str] = "vae"
     config_type: ClassVar[type[ModelConfig]] = VAEConfig
+    way_out: ClassVar[str] = (
+        "Use a smaller batch_size or hidden_dim, or fewer items through the filters (min_item_interactions)."
+    )
 
     def inputs(self, train: TrainingSet) -> Arrays:
         """Return the clicks of each item."""
@@ -314,13 +312,3 @@ class VAE(NeuralModel[VAEConfig]):
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what a training takes."""
         return training_bytes(n_users, n_items, self.config)
-
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check :meth:`memory_bytes`."""
-        self.require_size(
-            n_users,
-            n_items,
-            purpose=f"VAE of {n_items:,} items with {self.config.hidden_dim:,} hidden units",
-            way_out="Use a smaller batch_size or hidden_dim, or fewer items through the filters "
-            "(min_item_interactions).",
-        )

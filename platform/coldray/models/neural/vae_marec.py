@@ -247,6 +247,9 @@ class VAEMARec(NeuralModel[VAEMARecConfig]):
 
     name: ClassVar[str] = "vae_marec"
     config_type: ClassVar[type[ModelConfig]] = VAEMARecConfig
+    way_out: ClassVar[str] = (
+        "Use a smaller batch_size or hidden_dim, or fewer items through the filters (min_item_interactions)."
+    )
     scores_cold_items: ClassVar[bool] = True
 
     def __init__(self, config: VAEMARecConfig | None = None) -> None:
@@ -340,16 +343,6 @@ class VAEMARec(NeuralModel[VAEMARecConfig]):
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the mixture or the training takes, whichever is more."""
         return max(moments_bytes(n_items, 1), aligned_training_bytes(n_users, n_items, self.config))
-
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check :meth:`memory_bytes`."""
-        self.require_size(
-            n_users,
-            n_items,
-            purpose=f"VAE with the alignment of {n_items:,} items",
-            way_out="Use a smaller batch_size or hidden_dim, or fewer items through the filters "
-            "(min_item_interactions).",
-        )
 
     @classmethod
     def from_state(cls, config: VAEMARecConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:

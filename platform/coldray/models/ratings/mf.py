@@ -296,7 +296,6 @@ class MF(RatingModel[MFConfig], FactorModel[MFConfig]):
 
     name: ClassVar[str] = "mf"
     config_type: ClassVar[type[ModelConfig]] = MFConfig
-    item_array: ClassVar[str] = "factors"
 
     def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
         """Learn factors and biases of items.

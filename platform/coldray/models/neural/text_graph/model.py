@@ -145,11 +145,6 @@ class TextGraphTask(NeuralTask):
         graph = ItemGraph.from_arrays(arrays_under(GRAPH, inputs))
         self.sampler = None if neighbours is None else NeighbourSampler(graph, neighbours)
 
-    @property
-    def n_examples(self) -> int:
-        """Number of examples of an epoch."""
-        return len(self.users)
-
     def build(self) -> TextGraphNetwork:
         """Return a new network."""
         return TextGraphNetwork(self.config, self.inputs)
@@ -234,6 +229,10 @@ class TextGraph(NeuralModel[TextGraphConfig]):
 
     name: ClassVar[str] = "text_graph"
     config_type: ClassVar[type[ModelConfig]] = TextGraphConfig
+    way_out: ClassVar[str] = (
+        "Use a smaller batch_size, head_dim or neighbours, fewer items through the filters "
+        "(min_item_interactions), or more memory."
+    )
     scores_cold_items: ClassVar[bool] = True
 
     @property
@@ -390,16 +389,6 @@ class TextGraph(NeuralModel[TextGraphConfig]):
         weights = 4 * dim * (n_items + 12 * config.dim)
         part = graph_bytes(config.dim, nodes, LABELS * nodes)
         return part + pairs + clicks + tables + weights + 4 * dim * PAIRS_PER_BLOCK
-
-    def check_size(self, n_users: int, n_items: int) -> None:
-        """Check :meth:`memory_bytes`."""
-        self.require_size(
-            n_users,
-            n_items,
-            purpose=f"{type(self).__name__} on {n_items:,} items",
-            way_out="Use a smaller batch_size, head_dim or neighbours, fewer items through the filters "
-            "(min_item_interactions), or more memory.",
-        )
 
     def _known(self, features: FeatureSet) -> FeatureSet:
         """Return the features without numbers that are not known before release."""
