@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.cli.jobs.check_command import check_main
+from coldray.cli.command import check_main
 
 if __name__ == "__main__":
     sys.exit(check_main(__doc__))

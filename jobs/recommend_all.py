@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.cli.jobs.recommend_command import recommend_main
+from coldray.cli.command import recommend_main
 
 if __name__ == "__main__":
     sys.exit(recommend_main(__doc__))

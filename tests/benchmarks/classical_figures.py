@@ -32,7 +32,7 @@ from coldray.evaluation.ranking import Ranking
 from coldray.experiments.evaluation import EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.space import load_study
-from coldray.experiments.study import run_study
+from coldray.experiments.study import prepare_study, run_study
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.linear.als import ALS, ALSConfig
@@ -185,7 +185,7 @@ def ease_search() -> float:
         database = f"sqlite:///{storage / 'mlflow.db'}"
         with StudyTracker(database, "ease-search", artifact_location=storage / "mlartifacts") as tracker:
             start = time.perf_counter()
-            result = run_study(config, data, study_id="ease-search", listener=tracker)
+            result = run_study(prepare_study(config, data), study_id="ease-search", listener=tracker)
             tracker.finish(result, [])
             seconds = time.perf_counter() - start
     winner = result.selection.winner

@@ -19,18 +19,18 @@ from figures import SkippedError, data_folder, figure
 from kernel_catalogue import catalogue, cold_split
 from marec_figures import CUTOFFS, MEASURED, dataset, running_ray, split_0_task
 
-from coldray.cli.arguments import DEFAULT_FILTERS
 from coldray.core.memory import available_bytes
 from coldray.data.dataset import Dataset
 from coldray.data.filters import apply_filters
 from coldray.data.sources.hetrec import read_hetrec
 from coldray.data.sources.movielens import read_movielens
+from coldray.data.sources.registry import SOURCES
 from coldray.data.splits.items import cold_item_splits
 from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.results import StudyResult, mean_metric
 from coldray.experiments.space import load_study
-from coldray.experiments.study import run_study
+from coldray.experiments.study import prepare_study, run_study
 from coldray.features.builder import FeatureConfig
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.computations import Computations
@@ -120,7 +120,7 @@ def study_means(data: Dataset, studies: Mapping[str, Mapping[str, Any]]) -> dict
     with running_ray():
         for name, overrides in studies.items():
             config = load_study(SPACES / f"{name}.yaml", overrides)
-            result = run_study(config, data, study_id=name)
+            result = run_study(prepare_study(config, data), study_id=name)
             print(f"{name}: {winner_words(result)}", file=sys.stderr)
             found[name] = {metric: mean_metric(result.test, metric) for metric in result.test[0].metrics}
     print_means(found)
@@ -138,7 +138,7 @@ def winner_words(result: StudyResult) -> str:
 @figure("kernel_over_marec_hetrec", unit="×", bar=1.0, better="higher")
 def hetrec() -> float:
     """Both tracks against MARec, all tuned, on the 30 % sample of HetRec (rating > 3, 5-core)."""
-    data = apply_filters(read_hetrec(data_folder("hetrec2011-movielens-2k-v2")), DEFAULT_FILTERS["hetrec"])
+    data = apply_filters(read_hetrec(data_folder("hetrec2011-movielens-2k-v2")), SOURCES["hetrec"].filters)
     return _over_marec(data)
 
 

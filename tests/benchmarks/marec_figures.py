@@ -20,11 +20,10 @@ from coldray.data.sources.hetrec import read_hetrec
 from coldray.data.splits.items import cold_item_splits
 from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache, evaluate
 from coldray.experiments.folds import prepare_task
-from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import FoldMetrics, Selection, TrialResult, mean_metric
 from coldray.experiments.search.run import search
 from coldray.experiments.space import StudyConfig, load_study
-from coldray.experiments.study import draw_splits, run_study, settle_for
+from coldray.experiments.study import prepare_study, run_study
 from coldray.experiments.winner import measure_winner
 from coldray.features.builder import FeatureConfig
 from coldray.models.computations import Computations
@@ -125,7 +124,7 @@ def study() -> float:
     config = load_study(STUDY, {"space": space, "search.trials": 64})
     with running_ray():
         start = time.perf_counter()
-        run_study(config, dataset(), study_id="study-seconds")
+        run_study(prepare_study(config, dataset()), study_id="study-seconds")
         return time.perf_counter() - start
 
 
@@ -134,8 +133,9 @@ def tuned_over_fixed() -> float:
     """The winner of ``tune_spaces/marec.yaml`` against the paper's fixed settings: mean test ndcg@10 of 3 splits."""
     config = load_study(STUDY)
     with running_ray():
-        result = run_study(config, dataset(), study_id="tuned-over-fixed")
-        fixed = measure_winner(config, fixed_selection(config), draw_splits(dataset(), config)).folds
+        study = prepare_study(config, dataset())
+        result = run_study(study, study_id="tuned-over-fixed")
+        fixed = measure_winner(study, fixed_selection(config)).folds
     print(f"winner: {dict(result.selection.winner.config)}", file=sys.stderr)
     print_table(fixed, result.test)
     return mean_metric(result.test, "ndcg@10") / mean_metric(fixed, "ndcg@10")
@@ -219,12 +219,12 @@ def large_study() -> float:
     CPUs for its products. Ray is up in both cases.
     """
     config, data = StudyConfig.model_validate(LARGE_STUDY), large_dataset()
-    config, settled = settle_for(config, data, StudyRecord())
-    print(settled.forms[0].told, file=sys.stderr)
-    splits = [split.for_tuning() for split in draw_splits(data, config)]
+    study = prepare_study(config, data)
+    print(study.settled.forms[0].told, file=sys.stderr)
+    splits = study.tuning
     with running_ray():
         start = time.perf_counter()
-        trials = search(config, splits, study_id="marec-14k").trials
+        trials = search(study.config, splits, study_id="marec-14k").trials
         platform = time.perf_counter() - start
     start, values = time.perf_counter(), []
     for split in splits:

@@ -7,6 +7,7 @@ import classical_figures  # noqa: F401 - importing registers its figures
 import figures
 import gram_figures  # noqa: F401
 import ingest_figures  # noqa: F401
+import job_figures  # noqa: F401 - importing registers its figures
 import kernel_figures  # noqa: F401 - importing registers its figures
 import marec_figures  # noqa: F401 - importing registers its figures
 import neural_figures  # noqa: F401

@@ -18,7 +18,7 @@ from coldray.experiments.evaluation import RankingCache, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.search.run import search
 from coldray.experiments.space import StudyConfig
-from coldray.experiments.study import draw_splits, run_study
+from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.features.builder import FeatureConfig
 from coldray.models.computations import Computations
 from coldray.models.marec.config import MARecConfig
@@ -68,7 +68,9 @@ def killed_thrice() -> dict[str, float]:
     the study; and trials that were run again, but for those at work when the driver was killed.
     """
     with running_ray():
-        undisturbed = run_study(StudyConfig.model_validate(SIXTY), sample_dataset(), study_id="undisturbed")
+        undisturbed = run_study(
+            prepare_study(StudyConfig.model_validate(SIXTY), sample_dataset()), study_id="undisturbed"
+        )
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         job = StudyJob(Path(folder), uri, study=SIXTY, slow_seconds=0.1)

@@ -20,7 +20,7 @@ from coldray.cli.ray.cluster import start_ray
 from coldray.data.sources.registry import SourceConfig, load_dataset
 from coldray.data.splits.items import cold_item_splits
 from coldray.experiments.ablation.result import AblationResult, ModeResult
-from coldray.experiments.ablation.run import run_ablation, stage_of
+from coldray.experiments.ablation.run import prepare_ablation, run_ablation, stage_of
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.results import mean_metric
@@ -148,7 +148,7 @@ def ablation(name: Literal["ml1m-hetrec", "ml-100k"]) -> tuple[AblationResult, f
     start_ray()
     try:
         start = time.perf_counter()
-        result = run_ablation(config, dataset, study_id=f"ablation-{name}", listener=Telling())
+        result = run_ablation(prepare_ablation(config, dataset), study_id=f"ablation-{name}", listener=Telling())
         seconds = time.perf_counter() - start
     finally:
         ray.shutdown()

@@ -202,7 +202,7 @@ from ray.cluster_utils import Cluster
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.space import StudyConfig
-from coldray.experiments.study import run_study
+from coldray.experiments.study import prepare_study, run_study
 from coldray.training.cluster.distributed import require_shared
 from coldray.core.errors import OutputError
 from pathlib import Path
@@ -230,7 +230,7 @@ class Killer(StudyListener):
             cluster.remove_node(second, allow_graceful=False)
             print(json.dumps({"killed": True}), flush=True)
 
-result = run_study(config, sample_dataset(), study_id="nodes", listener=Killer())
+result = run_study(prepare_study(config, sample_dataset()), study_id="nodes", listener=Killer())
 print(json.dumps({
     "statuses": [trial.status for trial in result.trials],
     "validation": [[fold.metrics["ndcg@10"] for fold in trial.folds] for trial in result.trials],

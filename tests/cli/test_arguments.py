@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from coldray.cli.arguments import source_of, study_parser
 from coldray.core.errors import ConfigError
 from coldray.data.sources.registry import FOLDER_SOURCES, SOURCES
 from coldray.data.sources.tabular import TabularConfig
+from contracts.jobs import study_options
 
 
 def source(*options):
-    return source_of(study_parser("A job.", Path("study.yaml")).parse_args(options))
+    return study_options(*options).source
 
 
 def test_every_source_is_in_the_help(capsys):
     with pytest.raises(SystemExit):
-        study_parser("A job.", Path("study.yaml")).parse_args(["--help"])
+        study_options("--help")
     shown = " ".join(capsys.readouterr().out.split())
     assert all(name in shown for name in SOURCES)
 

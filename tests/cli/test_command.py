@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from coldray.cli.command import reported
-from coldray.cli.jobs.recommend_command import recommend_main
 
 
 def test_an_error_that_nobody_foresaw_is_shown_with_its_place_and_without_passwords(capsys):
@@ -54,7 +53,7 @@ def test_the_last_line_names_a_way_on_that_the_job_has(monkeypatch, capsys, job,
         raise RuntimeError("broken")
 
     monkeypatch.setattr(import_module(module), name, fail)
-    main = getattr(import_module("coldray.cli.command"), job, recommend_main)
+    main = getattr(import_module("coldray.cli.command"), job)
     given = (Path("tune_spaces/ablation.yaml"),) if job == "ablation_main" else ()
     assert main("A job.", *given, arguments=arguments) == 1
     last = capsys.readouterr().err.splitlines()[-1]

@@ -1,6 +1,5 @@
 """The gate before the registry, with real studies and a real registry: a champion is earned on the same test folds."""
 
-import argparse
 import io
 import re
 from dataclasses import replace
@@ -15,20 +14,20 @@ from coldray.bundle.model import fit_bundle
 from coldray.cli import promotion as gate
 from coldray.cli.jobs.sync_runs import sync_runs
 from coldray.cli.jobs.tune import bundle_manifest, id_type, registered_name
+from coldray.cli.options.tracking import SyncOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.data.sources.sample import sample_dataset
-from coldray.experiments.forms.settled import settled_study
 from coldray.experiments.promotion.outcome import Promotion
 from coldray.experiments.record.tested import Tested
 from coldray.experiments.results import Selection, TrialResult
 from coldray.experiments.search.run import SearchOutcome
 from coldray.experiments.space import StudyConfig
-from coldray.experiments.study import check_study, study_result
+from coldray.experiments.study import prepare_study, study_result
 from coldray.experiments.winner import measure_winner
 from coldray.features.builder import FeatureEncoder
-from coldray.models.registry import model_type
 from coldray.tracking.placement import champion_key, present_version
 from coldray.tracking.runs import StudyTracker
+from contracts.jobs import study_options
 
 GOOD, BAD = {"lambda_1": 10.0, "delta": 5.0}, {"lambda_1": 1e9, "delta": 5.0}
 NAMES = ("earned", "offline")
@@ -61,27 +60,25 @@ class Studies:
         """Test the one configuration of a study; nothing is searched."""
         key = config.model_dump_json()
         if key not in self.known:
-            splits = check_study(config, data)
-            config, _ = settled_study(config, data)
-            values = model_type(config.model).config_type.model_validate(config.space).model_dump(mode="json")
+            study = prepare_study(config, data)
+            values = config.configured(study.config.space).config.model_dump(mode="json")
             trial = TrialResult("t0", 0, values, (), "finished")
             selection = Selection(trial, trial, (trial,), config.selection.metric, 0.0, ())
-            found = measure_winner(config, selection, splits)
+            found = measure_winner(study, selection)
             tested = Tested("t0", found.folds, found.intervals, found.notes, (), found.measured)
             outcome = SearchOutcome((trial,), 0.0)
-            self.known[key] = study_result(config, data, {}, outcome, selection, tested), splits
+            self.known[key] = study_result(study, outcome, selection, tested), study
         return self.known[key]
 
     def promotion(self, name, config, data, *, promote="if-better", offline=False, now=None):
-        options = argparse.Namespace(promote=promote, offline=offline, tracking_uri=self.uri)
-        result, splits = self.result(config, data)
-        return result, gate.decide(options, name, result, config, now or data, splits, self.progress)
+        options = study_options("--promote", promote, "--tracking-uri", self.uri, *(["--offline"] * offline))
+        result, study = self.result(config, data)
+        return result, gate.decide(options, name, replace(study, dataset=now or data), result, self.progress)
 
     def __call__(self, name, config, data, *, promote="if-better", offline=False, keep=None):
         self.number += 1
         result, promotion = self.promotion(name, config, data, promote=promote, offline=offline)
-        kind = model_type(config.model)
-        winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
+        winner = config.configured(result.selection.winner.config)
         bundle = fit_bundle(winner, data, FeatureEncoder(config.features), bundle_manifest(result))
         folder = save_bundle(bundle, self.root / f"bundle-{self.number}")
         tracker = StudyTracker(self.uri, "gate", path=keep, offline=offline, artifact_location=self.root / "artifacts")
@@ -144,11 +141,10 @@ def test_the_measured_difference_is_that_of_two_studies_on_the_same_folds(earned
 
 def test_a_study_that_goes_on_after_its_test_is_paired_as_well(earned, study, shop):
     """Its record has what the winner reached, and not the values of single users."""
-    result, splits = study.result(config(GOOD), shop)
-    options = argparse.Namespace(promote="if-better", offline=False, tracking_uri=study.uri)
+    result, prepared = study.result(config(GOOD), shop)
+    options = study_options("--tracking-uri", study.uri)
     found = [
-        gate.decide(options, "earned", one, config(GOOD), shop, splits, study.progress)
-        for one in (result, replace(result, measured=()))
+        gate.decide(options, "earned", prepared, one, study.progress) for one in (result, replace(result, measured=()))
     ]
     assert found[0] == found[1]
     assert found[0].reason.startswith("not worse than the champion, version 6: ndcg@10")
@@ -201,9 +197,7 @@ def test_a_champion_whose_files_are_gone_stays(study, shop, client, tmp_path):
 def synced(study, root, client):
     printed = root / "synced"
     with printed.open("w", encoding="utf-8") as file:
-        options = argparse.Namespace(
-            studies=[], output_dir=root, tracking_uri=study.uri, experiment="gate", again=False
-        )
+        options = SyncOptions(studies=[], output_dir=root, tracking_uri=study.uri, experiment="gate", again=False)
         sync_runs(options, Console(file=file, width=400))
     return printed.read_text(encoding="utf-8")
 

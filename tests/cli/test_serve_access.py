@@ -3,7 +3,8 @@
 import pytest
 
 from coldray.cli.command import serve_main
-from coldray.cli.jobs.serve import KEYS_VARIABLE, access_keys, serve_parser
+from coldray.cli.jobs.serve import access_keys
+from coldray.cli.options.service import KEYS_VARIABLE, ServeOptions, serve_parser
 from coldray.core.errors import ConfigError
 from coldray.serving.admission.access import KeyEntry, Keyring
 
@@ -11,7 +12,7 @@ LINE = "web sha256:" + "ab" * 32
 
 
 def keys(*arguments):
-    return access_keys(serve_parser("Serve.").parse_args(arguments))
+    return access_keys(ServeOptions.read(serve_parser("Serve.").parse_args(arguments)))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])

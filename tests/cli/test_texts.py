@@ -14,6 +14,7 @@ from coldray.cli.texts import encode_texts
 from coldray.data.dataset import TextAttribute
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.space import StudyConfig
+from coldray.experiments.study import prepare_study
 from coldray.features.builder import FeatureEncoder
 
 BLANK = 7
@@ -36,22 +37,22 @@ def study(tmp_path, **features):
 @pytest.mark.parametrize("few", [0, 10**6])
 def test_all_texts_are_in_the_cache_and_those_missing_are_counted(ray_cluster, dataset, tmp_path, monkeypatch, few):
     monkeypatch.setattr(texts_module, "FEW_TEXTS", few)
-    config, out = study(tmp_path), io.StringIO()
+    prepared, out = prepare_study(study(tmp_path), dataset), io.StringIO()
     progress = StudyProgress(Console(file=out, width=200))
-    encode_texts(config, dataset, progress)
+    encode_texts(prepared, progress)
     n_texts = dataset.n_items - BLANK
     assert f"{BLANK} of {dataset.n_items} items have no overview" in out.getvalue()
     assert f"{n_texts} different texts: {n_texts} embedded now, 0 before" in out.getvalue()
-    encode_texts(config, dataset, progress)
+    encode_texts(prepared, progress)
     assert f"0 embedded now, {n_texts} before" in out.getvalue()
     monkeypatch.setattr("coldray.features.text_embeddings.load_model", lambda _: pytest.fail("a model was loaded"))
-    encoder = FeatureEncoder(config.features).fit(dataset)
+    encoder = FeatureEncoder(prepared.config.features).fit(dataset)
     matrix = encoder.transform(dataset.attributes, dataset.n_items).features["overview"].matrix
     assert (np.diff(matrix.indptr) == 0).tolist() == [True] * BLANK + [False] * n_texts
 
 
 def test_nothing_is_embedded_where_no_text_is_asked_for(dataset, tmp_path):
     out = io.StringIO()
-    encode_texts(study(tmp_path, text={}), dataset, StudyProgress(Console(file=out)))
+    encode_texts(prepare_study(study(tmp_path, text={}), dataset), StudyProgress(Console(file=out)))
     assert not out.getvalue()
     assert not (tmp_path / "cache").exists()

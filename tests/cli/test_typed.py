@@ -1,9 +1,9 @@
 """Commands that jobs print can be pasted: a shell reads the words that were meant, whatever is in their paths."""
 
-import argparse
 import io
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from coldray.cli.arguments import command_line
 from coldray.cli.jobs.tune import print_next_steps, sync_command
 from coldray.cli.lines import tool, typed
+from coldray.cli.options.studies import command_line
 from coldray.experiments.record.folder import resume_command
+from contracts.jobs import study_options
 
 NAMES = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20
@@ -61,14 +62,15 @@ def test_the_command_that_sends_what_waits(patched, folder, study, output):
 def test_what_to_type_next(patched, folder, study, database):
     patched.setattr(sys, "executable", f"/{folder}/bin/python")
     patched.setattr(sys, "argv", [f"/{folder}/jobs/tune.py"])
-    options = argparse.Namespace(
-        tracking_uri=f"sqlite:////{database}/m.db", dataset="sample", study=Path("/") / study, default_study=Path("/")
+    options = replace(
+        study_options("--tracking-uri", f"sqlite:////{database}/m.db", "--study", Path("/") / study),
+        job="tune_neural.py --model vae",
     )
     written = io.StringIO()
-    print_next_steps(Console(file=written, width=60), Path("/report.html"), options, "tune_neural.py --model vae")
+    print_next_steps(Console(file=written, width=60), Path("/report.html"), options)
     interface, job = (shlex.split(line) for line in written.getvalue().split("\n")[2:4])
     assert interface == [str(tool("mlflow")), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000"]
-    command = [str(tool("python")), f"/{folder}/jobs/tune_neural.py", "--model", "vae", "--study", str(options.study)]
+    command = [str(tool("python")), f"/{folder}/jobs/tune_neural.py", "--model", "vae", "--study", str(options.file)]
     assert job == [*command, "--dataset", "hetrec"]
 
 

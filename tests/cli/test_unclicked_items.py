@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 
 from coldray.bundle.io import load_bundle
-from coldray.cli.command import main
-from coldray.cli.jobs.recommend_command import recommend_main
+from coldray.cli.command import main, recommend_main
 from coldray.data.dataset import keep_entries
 from coldray.data.sources.sample import sample_dataset
 from coldray.serving.engine.engine import Engine

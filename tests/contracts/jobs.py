@@ -14,6 +14,8 @@ import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 
+from coldray.cli.options.studies import StudyOptions, study_parser
+
 ROOT = Path(__file__).parents[2]
 STUDY = {
     "name": "chaos",
@@ -129,6 +131,12 @@ class StudyJob:
             assert process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
+
+
+def study_options(*arguments):
+    """Return the options of the tuning job as its command line gives them."""
+    parser = study_parser("Tune.", ROOT / "tune_spaces" / "marec.yaml", "tune_marec.py")
+    return StudyOptions.read(parser.parse_args([str(argument) for argument in arguments]))
 
 
 def server_runs(job):

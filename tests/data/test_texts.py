@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from coldray.cli.arguments import source_of, study_parser
 from coldray.core.errors import DataFileError, DataFormatError, UnmatchedItemsError
 from coldray.data.sources.registry import SourceConfig, load_dataset, load_predefined
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.texts import MOST_TEXTS, with_texts
 from coldray.features.builder import FeatureConfig, choose_methods
+from contracts.jobs import study_options
 
 DATASET = sample_dataset(0, 60, 30)
 IDS = DATASET.item_ids.tolist()
@@ -99,7 +99,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_texts_are_named_on_the_command_line_and_encoded_by_a_pattern(tmp_path):
     path = written(tmp_path / "t.csv", [("item-0001", "Good."), ("item-0001", "Long."), ("item-0002", "Short.")])
-    source = source_of(study_parser("Tune.", tmp_path / "study.yaml").parse_args(["--texts", str(path)]))
+    source = study_options("--texts", path).source
     assert source == SourceConfig(name="sample", texts=path)
     dataset = load_dataset(source)
     config = FeatureConfig(attributes="all", text={"review_*": "embedding"})

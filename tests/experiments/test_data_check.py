@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from coldray.cli.jobs.check_command import PROTOCOLS
+from coldray.cli.options.check import PROTOCOLS
 from coldray.core.errors import CatalogTooLargeError
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.assignment import drawn_parts, published_parts

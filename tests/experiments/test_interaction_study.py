@@ -22,16 +22,16 @@ from coldray.data.splits.parts import (
     VALIDATION_GIVEN,
     InteractionSplit,
 )
-from coldray.experiments.description import describe_dataset, describe_protocol
 from coldray.experiments.evaluation import evaluate, rank_task
 from coldray.experiments.folds import prepare_task, prepare_tasks
 from coldray.experiments.forms.settled import settled_study
 from coldray.experiments.listeners import StudyListener
+from coldray.experiments.prepared import describe_dataset, describe_protocol
 from coldray.experiments.search.run import search
 from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.split_config import SplitConfig
-from coldray.experiments.study import check_study, draw_splits, run_study
+from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.experiments.winner import measure_winner
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.linear.ease import EASE, EASEConfig
@@ -92,7 +92,7 @@ def listener():
 
 @pytest.fixture(scope="module")
 def result(ray_cluster, dataset, listener, tmp_path_factory):
-    return run_study(CONFIG, dataset, study_id="ease", listener=listener)
+    return run_study(prepare_study(CONFIG, dataset), study_id="ease", listener=listener)
 
 
 # ---- from the search to the test
@@ -192,9 +192,11 @@ def test_test_interactions_change_nothing_a_search_finds(result, variants, datas
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_test_interactions_do_change_the_test(result, variants):
+def test_test_interactions_do_change_the_test(result, variants, dataset):
     """Without this the test above could pass because the poison has no effect at all."""
-    tested = measure_winner(CONFIG, result.selection, variants["poisoned"])
+    tested = measure_winner(
+        replace(prepare_study(CONFIG, dataset), splits=tuple(variants["poisoned"])), result.selection
+    )
     for first, second in zip(tested.folds, result.test, strict=True):
         assert abs(first.metrics[METRIC] - second.metrics[METRIC]) > 0.02
 
@@ -267,7 +269,7 @@ def test_a_model_of_cold_items_may_be_asked_for_warm_ones(dataset, kind):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_gives_folds_and_is_described(dataset, protocol):
     config = study(protocol)
-    splits = check_study(config, dataset)
+    splits = prepare_study(config, dataset).splits
     words = describe_protocol(config, dataset, splits)
     assert words["split"].startswith(f"{protocol}: ")
     assert ("given" in words["first split"]) == ("given" in words["users"]) == (protocol == "user-holdout")
@@ -293,8 +295,9 @@ def test_shares_of_the_study_reach_the_splits_and_the_words(dataset):
 def test_sampled_users_are_those_of_the_search_and_of_the_test_and_are_said(dataset, result):
     splits = {**CONFIG.splits.model_dump(), "users": 20}
     config = CONFIG.model_copy(update={"splits": SplitConfig.model_validate(splits)})
-    drawn = draw_splits(dataset, config)
-    tested = measure_winner(config, result.selection, drawn)
+    prepared = prepare_study(config, dataset)
+    drawn = prepared.splits
+    tested = measure_winner(prepared, result.selection)
     assert [len(next(iter(metrics.per_user.values()))) for metrics in tested.measured] == [20] * len(drawn)
     for reference, split in zip(prepare_tasks([s.test_fold for s in drawn], config).values(), drawn, strict=True):
         assert len(ray.get(reference).users) == 20
@@ -313,25 +316,25 @@ def test_users_kept_in_train_are_said(dataset):
 
 def test_a_model_that_cannot_score_cold_items_needs_held_out_interactions(dataset):
     with pytest.raises(ConfigError, match=r"'ease' cannot score cold items.*holdout"):
-        check_study(study(splits={"protocol": "notebook"}, candidates="cold"), dataset)
+        prepare_study(study(splits={"protocol": "notebook"}, candidates="cold"), dataset)
     with pytest.raises(ConfigError, match=r"'ease' cannot score cold items"):
-        check_study(study(splits={"protocol": "balanced"}), dataset)
+        prepare_study(study(splits={"protocol": "balanced"}), dataset)
 
 
 def test_clicks_alone_are_enough_for_a_model_that_reads_nothing_else(dataset):
     bare = replace(dataset, attributes={}, default_attributes=())
-    assert len(check_study(CONFIG, bare)) == 2
+    assert len(prepare_study(CONFIG, bare).splits) == 2
     marec = study(model="marec", space={"lambda_1": {"choice": [1.0, 10.0]}})
     with pytest.raises(MissingFieldError, match=r"no item attribute of dataset 'sample.*model 'marec' learns from"):
-        check_study(marec, bare)
+        prepare_study(marec, bare)
     with pytest.raises(UnknownAttributeError, match="plot"):
-        check_study(study(features={"attributes": ["plot"]}), dataset)
+        prepare_study(study(features={"attributes": ["plot"]}), dataset)
     assert describe_dataset(dataset, marec)["attributes"] == list(dataset.default_attributes)
 
 
 def test_a_split_by_time_of_data_without_times_is_refused(dataset):
     with pytest.raises(ConfigError, match="'sample' has no timestamps"):
-        check_study(study("leave-last"), replace(dataset, timestamps=None))
+        prepare_study(study("leave-last"), replace(dataset, timestamps=None))
 
 
 def test_a_bundle_of_clicks_alone_recommends_after_a_trip_to_disk(dataset, tmp_path):

@@ -6,7 +6,7 @@ from coldray.cli.jobs.tune import tell_notes
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.assignment import drawn_parts
 from coldray.experiments.data_check import check_split
-from coldray.experiments.description import describe_dataset
+from coldray.experiments.prepared import describe_dataset
 
 NOTES = ["clicks.csv: timestamp is in milliseconds.", "clicks.csv: 3 blank lines are passed over."]
 

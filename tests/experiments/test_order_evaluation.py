@@ -12,8 +12,8 @@ from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.interactions import interaction_splits
 from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
-from coldray.experiments.space import StudyConfig, study_reads
-from coldray.experiments.study import check_study, run_study
+from coldray.experiments.space import StudyConfig
+from coldray.experiments.study import prepare_study, run_study
 from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig
 
 
@@ -81,7 +81,7 @@ def test_without_timestamps_neither_a_fold_nor_a_study_begins(dataset):
         "splits": {"protocol": "holdout"}, "candidates": "all", "selection": {"metric": "ndcg@10"},
     }  # fmt: skip
     with pytest.raises(MissingFieldError, match="so nobody knows what came after what"):
-        check_study(StudyConfig.model_validate(study), bare)
+        prepare_study(StudyConfig.model_validate(study), bare)
 
 
 # ---- models of which the configuration says what they read
@@ -116,27 +116,27 @@ def study_of(**space):
 )
 def test_a_study_reads_what_any_of_its_configurations_does(dataset, space, reads):
     config = study_of(**space)
-    assert study_reads(config) == reads
-    check_study(config, rated(dataset))
+    assert config.reads == reads
+    prepare_study(config, rated(dataset))
     bare = replace(rated(dataset), ratings=None)
     if reads.ratings:
         with pytest.raises(MissingFieldError, match="'sample' has no ratings"):
-            check_study(config, bare)
+            prepare_study(config, bare)
     else:
-        check_study(config, bare)
+        prepare_study(config, bare)
 
 
 def test_one_end_of_a_range_may_read_more():
     ranged = study_of().model_dump() | {"search": {"algorithm": "optuna", "trials": 2}}
     config = StudyConfig.model_validate(ranged | {"space": {"time_buckets": {"int_uniform": [0, 6]}}})
-    assert study_reads(config) == Reads(order=True)
+    assert config.reads == Reads(order=True)
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_study_of_ratings_and_times_finds_the_better_configuration_and_tests_it(dataset):
     """Every configuration is fitted on what any of them reads; clicks are to be found, not ratings."""
     config = study_of(rating_embedding={"choice": [False, True]}, time_buckets={"choice": [0, 3]})
-    result = run_study(config, rated(dataset), study_id="ratings and times")
+    result = run_study(prepare_study(config, rated(dataset)), study_id="ratings and times")
     assert [trial.status for trial in result.trials] == ["finished"] * 4
     assert len({trial.mean("ndcg@10") for trial in result.trials}) == 4
     assert 0 < result.test[0].metrics["ndcg@10"] <= 1

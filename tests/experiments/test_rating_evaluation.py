@@ -16,6 +16,8 @@ from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.parts import TEST
 from coldray.experiments.evaluation import EvaluationFold, evaluate, rank_task
 from coldray.experiments.folds import prepare_task, prepare_tasks
+from coldray.experiments.forms.settled import Settled
+from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import FoldMetrics, TrialResult
 from coldray.experiments.search import trial as trial_module
@@ -204,7 +206,8 @@ def test_the_winner_is_tested_on_ratings_and_has_intervals_of_its_errors(split, 
     parts = np.where(clicks.indices == clicks.indices[0], TEST, split.parts).astype(np.uint8)
     split = replace(split, parts=parts)  # one item is in test alone
     winner = trial(0, (1.0,), k=30)
-    tested = measure_winner(config, chosen([winner], "rmse", 0.0), [split])
+    study = PreparedStudy(config, config, Settled(), split.dataset, (split,))
+    tested = measure_winner(study, chosen([winner], "rmse", 0.0))
     alone = prepare_task(split.test_fold, None, reads=Reads(ratings=True), predicts=True)
     expected = evaluate(RatingKNN(RatingKNNConfig(k=30)).fit(alone.train), alone, candidates="all", cutoffs=CUTOFFS)
     assert dict(tested.folds[0].metrics) == pytest.approx(expected.means(), rel=1e-5)

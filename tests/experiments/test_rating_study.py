@@ -14,7 +14,7 @@ from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.space import StudyConfig, load_study, metric_names
-from coldray.experiments.study import check_study, draw_splits, run_study
+from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.models.ratings.mf import MF, MFConfig
 from coldray.reports.console import console_summary
 from coldray.reports.report import write_report
@@ -53,7 +53,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def result(ray_cluster, dataset, tmp_path_factory):
-    return run_study(CONFIG, dataset, study_id="rated")
+    return run_study(prepare_study(CONFIG, dataset), study_id="rated")
 
 
 def test_the_least_error_is_chosen_and_tested(result, dataset):
@@ -83,7 +83,7 @@ def test_reports_show_the_errors(result, tmp_path):
 
 def test_ratings_are_asked_for_before_anything_starts(dataset):
     with pytest.raises(MissingFieldError, match="'sample' has no ratings"):
-        check_study(CONFIG, replace(dataset, ratings=None))
+        prepare_study(CONFIG, replace(dataset, ratings=None))
 
 
 def test_errors_are_metrics_of_models_that_read_ratings_alone():

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from coldray.core.errors import ConfigError
 from coldray.data.sources.sample import sample_dataset
-from coldray.experiments.ablation.run import check_ablation
+from coldray.experiments.ablation.run import prepare_ablation
 from coldray.experiments.comparison.config import load_comparison
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.split_config import SplitConfig
@@ -115,7 +115,7 @@ def test_the_study_of_ease_sweeps_20_regularisations_in_even_steps():
 def test_an_ablation_is_of_cold_items_and_a_comparison_is_not():
     config = load_study(STUDIES / "marec_plus.yaml", {"splits": {"protocol": "holdout"}, "candidates": "all"})
     with pytest.raises(ConfigError, match=r"An ablation is of cold items.*'holdout'"):
-        check_ablation(config, sample_dataset(0, 30, 40))
+        prepare_ablation(config, sample_dataset(0, 30, 40))
     holdout = {"splits": {"protocol": "holdout", "n_splits": 1}}
     assert not load_comparison(
         STUDIES / "coldstart.yaml", {**holdout, "candidates": "all"}

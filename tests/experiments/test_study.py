@@ -28,7 +28,7 @@ from coldray.experiments.search.events import TuneEvents
 from coldray.experiments.search.run import search
 from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig
-from coldray.experiments.study import check_study, draw_splits, run_study
+from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.experiments.winner import measure_winner
 from coldray.features.builder import FeatureConfig
 from coldray.models.marec.config import MARecConfig
@@ -115,7 +115,7 @@ def recorder():
 
 @pytest.fixture(scope="module")
 def result(dataset, recorder):
-    return run_study(GRID, dataset, study_id="small-grid", listener=recorder)
+    return run_study(prepare_study(GRID, dataset), study_id="small-grid", listener=recorder)
 
 
 def test_a_grid_runs_each_point_once(result):
@@ -349,11 +349,15 @@ def test_test_items_change_nothing_a_search_finds(searches, variant):
     assert [t.number for t in chosen.within_tolerance] == [t.number for t in expected.within_tolerance]
 
 
-def test_test_items_do_change_the_test(searches, variants):
+def test_test_items_do_change_the_test(searches, variants, dataset):
     """Without this the test above could pass because the poison has no effect at all."""
     selection = select(searches["as they are"].trials, CANARY.selection)
-    tested = {name: measure_winner(CANARY, selection, variants[name]) for name in ("as they are", "poisoned")}
-    again = measure_winner(CANARY, selection, variants["as they are"])
+    study = prepare_study(CANARY, dataset)
+    tested = {
+        name: measure_winner(replace(study, splits=tuple(variants[name])), selection)
+        for name in ("as they are", "poisoned")
+    }
+    again = measure_winner(study, selection)
     for first, second, same in zip(tested["as they are"].folds, tested["poisoned"].folds, again.folds, strict=True):
         assert abs(first.metrics[METRIC] - second.metrics[METRIC]) > 0.01
         assert dict(same.metrics) == dict(first.metrics)
@@ -594,7 +598,7 @@ def test_a_study_in_which_all_fails_names_the_first_reason(dataset, tmp_path):
         splits={"n_splits": 1},
     )
     with pytest.raises(StudyError, match=r"None of the 2 trials.*A score of row 0 is NaN") as caught:
-        run_study(config, dataset, study_id="hopeless", listener=recorder)
+        run_study(prepare_study(config, dataset), study_id="hopeless", listener=recorder)
     assert "Traceback" not in str(caught.value)
     assert len(recorder.named("search_ended")) == 1
     assert not [message for (message,) in recorder.named("stage") if "testing" in message]
@@ -608,7 +612,7 @@ def test_one_trial_on_one_split_is_a_study(dataset, tmp_path):
         candidates="all",
         features={"attributes": ["year", "genres"]},
     )
-    result = run_study(config, dataset, study_id="single")
+    result = run_study(prepare_study(config, dataset), study_id="single")
     assert len(result.trials) == len(result.test) == 1
     assert result.selection.winner == result.selection.best == result.trials[0]
     assert result.trials[0].std(METRIC) == 0.0
@@ -632,7 +636,7 @@ def test_an_unknown_attribute_is_refused_before_anything_starts(dataset, tmp_pat
     recorder = Recorder()
     config = study({"order": {"choice": [1, 2]}}, features={"attributes": ["genre"]})
     with pytest.raises(UnknownAttributeError, match="Did you mean 'genres'"):
-        run_study(config, dataset, study_id="unknown", listener=recorder)
+        run_study(prepare_study(config, dataset), study_id="unknown", listener=recorder)
     assert recorder.events == []
     assert list(tmp_path.iterdir()) == []
 
@@ -653,7 +657,7 @@ def test_a_delta_that_does_not_go_with_the_attributes_is_refused_before_anything
     recorder = Recorder()
     config = study({"lambda_1": {"log_uniform": [1, 100]}, "delta": delta})
     with pytest.raises(ConfigError, match=r"^space\.delta: ") as caught:
-        run_study(config, dataset, study_id="delta", listener=recorder)
+        run_study(prepare_study(config, dataset), study_id="delta", listener=recorder)
     for part in (*expected, *sample_vectors(dataset)):
         assert part in str(caught.value)
     assert recorder.events == []
@@ -666,20 +670,20 @@ def sample_vectors(dataset):
 
 def test_a_delta_for_every_attribute_of_the_study_is_accepted(dataset):
     every = dict.fromkeys(sample_vectors(dataset), 5.0)
-    check_study(study({"delta": {"choice": [every, 20.0]}}), dataset)
+    prepare_study(study({"delta": {"choice": [every, 20.0]}}), dataset)
     narrow = {"attributes": ["year", "genres"]}
-    check_study(study({"delta": {"genres": 5.0}}, features=narrow), dataset)
+    prepare_study(study({"delta": {"genres": 5.0}}, features=narrow), dataset)
     with pytest.raises(ConfigError, match=r"Used: genres, year\."):
-        check_study(study({"delta": every}, features=narrow), dataset)
+        prepare_study(study({"delta": every}, features=narrow), dataset)
 
 
 def test_weights_may_name_a_count_where_there_are_counts(dataset):
     config = StudyConfig(
         name="small", model="content_knn", space={"weights": {"number of actors": 2.0}}, features={"counts": True}
     )
-    check_study(config, dataset)
+    prepare_study(config, dataset)
     with pytest.raises(ConfigError, match=r"'number of actors', which is not used"):
-        check_study(config.model_copy(update={"features": FeatureConfig()}), dataset)
+        prepare_study(config.model_copy(update={"features": FeatureConfig()}), dataset)
 
 
 def test_attributes_that_leave_nothing_to_compare_are_refused_before_a_trial_starts(dataset, tmp_path):
@@ -689,7 +693,7 @@ def test_attributes_that_leave_nothing_to_compare_are_refused_before_a_trial_sta
     features = {"attributes": ["genres", "year"], "min_items": 99, "max_share": 0.5}
     config = study({"order": {"choice": [1, 2]}}, features=features, splits={"n_splits": 1})
     with pytest.raises(ConfigError, match="nothing to compare items by") as caught:
-        run_study(config, replace(dataset, attributes=attributes), study_id="nothing", listener=recorder)
+        run_study(prepare_study(config, replace(dataset, attributes=attributes)), study_id="nothing", listener=recorder)
     message = str(caught.value)
     assert "\n" not in message
     for part in ("items of seed 42 / split 0", "'genres' has no columns", "at least 99", "50%", "'year' has no values"):
@@ -708,5 +712,5 @@ def test_one_attribute_that_tells_items_apart_is_enough(dataset):
 def test_folds_that_cannot_be_prepared_fail_as_what_they_are(dataset, tmp_path):
     config = study({"order": {"choice": [1, 2]}}, features={"text": {"genres": "tfidf"}}, splits={"n_splits": 1})
     with pytest.raises(ConfigError, match="`text` names 'genres'") as caught:
-        run_study(config, dataset, study_id="unprepared")
+        run_study(prepare_study(config, dataset), study_id="unprepared")
     assert "Traceback" not in str(caught.value)

@@ -10,8 +10,8 @@ from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.assignment import drawn_parts
 from coldray.data.splits.published import PredefinedSplit
 from coldray.experiments.data_check import check_split
-from coldray.experiments.description import describe_dataset, describe_protocol
 from coldray.experiments.folds import prepare_task
+from coldray.experiments.prepared import describe_dataset, describe_protocol
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.study import check_model, draw_splits
 

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 import pytest
 
 from coldray.bundle.io import load_bundle, save_bundle
-from coldray.cli.jobs.serve import serve_parser, service_settings, serving
+from coldray.cli.jobs.serve import service_settings, serving
+from coldray.cli.options.service import ServeOptions, serve_parser
 from coldray.serving.api.settings import ServiceSettings
 from coldray.serving.engine.queries import Query
 from coldray.serving.exploration.explore import ExplorationConfig
@@ -93,7 +94,10 @@ def test_feedback_changes_lists_in_all_replicas_and_after_a_restart(settings, ra
 
 def test_the_job_turns_it_on(bundle, tmp_path):
     save_bundle(bundle, tmp_path / "bundle")
-    options = ["--bundle", str(tmp_path / "bundle"), "--store", "sqlite://"]
-    assert service_settings(serve_parser("Serve.").parse_args(options)).exploration == ExplorationConfig()
-    options += ["--exploration", "thompson"]
-    assert service_settings(serve_parser("Serve.").parse_args(options)).exploration.method == "thompson"
+
+    def settings(*more):
+        options = ["--bundle", str(tmp_path / "bundle"), "--store", "sqlite://", *more]
+        return service_settings(ServeOptions.read(serve_parser("Serve.").parse_args(options)))
+
+    assert settings().exploration == ExplorationConfig()
+    assert settings("--exploration", "thompson").exploration.method == "thompson"

@@ -14,6 +14,7 @@ from rich.console import Console
 from coldray.bundle.io import save_bundle
 from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.sync_runs import sync_runs
+from coldray.cli.options.tracking import SyncOptions
 from coldray.core.errors import TrackingError, UnsentError
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.promotion.outcome import Promotion
@@ -76,7 +77,7 @@ class Study:
         return self.spool.missing()
 
     def sync(self, *, again=False):
-        options = argparse.Namespace(
+        options = SyncOptions(
             output_dir=self.output, studies=[STUDY], tracking_uri=self.uri, experiment=self.experiment, again=again
         )
         return sync_runs(options, Console(quiet=True))

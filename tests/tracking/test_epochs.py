@@ -8,7 +8,7 @@ from mlflow.tracking import MlflowClient
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.space import StudyConfig
-from coldray.experiments.study import run_study
+from coldray.experiments.study import prepare_study, run_study
 from coldray.tracking import epochs
 from coldray.tracking.epochs import EpochTracker
 from coldray.tracking.runs import StudyTracker
@@ -80,7 +80,7 @@ def check_epochs(client, experiment):
 
 def study(dataset, tracker, record):
     with tracker:
-        return run_study(STUDY, dataset, study_id="s", record=record, listener=tracker)
+        return run_study(prepare_study(STUDY, dataset), study_id="s", record=record, listener=tracker)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -114,7 +114,7 @@ def test_epochs_of_a_training_that_trials_share_are_in_the_run_of_the_first(trac
         }
     )
     with StudyTracker(tracking_uri, "shared epochs", artifact_location=tmp_path) as tracker:
-        run_study(config, dataset, study_id="shared", listener=tracker)
+        run_study(prepare_study(config, dataset), study_id="shared", listener=tracker)
     first, second = sorted(trial_runs(client, "shared epochs"), key=lambda run: run.data.tags["coldray.trial"])
     for network in ("ContrastiveTowers", "ConditionalAutoencoder"):
         assert steps(client, first.info.run_id, f"epoch_loss/{network}/seed_42_split_0") == [0, 1]

@@ -6,52 +6,45 @@ refitted on the train part of the same splits here, so that both are measured on
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from coldray.bundle.family import Family, refusal
+from coldray.cli.options.studies import StudyOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.texts import encode_texts
 from coldray.core.errors import BundleError, ColdrayError, TrackingError
-from coldray.data.dataset import Dataset
-from coldray.data.splits.items import Split
-from coldray.experiments.forms.settled import settled_study
-from coldray.experiments.promotion.outcome import Mode, Promotion
+from coldray.experiments.prepared import PreparedStudy
+from coldray.experiments.promotion.outcome import Promotion
 from coldray.experiments.promotion.replacement import Difference, held_against
 from coldray.experiments.results import Selection, StudyResult, TrialResult
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.study import check_model
 from coldray.experiments.winner import measure_winner
-from coldray.models.registry import model_type
 from coldray.tracking.champion import Champion, champion_version, read_champion
 
 OVERRULE = "--promote always overrules that"
 
 
 def decide(
-    options: argparse.Namespace,
+    options: StudyOptions,
     name: str,
+    study: PreparedStudy,
     result: StudyResult,
-    config: StudyConfig,
-    dataset: Dataset,
-    splits: Sequence[Split],
     progress: StudyProgress,
 ) -> Promotion:
     """Return what is to become of the winner of a study that has been tested.
 
     Parameters
     ----------
-    options
-        ``promote``, ``offline`` and ``tracking_uri`` are read.
     name
         Of the registered model.
     result
-        With the values of every test user, of the winner on `splits`.
+        With the values of every test user, of the winner on the splits.
     """
-    mode: Mode = options.promote
+    mode = options.promote
     if mode == "always":
         return Promotion(mode, "champion", "--promote always", asked=False)
     if mode == "never":
@@ -69,33 +62,26 @@ def decide(
         champion = read_champion(options.tracking_uri, name, version, key)
     except BundleError as error:
         return _challenger(key, f"the champion, version {version}, cannot be held against it: {error}")
-    return _held_against(champion, result, config, dataset, splits, progress)
+    return _held_against(champion, study, result, progress)
 
 
 def _challenger(key: str, reason: str) -> Promotion:
     return Promotion("if-better", "challenger", f"{reason}; {OVERRULE}", key)
 
 
-def _held_against(
-    champion: Champion,
-    result: StudyResult,
-    config: StudyConfig,
-    dataset: Dataset,
-    splits: Sequence[Split],
-    progress: StudyProgress,
-) -> Promotion:
+def _held_against(champion: Champion, study: PreparedStudy, result: StudyResult, progress: StudyProgress) -> Promotion:
     """Decide by the data, then by the same test folds."""
-    new, key, called = Family.of_dataset(dataset), champion.key, f"the champion, version {champion.version}"
+    new, key, called = Family.of_dataset(study.dataset), champion.key, f"the champion, version {champion.version}"
     reason = refusal(new, champion.family)
     if reason is not None:
         return _challenger(key, reason)
     if champion.family.synthetic and not new.synthetic:
         return Promotion("if-better", "champion", f"{called}, is of generated data", key)
     try:
-        if _same_model(champion, config, result):
+        if _same_model(champion, study.config, result):
             words = "has the same model, configuration and features: fitted anew, it is no worse"
             return Promotion("if-better", "champion", f"{called}, {words}", key)
-        difference = _measured(champion, result, config, dataset, splits, progress)
+        difference = _measured(champion, study, result, progress)
     except (ColdrayError, ValidationError, KeyError, TypeError) as error:  # it may be of another version of coldray
         return _challenger(key, f"{called}, cannot be refitted on the same folds: {error}")
     if difference.not_worse:
@@ -105,7 +91,7 @@ def _held_against(
 
 def _same_model(champion: Champion, config: StudyConfig, result: StudyResult) -> bool:
     old, new = _champion_study(champion, config), config
-    kind = model_type(new.model)
+    kind = new.kind
     ours = kind.config_type.model_validate(dict(result.selection.winner.config))
     return (
         champion.model == new.model
@@ -135,26 +121,19 @@ def _champion_study(champion: Champion, config: StudyConfig) -> StudyConfig:
     )
 
 
-def _measured(
-    champion: Champion,
-    result: StudyResult,
-    config: StudyConfig,
-    dataset: Dataset,
-    splits: Sequence[Split],
-    progress: StudyProgress,
-) -> Difference:
+def _measured(champion: Champion, study: PreparedStudy, result: StudyResult, progress: StudyProgress) -> Difference:
     """Refit the champion's configuration on the same splits, and pair it with the winner."""
-    study = _champion_study(champion, config)
-    check_model(study, dataset)
-    study, settled = settled_study(study, dataset)
-    encode_texts(study, dataset, progress)
+    written, config = _champion_study(champion, study.config), study.config
+    named, settled = check_model(written, study.dataset)
+    theirs = replace(study, written=written, config=named, settled=settled)
+    encode_texts(theirs, progress)
     trial = TrialResult("champion", 0, {**champion.config, **settled.values}, (), "finished")
     metric = config.selection.metric
     selection = Selection(trial, trial, (trial,), metric, 0.0, ())
     ours = result.measured
     if not ours:  # the test is known from the record of the study, which has no values of single users
         progress.stage("measuring the winner again, as it was tested before: the users are to be paired")
-        ours = measure_winner(config, result.selection, splits, progress).measured
+        ours = measure_winner(study, result.selection, progress).measured
     progress.stage(f"testing the present champion, version {champion.version}, on the same test folds")
-    theirs = measure_winner(study, selection, splits, progress).measured
-    return held_against(metric, ours, theirs, config.search.seed)
+    reached = measure_winner(theirs, selection, progress).measured
+    return held_against(metric, ours, reached, config.search.seed)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ray
 
 from coldray.cli.progress.study import StudyProgress
-from coldray.data.dataset import Dataset, TextAttribute
-from coldray.experiments.space import StudyConfig
+from coldray.data.dataset import TextAttribute
+from coldray.experiments.prepared import PreparedStudy
 from coldray.features.builder import choose_methods
 from coldray.features.text_embeddings import EmbeddingConfig
 
@@ -14,7 +14,7 @@ FEW_TEXTS = 2000
 """Fewer new texts than that are embedded by this process, before workers of the cluster would have loaded the model."""
 
 
-def encode_texts(config: StudyConfig, dataset: Dataset, progress: StudyProgress) -> None:
+def encode_texts(study: PreparedStudy, progress: StudyProgress) -> None:
     """Fill the embedding cache once, with a progress bar, before the splits read from it side by side.
 
     Many texts are embedded by all CPUs of the connected cluster. An embedding depends on its text alone, so nothing of
@@ -27,6 +27,7 @@ def encode_texts(config: StudyConfig, dataset: Dataset, progress: StudyProgress)
     ClusterError
         If Ray gives up on the workers; what they had embedded is kept.
     """
+    config, dataset = study.config, study.dataset
     if config.encoded_features is None:
         return
     methods = choose_methods(dataset, config.features)

@@ -21,21 +21,17 @@ def replacing(path: Path) -> Iterator[Path]:
     OutputError
         If the folder cannot be created or written.
     """
-    try:
+    with _refused(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    except OSError as error:
-        raise _refused(path, error) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise _refused(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -47,30 +43,30 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     OutputError
         If the folder cannot be created or written.
     """
-    try:
+    with _refused(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        raise _refused(path, error) from error
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            previous = temporary.with_name(f"{temporary.name}.previous")
+            if path.exists():
+                path.replace(previous)
+            temporary.replace(path)
+            shutil.rmtree(previous, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Raise our error for a file that cannot be written; any other (a network's) goes on as it is."""
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        previous = temporary.with_name(f"{temporary.name}.previous")
-        if path.exists():
-            path.replace(previous)
-        temporary.replace(path)
-        shutil.rmtree(previous, ignore_errors=True)
+        yield
     except OSError as error:
-        raise _refused(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _refused(path: Path, error: OSError) -> OSError | OutputError:
-    """Return the error to raise: ours for a file that cannot be written, any other (a network's) as it is."""
-    if error.errno is None:
-        return error
-    return OutputError(f"Cannot write {path}: {error.strerror}. Free space or choose another folder.")
+        if error.errno is None:
+            raise
+        raise OutputError(f"Cannot write {path}: {error.strerror}. Free space or choose another folder.") from error
 
 
 @contextmanager

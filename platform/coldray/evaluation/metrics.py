@@ -77,7 +77,7 @@ def ranking_metrics(
     ranking: Ranking,
     relevant: sp.csr_array,
     cutoffs: Sequence[int] = (10, 25, 50),
-    names: Sequence[str] = ("hr", "ndcg", "recall", "precision", "map", "mrr"),
+    names: Sequence[str] | None = None,
     *,
     n_candidates: int,
 ) -> RankingMetrics:
@@ -94,7 +94,7 @@ def ranking_metrics(
     cutoffs
         The k's, each from 1 to the length of the lists.
     names
-        Which measures, out of those in the module's table; coverage is always computed.
+        Which of :data:`METRIC_NAMES`; all by default. Coverage is always computed.
     n_candidates
         Number of items that competed for a place, the base of the coverage.
 
@@ -106,6 +106,7 @@ def ranking_metrics(
     EmptyDatasetError
         If no ranked user has a relevant item.
     """
+    names = METRIC_NAMES if names is None else names
     _check_request(ranking, relevant, cutoffs, names, n_candidates)
     n_relevant, flags = _look_up(ranking, nonzero_pattern(relevant))
     evaluated = n_relevant > 0

@@ -15,7 +15,7 @@ from coldray.data.quality.facts import DataQuality, Scale, data_quality
 from coldray.data.splits.assignment import PartAssignment
 from coldray.data.splits.parts import TRAIN
 from coldray.experiments.data_findings import Finding, data_findings, factor_findings, worst_first
-from coldray.experiments.description import describe_dataset, split_words
+from coldray.experiments.prepared import describe_dataset, split_words
 from coldray.experiments.split_config import SplitConfig
 from coldray.models.linear.factor_facts import FactorFacts, factor_facts
 

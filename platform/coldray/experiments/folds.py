@@ -14,11 +14,10 @@ from coldray.core.ray_errors import of_ray
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold
 from coldray.experiments.evaluation import EvaluationFold
-from coldray.experiments.space import StudyConfig, study_reads
+from coldray.experiments.space import StudyConfig
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.registry import model_type
 
 CLICKS = Reads()
 
@@ -83,7 +82,7 @@ def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.Obj
         The references by fold name, for :func:`wait_for_tasks`.
     """
     features, users = config.encoded_features, config.splits.users
-    read = study_reads(config), model_type(config.model).predicts_ratings
+    read = config.reads, config.kind.predicts_ratings
     at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     references: dict[str, ray.ObjectRef[EvaluationFold]] = {}
     ends: list[Any] = [None] * at_once

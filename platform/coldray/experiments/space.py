@@ -28,7 +28,7 @@ from coldray.evaluation.ratings import RATING_METRICS
 from coldray.experiments.settings import Section, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import FeatureConfig
-from coldray.models.base import ModelConfig, current_names
+from coldray.models.base import ModelConfig, Recommender, current_names
 from coldray.models.registry import model_type
 
 Candidates: TypeAlias = Literal["cold", "all"]
@@ -142,10 +142,10 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        config_type = model_type(self.model).config_type
+        config_type = self.kind.config_type
         for name, spec in self.space.items():
             _check_parameter(name, spec, config_type)
-        known = metric_names(self.cutoffs, ratings=model_type(self.model).predicts_ratings)
+        known = metric_names(self.cutoffs, ratings=self.kind.predicts_ratings)
         if self.selection.metric not in known:
             raise ConfigError(
                 f"selection.metric {self.selection.metric!r} is not computed.{nearest(self.selection.metric, known)} "
@@ -159,7 +159,7 @@ class StudyConfig(Section):
                 f"candidates: 'cold' ranks held-out items, and the protocol {self.splits.protocol!r} holds out "
                 "interactions. Use candidates: all, or the protocol notebook or balanced."
             )
-        if self.scheduler and self.scheduler.by == "epochs" and not model_type(self.model).trains_by_epochs:
+        if self.scheduler and self.scheduler.by == "epochs" and not self.kind.trains_by_epochs:
             raise ConfigError(
                 f"scheduler.by: the model {self.model!r} trains no epochs that could be judged. Use by: splits."
             )
@@ -172,9 +172,35 @@ class StudyConfig(Section):
         return self
 
     @property
+    def kind(self) -> type[Recommender[Any]]:
+        """The class of the model."""
+        return model_type(self.model)
+
+    def configured(self, parameters: Mapping[str, Any]) -> Recommender[Any]:
+        """Return the model with these parameters, not fitted yet."""
+        return self.kind(self.kind.config_type.model_validate(dict(parameters)))
+
+    @property
+    def reads(self) -> Reads:
+        """What any configuration of the study reads of a click.
+
+        A parameter that makes a model read more does so whatever the others are, and so does one end of a range of it.
+        """
+        reads = self.configured({}).reads
+        ends = (
+            (name, end)
+            for name, spec in self.space.items()
+            if is_range(spec) and "choice" not in spec
+            for end in next(iter(spec.values()))
+        )
+        for name, value in (*listed_values(self.space), *ends):
+            reads |= self.configured({name: value}).reads
+        return reads
+
+    @property
     def first_points(self) -> list[dict[str, Any]]:
         """Values of the searched parameters in each of `search.first`."""
-        defaults = model_type(self.model).config_type().model_dump()
+        defaults = self.kind.config_type().model_dump()
         return [{name: {**defaults, **point}[name] for name in self.searched} for point in self.search.first]
 
     @property
@@ -185,7 +211,7 @@ class StudyConfig(Section):
     @property
     def encoded_features(self) -> FeatureConfig | None:
         """How items are encoded for the model; None for one that reads clicks alone, as it cannot score cold items."""
-        return self.features if model_type(self.model).scores_cold_items else None
+        return self.features if self.kind.scores_cold_items else None
 
     @property
     def n_trials(self) -> int:
@@ -249,24 +275,6 @@ def drawn_points(points: list[dict[str, Any]], n: int | None, seed: int) -> list
         return points
     kept = np.sort(np.random.default_rng(seed).permutation(len(points))[:n])
     return [points[i] for i in kept]
-
-
-def study_reads(config: StudyConfig) -> Reads:
-    """Return what any configuration of a study reads of a click.
-
-    A parameter that makes a model read more does so whatever the others are, and so does one end of a range of it.
-    """
-    kind = model_type(config.model)
-    reads = kind(kind.config_type()).reads
-    ends = (
-        (name, end)
-        for name, spec in config.space.items()
-        if is_range(spec) and "choice" not in spec
-        for end in next(iter(spec.values()))
-    )
-    for name, value in (*listed_values(config.space), *ends):
-        reads |= kind(kind.config_type.model_validate({name: value})).reads
-    return reads
 
 
 def listed_values(space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

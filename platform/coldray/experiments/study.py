@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from coldray.core.errors import ConfigError, MissingFieldError
 from coldray.data.dataset import Dataset
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.items import Split, cold_item_splits
 from coldray.data.splits.published import PredefinedSplit
-from coldray.experiments.description import describe_dataset, describe_protocol
 from coldray.experiments.edges import found_edges
 from coldray.experiments.forms.loss import with_losses
 from coldray.experiments.forms.settled import Settled, check_fits, settled_study
 from coldray.experiments.listeners import Listeners, StudyListener
+from coldray.experiments.prepared import PreparedStudy, describe_dataset
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.record.tested import Tested
-from coldray.experiments.results import Selection, StudyResult
+from coldray.experiments.results import Selection, StudyResult, TrialResult
 from coldray.experiments.search.run import SearchOutcome, search
 from coldray.experiments.selection import select
-from coldray.experiments.space import StudyConfig, listed_values, study_reads
-from coldray.experiments.winner import measure_winner
+from coldray.experiments.space import StudyConfig, listed_values
+from coldray.experiments.winner import WinnerMetrics, measure_winner
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
 from coldray.features.counts import count_attributes
-from coldray.models.registry import model_type
+from coldray.models.forms import Form
 
 
 def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSplit | None = None) -> list[Split]:
@@ -56,8 +56,8 @@ def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSpli
     ]
 
 
-def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSplit | None = None) -> list[Split]:
-    """Find out what can be wrong before anything takes long, and return the splits.
+def prepare_study(config: StudyConfig, dataset: Dataset, published: PredefinedSplit | None = None) -> PreparedStudy:
+    """Find out what can be wrong before anything takes long, and return the study ready to begin.
 
     Parameters
     ----------
@@ -79,20 +79,20 @@ def check_study(config: StudyConfig, dataset: Dataset, published: PredefinedSpli
     CatalogTooLargeError
         If the model on all items of the dataset does not fit in memory.
     """
-    check_model(config, dataset)
-    return draw_splits(dataset, config, published)
+    named, settled = check_model(config, dataset)
+    return PreparedStudy(config, named, settled, dataset, tuple(draw_splits(dataset, config, published)))
 
 
-def check_model(config: StudyConfig, dataset: Dataset) -> None:
-    """Find out what can be wrong with the model of a study on a dataset, whatever the splits.
+def check_model(config: StudyConfig, dataset: Dataset) -> tuple[StudyConfig, Settled]:
+    """Find out what can be wrong with the model of a study on a dataset, whatever the splits; return its forms.
 
     Raises
     ------
     UnknownAttributeError, ConfigError, MissingFieldError, CatalogTooLargeError
-        As :func:`check_study`.
+        As :func:`prepare_study`.
     """
     names = choose_methods(dataset, config.features)
-    model, cold = model_type(config.model), config.splits.holds_out_items
+    model, cold = config.kind, config.splits.holds_out_items
     if not names and (cold or model.scores_cold_items):
         reason = "cold items have nothing else" if cold else f"the model {config.model!r} learns from them"
         raise MissingFieldError(
@@ -105,32 +105,30 @@ def check_model(config: StudyConfig, dataset: Dataset) -> None:
             f"The model {config.model!r} cannot score cold items, which this study ranks. Hold out interactions "
             "instead: splits.protocol: holdout with candidates: all."
         )
-    study_reads(config).of(dataset)
+    config.reads.of(dataset)
     read = {name: dataset.attributes[name] for name in names}
     counts = count_attributes(read, read) if config.features.counts else {}
     _check_values(config, attribute_kinds({**read, **counts}))
-    named, _ = settled_study(config, dataset)
+    named, settled = settled_study(config, dataset)
     check_fits(named, dataset)
+    return named, settled
 
 
 def _check_values(config: StudyConfig, kinds: Mapping[str, AttributeKind]) -> None:
     """Refuse a value of the space with which no trial could be fitted to these attributes."""
-    model = model_type(config.model)
     for name, value in listed_values(config.space):
         try:
-            model(model.config_type.model_validate({name: value})).check_attributes(kinds)
+            config.configured({name: value}).check_attributes(kinds)
         except ConfigError as error:
             raise ConfigError(f"space.{name}: {value!r} is not valid: {error}") from error
 
 
 def run_study(
-    config: StudyConfig,
-    dataset: Dataset,
+    study: PreparedStudy,
     *,
     study_id: str,
     record: StudyRecord | None = None,
     listener: StudyListener | None = None,
-    splits: Sequence[Split] | None = None,
 ) -> StudyResult:
     """Search, select and test.
 
@@ -140,43 +138,25 @@ def run_study(
         Name of the study.
     record
         Where its events are recorded; what it knows of trials is not computed again.
-    splits
-        As of :func:`check_study`, which is called when they are not given.
     """
     record = record or StudyRecord()
     watcher = Listeners(record, listener or StudyListener())
-    splits = splits or check_study(config, dataset)
-    config, settled = settle_for(config, dataset, record)
-    watcher.study_started(config, dataset, study_id, describe_protocol(config, dataset, splits, settled.forms))
-    tell_forms(settled, watcher)
-    tuning = [split.for_tuning() for split in splits]
-    outcome = search(config, tuning, study_id=study_id, record=record, listener=watcher)
-    return finish_study(config, dataset, splits, outcome, watcher, record)
+    study = begin_study(study, study_id, record, watcher)
+    outcome = search(study.config, study.tuning, study_id=study_id, record=record, listener=watcher)
+    return finish_study(study, outcome, watcher, record)
 
 
-def settle_for(config: StudyConfig, dataset: Dataset, record: StudyRecord) -> tuple[StudyConfig, Settled]:
-    """Return a study with its forms named: those of its record, or decided now and recorded.
-
-    Raises
-    ------
-    CatalogTooLargeError
-        As of :func:`~coldray.experiments.forms.settled.settled_study`.
-    """
-    named, settled = settled_study(config, dataset, record.settled)
-    record.settle(settled)
-    return named, settled
-
-
-def tell_forms(settled: Settled, listener: StudyListener) -> None:
-    """Say in which forms the model is fitted."""
-    for form in settled.forms:
+def begin_study(study: PreparedStudy, study_id: str, record: StudyRecord, listener: StudyListener) -> PreparedStudy:
+    """Return a study in the forms of its record, and say that it begins, and in which forms its model is fitted."""
+    study = study.begun(record)
+    listener.study_started(study.config, study.dataset, study_id, study.protocol())
+    for form in study.settled.forms:
         listener.stage(f"form of every fit: {form.told}")
+    return study
 
 
 def finish_study(
-    config: StudyConfig,
-    dataset: Dataset,
-    splits: Sequence[Split],
+    study: PreparedStudy,
     outcome: SearchOutcome,
     listener: StudyListener | None = None,
     record: StudyRecord | None = None,
@@ -186,38 +166,33 @@ def finish_study(
     What the `record` knows of the test is not measured again; what is measured is recorded.
     """
     watcher, record = listener or StudyListener(), record or StudyRecord()
-    selection = select(outcome.trials, config.selection)
-    if record.tested is None or record.tested.key != selection.winner.trial_id:
-        forms = record.settled.forms if record.settled else ()
-        tuning = [split.for_tuning() for split in splits]
-        forms = with_losses(config, selection.winner.config, tuning, forms, watcher)
-        watcher.stage(f"testing the winner, trial {selection.winner.number}, once on each split")
-        found = measure_winner(config, selection, splits, watcher)
-        tested = Tested(selection.winner.trial_id, found.folds, found.intervals, found.notes, forms, found.measured)
+    selection = select(outcome.trials, study.config.selection)
+    winner = selection.winner
+    if record.tested is None or record.tested.key != winner.trial_id:
+        forms = with_losses(study, winner.config, watcher)
+        watcher.stage(f"testing the winner, trial {winner.number}, once on each split")
+        tested = tested_winner(measure_winner(study, selection, watcher), winner, forms)
         record.winner_tested(tested)
     else:
-        watcher.stage(f"the winner, trial {selection.winner.number}, has been tested before")
+        watcher.stage(f"the winner, trial {winner.number}, has been tested before")
         tested = record.tested
-    return study_result(
-        config, dataset, describe_protocol(config, dataset, splits, tested.forms), outcome, selection, tested
-    )
+    return study_result(study, outcome, selection, tested)
 
 
-def study_result(
-    config: StudyConfig,
-    dataset: Dataset,
-    protocol: Mapping[str, str],
-    outcome: SearchOutcome,
-    selection: Selection,
-    tested: Tested,
-) -> StudyResult:
+def tested_winner(found: WinnerMetrics, winner: TrialResult, forms: tuple[Form, ...]) -> Tested:
+    """Return the test of a winner, for the record."""
+    return Tested(winner.trial_id, found.folds, found.intervals, found.notes, forms, found.measured)
+
+
+def study_result(study: PreparedStudy, outcome: SearchOutcome, selection: Selection, tested: Tested) -> StudyResult:
     """Return what a study found, as tables, figures and the tracking server read it."""
+    config = study.config
     costly = tuple(form.told for form in tested.forms if form.warns)
     return StudyResult(
         name=config.name,
         model=config.model,
-        dataset=describe_dataset(dataset, config),
-        protocol=protocol,
+        dataset=describe_dataset(study.dataset, config),
+        protocol=study.protocol(tested.forms),
         searched=config.searched,
         cutoffs=config.cutoffs,
         trials=outcome.trials,
@@ -229,5 +204,5 @@ def study_result(
         notes=(*costly, *tested.notes),
         forms=tested.forms,
         measured=tested.measured,
-        edges=found_edges(config.space, selection.winner.config, model_type(config.model).config_type),
+        edges=found_edges(config.space, selection.winner.config, config.kind.config_type),
     )

@@ -13,7 +13,6 @@ import ray
 
 from coldray.core.errors import StudyError
 from coldray.core.ray_errors import in_words
-from coldray.data.splits.items import Split
 from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.ratings import RatingMetrics
 from coldray.evaluation.significance import bootstrap_interval
@@ -23,10 +22,10 @@ from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.costs import FitMeter
 from coldray.experiments.inspection.measure import Inspection, inspect
 from coldray.experiments.listeners import StudyListener
+from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.results import FoldMetrics, Selection
-from coldray.experiments.space import StudyConfig
+from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
-from coldray.models.registry import model_type
 from coldray.training.cluster.mailbox import Delivery, Forwarding, new_mailbox
 from coldray.training.progress import TrainingPlace, watching
 
@@ -48,9 +47,8 @@ class WinnerMetrics:
 
 
 def measure_winner(
-    config: StudyConfig,
+    study: PreparedStudy,
     selection: Selection,
-    splits: Sequence[Split],
     listener: StudyListener | None = None,
     inspection: InspectionConfig | None = None,
 ) -> WinnerMetrics:
@@ -64,8 +62,10 @@ def measure_winner(
     StudyError
         If the winner cannot be fitted on a split.
     """
-    tasks = prepare_tasks([split.test_fold for split in splits], config)
-    wanted = _Wanted(config.model, dict(selection.winner.config), config.candidates, config.cutoffs, inspection)
+    config = study.config
+    tasks = prepare_tasks([split.test_fold for split in study.splits], config)
+    model = config.configured(selection.winner.config)
+    wanted = _Wanted(model, config.candidates, config.cutoffs, inspection)
     watcher, step = listener or StudyListener(), f"test of {config.name}"
     on_worker = _measure.options(num_gpus=config.search.gpus_per_trial)
     mailbox = new_mailbox()
@@ -128,8 +128,8 @@ def _gathered(outcomes: Sequence[ray.ObjectRef[_Measured]], step: str, listener:
 class _Wanted:
     """The winner, and what is to be found out of it."""
 
-    model: str
-    parameters: dict[str, Any]
+    model: Recommender[Any]
+    """With the winner's parameters, not fitted yet."""
     candidates: Candidates
     cutoffs: tuple[int, ...]
     inspection: InspectionConfig | None
@@ -148,8 +148,7 @@ class _Measured:
 @ray.remote(num_cpus=1)
 def _measure(task: EvaluationFold, wanted: _Wanted, mailbox: Any, mapped: bool) -> _Measured:
     started = time.perf_counter()
-    kind = model_type(wanted.model)
-    model = kind(kind.config_type.model_validate(wanted.parameters))
+    model = wanted.model
     if wanted.inspection is not None:
         import torch  # noqa: F401 - which a fit would otherwise load, at the price of its memory
     place = TrainingPlace("test", fold=task.train.key)

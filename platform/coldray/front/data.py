@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coldray.cli.arguments import DEFAULT_FILTERS
 from coldray.core.errors import ConfigError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
@@ -90,7 +89,7 @@ def load_dataset(
     columns |= {"label_columns": _names(labels), "number_columns": _names(numbers), "text_columns": _names(texts)}
     if isinstance(interactions, str) and not _is_path(interactions):
         dataset = _known(interactions, items, columns, source)
-        chosen = filters if filters is not None else DEFAULT_FILTERS.get(interactions)
+        chosen = filters if filters is not None else SOURCES[interactions].filters
     else:
         if source:
             raise ConfigError(f"{next(iter(source))!r} is read for a dataset with a name, not for files and frames.")

@@ -37,8 +37,9 @@ MODELS = {
 """Module and class of each, by name. A worker imports that of its study alone, which spares it the
 seconds that torch and the like take."""
 
-NETWORKS = ("ncf", "vae", "vae_marec", "lightgcn", "two_tower", "text_graph", "session_gru")
-"""Those of the neural family, see :mod:`~coldray.models.neural.base`; told here, as to import them takes seconds."""
+NETWORKS = tuple(name for name, place in MODELS.items() if place.startswith("neural."))
+"""Those of the neural family, see :mod:`~coldray.models.neural.base`; by their place, as to import them takes
+seconds."""
 
 
 def model_type(name: str) -> type[Recommender[Any]]:

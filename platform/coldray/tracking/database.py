@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sqlite3
@@ -20,6 +21,16 @@ from alembic.script import ScriptDirectory
 
 from coldray.core.errors import TrackingError
 from coldray.tracking.receiver import UnavailableError
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to the job: its events are shown by its own progress display."""
+    take_percent_signs()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # It would print a traceback of each error that it raises as well, as of a database that is locked for a moment.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def take_percent_signs() -> None:

@@ -159,11 +159,11 @@ def test_interrupted_categories_go_on_and_run_no_trial_again(options, tmp_path, 
     arguments = ["--output-dir", tmp_path, *options, "--category", "Office", "--category", "Toys/Games", "--offline"]
     studied = []
 
-    def interrupted(config, dataset, *rest):
-        studied.append(dataset)
+    def interrupted(study, *rest):
+        studied.append(study.dataset)
         if len(studied) == 2:
             raise KeyboardInterrupt
-        return finish_study(config, dataset, *rest)
+        return finish_study(study, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr("coldray.cli.jobs.categories.finish_study", interrupted)

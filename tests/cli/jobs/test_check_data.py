@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from coldray.cli.jobs.check_command import check_main
+from coldray.cli.command import check_main
 from coldray.reports.quality import report as quality_export
 
 TIME = 1_600_000_000

@@ -172,7 +172,8 @@ def test_the_output_says_what_happened_and_what_to_do_next(finished, folder):
     assert "\x1b[" not in printed
     lines = printed.splitlines()
     assert f"Report: {(folder / 'report.html').relative_to(output.parent)}" in lines
-    assert "python jobs/tune_coldstart.py --dataset hetrec" in lines[lines.index("Next:") + 2]
+    following = lines[lines.index("Next:") + 2]
+    assert re.search(r"python jobs/tune_coldstart.py --comparison \S+/comparison.yaml --dataset hetrec$", following)
 
 
 def test_the_server_has_the_comparison_its_studies_and_their_trials(finished, folder, values, tracking_uri):

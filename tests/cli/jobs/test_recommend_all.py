@@ -20,8 +20,8 @@ import scipy.sparse as sp
 
 from coldray.bundle.io import load_bundle, save_bundle
 from coldray.bundle.model import fit_bundle
+from coldray.cli.command import recommend_main
 from coldray.cli.jobs.recommend_all import model_source
-from coldray.cli.jobs.recommend_command import recommend_main
 from coldray.core.errors import CatalogTooLargeError, ConfigError, NumericalError, TrackingError
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.tables.histories import find_histories, write_partitions

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.data.quality.levels import BINS, MOST_VALUES, RATING_SCALES, rating_facts, rating_levels
-from coldray.data.sources.registry import SOURCES
+from coldray.data.quality.levels import BINS, MOST_VALUES, rating_facts, rating_levels
 
 
 def test_few_values_are_levels_and_many_are_binned():
@@ -44,7 +43,3 @@ def test_every_rating_is_at_one_level(values):
             assert levels.values[place] == value
         else:
             assert levels.edges[place] <= value <= levels.edges[place + 1]
-
-
-def test_scales_are_of_sources():
-    assert set(RATING_SCALES) <= set(SOURCES)

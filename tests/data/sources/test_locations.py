@@ -5,8 +5,7 @@ import zipfile
 import pytest
 
 from coldray.core.errors import DataFileError
-from coldray.data.sources.locations import LOCATIONS, find_dataset
-from coldray.data.sources.registry import SourceConfig, load_dataset
+from coldray.data.sources.registry import SOURCES, SourceConfig, find_dataset, load_dataset
 
 FILES = {"u.data": "1\t2\t3\t4\n", "u.item": "2|A (1990)||||0\n", "u.genre": "Drama|0\n"}
 
@@ -75,9 +74,9 @@ def test_the_real_folder_is_found_by_the_root_alone(real_data):
     assert load_dataset(SourceConfig(name="ml-100k", data_dir=root)).n_users == 943
 
 
-@pytest.mark.parametrize("name", list(LOCATIONS))
+@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if source.location is not None])
 def test_every_data_set_is_found_in_the_folder_itself_and_by_the_root(tmp_path, name):
-    location = LOCATIONS[name]
+    location = SOURCES[name].location
     folder = tmp_path / location.folder
     folder.mkdir()
     (folder / location.marker.replace("*", "x")).write_text("")

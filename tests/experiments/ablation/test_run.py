@@ -17,7 +17,7 @@ from coldray.core.errors import ConfigError, StudyError
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.ablation import run as ablation
 from coldray.experiments.ablation.folds import FoldPlan, FoldWorkers, as_completed
-from coldray.experiments.ablation.run import CURVE_CUTOFFS, run_ablation, stage_configurations, stages
+from coldray.experiments.ablation.run import CURVE_CUTOFFS, prepare_ablation, run_ablation, stage_configurations, stages
 from coldray.experiments.ablation.store import AblationStore
 from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
@@ -89,16 +89,16 @@ def recorder():
     return Recorder()
 
 
-def run(config, dataset, store=None, listener=None):
+def run(study, store=None, listener=None):
     """Run an ablation whose folds are worked on in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablation, "FoldWorkers", LocalWorkers)
-        return run_ablation(config, dataset, study_id="small-1", store=store, listener=listener)
+        return run_ablation(study, study_id="small-1", store=store, listener=listener)
 
 
 @pytest.fixture(scope="module")
 def result(dataset, state, recorder):
-    return run(CONFIG, dataset, AblationStore(state), recorder)
+    return run(prepare_ablation(CONFIG, dataset), AblationStore(state), recorder)
 
 
 @pytest.fixture(scope="module")
@@ -243,11 +243,10 @@ def scrambled(split):
     return replace(split, dataset=replace(split.dataset, interactions=sp.csr_array(clicks, dtype=np.float32)))
 
 
-def test_clicks_on_test_items_change_the_test_and_nothing_that_is_chosen(result, recorder, dataset, monkeypatch):
-    original = ablation.check_ablation
-    monkeypatch.setattr(ablation, "check_ablation", lambda *given: [scrambled(split) for split in original(*given)])
+def test_clicks_on_test_items_change_the_test_and_nothing_that_is_chosen(result, recorder, dataset):
+    study = prepare_ablation(CONFIG, dataset)
     told = Recorder()
-    other = run(CONFIG, dataset, listener=told)
+    other = run(replace(study, splits=tuple(map(scrambled, study.splits))), listener=told)
     assert [mode.config for mode in other.modes] == [mode.config for mode in result.modes]
     values = [[line for line in listener.lines if line.startswith("tuned")] for listener in (told, recorder)]
     assert values[0] == values[1]
@@ -293,10 +292,10 @@ def test_an_interrupted_ablation_goes_on_and_ends_the_same(result, dataset, stat
     for file in sorted(state.iterdir(), key=lambda file: file.stat().st_mtime_ns)[: there - 1]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(KeyboardInterrupt):
-        run(CONFIG, dataset, AblationStore(tmp_path), Breaks(at))
+        run(prepare_ablation(CONFIG, dataset), AblationStore(tmp_path), Breaks(at))
     assert len(list(tmp_path.iterdir())) == there
     store, recorder = Counting(tmp_path), Recorder()
-    again = run(CONFIG, dataset, store, recorder)
+    again = run(prepare_ablation(CONFIG, dataset), store, recorder)
     assert (store.found, store.kept) == (there, 10 - there)
     assert sum(total for _, done, total in recorder.steps if done == 0) == fits_left(there)
     assert findings(again) == findings(result)
@@ -310,7 +309,7 @@ def fits_left(there):
 def test_a_finished_ablation_is_read_back_without_a_worker(result, dataset, state, monkeypatch):
     monkeypatch.setattr(LocalWorkers, "of", lambda *_: pytest.fail("a worker was started"))
     store = Counting(state)
-    assert findings(run(CONFIG, dataset, store)) == findings(result)
+    assert findings(run(prepare_ablation(CONFIG, dataset), store)) == findings(result)
     assert (store.found, store.kept) == (10, 0)
 
 
@@ -321,7 +320,7 @@ def test_another_ablation_finds_nothing_in_the_same_store(dataset, state, result
     config = StudyConfig.model_validate({**CONFIG.model_dump(), **update.get(change, {})})
     store = AblationStore(shutil.copytree(state, tmp_path / "copy"))
     with pytest.raises(KeyboardInterrupt):
-        run(config, data, store, Breaks("tuning +CA: "))
+        run(prepare_ablation(config, data), store, Breaks("tuning +CA: "))
     assert store.found == 0
 
 
@@ -333,7 +332,7 @@ def test_a_configuration_that_fails_costs_itself_alone(dataset):
     config = study(alpha={"choice": [1e300, 1.0]}, lambda_1=100.0)
     recorder = Recorder()
     with pytest.raises(KeyboardInterrupt):
-        run(config, dataset, listener=Listeners(recorder, Breaks("tuning +CA: ")))
+        run(prepare_ablation(config, dataset), listener=Listeners(recorder, Breaks("tuning +CA: ")))
     (line,) = (line for line in recorder.lines if "failed" in line)
     assert line.startswith("MARec: 1 of 2 configurations failed. The first: NumericalError: A score of row 0 is NaN")
     assert any(line.startswith("tuned MARec") and line.endswith("alpha=1.0") for line in recorder.lines)
@@ -343,7 +342,7 @@ def test_a_configuration_that_fails_costs_itself_alone(dataset):
 def test_a_stage_in_which_all_fails_is_named_with_the_reason(dataset):
     recorder = Recorder()
     with pytest.raises(StudyError, match=r"^No configuration of the stage MARec .* NumericalError: A score") as raised:
-        run(study(alpha=1e300), dataset, listener=recorder)
+        run(prepare_ablation(study(alpha=1e300), dataset), listener=recorder)
     assert "\n" not in str(raised.value)
     assert not [line for line in recorder.lines if line.startswith("tuning +CA")]
 
@@ -351,13 +350,13 @@ def test_a_stage_in_which_all_fails_is_named_with_the_reason(dataset):
 def test_a_refinement_that_cannot_be_trained_is_no_refinement_that_does_not_help(dataset):
     expected = r"^No configuration of the stage \+CA could .* ConfigError: .*batch_size is 5,000"
     with pytest.raises(StudyError, match=expected):
-        run(study(batch_size=5000), dataset)
+        run(prepare_ablation(study(batch_size=5000), dataset))
 
 
 def test_a_study_that_cannot_be_tuned_by_stages_is_refused_before_anyone_hears_of_it(dataset):
     recorder = Recorder()
     with pytest.raises(ConfigError, match=r"space\.delta"):
-        run(study(delta={"log_uniform": [1, 10]}), dataset, listener=recorder)
+        run(prepare_ablation(study(delta={"log_uniform": [1, 10]}), dataset), listener=recorder)
     assert recorder.started == recorder.lines == []
 
 
@@ -403,7 +402,7 @@ def test_on_a_cluster_that_loses_a_worker_the_result_is_the_same(result, dataset
 
     monkeypatch.setattr(ablation, "FoldWorkers", Watched)
     killer = Killer(made)
-    other = run_ablation(CONFIG, dataset, study_id="killed", listener=killer)
+    other = run_ablation(prepare_ablation(CONFIG, dataset), study_id="killed", listener=killer)
     (workers,) = made
     assert len(workers.actors) == 2
     assert killer.killed == workers.actors[:1]
@@ -451,7 +450,7 @@ def test_a_stage_that_lists_more_than_it_tries_goes_on_from_the_best_of_them(dat
     config = study(**space, ca_weight=0, ua_weight=0, ge_weight=0)
     config = config.model_copy(update={"search": config.search.model_copy(update={"trials": 2})})
     recorder = Recorder()
-    chosen = run(config, dataset, AblationStore(None), recorder).modes[0].config
+    chosen = run(prepare_ablation(config, dataset), AblationStore(None), recorder).modes[0].config
     grid = {
         (lambda_1, delta): np.mean(
             [validated({**chosen, "lambda_1": lambda_1, "delta": delta}, task) for task in tasks[0]]

@@ -23,7 +23,6 @@ from coldray.experiments.comparison.run import (
     run_comparison,
 )
 from coldray.experiments.listeners import StudyListener
-from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import FoldMetrics, Selection, StudyResult, TrialResult, mean_metric
 from coldray.experiments.search.run import SearchOutcome
 from coldray.experiments.space import StudyConfig
@@ -69,14 +68,9 @@ class Recorder(StudyListener):
 
 def compare(comparison, dataset, storage, listener=None, checked=None):
     checked = checked or check_comparison(comparison, dataset)
-    protocol = comparison_protocol(comparison, dataset, checked.splits)
+    protocol = comparison_protocol(comparison, checked)
     return run_comparison(
-        comparison,
-        dataset,
-        checked,
-        comparison_id=f"small-{storage.name}",
-        protocol=protocol,
-        listener=listener,
+        comparison, checked, comparison_id=f"small-{storage.name}", protocol=protocol, listener=listener
     )
 
 
@@ -179,7 +173,9 @@ def poisoned(split, seed):
 
 def test_other_test_items_change_the_test_and_not_the_choice(dataset, ray_cluster, result, tmp_path):
     checked = check_comparison(REAL, dataset)
-    changed = replace(checked, splits=[poisoned(split, i) for i, split in enumerate(checked.splits)])
+    splits = tuple(poisoned(split, i) for i, split in enumerate(checked.splits))
+    studies = {name: replace(study, splits=splits) for name, study in checked.studies.items()}
+    changed = replace(checked, splits=splits, studies=studies)
     other = compare(REAL, dataset, tmp_path, checked=changed)
     assert other.champion == result.champion
     for ours, theirs in zip(other.entries, result.entries, strict=True):
@@ -224,8 +220,8 @@ def staged(monkeypatch, dataset, tmp_path):
                 raise validation
             return SearchOutcome((validation if isinstance(validation, TrialResult) else trial(validation),), 1.0)
 
-        def measure(config, *_):
-            level = names[config.name][1]
+        def measure(study, *_):
+            level = names[study.config.name][1]
             if isinstance(level, Exception):
                 raise level
             return level if isinstance(level, WinnerMetrics) else measured(level)
@@ -397,7 +393,7 @@ def test_the_choice_needs_no_test():
     """It is given what a search found, which has no test side."""
     entries = comparison_of({"marec:a": "strict", "marec:b": "strict"}).entries
     tuned = [
-        TunedEntry(entry, SearchOutcome((), 1.0), Selection(trial(v), trial(v), (), METRIC, 0.0, ()), StudyRecord())
+        TunedEntry(entry, None, SearchOutcome((), 1.0), Selection(trial(v), trial(v), (), METRIC, 0.0, ()), None)
         for entry, v in zip(entries, (0.1, 0.2), strict=True)
     ]
     assert choose_champion(tuned).entry.name == "marec-b"

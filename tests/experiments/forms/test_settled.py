@@ -23,7 +23,7 @@ from coldray.experiments.forms.settled import Settled, distinct_values, outlook_
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.space import StudyConfig
-from coldray.experiments.study import check_study, draw_splits, run_study
+from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.features.builder import FeatureEncoder
 from coldray.models.base import TrainingSet
 from coldray.models.forms import Form, StudyOutlook
@@ -152,11 +152,11 @@ def test_values_that_trials_can_take_are_counted():
 
 def test_a_study_too_large_in_exact_form_is_not_refused_and_one_too_large_in_any_is(dataset, large):
     large(memory_for(99))
-    check_study(study(), dataset)
-    check_study(study(space={"solver": "blocks"}), dataset)
+    prepare_study(study(), dataset)
+    prepare_study(study(space={"solver": "blocks"}), dataset)
     large(1000)
     with pytest.raises(CatalogTooLargeError, match="EASE on 100 items in blocks of 100"):
-        check_study(study(), dataset)
+        prepare_study(study(), dataset)
 
 
 def test_a_study_that_goes_on_takes_the_form_it_began_with_whatever_the_memory(dataset, large, tmp_path):
@@ -193,7 +193,7 @@ def test_trials_test_and_bundle_take_one_form_and_it_is_told_everywhere(dataset,
     config, told, record = study(space={"regularization": {"choice": [1.0, 100.0]}, "block_items": 10}), Told(), None
     config = config.model_copy(update={"search": config.search.model_copy(update={"algorithm": "grid"})})
     record = StudyRecord(tmp_path / "events.jsonl", "s")
-    result = run_study(config, dataset, study_id="s", record=record, listener=told)
+    result = run_study(prepare_study(config, dataset), study_id="s", record=record, listener=told)
     assert {trial.config["solver"] for trial in result.trials} == {"blocks"}
     (form,) = result.forms
     assert not form.exact
@@ -212,7 +212,7 @@ def test_trials_test_and_bundle_take_one_form_and_it_is_told_everywhere(dataset,
     known = StudyRecord(tmp_path / "events.jsonl", "s")
     assert known.tested is not None
     assert known.tested.forms == result.forms
-    again = run_study(config, dataset, study_id="s", record=known, listener=told)
+    again = run_study(prepare_study(config, dataset), study_id="s", record=known, listener=told)
     assert again.test == result.test
     assert told.lines[-1].endswith("has been tested before")
 
@@ -224,7 +224,7 @@ def test_the_loss_through_inducing_items_is_measured_and_told_and_every_fit_is_o
     config = study("kernel_align", space, candidates="cold", splits={"protocol": "notebook", "n_splits": 1})
     config = config.model_copy(update={"search": config.search.model_copy(update={"algorithm": "grid"})})
     told = Told()
-    result = run_study(config, dataset, study_id="k", listener=told)
+    result = run_study(prepare_study(config, dataset), study_id="k", listener=told)
     assert {trial.config["form"] for trial in result.trials} == {"inducing"}
     (form,) = result.forms
     assert (form.value, form.exact) == ("inducing", False)
@@ -258,8 +258,8 @@ def test_the_entries_of_a_comparison_are_settled_and_told_too(dataset, large):
     one = study(cutoffs=config.cutoffs)
     comparison = Comparison(config, (Entry("ease", "clicks", one), Entry("popular", "strict", popular(config))))
     checked = check_comparison(comparison, dataset)
-    protocol = comparison_protocol(comparison, dataset, checked.splits)
-    result = run_comparison(comparison, dataset, checked, comparison_id="c", protocol=protocol)
+    protocol = comparison_protocol(comparison, checked)
+    result = run_comparison(comparison, checked, comparison_id="c", protocol=protocol)
     assert result.entry("ease").config["solver"] == "blocks"
     assert result.protocol["forms"].startswith("ease: solver=blocks (approximate)")
     assert result.entry("ease").study.protocol["form"] == result.entry("ease").study.forms[0].told

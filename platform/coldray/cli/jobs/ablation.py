@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
-from pathlib import Path
 
 from rich.console import Console
 
-from coldray.cli.arguments import overrides, source_of
 from coldray.cli.devices import check_this_process, check_workers
 from coldray.cli.jobs.tune import check_tracking, read_dataset, settings_of, tracking
 from coldray.cli.lines import from_here
+from coldray.cli.options.studies import AblationOptions
 from coldray.cli.progress.ablation import AblationProgress
 from coldray.cli.ray.cluster import connected_ray
 from coldray.cli.texts import encode_texts
 from coldray.core.files import writable_folder
-from coldray.data.dataset import Dataset
 from coldray.experiments.ablation.result import AblationResult
-from coldray.experiments.ablation.run import check_ablation, run_ablation
+from coldray.experiments.ablation.run import prepare_ablation, run_ablation
 from coldray.experiments.ablation.store import AblationStore
 from coldray.experiments.listeners import Listeners
+from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.record.folder import StudyIdentity, open_study
-from coldray.experiments.space import StudyConfig, load_study
+from coldray.experiments.space import load_study
 from coldray.reports.ablation.console import console_ablation
 from coldray.reports.ablation.report import AblationFiles, export_ablation
 from coldray.tracking.comparison_runs import AblationTracker
@@ -31,21 +29,18 @@ STATE = "folds"
 """What has been computed of each fold, in the folder of the ablation, until it is finished."""
 
 
-def ablate(options: argparse.Namespace, console: Console) -> AblationResult:
-    """Run the job that the options of ``jobs/ablation.py`` describe.
+def ablate(options: AblationOptions, console: Console) -> AblationResult:
+    """Run the job of ``jobs/ablation.py``.
 
     Everything that can be wrong is checked before anything takes long.
     """
-    settings = {"splits.seeds": options.seeds, **overrides(options.settings)}
-    config = load_study(options.study, settings)
-    source = source_of(options)
-    output = options.output_dir.absolute()
-    with AblationProgress(console) as progress, writable_folder(output):
+    config = load_study(options.file, {"splits.seeds": options.seeds, **options.settings})
+    with AblationProgress(console) as progress, writable_folder(options.output):
         check_tracking(options)
-        dataset = read_dataset(source, config, progress)
-        check_ablation(config, dataset)
+        dataset = read_dataset(options.source, config, progress)
+        study = prepare_ablation(config, dataset)
         check_this_process(config)
-        result, files = _run_and_publish(config, dataset, output, options, progress)
+        result, files = _run_and_publish(study, options, progress)
     console.print()
     console.print(console_ablation(result))
     for name, path in (("Report", files.report), ("Export", files.archive)):
@@ -54,28 +49,30 @@ def ablate(options: argparse.Namespace, console: Console) -> AblationResult:
 
 
 def _run_and_publish(
-    config: StudyConfig, dataset: Dataset, output: Path, options: argparse.Namespace, progress: AblationProgress
+    study: PreparedStudy, options: AblationOptions, progress: AblationProgress
 ) -> tuple[AblationResult, AblationFiles]:
     """Run an ablation that has been checked; return its result, and what was written."""
-    identity = StudyIdentity("ablation", "ablation", dataset.name, dataset.fingerprint, settings_of(config))
+    config, dataset = study.config, study.dataset
+    identity = StudyIdentity("ablation", "ablation", dataset.name, dataset.fingerprint, settings_of(study.written))
     with (
-        open_study(output, identity, resume=options.resume, command=options.command, say=progress.stage) as folder,
+        open_study(
+            options.output, identity, resume=options.resume, command=options.command, say=progress.stage
+        ) as folder,
         connected_ray(options.ray_address, options.cpus, progress),
         tracking(AblationTracker, folder, options, progress) as tracker,
     ):
-        encode_texts(config, dataset, progress)
+        encode_texts(study, progress)
         check_workers(config)
         record = folder.record()
         result = run_ablation(
-            config,
-            dataset,
+            study,
             study_id=folder.id,
             store=AblationStore(folder.path / STATE),
             listener=Listeners(record, progress, tracker),
             record=record,
         )
         progress.stage("drawing figures and writing the report")
-        files = export_ablation(result, output / folder.id)
+        files = export_ablation(result, options.output / folder.id)
         tracker.log_ablation(
             result, [files.archive, files.report, files.results, files.summary, files.config, *files.pictures]
         )

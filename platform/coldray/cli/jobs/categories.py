@@ -5,19 +5,18 @@ Tuning and testing are phases: the first saves its trials, and the second finds 
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 from rich.console import Console
 
-from coldray.cli.arguments import overrides, source_of
 from coldray.cli.devices import check_this_process, check_workers
 from coldray.cli.jobs.tune import (
+    Publication,
     check_tracking,
     print_next_steps,
     publish,
@@ -27,6 +26,7 @@ from coldray.cli.jobs.tune import (
     tracking,
 )
 from coldray.cli.lines import from_here
+from coldray.cli.options.studies import CategoriesOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.promotion import decide
 from coldray.cli.ray.cluster import connected_ray
@@ -36,12 +36,10 @@ from coldray.core.files import replacing, writable_folder
 from coldray.data.dataset import Dataset
 from coldray.data.sources.amazon import file_stem
 from coldray.data.sources.categories import category_sources
-from coldray.data.sources.registry import SourceConfig
-from coldray.data.splits.items import Split
 from coldray.experiments.categories import CategoryResults
-from coldray.experiments.description import describe_protocol
 from coldray.experiments.forms.settled import Settled
 from coldray.experiments.listeners import Listeners
+from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.record.folder import StudyFolder, StudyIdentity, open_study
 from coldray.experiments.record.saved_search import load_search, save_search
 from coldray.experiments.record.saved_study import SavedStudy, read_study, save_study
@@ -50,7 +48,7 @@ from coldray.experiments.results import StudyResult
 from coldray.experiments.search.run import SearchOutcome, search
 from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig, load_study
-from coldray.experiments.study import check_study, finish_study, settle_for, study_result, tell_forms
+from coldray.experiments.study import begin_study, finish_study, prepare_study, study_result
 from coldray.reports.categories.figures import category_figures
 from coldray.reports.categories.report import console_categories, write_category_report
 from coldray.reports.categories.tables import final_table, tuning_table
@@ -64,17 +62,8 @@ SAVED = "study_"
 """What begins the name of the file with the result of a category."""
 
 
-@dataclass(frozen=True)
-class CategoryData:
-    """What is studied of a category."""
-
-    name: str
-    dataset: Dataset
-    splits: tuple[Split, ...]
-
-
-def tune_categories(options: argparse.Namespace, console: Console, job: str) -> CategoryResults:
-    """Run the job that the options of :func:`~coldray.cli.arguments.categories_parser` describe.
+def tune_categories(options: CategoriesOptions, console: Console) -> CategoryResults:
+    """Run the job.
 
     A category that cannot be read or studied is reported, and the others go on.
 
@@ -83,12 +72,11 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
     DataError
         If no category can be studied.
     """
-    source, settings = source_of(options), overrides(options.settings)
+    source, settings, output = options.source, options.settings, options.output
     if source.name == "amazon":  # the files are the parts: another split would have to be asked for
         settings = {"splits.protocol": "predefined", "splits.n_splits": 1, **settings}
-    config = load_study(options.study, settings)
+    config = load_study(options.file, settings)
     check_this_process(config)
-    output = options.output_dir.absolute()
     studies: dict[str, StudyResult] = {}
     left_out: dict[str, str] = {}
     without_bundle: list[BundleFitError] = []
@@ -107,11 +95,8 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
             for name, place in sources.items():
                 progress = StudyProgress(console)
                 try:
-                    data = _read(name, place, config, progress)
-                    several = source.name == "amazon"
-                    studies[name] = _study(
-                        data, config, output, state, options, progress, without_bundle, several=several
-                    )
+                    study = prepare_study(config, *read_data(place, config, progress))
+                    studies[name] = _study(name, study, state, options, progress, without_bundle)
                 except (SearchInterruptedError, OutputError):
                     raise
                 except ColdrayError as error:
@@ -130,7 +115,7 @@ def tune_categories(options: argparse.Namespace, console: Console, job: str) -> 
     console.print()
     console.print(console_categories(result))
     console.print(f"Summary of all studies: {from_here(summary / 'report.html')}", soft_wrap=True, highlight=False)
-    print_next_steps(console, folder / "report.html", options, job, real_data="amazon --data-dir FOLDER")
+    print_next_steps(console, folder / "report.html", options)
     return result
 
 
@@ -139,69 +124,56 @@ def _first(left_out: dict[str, str]) -> str:
     return f"{name}: {reason}"
 
 
-def _read(name: str, source: SourceConfig, config: StudyConfig, progress: StudyProgress) -> CategoryData:
-    dataset, published = read_data(source, config, progress)
-    return CategoryData(name, dataset, tuple(check_study(config, dataset, published)))
-
-
 def _study(
-    data: CategoryData,
-    config: StudyConfig,
-    output: Path,
+    category: str,
+    study: PreparedStudy,
     state: StudyFolder,
-    options: argparse.Namespace,
+    options: CategoriesOptions,
     progress: StudyProgress,
     without_bundle: list[BundleFitError],
-    *,
-    several: bool,
 ) -> StudyResult:
     """Tune a category, or find its saved search, and test the choice, as the phase asks; write what was found.
 
     An error by which there is no bundle of it is added to `without_bundle`: what was tested is part of the result.
     """
-    slug = file_stem(data.name)
-    encode_texts(config, data.dataset, progress)
+    slug, output = file_stem(category), options.output
+    encode_texts(study, progress)
     study_id = f"{state.id}-{slug}"
     folder = output / state.id
     saved = folder / f"search_{slug}.json"
-    record, written = state.record(slug), config
+    record = state.record(slug)
     found = None
     if options.phase == "final":
-        found, settled = found_search(output, saved.name, written, data.dataset)
+        found, settled = found_search(output, saved.name, study.written, study.dataset)
         record.settle(settled)
-    config, settled = settle_for(written, data.dataset, record)
     with tracking(StudyTracker, state, options, progress, slug) as tracker:
         listener = Listeners(record, progress, tracker)
-        listener.study_started(
-            config, data.dataset, study_id, describe_protocol(config, data.dataset, data.splits, settled.forms)
-        )
-        tell_forms(settled, listener)
+        study = begin_study(study, study_id, record, listener)
         if found is None:
-            tuning = [split.for_tuning() for split in data.splits]
-            found = search(config, tuning, study_id=study_id, record=record, listener=listener)
+            found = search(study.config, study.tuning, study_id=study_id, record=record, listener=listener)
         else:
-            progress.stage(f"found the {len(found.trials)} trials of {data.name} in {saved.name}; nothing is searched")
-        save_search(saved, written, data.dataset, found, settled)
+            progress.stage(f"found the {len(found.trials)} trials of {category} in {saved.name}; nothing is searched")
+        save_search(saved, study.written, study.dataset, found, study.settled)
         if options.phase == "tune":
-            result = _untested(config, data, found, settled)
+            result = _untested(study, found)
             report = write_report(result, folder / slug / "report.html")
             tracker.finish(result, [report])
         else:
-            result = finish_study(config, data.dataset, data.splits, found, listener, record)
-            name = registered_name(options.model_name, data.dataset.name, config.model)
-            if several and options.model_name:
-                name = re.sub(r"[^\w .-]+", "-", f"{name}-{data.name}")
-            promotion = record.promotion or decide(options, name, result, config, data.dataset, data.splits, progress)
+            result = finish_study(study, found, listener, record)
+            name = registered_name(options.model_name, study.dataset.name, study.config.model)
+            if options.source.name == "amazon" and options.model_name:
+                name = re.sub(r"[^\w .-]+", "-", f"{name}-{category}")
+            promotion = record.promotion or decide(options, name, study, result, progress)
             result = replace(result, promotion=promotion)
             try:
                 if not record.complete:
-                    publish(result, config, data.dataset, folder / slug, tracker, progress, name, record)
+                    publish(study, result, Publication(folder / slug, name, tracker, progress), record)
                     record.finished()
             except BundleFitError as error:
                 without_bundle.append(error)
-                progress.stage(f"{data.name} has no bundle: {error}")
+                progress.stage(f"{category} has no bundle: {error}")
     _write_csv(tuning_table(result), folder / f"tuning_{slug}.csv")
-    save_study(folder / f"{SAVED}{slug}.json", data.name, settings_of(written), result)
+    save_study(folder / f"{SAVED}{slug}.json", category, settings_of(study.written), result)
     return result
 
 
@@ -253,11 +225,10 @@ def summarised(output: Path, config: StudyConfig, say: Callable[[str], None]) ->
     return CategoryResults(config.name, studies, {}, {saved.category: study for _, _, study, saved in shown})
 
 
-def _untested(config: StudyConfig, data: CategoryData, outcome: SearchOutcome, settled: Settled) -> StudyResult:
-    protocol = describe_protocol(config, data.dataset, data.splits, settled.forms)
-    selection = select(outcome.trials, config.selection)
-    nothing = Tested(selection.winner.trial_id, (), {}, (), settled.forms)
-    return study_result(config, data.dataset, protocol, outcome, selection, nothing)
+def _untested(study: PreparedStudy, outcome: SearchOutcome) -> StudyResult:
+    selection = select(outcome.trials, study.config.selection)
+    nothing = Tested(selection.winner.trial_id, (), {}, (), study.settled.forms)
+    return study_result(study, outcome, selection, nothing)
 
 
 def _write(result: CategoryResults, folder: Path) -> None:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from coldray.cli.arguments import source_of
 from coldray.cli.jobs.tune import tell_notes
 from coldray.cli.lines import from_here, timed
+from coldray.cli.options.check import CheckOptions
 from coldray.core.errors import DataError
 from coldray.core.files import writable_folder
-from coldray.data.quality.levels import RATING_SCALES
 from coldray.data.sources.categories import category_sources
-from coldray.data.sources.registry import SourceConfig, load_dataset, load_predefined
+from coldray.data.sources.registry import SOURCES, SourceConfig, load_dataset, load_predefined
 from coldray.data.splits.assignment import PartAssignment, drawn_parts, published_parts
 from coldray.experiments.data_check import DataCheck, check_split
 from coldray.reports.quality.console import console_check
 from coldray.reports.quality.report import export_check
 
 
-def check_data(options: argparse.Namespace, console: Console) -> bool:
-    """Run the job that the options of :func:`~coldray.cli.jobs.check_command.check_parser` describe.
+def check_data(options: CheckOptions, console: Console) -> bool:
+    """Run the job.
 
     A category that cannot be read is reported, and the others go on.
 
@@ -39,14 +36,13 @@ def check_data(options: argparse.Namespace, console: Console) -> bool:
     DataError
         If no category can be read.
     """
-    output = options.output_dir.absolute()
-    sources = category_sources(source_of(options), options.category)
+    sources = category_sources(options.source, options.category)
     left_out: dict[str, str] = {}
     problems = 0
-    with writable_folder(output):
+    with writable_folder(options.output):
         for name, source in sources.items():
             try:
-                problems += len(_check_one(name, source, options, output, console).of_level("problem"))
+                problems += len(_check_one(name, source, options, console).of_level("problem"))
             except DataError as error:
                 if len(sources) == 1:
                     raise
@@ -60,9 +56,7 @@ def check_data(options: argparse.Namespace, console: Console) -> bool:
     return not problems and not left_out
 
 
-def _check_one(
-    name: str, source: SourceConfig, options: argparse.Namespace, output: Path, console: Console
-) -> DataCheck:
+def _check_one(name: str, source: SourceConfig, options: CheckOptions, console: Console) -> DataCheck:
     """Read, check and export one dataset, and print what was found."""
     _say(console, f"reading {name}")
     split = read_split(source, options)
@@ -76,19 +70,19 @@ def _check_one(
     )
     check = check_split(
         split,
-        scale=tuple(options.rating_scale) if options.rating_scale else RATING_SCALES.get(source.name),
+        scale=options.rating_scale or SOURCES[source.name].scale,
         n_factors=options.n_factors,
         most_users=options.users,
         seed=options.seed,
     )
-    files = export_check(check, output / folder_name(check))
+    files = export_check(check, options.output / folder_name(check))
     console.print()
     console.print(console_check(check))
     console.print(f"Report: {from_here(files.report)}", soft_wrap=True, highlight=False, markup=False)
     return check
 
 
-def read_split(source: SourceConfig, options: argparse.Namespace) -> PartAssignment:
+def read_split(source: SourceConfig, options: CheckOptions) -> PartAssignment:
     """Return the data in the parts they are published in, or in those that the protocol draws."""
     if options.protocol is None and (source.name == "amazon" or options.split is not None):
         return published_parts(load_predefined(source, options.split))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from coldray.cli.arguments import overrides, source_of
 from coldray.cli.devices import check_this_process, check_workers
 from coldray.cli.jobs.tune import (
+    Publication,
     bundle_manifest,
     check_tracking,
     print_next_steps,
@@ -21,6 +20,7 @@ from coldray.cli.jobs.tune import (
     settings_of,
     tracking,
 )
+from coldray.cli.options.studies import ComparisonOptions, StudyOptions
 from coldray.cli.progress.ablation import AblationProgress
 from coldray.cli.progress.comparison import EntryProgress
 from coldray.cli.progress.study import StudyProgress
@@ -29,7 +29,6 @@ from coldray.cli.ray.cluster import connected_ray
 from coldray.cli.texts import encode_texts
 from coldray.core.errors import ColdrayError
 from coldray.core.files import writable_folder
-from coldray.data.dataset import Dataset
 from coldray.experiments.comparison.config import Comparison, Entry, load_comparison
 from coldray.experiments.comparison.result import ComparisonResult
 from coldray.experiments.comparison.run import (
@@ -41,7 +40,7 @@ from coldray.experiments.comparison.run import (
     tested_before,
 )
 from coldray.experiments.listeners import Listeners, StudyListener
-from coldray.experiments.promotion.outcome import Promotion
+from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.record.folder import StudyIdentity, open_study
 from coldray.experiments.results import StudyResult
 from coldray.reports.comparison.console import console_comparison
@@ -50,8 +49,8 @@ from coldray.reports.report import write_report
 from coldray.tracking.comparison_runs import ComparisonTracker
 
 
-def compare(options: argparse.Namespace, console: Console, job: str) -> ComparisonResult | None:
-    """Run the job that the options of ``jobs/compare_models.py`` or ``jobs/tune_coldstart.py`` describe.
+def compare(options: ComparisonOptions, console: Console) -> ComparisonResult | None:
+    """Run the job of ``jobs/compare_models.py`` or ``jobs/tune_coldstart.py``.
 
     Everything that can be wrong is checked before anything takes long.
 
@@ -60,46 +59,37 @@ def compare(options: argparse.Namespace, console: Console, job: str) -> Comparis
     ComparisonResult or None
         None where it was written before, and the bundle alone was left to be made.
     """
-    comparison = load_comparison(
-        options.comparison, overrides(options.settings), trials=options.trials, models=options.models
-    )
-    source = source_of(options)
-    output = options.output_dir.absolute()
-    with AblationProgress(console) as progress, writable_folder(output):
+    comparison = load_comparison(options.file, options.settings, trials=options.trials, models=options.models)
+    with AblationProgress(console) as progress, writable_folder(options.output):
         check_tracking(options)
-        dataset = read_dataset(source, comparison.config, progress)
+        dataset = read_dataset(options.source, comparison.config, progress)
         checked = check_comparison(comparison, dataset, progress)
-        unusable = {failed.name for failed in checked.failed}
-        for entry in comparison.entries:
-            if entry.name not in unusable:
-                check_this_process(entry.study)
-        result, folder = _run_and_publish(comparison, dataset, checked, output, options, progress)
+        for study in checked.studies.values():
+            check_this_process(study.config)
+        result, folder = _run_and_publish(comparison, checked, options, progress)
     console.print()
     if result is not None:
         console.print(console_comparison(result))
-    print_next_steps(console, folder / "report.html", options, job)
+    print_next_steps(console, folder / "report.html", options)
     return result
 
 
 def _run_and_publish(
-    comparison: Comparison,
-    dataset: Dataset,
-    checked: Checked,
-    output: Path,
-    options: argparse.Namespace,
-    progress: StudyProgress,
+    comparison: Comparison, checked: Checked, options: StudyOptions, progress: StudyProgress
 ) -> tuple[ComparisonResult | None, Path]:
     """Run a comparison that has been checked; return its result, and the folder of what was written."""
-    name = comparison.config.name
+    name, dataset = comparison.config.name, checked.dataset
     identity = StudyIdentity("comparison", name, dataset.name, dataset.fingerprint, comparison_settings(comparison))
     with (
-        open_study(output, identity, resume=options.resume, command=options.command, say=progress.stage) as folder,
+        open_study(
+            options.output, identity, resume=options.resume, command=options.command, say=progress.stage
+        ) as folder,
         connected_ray(options.ray_address, options.cpus, progress),
         tracking(ComparisonTracker, folder, options, progress) as tracker,
     ):
-        checked = encode_entries(comparison, dataset, checked, progress)
-        usable = [entry for entry in comparison.entries if entry.name not in {failed.name for failed in checked.failed}]
-        protocol = comparison_protocol(comparison, dataset, checked.splits)
+        checked = encode_entries(comparison, checked, progress)
+        usable = [entry for entry in comparison.entries if entry.name in checked.studies]
+        protocol = comparison_protocol(comparison, checked)
         progress.show_dataset(folder.id, dataset)
 
         def listener_of(entry: Entry) -> StudyListener:
@@ -108,18 +98,20 @@ def _run_and_publish(
 
         for entry in usable:
             check_workers(entry.study)
+        place = Publication(
+            options.output / folder.id, registered_name(options.model_name, dataset.name, name), tracker, progress
+        )
         tracker.comparison_started(comparison, dataset, folder.id, protocol)
         record = folder.record()
         if record.published:
             entry = _entry_of(comparison, record.champion)
             progress.stage(f"the report is written and logged: the bundle of {entry.name} alone is left to be made")
-            study = tested_before(entry, dataset, checked.splits, folder.record(entry.name), progress)
+            study = tested_before(checked.study(entry.name), folder.record(entry.name), progress)
             study = replace(study, promotion=record.promotion)
-            register_champion(study, entry, comparison, dataset, output / folder.id, tracker, progress, options)
-            return None, output / folder.id
+            register_champion(checked.study(entry.name), study, entry, comparison, place)
+            return None, place.folder
         result = run_comparison(
             comparison,
-            dataset,
             checked,
             comparison_id=folder.id,
             protocol=protocol,
@@ -127,28 +119,14 @@ def _run_and_publish(
             listener=progress,
             listener_of=listener_of,
         )
-        result = replace(result, promotion=_promotion(result, comparison, dataset, checked, options, progress))
-        publish(result, output / folder.id, tracker, progress)
-        record.was_published(result.champion, result.promotion)
-        study = replace(result.entry(result.champion).study, promotion=result.promotion)
-        entry = _entry_of(comparison, result.champion)
-        register_champion(study, entry, comparison, dataset, output / folder.id, tracker, progress, options)
-    return result, output / folder.id
-
-
-def _promotion(
-    result: ComparisonResult,
-    comparison: Comparison,
-    dataset: Dataset,
-    checked: Checked,
-    options: argparse.Namespace,
-    progress: StudyProgress,
-) -> Promotion:
-    """Hold the entry chosen on validation data against the champion of the registry, on the same test folds."""
-    name = registered_name(options.model_name, dataset.name, result.name)
-    config = _entry_of(comparison, result.champion).study
-    study = result.entry(result.champion).study
-    return decide(options, name, study, config, dataset, checked.splits, progress)
+        # The entry chosen on validation data is held against the champion of the registry, on the same test folds.
+        chosen, study = checked.study(result.champion), result.entry(result.champion).study
+        promotion = decide(options, place.model_name, chosen, study, progress)
+        result, study = replace(result, promotion=promotion), replace(study, promotion=promotion)
+        publish(result, place.folder, tracker, progress)
+        record.was_published(result.champion, promotion)
+        register_champion(chosen, study, _entry_of(comparison, result.champion), comparison, place)
+    return result, place.folder
 
 
 def _entry_of(comparison: Comparison, name: str) -> Entry:
@@ -162,17 +140,18 @@ def comparison_settings(comparison: Comparison) -> dict[str, Any]:
     return {"comparison": comparison.config.model_dump(mode="json"), "entries": entries}
 
 
-def encode_entries(comparison: Comparison, dataset: Dataset, checked: Checked, progress: StudyProgress) -> Checked:
+def encode_entries(comparison: Comparison, checked: Checked, progress: StudyProgress) -> Checked:
     """Embed the texts of every entry that reads them; one whose sentence model is not there is among the failed."""
-    failed = list(checked.failed)
+    failed, studies = list(checked.failed), dict(checked.studies)
     for entry in comparison.entries:
-        if entry.name in {known.name for known in checked.failed}:
+        if entry.name not in studies:
             continue
         try:
-            encode_texts(entry.study, dataset, progress)
+            encode_texts(studies[entry.name], progress)
         except ColdrayError as error:
             failed.append(failed_entry(entry, error, progress))
-    return replace(checked, failed=tuple(failed))
+            del studies[entry.name]
+    return replace(checked, studies=studies, failed=tuple(failed))
 
 
 def publish(result: ComparisonResult, folder: Path, tracker: ComparisonTracker, progress: StudyProgress) -> None:
@@ -187,17 +166,8 @@ def publish(result: ComparisonResult, folder: Path, tracker: ComparisonTracker, 
 
 
 def register_champion(
-    study: StudyResult,
-    champion: Entry,
-    comparison: Comparison,
-    dataset: Dataset,
-    folder: Path,
-    tracker: ComparisonTracker,
-    progress: StudyProgress,
-    options: argparse.Namespace,
+    study: PreparedStudy, result: StudyResult, champion: Entry, comparison: Comparison, to: Publication
 ) -> None:
     """Make a bundle of the champion, and register it."""
     compared = {"name": comparison.config.name, "champion": champion.name, "track": champion.track}
-    manifest = {**bundle_manifest(study), "comparison": compared}
-    name = registered_name(options.model_name, dataset.name, comparison.config.name)
-    register_winner(study, champion.study, dataset, folder, tracker, progress, name, manifest)
+    register_winner(study, result, to, {**bundle_manifest(result), "comparison": compared})

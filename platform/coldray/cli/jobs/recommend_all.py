@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from coldray.bundle.lists import Candidates
 from coldray.bundle.model import Bundle
+from coldray.cli.options.lists import ListsOptions
 from coldray.cli.progress.lists import ListsProgress
 from coldray.cli.ray.cluster import connected_ray
 from coldray.core.errors import ConfigError, DataFormatError, TrackingError, UnknownIdError
@@ -36,8 +36,8 @@ REGISTERED = "models:/"
 FORMS = "Write models:/NAME@ALIAS, models:/NAME/VERSION or the folder of a bundle."
 
 
-def recommend_all(options: argparse.Namespace, console: Console) -> None:
-    """Run the job that the options of :func:`~coldray.cli.jobs.recommend_command.recommend_parser` describe.
+def recommend_all(options: ListsOptions, console: Console) -> None:
+    """Run the job.
 
     What can be refused is refused before anything long begins. Partitions that an earlier run has finished are kept.
 
@@ -54,8 +54,13 @@ def recommend_all(options: argparse.Namespace, console: Console) -> None:
     """
     progress = ListsProgress(console)
     output = options.output.absolute()
-    columns = {name: getattr(options, f"{name}_column") for name in ("user", "item", "rating", "timestamp")}
-    histories = find_histories(options.histories.absolute(), **columns)
+    histories = find_histories(
+        options.histories.absolute(),
+        user=options.user_column,
+        item=options.item_column,
+        rating=options.rating_column,
+        timestamp=options.timestamp_column,
+    )
     if output.is_relative_to(histories.folder):
         raise ConfigError(f"--output {output} is inside of the histories; the lists would be read as some of them.")
     with locked(output):
@@ -111,7 +116,7 @@ def model_source(model: str | None, tracking_uri: str) -> tuple[ModelSource, Mod
 
 
 def _prepare(
-    options: argparse.Namespace, histories: Histories, progress: ListsProgress
+    options: ListsOptions, histories: Histories, progress: ListsProgress
 ) -> tuple[BatchLists, Histories, BatchRun, int]:
     """Return what makes the lists, the histories as it reads them, the run, and the bytes of the model's arrays."""
     source, version = model_source(options.model, options.tracking_uri)

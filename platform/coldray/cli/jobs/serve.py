@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
@@ -17,9 +16,7 @@ from pydantic import ValidationError
 from ray import serve
 from rich.console import Console
 
-from coldray.bundle.family import MIN_ITEM_OVERLAP
-from coldray.cli.arguments import registry_name
-from coldray.cli.lines import HelpFormatter
+from coldray.cli.options.service import KEYS_VARIABLE, ServeOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.ray.cluster import connected_ray
 from coldray.core.environment import variable
@@ -54,69 +51,9 @@ PROXY_FILES = {
 """By the names that they have in the environment."""
 GRACE_S = 2.0
 """How much later than the service Serve itself ends a request."""
-KEYS_VARIABLE = "COLDRAY_KEYS"
-"""The environment variable that holds the lines of keys where no file does, parted by semicolons."""
 
 
-def serve_parser(description: str) -> argparse.ArgumentParser:
-    """Return the parser of the serving job."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
-    model = parser.add_argument_group("model")
-    default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    model.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
-    model.add_argument(
-        "--model-name", type=registry_name, default=None, help="registered model; the latest one promoted unless given"
-    )
-    model.add_argument("--alias", default="champion", help="alias of the version to serve, which may move")
-    model.add_argument(
-        "--bundle", type=Path, default=None, help="folder of a bundle, in the place of a registered model"
-    )
-    model.add_argument(
-        "--min-item-overlap",
-        type=float,
-        default=MIN_ITEM_OVERLAP,
-        help="share of the champion's items that a version must know to follow it; 0 lets any follow, of whatever data",
-    )
-    versions = parser.add_argument_group("other versions of the model")
-    versions.add_argument("--canary-alias", default=None, help="alias of a version that answers some of the users")
-    versions.add_argument("--canary-share", type=float, default=0.05, help="share of the users that it answers")
-    versions.add_argument("--shadow-alias", default=None, help="alias of a version that is asked too and compared")
-    versions.add_argument("--shadow-share", type=float, default=1.0, help="share of the lists that it is asked for")
-    parser.add_argument(
-        "--store", default=None, help="database URL of new items and feedback; a file beside the output"
-    )
-    parser.add_argument(
-        "--cache",
-        default="memory",
-        help="where lists are kept that may be asked for again: 'memory', the URL of a Redis, or 'none'",
-    )
-    parser.add_argument(
-        "--exploration",
-        choices=("none", "linucb", "thompson"),
-        default="none",
-        help="how items are tried out that may be better than is known; /v1/feedback is what it learns from",
-    )
-    parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="folder of that file")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    access = parser.add_argument_group("access")
-    access.add_argument(
-        "--keys",
-        type=Path,
-        default=None,
-        help=f"file of keys of those who may ask; the variable {KEYS_VARIABLE} if none",
-    )
-    access.add_argument("--open", action="store_true", help="let everybody ask, from other machines too")
-    access.add_argument(
-        "--new-key", metavar="NAME", default=None, help="print a new key and its line for --keys, and end"
-    )
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
-    parser.add_argument("--replicas", type=int, default=1, help="processes that answer; each takes a CPU")
-    parser.add_argument("--ray-address", default=variable("RAY_ADDRESS", "local"), help="cluster, or 'local'")
-    parser.add_argument("--cpus", type=int, default=None, help="CPUs of a local Ray; all by default")
-    return parser
-
-
-def service_settings(options: argparse.Namespace) -> ServiceSettings:
+def service_settings(options: ServeOptions) -> ServiceSettings:
     """Return the settings that the options describe.
 
     Raises
@@ -155,7 +92,7 @@ def service_settings(options: argparse.Namespace) -> ServiceSettings:
         raise ConfigError(f"--{option}: {problem['msg']}, got {problem['input']!r}.") from error
 
 
-def access_keys(options: argparse.Namespace) -> tuple[str, ...]:
+def access_keys(options: ServeOptions) -> tuple[str, ...]:
     """Return the lines of those who may ask; none if everybody may.
 
     Raises
@@ -194,7 +131,7 @@ def print_new_key(name: str, console: Console) -> None:
     console.print(entry.line, highlight=False, markup=False, soft_wrap=True)
 
 
-def run_service(options: argparse.Namespace, console: Console) -> None:
+def run_service(options: ServeOptions, console: Console) -> None:
     """Serve until interrupted; the model is looked at before anything starts."""
     if options.new_key is not None:
         print_new_key(options.new_key, console)

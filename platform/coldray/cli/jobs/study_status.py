@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -15,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from coldray.cli.lines import HelpFormatter
+from coldray.cli.options.tracking import StatusOptions
 from coldray.core.journal import Journal
 from coldray.core.masking import masked
 from coldray.experiments.record.folder import EVENTS, StudyFolder, resume_command, study_folder
@@ -26,17 +24,7 @@ REFRESH_SECONDS = 2.0
 GIB = 2**30
 
 
-def status_parser(description: str) -> argparse.ArgumentParser:
-    """Return the parser of the job."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
-    parser.add_argument("study", nargs="?", metavar="STUDY", help="name of the study; the latest by default")
-    parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where the study writes its report")
-    parser.add_argument("--follow", action="store_true", help="show it until the study has come to its end")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
-    return parser
-
-
-def show_status(options: argparse.Namespace, console: Console) -> None:
+def show_status(options: StatusOptions, console: Console) -> None:
     """Print how far a study is.
 
     Raises

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
-from coldray.cli.lines import HelpFormatter, from_here, timed
-from coldray.core.environment import variable
+from coldray.cli.lines import from_here, timed
+from coldray.cli.options.tracking import SyncOptions
 from coldray.core.errors import TrackingError, UnsentError
 from coldray.experiments.record.folder import MANIFEST, RECORDS, TRACKING, StudyFolder, locked, study_folder
 from coldray.reports.labels import counted
 from coldray.tracking.access import check_reachable
+from coldray.tracking.database import quiet_libraries
 from coldray.tracking.runs import server_of
 from coldray.tracking.spool import OPEN_STATUS, Spool, receipts_of
 
 
-def sync_parser(description: str) -> argparse.ArgumentParser:
-    """Return the parser of the job."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
-    parser.add_argument("studies", nargs="*", metavar="STUDY", help="names of studies; all by default")
-    parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="where the studies write their reports")
-    default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    parser.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
-    parser.add_argument("--experiment", default="coldray", help="MLflow experiment")
-    parser.add_argument(
-        "--again",
-        action="store_true",
-        help="send everything from the first call, not only what is left: what was deleted for good is made anew",
-    )
-    return parser
-
-
-def sync_runs(options: argparse.Namespace, console: Console) -> int:
+def sync_runs(options: SyncOptions, console: Console) -> int:
     """Send what waits in the folders of studies; return how many calls were sent.
 
     A run that was left open by a process that is gone is ended. What the server has refused before is sent again.
@@ -54,6 +38,7 @@ def sync_runs(options: argparse.Namespace, console: Console) -> int:
     def say(message: str) -> None:
         console.print(timed(message), highlight=False)
 
+    quiet_libraries()
     check_reachable(options.tracking_uri)
     named = [study_folder(options.output_dir, study) for study in options.studies]
     paths = sorted((options.output_dir / RECORDS).glob(f"*/{MANIFEST}"))
@@ -76,7 +61,7 @@ def sync_runs(options: argparse.Namespace, console: Console) -> int:
     return sent
 
 
-def _sync(path: Path, options: argparse.Namespace, say: Callable[[str], None]) -> tuple[int, str]:
+def _sync(path: Path, options: SyncOptions, say: Callable[[str], None]) -> tuple[int, str]:
     """Send what waits in a file; return how many calls were taken, and what was refused in words."""
     artifacts = options.output_dir.absolute().parent / "mlartifacts"
     if options.again:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +13,9 @@ from mlflow.types import DataType
 from rich.console import Console
 
 from coldray.bundle.fit import fit_on_worker
-from coldray.cli.arguments import DEFAULT_FILTERS, overrides, source_of
 from coldray.cli.devices import check_this_process, check_workers
 from coldray.cli.lines import from_here, job_file, tool, typed
+from coldray.cli.options.studies import JobOptions, StudyOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.promotion import decide
 from coldray.cli.ray.cluster import connected_ray
@@ -28,56 +25,46 @@ from coldray.core.files import writable_folder
 from coldray.core.masking import masked
 from coldray.data.dataset import Dataset, Ids
 from coldray.data.filters import apply_filters
-from coldray.data.sources.registry import SourceConfig, load_dataset, load_predefined
-from coldray.data.splits.items import Split
+from coldray.data.sources.registry import SOURCES, SourceConfig, load_dataset, load_predefined
 from coldray.data.splits.published import PredefinedSplit
 from coldray.experiments.comparison.config import ComparisonConfig
 from coldray.experiments.listeners import Listeners
+from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.promotion.outcome import Promotion
 from coldray.experiments.record.folder import StudyFolder, StudyIdentity, open_study
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import StudyResult, mean_metric
 from coldray.experiments.space import StudyConfig, load_study
-from coldray.experiments.study import check_study, run_study
-from coldray.models.registry import model_type
+from coldray.experiments.study import prepare_study, run_study
 from coldray.reports.console import console_summary
 from coldray.reports.labels import counted
 from coldray.reports.report import write_report
 from coldray.reports.study import study_figures
 from coldray.reports.style import save_figure
 from coldray.tracking.access import check_reachable
-from coldray.tracking.database import take_percent_signs
+from coldray.tracking.database import quiet_libraries
 from coldray.tracking.receiver import UnavailableError
 from coldray.tracking.runs import StudyTracker, check_experiment
 
 TrackerT = TypeVar("TrackerT", bound=StudyTracker)
 
 
-def tune(
-    options: argparse.Namespace, console: Console, job: str = "tune_marec.py", *, real_data: str = "hetrec"
-) -> StudyResult:
-    """Run the job that the options of :func:`~coldray.cli.arguments.study_parser` describe.
+def tune(options: StudyOptions, console: Console) -> StudyResult:
+    """Run the job.
 
     Everything that can be wrong is checked before anything takes long.
-
-    Parameters
-    ----------
-    job, real_data
-        As of :func:`print_next_steps`.
     """
-    config = load_study(options.study, overrides(options.settings))
-    source = source_of(options)
-    output = options.output_dir.absolute()
+    config = load_study(options.file, options.settings)
     progress = StudyProgress(console)
-    with writable_folder(output):
+    with writable_folder(options.output):
         check_tracking(options)
-        dataset, published = read_data(source, config, progress)
-        splits = check_study(config, dataset, published)
+        dataset, published = read_data(options.source, config, progress)
+        study = prepare_study(config, dataset, published)
         check_this_process(config)
-        result, folder = search_and_publish(config, dataset, splits, output, options, progress)
+        result, folder = _search_and_publish(study, options, progress)
     console.print()
     console.print(console_summary(result))
-    print_next_steps(console, folder / "report.html", options, job, real_data=real_data)
+    print_next_steps(console, folder / "report.html", options)
     return result
 
 
@@ -111,7 +98,7 @@ def read_dataset(source: SourceConfig, config: StudyConfig | ComparisonConfig, p
     progress.stage(f"reading the dataset {source.name}")
     dataset = load_dataset(source)
     tell_notes(dataset, progress.stage)
-    filters = config.filters or DEFAULT_FILTERS.get(source.name)
+    filters = config.filters or SOURCES[source.name].filters
     return apply_filters(dataset, filters) if filters else dataset
 
 
@@ -121,15 +108,11 @@ def tell_notes(dataset: Dataset, say: Callable[[str], None]) -> None:
         say(f"note: {note}")
 
 
-def search_and_publish(
-    config: StudyConfig,
-    dataset: Dataset,
-    splits: Sequence[Split],
-    output: Path,
-    options: argparse.Namespace,
-    progress: StudyProgress,
+def _search_and_publish(
+    study: PreparedStudy, options: StudyOptions, progress: StudyProgress
 ) -> tuple[StudyResult, Path]:
     """Run a study that has been checked; return its result, and the folder of what was written."""
+    config, dataset, output = study.written, study.dataset, options.output
     identity = StudyIdentity("study", config.name, dataset.name, dataset.fingerprint, settings_of(config))
     with (
         open_study(output, identity, resume=options.resume, command=options.command, say=progress.stage) as folder,
@@ -137,14 +120,14 @@ def search_and_publish(
         tracking(StudyTracker, folder, options, progress) as tracker,
     ):
         check_workers(config)
-        encode_texts(config, dataset, progress)
+        encode_texts(study, progress)
         record, listener = folder.record(), Listeners(progress, tracker)
-        result = run_study(config, dataset, study_id=folder.id, record=record, listener=listener, splits=splits)
+        result = run_study(study, study_id=folder.id, record=record, listener=listener)
         record.stage("report, bundle and registry")
         name = registered_name(options.model_name, dataset.name, config.model)
-        promotion = record.promotion or decide(options, name, result, config, dataset, splits, progress)
+        promotion = record.promotion or decide(options, name, study, result, progress)
         result = replace(result, promotion=promotion)
-        publish(result, config, dataset, output / folder.id, tracker, progress, name, record)
+        publish(study, result, Publication(output / folder.id, name, tracker, progress), record)
         record.finished()
     return result, output / folder.id
 
@@ -154,7 +137,7 @@ def settings_of(config: StudyConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"failures"})
 
 
-def check_tracking(options: argparse.Namespace) -> None:
+def check_tracking(options: JobOptions) -> None:
     """Find out now whether the tracking server answers and has the experiment, unless it is not to be asked.
 
     Raises
@@ -162,6 +145,7 @@ def check_tracking(options: argparse.Namespace) -> None:
     TrackingError
         If it does not, or the experiment is deleted.
     """
+    quiet_libraries()
     if options.offline:
         return
     with suppress(UnavailableError):  # a database that is locked for a moment: what is to be logged is kept
@@ -173,7 +157,7 @@ def check_tracking(options: argparse.Namespace) -> None:
 def tracking(
     kind: type[TrackerT],
     folder: StudyFolder,
-    options: argparse.Namespace,
+    options: JobOptions,
     progress: StudyProgress,
     part: str = "",
 ) -> Iterator[TrackerT]:
@@ -186,7 +170,7 @@ def tracking(
     tracker = kind(
         options.tracking_uri,
         options.experiment,
-        artifact_location=options.output_dir.absolute().parent / "mlartifacts",
+        artifact_location=options.output.parent / "mlartifacts",
         path=folder.path / part / folder.tracking.name,
         offline=options.offline,
         say=progress.stage,
@@ -200,28 +184,18 @@ def tracking(
             server = ("--tracking-uri", options.tracking_uri, "--experiment", options.experiment)
             progress.stage(
                 f"{counted(left, 'call')} on the tracking server wait in {from_here(tracker.spool.path)}; send them by "
-                + sync_command(folder.id, options.output_dir, *server)
+                + sync_command(folder.id, options.output, *server)
             )
         if missing:
-            vars(options).setdefault("unsent", []).append(missing)
+            options.unsent.append(missing)
             progress.stage(missing)
 
 
 def sync_command(study: str, output: Path, *options: str) -> str:
     """Return what sends the calls of a study that wait, as it is typed; passwords in it are masked."""
     shown = map(masked, options)
-    folder = ("--output-dir", from_here(output.absolute()))
+    folder = ("--output-dir", from_here(output))
     return typed(tool("python"), job_file("sync_runs.py"), study, *folder, *shown)
-
-
-def quiet_libraries() -> None:
-    """Leave the terminal to the study: its events are shown by its own progress display."""
-    take_percent_signs()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # It would print a traceback of each error that it raises as well, as of a database that is locked for a moment.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def registered_name(given: str | None, dataset: str, what: str) -> str:
@@ -232,20 +206,22 @@ def registered_name(given: str | None, dataset: str, what: str) -> str:
     return given or re.sub(r"(?:[^\w.]|_)+", "-", f"coldray-{dataset}-{what}").strip("-.")
 
 
-def publish(
-    result: StudyResult,
-    config: StudyConfig,
-    dataset: Dataset,
-    folder: Path,
-    tracker: StudyTracker,
-    progress: StudyProgress,
-    model_name: str,
-    record: StudyRecord,
-) -> None:
-    """Write figures, report and bundle to `folder`, log them, and register the winner as what it was found to be.
+@dataclass(frozen=True)
+class Publication:
+    """Where what a study found goes."""
+
+    folder: Path
+    model_name: str
+    tracker: StudyTracker
+    progress: StudyProgress
+
+
+def publish(study: PreparedStudy, result: StudyResult, to: Publication, record: StudyRecord) -> None:
+    """Write figures, report and bundle to a folder, log them, and register the winner as what it was found to be.
 
     What was found is written, logged and recorded before the bundle's fit begins: one that dies costs the bundle alone.
     """
+    folder, progress = to.folder, to.progress
     if record.published:
         progress.stage(
             f"the report {folder / 'report.html'} is written and logged: the bundle alone is left to be made"
@@ -255,25 +231,16 @@ def publish(
         figures = study_figures(result)
         paths = [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
         paths.append(write_report(result, folder / "report.html", figures=figures))
-        tracker.finish(result, paths)
+        to.tracker.finish(result, paths)
         record.was_published(promotion=result.promotion)
-    register_winner(result, config, dataset, folder, tracker, progress, model_name, bundle_manifest(result))
+    register_winner(study, result, to, bundle_manifest(result))
 
 
-def register_winner(
-    result: StudyResult,
-    config: StudyConfig,
-    dataset: Dataset,
-    folder: Path,
-    tracker: StudyTracker,
-    progress: StudyProgress,
-    model_name: str,
-    manifest: Mapping[str, object],
-) -> None:
+def register_winner(study: PreparedStudy, result: StudyResult, to: Publication, manifest: Mapping[str, object]) -> None:
     """Fit the winner of a study on all interactions, and register it as what it was found to be."""
+    config, dataset, path, progress = study.config, study.dataset, to.folder / "bundle", to.progress
     progress.stage("fitting the winner on all interactions for the bundle")
-    kind, path = model_type(config.model), folder / "bundle"
-    winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
+    winner = config.configured(result.selection.winner.config)
     gpus = config.search.gpus_per_trial if getattr(winner.config, "workers", 1) == 1 else 0.0
     notes = fit_on_worker(
         winner,
@@ -281,7 +248,7 @@ def register_winner(
         config.features,
         manifest,
         path,
-        Listeners(progress, tracker).training_of,
+        Listeners(progress, to.tracker).training_of,
         even=config.candidates == "cold",
         gpus=gpus,
     )
@@ -289,9 +256,9 @@ def register_winner(
         progress.stage(f"note: {note}")
     types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
     promotion = result.promotion or Promotion("if-better", "champion", "it was held against no champion", asked=False)
-    placed = tracker.register(path, types, model_name, promotion)
+    placed = to.tracker.register(path, types, to.model_name, promotion)
     if placed is None:
-        progress.stage(f"{model_name} is registered when the tracking server has been told; the bundle is {path}")
+        progress.stage(f"{to.model_name} is registered when the tracking server has been told; the bundle is {path}")
     else:
         progress.stage(placed.words)
 
@@ -317,15 +284,8 @@ def id_type(ids: Ids) -> DataType:
     return DataType.string if ids.dtype.kind == "U" else DataType.long
 
 
-def print_next_steps(
-    console: Console,
-    report: Path,
-    options: argparse.Namespace,
-    job: str = "tune_marec.py",
-    *,
-    real_data: str = "hetrec",
-) -> None:
-    """Say where the report is and what to type next: on the sample, the same job on `real_data`."""
+def print_next_steps(console: Console, report: Path, options: JobOptions) -> None:
+    """Say where the report is and what to type next: on the sample, the same job on real data."""
     console.print(f"Report: {from_here(report)}", soft_wrap=True, highlight=False, markup=False)
     console.print("Next:", highlight=False)
     interface = typed(tool("mlflow"), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000")
@@ -337,9 +297,8 @@ def print_next_steps(
         highlight=False,
         markup=False,
     )
-    if options.dataset == "sample":
-        default = getattr(options, "study", None) in (None, options.default_study)
-        study = () if default else ("--study", options.study)
-        name, *words = job.split()
-        command = typed(tool("python"), job_file(name), *words, *study, "--dataset", *real_data.split())
+    if options.source.name == "sample":
+        file = () if options.file == options.default_file else (options.file_option, options.file)
+        name, *words = options.job.split()
+        command = typed(tool("python"), job_file(name), *words, *file, "--dataset", *options.real_data.split())
         console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)

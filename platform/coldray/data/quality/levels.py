@@ -5,9 +5,7 @@ Notation used for shapes: v levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,13 +19,6 @@ MOST_VALUES = 21
 BINS = 20
 _WIDE = 1000.0
 """Positive ratings whose highest is so many times the lowest, such as counts of plays, get bins of equal ratio."""
-RATING_SCALES: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        **dict.fromkeys(("ml-100k", "ml-1m", "ml1m-hetrec", "yelp", "amazon"), (1.0, 5.0)),
-        **dict.fromkeys(("ml-10m", "ml-20m", "ml-25m", "ml-latest-small", "hetrec"), (0.5, 5.0)),
-    }
-)
-"""Lowest and highest rating of the sources that have a scale."""
 
 
 @dataclass(frozen=True, eq=False)

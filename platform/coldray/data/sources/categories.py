@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from coldray.core.errors import ConfigError
 from coldray.data.sources.amazon import amazon_categories
-from coldray.data.sources.locations import find_dataset
-from coldray.data.sources.registry import SourceConfig
+from coldray.data.sources.registry import SourceConfig, find_dataset
 
 
 def category_sources(source: SourceConfig, names: Sequence[str] | None) -> dict[str, SourceConfig]:

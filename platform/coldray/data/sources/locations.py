@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,49 +29,20 @@ class Location:
     """Whether its archive can be read."""
 
 
-MOVIE_FILES = "movies.csv and ratings.csv"
-LOCATIONS = {
-    place.name: place
-    for place in (
-        Location("ml-100k", "ml-100k", "u.data", "u.data, u.item and u.genre"),
-        Location("ml-1m", "ml-1m", "ratings.dat", "movies.dat and ratings.dat"),
-        Location("ml-10m", "ml-10M100K", "ratings.dat", "movies.dat and ratings.dat"),
-        Location("ml-20m", "ml-20m", "ratings.csv", MOVIE_FILES),
-        Location("ml-25m", "ml-25m", "ratings.csv", MOVIE_FILES),
-        Location("ml-latest-small", "ml-latest-small", "ratings.csv", MOVIE_FILES),
-        Location(
-            "lastfm",
-            "hetrec2011-lastfm-2k",
-            "user_artists.dat",
-            "user_artists.dat, artists.dat, user_taggedartists.dat and tags.dat",
-        ),
-        Location(
-            "yelp",
-            "yelp",
-            "yelp_academic_dataset_review.json",
-            "yelp_academic_dataset_review.json and yelp_academic_dataset_business.json",
-            zipped=False,
-        ),
-        Location(
-            "amazon", "amazon", "*.5core.*.parquet", "the <CATEGORY>.5core.{train,valid,test}.parquet", zipped=False
-        ),
-    )
-}
-"""Source → where it lies."""
-
-
-def find_dataset(name: str, data_dir: Path | None) -> Path:
+def find_files(location: Location, data_dir: Path | None, others: Set[str] = frozenset()) -> Path:
     """Return the folder or archive of a source: `data_dir` itself, or the folder or ``.zip`` of its name in it.
 
-    A folder that is called like another source of :data:`LOCATIONS` is not taken for this one: the releases of
-    MovieLens have files of the same names.
+    Parameters
+    ----------
+    others
+        Folders of other sources, which are not taken for this one: the releases of MovieLens have files of the same
+        names.
 
     Raises
     ------
     DataFileError
         If it is in none of them; it is never downloaded.
     """
-    location = LOCATIONS[name]
     root = data_root(data_dir)
     if root is not None and location.zipped and root.suffix == ".zip":
         return root
@@ -78,7 +50,6 @@ def find_dataset(name: str, data_dir: Path | None) -> Path:
     places = [] if root is None else [root, root / location.folder]
     if root is not None and location.zipped:
         places.append(root / archive)
-    others = {other.folder for other in LOCATIONS.values()} - {location.folder}
     for place in places:
         packed = location.zipped and place.name == archive and place.is_file()
         if packed or (place.name not in others and any(place.glob(location.marker))):
@@ -86,8 +57,8 @@ def find_dataset(name: str, data_dir: Path | None) -> Path:
     where = " nor in ".join(str(place) for place in places) or "any folder, as none was given"
     or_archive = f", or {archive}," if location.zipped else ""
     raise DataFileError(
-        f"{name} is not in {where}. It is not downloaded: put {location.expected}{or_archive} in a folder and name it "
-        f"with --data-dir (or {DATA_VARIABLE})."
+        f"{location.name} is not in {where}. It is not downloaded: put {location.expected}{or_archive} in a folder and "
+        f"name it with --data-dir (or {DATA_VARIABLE})."
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
 from coldray.core.errors import ConfigError, DataFileError
 from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
+from coldray.data.filters import FilterConfig
 from coldray.data.sources.amazon import amazon_categories, read_amazon
 from coldray.data.sources.download import fetch_hetrec
 from coldray.data.sources.hetrec import MOVIE_FILE, RATING_FILES, read_hetrec
 from coldray.data.sources.lastfm import read_lastfm
-from coldray.data.sources.locations import DATA_VARIABLE, data_root, find_dataset
+from coldray.data.sources.locations import DATA_VARIABLE, Location, data_root, find_files
 from coldray.data.sources.movielens import read_movielens, read_movielens_split
-from coldray.data.sources.movielens_releases import RELEASES, read_movielens_release
+from coldray.data.sources.movielens_releases import read_movielens_release
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.sources.tabular import TabularConfig, read_tabular
 from coldray.data.sources.yelp import read_yelp
@@ -28,22 +29,8 @@ from coldray.data.splits.published import PredefinedSplit
 from coldray.data.texts import with_texts
 from coldray.data.uninformative import with_uninformative_noted
 
-SourceName = Literal[
-    "sample", "hetrec", "ml1m-hetrec", "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-latest-small", "lastfm",
-    "yelp", "amazon", "csv", "parquet",
-]  # fmt: skip
-SOURCES: tuple[str, ...] = get_args(SourceName)
 HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
 ML1M_FOLDER = "ml1m-hetrec"
-READERS: Mapping[str, Callable[[Path], Dataset]] = {
-    "ml-100k": read_movielens,
-    **{name: partial(read_movielens_release, name=name) for name in RELEASES},
-    "lastfm": read_lastfm,
-    "yelp": read_yelp,
-}
-"""Reader of each source that is found and has one layout."""
-FOLDER_SOURCES = ("hetrec", "ml1m-hetrec", *READERS, "amazon")
-"""The sources that are looked for in `data_dir`."""
 
 
 class SourceConfig(BaseModel):
@@ -51,7 +38,7 @@ class SourceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: SourceName
+    name: str
     """``sample`` is generated; ``hetrec`` is found or downloaded; ``csv`` and ``parquet`` are your own; the rest is
     found."""
     data_dir: Path | None = None
@@ -81,6 +68,23 @@ class SourceConfig(BaseModel):
         return name
 
 
+@dataclass(frozen=True)
+class Source:
+    """What is known of a source."""
+
+    read: Callable[[SourceConfig], Dataset]
+    location: Location | None = None
+    """Where it lies, if it is found and has one layout."""
+    in_folder: bool = True
+    """Whether it is looked for in `data_dir`."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest rating, if the ratings have a scale."""
+    filters: FilterConfig | None = None
+    """Those of its published protocol, which it gets when the study file names none."""
+    published: Callable[[SourceConfig, str | None], PredefinedSplit | None] | None = None
+    """Returns the split that the data are published with, by its name; None where there is none of that name."""
+
+
 def load_dataset(source: SourceConfig) -> Dataset:
     """Return the dataset of `source`, read from disk, downloaded, or generated.
 
@@ -91,28 +95,12 @@ def load_dataset(source: SourceConfig) -> Dataset:
     DataError
         If the files are missing, cannot be fetched or are malformed. Real data is never replaced by the sample.
     """
-    return _complete(_read_source(source), source)
+    return _complete(SOURCES[source.name].read(source), source)
 
 
 def _complete(dataset: Dataset, source: SourceConfig) -> Dataset:
     """Return the dataset with the texts of `source`, and with notes of what says nothing."""
     return with_uninformative_noted(dataset if source.texts is None else with_texts(dataset, source.texts))
-
-
-def _read_source(source: SourceConfig) -> Dataset:
-    if source.name == "sample":
-        return sample_dataset(source.seed)
-    if source.name == "hetrec":
-        return read_hetrec(find_hetrec(source.data_dir, download=source.download))
-    if source.name == "ml1m-hetrec":
-        return read_hetrec(find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec")
-    if source.name == "amazon":
-        return _amazon(source).dataset
-    if source.name in READERS:
-        return READERS[source.name](find_dataset(source.name, source.data_dir))
-    if source.tabular is None:
-        raise ConfigError(f"Source {source.name!r} needs `tabular`: the tables and the meaning of their columns.")
-    return read_tabular(source.tabular, "csv" if source.name == "csv" else "parquet")
 
 
 def load_predefined(source: SourceConfig, split: str | None = None) -> PredefinedSplit:
@@ -130,7 +118,8 @@ def load_predefined(source: SourceConfig, split: str | None = None) -> Predefine
     DataError
         If the files are missing or malformed.
     """
-    found = _read_split(source, split)
+    published = SOURCES[source.name].published
+    found = None if published is None else published(source, split)
     if found is not None:
         return replace(found, dataset=_complete(found.dataset, source))
     asked = "without a name" if split is None else repr(split)
@@ -140,12 +129,46 @@ def load_predefined(source: SourceConfig, split: str | None = None) -> Predefine
     )
 
 
-def _read_split(source: SourceConfig, split: str | None) -> PredefinedSplit | None:
-    if source.name == "amazon" and split is None:
-        return _amazon(source)
-    if source.name == "ml-100k" and split is not None:
-        return read_movielens_split(find_dataset(source.name, source.data_dir), split)
-    return None
+def find_dataset(name: str, data_dir: Path | None) -> Path:
+    """Return the folder or archive of a source that is found, see :func:`~coldray.data.sources.locations.find_files`.
+
+    Raises
+    ------
+    DataFileError
+        If it is not there.
+    """
+    location = SOURCES[name].location
+    if location is None:
+        raise ConfigError(f"Source {name!r} has no place of its own where it could be looked for.")
+    places = {source.location.folder for source in SOURCES.values() if source.location is not None}
+    return find_files(location, data_dir, places - {location.folder})
+
+
+def _found(
+    reader: Callable[[Path], Dataset],
+    location: Location,
+    scale: tuple[float, float] | None = None,
+    published: Callable[[SourceConfig, str | None], PredefinedSplit | None] | None = None,
+) -> Source:
+    """Return a source that is found and has one layout."""
+    return Source(
+        lambda source: reader(find_dataset(source.name, source.data_dir)), location, scale=scale, published=published
+    )
+
+
+def _release(name: str, folder: str, files: str, scale: tuple[float, float]) -> Source:
+    marker = "ratings.csv" if "ratings.csv" in files else "ratings.dat"
+    return _found(partial(read_movielens_release, name=name), Location(name, folder, marker, files), scale)
+
+
+def _tables(source: SourceConfig) -> Dataset:
+    if source.tabular is None:
+        raise ConfigError(f"Source {source.name!r} needs `tabular`: the tables and the meaning of their columns.")
+    return read_tabular(source.tabular, "csv" if source.name == "csv" else "parquet")
+
+
+def _movielens_split(source: SourceConfig, split: str | None) -> PredefinedSplit | None:
+    return None if split is None else read_movielens_split(find_dataset(source.name, source.data_dir), split)
 
 
 def _amazon(source: SourceConfig) -> PredefinedSplit:
@@ -213,3 +236,54 @@ def find_ml1m_hetrec(data_dir: Path | None) -> Path:
 
 def _holds_files(folder: Path) -> bool:
     return any((folder / name).is_file() for name in RATING_FILES)
+
+
+_MOVIES_DAT, _MOVIES_CSV = "movies.dat and ratings.dat", "movies.csv and ratings.csv"
+_LASTFM_FILES = "user_artists.dat, artists.dat, user_taggedartists.dat and tags.dat"
+_YELP_FILES = "yelp_academic_dataset_review.json and yelp_academic_dataset_business.json"
+_AMAZON_FILES = "the <CATEGORY>.5core.{train,valid,test}.parquet"
+_HETREC_FILTERS = FilterConfig(
+    min_rating_exclusive=3.0,
+    min_user_interactions=5,
+    min_item_interactions=5,
+    attribute_min_items=5,
+    attribute_max_share=0.3,
+)
+_STARS, _HALVES = (1.0, 5.0), (0.5, 5.0)
+SOURCES: dict[str, Source] = {
+    "sample": Source(lambda source: sample_dataset(source.seed), in_folder=False),
+    "hetrec": Source(
+        lambda source: read_hetrec(find_hetrec(source.data_dir, download=source.download)),
+        scale=_HALVES,
+        filters=_HETREC_FILTERS,
+    ),
+    "ml1m-hetrec": Source(
+        lambda source: read_hetrec(find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec"), scale=_STARS
+    ),
+    "ml-100k": _found(
+        read_movielens,
+        Location("ml-100k", "ml-100k", "u.data", "u.data, u.item and u.genre"),
+        _STARS,
+        _movielens_split,
+    ),
+    "ml-1m": _release("ml-1m", "ml-1m", _MOVIES_DAT, _STARS),
+    "ml-10m": _release("ml-10m", "ml-10M100K", _MOVIES_DAT, _HALVES),
+    "ml-20m": _release("ml-20m", "ml-20m", _MOVIES_CSV, _HALVES),
+    "ml-25m": _release("ml-25m", "ml-25m", _MOVIES_CSV, _HALVES),
+    "ml-latest-small": _release("ml-latest-small", "ml-latest-small", _MOVIES_CSV, _HALVES),
+    "lastfm": _found(read_lastfm, Location("lastfm", "hetrec2011-lastfm-2k", "user_artists.dat", _LASTFM_FILES)),
+    "yelp": _found(
+        read_yelp, Location("yelp", "yelp", "yelp_academic_dataset_review.json", _YELP_FILES, zipped=False), _STARS
+    ),
+    "amazon": Source(
+        lambda source: _amazon(source).dataset,
+        Location("amazon", "amazon", "*.5core.*.parquet", _AMAZON_FILES, zipped=False),
+        scale=_STARS,
+        published=lambda source, split: _amazon(source) if split is None else None,
+    ),
+    "csv": Source(_tables, in_folder=False),
+    "parquet": Source(_tables, in_folder=False),
+}
+"""By name, as they are listed."""
+FOLDER_SOURCES = tuple(name for name, source in SOURCES.items() if source.in_folder)
+"""The sources that are looked for in `data_dir`."""

@@ -13,18 +13,18 @@ import ray
 
 from coldray.core.errors import ConfigError, SelectionError
 from coldray.data.dataset import Dataset
-from coldray.data.splits.items import Fold, Split
+from coldray.data.splits.items import Fold
 from coldray.experiments.ablation.folds import TERMS, Arrays, FoldPlan, FoldWorkers, as_completed
 from coldray.experiments.ablation.result import AblationResult, Cloud, LossCurve
 from coldray.experiments.ablation.statistics import CORRECTION, mean_by_user, mode_results
 from coldray.experiments.ablation.store import AblationStore, Stored
-from coldray.experiments.description import describe_dataset, describe_protocol
 from coldray.experiments.edges import Edge, found_edges
 from coldray.experiments.listeners import StudyListener
+from coldray.experiments.prepared import PreparedStudy, describe_dataset
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import FoldMetrics
 from coldray.experiments.space import StudyConfig, drawn_points, grid_points, is_range
-from coldray.experiments.study import check_study, settle_for, tell_forms
+from coldray.experiments.study import prepare_study
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.plus import REFINEMENTS, MARecPlus, MARecPlusConfig
 
@@ -159,8 +159,8 @@ CURVE_CUTOFFS = (5, 10, 15, 20, 25, 30, 40, 50)
 """List lengths of the curves; those of the study are measured as well."""
 
 
-def check_ablation(config: StudyConfig, dataset: Dataset) -> list[Split]:
-    """Find out what can be wrong before anything takes long, and return the splits; as :func:`check_study`.
+def prepare_ablation(config: StudyConfig, dataset: Dataset) -> PreparedStudy:
+    """Find out what can be wrong before anything takes long; as :func:`~coldray.experiments.study.prepare_study`.
 
     Items must be held out: the modes of an ablation are ways to score cold ones.
     """
@@ -170,12 +170,11 @@ def check_ablation(config: StudyConfig, dataset: Dataset) -> list[Split]:
             f"An ablation is of cold items, and the protocol {config.splits.protocol!r} holds out interactions. Use "
             "splits.protocol: notebook or balanced."
         )
-    return check_study(config, dataset)
+    return prepare_study(config, dataset)
 
 
 def run_ablation(
-    config: StudyConfig,
-    dataset: Dataset,
+    study: PreparedStudy,
     *,
     study_id: str,
     store: AblationStore | None = None,
@@ -200,17 +199,18 @@ def run_ablation(
     """
     started = time.perf_counter()
     watcher, kept = listener or StudyListener(), store or AblationStore(None)
-    splits = check_ablation(config, dataset)
-    config, settled = settle_for(config, dataset, record or StudyRecord())
+    study = study.begun(record or StudyRecord())
+    config, dataset, splits = study.config, study.dataset, study.splits
     tuned = f"mean validation {config.selection.metric}, stage by stage; test items are used once, by every mode"
-    protocol = {**describe_protocol(config, dataset, splits, settled.forms), "selection": tuned}
+    protocol = {**study.protocol(), "selection": tuned}
     watcher.study_started(config, dataset, study_id, protocol)
-    tell_forms(settled, watcher)
+    for form in study.settled.forms:
+        watcher.stage(f"form of every fit: {form.told}")
     cutoffs = tuple(sorted({*CURVE_CUTOFFS, *config.cutoffs}))
     drawn = f"{config.splits.protocol}, {config.splits.n_splits} a seed"
     plan = FoldPlan(dataset.fingerprint, drawn, config.features, config.candidates, cutoffs, config.selection.metric)
     with FoldWorkers(plan, len(splits)) as workers:
-        modes = _tune(config, [split.for_tuning().fold for split in splits], workers, kept, watcher)
+        modes = _tune(config, [split.fold for split in study.tuning], workers, kept, watcher)
         tested = _test([split.test_fold for split in splits], modes, workers, kept, watcher)
     return _result(config, describe_dataset(dataset, config), protocol, modes, tested, cutoffs, started)
 

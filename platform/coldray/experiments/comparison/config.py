@@ -18,7 +18,7 @@ from coldray.experiments.settings import Section, explain, read_settings, replac
 from coldray.experiments.space import Candidates, StudyConfig, load_study, metric_names
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import FeatureConfig, attribute_names
-from coldray.models.registry import MODELS, model_type
+from coldray.models.registry import MODELS
 
 Track: TypeAlias = Literal["clicks", "strict", "full"]
 """``clicks`` reads no attribute; ``strict`` reads exactly the dataset's default attributes, those that MARec uses, and
@@ -216,7 +216,7 @@ def check_track(entry: Entry, dataset: Dataset) -> None:
     ConfigError
         Naming the entry, and the attributes.
     """
-    if entry.track == "clicks" and model_type(entry.study.model).scores_cold_items:
+    if entry.track == "clicks" and entry.study.kind.scores_cold_items:
         raise ConfigError(
             f"The entry {entry.name!r} is on the clicks track, which reads no attribute, and the model "
             f"{entry.study.model!r} learns from them. Put it on the strict or the full track."

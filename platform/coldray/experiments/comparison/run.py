@@ -16,24 +16,23 @@ import numpy as np
 
 from coldray.core.errors import ConfigError, DataError, ModelError, SearchInterruptedError, SelectionError, StudyError
 from coldray.data.dataset import Dataset
-from coldray.data.splits.items import Split, TuningSplit
+from coldray.data.splits.items import Split
 from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.ablation.statistics import CORRECTION, Values, mean_by_user, paired_lifts
 from coldray.experiments.comparison.config import Comparison, Entry, check_track
 from coldray.experiments.comparison.result import ComparisonResult, EntryResult, FailedEntry
-from coldray.experiments.description import describe_dataset, describe_protocol
 from coldray.experiments.forms.loss import with_losses
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.item_facts import label_attribute, shown_facts
 from coldray.experiments.inspection.measure import Inspection
 from coldray.experiments.listeners import Listeners, StudyListener
+from coldray.experiments.prepared import PreparedStudy, describe_dataset, describe_protocol
 from coldray.experiments.record.record import StudyRecord
-from coldray.experiments.record.tested import Tested
 from coldray.experiments.results import Selection, StudyResult
 from coldray.experiments.search.run import SearchOutcome, search
 from coldray.experiments.selection import select
-from coldray.experiments.study import check_model, draw_splits, finish_study, settle_for, study_result, tell_forms
+from coldray.experiments.study import begin_study, check_model, draw_splits, finish_study, study_result, tested_winner
 from coldray.experiments.winner import measure_winner
 from coldray.features.builder import choose_methods
 
@@ -157,10 +156,19 @@ ENTRY_ERRORS = (StudyError, DataError, ModelError, ConfigError)
 class Checked:
     """A comparison that can start."""
 
-    splits: list[Split]
+    dataset: Dataset
+    splits: tuple[Split, ...]
     """The same for every entry."""
+    studies: Mapping[str, PreparedStudy]
+    """Those of the entries that can run, by name."""
     failed: tuple[FailedEntry, ...]
     """Entries that cannot run on this dataset."""
+
+    def study(self, name: str) -> PreparedStudy:
+        """Return the study of an entry; raise StudyError if it cannot run."""
+        if name not in self.studies:
+            raise StudyError(next(f"{name}: {one.reason}" for one in self.failed if one.name == name))
+        return self.studies[name]
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,7 @@ class TunedEntry:
     """An entry after its search: what validation data say of it."""
 
     entry: Entry
+    study: PreparedStudy
     outcome: SearchOutcome
     selection: Selection
     record: StudyRecord
@@ -184,31 +193,36 @@ def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyLi
     ------
     ConfigError
         If an entry reads other attributes than its track allows, labels are asked for that are not there, and as
-        :func:`~coldray.experiments.study.check_study`.
+        :func:`~coldray.experiments.study.prepare_study`.
     EmptyDatasetError
         If a part of a split is left without interactions.
     StudyError
         If no entry is left.
     """
-    failed = []
+    failed, usable = [], {}
     if comparison.config.inspection is not None:
         label_attribute(dataset, comparison.config.inspection.attribute)
     for entry in comparison.entries:
         check_track(entry, dataset)
         try:
-            check_model(entry.study, dataset)
+            usable[entry.name] = check_model(entry.study, dataset)
         except ConfigError as error:
             raise ConfigError(f"The entry {entry.name!r}: {error}") from error
         except (DataError, ModelError) as error:
             failed.append(failed_entry(entry, error, listener or StudyListener()))
-    if len(failed) == len(comparison.entries):
+    if not usable:
         raise _nothing_left(failed)
-    return Checked(draw_splits(dataset, comparison.entries[0].study), tuple(failed))
+    splits = tuple(draw_splits(dataset, comparison.entries[0].study))
+    studies = {
+        entry.name: PreparedStudy(entry.study, *usable[entry.name], dataset, splits)
+        for entry in comparison.entries
+        if entry.name in usable
+    }
+    return Checked(dataset, splits, studies, tuple(failed))
 
 
 def run_comparison(
     comparison: Comparison,
-    dataset: Dataset,
     checked: Checked,
     *,
     comparison_id: str,
@@ -244,32 +258,22 @@ def run_comparison(
     started = time.perf_counter()
     watcher = listener or StudyListener()
 
-    def begin(entry: Entry) -> tuple[Entry, StudyRecord, StudyListener]:
+    def begin(entry: Entry) -> tuple[PreparedStudy, StudyRecord, StudyListener]:
         record = record_of(entry) if record_of else StudyRecord()
-        study, settled = settle_for(entry.study, dataset, record)
         found = Listeners(record, listener_of(entry) if listener_of else StudyListener())
-        told = describe_protocol(study, dataset, checked.splits, settled.forms)
-        found.study_started(study, dataset, _study_id(comparison_id, entry), told)
-        tell_forms(settled, found)
-        return replace(entry, study=study), record, found
+        study = begin_study(checked.studies[entry.name], _study_id(comparison_id, entry), record, found)
+        return study, record, found
 
-    failed = list(checked.failed)
-    unusable = {entry.name for entry in failed}
-    entries = [entry for entry in comparison.entries if entry.name not in unusable]
-    tuned, untuned = tune_entries(
-        entries,
-        [split.for_tuning() for split in checked.splits],
-        comparison_id=comparison_id,
-        begin=begin,
-        listener=watcher,
-    )
-    tested, untested = _test_entries(tuned, dataset, checked.splits, watcher, comparison.config.inspection)
-    failed += [*untuned, *untested]
+    entries = [entry for entry in comparison.entries if entry.name in checked.studies]
+    tuned, untuned = tune_entries(entries, comparison_id=comparison_id, begin=begin, listener=watcher)
+    tested, untested = _test_entries(tuned, watcher, comparison.config.inspection)
+    failed = [*checked.failed, *untuned, *untested]
     if not tested:
         raise _nothing_left(failed)
     config = comparison.config
     usable = {one.entry.name for one in tested}
     champion = choose_champion([found for found in tuned if found.entry.name in usable])
+    dataset = checked.dataset
     described = describe_dataset(dataset, comparison.entries[0].study)
     return ComparisonResult(
         name=config.name,
@@ -289,20 +293,17 @@ def run_comparison(
     )
 
 
-def tested_before(
-    entry: Entry, dataset: Dataset, splits: Sequence[Split], record: StudyRecord, listener: StudyListener
-) -> StudyResult:
+def tested_before(study: PreparedStudy, record: StudyRecord, listener: StudyListener) -> StudyResult:
     """Return the study of an entry that was tuned and tested before, from its record; nothing is computed again."""
-    study, _ = settle_for(entry.study, dataset, record)
     outcome = SearchOutcome(tuple(record.ended[number] for number in sorted(record.ended)), 0.0)
-    return finish_study(study, dataset, splits, outcome, listener, record)
+    return finish_study(study.begun(record), outcome, listener, record)
 
 
-def comparison_protocol(comparison: Comparison, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str]:
+def comparison_protocol(comparison: Comparison, checked: Checked) -> dict[str, str]:
     """Return how the numbers came to be, in words: they belong beside every number."""
     metric = comparison.config.selection.metric
     return {
-        **describe_protocol(comparison.entries[0].study, dataset, splits),
+        **describe_protocol(comparison.entries[0].study, checked.dataset, checked.splits),
         "selection": f"each entry's configuration, and the champion among the entries, by mean validation {metric}; "
         f"test {comparison.config.splits.held_out} are used once, by the winner of each entry",
         "tracks": TRACKS,
@@ -311,25 +312,24 @@ def comparison_protocol(comparison: Comparison, dataset: Dataset, splits: Sequen
 
 def tune_entries(
     entries: Iterable[Entry],
-    splits: Sequence[TuningSplit],
     *,
     comparison_id: str,
-    begin: Callable[[Entry], tuple[Entry, StudyRecord, StudyListener]],
+    begin: Callable[[Entry], tuple[PreparedStudy, StudyRecord, StudyListener]],
     listener: StudyListener,
 ) -> tuple[list[TunedEntry], list[FailedEntry]]:
-    """Search and select for each entry; test data is not in `splits`.
+    """Search and select for each entry, on what its study may see.
 
-    `begin` is called as an entry's turn comes, and returns it with its forms settled, what is known of its trials, and
-    who listens to its search.
+    `begin` is called as an entry's turn comes, and returns its study with the forms settled, what is known of its
+    trials, and who listens to its search.
     """
     tuned: list[TunedEntry] = []
     failed = []
     for entry in entries:
         try:
-            settled, record, watcher = begin(entry)
+            study, record, watcher = begin(entry)
             study_id = _study_id(comparison_id, entry)
-            outcome = search(settled.study, splits, study_id=study_id, record=record, listener=watcher)
-            tuned.append(TunedEntry(settled, outcome, select(outcome.trials, settled.study.selection), record))
+            outcome = search(study.config, study.tuning, study_id=study_id, record=record, listener=watcher)
+            tuned.append(TunedEntry(entry, study, outcome, select(outcome.trials, study.config.selection), record))
         except SearchInterruptedError:
             raise
         except ENTRY_ERRORS as error:
@@ -343,32 +343,34 @@ def choose_champion(tuned: Sequence[TunedEntry]) -> TunedEntry:
 
 
 def _test_entries(
-    tuned: Sequence[TunedEntry],
-    dataset: Dataset,
-    splits: Sequence[Split],
-    listener: StudyListener,
-    inspection: InspectionConfig | None,
+    tuned: Sequence[TunedEntry], listener: StudyListener, inspection: InspectionConfig | None
 ) -> tuple[list[TestedEntry], list[FailedEntry]]:
     """Measure the winner of each entry, once on each split."""
     tested, failed = [], []
-    listener.stage(f"testing {len(tuned)} winners on {len(splits)} test folds, once")
+    if tuned:
+        listener.stage(f"testing {len(tuned)} winners on {len(tuned[0].study.splits)} test folds, once")
     for found in tuned:
-        entry, winner, started = found.entry, found.selection.winner, time.perf_counter()
+        entry, study, winner, started = found.entry, found.study, found.selection.winner, time.perf_counter()
         try:
-            settled = found.record.settled.forms if found.record.settled else ()
-            forms = with_losses(entry.study, winner.config, [splits[0].for_tuning()], settled, listener)
-            measured = measure_winner(entry.study, found.selection, splits, listener, inspection)
+            forms = with_losses(study, winner.config, listener)
+            measured = measure_winner(study, found.selection, listener, inspection)
         except ENTRY_ERRORS as error:
             failed.append(failed_entry(entry, error, listener))
             continue
         listener.stage(f"tested {entry.name}, trial {winner.number}")
-        told = describe_protocol(entry.study, dataset, splits, forms)
-        result = Tested(winner.trial_id, measured.folds, measured.intervals, measured.notes, forms, measured.measured)
-        found.record.winner_tested(result)
-        study = study_result(entry.study, dataset, told, found.outcome, found.selection, result)
+        tested_once = tested_winner(measured, winner, forms)
+        found.record.winner_tested(tested_once)
+        result = study_result(study, found.outcome, found.selection, tested_once)
         seconds = found.outcome.seconds + time.perf_counter() - started
         tested.append(
-            TestedEntry(entry, study, _attributes(entry, dataset), measured.measured, seconds, measured.inspections)
+            TestedEntry(
+                replace(entry, study=study.config),
+                result,
+                _attributes(study),
+                measured.measured,
+                seconds,
+                measured.inspections,
+            )
         )
     return tested, failed
 
@@ -379,12 +381,12 @@ def _forms(tested: Sequence[TestedEntry]) -> dict[str, str]:
     return {"forms": " ".join(words)} if words else {}
 
 
-def _attributes(entry: Entry, dataset: Dataset) -> dict[str, str]:
-    """Return how each attribute that an entry reads is encoded, by name."""
-    features = entry.study.encoded_features
+def _attributes(study: PreparedStudy) -> dict[str, str]:
+    """Return how each attribute that a study reads is encoded, by name."""
+    features = study.config.encoded_features
     if features is None:
         return {}
-    attributes: dict[str, str] = dict(choose_methods(dataset, features))
+    attributes: dict[str, str] = dict(choose_methods(study.dataset, features))
     if features.counts:
         attributes["numbers of labels"] = "scalar"
     return attributes

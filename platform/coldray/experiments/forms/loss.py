@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,39 +13,32 @@ import scipy.sparse as sp
 
 from coldray.core.errors import ColdrayError, ConfigError, EmptyDatasetError
 from coldray.core.memory import most_that_fit
-from coldray.data.splits.items import TuningSplit
 from coldray.evaluation.ratings import is_error
 from coldray.experiments.evaluation import EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_tasks
 from coldray.experiments.forms.settled import fit_memory
 from coldray.experiments.listeners import StudyListener
+from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.space import StudyConfig
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.forms import Form
-from coldray.models.registry import model_type
 
 MOST_ITEMS = 5000
 """Items of the draw: as many as the exact form is quick on."""
 
 
-def with_losses(
-    config: StudyConfig,
-    parameters: Mapping[str, Any],
-    splits: Sequence[TuningSplit],
-    forms: Sequence[Form],
-    listener: StudyListener,
-) -> tuple[Form, ...]:
+def with_losses(study: PreparedStudy, parameters: Mapping[str, Any], listener: StudyListener) -> tuple[Form, ...]:
     """Return the forms of a study with the loss of the approximate ones, measured for `parameters` on the first split.
 
     A loss that cannot be measured costs nothing but itself: the form says why.
     """
-    kind = model_type(config.model)
-    chosen = kind.config_type.model_validate(dict(parameters))
-    if all(form.exact or form.loss is not None for form in forms) or kind.compared_forms(chosen, 1.0) is None:
-        return tuple(forms)
+    config, forms = study.config, study.settled.forms
+    chosen = config.kind.config_type.model_validate(dict(parameters))
+    if all(form.exact or form.loss is not None for form in forms) or config.kind.compared_forms(chosen, 1.0) is None:
+        return forms
     listener.stage("measuring what the approximate form costs, on validation data of the first split")
     try:
-        (task,) = prepare_tasks([splits[0].fold], config).values()
+        (task,) = prepare_tasks([study.tuning[0].fold], config).values()
         on_worker = _compared.options(num_gpus=config.search.gpus_per_trial)
         found = ray.get(on_worker.remote(task, config, dict(parameters), fit_memory()))
     except (ColdrayError, ray.exceptions.RayError) as error:
@@ -90,7 +83,7 @@ def compare_forms(task: EvaluationFold, config: StudyConfig, parameters: dict[st
     EmptyDatasetError
         If no user of the draw has a known and a held-out click.
     """
-    kind, n_items = model_type(config.model), task.train.features.n_items
+    kind, n_items = config.kind, task.train.features.n_items
     chosen = kind.config_type.model_validate(parameters)
     n_users, exact = task.train.interactions.shape[0], kind(_both_forms(kind, chosen, 1.0)[0])
     most = min(n_items + 1, MOST_ITEMS + 1)

@@ -19,7 +19,6 @@ from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.experiments.search.memory import largest_parameters
 from coldray.experiments.space import StudyConfig, is_range, listed_values
 from coldray.models.forms import Form, StudyOutlook
-from coldray.models.registry import model_type
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def settle(config: StudyConfig, dataset: Dataset, *, memory: int | None = None) 
     memory
         Bytes that a fit may take; by default :func:`fit_memory`.
     """
-    kind = model_type(config.model)
+    kind = config.kind
     largest = largest_parameters(config, dataset.n_users, dataset.n_items)
     if largest is None:  # no configuration of the largest values is valid: the trials will say which are
         return Settled()
@@ -116,14 +115,13 @@ def check_fits(config: StudyConfig, dataset: Dataset, *, before: str = "") -> No
     CatalogTooLargeError
         If none does.
     """
-    kind = model_type(config.model)
     fixed = {name: spec for name, spec in config.space.items() if not is_range(spec)}
     try:
-        one = kind.config_type.model_validate(fixed)
+        one = config.configured(fixed)
     except (ValidationError, ConfigError):  # they do not go with the defaults of what is searched
         return
     try:
-        kind(one).check_size(dataset.n_users, dataset.n_items)
+        one.check_size(dataset.n_users, dataset.n_items)
     except CatalogTooLargeError as error:
         raise CatalogTooLargeError(f"{before}. {error}" if before else str(error)) from error
 
@@ -139,7 +137,7 @@ def outlook_of(config: StudyConfig, dataset: Dataset, memory: int) -> StudyOutlo
         memory=memory,
         trials=config.n_trials,
         splits=config.splits.n_splits * len(config.splits.seeds),
-        distinct={name: distinct_values(config, name) for name in model_type(config.model).config_type.model_fields},
+        distinct={name: distinct_values(config, name) for name in config.kind.config_type.model_fields},
         labels=sum(matrix.nnz for matrix in matrices),
         label_kinds=sum(matrix.shape[1] for matrix in matrices),
     )
@@ -169,7 +167,7 @@ def fit_memory() -> int:
 
 def _check_goes_with(config: StudyConfig, settled: Settled, name: str, value: Any) -> None:
     """Refuse a value that is valid in the study as it is written, and not in the form that it has to take."""
-    kind = model_type(config.model).config_type
+    kind = config.kind.config_type
     fixed = {name: spec for name, spec in settled.values.items() if not is_range(spec)}
     try:
         kind.model_validate({name: value})

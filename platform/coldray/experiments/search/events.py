@@ -19,7 +19,6 @@ from coldray.experiments.listeners import StudyListener
 from coldray.experiments.record.record import StudyRecord, trial_key
 from coldray.experiments.results import FoldMetrics, TrialResult, TrialStatus
 from coldray.experiments.space import StudyConfig
-from coldray.models.registry import model_type
 from coldray.training.cluster.mailbox import MAIL_SECONDS, Event
 from coldray.training.progress import TrainingListener, TrainingPlace
 
@@ -28,7 +27,7 @@ class TuneEvents(tune.Callback):
     """Turns Ray Tune's events into ours and keeps the results."""
 
     def __init__(self, listener: StudyListener, config: StudyConfig, n_splits: int, record: StudyRecord) -> None:
-        self.listener, self.searched, self.model = listener, config.searched, model_type(config.model)
+        self.listener, self.searched, self.model = listener, config.searched, config.kind
         self.prunes, self.retries, self.n_splits = config.scheduler is not None, config.failures.retries, n_splits
         self.ended = dict(record.ended)
         """The trials that have ended, in this process or before, by number."""

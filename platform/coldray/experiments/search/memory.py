@@ -8,15 +8,12 @@ from pydantic import ValidationError
 
 from coldray.core.errors import ConfigError
 from coldray.experiments.space import StudyConfig, is_range
-from coldray.models.registry import model_type
 
 
 def largest_fit_bytes(config: StudyConfig, n_users: int, n_items: int) -> int:
     """Return the most memory that a fit with parameters of the space takes, in bytes."""
-    model, largest = model_type(config.model), largest_parameters(config, n_users, n_items)
-    if largest is None:
-        return 0
-    return model(model.config_type.model_validate(largest)).memory_bytes(n_users, n_items)
+    largest = largest_parameters(config, n_users, n_items)
+    return 0 if largest is None else config.configured(largest).memory_bytes(n_users, n_items)
 
 
 def largest_parameters(config: StudyConfig, n_users: int, n_items: int) -> dict[str, Any] | None:
@@ -24,11 +21,10 @@ def largest_parameters(config: StudyConfig, n_users: int, n_items: int) -> dict[
 
     One parameter after the other is given that of its values, or the end of its range, with which the fit takes most.
     """
-    model = model_type(config.model)
 
     def need(parameters: dict[str, Any]) -> int:
         try:
-            return model(model.config_type.model_validate(parameters)).memory_bytes(n_users, n_items)
+            return config.configured(parameters).memory_bytes(n_users, n_items)
         except (ValidationError, ConfigError):  # values that do not go together
             return -1
 

@@ -33,7 +33,6 @@ from coldray.experiments.search.proposals import Proposals, proposer
 from coldray.experiments.search.shared import SharedResults, fit_ahead
 from coldray.experiments.search.trial import TrialPlan, run_trials
 from coldray.experiments.space import StudyConfig
-from coldray.models.registry import model_type
 
 POLL_SECONDS = 0.5
 """How often the shared computations are looked at for the progress display."""
@@ -171,11 +170,10 @@ def _ahead(
     config: StudyConfig, record: StudyRecord, tasks: Sequence[ray.ObjectRef[Any]], results: ActorHandle[Any]
 ) -> list[ray.ObjectRef[None]]:
     """Begin with what trials share, as the first of them needs it; nothing where that one has ended before."""
-    model = model_type(config.model)
-    if not model.fits_by_shared_results or 0 in record.ended:
+    if not config.kind.fits_by_shared_results or 0 in record.ended:
         return []
     try:
-        first = model(model.config_type.model_validate(proposer(config).propose(0)))
+        first = config.configured(proposer(config).propose(0))
     except ColdrayError:  # the trial will say so
         return []
     return [fit_ahead.remote(first, tasks, results)]

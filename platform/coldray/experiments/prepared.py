@@ -1,17 +1,58 @@
-"""What a report says about the data and the protocol of a study."""
+"""A study that is ready to begin: what it needs is resolved once, passed on as one value, and described in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
-from coldray.data.splits.items import Split
+from coldray.data.splits.items import Split, TuningSplit
+from coldray.experiments.forms.settled import Settled, settled_study
+from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import attribute_names
 from coldray.models.forms import Form
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStudy:
+    """A study that has been checked, on its data."""
+
+    written: StudyConfig
+    """The study as its file says it."""
+    config: StudyConfig
+    """The same with the forms of its model named: by this it searches, tests and fits."""
+    settled: Settled
+    """Those forms."""
+    dataset: Dataset
+    splits: tuple[Split, ...]
+    """With their test parts: a search is given :attr:`tuning` alone."""
+
+    @property
+    def tuning(self) -> list[TuningSplit]:
+        """What a search may see of the splits."""
+        return [split.for_tuning() for split in self.splits]
+
+    def begun(self, record: StudyRecord) -> Self:
+        """Return the study in the forms that its record knows; otherwise they are decided now, and recorded.
+
+        Ray is connected by now, and may have a node with more memory than this one.
+
+        Raises
+        ------
+        CatalogTooLargeError
+            As of :func:`~coldray.experiments.forms.settled.settled_study`.
+        """
+        config, settled = settled_study(self.written, self.dataset, record.settled)
+        record.settle(settled)
+        return replace(self, config=config, settled=settled)
+
+    def protocol(self, forms: Sequence[Form] | None = None) -> dict[str, str]:
+        """Return how its numbers come to be, in words; with the `forms` as they were measured, if they were."""
+        return describe_protocol(self.config, self.dataset, self.splits, self.settled.forms if forms is None else forms)
 
 
 def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dict[str, Any]:

@@ -1,37 +1,39 @@
-"""The command line of lists for all users."""
+"""The options of lists for all users."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
-from coldray.cli.arguments import positive
-from coldray.cli.command import reported
-from coldray.cli.lines import HelpFormatter, timed
-from coldray.core.environment import variable
+from coldray.cli.options.base import Options, add_ray, add_tracking, job_parser, positive
 
 
-def recommend_main(description: str, arguments: Sequence[str] | None = None) -> int:
-    """Make lists for all users from the command line; return the exit status."""
-    options = recommend_parser(description).parse_args(arguments)
-    console = Console(soft_wrap=not sys.stdout.isatty())
+@dataclass(frozen=True, kw_only=True)
+class ListsOptions(Options):
+    """What the job is told."""
 
-    def work() -> None:
-        console.print(timed("loading Ray and MLflow"), highlight=False)
-        from coldray.cli.jobs.recommend_all import recommend_all  # seconds of imports, after the first line is out
-
-        recommend_all(options, console)
-
-    return reported(work, "Partitions that are finished are kept; the same command goes on with the others.")
+    histories: Path
+    user_column: str
+    item_column: str
+    rating_column: str | None
+    timestamp_column: str | None
+    model: str | None
+    """An address in the registry or a folder; None for the champion promoted last."""
+    tracking_uri: str
+    output: Path
+    k: int
+    exclude_seen: bool
+    candidates: str
+    """``all``, ``warm``, ``cold`` or a file."""
+    partitions: int | None
+    ray_address: str
+    cpus: int | None
 
 
 def recommend_parser(description: str) -> argparse.ArgumentParser:
     """Return the parser of the job."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
+    parser = job_parser(description)
     data = parser.add_argument_group("histories")
     data.add_argument(
         "--histories", type=Path, required=True, help="parquet file, or folder of them, of rows (user, item)"
@@ -50,8 +52,7 @@ def recommend_parser(description: str) -> argparse.ArgumentParser:
         default=None,
         help="models:/NAME@ALIAS, models:/NAME/VERSION or the folder of a bundle; the champion promoted last if none",
     )
-    default_uri = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    model.add_argument("--tracking-uri", default=default_uri, help="MLflow tracking and registry URI")
+    add_tracking(model)
     lists = parser.add_argument_group("lists")
     lists.add_argument("--output", type=Path, required=True, help="folder of the lists, which all nodes must share")
     lists.add_argument("--k", type=positive, default=10, help="length of a list")
@@ -72,6 +73,5 @@ def recommend_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume", action="store_true", help="go on with what is unfinished in --output, which is done without it too"
     )
-    parser.add_argument("--ray-address", default=variable("RAY_ADDRESS", "local"), help="cluster, or 'local'")
-    parser.add_argument("--cpus", type=positive, default=None, help="CPUs of a local Ray; all by default")
+    add_ray(parser)
     return parser
