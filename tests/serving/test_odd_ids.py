@@ -180,6 +180,8 @@ def test_the_page_names_items_and_users_of_any_id(served, browser):
     fresh = page.locator("#list > li.fresh")
     fresh.wait_for()
     assert fresh.locator(".name").inner_text() == str(new)
+    assert fresh.locator(".name").bounding_box()["height"] < 120
+    assert len(page.locator("#added").inner_text()) < 250
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     fresh.get_by_role("button", name="More like").click()
     page.get_by_text("Items like").wait_for()
@@ -191,6 +193,10 @@ def test_the_page_names_items_and_users_of_any_id(served, browser):
     fresh.get_by_role("button", name="Remove").click()
     page.get_by_text("was removed").wait_for()
     assert call(f"/v1/items/{quote(str(new), safe='')}")[0] == 404
+    page.get_by_label("a history", exact=True).check()
+    page.get_by_role("combobox", name="Search").fill("q" * MAX_ID)
+    page.get_by_text("No item is called").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
     context.close()
 
 

@@ -37,6 +37,12 @@ async function call(path, body, options = {}) {
 // Ids are text here, whatever they are in the data: a number of this language has 53 bits, an id may have 64. The service
 // takes text for numbers. Within a text of JSON the first quotation mark of the pattern would be behind a backslash.
 const withTextIds = json => json.replace(/"(item_id|some_user)":\s*(-?\d+)/g, '"$1":"$2"');
+// A name may be an id of thousands of letters.
+const LONGEST_NAME = 120;
+function brief(name) {
+  const letters = [...name];
+  return letters.length > LONGEST_NAME ? `${letters.slice(0, LONGEST_NAME - 1).join("")}…` : name;
+}
 const said = label => String(label).replaceAll("_", " ");
 const percent = share => share === null ? "–" : Math.abs(share) < 5e-4 ? "0\u00a0%"
   : `${(100 * share).toFixed(Math.abs(share) < 0.0995 ? 1 : 0)}\u00a0%`.replace("-", "−");

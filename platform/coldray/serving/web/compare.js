@@ -49,7 +49,7 @@ function spanning(rows, made) {
 }
 
 function compared(item, elsewhere) {
-  const title = element("div", { class: "title" }, element("span", { class: "name" }, item.name), ...item.cold ? [element("span", { class: "badge" }, "new")] : []);
+  const title = element("div", { class: "title" }, element("span", { class: "name", title: item.name }, item.name), ...item.cold ? [element("span", { class: "badge" }, "new")] : []);
   return element("li", { class: elsewhere === undefined ? "only" : "" }, element("span", { class: "rank" }, `${item.rank}.`),
     element("div", {}, title, element("p", { class: "faint" }, facts(item)), mark(item.rank, elsewhere)));
 }

@@ -2,7 +2,7 @@
 
 function showHistory() {
   at("chosen").replaceChildren(...[...state.history].map(([id, name]) => element("li", {},
-    element("button", { type: "button", "aria-label": `Remove ${name}`, onclick: () => { state.history.delete(id); showHistory(); at("seek").focus(); again(); } }, `${name} ×`))));
+    element("button", { type: "button", "aria-label": `Remove ${name}`, onclick: () => { state.history.delete(id); showHistory(); at("seek").focus(); again(); } }, `${brief(name)} ×`))));
 }
 
 function take(item) {
@@ -17,7 +17,7 @@ function showHits(hits) {
   state.active = hits.length ? 0 : -1;
   at("found").replaceChildren(...hits.map((item, place) => element("li", {
     role: "option", id: `hit-${place}`, onmousedown: event => { event.preventDefault(); pick(place); },
-  }, item.name, element("div", { class: "faint" }, facts(item) || `id ${item.item_id}`))));
+  }, brief(item.name), element("div", { class: "faint" }, facts(item) || `id ${brief(item.item_id)}`))));
   showActive();
 }
 
@@ -56,7 +56,7 @@ async function seek() {
     at("error").textContent = "";
     state.sought = sought;
     showHits(answer.items);
-    if (!answer.items.length) at("status").textContent = `No item is called “${sought}”.`;
+    if (!answer.items.length) at("status").textContent = `No item is called “${brief(sought)}”.`;
   } catch (error) { if (number === state.seeking) at("error").textContent = error.message; }
 }
 

@@ -49,7 +49,7 @@ async function add() {
     state.made.add(item.item_id);
     at("add").reset(); // before what is entered next
     proposeId();
-    at("added").textContent = `${item.name} is in the catalogue. ${await rankOf(item)}`;
+    at("added").textContent = `${brief(item.name)} is in the catalogue. ${await rankOf(item)}`;
     await recommend();
   } catch (error) { at("refused").textContent = error.message; }
   finally { button.disabled = false; }
@@ -66,7 +66,7 @@ async function drop(item) {
   try {
     await call(`v1/items/${encodeURIComponent(item.item_id)}`, undefined, { method: "DELETE" });
     state.made.delete(item.item_id);
-    at("added").textContent = `${item.name} was removed.`;
+    at("added").textContent = `${brief(item.name)} was removed.`;
     await recommend();
   } catch (error) { at("error").textContent = error.message; }
 }

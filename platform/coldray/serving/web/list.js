@@ -54,7 +54,7 @@ function show(items, status) {
 }
 
 function place(item) {
-  const title = element("div", { class: "title" }, element("span", { class: "name" }, item.name));
+  const title = element("div", { class: "title" }, element("span", { class: "name", title: item.name }, item.name));
   if (item.cold) title.append(element("span", { class: "badge" }, "new"));
   title.append(element("span", { class: "score" }, `score ${item.score.toPrecision(3)}`));
   const body = element("div", {}, title, element("p", { class: "faint" }, facts(item)));
@@ -82,7 +82,7 @@ function best(reasons) {
   return [...lines.values()].sort((one, other) => other.share - one.share).slice(0, 3);
 }
 
-const reason = line => element("li", {}, element("strong", {}, line.name),
+const reason = line => element("li", {}, element("strong", {}, brief(line.name)),
   ` ${line.through.length ? `– ${line.through.join("; ")} ` : ""}(${percent(line.share)})`);
 
 function parts(item) {
@@ -100,7 +100,7 @@ function alike(item) {
   state.last = () => alike(item);
   return asking("list", async signal => {
     const answer = await call(`v1/similar/${encodeURIComponent(item.item_id)}?k=${at("k").value}`, undefined, { signal });
-    show(answer.items, `Items like ${item.name}. The score is a cosine, of attributes and clicks.`);
+    show(answer.items, `Items like ${brief(item.name)}. The score is a cosine, of attributes and clicks.`);
     at("result").focus();
   });
 }
