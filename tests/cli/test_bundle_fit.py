@@ -25,7 +25,6 @@ from coldray.models.linalg import vector_index
 from coldray.models.linear.ease import EASE
 from coldray.models.neural.two_tower import TwoTower, TwoTowerConfig
 from coldray.models.neural.vae import VAE, VAEConfig
-from coldray.models.registry import model_type
 from coldray.training.progress import TrainingListener
 
 # Workers cannot import this module by its name, so what it defines travels by value.
@@ -154,12 +153,14 @@ def test_the_form_of_lists_is_settled_with_the_bundle_told_and_kept(dataset, tmp
 def dying(monkeypatch):
     """Let the winner's fit die while the returned context lasts."""
 
-    def winner(name):
-        return Segmented if name == "ease" else model_type(name)
+    real = tune.fit_on_worker
+
+    def fit(winner, *given, **named):
+        return real(Segmented(winner.config) if winner.name == "ease" else winner, *given, **named)
 
     context = monkeypatch.context()
     patch = context.__enter__()
-    patch.setattr(tune, "model_type", winner)
+    patch.setattr(tune, "fit_on_worker", fit)
     yield patch
     context.__exit__(None, None, None)
 
