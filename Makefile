@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 PROCESSES ?= 3
 WORKERS = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install install-test install-lint tune coldstart serve test chaos lint format bench clean
+.PHONY: help install install-test install-lint tune coldstart serve test chaos lint format bench mutants clean
 
 help:
 	@echo "make tune       set up, then tune MARec on the generated sample (ARGS='--dataset hetrec' for more)"
@@ -19,6 +19,7 @@ help:
 	@echo "make chaos      set up, then run the tests that kill, interrupt or starve studies and trainings"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure every figure of the README table (FIGURE=name for one)"
+	@echo "make mutants    put small faults into the package and count those that the tests notice (20 minutes)"
 	@echo "make clean      remove .venv and caches; runs/ and mlflow.db stay"
 
 $(VENV)/.created:
@@ -38,6 +39,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-lint: $(VENV)/.installed
 	@$(PIP) --editable '.[lint]'
+	@touch $@
+
+$(VENV)/.installed-mutants: $(VENV)/.installed-test
+	@$(PIP) --editable '.[test,mutants]'
 	@touch $@
 
 install: $(VENV)/.installed
@@ -70,6 +75,9 @@ format: $(VENV)/.installed-lint
 
 bench: $(VENV)/.installed-test
 	@$(BIN)/python tests/benchmarks/run.py $(FIGURE)
+
+mutants: $(VENV)/.installed-mutants
+	@$(BIN)/python tests/benchmarks/run.py $(addprefix mutants_killed_,evaluation closed_forms learned_kernel selection)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis platform/*.egg-info

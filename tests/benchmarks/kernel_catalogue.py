@@ -15,8 +15,14 @@ import scipy.sparse as sp
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.models.base import TrainingSet
 
-TASTES = 24
+TASTES = 8
 """Dimensions of taste."""
+SHARES = {"genre": 0.5, "theme": 1.5, "person": 0.8}
+"""How much of an item's taste its labels make; what they do not explain has OWN."""
+OWN = 0.2
+"""Taste and fame of an item that its labels do not tell of."""
+FIT, FAME = 3.0, 0.6
+"""What the fit of the taste and the fame are worth to a user, against a Gumbel draw of 1."""
 USERS_PER_BLOCK = 256
 """Users whose fits to all items are held at once."""
 
@@ -26,17 +32,17 @@ def catalogue(
 ) -> tuple[sp.csr_array, FeatureSet]:
     """Return clicks ``[U, I]``, float32 ones, and the features of the items."""
     generator = np.random.default_rng(seed)
-    sizes = {"genre": (24, 2.5, 0.5), "theme": (max(n_labels // 8, 25), 4.0, 0.9)}
+    sizes = {"genre": (24, 2.5, 0.5), "theme": (max(n_labels // 20, 25), 4.0, 0.6)}
     sizes["person"] = (n_labels - sum(width for width, _, _ in sizes.values()), 6.0, 0.75)
     features: dict[str, VectorFeature | ScalarFeature] = {}
-    taste = 0.6 * generator.standard_normal((n_items, TASTES))
-    fame = 0.5 * generator.standard_normal(n_items)
-    for (name, (width, mean, slope)), share in zip(sizes.items(), (1.0, 1.0, 1.2), strict=True):
+    taste = OWN * generator.standard_normal((n_items, TASTES))
+    fame = OWN * generator.standard_normal(n_items)
+    for name, (width, mean, slope) in sizes.items():
         labels = _labels(generator, n_items, width, mean, slope)
         features[name] = VectorFeature(labels, tuple(f"{name} {i}" for i in range(width)))
-        degrees = np.sqrt(np.maximum(np.diff(labels.indptr), 1))[:, None]
-        taste += share * (labels @ generator.standard_normal((width, TASTES)).astype(np.float32)) / degrees
-        fame += 0.5 * share * ((labels @ generator.standard_normal((width, 1)).astype(np.float32)) / degrees)[:, 0]
+        shares = SHARES[name] * labels / np.sqrt(np.maximum(np.diff(labels.indptr), 1))[:, None]
+        taste += shares @ generator.standard_normal((width, TASTES))
+        fame += 0.5 * shares @ generator.standard_normal(width)
     years = generator.integers(1950, 2024, n_items).astype(np.float64)
     features["year"] = ScalarFeature(years, float(np.ptp(years)))
     fame += (years - 1990) / 60
@@ -83,7 +89,7 @@ def _clicks(
     for start in range(0, n_users, USERS_PER_BLOCK):
         block = lengths[start : start + USERS_PER_BLOCK]
         users = generator.standard_normal((len(block), TASTES))
-        fits = 1.5 * users @ taste.T + 1.2 * fame + generator.gumbel(size=(len(block), n_items))
+        fits = FIT * users @ taste.T + FAME * fame + generator.gumbel(size=(len(block), n_items))
         order = np.argpartition(-fits, int(block.max()), axis=1)[:, : int(block.max())]
         order = np.take_along_axis(order, np.argsort(-np.take_along_axis(fits, order, axis=1), axis=1), axis=1)
         columns.extend(np.sort(row[:length]) for row, length in zip(order, block, strict=True))

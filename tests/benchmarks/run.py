@@ -10,6 +10,7 @@ import ingest_figures  # noqa: F401
 import job_figures  # noqa: F401 - importing registers its figures
 import kernel_figures  # noqa: F401 - importing registers its figures
 import marec_figures  # noqa: F401 - importing registers its figures
+import mutation_figures  # noqa: F401
 import neural_figures  # noqa: F401
 import neural_worker_figures  # noqa: F401
 import ranking_figures  # noqa: F401

@@ -114,7 +114,7 @@ def test_a_catalogue_that_does_not_fit_is_refused_before_it_is_begun(monkeypatch
 @pytest.mark.parametrize(
     ("n_items", "gib", "form", "reason"),
     [
-        (17_000, 20, "exact", r"covariance of 17,000 items takes up to .* GiB of the 20\.0 GiB"),
+        (17_000, 20, "exact", r"covariance of 17,000 items needs up to .* of 20\.0 GiB"),
         (40_000, 23, "exact", "about . minutes"),
         (40_000, 3, "inducing", r"through [0-9,]+ inducing ones at most"),
         (200_000, 10_000, "inducing", r"about [0-9,]+ minutes; all items"),

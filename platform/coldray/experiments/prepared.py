@@ -98,7 +98,7 @@ def describe_protocol(
         "filters": "; ".join(map(_filter_words, dataset.provenance.get("filters", []))) or "none",
         "metrics": "hr@k (Eq. 12) and ndcg@k (Eq. 13) of Monteil et al. 2024: hits over min(k, relevant items)",
         "selection": f"mean validation {config.selection.metric}; test {held_out} are used once, by the winner",
-        **({"form": " ".join(form.told for form in forms)} if forms else {}),
+        **({"form": " ".join(form.told_in_full for form in forms)} if forms else {}),
     }
 
 

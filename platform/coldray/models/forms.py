@@ -29,11 +29,13 @@ class Form:
     exact: bool
     """False if the form approximates."""
     reason: str
-    """One sentence for people, with the sizes and the memory it was decided by."""
+    """One short sentence for people, with the sizes, the memory and the time it was decided by."""
     loss: float | None = None
     """Relative loss of the study's metric against the exact form, as measured; None where nobody measured it."""
     measured: str = ""
     """How the loss was measured, or why it was not."""
+    reckoning: str = ""
+    """What the reason was reckoned from, in sentences; for reports and records, too long for a console."""
 
     @property
     def warns(self) -> bool:
@@ -47,12 +49,20 @@ class Form:
 
     @property
     def told(self) -> str:
-        """The decision with why it was taken, and what it costs."""
+        """The decision in a line: why it was taken, and what it costs."""
+        return self._told(self.reason)
+
+    @property
+    def told_in_full(self) -> str:
+        """The same with the reckoning."""
+        return self._told(f"{self.reason} {self.reckoning}".strip())
+
+    def _told(self, why: str) -> str:
         how = f" ({self.measured})" if self.measured else ""
         loss = f" Loss against the exact form: {'not known' if self.loss is None else f'{self.loss:.1%}'}{how}."
         loss = "" if self.exact else loss
         warning = f" This is more than {MAX_LOSS:.0%}: use more memory, or fewer items." if self.warns else ""
-        return f"{self.words}: {self.reason}{loss}{warning}"
+        return f"{self.words}: {why}{loss}{warning}"
 
 
 @dataclass(frozen=True)
@@ -103,13 +113,13 @@ def form_by_memory(
     seconds
         What that fit takes, as estimated; 0 where nobody knows.
     """
-    there = f"{outlook.memory / GIB:,.1f} GiB may be taken"
+    free = f"{outlook.memory / GIB:,.1f} GiB"
     if need > outlook.memory and other_need < need:
-        return Form(parameter, other, False, f"{what} in exact form needs {need / GIB:,.1f} GiB of memory; {there}.")
+        return Form(parameter, other, False, f"{what} in exact form needs {need / GIB:,.1f} of {free} of memory.")
     if seconds > MAX_SECONDS:
         reason = f"{what} would take about {seconds / 3600:,.1f} h for each fit in exact form."
         return Form(parameter, other, False, reason)
-    return Form(parameter, exact, True, f"{what} needs {need / GIB:,.1f} GiB of memory, and there is more.")
+    return Form(parameter, exact, True, f"{what} needs {need / GIB:,.1f} of {free} of memory.")
 
 
 def form_as_named(parameter: str, value: str, *, exact: bool) -> Form:

@@ -88,7 +88,7 @@ def test_the_form_is_exact_wherever_it_fits_and_is_told_with_the_sizes(n_items, 
         assert form.exact  # what several workers count is exact; one that does not fit is refused
     elif not fits and smaller:
         assert form.value == "blocks"
-        assert f"{memory / GIB:,.1f} GiB may be taken" in form.reason
+        assert f"of {memory / GIB:,.1f} GiB of memory" in form.reason
     elif n_items < 20_000:
         assert form.value == "exact"
     assert f"{n_items:,} items" in form.told or workers > 1

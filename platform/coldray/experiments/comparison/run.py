@@ -377,7 +377,7 @@ def _test_entries(
 
 def _forms(tested: Sequence[TestedEntry]) -> dict[str, str]:
     """Return in which forms the models of the entries were fitted, in words; nothing where each has one alone."""
-    words = [f"{one.entry.name}: {form.told}" for one in tested for form in one.study.forms]
+    words = [f"{one.entry.name}: {form.told_in_full}" for one in tested for form in one.study.forms]
     return {"forms": " ".join(words)} if words else {}
 
 

@@ -21,8 +21,8 @@ def settled_form(form: KernelForm, outlook: StudyOutlook, *, exact_items: int | 
     n_items, m = outlook.n_items, min(inducing, outlook.n_items)
     need, seconds = exact_bytes(outlook.n_users, n_items), exact_seconds(n_items)
     words = (
-        f"solving with the covariance of {n_items:,} items takes up to {need / GIB:,.1f} GiB of the "
-        f"{outlook.memory / GIB:,.1f} GiB that a fit may take, and about {_duration(seconds)}"
+        f"the covariance of {n_items:,} items needs up to {need / GIB:,.1f} of {outlook.memory / GIB:,.1f} GiB of "
+        f"memory, and about {_duration(seconds)}"
     )
     if form != "auto":
         return Form("form", form, form == "exact", f"as configured; {words}.")

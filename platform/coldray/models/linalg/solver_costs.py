@@ -124,14 +124,16 @@ def exact_choice(
     return first, second
 
 
-def chosen_words(fits: FitsOfAMatrix, taken: Choice, other: Choice, ridge: str) -> str:
-    """Tell people which solver is used, and why."""
+def chosen_words(fits: FitsOfAMatrix, taken: Choice, other: Choice, ridge: str) -> tuple[str, str]:
+    """Return why a solver is used, in a short sentence, and what that was reckoned from."""
+    rank = f"the {'quicker' if taken.seconds <= other.seconds else 'slower, smaller'} of two exact solvers"
     words = {"exact": "eigendecompositions that all of them share", "cholesky": "a Cholesky factor for each"}
-    return (
+    costs = _about(taken.seconds), _about(other.seconds)
+    return f"{rank}, {costs[0]} of one CPU.", (
         f"Up to {fits.fits:,} fits with {fits.ridges:,} different {ridge} on each of {fits.matrices:,} matrices: "
-        f"{words[taken.solver]} {_about(taken.seconds)} of one CPU, {words[other.solver]} {_about(other.seconds)}."
+        f"{words[taken.solver]} take {costs[0]} of one CPU, {words[other.solver]} {costs[1]}."
     )
 
 
 def _about(seconds: float) -> str:
-    return f"would take about {seconds:,.0f} s" if seconds >= 1 else "would take less than 1 s"
+    return f"about {seconds:,.0f} s" if seconds >= 1 else "less than 1 s"

@@ -176,7 +176,8 @@ class EASE(Recommender[EASEConfig]):
         need = BYTES_PER_PAIR * outlook.n_items**2
         taken, other = exact_choice(outlook, costs, lambda _: need)
         value: Literal["spectrum", "cholesky"] = "spectrum" if taken.solver == "exact" else "cholesky"
-        told = Form("factorisation", value, True, chosen_words(fits, taken, other, "regularization"))
+        why, reckoning = chosen_words(fits, taken, other, "regularization")
+        told = Form("factorisation", value, True, why[0].upper() + why[1:], reckoning=reckoning)
         return config.model_copy(update={"factorisation": value}), (form, told)
 
     @classmethod

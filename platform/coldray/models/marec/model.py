@@ -114,7 +114,7 @@ class MARec(Recommender[MARecConfig]):
         """
         if config.solver != "auto":
             return config, (form_as_named("solver", config.solver, exact=config.solver != "blocks"),)
-        taken, words = cls._exact_solver(config, outlook)
+        taken, why = cls._exact_solver(config, outlook)
         blocks = None
         with suppress(ConfigError):
             blocks = cls.config_type.model_validate({**config.model_dump(), "solver": "blocks"})
@@ -129,25 +129,25 @@ class MARec(Recommender[MARecConfig]):
         )
         if blocks is None and not form.exact:
             form = Form("solver", taken.solver, True, f"{form.reason} Blocks do not go with the other parameters.")
-        if form.exact and words:
-            form = replace(form, reason=f"{form.reason} {words}")
+        if form.exact and why is not None:
+            form = replace(form, reason=f"{form.reason.removesuffix('.')}; {why[0]}", reckoning=why[1])
         return config.model_copy(update={"solver": form.value}), (form,)
 
     @classmethod
-    def _exact_solver(cls, config: MARecConfig, outlook: StudyOutlook) -> tuple[Choice, str]:
-        """Return the exact solver that a study should use, and why in words; on a device always shared spectra."""
+    def _exact_solver(cls, config: MARecConfig, outlook: StudyOutlook) -> tuple[Choice, tuple[str, str] | None]:
+        """Return the exact solver that a study should use, and why in words; on a device always spectra."""
 
         def need(solver: str) -> int:
             model = cls(config.model_copy(update={"solver": solver}))
             return model.memory_bytes(outlook.n_users, outlook.n_items)
 
         if resolve_device(config.device) != "cpu":
-            return Choice("exact", 0.0, need("exact")), ""
+            return Choice("exact", 0.0, need("exact")), None
         fits = FitsOfAMatrix.of(outlook, "lambda_1")
         coupled = config.lambda_0 > 0
         costs = marec_seconds(outlook.n_users, outlook.n_items, fits, coupled=coupled)
         taken, other = exact_choice(outlook, costs, need)
-        return taken, chosen_words(fits, taken, other, "lambda_1") if outlook.distinct else ""
+        return taken, chosen_words(fits, taken, other, "lambda_1") if outlook.distinct else None
 
     @classmethod
     def compared_forms(cls, config: MARecConfig, share: float) -> tuple[MARecConfig, MARecConfig] | None:
