@@ -75,12 +75,14 @@ AREAS = {
     ),
     "closed_forms": Area(
         ("models/linear/ease*.py", "models/marec/*.py", "models/linalg/*.py"),
-        ("models/linear", "models/marec", "models/linalg"),
+        ("models/linear", "models/marec", "models/linalg", "models/test_reckoned_sizes.py"),
         80,
         ("gram_shards.py", "sharded.py", "ease_files.py"),
     ),
     "learned_kernel": Area(
-        ("models/kernel_align/*.py",), ("models/kernel_align", "models/test_kernel_align_inputs.py"), 40
+        ("models/kernel_align/*.py",),
+        ("models/kernel_align", "models/test_kernel_align_inputs.py", "models/test_reckoned_sizes.py"),
+        40,
     ),
     "selection": Area(("experiments/selection.py",), ("experiments/test_selection.py",), 15),
 }

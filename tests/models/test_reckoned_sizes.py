@@ -1,0 +1,60 @@
+"""What large fits are reckoned to take, in bytes and seconds: forms are chosen by it, and fits are refused by it."""
+
+import pytest
+
+from coldray.models.kernel_align.form import exact_bytes, exact_seconds, inducing_bytes
+from coldray.models.linalg.singular import solver_bytes
+from coldray.models.linalg.solver_costs import FitsOfAMatrix, ease_seconds, marec_seconds
+from coldray.models.linear.ease import EASE, EASEConfig
+from coldray.models.linear.ease_blocks import block_bytes
+from coldray.models.marec.cold_elimination import elimination_bytes
+from coldray.models.marec.model import MARec, MARecConfig
+from coldray.models.neighbours.item import counting_bytes
+
+FITS = FitsOfAMatrix(matrices=9, fits=3, ridges=3)
+
+
+@pytest.mark.parametrize(
+    ("solver", "lambda_0", "gigabytes"),
+    [
+        ("exact", 0.0, 14.0),
+        ("users", 0.0, 11.65),
+        ("cholesky", 0.0, 12.0),
+        ("cholesky", 0.5, 14.4),
+        ("exact", 0.5, 26.8),
+    ],
+)
+def test_memory_of_marec_on_15_000_users_and_20_000_items(solver, lambda_0, gigabytes):
+    model = MARec(MARecConfig(device="cpu", solver=solver, lambda_0=lambda_0))
+    assert model.memory_bytes(15_000, 20_000) == gigabytes * 10**9
+
+
+def test_memory_of_ease_on_20_000_items():
+    assert EASE(EASEConfig(solver="exact")).memory_bytes(2000, 20_000) == 13.6e9
+    assert block_bytes(2000, 20_000, 1000) - counting_bytes(2000, 20_000) == 508e6
+    assert EASE(EASEConfig()).memory_bytes(2000, 20_000) == block_bytes(2000, 20_000, 1000)
+
+
+@pytest.mark.parametrize(("shape", "count", "megabytes"), [((100_000, 1000), 64, 127.424), ((9000, 9000), 64, 36.864)])
+def test_memory_of_singular_vectors_by_a_gram_matrix_and_by_lanczos(shape, count, megabytes):
+    assert solver_bytes(shape, count) == solver_bytes(shape[::-1], count) == round(megabytes * 10**6)
+
+
+def test_memory_of_cold_items_and_of_the_learned_kernel():
+    assert elimination_bytes(8400, 2800) == 2_007_040_000
+    assert inducing_bytes(40_000, 1500) == 1_050_000_000
+    assert exact_bytes(5500, 40_000) / 2**30 == pytest.approx(4.5994, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("n_users", "coupled", "spectra", "factors"),
+    [(50_000, True, 2382.828, 504.628), (50_000, False, 817.220, 298.189), (3000, False, 84.099, 28.455)],
+)
+def test_seconds_of_three_fits_of_marec_on_each_of_nine_matrices(n_users, coupled, spectra, factors):
+    found = marec_seconds(n_users, 14_000, FITS, coupled=coupled)
+    assert found == (pytest.approx(spectra, abs=1e-3), pytest.approx(factors, abs=1e-3))
+
+
+def test_seconds_of_ease_and_of_the_learned_kernel():
+    assert ease_seconds(14_000, FITS) == (pytest.approx(3657.478, abs=1e-3), pytest.approx(1237.270, abs=1e-3))
+    assert exact_seconds(40_000) == pytest.approx(377.173, abs=1e-3)
