@@ -148,6 +148,11 @@ def test_explicit_zeros_and_cells_stored_twice_do_not_count():
     assert found.means() == {"recall@2": 1.0, "precision@2": 0.5, "coverage@2": pytest.approx(2 / 3)}
 
 
+def test_one_candidate_is_enough():
+    found = ranking_metrics(ranking_of([[0]]), sp.csr_array(np.ones((1, 1), np.float32)), (1,), n_candidates=1)
+    assert found.means()["coverage@1"] == found.means()["hr@1"] == 1
+
+
 def test_nobody_with_relevant_items_is_an_error():
     with pytest.raises(EmptyDatasetError, match="None of the 2 ranked users"):
         ranking_metrics(ranking_of([[0], [1]]), sp.csr_array((2, 3), dtype=np.float32), (1,), n_candidates=3)

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from coldray.core.errors import EmptyDatasetError, NumericalError
+from coldray.core.errors import ConfigError, EmptyDatasetError, NumericalError
 from coldray.evaluation.ratings import RATING_METRICS, RatingMetrics, is_error, ones_where_stored, rating_metrics
 
 
@@ -116,6 +116,38 @@ def test_intervals_are_of_users_and_hold_the_means():
     together = metrics_of(*([0.0] * 20 if user % 2 else [2.0] * 20 for user in range(50)))
     low, high = together.intervals(np.random.default_rng(2), share=1.0)["mae"]
     assert high - low == pytest.approx(4 / np.sqrt(50), rel=0.25)
+
+
+def draws_of(metrics, seed, *, draws, size):
+    """Return the means of each bootstrap, from lists of the users drawn."""
+    generator, n_users = np.random.default_rng(seed), len(metrics.counts)
+    found = []
+    for _ in range(draws):
+        users = generator.integers(n_users, size=size).tolist()
+        total = sum(metrics.counts[user] for user in users)
+        sums = [sum(part[user] for user in users) for part in (metrics.squared, metrics.absolute, metrics.accurate)]
+        found.append({"rmse": np.sqrt(sums[0] / total), "mae": sums[1] / total, "accuracy": sums[2] / total})
+    return found
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 0.9]), st.sampled_from([0.01, 0.4, 1.0]))
+def test_intervals_are_quantiles_of_the_means_of_users_drawn(seed, level, share):
+    rng = np.random.default_rng(seed)
+    one, other = (metrics_of(*(rng.normal(0, 1, count) for count in (1, 4, 2, 7, 3))) for _ in range(2))
+    drawn = draws_of(one, seed, draws=20, size=max(1, round(5 * share)))
+    found = one.intervals(np.random.default_rng(seed), draws=20, share=share, level=level)
+    for name in RATING_METRICS:
+        ends = np.quantile([means[name] for means in drawn], [0.5 - level / 2, 0.5 + level / 2])
+        assert found[name] == pytest.approx(tuple(ends))
+    pairs = zip(*(draws_of(side, seed, draws=20, size=5) for side in (one, other)), strict=True)
+    ends = np.quantile([a["rmse"] - b["rmse"] for a, b in pairs], [0.5 - level / 2, 0.5 + level / 2])
+    paired = one.paired_interval(other, "rmse", np.random.default_rng(seed), draws=20, level=level)
+    assert paired == pytest.approx(tuple(ends))
+
+
+def test_errors_of_other_ratings_are_not_paired():
+    with pytest.raises(ConfigError, match="both must predict the same ones"):
+        metrics_of([1.0], [2.0]).paired_interval(metrics_of([1.0, 2.0]), "mae", np.random.default_rng(0))
 
 
 def test_less_is_better_of_errors_alone():
