@@ -17,9 +17,9 @@ from coldray.models.base import TrainingSet
 
 TASTES = 8
 """Dimensions of taste."""
-SHARES = {"genre": 0.5, "theme": 1.5, "person": 0.8}
+SHARES = {"genre": 0.3, "theme": 1.5, "person": 0.3}
 """How much of an item's taste its labels make; what they do not explain has OWN."""
-OWN = 0.2
+OWN = 0.1
 """Taste and fame of an item that its labels do not tell of."""
 FIT, FAME = 3.0, 0.6
 """What the fit of the taste and the fame are worth to a user, against a Gumbel draw of 1."""

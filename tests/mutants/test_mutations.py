@@ -1,15 +1,10 @@
 """What the faults are that the tests of the package are measured by."""
 
 import ast
-import importlib.util
-from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).with_name("mutations.py")
-SPEC = importlib.util.spec_from_file_location("mutations", FILE)
-mutations = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(mutations)
+from mutants import mutations
 
 
 def faulty(source):
