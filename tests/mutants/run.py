@@ -22,6 +22,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ SEED = 0
 TESTS_SECONDS = 20.0
 """Time of the tests that are tried on a mutant, by what they take without a fault."""
 PROCESSES = 2
+ARGUMENTS = ("-q", "-p", "no:cacheprovider", "--assert=plain", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"))
+"""Of pytest."""
 APART = {"ray_cluster", "tracking_uri"}
 """Fixtures of tests that are left out."""
 
@@ -106,10 +109,10 @@ class Mutant:
 
 
 class Reached:
-    """A pytest plugin: how long each test takes, and whether it passes."""
+    """A pytest plugin: which tests run, how long each takes, and whether it passes."""
 
-    def __init__(self, measured: coverage.Coverage | None = None) -> None:
-        self.measured, self.seconds, self.failed = measured, dict[str, float](), set[str]()
+    def __init__(self, measured: coverage.Coverage | None = None, chosen: Sequence[str] | None = None) -> None:
+        self.measured, self.chosen, self.seconds, self.failed = measured, chosen, dict[str, float](), set[str]()
 
     def pytest_collection(self) -> None:
         """Draw the same examples in every process, and show a failure as it was found."""
@@ -121,8 +124,12 @@ class Reached:
         hypothesis.settings.load_profile("mutants")
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Leave out tests whose fixtures are apart."""
-        items[:] = [item for item in items if not APART & set(getattr(item, "fixturenames", ()))]
+        """Leave out tests whose fixtures are apart, or keep those chosen, in their order."""
+        if self.chosen is None:
+            items[:] = [item for item in items if not APART & set(getattr(item, "fixturenames", ()))]
+        else:
+            by_name = {item.nodeid: item for item in items}
+            items[:] = [by_name[name] for name in self.chosen]
 
     def pytest_runtest_setup(self, item: Any) -> None:
         """Count lines for this test from now on."""
@@ -167,7 +174,7 @@ def tests_of(area: Area) -> Tests:
             measured = coverage.Coverage(data_file=None, include=[str(file) for file in area.files()])
             plugin = Reached(measured)
             measured.start()
-            pytest.main([*_arguments(), *(str(ROOT / "tests" / test) for test in area.tests)], [plugin])
+            pytest.main([*ARGUMENTS, *(str(ROOT / "tests" / test) for test in area.tests)], [plugin])
             measured.stop()
             data = measured.get_data()
             reach = {file: data.contexts_by_lineno(file) for file in data.measured_files()}
@@ -225,7 +232,8 @@ def _run_with(mutant: Mutant, tests: list[str]) -> Callable[[], int]:
         tree = ast.parse(mutant.file.read_text(encoding="utf-8"))
         sites(tree)[mutant.number].apply()
         sys.meta_path.insert(0, _Faulty(mutant.file, ast.fix_missing_locations(tree)))
-        return int(pytest.main([*_arguments(), "-x", *tests], [Reached()]))
+        files = dict.fromkeys(str(ROOT / test.split("::")[0]) for test in tests)
+        return int(pytest.main([*ARGUMENTS, "-x", *files], [Reached(chosen=tests)]))
 
     return run
 
@@ -245,23 +253,20 @@ class _Faulty(importlib.machinery.SourceFileLoader):
         return compile(self.tree, self.path, "exec")
 
 
-def _arguments() -> list[str]:
-    return ["-q", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider"]
-
-
 def _forked(run: Callable[[], int]) -> int:
     """Return the process that runs a function without a word, and ends with what it returns."""
     process = os.fork()
     if process:
         return process
     os.setsid()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    if not os.environ.get("MUTANTS_SHOW"):
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-    status = 1
+    errors, nowhere, status = os.dup(2), os.open(os.devnull, os.O_WRONLY), 1
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     try:
         status = run()
+    except BaseException:
+        os.dup2(errors, 2)
+        traceback.print_exc()
     finally:
         os._exit(status)
 
