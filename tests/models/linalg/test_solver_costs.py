@@ -25,8 +25,8 @@ def test_few_trials_take_a_factor_each_and_many_share_eigendecompositions():
     few = settled(outlook(8, lambda_1=8, lambda_0=3), lambda_0=10.0)
     assert few.value == "cholesky"
     assert few.told == (
-        "solver=cholesky (exact): MARec on 14,000 items needs 6.6 of 1,048,576.0 GiB of memory; the quicker of two exact "
-        "solvers, about 505 s of one CPU."
+        "solver=cholesky (exact): MARec on 14,000 items needs 6.6 of 1,048,576.0 GiB of memory; the quicker of two "
+        "exact solvers, about 505 s of one CPU."
     )
     assert few.told_in_full == f"{few.told} {few.reckoning}"
     assert "Up to 3 fits with 3 different lambda_1 on each of 9 matrices: a Cholesky factor for each" in few.reckoning

@@ -28,8 +28,8 @@ MakePanel: TypeAlias = Callable[[int, int], Real]
 PANEL = 1024
 """Columns of a panel. Bundles hold panels of so many: with another number they could not be read."""
 LAPACK_ROWS = 12_288
-"""Rows of a matrix that LAPACK inverts from its factor, at a third of the time of panels. Of double precision such a
-matrix has 1.2 GB; that of 16,980 rows at which a process was seen to end had more than 2³¹ bytes."""
+"""Rows of a matrix that LAPACK inverts from its factor; a larger one takes panels, which are slower. This many have
+1.2 GB in double precision; those 16,980 at which a process was seen to end had more than 2³¹ bytes."""
 PROBES = 4
 """Random vectors by which the error of a factor is measured."""
 
