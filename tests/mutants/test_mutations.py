@@ -67,4 +67,4 @@ class Config(Model):
 
 def test_a_fault_is_reached_by_the_lines_of_its_statement_or_condition():
     source = "def g(a):\n    if a > 1 and (\n        a < 3\n    ):\n        return (\n            a + 1\n        )\n"
-    assert [site.lines for site in mutations.sites(ast.parse(source))] == [range(2, 4)] * 5 + [range(5, 8)] * 2
+    assert [site.lines for site in mutations.sites(ast.parse(source))] == [range(2, 5)] * 5 + [range(5, 8)] * 2
