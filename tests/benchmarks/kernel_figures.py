@@ -18,12 +18,7 @@ from figures import SkippedError, data_folder, figure
 from kernel_catalogue import catalogue, cold_split
 from marec_figures import CUTOFFS, MEASURED, dataset, running_ray, split_0_task
 
-<<<<<<< HEAD
-from coldray.core.memory import available_bytes
-=======
-from coldray.cli.arguments import DEFAULT_FILTERS
 from coldray.core.memory import available_bytes, peak_bytes
->>>>>>> 584f7eb (The form of a study is one line on the console; LAPACK inverts up to 12,288 items; small faults that tests notice are counted)
 from coldray.data.dataset import Dataset
 from coldray.data.filters import apply_filters
 from coldray.data.sources.hetrec import read_hetrec
