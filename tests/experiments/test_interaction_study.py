@@ -38,8 +38,8 @@ from coldray.models.linear.ease import EASE, EASEConfig
 from coldray.models.marec.model import MARec
 from coldray.models.popularity.model import Popularity, PopularityConfig
 from coldray.reports.published import HETREC, no_comparison, published_for
-from coldray.reports.report import outcome
-from coldray.reports.study import published_comparison
+from coldray.reports.study.figures import published_picture
+from coldray.reports.study.report import outcome
 from contracts.lists import places_of
 
 # Workers cannot import this module by its name, so what it defines travels by value.
@@ -145,8 +145,8 @@ def test_published_numbers_of_cold_items_are_not_shown_beside_others(result):
     assert published_for(paper) is HETREC
     assert published_for(paper, "interactions") is None
     assert "of cold items" in no_comparison(paper, "interactions")
-    assert published_comparison(replace(result, dataset=MappingProxyType(paper))) is None
-    assert published_comparison(replace(result, dataset=paper, held_out="items")) is not None
+    assert published_picture(replace(result, dataset=MappingProxyType(paper))) is None
+    assert published_picture(replace(result, dataset=paper, held_out="items")) is not None
 
 
 # ---- promise 6: selection cannot touch test data

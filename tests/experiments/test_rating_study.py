@@ -16,8 +16,9 @@ from coldray.experiments.folds import prepare_task
 from coldray.experiments.space import StudyConfig, load_study, metric_names
 from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.models.ratings.mf import MF, MFConfig
-from coldray.reports.console import console_summary
-from coldray.reports.report import write_report
+from coldray.reports.console import terminal
+from coldray.reports.html import page
+from coldray.reports.study.report import study_report
 
 STUDIES = Path(__file__).parents[2] / "tune_spaces"
 CONFIG = StudyConfig.model_validate(
@@ -72,12 +73,12 @@ def test_the_least_error_is_chosen_and_tested(result, dataset):
     assert low < np.mean([fold.metrics["rmse"] for fold in result.test]) < high
 
 
-def test_reports_show_the_errors(result, tmp_path):
-    page = write_report(result, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "RMSE" in page
-    assert "accuracy" in page
+def test_reports_show_the_errors(result):
+    html = page(study_report(result))
+    assert "RMSE" in html
+    assert "accuracy" in html
     console = Console(record=True, width=200)
-    console.print(console_summary(result))
+    console.print(terminal(study_report(result)))
     assert "RMSE" in console.export_text()
 
 

@@ -3,13 +3,13 @@
 import dataclasses
 
 import pytest
-from rich.console import Console
 
 from coldray.experiments.categories import CategoryResults
 from coldray.experiments.results import mean_metric
-from coldray.reports.categories.figures import category_figures, choices, swept_parameter
-from coldray.reports.categories.report import category_page, console_categories
-from coldray.reports.categories.tables import final_table, headline, tuning_table
+from coldray.reports.categories.figures import category_pictures, choices, swept_parameter
+from coldray.reports.categories.report import FINAL, category_report, final_table, headline, tuning_table
+from coldray.reports.html import page
+from reports.reading import printed, words
 
 HOSTILE = "<b>Toys</b> & 'Games'"
 
@@ -66,35 +66,44 @@ def test_the_line_of_a_category_is_the_best_of_each_value_and_the_star_its_choic
 
 
 def test_what_there_is_to_draw_is_drawn(result):
-    assert list(category_figures(result)) == ["choices", "final_results", "validation_against_test"]
-    assert list(category_figures(untested(result))) == ["choices"]
+    pictures = category_pictures(result)
+    assert [picture.name for picture in pictures] == ["choices", "final_results", "validation_against_test"]
+    assert all(picture.figure.axes and picture.caption and picture.alt for picture in pictures)
+    assert [picture.name for picture in category_pictures(untested(result))] == ["choices"]
     assert swept_parameter(result) == "n_factors"
 
 
 def test_a_study_without_a_searched_number_has_no_line(study):
     result = CategoryResults("als", {"one": study(parameters=("second_order",), n_trials=12)}, {})
     assert swept_parameter(result) is None
-    assert "choices" not in category_figures(result)
+    assert "choices" not in [picture.name for picture in category_pictures(result)]
 
 
-def test_the_page_escapes_what_it_is_given_and_links_the_reports(result):
-    page = category_page(result, category_figures(result))
-    assert HOSTILE not in page
-    assert "&lt;b&gt;Toys" in page
-    assert "there is &lt;nothing&gt;" in page
-    assert 'href="Office/report.html"' in page
-    assert "%3Cb%3EToys" in page
-    assert "ynthetic" in page
-    assert page.count("<figure") == 3
-    bare = category_page(untested(result), {})
-    assert "Final results" not in bare
+def test_the_report_tells_choices_reports_and_what_was_left_out(result):
+    report = category_report(result)
+    text = words(report)
+    assert f"Each category has a report of its own: Office {HOSTILE}" in text
+    assert "Nothing there is <nothing>" in text
+    assert report.synthetic
+    assert list(report.files) == [FINAL]
+    html = page(dataclasses.replace(report, sections=report.sections[:3]))
+    assert 'href="Office/report.html"' in html
+    assert 'href="%3Cb%3EToys' in html
+    bare = category_report(untested(result))
+    assert "Final results" not in words(bare)
     assert "on test" not in headline(untested(result))
+    assert not bare.files
+
+
+def test_a_report_of_another_study_is_linked_where_it_is(result):
+    origins = {name: f"svd-{place}" for place, name in enumerate(result.studies)}
+    report = category_report(dataclasses.replace(result, origins=origins))
+    html = page(dataclasses.replace(report, sections=report.sections[:3]))
+    assert 'href="../svd-0/Office/report.html">Office, of svd-0<' in html
 
 
 def test_the_terminal_shows_every_category_within_80_columns(result):
-    console = Console(width=80, record=True, color_system=None)
-    console.print(console_categories(result))
-    text = console.export_text()
+    text = printed(category_report(result))
     assert max(map(len, text.splitlines())) <= 80
     assert "Office" in text
     assert "Nothing left out: there is <nothing>" in text

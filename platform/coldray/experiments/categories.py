@@ -30,3 +30,8 @@ class CategoryResults:
     def tested(self) -> bool:
         """True once the winners were tested."""
         return all(study.test for study in self.studies.values())
+
+    @property
+    def synthetic(self) -> bool:
+        """True if any of the data were generated."""
+        return any(study.dataset.get("synthetic", False) for study in self.studies.values())

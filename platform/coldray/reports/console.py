@@ -1,100 +1,75 @@
-"""What a study found, for a terminal of 80 columns or more."""
+"""Reports in a terminal of 80 columns or more."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
+
 from rich import box
 from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
+from rich.table import Table as RichTable
+from rich.text import Text as RichText
 
-from coldray.experiments.results import StudyResult, mean_metric, std_metric
-from coldray.reports.labels import (
-    DASH,
-    config_label,
-    counted,
-    headline_metrics,
-    is_synthetic,
-    mean_and_std,
-    metric_label,
-    metric_number,
-    promoted,
-    trial_metric,
-)
-from coldray.reports.study import top_trials
+from coldray.reports.report import SYNTHETIC_LABEL, Callout, Cell, Columns, Part, Report, Table, Text
+
+_WORD = 12
+"""The longest word of a header that may make its column wider."""
 
 
-def console_summary(result: StudyResult, top: int = 10) -> Group:
-    """Return the best configurations and the winner's test, ready for ``rich.console.Console.print``.
+def terminal(report: Report) -> Group:
+    """Return the report, ready for ``rich.console.Console.print``: the outcome is the last that is read.
 
-    Settings wrap inside their column, so that no number is cut. Values are never read as markup.
+    Texts wrap inside their column, so that no number is cut. Values are never read as markup.
     """
-    parts: list[RenderableType] = [Text(f"{result.name}: {result.model} on {result.dataset.get('name', DASH)}", "bold")]
-    if is_synthetic(result):
-        parts.append(Text("Synthetic data: generated sample, not a real dataset", "bold reverse"))
-    parts += [Text(trial_counts(result)), Text()]
-    parts += [Text("Best configurations on validation data", "italic"), _configurations(result, top), _winner(result)]
-    number, splits = result.selection.winner.number, counted(len(result.test), "split")
-    if result.test:
-        parts += [Text(f"#{number} on test data, tested once, over {splits}", "italic"), _tested(result)]
-    else:
-        parts.append(Text(f"#{number} was not tested."))
-    parts += [Text(f"Form: {form.told}") for form in result.forms]
-    parts += [Text(f"Edge: {edge.told}", "yellow") for edge in result.edges]
-    parts += [Text(f"Note: {note}", "yellow") for note in result.notes]
-    parts += [Text(f"Registry: {words}") for words in promoted(result).values()]
-    return Group(*parts)
+    parts: list[RenderableType] = [RichText(report.title, "bold")]
+    if report.synthetic:
+        parts.append(RichText(SYNTHETIC_LABEL, "bold reverse"))
+    for section in report.on("terminal"):
+        if section.heading:
+            parts += [RichText(), RichText(section.heading, "italic")]
+        for part in section.parts:
+            parts += _lines(part)
+    return Group(*parts, RichText(report.outcome))
 
 
-def trial_counts(result: StudyResult) -> str:
-    """Return how many trials there were, and how they ended."""
-    ended = {
-        status: sum(trial.status == status for trial in result.trials) for status in ("finished", "pruned", "failed")
-    }
-    return f"{counted(len(result.trials), 'trial')}: " + ", ".join(f"{n} {status}" for status, n in ended.items())
+def _lines(part: Part) -> Iterator[RenderableType]:
+    """Yield what a terminal has of a part; figures and links are for pages."""
+    if isinstance(part, Text):
+        yield RichText(part.words)
+    elif isinstance(part, Callout):
+        for sentence in part.sentences:
+            label = [(f"{part.label}: ", part.style)] if part.label else []
+            yield RichText.assemble(*label, (sentence, "" if part.label else part.style))
+    elif isinstance(part, Table | Columns):
+        for table in part.tables if isinstance(part, Columns) else (part,):
+            if table.caption:
+                yield RichText(table.caption, "italic")
+            yield _table(table)
 
 
-def _configurations(result: StudyResult, top: int) -> Table:
-    metrics = headline_metrics(result)
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("", no_wrap=True)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("configuration", ratio=1, overflow="fold")
-    for metric in metrics:
-        table.add_column(metric_label(metric), justify="right", no_wrap=True)
-    winner = result.selection.winner.number
-    for trial in top_trials(result, top):
-        chosen = trial.number == winner
-        table.add_row(
-            Text("→" if chosen else ""),
-            Text(f"#{trial.number}"),
-            Text(config_label(trial.config, result.searched) or DASH),
-            *[Text(trial_metric(trial, metric)) for metric in metrics],
-            style="bold" if chosen else "",
-        )
-    return table
+def _table(table: Table) -> RichTable:
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=bool(table.header))
+    marked = table.highlighted is not None
+    if marked:
+        shown.add_column("")
+    for place, cells in enumerate(zip(*table.rows, strict=True)):
+        head = table.header[place] if table.header else Cell("")
+        widest = max(len(cell.text) for cell in cells)
+        shown.add_column(_head(head, widest), justify="right" if head.is_number else "left", overflow="fold")
+    for row, cells in enumerate(table.rows):
+        chosen = row == table.highlighted
+        mark = (RichText("→" if chosen else ""),) if marked else ()
+        shown.add_row(*mark, *map(_cell, cells), style="bold" if chosen else "")
+    return shown
 
 
-def _winner(result: StudyResult) -> Padding:
-    selection = result.selection
-    text = f"→ selected: #{selection.winner.number}"
-    if selection.winner.number != selection.best.number:
-        text += f", within {100 * selection.tolerance:.3g} % of the best (#{selection.best.number})"
-        text += f" and preferred by the rule: {'; '.join(selection.rule)}" if selection.rule else ""
-    return Padding(Text(text), (0, 0, 1, 1))
+def _cell(cell: Cell) -> RichText:
+    return RichText.assemble(cell.text, (f"\n{cell.note}", "dim")) if cell.note else RichText(cell.text)
 
 
-def _tested(result: StudyResult) -> Table:
-    splits = len(result.test)
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("metric", no_wrap=True)
-    table.add_column("mean ± std" if splits > 1 else "value", justify="right", no_wrap=True)
-    table.add_column("95 % interval", justify="right", no_wrap=True)
-    for metric in result.test[0].metrics:
-        interval = result.test_intervals.get(metric)
-        table.add_row(
-            Text(metric_label(metric)),
-            Text(mean_and_std(mean_metric(result.test, metric), std_metric(result.test, metric), splits)),
-            Text(f"{metric_number(interval[0])} to {metric_number(interval[1])}" if interval else DASH),
-        )
-    return table
+def _head(head: Cell, widest: int) -> RichText:
+    """Return a header no wider than its column of numbers needs, so that a long name leaves room to the others."""
+    if head.is_number:
+        words = min(max(map(len, head.text.split()), default=0), _WORD)
+        head = Cell("\n".join(textwrap.wrap(head.text, max(widest, words, 1))), head.note)
+    return _cell(head)

@@ -13,6 +13,8 @@ from coldray.experiments.data_check import DataCheck
 from coldray.experiments.results import FoldMetrics, StudyResult, TrialResult
 
 DASH = "–"
+SIGNIFICANT = 0.05
+"""An adjusted p below which chance does not explain a difference."""
 _SYMBOLS = {
     "alpha": "α",
     "beta": "β",
@@ -141,3 +143,27 @@ def trial_metric(trial: TrialResult, metric: str) -> str:
     if any(metric not in fold.metrics for fold in trial.folds):
         return DASH
     return mean_and_std(trial.mean(metric), trial.std(metric), len(trial.folds))
+
+
+def percent_label(value: float) -> str:
+    """Return a change with its sign: ``+5.7 %``, ``−0.3 %``."""
+    return f"{signed(value, 1)} %" if math.isfinite(value) else DASH
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return a number with its sign and a minus as long as the plus; what rounds to 0 has none."""
+    text = f"{value:+.{decimals}f}".replace("-", "−")
+    return text if any(digit in text for digit in "123456789") else text[1:]
+
+
+def p_number(value: float) -> str:
+    """Return a p value, or the bound below which more digits say nothing: ``0.041``, ``< 0.001``."""
+    if not math.isfinite(value):
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_label(value: float) -> str:
+    """Return a p value as an equation or a bound that no line break parts: ``p = 0.041``, ``p < 0.001``."""
+    text = p_number(value)
+    return (f"p {text}" if text.startswith(("<", DASH)) else f"p = {text}").replace(" ", "\u00a0")

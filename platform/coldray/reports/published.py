@@ -26,6 +26,11 @@ class PublishedTable:
     methods: Mapping[str, Mapping[str, float]]
     """Metric values by method, in the order of the table."""
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that any of the methods has."""
+        return tuple(dict.fromkeys(metric for row in self.methods.values() for metric in row))
+
     def describes(self, dataset: Mapping[str, Any]) -> bool:
         """Tell whether a study's ``dataset`` is the one that these results were measured on."""
         return (

@@ -1,140 +1,158 @@
-"""The report of a study: one HTML page that needs no other file and no network."""
+"""A report: sections of text, tables, figures and callouts, in which everything that coldray tells of a result is told.
+
+Each kind of result has one function that returns its report; how a report looks as a page, in a terminal and as files
+is written once, in :mod:`~coldray.reports.html`, :mod:`~coldray.reports.console` and :mod:`~coldray.reports.export`.
+Nothing in a report is trusted: texts are escaped, and never read as markup.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeAlias
 
+import polars as pl
 from matplotlib.figure import Figure
 
-from coldray.experiments.results import StudyResult, mean_metric
-from coldray.reports.labels import (
-    counted,
-    duration_label,
-    is_synthetic,
-    mean_and_std,
-    metric_label,
-    metric_number,
-    promoted,
-)
-from coldray.reports.page import SYNTHETIC_LABEL, render, save_page
-from coldray.reports.pictures import Picture, pictures, study_words
-from coldray.reports.published import no_comparison, published_for
-from coldray.reports.study import study_figures
-from coldray.reports.tables import (
-    Table,
-    best_configurations,
-    dataset_facts,
-    facts,
-    failures,
-    published_numbers,
-    tested_metrics,
-    tested_splits,
-    trial_counts,
-    winner_configuration,
-    winner_validation,
-)
-
-__all__ = ["SYNTHETIC_LABEL", "outcome", "report_page", "selection_reasons", "write_report"]
-
-_TOP = 10
+SYNTHETIC_LABEL = "Synthetic data: generated sample, not a real dataset"
+PAGE = "report.html"
 
 
-def write_report(result: StudyResult, path: Path, *, figures: Mapping[str, Figure] | None = None) -> Path:
-    """Write the report of `result` to `path` and return the path.
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table."""
 
-    Parameters
-    ----------
-    result
-        The study. Nothing in it is trusted: every text is escaped.
-    path
-        The file to write, completely or not at all.
-    figures
-        Figures by name, as of :func:`coldray.reports.study.study_figures`, which makes them when they are not given.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be created or written.
-    """
-    return save_page(report_page(result, study_figures(result) if figures is None else figures), path)
+    text: str
+    note: str = ""
+    """Printed small below the text."""
+    title: str = ""
+    """The whole of what the text abbreviates."""
+    is_number: bool = False
 
 
-def _noted(result: StudyResult) -> dict[str, str]:
-    """Return the notes of the tested fits, numbered where there are several."""
-    several = len(result.notes) > 1
-    return {f"note {number}" if several else "note": note for number, note in enumerate(result.notes, 1)}
+def number(text: str, note: str = "") -> Cell:
+    """Return the cell of a number."""
+    return Cell(text, note=note, is_number=True)
 
 
-def report_page(result: StudyResult, figures: Mapping[str, Figure]) -> str:
-    """Return the report as one HTML page."""
-    shown = pictures(figures, study_words(result))
-    return render(
-        "report.html",
-        synthetic=is_synthetic(result),
-        title=f"{result.name}: {result.model} on {result.dataset.get('name', 'an unnamed dataset')}",
-        outcome=outcome(result),
-        protocol=facts("How the numbers came to be", {**result.protocol, **_noted(result), **promoted(result)}),
-        dataset=dataset_facts(result),
-        winner=winner_configuration(result),
-        validation=winner_validation(result),
-        reasons=selection_reasons(result),
-        tested_metrics=tested_metrics(result),
-        tested_splits=tested_splits(result),
-        configurations=best_configurations(result, _TOP),
-        counts=trial_counts(result),
-        duration=duration_label(result.seconds),
-        failures=failures(result),
-        figures=[picture for picture in shown if picture.name != "published_comparison"],
-        **_comparison(result, shown),
-    )
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    words: str
 
 
-def outcome(result: StudyResult) -> str:
-    """Return the study's result in one sentence."""
-    metric, winner = result.selection.metric, result.selection.winner
-    chosen = f"Trial #{winner.number} of {result.model} was selected among {counted(len(result.trials), 'trial')}"
-    if not result.test or any(metric not in fold.metrics for fold in result.test):
-        return f"{chosen}, with a mean validation {metric_label(metric)} of {metric_number(winner.mean(metric))}."
-    interval = result.test_intervals.get(metric)
-    between = f" (95 % interval {metric_number(interval[0])} to {metric_number(interval[1])})" if interval else ""
-    number = metric_number(mean_metric(result.test, metric))
-    average = f", the mean over {counted(len(result.test), 'split')}" if len(result.test) > 1 else ", on a single split"
-    return f"{chosen}; on the test {result.held_out} it reaches {metric_label(metric)} {number}{between}{average}."
+@dataclass(frozen=True)
+class Table:
+    """A table: the first cell of each row names the row."""
+
+    kind: ClassVar[str] = "table"
+    caption: str
+    header: tuple[Cell, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    highlighted: int | None = None
+    """Position of the row of what was chosen."""
+    look: Literal["", "dense", "facts", "messages"] = ""
+    """On a page: small; names and values; wide texts."""
 
 
-def selection_reasons(result: StudyResult) -> list[str]:
-    """Return why the winner was selected, in sentences."""
-    selection = result.selection
-    metric, label = selection.metric, metric_label(selection.metric)
-    best, winner = selection.best, selection.winner
-    near = {trial.number for trial in selection.within_tolerance} | {best.number, winner.number}
-    spread = mean_and_std(best.mean(metric), best.std(metric), len(best.folds))
-    reasons = [f"The best mean validation {label} is {spread}, of trial #{best.number}."]
-    if len(near) == 1:
-        reasons.append(f"No other trial lies within the tolerance of {100 * selection.tolerance:.3g} % below it.")
-    else:
-        reasons.append(
-            f"{len(near)} trials, the best included, lie within the tolerance of {100 * selection.tolerance:.3g} %."
-        )
-    if selection.rule:
-        reasons.append(f"Among trials within the tolerance the rule prefers: {'; '.join(selection.rule)}.")
-    same = winner.number == best.number
-    reasons.append(f"Selected: trial #{winner.number}, " + ("the best itself." if same else "by that rule."))
-    reasons += [f"On the edge of the search: {edge.told}" for edge in result.edges]
-    reasons.append("The selection saw validation data only; the test was run once, for the selected trial.")
-    return reasons
+@dataclass(frozen=True)
+class Columns:
+    """Tables beside each other where there is room."""
+
+    kind: ClassVar[str] = "columns"
+    tables: tuple[Table, ...]
 
 
-def _comparison(result: StudyResult, shown: list[Picture]) -> dict[str, Picture | Table | str | None]:
-    """Return the comparison with published numbers, or the sentence that says why there is none."""
-    table = published_for(result.dataset, result.held_out)
-    if table is None:
-        why = no_comparison(result.dataset, result.held_out)
-        return {"published": None, "published_picture": None, "published_note": why}
-    note = (
-        f"Published: {table.source}; {table.protocol}. Measured here: {counted(len(result.test), 'split')}, by the "
-        "protocol above. Compare the candidates and the number of splits before the numbers."
-    )
-    picture = next((picture for picture in shown if picture.name == "published_comparison"), None)
-    return {"published": published_numbers(result, table), "published_picture": picture, "published_note": note}
+@dataclass(frozen=True)
+class Callout:
+    """Sentences that are to be noticed one by one."""
+
+    kind: ClassVar[str] = "callout"
+    sentences: tuple[str, ...]
+    label: str = ""
+    """Before each of them in a terminal."""
+    style: str = ""
+    """Of the label in a terminal, or of the sentences where there is none."""
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where other reports are, by their names."""
+
+    kind: ClassVar[str] = "links"
+    words: str
+    targets: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One figure, drawn when it is needed, and once."""
+
+    name: str
+    """Of its file, without the ending."""
+    draw: Callable[[], Figure]
+    caption: str
+    alt: str
+    """For those who cannot see it."""
+
+    @cached_property
+    def figure(self) -> Figure:
+        """The figure itself."""
+        return self.draw()
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Figures."""
+
+    kind: ClassVar[str] = "gallery"
+    pictures: tuple[Picture, ...]
+
+
+Part: TypeAlias = Text | Table | Columns | Callout | Links | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """What belongs together under one heading; parts that are None are left out."""
+
+    heading: str
+    given: tuple[Part | None, ...]
+    shown: Literal["everywhere", "page", "terminal", "files"] = "everywhere"
+    """Figures of every section are among the files, those of ``files`` there alone."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Those that have something to show."""
+        return tuple(part for part in self.given if part is not None and any(vars(part).values()))
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is told of a result."""
+
+    title: str
+    outcome: str
+    """The result in one sentence."""
+    sections: tuple[Section, ...]
+    synthetic: bool
+    """Whether it is of generated data, which is told in a banner."""
+    files: Mapping[str, pl.DataFrame | Mapping[str, Any]] = field(default_factory=dict)
+    """What an export has beside page and figures, by file name: tables for CSV, values for JSON."""
+    formats: tuple[str, ...] = (".png",)
+    """Of the figures in an export."""
+    names: tuple[str, ...] = ()
+    """Of all figures that a report of this kind can have."""
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """The figures of all sections."""
+        galleries = (part for section in self.sections for part in section.parts if isinstance(part, Gallery))
+        return tuple(picture for gallery in galleries for picture in gallery.pictures)
+
+    def on(self, place: Literal["page", "terminal"]) -> tuple[Section, ...]:
+        """Return the sections that are shown on a page or in a terminal and have something to show there."""
+        return tuple(section for section in self.sections if section.shown in ("everywhere", place) and section.parts)

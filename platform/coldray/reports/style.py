@@ -11,6 +11,7 @@ import io
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,6 +28,7 @@ HALF_WIDTH = 5.4
 FULL_WIDTH = 9.4
 """Inches: a whole report page."""
 DPI = 200
+CSS_PIXELS_PER_INCH = 96
 
 # Okabe & Ito (2008), Color Universal Design.
 BLUE = "#0072B2"
@@ -76,6 +78,28 @@ _METADATA: dict[str, dict[str, Any]] = {
     ".svg": {"Date": None},
     ".pdf": {"CreationDate": None},
 }
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one of a few lines is told from the others, by more than its colour."""
+
+    color: str
+    marker: str
+    linestyle: str | tuple[int, tuple[float, ...]]
+
+
+_MARKS = (
+    Mark(GREY, "o", (0, (4.0, 1.5))),
+    Mark(SKY_BLUE, "s", "-"),
+    Mark(BLUE, "^", (0, (1.0, 1.0))),
+    Mark(VERMILION, "D", "-"),
+)
+
+
+def line_mark(position: int) -> Mark:
+    """Return the mark of the line at `position`; a baseline is at 0."""
+    return _MARKS[position % len(_MARKS)]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from coldray.cli.command import check_main
-from coldray.reports.quality import report as quality_export
+from coldray.reports.quality import report as quality_module
 
 TIME = 1_600_000_000
 
@@ -47,7 +47,7 @@ def job(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Leave the figures out."""
-    monkeypatch.setattr(quality_export, "quality_figures", lambda check: {})
+    monkeypatch.setattr(quality_module, "quality_pictures", lambda check: ())
 
 
 @pytest.fixture

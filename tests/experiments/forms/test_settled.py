@@ -31,8 +31,9 @@ from coldray.models.kernel_align.model import KernelAlign
 from coldray.models.linear.ease import BYTES_PER_PAIR, EASE, EASEConfig
 from coldray.models.marec.model import MARec
 from coldray.models.registry import model_type
-from coldray.reports.console import console_summary
-from coldray.reports.report import write_report
+from coldray.reports.console import terminal
+from coldray.reports.html import page
+from coldray.reports.study.report import study_report
 
 HOLDOUT = {"protocol": "holdout", "n_splits": 1}
 GIB = 2**30
@@ -201,9 +202,9 @@ def test_trials_test_and_bundle_take_one_form_and_it_is_told_everywhere(dataset,
     assert "ndcg@10" in form.measured
     assert sum("solver=blocks (approximate): EASE on 100 items in exact form needs" in line for line in told.lines) >= 2
     assert result.protocol["form"] == form.told
-    report = write_report(result, tmp_path / "report.html").read_text(encoding="utf-8")
+    report = page(study_report(result))
     assert "solver=blocks (approximate)" in report
-    assert any("solver=blocks" in str(part) for part in console_summary(result).renderables)
+    assert any("solver=blocks" in str(part) for part in terminal(study_report(result)).renderables)
     kind = model_type(config.model)
     winner = kind(kind.config_type.model_validate(dict(result.selection.winner.config)))
     bundle = fit_bundle(winner, dataset, FeatureEncoder(config.features), bundle_manifest(result))

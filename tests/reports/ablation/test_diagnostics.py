@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 
 from coldray.experiments.ablation.result import Cloud, LossCurve
 from coldray.experiments.results import mean_metric, std_metric
-from coldray.reports.ablation.diagnostics import PANELS, diagnostic_figures, diagnostics, panel_figure
+from coldray.reports.ablation.diagnostics import PANELS, diagnostics, panel_figure
 from coldray.reports.ablation.learning_panels import mean_curve
+from coldray.reports.ablation.report import ablation_report
 from coldray.reports.published import HETREC
 from coldray.reports.style import new_figure, save_figure
 
@@ -62,7 +63,7 @@ def overlap(one, other) -> bool:
 
 @pytest.fixture(scope="module")
 def any_figures(any_ablation) -> dict[str, Figure]:
-    figures = diagnostic_figures(any_ablation)
+    figures = {picture.name: picture.figure for picture in ablation_report(any_ablation).pictures}
     for figure in figures.values():
         figure.draw_without_rendering()
     return figures

@@ -1,49 +1,24 @@
+"""What is told of an ablation, section by section, in the terminal and in the export, in every shape."""
+
 import dataclasses
-import io
 import re
 import statistics
-from html.parser import HTMLParser
 
 import pytest
-from rich.console import Console
 
-from coldray.core.errors import OutputError
-from coldray.reports.ablation.console import console_ablation
-from coldray.reports.ablation.diagnostics import PANELS, panel_figure
-from coldray.reports.ablation.report import ablation_page, write_ablation_report
-from coldray.reports.ablation.words import headline, panel_words, verdicts
-from coldray.reports.modes import leading_metric
-from coldray.reports.page import SYNTHETIC_LABEL
-from coldray.reports.report import report_page
+from coldray.experiments.results import mean_metric, std_metric
+from coldray.reports.ablation.diagnostics import FIGURES, PANELS
+from coldray.reports.ablation.report import ablation_report, summary_table
+from coldray.reports.ablation.words import headline, leading_metric, verdicts
+from reports.reading import printed, words
 
 
-class Page(HTMLParser):
-    """The page's elements, its tables and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(html.partition("<main>")[2])
-        self.close()
-        self.text = re.sub(r"\s+", " ", " ".join(self.words))
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
+def page_of(result) -> str:
+    return words(ablation_report(result))
 
 
 def plain(text: str) -> str:
     return text.replace("\u00a0", " ")
-
-
-def page_of(result) -> Page:
-    return Page(ablation_page(result, {}))
 
 
 def changed_lift(result, **changes):
@@ -53,38 +28,27 @@ def changed_lift(result, **changes):
     return dataclasses.replace(result, modes=(*result.modes[:-1], dataclasses.replace(last, lifts=lifts)))
 
 
-def test_the_page_of_any_ablation_stands_alone(any_ablation, tmp_path):
-    figures = {"lift": panel_figure(any_ablation, PANELS[2])}
-    path = write_ablation_report(any_ablation, tmp_path / "a" / "report.html", figures=figures)
-    html = path.read_text(encoding="utf-8")
-    page = Page(html)
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.elements}
-    assert not re.search(r"url\(|@import|https?://", html)
-    (image,) = page.all("img")
-    assert image["alt"] == panel_words(any_ablation)["lift"][1]
-    assert image["src"].startswith("data:image/png;base64,")
-    assert len(page.all("caption")) == len(page.all("table"))
-    for mode in any_ablation.modes:
-        assert mode.name in page.text
-    for words in any_ablation.protocol.values():
-        assert words in page.text
+def test_every_mode_and_the_protocol_of_any_ablation_are_told(any_ablation):
+    report = ablation_report(any_ablation)
+    text = words(report)
+    assert all(mode.name in text for mode in any_ablation.modes)
+    assert all(said in text for said in any_ablation.protocol.values())
+    assert report.synthetic == any_ablation.dataset["synthetic"]
+    assert report.names == FIGURES == tuple(picture.name for picture in report.pictures)
+    assert all(picture.caption and picture.alt for picture in report.pictures)
 
 
-def test_each_panel_is_shown_once_and_described(ablation, tmp_path):
-    page = Page(write_ablation_report(ablation(), tmp_path / "report.html").read_text(encoding="utf-8"))
-    words = panel_words(ablation())
-    assert [image["alt"] for image in page.all("img")] == [words[panel.name][1] for panel in PANELS]
-
-
-def test_every_figure_has_words(any_ablation):
-    words = panel_words(any_ablation)
-    assert set(words) == {"diagnostics", *(panel.name for panel in PANELS)}
-    assert all(caption and alt for caption, alt in words.values())
+def test_the_figure_of_all_panels_is_a_file_and_each_panel_is_on_the_page(ablation):
+    report = ablation_report(ablation())
+    galleries = [part for section in report.on("page") for part in section.parts if hasattr(part, "pictures")]
+    assert [picture.name for gallery in galleries for picture in gallery.pictures] == [panel.name for panel in PANELS]
+    assert len(PANELS) == 12
+    assert report.pictures[0].name == "diagnostics"
 
 
 def test_the_table_holds_spread_interval_lift_and_adjusted_p(ablation):
     result = ablation()
-    text = plain(page_of(result).text)
+    text = page_of(result)
     for mode in result.modes:
         for metric in ("hr@10", "ndcg@10", "hr@50", "ndcg@50"):
             values = [fold.metrics[metric] for fold in mode.folds]
@@ -114,7 +78,7 @@ def test_the_headline_says_by_how_much_and_how_surely(ablation):
 def test_the_headline_claims_no_more_than_the_test_shows(ablation, changes, words):
     result = changed_lift(ablation(modes=("MARec", "+CA")), **changes)
     assert words in headline(result)
-    assert plain(headline(result)) in plain(page_of(result).text)
+    assert plain(headline(result)) in page_of(result)
     assert "+CA helps" not in " ".join(verdicts(result))
 
 
@@ -149,80 +113,89 @@ def test_a_later_part_is_held_against_the_mode_before_it(ablation):
 
 
 def test_the_configuration_of_each_mode_is_listed(ablation):
-    text = page_of(ablation()).text
+    text = page_of(ablation())
     assert re.search(r"ca weight – 0\.4 0\.4 0\.4", text)
     assert re.search(r"ua weight – 0 0 0", text)
     assert re.search(r"ge kl weight – – – 1", text)
     assert re.search(r"λ₁ 1000 1000 1000 1000", text)
 
 
-def test_names_and_settings_are_escaped(ablation):
-    hostile = "<img src=x onerror=y>"
-    result = ablation(modes=(hostile, f"+{hostile}"), configs={hostile: {hostile: hostile}})
-    result = dataclasses.replace(
-        result,
-        name=hostile,
-        correction=hostile,
-        dataset={**result.dataset, "name": hostile},
-        protocol={hostile: hostile},
-    )
-    page = page_of(result)
-    assert page.all("img") == []
-    assert page.text.count(hostile) > 10
-
-
-def test_generated_data_has_the_banner_of_the_other_report(ablation, study, published_dataset):
-    synthetic = {**published_dataset, "synthetic": True}
-    assert SYNTHETIC_LABEL in page_of(ablation(dataset=synthetic)).text
-    assert SYNTHETIC_LABEL in report_page(study(dataset=synthetic), {})
-    assert SYNTHETIC_LABEL not in page_of(ablation()).text
-
-
 def test_published_numbers_stand_beside_every_mode_on_the_same_dataset(ablation, published_dataset):
-    text = page_of(ablation(dataset=published_dataset)).text
+    text = page_of(ablation(dataset=published_dataset))
     assert re.search(r"CLCRec published 0\.0815 0\.0763 0\.0909 0\.0848", text)
     assert re.search(r"\+CA\+UA\+GE measured here 0\.3143 ± 0\.0069", text)
     assert re.search(r"users 2,107 2,107 same", text)
     assert re.search(r"averages averages over 10 item-cold folds averages over 6 folds compare", text)
-    other = page_of(ablation()).text
+    other = page_of(ablation())
     assert "CLCRec" not in other
     assert "There is no comparison with published numbers" in other
     assert re.search(r"users 2,107 6,040 differs", other)
 
 
-def test_the_page_is_the_same_each_time(ablation):
-    pages = [ablation_page(ablation(), {"lift": panel_figure(ablation(), PANELS[2])}) for _ in range(2)]
-    assert pages[0] == pages[1]
-
-
-def test_a_folder_that_cannot_be_made_is_named(ablation, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="Cannot write"):
-        write_ablation_report(ablation(), tmp_path / "file" / "report.html", figures={})
-
-
-def printed(result) -> str:
-    console = Console(width=80, file=io.StringIO())
-    console.print(console_ablation(result))
-    return console.file.getvalue()
-
-
 def test_eighty_columns_hold_a_row_for_each_mode(any_ablation):
-    text = printed(any_ablation)
+    text = printed(ablation_report(any_ablation))
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     for mode in any_ablation.modes:
         metric = leading_metric(any_ablation)
         assert f"{statistics.fmean(fold.metrics[metric] for fold in mode.folds):.4f}" in text
-    assert (SYNTHETIC_LABEL in text) == any_ablation.dataset["synthetic"]
 
 
 def test_a_row_ends_with_lift_and_adjusted_p(ablation):
-    lines = [line.split() for line in printed(ablation()).splitlines()]
+    lines = [line.split() for line in printed(ablation_report(ablation())).splitlines()]
     rows = {line[0]: line[1:] for line in lines if line and line[0] in ("MARec", "+CA", "+CA+UA", "+CA+UA+GE")}
     assert rows["MARec"] == ["0.2953", "0.3093", "±", "0.0069", "0.3677", "–", "–"]
     assert rows["+CA+UA"][-3:] == ["−0.3", "%", "0.930"]
 
 
-def test_names_are_not_read_as_markup(ablation):
-    assert "[bold]a[/bold]" in printed(ablation(modes=("[bold]a[/bold]", "[/]")))
+# The export.
+
+
+def test_results_have_a_row_for_each_value(ablation):
+    result = ablation()
+    table = ablation_report(result).files["ablation_results.csv"]
+    assert table.columns == ["mode", "seed", "split", "metric", "value"]
+    assert {tuple(row[:4]): row[4] for row in table.iter_rows()} == {
+        (mode.name, fold.seed, fold.split, metric): value
+        for mode in result.modes
+        for fold in mode.folds
+        for metric, value in fold.metrics.items()
+    }
+
+
+def test_the_summary_has_a_row_for_each_mode_and_metric(ablation):
+    result = ablation()
+    table = ablation_report(result).files["ablation_summary.csv"]
+    assert len(table) == len(result.modes) * len(result.modes[0].folds[0].metrics)
+    rows = {(row["mode"], row["metric"]): row for row in table.iter_rows(named=True)}
+    mode = result.modes[-1]
+    row, lift = rows[mode.name, "ndcg@10"], mode.lifts["ndcg@10"]
+    measured = (6, mean_metric(mode.folds, "ndcg@10"), std_metric(mode.folds, "ndcg@10"))
+    assert (row["folds"], row["mean"], row["std"]) == measured
+    assert (row["low"], row["high"]) == mode.intervals["ndcg@10"]
+    assert (row["lift"], row["lift_low"], row["lift_high"]) == (lift.difference, lift.low, lift.high)
+    assert (row["relative_lift"], row["p_value"], row["p_adjusted"]) == (lift.relative, lift.p_value, lift.p_adjusted)
+    assert rows["MARec", "ndcg@10"]["lift"] is None
+    assert rows[mode.name, "coverage@10"]["low"] is None
+
+
+def test_a_single_fold_has_no_deviation(ablation):
+    assert summary_table(ablation(folds=((42, 0),)))["std"].null_count() == len(summary_table(ablation()))
+
+
+def test_folds_that_differ_in_their_metrics_are_all_kept(ablation):
+    result = ablation(modes=("MARec",), folds=((1, 0), (1, 1)), cutoffs=(10,))
+    mode = result.modes[0]
+    shorter = dataclasses.replace(mode.folds[1], metrics={"hr@10": 0.25})
+    result = dataclasses.replace(result, modes=(dataclasses.replace(mode, folds=(mode.folds[0], shorter)),))
+    files = ablation_report(result).files
+    assert len(files["ablation_results.csv"]) == 4
+    assert files["ablation_summary.csv"]["metric"].to_list() == ["hr@10"]
+
+
+def test_the_configuration_of_each_mode_is_in_the_export(ablation):
+    result = ablation()
+    config = ablation_report(result).files["config.json"]
+    assert config["modes"] == {mode.name: mode.config for mode in result.modes}
+    assert (config["cutoffs"], config["correction"]) == ((5, 10, 20, 50, 100), "Holm")
+    assert config["dataset"]["n_users"] == 6040

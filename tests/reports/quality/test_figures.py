@@ -11,26 +11,27 @@ from matplotlib.figure import Figure
 
 from coldray.data.quality.activity import Activity
 from coldray.data.quality.facts import ALL
-from coldray.reports.quality.figures import FIGURES, at_least, left_out, log_ticks, lorenz, part_color, quality_figures
-from coldray.reports.quality.words import figure_words
+from coldray.reports.quality.figures import FIGURES, at_least, left_out, log_ticks, lorenz, part_color, quality_pictures
 from reports.quality_checks import SHAPES, quality_check
+
+
+def _figures(check) -> dict[str, Figure]:
+    return {picture.name: picture.figure for picture in quality_pictures(check)}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_figure_is_drawn_or_left_out_with_a_reason(shape):
     before = dict(matplotlib.rcParams)
     check = quality_check(shape)
-    figures, reasons = quality_figures(check), left_out(check)
+    figures, reasons = _figures(check), left_out(check)
     assert set(figures) | set(reasons) == set(FIGURES)
     assert not set(figures) & set(reasons)
-    words = figure_words(check)
-    assert all(words[name][0] and words[name][1] for name in figures)
     assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_text_is_cut_or_a_formula_and_labels_do_not_overlap(shape):
-    for name, figure in quality_figures(quality_check(shape)).items():
+    for name, figure in _figures(quality_check(shape)).items():
         figure.draw_without_rendering()
         width, height = figure.get_size_inches() * figure.dpi
         for axes in figure.axes:
@@ -51,7 +52,7 @@ def test_no_text_is_cut_or_a_formula_and_labels_do_not_overlap(shape):
 
 def test_bars_are_the_shares_of_each_part():
     check = quality_check()
-    (axes,) = quality_figures(check)["ratings"].axes
+    (axes,) = _figures(check)["ratings"].axes
     drawn = {bars.get_label(): [bar.get_height() for bar in bars] for bars in axes.containers}
     assert set(drawn) == {"train", "validation", "test"}
     for name, heights in drawn.items():
@@ -62,7 +63,7 @@ def test_bars_are_the_shares_of_each_part():
 
 def test_counts_of_plays_are_outlines_on_a_logarithmic_axis():
     check = quality_check("plays")
-    (axes,) = quality_figures(check)["ratings"].axes
+    (axes,) = _figures(check)["ratings"].axes
     assert axes.get_xscale() == "log"
     counts = np.array(check.quality.part("train").ratings.counts)
     assert axes.patches[0].get_data().values == pytest.approx(100 * counts / counts.sum())
@@ -70,7 +71,7 @@ def test_counts_of_plays_are_outlines_on_a_logarithmic_axis():
 
 def test_periods_are_stacked_to_all_interactions_and_shares_end_at_all():
     check = quality_check("published")
-    above, below = quality_figures(check)["over_time"].axes
+    above, below = _figures(check)["over_time"].axes
     top = max((patch.get_data() for patch in above.patches), key=lambda data: data.values.sum())
     assert top.values == pytest.approx(check.quality.timeline.counts.sum(axis=0))
     assert [patch.get_label() for patch in above.patches] == ["train", "test"]
@@ -80,12 +81,12 @@ def test_periods_are_stacked_to_all_interactions_and_shares_end_at_all():
 
 
 def test_data_in_one_part_have_one_panel_over_time():
-    assert len(quality_figures(quality_check("unsplit"))["over_time"].axes) == 1
+    assert len(_figures(quality_check("unsplit"))["over_time"].axes) == 1
 
 
 def test_the_map_is_the_density_with_empty_groups_left_white():
     check = quality_check()
-    image = quality_figures(check)["heat_map"].axes[0].images[0].get_array()
+    image = _figures(check)["heat_map"].axes[0].images[0].get_array()
     density = check.quality.map.density
     assert np.array_equal(np.ma.getmaskarray(image), density == 0)
     assert image.compressed() == pytest.approx(density[density > 0])

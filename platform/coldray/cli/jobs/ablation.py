@@ -21,8 +21,10 @@ from coldray.experiments.listeners import Listeners
 from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.record.folder import StudyIdentity, open_study
 from coldray.experiments.space import load_study
-from coldray.reports.ablation.console import console_ablation
-from coldray.reports.ablation.report import AblationFiles, export_ablation
+from coldray.reports.ablation.report import ablation_report
+from coldray.reports.console import terminal
+from coldray.reports.export import ReportFiles, export
+from coldray.reports.report import Report
 from coldray.tracking.comparison_runs import AblationTracker
 
 STATE = "folds"
@@ -40,18 +42,18 @@ def ablate(options: AblationOptions, console: Console) -> AblationResult:
         dataset = read_dataset(options.source, config, progress)
         study = prepare_ablation(config, dataset)
         check_this_process(config)
-        result, files = _run_and_publish(study, options, progress)
+        result, report, files = _run_and_publish(study, options, progress)
     console.print()
-    console.print(console_ablation(result))
-    for name, path in (("Report", files.report), ("Export", files.archive)):
+    console.print(terminal(report))
+    for name, path in (("Report", files.written[0]), ("Export", files.archive)):
         console.print(f"{name}: {from_here(path)}", soft_wrap=True, highlight=False)
     return result
 
 
 def _run_and_publish(
     study: PreparedStudy, options: AblationOptions, progress: AblationProgress
-) -> tuple[AblationResult, AblationFiles]:
-    """Run an ablation that has been checked; return its result, and what was written."""
+) -> tuple[AblationResult, Report, ReportFiles]:
+    """Run an ablation that has been checked; return its result, its report, and what was written."""
     config, dataset = study.config, study.dataset
     identity = StudyIdentity("ablation", "ablation", dataset.name, dataset.fingerprint, settings_of(study.written))
     with (
@@ -72,9 +74,8 @@ def _run_and_publish(
             record=record,
         )
         progress.stage("drawing figures and writing the report")
-        files = export_ablation(result, options.output / folder.id)
-        tracker.log_ablation(
-            result, [files.archive, files.report, files.results, files.summary, files.config, *files.pictures]
-        )
+        report = ablation_report(result)
+        files = export(report, options.output / folder.id)
+        tracker.log_ablation(result, [files.archive, *files.written])
         shutil.rmtree(folder.path / STATE, ignore_errors=True)
-    return result, files
+    return result, report, files

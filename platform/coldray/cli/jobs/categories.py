@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 from rich.console import Console
 
 from coldray.cli.devices import check_this_process, check_workers
@@ -49,15 +48,14 @@ from coldray.experiments.search.run import SearchOutcome, search
 from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.study import begin_study, finish_study, prepare_study, study_result
-from coldray.reports.categories.figures import category_figures
-from coldray.reports.categories.report import console_categories, write_category_report
-from coldray.reports.categories.tables import final_table, tuning_table
+from coldray.reports.categories.report import FINAL, category_report, tuning_table
+from coldray.reports.console import terminal
+from coldray.reports.export import write_files, write_page
 from coldray.reports.labels import counted
-from coldray.reports.report import write_report
-from coldray.reports.style import save_figure
+from coldray.reports.report import PAGE
+from coldray.reports.study.report import study_report
 from coldray.tracking.runs import StudyTracker
 
-FINAL = "final_test_results.csv"
 SAVED = "study_"
 """What begins the name of the file with the result of a category."""
 
@@ -113,9 +111,9 @@ def tune_categories(options: CategoriesOptions, console: Console) -> CategoryRes
             if without_bundle:
                 raise without_bundle[0]
     console.print()
-    console.print(console_categories(result))
-    console.print(f"Summary of all studies: {from_here(summary / 'report.html')}", soft_wrap=True, highlight=False)
-    print_next_steps(console, folder / "report.html", options)
+    console.print(terminal(category_report(result)))
+    console.print(f"Summary of all studies: {from_here(summary / PAGE)}", soft_wrap=True, highlight=False)
+    print_next_steps(console, folder / PAGE, options)
     return result
 
 
@@ -156,7 +154,7 @@ def _study(
         save_search(saved, study.written, study.dataset, found, study.settled)
         if options.phase == "tune":
             result = _untested(study, found)
-            report = write_report(result, folder / slug / "report.html")
+            report = write_page(study_report(result), folder / slug / PAGE)
             tracker.finish(result, [report])
         else:
             result = finish_study(study, found, listener, record)
@@ -172,7 +170,8 @@ def _study(
             except BundleFitError as error:
                 without_bundle.append(error)
                 progress.stage(f"{category} has no bundle: {error}")
-    _write_csv(tuning_table(result), folder / f"tuning_{slug}.csv")
+    with replacing(folder / f"tuning_{slug}.csv") as temporary:
+        tuning_table(result).write_csv(temporary)
     save_study(folder / f"{SAVED}{slug}.json", category, settings_of(study.written), result)
     return result
 
@@ -233,16 +232,6 @@ def _untested(study: PreparedStudy, outcome: SearchOutcome) -> StudyResult:
 
 def _write(result: CategoryResults, folder: Path) -> None:
     """Write the table, the figures and the report of all categories."""
-    if result.tested:
-        _write_csv(final_table(result), folder / FINAL)
-    elif (folder / FINAL).is_file():  # a summary of other settings had one
-        (folder / FINAL).unlink()
-    figures = category_figures(result)
-    for name, figure in figures.items():
-        save_figure(figure, folder / f"{name}.png")
-    write_category_report(result, folder / "report.html", figures)
-
-
-def _write_csv(table: pl.DataFrame, path: Path) -> None:
-    with replacing(path) as temporary:
-        table.write_csv(temporary)
+    if not result.tested:
+        (folder / FINAL).unlink(missing_ok=True)  # a summary of other settings had one
+    write_files(category_report(result), folder)

@@ -17,8 +17,9 @@ from coldray.data.sources.categories import category_sources
 from coldray.data.sources.registry import SOURCES, SourceConfig, load_dataset, load_predefined
 from coldray.data.splits.assignment import PartAssignment, drawn_parts, published_parts
 from coldray.experiments.data_check import DataCheck, check_split
-from coldray.reports.quality.console import console_check
-from coldray.reports.quality.report import export_check
+from coldray.reports.console import terminal
+from coldray.reports.export import export
+from coldray.reports.quality.report import VALUES, quality_report
 
 
 def check_data(options: CheckOptions, console: Console) -> bool:
@@ -75,10 +76,11 @@ def _check_one(name: str, source: SourceConfig, options: CheckOptions, console: 
         most_users=options.users,
         seed=options.seed,
     )
-    files = export_check(check, options.output / folder_name(check))
+    report = quality_report(check)
+    files = export(report, options.output / folder_name(check), unlike=VALUES)
     console.print()
-    console.print(console_check(check))
-    console.print(f"Report: {from_here(files.report)}", soft_wrap=True, highlight=False, markup=False)
+    console.print(terminal(report))
+    console.print(f"Report: {from_here(files.written[0])}", soft_wrap=True, highlight=False, markup=False)
     return check
 
 

@@ -43,9 +43,11 @@ from coldray.experiments.listeners import Listeners, StudyListener
 from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.record.folder import StudyIdentity, open_study
 from coldray.experiments.results import StudyResult
-from coldray.reports.comparison.console import console_comparison
-from coldray.reports.comparison.report import export_comparison
-from coldray.reports.report import write_report
+from coldray.reports.comparison.report import comparison_report
+from coldray.reports.console import terminal
+from coldray.reports.export import export, write_page
+from coldray.reports.report import PAGE
+from coldray.reports.study.report import study_report
 from coldray.tracking.comparison_runs import ComparisonTracker
 
 
@@ -69,8 +71,8 @@ def compare(options: ComparisonOptions, console: Console) -> ComparisonResult | 
         result, folder = _run_and_publish(comparison, checked, options, progress)
     console.print()
     if result is not None:
-        console.print(console_comparison(result))
-    print_next_steps(console, folder / "report.html", options)
+        console.print(terminal(comparison_report(result)))
+    print_next_steps(console, folder / PAGE, options)
     return result
 
 
@@ -157,11 +159,11 @@ def encode_entries(comparison: Comparison, checked: Checked, progress: StudyProg
 def publish(result: ComparisonResult, folder: Path, tracker: ComparisonTracker, progress: StudyProgress) -> None:
     """Write the export and a report of each study to `folder`, and log them."""
     progress.stage("drawing figures and writing the report")
-    files = export_comparison(result, folder)
+    files = export(comparison_report(result), folder)
     reports = {}
     for entry in result.entries:
         progress.stage(f"writing the report of {entry.name}")
-        reports[entry.name] = write_report(entry.study, folder / "studies" / entry.name / "report.html")
+        reports[entry.name] = write_page(study_report(entry.study), folder / "studies" / entry.name / PAGE)
     tracker.log_comparison(result, [files.archive, *files.written], reports)
 
 

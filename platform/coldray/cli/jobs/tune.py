@@ -36,11 +36,11 @@ from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import StudyResult, mean_metric
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.study import prepare_study, run_study
-from coldray.reports.console import console_summary
+from coldray.reports.console import terminal
+from coldray.reports.export import write_files
 from coldray.reports.labels import counted
-from coldray.reports.report import write_report
-from coldray.reports.study import study_figures
-from coldray.reports.style import save_figure
+from coldray.reports.report import PAGE
+from coldray.reports.study.report import study_report
 from coldray.tracking.access import check_reachable
 from coldray.tracking.database import quiet_libraries
 from coldray.tracking.receiver import UnavailableError
@@ -63,8 +63,8 @@ def tune(options: StudyOptions, console: Console) -> StudyResult:
         check_this_process(config)
         result, folder = _search_and_publish(study, options, progress)
     console.print()
-    console.print(console_summary(result))
-    print_next_steps(console, folder / "report.html", options)
+    console.print(terminal(study_report(result)))
+    print_next_steps(console, folder / PAGE, options)
     return result
 
 
@@ -223,15 +223,10 @@ def publish(study: PreparedStudy, result: StudyResult, to: Publication, record: 
     """
     folder, progress = to.folder, to.progress
     if record.published:
-        progress.stage(
-            f"the report {folder / 'report.html'} is written and logged: the bundle alone is left to be made"
-        )
+        progress.stage(f"the report {folder / PAGE} is written and logged: the bundle alone is left to be made")
     else:
         progress.stage("drawing figures and writing the report")
-        figures = study_figures(result)
-        paths = [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
-        paths.append(write_report(result, folder / "report.html", figures=figures))
-        to.tracker.finish(result, paths)
+        to.tracker.finish(result, write_files(study_report(result), folder))
         record.was_published(promotion=result.promotion)
     register_winner(study, result, to, bundle_manifest(result))
 

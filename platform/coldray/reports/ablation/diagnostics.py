@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coldray.experiments.ablation.result import AblationResult
-from coldray.reports.ablation.learning_panels import contrastive_loss, gaussian_loss, generative_loss
+from coldray.reports.ablation.learning_panels import contrastive_loss, gaussian_loss, generative_loss, learning_note
 from coldray.reports.ablation.panels import (
     ablation_long_list,
     ablation_short_list,
@@ -20,12 +21,14 @@ from coldray.reports.ablation.panels import (
     published_numbers,
 )
 from coldray.reports.ablation.space_panels import feature_space, neighbour_distances, score_space
-from coldray.reports.labels import counted, is_synthetic, shortened
-from coldray.reports.modes import long_cutoff, short_cutoff
+from coldray.reports.ablation.words import headline, verdicts
+from coldray.reports.labels import counted, is_synthetic, metric_label, metric_number, shortened
+from coldray.reports.report import Picture
 from coldray.reports.style import HALF_WIDTH, new_figure, set_note, set_title, styled
+from coldray.reports.tables import known_mean, long_cutoff, short_cutoff
 
-COLUMNS = 3
-WIDTH = 7.8
+_COLUMNS = 3
+_WIDTH = 7.8
 """Inches of the figure with all panels: little more than a half page, so that it can be read in one."""
 _ROW_HEIGHT = 2.55
 _HOLLOW = "Hollow: not significant, adjusted p ≥ 0.05 ({correction})."
@@ -65,12 +68,12 @@ PANELS = (
 )
 
 
-def filled(template: str, result: AblationResult) -> str:
+def _filled(template: str, result: AblationResult) -> str:
     """Return a text with this ablation's cutoffs, baseline and correction in it."""
-    longest = long_cutoff(result)
+    longest = long_cutoff(result.cutoffs)
     return template.format(
         correction=result.correction,
-        short=f"k = {short_cutoff(result)}",
+        short=f"k = {short_cutoff(result.cutoffs)}",
         long="longer lists" if longest is None else f"k = {longest}",
         baseline=shortened(result.modes[0].name, 14),
     )
@@ -81,29 +84,29 @@ def panel_figure(result: AblationResult, panel: Panel) -> Figure:
     """Return one panel as a figure of its own."""
     figure = new_figure(HALF_WIDTH, 3.4)
     panel.draw(figure.subplots(), result)
-    set_title(figure, filled(panel.headline, result), synthetic=is_synthetic(result))
+    set_title(figure, _filled(panel.headline, result), synthetic=is_synthetic(result))
     if panel.note:
-        set_note(figure, filled(panel.note, result))
+        set_note(figure, _filled(panel.note, result))
     return figure
 
 
 @styled()
 def diagnostics(result: AblationResult) -> Figure:
     """Return all panels in one figure."""
-    rows = -(-len(PANELS) // COLUMNS)
-    figure = new_figure(WIDTH, 0.8 + rows * _ROW_HEIGHT)
+    rows = -(-len(PANELS) // _COLUMNS)
+    figure = new_figure(_WIDTH, 0.8 + rows * _ROW_HEIGHT)
     # A part for each panel: long labels of one leave the width of the others alone.
-    parts = np.asarray(figure.subfigures(rows, COLUMNS), dtype=object).flat
+    parts = np.asarray(figure.subfigures(rows, _COLUMNS), dtype=object).flat
     for number, (part, panel) in enumerate(zip(parts, PANELS, strict=True), start=1):
         panel.draw(part.subplots(), result)
-        part.suptitle(f"{number}  {filled(panel.title, result)}", x=0.03, ha="left", fontsize=10)
+        part.suptitle(f"{number}  {_filled(panel.title, result)}", x=0.03, ha="left", fontsize=10)
     name = shortened(str(result.dataset.get("name", "an unnamed dataset")), 40)
     set_title(figure, f"{shortened(result.name, 40)} on {name}", synthetic=is_synthetic(result))
-    set_note(figure, diagnostics_note(result))
+    set_note(figure, _diagnostics_note(result))
     return figure
 
 
-def diagnostics_note(result: AblationResult) -> str:
+def _diagnostics_note(result: AblationResult) -> str:
     """Return how the figure with all panels is to be read."""
     folds = counted(max(len(mode.folds) for mode in result.modes), "fold")
     return (
@@ -113,6 +116,83 @@ def diagnostics_note(result: AblationResult) -> str:
     )
 
 
-def diagnostic_figures(result: AblationResult) -> dict[str, Figure]:
-    """Return every figure by name: the one with all panels, then each panel alone."""
-    return {"diagnostics": diagnostics(result), **{panel.name: panel_figure(result, panel) for panel in PANELS}}
+FIGURES = ("diagnostics", *(panel.name for panel in PANELS))
+
+
+def panel_pictures(result: AblationResult) -> tuple[Picture, ...]:
+    """Return every panel alone."""
+    words = _words(result)
+    return tuple(Picture(panel.name, partial(panel_figure, result, panel), *words[panel.name]) for panel in PANELS)
+
+
+def diagnostics_picture(result: AblationResult) -> Picture:
+    """Return the figure of all panels."""
+    return Picture("diagnostics", partial(diagnostics, result), "All panels.", f"Twelve panels. {headline(result)}")
+
+
+def _words(result: AblationResult) -> dict[str, tuple[str, str]]:
+    """Return caption and alternative text of each figure."""
+    short, longest = short_cutoff(result.cutoffs), long_cutoff(result.cutoffs)
+    folds = "mean and standard deviation over folds; dotted: the baseline's mean"
+    found = {
+        "ablation_short_list": (f"HR and NDCG at {short}: {folds}.", _values(result, short)),
+        "ablation_long_list": (
+            f"HR and NDCG {'in longer lists' if longest is None else f'at {longest}'}: {folds}.",
+            _values(result, longest),
+        ),
+        "lift": (
+            f"Lift over {result.modes[0].name} with 95 % intervals over users; hollow: not significant after the "
+            f"correction ({result.correction}).",
+            " ".join(verdicts(result)) or "There is no mode to compare.",
+        ),
+        "coverage_by_length": (
+            "Share of the candidates that are in at least one list, by length of the list.",
+            _at(result, f"coverage@{short}"),
+        ),
+        "hit_rate_by_length": ("HR@k by length of the list, 95 % interval shaded.", _at(result, f"hr@{short}")),
+        "published_numbers": (
+            "Published results and those measured here, where the dataset is the same.",
+            "Bars of published results, the baseline and the full stack, or why none is comparable; see below.",
+        ),
+    }
+    return found | _training_words(result) | _space_words(result)
+
+
+def _training_words(result: AblationResult) -> dict[str, tuple[str, str]]:
+    thin = "Thin: a fold, with a dot where it stopped; bold: the mean, in which a stopped fold keeps its last value."
+    return {
+        "contrastive_loss": (f"InfoNCE by epoch. {thin}", f"InfoNCE: {learning_note(result, 'InfoNCE')}."),
+        "gaussian_loss": (f"Gaussian NLL by epoch. {thin}", f"Gaussian NLL: {learning_note(result, 'Gaussian NLL')}."),
+        "generative_loss": (
+            f"Reconstruction (solid, left axis) and KL divergence (dashed, right axis) by epoch. {thin}",
+            f"Reconstruction: {learning_note(result, 'reconstruction')}. KL: {learning_note(result, 'KL')}.",
+        ),
+    }
+
+
+def _space_words(result: AblationResult) -> dict[str, tuple[str, str]]:
+    cold, n = int(result.features.cold.sum()), len(result.features.cold)
+    items = f"{n - cold:,} warm and {cold:,} cold items of the first fold"
+    names = " and ".join(result.scores) or "no mode"
+    return {
+        "feature_space": (f"First two principal components of the features: {items}.", f"Scatter plot of {items}."),
+        "score_space": (
+            "First two principal components of the score profiles. Each mode has components of its own.",
+            f"Scatter plots of {items} by the scores of {names}.",
+        ),
+        "neighbour_distances": (
+            "Cosine distance of each held-out cold item of the first fold to its nearest warm item.",
+            f"Histogram of {len(result.neighbour_distance):,} distances with the median marked.",
+        ),
+    }
+
+
+def _values(result: AblationResult, cutoff: int | None) -> str:
+    if cutoff is None:
+        return "One list length only was measured."
+    return f"{_at(result, f'hr@{cutoff}')} {_at(result, f'ndcg@{cutoff}')}"
+
+
+def _at(result: AblationResult, metric: str) -> str:
+    values = ", ".join(f"{mode.name} {metric_number(known_mean(mode.folds, metric))}" for mode in result.modes)
+    return f"{metric_label(metric)}: {values}."

@@ -14,21 +14,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from coldray.experiments.ablation.result import AblationResult, ModeResult
 from coldray.experiments.results import std_metric
-from coldray.reports.labels import counted, metric_label, metric_number, shortened
-from coldray.reports.modes import (
-    change,
-    has_metric,
-    leading_metric,
-    long_cutoff,
-    mode_mark,
-    mode_mean,
-    short_cutoff,
-)
+from coldray.reports.ablation.words import change, leading_metric
+from coldray.reports.labels import SIGNIFICANT, counted, metric_label, metric_number, shortened
 from coldray.reports.placement import leave_headroom
 from coldray.reports.published import HETREC, published_for
-from coldray.reports.style import BLUE, GREY, INK, LEGEND, SKY_BLUE, VERMILION, grid_along, write_instead
+from coldray.reports.style import BLUE, GREY, INK, LEGEND, SKY_BLUE, VERMILION, grid_along, line_mark, write_instead
+from coldray.reports.tables import has_metric, known_mean, long_cutoff, short_cutoff
 
-SIGNIFICANT = 0.05
 _MEASURES = (("hr", BLUE, "o", -0.15), ("ndcg", VERMILION, "s", 0.15))
 _TICK_DISTANCE = 0.09  # share of the axis between two labelled list lengths
 _NAME_CHARACTERS = 14
@@ -37,14 +29,14 @@ _LEGEND_CHARACTERS = 10  # two names share a row
 
 def ablation_short_list(axes: Axes, result: AblationResult) -> None:
     """Draw HR and NDCG of each mode in the short list: mean and standard deviation over folds."""
-    _draw_modes(axes, result, short_cutoff(result))
+    _draw_modes(axes, result, short_cutoff(result.cutoffs))
 
 
 def ablation_long_list(axes: Axes, result: AblationResult) -> None:
     """Draw HR and NDCG of each mode in the long list: mean and standard deviation over folds."""
-    cutoff = long_cutoff(result)
+    cutoff = long_cutoff(result.cutoffs)
     if cutoff is None:
-        write_instead(axes, f"Metrics were computed at one list length only, k = {short_cutoff(result)}.")
+        write_instead(axes, f"Metrics were computed at one list length only, k = {short_cutoff(result.cutoffs)}.")
         return
     _draw_modes(axes, result, cutoff)
 
@@ -52,11 +44,11 @@ def ablation_long_list(axes: Axes, result: AblationResult) -> None:
 def _draw_modes(axes: Axes, result: AblationResult, cutoff: int) -> None:
     for base, color, marker, offset in _MEASURES:
         metric = f"{base}@{cutoff}"
-        rows = [row for row, mode in enumerate(result.modes) if has_metric(mode, metric)]
+        rows = [row for row, mode in enumerate(result.modes) if has_metric(mode.folds, metric)]
         if not rows:
             continue
         modes = [result.modes[row] for row in rows]
-        means = [mode_mean(mode, metric) for mode in modes]
+        means = [known_mean(mode.folds, metric) for mode in modes]
         spread = [std_metric(mode.folds, metric) for mode in modes]
         if rows[0] == 0:
             axes.vlines(means[0], -0.5, len(result.modes) - 0.5, color=color, linewidth=0.8, linestyle=":", zorder=1)
@@ -92,7 +84,7 @@ def lift(axes: Axes, result: AblationResult) -> None:
 
     A hollow mark stands for a change that is not significant after the correction for many comparisons.
     """
-    cutoff = short_cutoff(result)
+    cutoff = short_cutoff(result.cutoffs)
     modes = result.modes[1:]
     for base, color, marker, offset in _MEASURES:
         metric = f"{base}@{cutoff}"
@@ -130,11 +122,11 @@ def hit_rate_by_length(axes: Axes, result: AblationResult) -> None:
 
 def _draw_by_length(axes: Axes, result: AblationResult, base: str, unit: float, *, shaded: bool) -> None:
     for position, mode in enumerate(result.modes):
-        lengths = [k for k in sorted(result.cutoffs) if has_metric(mode, f"{base}@{k}")]
+        lengths = [k for k in sorted(result.cutoffs) if has_metric(mode.folds, f"{base}@{k}")]
         if not lengths:
             continue
-        values = [unit * mode_mean(mode, f"{base}@{k}") for k in lengths]
-        mark = mode_mark(position)
+        values = [unit * known_mean(mode.folds, f"{base}@{k}") for k in lengths]
+        mark = line_mark(position)
         axes.plot(
             lengths,
             values,
@@ -181,13 +173,13 @@ def published_numbers(axes: Axes, result: AblationResult) -> None:
     if table is None:
         write_instead(axes, _no_comparison(result))
         return
-    measured = [mode for mode in dict.fromkeys((result.modes[0], result.modes[-1])) if has_metric(mode, metric)]
+    measured = [mode for mode in dict.fromkeys((result.modes[0], result.modes[-1])) if has_metric(mode.folds, metric)]
     methods = {name: row[metric] for name, row in table.methods.items() if metric in row}
     if not methods or not measured:
         write_instead(axes, f"No published number is comparable: {metric_label(metric)} was not published or measured.")
         return
     names = sorted(methods, key=methods.__getitem__)
-    values = [methods[name] for name in names] + [mode_mean(mode, metric) for mode in measured]
+    values = [methods[name] for name in names] + [known_mean(mode.folds, metric) for mode in measured]
     colors = [SKY_BLUE] * len(names) + [VERMILION] * len(measured)
     axes.barh(range(len(values)), values, color=colors, height=0.72)
     for row, value in enumerate(values):

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
 
 from coldray.evaluation.significance import paired_p_value
 from coldray.experiments.ablation.result import AblationResult, ModeResult
-from coldray.reports.ablation.learning_panels import learning_note
-from coldray.reports.ablation.panels import SIGNIFICANT
-from coldray.reports.labels import metric_label, metric_number
-from coldray.reports.modes import (
-    added_parts,
-    change,
-    fusion_weight,
-    leading_metric,
-    long_cutoff,
-    mode_mean,
-    p_label,
-    percent_label,
-    short_cutoff,
-    signed,
-)
+from coldray.reports.labels import SIGNIFICANT, metric_label, metric_number, p_label, percent_label, signed
+from coldray.reports.tables import known_mean, short_cutoff
 
 
 def headline(result: AblationResult) -> str:
@@ -31,7 +19,7 @@ def headline(result: AblationResult) -> str:
     label = f"mean test {metric_label(metric)}"
     lift = full.lifts.get(metric)
     if len(result.modes) < 2 or lift is None:
-        reached = metric_number(mode_mean(baseline, metric))
+        reached = metric_number(known_mean(baseline.folds, metric))
         return f"{baseline.name} reaches a {label} of {reached}; nothing is compared."
     if lift.difference <= 0:
         verdict = f"{full.name} does not beat {baseline.name} on {label}"
@@ -39,7 +27,9 @@ def headline(result: AblationResult) -> str:
         verdict = f"{full.name} beats {baseline.name} on {label}"
     else:
         verdict = f"{full.name} is above {baseline.name} on {label}, but not beyond what chance explains"
-    values = f"{metric_number(mode_mean(full, metric))} against {metric_number(mode_mean(baseline, metric))}"
+    values = (
+        f"{metric_number(known_mean(full.folds, metric))} against {metric_number(known_mean(baseline.folds, metric))}"
+    )
     between = f"95 % interval {signed(lift.low, 4)} to {signed(lift.high, 4)}"
     by = f"a difference of {signed(lift.difference, 4)} ({percent_label(100 * lift.relative)}; {between})"
     return f"{verdict}: {values}, {by}, adjusted {p_label(lift.p_adjusted)} ({result.correction})."
@@ -57,14 +47,14 @@ def edge_findings(result: AblationResult) -> list[str]:
 
 def _verdict(result: AblationResult, before: ModeResult, mode: ModeResult) -> str:
     metric, baseline = leading_metric(result), result.modes[0]
-    part = (added_parts(mode) or ("",))[-1]
+    part = (_added_parts(mode) or ("",))[-1]
     ends, lift = change(result, mode, metric), mode.lifts.get(metric)
     known = (
         f"{percent_label(ends[0])} over {baseline.name} in {metric_label(metric)}, adjusted {p_label(lift.p_adjusted)}"
         if ends is not None and lift is not None
         else f"no lift in {metric_label(metric)} is known"
     )
-    if fusion_weight(mode, part) == 0:
+    if _fusion_weight(mode, part) == 0:
         return f"{mode.name} does not help beyond {before.name}: the fusion weight of {part} was tuned to 0 ({known})."
     if lift is None:
         return f"{mode.name}: {known}."
@@ -86,70 +76,38 @@ def _step(before: ModeResult, mode: ModeResult, metric: str, known: str) -> str:
     return f"{mode.name} {helps} beyond {before.name}: {step} ({known})."
 
 
-def panel_words(result: AblationResult) -> dict[str, tuple[str, str]]:
-    """Return caption and alternative text of each figure of an ablation."""
-    short, longest = short_cutoff(result), long_cutoff(result)
-    folds = "mean and standard deviation over folds; dotted: the baseline's mean"
-    found = {
-        "diagnostics": ("All panels.", f"Twelve panels. {headline(result)}"),
-        "ablation_short_list": (f"HR and NDCG at {short}: {folds}.", _values(result, short)),
-        "ablation_long_list": (
-            f"HR and NDCG {'in longer lists' if longest is None else f'at {longest}'}: {folds}.",
-            _values(result, longest),
-        ),
-        "lift": (
-            f"Lift over {result.modes[0].name} with 95 % intervals over users; hollow: not significant after the "
-            f"correction ({result.correction}).",
-            " ".join(verdicts(result)) or "There is no mode to compare.",
-        ),
-        "coverage_by_length": (
-            "Share of the candidates that are in at least one list, by length of the list.",
-            _at(result, f"coverage@{short}"),
-        ),
-        "hit_rate_by_length": ("HR@k by length of the list, 95 % interval shaded.", _at(result, f"hr@{short}")),
-        "published_numbers": (
-            "Published results and those measured here, where the dataset is the same.",
-            "Bars of published results, the baseline and the full stack, or why none is comparable; see below.",
-        ),
-    }
-    return found | _training_words(result) | _space_words(result)
+def leading_metric(result: AblationResult) -> str:
+    """Return the metric by which the ablation is judged: NDCG of the short list."""
+    return f"ndcg@{short_cutoff(result.cutoffs)}"
 
 
-def _training_words(result: AblationResult) -> dict[str, tuple[str, str]]:
-    thin = "Thin: a fold, with a dot where it stopped; bold: the mean, in which a stopped fold keeps its last value."
-    return {
-        "contrastive_loss": (f"InfoNCE by epoch. {thin}", f"InfoNCE: {learning_note(result, 'InfoNCE')}."),
-        "gaussian_loss": (f"Gaussian NLL by epoch. {thin}", f"Gaussian NLL: {learning_note(result, 'Gaussian NLL')}."),
-        "generative_loss": (
-            f"Reconstruction (solid, left axis) and KL divergence (dashed, right axis) by epoch. {thin}",
-            f"Reconstruction: {learning_note(result, 'reconstruction')}. KL: {learning_note(result, 'KL')}.",
-        ),
-    }
+def change(result: AblationResult, mode: ModeResult, metric: str) -> tuple[float, float, float] | None:
+    """Return the lift over the baseline in per cent with the ends of its interval; None where it is not known."""
+    lift = mode.lifts.get(metric)
+    if lift is None:
+        return None
+    # The difference and its share of the baseline give the baseline itself, unless there is no difference.
+    base = lift.difference / lift.relative if lift.relative and lift.difference else _mean(result.modes[0], metric)
+    if not math.isfinite(base) or base == 0:
+        return None
+    return 100 * lift.relative, 100 * lift.low / base, 100 * lift.high / base
 
 
-def _space_words(result: AblationResult) -> dict[str, tuple[str, str]]:
-    cold, n = int(result.features.cold.sum()), len(result.features.cold)
-    items = f"{n - cold:,} warm and {cold:,} cold items of the first fold"
-    names = " and ".join(result.scores) or "no mode"
-    return {
-        "feature_space": (f"First two principal components of the features: {items}.", f"Scatter plot of {items}."),
-        "score_space": (
-            "First two principal components of the score profiles. Each mode has components of its own.",
-            f"Scatter plots of {items} by the scores of {names}.",
-        ),
-        "neighbour_distances": (
-            "Cosine distance of each held-out cold item of the first fold to its nearest warm item.",
-            f"Histogram of {len(result.neighbour_distance):,} distances with the median marked.",
-        ),
-    }
+def _mean(mode: ModeResult, metric: str) -> float:
+    values = mode.per_user.get(metric)
+    return (
+        known_mean(mode.folds, metric)
+        if values is None or not len(values)
+        else float(np.mean(values, dtype=np.float64))
+    )
 
 
-def _values(result: AblationResult, cutoff: int | None) -> str:
-    if cutoff is None:
-        return "One list length only was measured."
-    return f"{_at(result, f'hr@{cutoff}')} {_at(result, f'ndcg@{cutoff}')}"
+def _added_parts(mode: ModeResult) -> tuple[str, ...]:
+    """Return what the mode adds to the baseline, the newest last: ``CA`` and ``UA`` for ``+CA+UA``."""
+    return tuple(mode.name.split("+")[1:])
 
 
-def _at(result: AblationResult, metric: str) -> str:
-    values = ", ".join(f"{mode.name} {metric_number(mode_mean(mode, metric))}" for mode in result.modes)
-    return f"{metric_label(metric)}: {values}."
+def _fusion_weight(mode: ModeResult, part: str) -> float | None:
+    """Return the tuned weight of a part, the parameter ``ca_weight`` of ``CA``; None where there is no such number."""
+    weight = mode.config.get(f"{part.lower()}_weight")
+    return float(weight) if isinstance(weight, int | float) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from numbers import Real
 
 from matplotlib.axes import Axes
@@ -12,16 +13,16 @@ from matplotlib.lines import Line2D
 
 from coldray.experiments.categories import CategoryResults
 from coldray.experiments.results import StudyResult, mean_metric
-from coldray.reports.categories.tables import categories_synthetic
 from coldray.reports.labels import metric_label, parameter_label, shortened
-from coldray.reports.modes import mode_mark
-from coldray.reports.parameters import mark_grid_values, scale_axis
 from coldray.reports.placement import label_points
+from coldray.reports.report import Picture
+from coldray.reports.study.figures import beside_diagonal
+from coldray.reports.study.parameters import mark_grid_values, scale_axis
 from coldray.reports.style import (
     FULL_WIDTH,
-    GREY,
     HALF_WIDTH,
     VERMILION,
+    line_mark,
     new_figure,
     set_note,
     set_title,
@@ -35,16 +36,39 @@ _ROOM = 110
 """Characters that fit beside each other under a figure of full width."""
 
 
-def category_figures(result: CategoryResults) -> dict[str, Figure]:
-    """Return every figure that `result` has the values for, by name."""
-    figures = {}
+def category_pictures(result: CategoryResults) -> tuple[Picture, ...]:
+    """Return every figure that `result` has the values for."""
+    selection = result.first.selection
+    metric, label = selection.metric, metric_label(selection.metric)
+    taken = f", by the rule {'; '.join(selection.rule)}" if selection.rule else ""
+    rule = f"the best of those within {100 * selection.tolerance:.3g} % of the highest{taken}"
+    chosen = "; ".join(
+        f"{category}: validation {study.selection.winner.mean(metric):.4f}"
+        + (f", test {mean_metric(study.test, metric):.4f}" if study.test else "")
+        for category, study in result.studies.items()
+    )
+    pictures = []
     name = swept_parameter(result)
     if name is not None:
-        figures["choices"] = choices(result, name)
+        said = f"Mean validation {label} of the best trial at each value; the star is the choice: {rule}."
+        pictures.append(
+            Picture("choices", partial(choices, result, name), said, f"A line for each category. {chosen}.")
+        )
     if result.tested:
-        figures["final_results"] = final_results(result)
-        figures["validation_against_test"] = validation_against_test(result)
-    return figures
+        final = Picture(
+            "final_results",
+            partial(_final_results, result),
+            "Every test metric over the length of the list.",
+            f"Four panels with a line for each category; the table above holds the same numbers. {chosen}.",
+        )
+        both = Picture(
+            "validation_against_test",
+            partial(_validation_against_test, result),
+            f"{label} of the choice, validation against test, a point for each category.",
+            f"{chosen}.",
+        )
+        pictures += [final, both]
+    return tuple(pictures)
 
 
 def swept_parameter(result: CategoryResults) -> str | None:
@@ -69,7 +93,7 @@ def choices(result: CategoryResults, name: str) -> Figure:
     every: list[float] = []
     for position, study in enumerate(result.studies.values()):
         best = _best_by_value(study, name, metric)
-        mark = mode_mark(position)
+        mark = line_mark(position)
         axes.plot(list(best), list(best.values()), color=mark.color, linestyle=mark.linestyle, marker=mark.marker,
                   markersize=5)  # fmt: skip
         winner = study.selection.winner
@@ -84,7 +108,7 @@ def choices(result: CategoryResults, name: str) -> Figure:
     star = Line2D([], [], linestyle="none", marker="*", color=VERMILION, markersize=12, label="choice")
     figure.legend(handles=[*_handles(axes, result), star], loc="outside lower center", ncols=4)
     title = f"Validation {metric_label(metric)} against {parameter_label(name)}"
-    set_title(figure, title, synthetic=categories_synthetic(result))
+    set_title(figure, title, synthetic=result.synthetic)
     return figure
 
 
@@ -100,7 +124,7 @@ def _handles(axes: Axes, result: CategoryResults) -> list[Line2D]:
     """Return a line for each category that is drawn nowhere but in the legend."""
     handles = []
     for position, category in enumerate(result.studies):
-        mark = mode_mark(position)
+        mark = line_mark(position)
         (line,) = axes.plot([], [], color=mark.color, linestyle=mark.linestyle, marker=mark.marker, markersize=5)
         line.set_label(shortened(category, _NAME_CHARACTERS))
         handles.append(line)
@@ -108,7 +132,7 @@ def _handles(axes: Axes, result: CategoryResults) -> list[Line2D]:
 
 
 @styled()
-def final_results(result: CategoryResults) -> Figure:
+def _final_results(result: CategoryResults) -> Figure:
     """Draw each test metric over the length k of the list, a line for each category."""
     cutoffs = sorted(result.first.cutoffs)
     known = [family for family in _FAMILIES if all(_has(study, family, cutoffs) for study in result.studies.values())]
@@ -121,7 +145,7 @@ def final_results(result: CategoryResults) -> Figure:
     for axes, family in zip(panels.flat, shown, strict=False):
         _draw_family(axes, family, cutoffs, result.studies)
     figure.legend(handles=_handles(panels[0, 0], result), loc="outside lower center", ncols=4)
-    set_title(figure, "Test metrics of the choice over k", synthetic=categories_synthetic(result))
+    set_title(figure, "Test metrics of the choice over k", synthetic=result.synthetic)
     return figure
 
 
@@ -131,7 +155,7 @@ def _has(study: StudyResult, family: str, cutoffs: list[int]) -> bool:
 
 def _draw_family(axes: Axes, family: str, cutoffs: list[int], studies: Mapping[str, StudyResult]) -> None:
     for position, study in enumerate(studies.values()):
-        mark = mode_mark(position)
+        mark = line_mark(position)
         values = [mean_metric(study.test, f"{family}@{k}") for k in cutoffs]
         axes.plot(cutoffs, values, color=mark.color, linestyle=mark.linestyle, marker=mark.marker, markersize=5)
     axes.set_xticks(cutoffs)
@@ -141,7 +165,7 @@ def _draw_family(axes: Axes, family: str, cutoffs: list[int], studies: Mapping[s
 
 
 @styled()
-def validation_against_test(result: CategoryResults) -> Figure:
+def _validation_against_test(result: CategoryResults) -> Figure:
     """Draw the choice's validation metric against its test metric, a point for each category."""
     metric = result.first.selection.metric
     points = [
@@ -149,43 +173,8 @@ def validation_against_test(result: CategoryResults) -> Figure:
     ]
     figure = new_figure(HALF_WIDTH, 4.4)
     axes = figure.subplots()
-    values = [value for point in points for value in point]
-    margin = max(0.2 * (max(values) - min(values)), 0.01)
-    limits = (min(values) - margin, max(values) + margin)
-    axes.plot(limits, limits, linestyle="--", linewidth=1, color=GREY, zorder=1)
-    axes.plot(*zip(*points, strict=True), "o", color=VERMILION, markersize=7, markeredgecolor="white", zorder=3)
-    axes.set(xlim=limits, ylim=limits)
-    axes.set_xlabel(f"validation {metric_label(metric)}")
-    axes.set_ylabel(f"test {metric_label(metric)}")
-    axes.locator_params(nbins=5)
-    set_title(figure, "The choice on validation and on test", synthetic=categories_synthetic(result))
+    beside_diagonal(axes, points, metric_label(metric), margin=0.2)
+    set_title(figure, "The choice on validation and on test", synthetic=result.synthetic)
     set_note(figure, "Dashed: test = validation. The winner is refitted on all but the test part before its one test.")
     label_points(axes, points, [shortened(category, _NAME_CHARACTERS) for category in result.studies])
     return figure
-
-
-def category_words(result: CategoryResults) -> dict[str, tuple[str, str]]:
-    """Return caption and alternative text of the figures."""
-    selection = result.first.selection
-    metric, label = selection.metric, metric_label(selection.metric)
-    taken = f", by the rule {'; '.join(selection.rule)}" if selection.rule else ""
-    rule = f"the best of those within {100 * selection.tolerance:.3g} % of the highest{taken}"
-    chosen = "; ".join(
-        f"{category}: validation {study.selection.winner.mean(metric):.4f}"
-        + (f", test {mean_metric(study.test, metric):.4f}" if study.test else "")
-        for category, study in result.studies.items()
-    )
-    return {
-        "choices": (
-            f"Mean validation {label} of the best trial at each value; the star is the choice: {rule}.",
-            f"A line for each category. {chosen}.",
-        ),
-        "final_results": (
-            "Every test metric over the length of the list.",
-            f"Four panels with a line for each category; the table above holds the same numbers. {chosen}.",
-        ),
-        "validation_against_test": (
-            f"{label} of the choice, validation against test, a point for each category.",
-            f"{chosen}.",
-        ),
-    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,11 @@ from coldray.experiments.comparison.result import ComparisonResult, EntryResult
 from coldray.experiments.inspection.item_facts import ItemFacts
 from coldray.experiments.inspection.item_map import ItemMap
 from coldray.experiments.results import std_metric
-from coldray.reports.comparison.inspection_tables import agreement_words, fit_seconds, inspected_entries
-from coldray.reports.comparison.words import by_chance, shown_metrics, validation_mean
-from coldray.reports.labels import counted, is_synthetic, metric_label, shortened
-from coldray.reports.modes import mode_mean
+from coldray.reports.comparison.inspection import agreement_words, fit_seconds, inspected_entries
+from coldray.reports.comparison.words import by_chance, lift_words, shown_metrics
+from coldray.reports.labels import counted, is_synthetic, metric_label, metric_number, shortened
 from coldray.reports.placement import label_points
+from coldray.reports.report import Picture
 from coldray.reports.style import (
     BLUE,
     DARK_VERMILION,
@@ -35,23 +36,31 @@ from coldray.reports.style import (
     styled,
     write_instead,
 )
+from coldray.reports.tables import known_mean
 
 _COLUMNS = 3
 _PANEL_HEIGHT = 2.75
 _COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
 """Of the labels most items have; Okabe and Ito's, and a wine red in the place of their yellow."""
 _OTHER = "#C4C4C4"
+_MARKS: dict[Track, tuple[str, str]] = {"strict": (BLUE, "o"), "full": (VERMILION, "s"), "clicks": (GREY, "D")}
+_COLOR_WORDS: dict[Track, str] = {
+    "strict": "blue: strict track",
+    "full": "orange squares: full track",
+    "clicks": "grey diamonds: clicks alone",
+}
+_NAME_CHARACTERS = 20
 
 
 @styled()
-def quality_against_cost(result: ComparisonResult) -> Figure:
+def _quality_against_cost(result: ComparisonResult) -> Figure:
     """Draw the test metric of each entry against the time of one fit."""
     entries = inspected_entries(result)
     figure = new_figure(HALF_WIDTH, 4.6)
     axes = figure.subplots()
     points = []
     for entry in entries:
-        point = (max(fit_seconds(entry), 1e-3), mode_mean(entry, result.metric))
+        point = (max(fit_seconds(entry), 1e-3), known_mean(entry.folds, result.metric))
         chosen = entry.name == result.champion
         axes.plot(
             *point,
@@ -74,7 +83,7 @@ def quality_against_cost(result: ComparisonResult) -> Figure:
 
 
 @styled()
-def item_maps(result: ComparisonResult) -> Figure:
+def _item_maps(result: ComparisonResult) -> Figure:
     """Draw for each entry the items where t-SNE puts them, coloured by a label."""
     entries = inspected_entries(result)
     rows = -(-len(entries) // _COLUMNS)
@@ -129,33 +138,8 @@ def _colours(shown: ItemFacts, items: npt.NDArray[np.int32]) -> tuple[list[str],
     return colours, handles
 
 
-FIGURES = ("entries_on_test", "differences", "validation_against_test", "quality_against_cost", "item_maps")
-"""All that there can be; the last two only of a comparison that measures more than metrics."""
-_MARKS: dict[Track, tuple[str, str]] = {"strict": (BLUE, "o"), "full": (VERMILION, "s"), "clicks": (GREY, "D")}
-_COLOR_WORDS: dict[Track, str] = {
-    "strict": "blue: strict track",
-    "full": "orange squares: full track",
-    "clicks": "grey diamonds: clicks alone",
-}
-_NAME_CHARACTERS = 20
-
-
-def comparison_figures(result: ComparisonResult) -> dict[str, Figure]:
-    """Return every figure by name."""
-    drawn = {
-        "entries_on_test": entries_on_test(result),
-        "differences": differences(result),
-        "validation_against_test": validation_against_test(result),
-    }
-    if inspected_entries(result):
-        drawn["quality_against_cost"] = quality_against_cost(result)
-    if result.shown is not None:
-        drawn["item_maps"] = item_maps(result)
-    return drawn
-
-
 @styled()
-def entries_on_test(result: ComparisonResult) -> Figure:
+def _entries_on_test(result: ComparisonResult) -> Figure:
     """Draw a panel for each metric, a row for each entry: mean, interval over users, and the splits."""
     metrics = shown_metrics(result)
     entries = [entry for track in _MARKS for entry in result.of_track(track)]
@@ -165,7 +149,7 @@ def entries_on_test(result: ComparisonResult) -> Figure:
         for row, entry in enumerate(entries):
             _draw_entry(axes, row, entry, metric)
         for entry in (entry for entry in entries if entry.name == result.baseline):
-            axes.axvline(mode_mean(entry, metric), color=GREY, linewidth=0.9, linestyle=":", zorder=1)
+            axes.axvline(known_mean(entry.folds, metric), color=GREY, linewidth=0.9, linestyle=":", zorder=1)
         axes.set_xlabel(f"test {metric_label(metric)}")
         _read_across(axes)
     _name_rows(panels[0], entries, result.champion)
@@ -183,7 +167,9 @@ def _draw_entry(axes: Axes, row: int, entry: EntryResult, metric: str) -> None:
     interval = entry.intervals.get(metric)
     if interval is not None:
         axes.plot(interval, [row, row], color=color, linewidth=2, solid_capstyle="butt", zorder=2)
-    axes.plot([mode_mean(entry, metric)], [row], marker, color=color, markersize=7, markeredgecolor="white", zorder=3)
+    axes.plot(
+        [known_mean(entry.folds, metric)], [row], marker, color=color, markersize=7, markeredgecolor="white", zorder=3
+    )
 
 
 def _handles(entries: list[EntryResult]) -> list[Line2D]:
@@ -201,7 +187,7 @@ def _handles(entries: list[EntryResult]) -> list[Line2D]:
 
 
 @styled()
-def differences(result: ComparisonResult) -> Figure:
+def _differences(result: ComparisonResult) -> Figure:
     """Draw each entry's difference to the baseline with its interval; hollow: not significant after the correction."""
     metric = result.metric
     entries = [entry for track in _MARKS for entry in result.of_track(track) if metric in entry.over_baseline]
@@ -244,7 +230,7 @@ def _read_across(axes: Axes) -> None:
 
 
 @styled()
-def validation_against_test(result: ComparisonResult) -> Figure:
+def _validation_against_test(result: ComparisonResult) -> Figure:
     """Draw the mean validation metric of each entry against its mean test metric."""
     metric = result.metric
     figure = new_figure(HALF_WIDTH, 4.6)
@@ -252,7 +238,7 @@ def validation_against_test(result: ComparisonResult) -> Figure:
     points = []
     for entry in result.entries:
         color, marker = _MARKS[entry.track]
-        point = (validation_mean(entry, metric), mode_mean(entry, metric))
+        point = (known_mean(entry.validation, metric), known_mean(entry.folds, metric))
         spread = (std_metric(entry.validation, metric), std_metric(entry.folds, metric))
         chosen = entry.name == result.champion
         axes.errorbar(*point, xerr=spread[0], yerr=spread[1], color=color, elinewidth=0.8, alpha=0.35, zorder=2)
@@ -271,3 +257,82 @@ def validation_against_test(result: ComparisonResult) -> Figure:
     set_note(figure, note)
     label_points(axes, points, [shortened(entry.name, _NAME_CHARACTERS) for entry in result.entries])
     return figure
+
+
+_DRAWN: dict[str, Callable[[ComparisonResult], Figure]] = {
+    "entries_on_test": _entries_on_test,
+    "differences": _differences,
+    "validation_against_test": _validation_against_test,
+    "quality_against_cost": _quality_against_cost,
+    "item_maps": _item_maps,
+}
+FIGURES = tuple(_DRAWN)
+"""All that there can be; the last two only of a comparison that measures more than metrics."""
+
+
+def comparison_pictures(result: ComparisonResult) -> tuple[Picture, ...]:
+    """Return every figure that `result` has the values for."""
+    absent = {"quality_against_cost": not inspected_entries(result), "item_maps": result.shown is None}
+    words = _words(result)
+    return tuple(
+        Picture(name, partial(draw, result), *words[name]) for name, draw in _DRAWN.items() if not absent.get(name)
+    )
+
+
+def _words(result: ComparisonResult) -> dict[str, tuple[str, str]]:
+    """Return caption and alternative text of each figure."""
+    metrics = shown_metrics(result)
+    return {
+        "entries_on_test": (
+            f"Each entry on the test {result.held_out}: the dot is the mean over splits, the bar the 95 % interval "
+            f"over users, small dots the splits; dotted: {result.baseline}, the baseline.",
+            " ".join(f"{metric_label(metric)}: {_means(result.entries, metric)}." for metric in metrics),
+        ),
+        "differences": (
+            f"Difference in test {metric_label(result.metric)} to {result.baseline} over the same users, with 95 % "
+            f"intervals; hollow: not significant after the correction ({result.correction}).",
+            "; ".join(
+                f"{entry.name} {lift_words(entry.over_baseline[result.metric])}"
+                for entry in result.entries
+                if result.metric in entry.over_baseline
+            )
+            or "There is no entry to compare.",
+        ),
+        "validation_against_test": (
+            f"Mean validation {metric_label(result.metric)} of each entry's configuration against its test; bars: "
+            "standard deviation over splits. The star is the champion, chosen on validation.",
+            "; ".join(
+                f"{entry.name} {metric_number(known_mean(entry.validation, result.metric))} on validation and "
+                f"{metric_number(known_mean(entry.folds, result.metric))} on test"
+                for entry in result.entries
+            )
+            + ".",
+        ),
+        "quality_against_cost": (
+            f"Test {metric_label(result.metric)} of each winner against the time of one fit, mean over splits.",
+            "; ".join(
+                f"{entry.name} {metric_number(known_mean(entry.folds, result.metric))} after {fit_seconds(entry):.3g} s"
+                for entry in inspected_entries(result)
+            )
+            or "Nothing was timed.",
+        ),
+        "item_maps": (_map_words(result), _agreements(result) or "Items as dots, a panel for each entry."),
+    }
+
+
+def _map_words(result: ComparisonResult) -> str:
+    label = "" if result.shown is None or result.shown.attribute is None else f", coloured by {result.shown.attribute}"
+    below = " Below each: the share of its nearest items that have a label in common with it." if label else ""
+    return (
+        f"The most clicked items, placed by t-SNE so that those are near which a single click says the same of{label}. "
+        f"Neighbourhoods are to be read, not distances or axes.{below}"
+    )
+
+
+def _agreements(result: ComparisonResult) -> str:
+    found = [(entry.name, agreement_words(result, entry)) for entry in inspected_entries(result)]
+    return "; ".join(f"{name}: {words} of the nearest items share a label" for name, words in found if words)
+
+
+def _means(entries: Sequence[EntryResult], metric: str) -> str:
+    return ", ".join(f"{entry.name} {metric_number(known_mean(entry.folds, metric))}" for entry in entries)

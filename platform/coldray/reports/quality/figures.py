@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import matplotlib
@@ -27,7 +28,8 @@ from coldray.data.splits.parts import PART_WORDS
 from coldray.experiments.data_check import DataCheck
 from coldray.models.linear.factor_facts import Magnitudes
 from coldray.reports.labels import is_synthetic
-from coldray.reports.quality.words import amount_label
+from coldray.reports.quality.words import amount_label, filled_parts
+from coldray.reports.report import Picture
 from coldray.reports.style import (
     BLUE,
     DARK_VERMILION,
@@ -44,9 +46,9 @@ from coldray.reports.style import (
     styled,
 )
 
-PART_COLORS = {"train": BLUE, "validation": SKY_BLUE, "test": VERMILION}
-GIVEN_COLOR = GREY
-USERS, ITEMS = (BLUE, "-"), (VERMILION, (0, (4.0, 1.5)))
+_PART_COLORS = {"train": BLUE, "validation": SKY_BLUE, "test": VERMILION}
+_GIVEN_COLOR = GREY
+_USERS, _ITEMS = (BLUE, "-"), (VERMILION, (0, (4.0, 1.5)))
 _MOST_TICKS = 11
 _NORM_BINS = 24
 _FEWEST_TICKS, _MOST_LOG_TICKS = 2, 5
@@ -56,10 +58,10 @@ _HEADROOM = 3.0
 
 def part_color(name: str) -> str:
     """Return the colour of a part."""
-    return PART_COLORS.get(name, GIVEN_COLOR)
+    return _PART_COLORS.get(name, _GIVEN_COLOR)
 
 
-def rating_bars(axes: Axes, parts: Sequence[PartFacts], levels: RatingLevels) -> None:
+def _rating_bars(axes: Axes, parts: Sequence[PartFacts], levels: RatingLevels) -> None:
     """Draw the share of each part's ratings at each level: bars at values, outlines over bins."""
     rated = [(part, part.ratings) for part in parts if part.ratings is not None]
     width = 0.84 / max(len(rated), 1)
@@ -76,7 +78,7 @@ def rating_bars(axes: Axes, parts: Sequence[PartFacts], levels: RatingLevels) ->
         shown = range(0, len(levels.values), step)
         axes.set_xticks(list(shown), [amount_label(float(levels.values[place])) for place in shown])
     elif levels.edges[0] > 0 and not np.isclose(*np.diff(levels.edges)[[0, -1]]):
-        log_axis(axes, "x")
+        _log_axis(axes, "x")
     axes.set(xlabel="rating", ylabel="% of the part's ratings")
     grid_along(axes, "y")
 
@@ -90,17 +92,17 @@ def at_least(axes: Axes, activity: Activity, what: str, color: str) -> None:
     axes.set(xlabel=f"interactions {_article(what)} {what}", ylabel=f"{what}s with at least so many")
     axes.set_xlim(0.8 * activity.least, 1.25 * activity.most)
     axes.set_ylim(0.8, _HEADROOM * len(activity.counts))
-    log_axis(axes, "x")
-    log_axis(axes, "y")
+    _log_axis(axes, "x")
+    _log_axis(axes, "y")
     if len(values) == 1:
         axes.set_xticks(values, [amount_label(values[0])])
     axes.axvline(activity.median, color=DARK_VERMILION, linewidth=1.2, linestyle=":")
     _mark(axes, activity.median, f"median {amount_label(activity.median)}")
 
 
-def long_tail(axes: Axes, users: Activity, items: Activity) -> None:
+def _long_tail(axes: Axes, users: Activity, items: Activity) -> None:
     """Draw the share of all interactions that the most active share of users, and of items, have."""
-    for activity, name, (color, style) in ((users, "users", USERS), (items, "items", ITEMS)):
+    for activity, name, (color, style) in ((users, "users", _USERS), (items, "items", _ITEMS)):
         along, up = lorenz(activity.counts)
         axes.plot(along, up, color=color, linestyle=style, linewidth=1.8, label=name)
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle=":")
@@ -117,22 +119,22 @@ def lorenz(counts: npt.NDArray[np.int64], points: int = 400) -> tuple[npt.NDArra
     return 100 * places / len(counts), 100 * total[places] / total[-1]
 
 
-def singular_values(axes: Axes, values: npt.NDArray[np.float64]) -> None:
+def _singular_values(axes: Axes, values: npt.NDArray[np.float64]) -> None:
     """Draw the singular values by their number, the largest first."""
     axes.plot(np.arange(1, len(values) + 1), values, "o-", color=BLUE, markersize=3, linewidth=1.2)
-    log_axis(axes, "y")
+    _log_axis(axes, "y")
     axes.set_xlim(0.5, len(values) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.set(xlabel="factor", ylabel="singular value")
 
 
-def norm_histogram(axes: Axes, side: Magnitudes, what: str, color: str) -> None:
+def _norm_histogram(axes: Axes, side: Magnitudes, what: str, color: str) -> None:
     """Draw how many users, or items, have factors of a norm; those that have next to none are told apart."""
     kept = side.norms[side.negligible :]
     low, high = float(kept[0]), float(kept[-1])
     edges = np.geomspace(low, high, _NORM_BINS + 1) if high > low * (1 + 1e-6) else np.array([low * 0.9, low * 1.1])
     axes.hist(np.clip(kept, edges[0], edges[-1]), edges.tolist(), color=color, edgecolor="white", linewidth=0.4)
-    log_axis(axes, "x")
+    _log_axis(axes, "x")
     axes.set(xlabel=f"norm of {_article(what)} {what}'s factors", ylabel=f"{what}s")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     grid_along(axes, "y")
@@ -157,7 +159,7 @@ def _mark(axes: Axes, place: float, label: str) -> None:
     )  # fmt: skip
 
 
-def log_axis(axes: Axes, axis: Literal["x", "y"]) -> None:
+def _log_axis(axes: Axes, axis: Literal["x", "y"]) -> None:
     """Make an axis logarithmic, with plain numbers at a few places within its limits; to be called after drawing."""
     scale, chosen = (axes.set_xscale, axes.xaxis) if axis == "x" else (axes.set_yscale, axes.yaxis)
     scale("log")
@@ -184,11 +186,11 @@ def log_ticks(low: float, high: float) -> list[float]:
     return rounded if fits else [float(f"{place:.3g}") for place in places]
 
 
-Edges = npt.NDArray[np.float64]
+_Edges = npt.NDArray[np.float64]
 """Ends of the periods in days of matplotlib ``[p + 1]``."""
 
 
-def stacked_periods(axes: Axes, edges: Edges, parts: Mapping[str, npt.NDArray[np.int64]]) -> None:
+def _stacked_periods(axes: Axes, edges: _Edges, parts: Mapping[str, npt.NDArray[np.int64]]) -> None:
     """Draw the interactions a period ``[p]``, the parts on top of each other."""
     below = np.zeros(len(edges) - 1)
     for name, counts in parts.items():
@@ -199,7 +201,7 @@ def stacked_periods(axes: Axes, edges: Edges, parts: Mapping[str, npt.NDArray[np
     _along_time(axes, edges)
 
 
-def passed_by(axes: Axes, edges: Edges, parts: Mapping[str, npt.NDArray[np.int64]]) -> None:
+def _passed_by(axes: Axes, edges: _Edges, parts: Mapping[str, npt.NDArray[np.int64]]) -> None:
     """Draw which share of each part's interactions was past by a time: a small part is seen as well as a large one."""
     for name, counts in parts.items():
         past = np.concatenate([[0], np.cumsum(counts)])
@@ -208,7 +210,7 @@ def passed_by(axes: Axes, edges: Edges, parts: Mapping[str, npt.NDArray[np.int64
     _along_time(axes, edges)
 
 
-def _along_time(axes: Axes, edges: Edges) -> None:
+def _along_time(axes: Axes, edges: _Edges) -> None:
     axes.xaxis_date()
     locator = AutoDateLocator(minticks=3, maxticks=9)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
@@ -220,12 +222,6 @@ def _along_time(axes: Axes, edges: Edges) -> None:
 
 _HALF_HEIGHT = 4.2
 _ROW_HEIGHT = 3.4
-
-
-def quality_figures(check: DataCheck) -> dict[str, Figure]:
-    """Return every figure there are facts for, by name."""
-    reasons = left_out(check)
-    return {name: draw(check) for name, draw in _DRAWN.items() if name not in reasons}
 
 
 def left_out(check: DataCheck) -> dict[str, str]:
@@ -242,21 +238,21 @@ def left_out(check: DataCheck) -> dict[str, str]:
 
 
 @styled()
-def ratings(check: DataCheck) -> Figure:
+def _ratings(check: DataCheck) -> Figure:
     """Draw the distribution of the ratings of each part."""
     levels = check.quality.levels
     if levels is None:
         raise ValueError("There are no ratings to draw.")
     figure = new_figure(HALF_WIDTH, _HALF_HEIGHT)
     axes = figure.subplots()
-    rating_bars(axes, [part for part in check.quality.parts if part.name != ALL], levels)
+    _rating_bars(axes, [part for part in check.quality.parts if part.name != ALL], levels)
     figure.legend(loc="outside lower center", ncols=3, **LEGEND)
     set_title(figure, "Ratings", synthetic=is_synthetic(check))
     return figure
 
 
 @styled()
-def heat_map(check: DataCheck) -> Figure:
+def _heat_map(check: DataCheck) -> Figure:
     """Draw the density of the user × item cells, most active first."""
     found = check.quality.map
     figure = new_figure(HALF_WIDTH, _HALF_HEIGHT)
@@ -288,19 +284,19 @@ def heat_map(check: DataCheck) -> Figure:
 
 
 @styled()
-def activity(check: DataCheck) -> Figure:
+def _activity(check: DataCheck) -> Figure:
     """Draw the interactions a user and an item on logarithmic axes, and the long tail."""
     figure = new_figure(FULL_WIDTH, _ROW_HEIGHT)
     left, middle, right = figure.subplots(1, 3)
-    at_least(left, check.quality.users, "user", USERS[0])
-    at_least(middle, check.quality.items, "item", ITEMS[0])
-    long_tail(right, check.quality.users, check.quality.items)
+    at_least(left, check.quality.users, "user", _USERS[0])
+    at_least(middle, check.quality.items, "item", _ITEMS[0])
+    _long_tail(right, check.quality.users, check.quality.items)
     set_title(figure, "Activity of users and items", synthetic=is_synthetic(check))
     return figure
 
 
 @styled()
-def over_time(check: DataCheck) -> Figure:
+def _over_time(check: DataCheck) -> Figure:
     """Draw the interactions a period, the parts stacked."""
     found = check.quality.timeline
     if found is None:
@@ -310,10 +306,10 @@ def over_time(check: DataCheck) -> Figure:
     figure = new_figure(FULL_WIDTH, 1.1 + 2.0 * rows)
     panels = figure.subplots(rows, 1, squeeze=False, sharex=True)[:, 0]
     edges = found.edges.astype("datetime64[D]").astype(np.float64)  # the days of matplotlib
-    stacked_periods(panels[0], edges, drawn)
+    _stacked_periods(panels[0], edges, drawn)
     panels[0].set_ylabel(f"interactions\na {found.period}")
     if rows > 1:
-        passed_by(panels[1], edges, drawn)
+        _passed_by(panels[1], edges, drawn)
         panels[1].set_ylabel("% of the part's\nso far")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, **LEGEND)
     set_title(figure, "Activity over time", synthetic=is_synthetic(check))
@@ -321,26 +317,80 @@ def over_time(check: DataCheck) -> Figure:
 
 
 @styled()
-def factors(check: DataCheck) -> Figure:
+def _factors(check: DataCheck) -> Figure:
     """Draw the singular values of the train part, and the norms of the factors of users and items."""
     found = check.factors
     if found is None:
         raise ValueError("There are no factors to draw.")
     figure = new_figure(FULL_WIDTH, _ROW_HEIGHT)
     left, middle, right = figure.subplots(1, 3)
-    singular_values(left, found.values)
-    norm_histogram(middle, found.users, "user", USERS[0])
-    norm_histogram(right, found.items, "item", ITEMS[0])
+    _singular_values(left, found.values)
+    _norm_histogram(middle, found.users, "user", _USERS[0])
+    _norm_histogram(right, found.items, "item", _ITEMS[0])
     set_title(figure, f"Factors of the train {found.matrix}", synthetic=is_synthetic(check))
     return figure
 
 
 _DRAWN: dict[str, Callable[[DataCheck], Figure]] = {
-    "ratings": ratings,
-    "heat_map": heat_map,
-    "activity": activity,
-    "over_time": over_time,
-    "factors": factors,
+    "ratings": _ratings,
+    "heat_map": _heat_map,
+    "activity": _activity,
+    "over_time": _over_time,
+    "factors": _factors,
 }
 FIGURES = tuple(_DRAWN)
 """Names of the figures."""
+
+
+def quality_pictures(check: DataCheck) -> tuple[Picture, ...]:
+    """Return every figure there are facts for."""
+    reasons, words = left_out(check), _words(check)
+    return tuple(
+        Picture(name, partial(draw, check), *words[name]) for name, draw in _DRAWN.items() if name not in reasons
+    )
+
+
+def _words(check: DataCheck) -> dict[str, tuple[str, str]]:
+    """Return caption and alternative text of each figure there are facts for."""
+    quality, factors = check.quality, check.factors
+    parts = ", ".join(part.name for part in filled_parts(check))
+    words = {
+        "ratings": (f"Distribution of the ratings of each part ({parts}).", _rating_means(check)),
+        "heat_map": (
+            "Share of the cells that hold an interaction, in groups of users and items, the most active at the top "
+            "left. A dark corner and an empty rest are the usual picture.",
+            f"Heat map of {quality.map.n_users:,} users and {quality.map.n_items:,} items; the most active group has "
+            f"{100 * quality.map.density[0, 0]:.3g} % of its cells filled, the whole {100 * _density(check):.3g} %.",
+        ),
+        "activity": (
+            "How many users, and items, have at least so many interactions (logarithmic axes), and which share of all "
+            "interactions the most active have; the dotted diagonal is equal activity.",
+            f"Interactions a user: median {amount_label(quality.users.median)}, most {quality.users.most:,}. "
+            f"An item: median {amount_label(quality.items.median)}, most {quality.items.most:,}; the most popular 1 % "
+            f"of the items have {100 * quality.items.top_share:.3g} % of them.",
+        ),
+    }
+    if quality.timeline is not None:
+        words["over_time"] = (
+            f"Interactions a {quality.timeline.period} (UTC), the parts stacked; below, which share of each part was "
+            "past by then. A test that follows train has its curve to the right. The first and the last "
+            f"{quality.timeline.period} may be incomplete.",
+            f"Interactions from {quality.timeline.edges[0]} on, in {len(quality.timeline.edges) - 1} "
+            f"{quality.timeline.period}s; the most in one are {int(quality.timeline.counts.sum(axis=0).max()):,}.",
+        )
+    if factors is not None:
+        words["factors"] = (
+            f"Singular values of the train {factors.matrix}, and norms of the factors of users and items.",
+            f"Singular values from {factors.values[0]:.4g} down to {factors.values[-1]:.4g}; median norm of a user "
+            f"{factors.users.median:.3g}, of an item {factors.items.median:.3g}.",
+        )
+    return words
+
+
+def _rating_means(check: DataCheck) -> str:
+    means = [f"{part.name} {part.ratings.mean:.3g}" for part in filled_parts(check) if part.ratings is not None]
+    return f"Mean rating: {', '.join(means)}." if means else "There are no ratings."
+
+
+def _density(check: DataCheck) -> float:
+    return check.quality.part(ALL).density

@@ -14,10 +14,10 @@ from coldray.experiments.inspection.item_facts import ItemFacts
 from coldray.experiments.inspection.item_map import agreement
 from coldray.experiments.inspection.slices import SLICES, SliceMetrics
 from coldray.reports.labels import DASH, counted, duration_label, mean_and_std, metric_label, metric_number, shortened
-from coldray.reports.modes import mode_mean
-from coldray.reports.tables import Cell, Table, number
+from coldray.reports.report import Cell, Table, number
+from coldray.reports.tables import known_mean
 
-LISTED = 5
+_LISTED = 5
 """Nearest items that are listed of each entry."""
 _TITLE_CHARACTERS = 30
 
@@ -30,10 +30,10 @@ def costs(result: ComparisonResult) -> Table | None:
     rows = tuple(
         (
             Cell(entry.name),
-            number(metric_number(mode_mean(entry, result.metric))),
+            number(metric_number(known_mean(entry.folds, result.metric))),
             number(_time(fit_seconds(entry))),
             number(_megabytes(entry)),
-            number(_time(score_seconds(entry))),
+            number(_time(_score_seconds(entry))),
         )
         for entry in inspected
     )
@@ -62,19 +62,19 @@ def fit_seconds(entry: EntryResult) -> float:
     return statistics.fmean(one.costs.fit_seconds for one in entry.inspections)
 
 
-def score_seconds(entry: EntryResult) -> float:
+def _score_seconds(entry: EntryResult) -> float:
     """Return the mean over splits of the median time to answer one user."""
     return statistics.fmean(one.costs.score_seconds for one in entry.inspections)
 
 
-def fit_peak_bytes(entry: EntryResult) -> float | None:
+def _fit_peak_bytes(entry: EntryResult) -> float | None:
     """Return the mean memory of a fit over splits; None where the system does not tell."""
     peaks = [one.costs.fit_peak_bytes for one in entry.inspections]
     return None if any(peak is None for peak in peaks) else statistics.fmean(peak or 0 for peak in peaks)
 
 
 def _megabytes(entry: EntryResult) -> str:
-    peak = fit_peak_bytes(entry)
+    peak = _fit_peak_bytes(entry)
     if peak is None:
         return DASH
     return f"{peak / 1e6:,.0f} MB" if peak >= 1e6 else "< 1 MB"
@@ -93,12 +93,12 @@ def slices(result: ComparisonResult) -> Table | None:
     if not inspected or result.inspection is None:
         return None
     header = [Cell("Entry"), number(metric_label(result.metric), note="all")]
-    for name, words in slice_words(result.inspection).items():
+    for name, words in _slice_words(result.inspection).items():
         header.append(number(words[0], note=f"{words[1]}, {_sizes(inspected[0], name)}"))
     rows = tuple(
         (
             Cell(entry.name),
-            number(metric_number(mode_mean(entry, result.metric))),
+            number(metric_number(known_mean(entry.folds, result.metric))),
             *(number(_slice(entry, name, result.metric)) for name in SLICES),
         )
         for entry in inspected
@@ -110,7 +110,7 @@ def slices(result: ComparisonResult) -> Table | None:
     return Table(caption, tuple(header), rows, _champion(result, inspected))
 
 
-def slice_words(config: InspectionConfig) -> dict[str, tuple[str, str]]:
+def _slice_words(config: InspectionConfig) -> dict[str, tuple[str, str]]:
     """Return the name of each part of the test, and what it consists of."""
     items, users = config.cold_item_clicks, config.cold_user_clicks
     few = f"at most {counted(items, 'train click')}" if items else "no train click"
@@ -151,13 +151,13 @@ def nearest_items(result: ComparisonResult) -> list[Table]:
             if drawn is None:
                 continue
             place = int(np.searchsorted(drawn.items, query))
-            near = drawn.neighbours[place][:LISTED]
+            near = drawn.neighbours[place][:_LISTED]
             rows.append((Cell(entry.name), *(_item(shown, item) for item in near)))
         width = max(len(row) for row in rows) - 1
         header = (Cell("Entry"), *(Cell(f"{rank}.") for rank in range(1, width + 1)))
         about = _labels(shown, int(query))
         caption = f"Nearest to {shown.names[query]}" + (f" ({about})" if about else "")
-        tables.append(Table(caption, header, tuple(rows)))
+        tables.append(Table(caption, header, tuple(rows), look="dense"))
     return tables
 
 

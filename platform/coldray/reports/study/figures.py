@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,12 +19,14 @@ from coldray.reports.labels import (
     is_synthetic,
     metric_label,
     metric_number,
+    parameter_label,
     setting_label,
     shortened,
 )
-from coldray.reports.parameters import parameter_effects
 from coldray.reports.placement import label_points
 from coldray.reports.published import PublishedTable, published_for
+from coldray.reports.report import Picture
+from coldray.reports.study.parameters import parameter_effects
 from coldray.reports.style import (
     BLUE,
     DARK_VERMILION,
@@ -39,14 +42,7 @@ from coldray.reports.style import (
     set_title,
     styled,
 )
-
-__all__ = [
-    "parameter_effects",
-    "published_comparison",
-    "split_spread",
-    "study_figures",
-    "validation_against_test",
-]
+from coldray.reports.tables import has_metric
 
 _CONFIG_CHARACTERS = 28
 
@@ -145,28 +141,25 @@ def validation_against_test(result: StudyResult) -> Figure:
 
 
 def _draw_pairs(axes: Axes, metric: str, pairs: Sequence[tuple[FoldMetrics, FoldMetrics]]) -> None:
-    across = [validation.metrics[metric] for validation, _ in pairs]
-    up = [test.metrics[metric] for _, test in pairs]
-    finite = [value for value in across + up if math.isfinite(value)] or [0.0, 1.0]
-    margin = max(0.14 * (max(finite) - min(finite)), 0.01)
-    limits = (min(finite) - margin, max(finite) + margin)
+    points = [(validation.metrics[metric], test.metrics[metric]) for validation, test in pairs]
+    beside_diagonal(axes, points, metric_label(metric), margin=0.14)
+
+
+def beside_diagonal(axes: Axes, points: Sequence[tuple[float, float]], label: str, *, margin: float) -> None:
+    """Draw validation and test values with the line on which both are alike; `margin` is a share of their range."""
+    finite = [value for point in points for value in point if math.isfinite(value)] or [0.0, 1.0]
+    room = max(margin * (max(finite) - min(finite)), 0.01)
+    limits = (min(finite) - room, max(finite) + room)
     axes.plot(limits, limits, linestyle="--", linewidth=1, color=GREY, zorder=1)
+    across, up = ([point[side] for point in points] for side in (0, 1))
     axes.plot(across, up, "o", color=VERMILION, markersize=7, markeredgecolor="white", zorder=3)
-    axes.set(
-        xlim=limits, ylim=limits, xlabel=f"validation {metric_label(metric)}", ylabel=f"test {metric_label(metric)}"
-    )
+    axes.set(xlim=limits, ylim=limits, xlabel=f"validation {label}", ylabel=f"test {label}")
     axes.locator_params(nbins=5)
 
 
 @styled()
-def published_comparison(result: StudyResult) -> Figure | None:
-    """Draw the published results beside the one measured here; None when they are not comparable."""
-    table = published_for(result.dataset, result.held_out)
-    if table is None:
-        return None
-    metrics = [m for m in _compared_metrics(table) if result.test and all(m in fold.metrics for fold in result.test)]
-    if not metrics:
-        return None
+def _published_comparison(result: StudyResult, table: PublishedTable, metrics: Sequence[str]) -> Figure:
+    """Draw the published results beside the one measured here."""
     rows = math.ceil(len(metrics) / 2)
     height = 1.9 + rows * (0.5 + 0.3 * (len(table.methods) + 1))
     figure = new_figure(FULL_WIDTH if len(metrics) > 1 else HALF_WIDTH, height)
@@ -184,10 +177,6 @@ def published_comparison(result: StudyResult) -> Figure | None:
     set_title(figure, f"{table.title}: published and measured")
     set_note(figure, f"Published: {table.source}; {table.protocol}.")
     return figure
-
-
-def _compared_metrics(table: PublishedTable) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(metric for row in table.methods.values() for metric in row))
 
 
 def _draw_bars(axes: Axes, metric: str, table: PublishedTable, result: StudyResult) -> None:
@@ -209,14 +198,52 @@ def _draw_bars(axes: Axes, metric: str, table: PublishedTable, result: StudyResu
     grid_along(axes, "x")
 
 
-def study_figures(result: StudyResult) -> dict[str, Figure]:
-    """Return every figure that `result` has the values for, by name."""
-    figures = {"split_spread": split_spread(result)}
-    if result.searched:
-        figures = {"parameter_effects": parameter_effects(result), **figures}
-    if result.test:
-        figures["validation_against_test"] = validation_against_test(result)
-    comparison = published_comparison(result)
-    if comparison is not None:
-        figures["published_comparison"] = comparison
-    return figures
+def study_pictures(result: StudyResult) -> tuple[Picture, ...]:
+    """Return every figure of the search and of the test that `result` has the values for."""
+    metric, winner = result.selection.metric, result.selection.winner
+    label, reached = metric_label(metric), metric_number(winner.mean(metric))
+    parameters = ", ".join(parameter_label(name) for name in result.searched)
+    folds = [fold.metrics[metric] for fold in winner.folds]
+    spread = f"from {metric_number(min(folds))} to {metric_number(max(folds))}" if folds else "not known"
+    tested = ", ".join(
+        f"{metric_label(name)} {metric_number(winner.mean(name))} on validation and "
+        f"{metric_number(mean_metric(result.test, name))} on test"
+        for name in headline_metrics(result)
+        if has_metric(result.test, name)
+    )
+    effects = Picture(
+        "parameter_effects",
+        partial(parameter_effects, result),
+        f"Each searched parameter against the mean validation {label}; pruned trials are faded, the selected one is "
+        "the star.",
+        f"A panel for each of {counted(len(result.searched), 'parameter')} ({parameters}) with the mean validation "
+        f"{label} of every trial. The selected trial #{winner.number} reaches {reached}.",
+    )
+    splits = Picture(
+        "split_spread",
+        partial(split_spread, result),
+        f"Validation {label} of the best configurations: a dot for each split, a bar at the mean.",
+        f"Dots for each split of the best configurations. The selected trial #{winner.number} has mean {reached}, its "
+        f"splits reach {spread}.",
+    )
+    both = Picture(
+        "validation_against_test",
+        partial(validation_against_test, result),
+        "The selected configuration on validation and on test, split by split. No other configuration was tested.",
+        f"The selected trial #{winner.number}, validation against test. Means: {tested}.",
+    )
+    return (*((effects,) if result.searched else ()), splits, *((both,) if result.test else ()))
+
+
+def published_picture(result: StudyResult) -> Picture | None:
+    """Return the published results beside the one measured here; None when they are not comparable."""
+    table = published_for(result.dataset, result.held_out)
+    metrics = [] if table is None else [name for name in table.metrics if has_metric(result.test, name)]
+    if table is None or not metrics:
+        return None
+    return Picture(
+        "published_comparison",
+        partial(_published_comparison, result, table, metrics),
+        "Published results and the one measured here.",
+        "Bars of the published results and of the one measured here; the table above holds the same numbers.",
+    )

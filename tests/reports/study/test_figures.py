@@ -8,13 +8,9 @@ from matplotlib.figure import Figure
 
 from coldray.core.errors import OutputError
 from coldray.reports.published import HETREC
-from coldray.reports.study import (
-    parameter_effects,
-    published_comparison,
-    split_spread,
-    study_figures,
-    validation_against_test,
-)
+from coldray.reports.study.figures import published_picture, split_spread, validation_against_test
+from coldray.reports.study.parameters import parameter_effects
+from coldray.reports.study.report import study_report
 from coldray.reports.style import as_data_uri, save_figure
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -22,7 +18,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture(scope="module")
 def any_figures(any_study) -> dict[str, Figure]:
-    return {name: drawn(figure) for name, figure in study_figures(any_study).items()}
+    return {picture.name: drawn(picture.figure) for picture in study_report(any_study).pictures}
 
 
 def drawn(figure: Figure) -> Figure:
@@ -164,31 +160,35 @@ def test_each_split_is_a_labelled_point_and_the_note_says_what_was_tested(study)
     ids=["other name", "other users", "other items", "synthetic"],
 )
 def test_only_the_published_dataset_is_compared(study, published_dataset, change):
-    assert published_comparison(study(dataset=published_dataset)) is not None
-    assert published_comparison(study(dataset={**published_dataset, **change})) is None
+    assert published_picture(study(dataset=published_dataset)) is not None
+    assert published_picture(study(dataset={**published_dataset, **change})) is None
 
 
 def test_the_comparison_holds_every_published_number(study, published_dataset):
-    figure = published_comparison(study(dataset=published_dataset))
+    figure = published_picture(study(dataset=published_dataset)).figure
     written = {text.get_text() for axes in figure.get_axes() for text in axes.texts}
     for row in HETREC.methods.values():
         assert {f"{value:.4f}" for value in row.values()} <= written
 
 
 def test_no_common_metric_means_no_comparison(study, published_dataset):
-    assert published_comparison(study(dataset=published_dataset, cutoffs=(5, 100))) is None
+    assert published_picture(study(dataset=published_dataset, cutoffs=(5, 100))) is None
 
 
 def test_generated_data_is_named_in_every_figure(study, published_dataset):
-    for figure in study_figures(study(dataset={**published_dataset, "synthetic": True})).values():
-        assert "synthetic data" in figure._suptitle.get_text()
+    pictures = study_report(study(dataset={**published_dataset, "synthetic": True})).pictures
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert "synthetic data" in picture.figure._suptitle.get_text()
 
 
 def test_global_state_is_left_alone(study):
     before = dict(matplotlib.rcParams)
     as_data_uri(parameter_effects(study()))
     assert dict(matplotlib.rcParams) == before
-    code = "import sys, coldray.reports.study, coldray.reports.report; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = (
+        "import sys, coldray.reports.study.report, coldray.reports.html; sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
