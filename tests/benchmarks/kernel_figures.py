@@ -18,7 +18,7 @@ from figures import SkippedError, data_folder, figure
 from kernel_catalogue import catalogue, cold_split
 from marec_figures import CUTOFFS, MEASURED, dataset, running_ray, split_0_task
 
-from coldray.core.memory import available_bytes, peak_bytes
+from coldray.core.memory import _available_bytes, peak_bytes
 from coldray.data.dataset import Dataset
 from coldray.data.filters import apply_filters
 from coldray.data.sources.hetrec import read_hetrec
@@ -248,7 +248,7 @@ def cliff_loss() -> float:
 
 def settled(config: KernelAlignConfig, train: TrainingSet) -> KernelAlignConfig:
     """Return the configuration with the form that a study of these data would take."""
-    outlook = StudyOutlook(train.interactions.shape[0], train.features.n_items, available_bytes())
+    outlook = StudyOutlook(train.interactions.shape[0], train.features.n_items, _available_bytes())
     named, (form,) = KernelAlign.settle(config, outlook)
     print(form.told, file=sys.stderr)
     return named

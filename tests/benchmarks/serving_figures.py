@@ -31,7 +31,7 @@ from ray import serve
 
 from coldray.bundle.io import save_bundle
 from coldray.bundle.model import Bundle, fit_bundle
-from coldray.cli.jobs.serve import APPLICATION, fast_serve, serving
+from coldray.cli.jobs.serve import _APPLICATION, _fast_serve, serving
 from coldray.cli.ray.cluster import start_ray
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
@@ -98,7 +98,7 @@ def free_port() -> int:
 @contextmanager
 def service(settings: ServiceSettings) -> Iterator[int]:
     """Run the service as its job does, on an embedded Ray of its own; yield its port."""
-    with fast_serve():
+    with _fast_serve():
         start_ray(cpus=settings.replicas + 1)
         try:
             port = free_port()
@@ -331,7 +331,7 @@ def _promote_in_turn(client: MlflowClient, versions: Sequence[str], stopped: thr
 def replica_processes() -> list[int]:
     """Return the replicas of this process's Ray, by process id."""
     own = psutil.Process().children(recursive=True)
-    return [one.pid for one in own if f"ServeReplica:{APPLICATION}:" in " ".join(one.cmdline())]
+    return [one.pid for one in own if f"ServeReplica:{_APPLICATION}:" in " ".join(one.cmdline())]
 
 
 @figure("kill_failed_requests", unit="requests", bar=0, better="lower")
@@ -349,7 +349,7 @@ def kill() -> float:
 
 
 def _two_run() -> bool:
-    deployment = serve.status().applications[APPLICATION].deployments["RecommendService"]
+    deployment = serve.status().applications[_APPLICATION].deployments["RecommendService"]
     return deployment.replica_states.get("RUNNING") == 2
 
 

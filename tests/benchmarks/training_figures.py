@@ -20,7 +20,7 @@ from coldray.cli.ray.cluster import start_ray
 from coldray.data.sources.registry import SourceConfig, load_dataset
 from coldray.data.splits.items import cold_item_splits
 from coldray.experiments.ablation.result import AblationResult, ModeResult
-from coldray.experiments.ablation.run import prepare_ablation, run_ablation, stage_of
+from coldray.experiments.ablation.run import _stage_of, prepare_ablation, run_ablation
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.results import mean_metric
@@ -180,7 +180,7 @@ def cells(mode: ModeResult, searched: tuple[str, ...]) -> list[str]:
     tuned = ", ".join(
         f"{key}={mode.config[key]:g}"
         for key in searched
-        if isinstance(mode.config[key], int | float) and stage_of(key) in reached
+        if isinstance(mode.config[key], int | float) and _stage_of(key) in reached
     )
     hits = [f"{mean_metric(mode.folds, metric):.4f}" for metric in ("hr@10", "hr@50")]
     return [mode.name, hits[0], ndcg, hits[1], lift, interval, p, tuned]

@@ -39,7 +39,7 @@ def indexed(bundle, kind="flat"):
     """Return a bundle whose lists are found by an index, though it is small."""
     fresh = replace(bundle)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vector_index, "INDEX_FROM", 1)
+        patch.setattr(vector_index, "_INDEX_FROM", 1)
         patch.setattr(vector_index, "HNSW_FROM", 1 if kind == "hnsw" else N_ITEMS + 1)
         assert fresh.lists_form.value == kind
     return fresh
@@ -281,7 +281,7 @@ def test_what_needs_more_than_the_best_of_all_items_is_scored(towers):
 
 
 def test_the_form_of_a_list_does_not_depend_on_who_asks_at_the_same_time_or_has_asked_before(towers, monkeypatch):
-    monkeypatch.setattr("coldray.bundle.lists.MOST_CANDIDATES", 100)
+    monkeypatch.setattr("coldray.bundle.lists._MOST_CANDIDATES", 100)
     engine, user = Engine(indexed(towers)), towers.user_ids[4].item()
     scored = []
     engine.maker = replace(engine.maker, scorer=lambda rows: scored.append(rows.shape[0]) or towers.model.score(
@@ -341,12 +341,12 @@ def test_the_form_is_settled_once_and_told(towers, store, tmp_path, caplog):
     assert load_bundle(folder).lists_form.value == "hnsw"
     assert caplog.text == ""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("coldray.core.memory.available_bytes", lambda: 100)
+        patch.setattr("coldray.core.memory._available_bytes", lambda: 100)
         assert load_bundle(folder).index is None
     assert "Lists were to be made in the form lists=hnsw (approximate), and are in another: lists=exact" in caplog.text
     exact = load_bundle(save_bundle(replace(towers, manifest={"lists": vars(towers.lists_form)}), tmp_path / "exact"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vector_index, "INDEX_FROM", 1)
+        patch.setattr(vector_index, "_INDEX_FROM", 1)
         assert exact.index is None
         assert exact.lists_form == towers.lists_form
 

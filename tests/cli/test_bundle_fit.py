@@ -14,7 +14,7 @@ import ray
 import yaml
 from mlflow.tracking import MlflowClient
 
-from coldray.bundle.fit import CRASH, fit_on_worker
+from coldray.bundle.fit import _CRASH, fit_on_worker
 from coldray.bundle.io import load_bundle
 from coldray.cli.command import categories_main, comparison_main, main
 from coldray.cli.jobs import compare, tune
@@ -123,7 +123,7 @@ def test_the_training_of_a_bundle_is_told_from_its_beginning_to_its_end(dataset,
     assert len(seen.events) == 4
     bundle = load_bundle(tmp_path / "bundle")
     assert (bundle.manifest["x"], bundle.model.n_items) == (1, 50)
-    assert not (tmp_path / CRASH).exists()
+    assert not (tmp_path / _CRASH).exists()
     assert all(isinstance(note, str) for note in notes)
     assert bundle.manifest["lists"] == vars(bundle.lists_form)
     assert (bundle.lists_form.value, bundle.index) == ("exact", None)
@@ -133,7 +133,7 @@ class Searched(TwoTower):
     """The process that fits it takes an index however few items there are."""
 
     def fit(self, train, computations=None):
-        vector_index.INDEX_FROM = vector_index.HNSW_FROM = 1
+        vector_index._INDEX_FROM = vector_index.HNSW_FROM = 1
         return super().fit(train, computations)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from coldray.cli import devices
-from coldray.cli.devices import asks_for_cuda, check_this_process, check_workers, workers_with_cuda
+from coldray.cli.devices import _asks_for_cuda, _workers_with_cuda, check_this_process, check_workers
 from coldray.core.errors import ConfigError
 from coldray.experiments.space import StudyConfig
 
@@ -20,7 +20,7 @@ OTHER = [None, "auto", "cpu", {"choice": ["cpu", "auto"]}]
 
 @pytest.mark.parametrize("device", CUDA, ids=str)
 def test_cuda_that_this_process_does_not_find_is_refused(device, monkeypatch):
-    assert asks_for_cuda(study(device))
+    assert _asks_for_cuda(study(device))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     check_this_process(study(device))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -32,7 +32,7 @@ def test_cuda_that_this_process_does_not_find_is_refused(device, monkeypatch):
 def test_a_study_that_does_not_insist_on_cuda_asks_nobody(device, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     asked = []
-    monkeypatch.setattr(devices, "workers_with_cuda", lambda: asked.append(True) or [])
+    monkeypatch.setattr(devices, "_workers_with_cuda", lambda: asked.append(True) or [])
     check_this_process(study(device))
     check_workers(study(device))
     assert asked == []
@@ -40,9 +40,9 @@ def test_a_study_that_does_not_insist_on_cuda_asks_nobody(device, monkeypatch):
 
 @pytest.mark.parametrize("device", CUDA, ids=str)
 def test_cuda_that_no_worker_finds_is_refused_and_one_is_enough(device, monkeypatch):
-    monkeypatch.setattr(devices, "workers_with_cuda", lambda: [False, True])
+    monkeypatch.setattr(devices, "_workers_with_cuda", lambda: [False, True])
     check_workers(study(device))
-    monkeypatch.setattr(devices, "workers_with_cuda", lambda: [False, False])
+    monkeypatch.setattr(devices, "_workers_with_cuda", lambda: [False, False])
     with pytest.raises(ConfigError, match=r"no worker .* finds a CUDA device.*gpus_per_trial"):
         check_workers(study(device))
 
@@ -52,7 +52,7 @@ def test_the_workers_themselves_are_asked(monkeypatch):
     """A driver's own view, patched here, is not that of its workers."""
     found = torch.cuda.is_available()
     monkeypatch.setattr("torch.cuda.is_available", lambda: not found)
-    assert workers_with_cuda() == [found]
+    assert _workers_with_cuda() == [found]
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -13,7 +13,7 @@ from coldray.bundle.io import save_bundle
 from coldray.bundle.model import fit_bundle
 from coldray.cli import promotion as gate
 from coldray.cli.jobs.sync_runs import sync_runs
-from coldray.cli.jobs.tune import bundle_manifest, id_type, registered_name
+from coldray.cli.jobs.tune import _id_type, bundle_manifest, registered_name
 from coldray.cli.options.tracking import SyncOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.data.sources.sample import sample_dataset
@@ -84,7 +84,7 @@ class Studies:
         tracker = StudyTracker(self.uri, "gate", path=keep, offline=offline, artifact_location=self.root / "artifacts")
         with tracker:
             tracker.study_started(config, data, f"gate-{name}-{self.number}", {})
-            placed = tracker.register(folder, (id_type(data.user_ids), id_type(data.item_ids)), name, promotion)
+            placed = tracker.register(folder, (_id_type(data.user_ids), _id_type(data.item_ids)), name, promotion)
         return promotion, placed
 
 
@@ -234,7 +234,7 @@ def test_a_decision_sent_after_the_champion_changed_makes_a_challenger(study, sh
     tracker = StudyTracker(study.uri, "gate", artifact_location=tmp_path)
     with tracker:
         tracker.study_started(config(GOOD), shop, "raced-late", {})
-        placed = tracker.register(study.root / "bundle-1", (id_type(shop.user_ids),) * 2, name, stale)
+        placed = tracker.register(study.root / "bundle-1", (_id_type(shop.user_ids),) * 2, name, stale)
     assert placed.alias == "challenger"
     assert "the champion changed since it was tested" in placed.reason
     assert champion(client, name) == "2"

@@ -3,7 +3,7 @@
 import pytest
 
 from coldray.cli.command import serve_main
-from coldray.cli.jobs.serve import access_keys
+from coldray.cli.jobs.serve import _access_keys
 from coldray.cli.options.service import KEYS_VARIABLE, ServeOptions, serve_parser
 from coldray.core.errors import ConfigError
 from coldray.serving.admission.access import KeyEntry, Keyring
@@ -12,7 +12,7 @@ LINE = "web sha256:" + "ab" * 32
 
 
 def keys(*arguments):
-    return access_keys(ServeOptions.read(serve_parser("Serve.").parse_args(arguments)))
+    return _access_keys(ServeOptions.read(serve_parser("Serve.").parse_args(arguments)))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])

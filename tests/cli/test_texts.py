@@ -36,7 +36,7 @@ def study(tmp_path, **features):
 
 @pytest.mark.parametrize("few", [0, 10**6])
 def test_all_texts_are_in_the_cache_and_those_missing_are_counted(ray_cluster, dataset, tmp_path, monkeypatch, few):
-    monkeypatch.setattr(texts_module, "FEW_TEXTS", few)
+    monkeypatch.setattr(texts_module, "_FEW_TEXTS", few)
     prepared, out = prepare_study(study(tmp_path), dataset), io.StringIO()
     progress = StudyProgress(Console(file=out, width=200))
     encode_texts(prepared, progress)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from coldray.cli.jobs.tune import print_next_steps, sync_command
+from coldray.cli.jobs.tune import _sync_command, print_next_steps
 from coldray.cli.lines import tool, typed
 from coldray.cli.options.studies import command_line
 from coldray.experiments.record.folder import resume_command
@@ -54,7 +54,7 @@ def test_the_command_that_goes_on_with_a_study(patched, folder, words, dataset):
 def test_the_command_that_sends_what_waits(patched, folder, study, output):
     patched.setattr(sys, "executable", f"/{folder}/bin/python")
     patched.setattr(sys, "argv", [f"/{folder}/jobs/tune.py"])
-    found = shlex.split(sync_command(study, Path("/") / output))
+    found = shlex.split(_sync_command(study, Path("/") / output))
     assert found == [sys.executable, f"/{folder}/jobs/sync_runs.py", study, "--output-dir", str(Path("/") / output)]
 
 
@@ -87,5 +87,5 @@ def test_another_job_lies_beside_the_one_that_runs(monkeypatch, tmp_path, runnin
     """Wherever a job was started from, what it prints finds the other one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [running])
-    _, job, *_ = shlex.split(sync_command("study", tmp_path))
+    _, job, *_ = shlex.split(_sync_command("study", tmp_path))
     assert Path(job).resolve() == Path(typed_as).resolve()

@@ -146,9 +146,9 @@ class RecommenderContract:
         need = model.memory_bytes(3000, 700)
         assert isinstance(need, int)
         assert 0 < need < model.memory_bytes(10**9, 10**9)
-        monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: need)
+        monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need)
         model.check_size(3000, 700)
-        monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: need - 1)
+        monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need - 1)
         with pytest.raises(CatalogTooLargeError, match=r"GiB of memory; .* GiB is free") as caught:
             model.check_size(3000, 700)
         assert (", enough for " in str(caught.value)) == (model.memory_bytes(3000, 1) < need)

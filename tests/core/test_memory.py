@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coldray.core import memory
 from coldray.core.errors import CatalogTooLargeError
-from coldray.core.memory import GIB, available_bytes, most_that_fit, require_memory
+from coldray.core.memory import GIB, _available_bytes, most_that_fit, require_memory
 
 MACHINE = 8 * GIB
 
@@ -23,7 +23,7 @@ def machine(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_container(monkeypatch, tmp_path_factory):
-    monkeypatch.setattr(memory, "CGROUP", tmp_path_factory.mktemp("no container"))
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path_factory.mktemp("no container"))
 
 
 def version_1(folder, limit, usage, cached=0):
@@ -54,41 +54,41 @@ def version_2(folder, limit, usage, cached=0):
     ],
 )
 def test_a_container_leaves_its_limit_less_what_it_uses(tmp_path, version, limit, usage, expected):
-    assert available_bytes(version(tmp_path, limit, usage)) == expected
+    assert _available_bytes(version(tmp_path, limit, usage)) == expected
 
 
 @pytest.mark.parametrize("version", [version_1, version_2])
 def test_files_that_the_kernel_keeps_cached_are_not_in_the_way(tmp_path, version):
-    assert available_bytes(version(tmp_path, 5 * GIB, 4 * GIB, cached=2 * GIB)) == 3 * GIB
+    assert _available_bytes(version(tmp_path, 5 * GIB, 4 * GIB, cached=2 * GIB)) == 3 * GIB
 
 
 def test_a_container_that_tells_nothing_of_its_files_is_taken_by_its_usage(tmp_path):
     version_2(tmp_path, 5 * GIB, 4 * GIB)
     for facts in ("anon 5\n", "inactive_file\n", "inactive_file none\n"):
         (tmp_path / "memory.stat").write_text(facts)
-        assert available_bytes(tmp_path) == GIB
+        assert _available_bytes(tmp_path) == GIB
     (tmp_path / "memory.stat").unlink()
-    assert available_bytes(tmp_path) == GIB
+    assert _available_bytes(tmp_path) == GIB
 
 
 def test_without_a_container_the_machine_decides(tmp_path):
-    assert available_bytes(tmp_path) == MACHINE
-    assert available_bytes(tmp_path / "absent") == MACHINE
+    assert _available_bytes(tmp_path) == MACHINE
+    assert _available_bytes(tmp_path / "absent") == MACHINE
 
 
 def test_a_limit_without_a_usage_is_none(tmp_path):
     (tmp_path / "memory.max").write_text(str(GIB))
-    assert available_bytes(tmp_path) == MACHINE
+    assert _available_bytes(tmp_path) == MACHINE
 
 
 def test_the_newer_version_is_read_first(tmp_path):
     version_1(tmp_path, 7 * GIB, GIB)
-    assert available_bytes(version_2(tmp_path, 3 * GIB, GIB)) == 2 * GIB
+    assert _available_bytes(version_2(tmp_path, 3 * GIB, GIB)) == 2 * GIB
 
 
 def test_this_machine_has_memory(monkeypatch):
     monkeypatch.undo()
-    assert 0 < available_bytes() <= psutil.virtual_memory().total
+    assert 0 < _available_bytes() <= psutil.virtual_memory().total
 
 
 def test_what_fits_is_allowed():
@@ -107,8 +107,8 @@ def test_what_does_not_fit_is_refused_with_need_limit_and_way_out():
     ("usage", "words"), [(2 * GIB, "3.0 GiB is free of the container's 5.0 GiB. Use"), (0, "4.0 GiB is free. Use")]
 )
 def test_a_container_that_sets_the_limit_is_named(tmp_path, monkeypatch, usage, words):
-    monkeypatch.setattr(memory, "CGROUP", version_2(tmp_path, 5 * GIB, usage))
-    monkeypatch.setattr(memory, "available_bytes", lambda: min(available_bytes(tmp_path), 4 * GIB))
+    monkeypatch.setattr(memory, "_CGROUP", version_2(tmp_path, 5 * GIB, usage))
+    monkeypatch.setattr(memory, "_available_bytes", lambda: min(_available_bytes(tmp_path), 4 * GIB))
     with pytest.raises(CatalogTooLargeError) as caught:
         require_memory(9 * GIB, purpose="A matrix", way_out="Use less.")
     assert str(caught.value).startswith(f"A matrix needs 9.0 GiB of memory; {words}")
@@ -144,7 +144,7 @@ def test_the_most_that_fits_fits_and_one_more_does_not(free, power, limit):
 
 
 def test_the_machine_is_asked_unless_told(monkeypatch):
-    monkeypatch.setattr(memory, "available_bytes", lambda: 10)
+    monkeypatch.setattr(memory, "_available_bytes", lambda: 10)
     require_memory(10, purpose="It", way_out="None.")
     with pytest.raises(CatalogTooLargeError):
         require_memory(11, purpose="It", way_out="None.")

@@ -11,7 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from coldray.cli.command import reported
 from coldray.core.errors import DataError, NumericalError
-from coldray.core.ray_errors import LONGEST, cause_of, in_words, is_of_ray
+from coldray.core.ray_errors import _LONGEST, cause_of, in_words, is_of_ray
 
 LONG = '\x1b[36mFirst line.\x1b[39m\nTraceback (most recent call last):\n  File "x.py", line 1\n' + "more\n" * 500
 
@@ -44,7 +44,7 @@ def test_every_error_of_ray_is_one_line_and_a_status(kind, capfd):
     assert kind.__name__ in told
     assert "Traceback" not in told
     assert "\x1b" not in told
-    assert len(told) < 2 * LONGEST
+    assert len(told) < 2 * _LONGEST
 
 
 @pytest.mark.parametrize("cause", [DataError("No clicks. Filter less."), NumericalError("NaN at λ₁=0.")])
@@ -79,7 +79,7 @@ def test_bugs_of_our_own_are_not_hidden(capsys):
 def test_every_wait_of_the_library_says_it_in_words():
     """Nothing of ours puts the text of an error of Ray, a traceback, into its own."""
     for kind in KINDS:
-        assert len(in_words(of_kind(kind))) < 2 * LONGEST
+        assert len(in_words(of_kind(kind))) < 2 * _LONGEST
 
 
 CODE = """

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.core.errors import UnmatchedItemsError
-from coldray.data.catalogue import ALL_WAYS, FEW, WAYS, Catalogue, match_items
+from coldray.data.catalogue import _ALL_WAYS, _FEW, _WAYS, Catalogue, match_items
 
 IDS = ["1", "2", "3", "01", "1.0", " 1", "a", "A", "b", "c", "d"]
 CLICKS = st.lists(st.sampled_from(IDS), min_size=1)
@@ -32,7 +32,7 @@ def test_the_counts_are_those_of_a_loop(clicks, rows, data):
     assert match.clicks == len(clicks)
     assert match.clicks_without_row == sum(item not in rows for item in clicks)
     known_items, known_clicks = len(set(clicks) & set(rows)), sum(item in rows for item in clicks)
-    assert match.few == (known_items < FEW * len(set(clicks)) or known_clicks < FEW * len(clicks))
+    assert match.few == (known_items < _FEW * len(set(clicks)) or known_clicks < _FEW * len(clicks))
 
 
 @given(st.permutations(IDS), st.data())
@@ -48,12 +48,12 @@ SPELLINGS = {
     "without '.0' at their end": lambda number: f"{number}.0",
     "whatever their case": lambda number: f"Movie{number}",
     "in the composed form of Unicode (NFC)": lambda number: f"cafe\u0301 {number}",
-    ALL_WAYS: lambda number: f" {number:04d}.0",
+    _ALL_WAYS: lambda number: f" {number:04d}.0",
 }
 PLAIN = {"whatever their case": "movie{}", "in the composed form of Unicode (NFC)": "caf\u00e9 {}"}
 
 
-@pytest.mark.parametrize("way", [*WAYS, ALL_WAYS])
+@pytest.mark.parametrize("way", [*_WAYS, _ALL_WAYS])
 def test_ids_that_are_written_otherwise_are_refused_with_two_of_each_side_and_the_cause(way):
     spelt = SPELLINGS[way]
     plain = [PLAIN.get(way, "{}").format(number) for number in range(1, 6)]

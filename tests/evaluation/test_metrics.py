@@ -53,7 +53,7 @@ def test_equals_the_definitions(seed, block_bytes):
     ranking, relevant = random_problem(seed)
     cutoffs = (1, 5, 12)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK_BYTES", block_bytes)
+        patch.setattr(module, "_BLOCK_BYTES", block_bytes)
         found = ranking_metrics(ranking, sp.csr_array(relevant.astype(np.float32)), cutoffs, n_candidates=30)
     rows = [row for row, user in enumerate(ranking.users) if relevant[user].any()]
     assert found.users.tolist() == ranking.users[rows].tolist()

@@ -127,8 +127,8 @@ def test_threads_work_at_the_same_time():
 def test_the_default_block_fits_its_budget():
     for n_candidates in (0, 1, 3260, 60_000, 10**8):
         size = module._block_size(n_candidates)
-        assert 1 <= size <= module.BLOCK_USERS
-        assert size == 1 or 4 * size * n_candidates <= module.BLOCK_BYTES
+        assert 1 <= size <= module._BLOCK_USERS
+        assert size == 1 or 4 * size * n_candidates <= module._BLOCK_BYTES
 
 
 def test_no_users_gives_an_empty_ranking():

@@ -78,7 +78,7 @@ def test_a_block_may_mix_tied_rows_with_distinct_ones():
 @pytest.mark.parametrize("n", [64, 65, 127, 128, 1000, 3260])
 def test_the_group_bound_is_never_above_the_kth_score(n):
     scores = np.random.default_rng(n).standard_normal((20, n), dtype=np.float32)
-    for group in range(2, min(topk.LARGEST_GROUP, n) + 1):
+    for group in range(2, min(topk._LARGEST_GROUP, n) + 1):
         maxima = topk._group_maxima(scores, group)
         assert maxima.shape == (20, n // group)
         np.testing.assert_array_equal(maxima.max(axis=1), scores.max(axis=1))
@@ -176,7 +176,7 @@ def test_threads_and_block_size_change_nothing(monkeypatch, k):
     exclude = sp.random_array(scores.shape, density=0.2, format="csr", rng=generator)
     expected = top_k(scores, k, exclude=exclude, n_threads=1)
     for cells in (1, 333 * 3, 333 * 32):
-        monkeypatch.setattr(topk, "BLOCK_CELLS", cells)
+        monkeypatch.setattr(topk, "_BLOCK_CELLS", cells)
         for threads in (1, 2, 5):
             found = top_k(scores, k, exclude=exclude, n_threads=threads)
             for one, other in zip(found, expected, strict=True):

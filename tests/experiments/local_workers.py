@@ -4,9 +4,9 @@ from typing import Any
 
 import ray
 
-from coldray.experiments.ablation.folds import FoldWorker, FoldWorkers
+from coldray.experiments.ablation.folds import FoldWorkers, _FoldWorker
 
-Worker = FoldWorker.__ray_metadata__.modified_class
+Worker = _FoldWorker.__ray_metadata__.modified_class
 """The class that the actors are of."""
 
 

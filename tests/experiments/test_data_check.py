@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from coldray.cli.options.check import PROTOCOLS
+from coldray.cli.options.check import _PROTOCOLS
 from coldray.core.errors import CatalogTooLargeError
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.assignment import drawn_parts, published_parts
@@ -219,7 +219,7 @@ def test_the_protocol_tells_how_the_numbers_came_to_be():
     assert check.dataset["synthetic"]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", _PROTOCOLS)
 def test_each_protocol_is_checked_and_told(protocol):
     check = check_split(drawn_parts(planted_split(CLEAN).dataset, protocol), n_factors=3)
     assert check.split == protocol

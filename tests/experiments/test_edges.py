@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.experiments.ablation.run import stage_edges, stages
-from coldray.experiments.edges import EDGE_SHARE, edge_words, found_edges
+from coldray.experiments.ablation.run import _stage_edges, _stages
+from coldray.experiments.edges import _EDGE_SHARE, edge_words, found_edges
 from coldray.experiments.space import StudyConfig
 from coldray.models.linear.svd import SVDConfig
 from coldray.models.marec.config import MARecConfig
@@ -67,11 +67,11 @@ def test_a_share_of_the_range_at_either_end_is_its_edge(low, factor, share, loga
     high = low * factor
     value = low * factor**share if logarithmic else low + share * (high - low)
     found = ends({"lambda_1": {"log_uniform" if logarithmic else "uniform": [low, high]}}, {"lambda_1": value})
-    if EDGE_SHARE + 1e-6 < share < 1 - EDGE_SHARE - 1e-6:
+    if _EDGE_SHARE + 1e-6 < share < 1 - _EDGE_SHARE - 1e-6:
         assert found == []
-    elif share < EDGE_SHARE - 1e-6:
+    elif share < _EDGE_SHARE - 1e-6:
         assert found == [("lambda_1", "low")]
-    elif share > 1 - EDGE_SHARE + 1e-6:
+    elif share > 1 - _EDGE_SHARE + 1e-6:
         assert found == [("lambda_1", "high")]
 
 
@@ -102,5 +102,5 @@ def test_stages_of_an_ablation_tell_what_they_chose_themselves():
     }
     config = StudyConfig(name="a", model="marec_plus", space=space)
     chosen = {"lambda_1": 3000, "ca_weight": 2, "ca_temperature": 0.2, "ua_weight": 0, "ua_confidence_power": 0.5}
-    found = [[edge.parameter for edge in stage_edges(config, stage, chosen)] for stage in stages()]
+    found = [[edge.parameter for edge in _stage_edges(config, stage, chosen)] for stage in _stages()]
     assert found == [["lambda_1"], ["ca_weight", "ca_temperature"], [], []]  # what is left out has chosen nothing

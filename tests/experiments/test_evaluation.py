@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from coldray.core.errors import EmptyDatasetError, NumericalError
 from coldray.data.dataset import Dataset
 from coldray.data.splits.items import ColdItemFold
-from coldray.experiments.evaluation import EvaluationFold, RankingCache, evaluate, rank_task
+from coldray.experiments.evaluation import EvaluationFold, RankingCache, _rank_task, evaluate
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.marec.config import MARecConfig
@@ -143,11 +143,11 @@ def test_merged_sides_equal_one_ranking_of_everything(task, candidates, k):
     for lambda_1 in (0.5, 200.0):
         for alpha, beta in ((1.0, 100.0), (0.1, 0.4), (3.0, 1.0), (1.0, 3.0), (1.0, 0.01)):
             model = MARec(MARecConfig(lambda_1=lambda_1, alpha=alpha, beta=beta, delta=1.0)).fit(task.train, shared)
-            ranking = rank_task(model, task, candidates=candidates, k=k, cache=cache)
+            ranking = _rank_task(model, task, candidates=candidates, k=k, cache=cache)
             assert ranking.users.tolist() == task.users.tolist()
             assert ranking.items.shape == (len(task.users), k)
             assert_ranks(ranking, direct(model, task, candidates, k), k)
-            alone = rank_task(model, task, candidates=candidates, k=k)
+            alone = _rank_task(model, task, candidates=candidates, k=k)
             assert_ranks(alone, direct(model, task, candidates, k), k)
             shown.add(ranking.items.tobytes())
     if candidates == "all" and k == 5:
@@ -160,7 +160,7 @@ def test_a_model_that_promises_nothing_is_ranked_as_a_whole(task, candidates):
     for lambda_0, beta in ((0.5, 0.02), (0.5, 0.08)):
         model = MARec(MARecConfig(lambda_0=lambda_0, beta=beta, delta=1.0)).fit(task.train)
         assert model.ranking_key() is None
-        ranking = rank_task(model, task, candidates=candidates, k=9, cache=cache)
+        ranking = _rank_task(model, task, candidates=candidates, k=9, cache=cache)
         assert_ranks(ranking, direct(model, task, candidates, 9), 9)
     assert not cache._rankings
 
@@ -169,13 +169,13 @@ def test_a_model_that_promises_nothing_is_ranked_as_a_whole(task, candidates):
 def test_train_positives_are_never_shown_and_cold_items_compete(task, key):
     n_items = task.train.interactions.shape[1]
     model = Fixed(np.arange(n_items), key=key)
-    everything = rank_task(model, task, candidates="all", k=n_items)
+    everything = _rank_task(model, task, candidates="all", k=n_items)
     clicked = task.train.interactions.toarray()[task.users] > 0
     for row, mine in zip(everything.items, clicked, strict=True):
         allowed = np.flatnonzero(~mine)[::-1]
         assert row[: len(allowed)].tolist() == allowed.tolist()
         assert (row[len(allowed) :] == -1).all()
-    cold = rank_task(model, task, candidates="cold", k=7)
+    cold = _rank_task(model, task, candidates="cold", k=7)
     assert (cold.items == task.held_out_items[::-1]).all()
 
 
@@ -183,19 +183,19 @@ def test_a_ranking_is_made_once_for_each_key_side_and_length(task):
     n_items, cache = task.train.interactions.shape[1], RankingCache()
     model = Fixed(np.arange(n_items), key="one")
     for _ in range(3):
-        rank_task(model, task, candidates="all", k=5, cache=cache)
+        _rank_task(model, task, candidates="all", k=5, cache=cache)
     assert model.scored == 2
-    rank_task(model, task, candidates="cold", k=5, cache=cache)
-    rank_task(model, task, candidates="all", k=6, cache=cache)
+    _rank_task(model, task, candidates="cold", k=5, cache=cache)
+    _rank_task(model, task, candidates="all", k=6, cache=cache)
     assert model.scored == 5
     other = Fixed(-np.arange(n_items), key="other")
-    flipped = rank_task(other, task, candidates="cold", k=7, cache=cache)
+    flipped = _rank_task(other, task, candidates="cold", k=7, cache=cache)
     assert (flipped.items == task.held_out_items).all()
 
 
 def test_the_oldest_ranking_is_forgotten(task):
     cache = RankingCache(size=2)
-    ranking = rank_task(Fixed(np.arange(34)), task, candidates="cold", k=2)
+    ranking = _rank_task(Fixed(np.arange(34)), task, candidates="cold", k=2)
     cache.put(("a",), ranking, 1.0)
     cache.put(("b",), ranking, 2.0)
     assert cache.get(("a",)) == (ranking, 1.0)
@@ -214,7 +214,7 @@ def test_coverage_is_of_the_items_that_competed(task):
     model = Fixed(np.arange(n_items))
     cold = evaluate(model, task, candidates="cold", cutoffs=(2, 5))
     assert cold.coverage == {"coverage@2": pytest.approx(2 / 7), "coverage@5": pytest.approx(5 / 7)}
-    shown = len(np.unique(rank_task(model, task, candidates="all", k=5).items))
+    shown = len(np.unique(_rank_task(model, task, candidates="all", k=5).items))
     everything = evaluate(model, task, candidates="all", cutoffs=(5,))
     assert everything.coverage == {"coverage@5": pytest.approx(shown / n_items)}
     assert cold.users.tolist() == task.users.tolist()

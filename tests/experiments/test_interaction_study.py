@@ -22,7 +22,7 @@ from coldray.data.splits.parts import (
     VALIDATION_GIVEN,
     InteractionSplit,
 )
-from coldray.experiments.evaluation import evaluate, rank_task
+from coldray.experiments.evaluation import _rank_task, evaluate
 from coldray.experiments.folds import prepare_task, prepare_tasks
 from coldray.experiments.forms.settled import settled_study
 from coldray.experiments.listeners import StudyListener
@@ -210,7 +210,7 @@ def test_users_held_out_are_described_by_what_is_given_and_not_offered_it_again(
     assert np.array_equal(np.unique(rows_of(task.held_out)), task.users)
     assert (np.diff(task.train.interactions.indptr)[task.users] == 0).all()
     model = EASE(EASEConfig(regularization=10.0)).fit(task.train)
-    listed = rank_task(model, task, candidates="all", k=100).items
+    listed = _rank_task(model, task, candidates="all", k=100).items
     given = task.histories.toarray()[task.users]
     assert given.any(axis=1).all()
     for row, known in zip(listed, given, strict=True):
@@ -243,7 +243,7 @@ def test_given_items_that_nobody_clicks_in_train_are_not_offered_either():
     split = InteractionSplit(data, parts[order].astype(np.uint8), split=0, seed=0, protocol="user-holdout")
     task = prepare_task(split.for_tuning().fold, None)
     assert task.train.cold_items.tolist() == [2, 3, 4]
-    assert rank_task(Fixed(5), task, candidates="all", k=5).items.tolist() == [[4, 3, 1, -1, -1]]
+    assert _rank_task(Fixed(5), task, candidates="all", k=5).items.tolist() == [[4, 3, 1, -1, -1]]
 
 
 def test_a_list_of_warm_items_alone_has_no_cold_side():
@@ -252,7 +252,7 @@ def test_a_list_of_warm_items_alone_has_no_cold_side():
     data = Dataset("tiny", np.arange(4), np.arange(3), clicks, {})
     task = prepare_task(InteractionSplit(data, parts, split=0, seed=0, protocol="holdout").test_fold, None)
     assert len(task.train.cold_items) == 0
-    assert rank_task(Fixed(3), task, candidates="all", k=2).items.tolist() == [[2, -1], [0, -1]]
+    assert _rank_task(Fixed(3), task, candidates="all", k=2).items.tolist() == [[2, -1], [0, -1]]
 
 
 @pytest.mark.parametrize("kind", [MARec, Popularity])

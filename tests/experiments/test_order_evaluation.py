@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from coldray.core.errors import MissingFieldError
-from coldray.data.signals import Reads, with_order
+from coldray.data.signals import Reads, _with_order
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.interactions import interaction_splits
 from coldray.experiments.evaluation import evaluate
@@ -27,7 +27,7 @@ def dataset():
 
 def test_places_are_the_ranks_of_the_times(dataset):
     """The first click has place 1; of clicks at the same time, the item of the lower index comes first."""
-    ordered = with_order(dataset)
+    ordered = _with_order(dataset)
     times, places = dataset.timestamps, ordered.interactions
     assert places.dtype == np.float32
     for user in range(40):
@@ -56,7 +56,7 @@ def test_places_stand_where_clicks_do_and_clicks_are_to_be_found(dataset, protoc
 def test_the_last_click_is_later_than_all_others(dataset):
     (split,) = interaction_splits(dataset, protocol="leave-last")
     task = prepare_task(split.test_fold, None, reads=Reads(order=True))
-    places = with_order(dataset).interactions.toarray()
+    places = _with_order(dataset).interactions.toarray()
     times = dataset.timestamps.toarray()
     for user in task.users:
         last = times[user, task.held_out[[user]].indices[0]]

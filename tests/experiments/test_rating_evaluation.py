@@ -14,7 +14,7 @@ from coldray.data.signals import Reads
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.parts import TEST
-from coldray.experiments.evaluation import EvaluationFold, evaluate, rank_task
+from coldray.experiments.evaluation import EvaluationFold, _rank_task, evaluate
 from coldray.experiments.folds import prepare_task, prepare_tasks
 from coldray.experiments.forms.settled import Settled
 from coldray.experiments.prepared import PreparedStudy
@@ -23,7 +23,7 @@ from coldray.experiments.results import FoldMetrics, TrialResult
 from coldray.experiments.search import trial as trial_module
 from coldray.experiments.search.proposals import Proposals
 from coldray.experiments.search.run import scheduler
-from coldray.experiments.search.trial import Kept, TrialPlan, run_trials
+from coldray.experiments.search.trial import TrialPlan, _Kept, run_trials
 from coldray.experiments.selection import select
 from coldray.experiments.space import SchedulerConfig, SelectionConfig, StudyConfig
 from coldray.experiments.winner import measure_winner
@@ -121,7 +121,7 @@ def test_items_rated_0_are_known_and_those_held_out_are_to_be_found():
     fold = replace(split.test_fold, train_entries=np.arange(9) != 2, held_out_entries=np.arange(9) == 2)
     task = prepare_task(fold, None, reads=Reads(ratings=True), predicts=True)
     model = RatingKNN(RatingKNNConfig(damping=1e9)).fit(task.train)
-    listed = rank_task(model, task, candidates="all", k=4)
+    listed = _rank_task(model, task, candidates="all", k=4)
     assert listed.items.tolist() == [[3, 2, -1, -1]]
     assert evaluate(model, task, candidates="all", cutoffs=(1,)).means()["hr@1"] == 1
 
@@ -183,7 +183,7 @@ def test_a_failed_trial_reports_the_worst_there_is(monkeypatch, metric, worst):
     plan = TrialPlan("rating_knn", "all", CUTOFFS, metric, "failing")
     task = EvaluationFold(prepared_clicks(), sp.csr_array((2, 3), dtype=np.float32), *[np.zeros(0, np.int32)] * 2, 0, 0)
     monkeypatch.setattr(trial_module.ray, "get", lambda reference: task)
-    monkeypatch.setattr(trial_module, "_kept", lambda *_: Kept(None, None))
+    monkeypatch.setattr(trial_module, "_kept", lambda *_: _Kept(None, None))
     batch = {"trials": [{"number": 0, "parameters": {"k": 3}, "folds": []}]}
     run_trials(batch, plan=plan, tasks={(0, 0): "reference"}, results=None)
     (report,) = reports

@@ -10,7 +10,7 @@ from coldray.core.journal import Journal
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.listeners import Listeners, StudyListener
 from coldray.experiments.record.record import StudyRecord
-from coldray.experiments.search.run import parallel, search, trial_resources
+from coldray.experiments.search.run import _parallel, _trial_resources, search
 from coldray.experiments.space import FailureConfig, StudyConfig
 from coldray.experiments.study import draw_splits
 from coldray.models.linear.ease import EASE, EASEConfig
@@ -117,10 +117,10 @@ def test_a_trial_reserves_the_memory_of_its_fit_and_no_more_than_there_is(datase
     parts = [split.for_tuning() for split in draw_splits(dataset, config)]
     need = EASE(EASEConfig()).memory_bytes(dataset.n_users, dataset.n_items)
     assert need > 0
-    assert trial_resources(config, parts) == {"cpu": 1, "gpu": 0.0, "memory": need}
+    assert _trial_resources(config, parts) == {"cpu": 1, "gpu": 0.0, "memory": need}
     monkeypatch.setattr(EASE, "memory_bytes", lambda *_: 10**18)
     most = max(node["Resources"]["memory"] for node in ray.nodes() if node["Alive"])
-    assert trial_resources(config, parts)["memory"] == int(most)
+    assert _trial_resources(config, parts)["memory"] == int(most)
 
 
 @pytest.mark.parametrize(("room", "cpus"), [(1, 4), (2, 2), (3, 1), (4, 1), (100, 1)])
@@ -135,6 +135,6 @@ def test_trials_have_the_cpus_that_memory_would_leave_idle(dataset, monkeypatch,
     bigger = {"Alive": True, "Resources": {"CPU": 64.0, "memory": 1000.0 * room}}
     no_cpus, dead = {"Alive": True, "Resources": {"memory": 10.0**9}}, {**bigger, "Alive": False}
     monkeypatch.setattr(ray, "nodes", lambda: [bigger, node, no_cpus, dead])
-    found = trial_resources(config, parts)
+    found = _trial_resources(config, parts)
     assert found == {"cpu": cpus, "gpu": 0.0, "memory": 1000}
-    assert parallel(found) == min(room, 4) + min(room, 64 // cpus)
+    assert _parallel(found) == min(room, 4) + min(room, 64 // cpus)

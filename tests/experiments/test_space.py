@@ -299,10 +299,10 @@ def test_a_space_in_which_some_values_go_together_can_be_searched(space, algorit
 def test_a_space_of_too_many_combinations_is_taken_on_trust(monkeypatch):
     space = {"order": {"choice": [1, 2]}, "lambda_0": {"choice": [1.0, 0.0]}, "solver": {"choice": ["users", "items"]}}
     fixed = {**space, "solver": "users", "lambda_0": 1.0}
-    monkeypatch.setattr("coldray.experiments.space.MAX_COMBINATIONS", 1)
+    monkeypatch.setattr("coldray.experiments.space._MAX_COMBINATIONS", 1)
     StudyConfig.model_validate({**GOOD, "space": space})
     StudyConfig.model_validate({**GOOD, "space": fixed})
-    monkeypatch.setattr("coldray.experiments.space.MAX_COMBINATIONS", 2)
+    monkeypatch.setattr("coldray.experiments.space._MAX_COMBINATIONS", 2)
     with pytest.raises(ConfigError, match="no valid configuration"):
         StudyConfig.model_validate({**GOOD, "space": fixed})
 

@@ -319,7 +319,7 @@ def variants(dataset):
 def searches(variants):
     with pytest.MonkeyPatch.context() as patch:
         # Two random trials come first; the others are proposed from what these gave.
-        patch.setattr("coldray.experiments.search.proposals.STARTUP_TRIALS", 2)
+        patch.setattr("coldray.experiments.search.proposals._STARTUP_TRIALS", 2)
         yield {
             name: search(
                 CANARY,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coldray.core.errors import DataFormatError, NotFittedError
 from coldray.data.dataset import NumberAttribute
-from coldray.features.scalar import LARGEST, ScalarEncoder, read_numbers
+from coldray.features.scalar import _LARGEST, ScalarEncoder, read_numbers
 
 VALUES = st.lists(st.floats(allow_infinity=False), max_size=20).map(lambda values: np.array(values, np.float64))
 
@@ -17,13 +17,13 @@ VALUES = st.lists(st.floats(allow_infinity=False), max_size=20).map(lambda value
 @given(VALUES, VALUES)
 def test_values_and_unknowns_pass_through_and_the_span_is_that_of_the_fit(fitted, new):
     encoder = ScalarEncoder().fit(NumberAttribute(fitted))
-    known = [value for value in fitted.tolist() if abs(value) <= LARGEST]
+    known = [value for value in fitted.tolist() if abs(value) <= _LARGEST]
     span = max(known) - min(known) if known else 0.0
     assert encoder.span == (span if span > 0 else 1.0)
     feature = encoder.transform(NumberAttribute(new))
     assert feature.span == encoder.span
     assert feature.values.dtype == np.float64
-    np.testing.assert_array_equal(feature.values, np.where(np.abs(new) <= LARGEST, new, np.nan))
+    np.testing.assert_array_equal(feature.values, np.where(np.abs(new) <= _LARGEST, new, np.nan))
 
 
 @settings(deadline=None)

@@ -10,7 +10,7 @@ from coldray.core.errors import NotFittedError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.explanation import COMMON, POPULARITY
 from coldray.models.kernel_align.covariance import ItemCovariance, Weights
-from coldray.models.kernel_align.explanation import covariance_parts
+from coldray.models.kernel_align.explanation import _covariance_parts
 from coldray.models.kernel_align.kernels import KernelBasis
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
 from contracts.problems import genre_groups, random_features, random_training_set, vector_feature
@@ -30,7 +30,7 @@ def test_the_parts_add_up_to_the_covariance(seed):
     generator = np.random.default_rng(seed)
     rows, item = random_features(generator, 12, n_vectors=3), random_features(generator, 1, n_vectors=3)
     covariance = random_covariance(rows, generator)
-    names, parts = covariance_parts(covariance, rows, item)
+    names, parts = _covariance_parts(covariance, rows, item)
     assert names == ("a", "b", "c", "year")
     np.testing.assert_allclose(parts.sum(axis=1), covariance.between(rows, item)[:, 0], rtol=1e-4)
 
@@ -41,7 +41,7 @@ def test_the_item_itself_has_the_variance_of_the_covariance():
     rows = random_features(generator, 12)
     covariance = random_covariance(rows, generator)
     for own in range(12):
-        _, parts = covariance_parts(covariance, rows, rows.take(np.array([own])), own=own)
+        _, parts = _covariance_parts(covariance, rows, rows.take(np.array([own])), own=own)
         assert parts[own].sum() == pytest.approx(covariance.variances(rows)[own], rel=1e-4)
 
 
@@ -50,7 +50,7 @@ def test_an_attribute_that_is_not_shared_has_no_share():
     labels = np.eye(3)[[0, 0, 1, 2, 1]]
     rows = FeatureSet({"genre": vector_feature(labels), "noise": vector_feature(np.eye(5))}, 5)
     covariance = random_covariance(rows, np.random.default_rng(4))
-    _, parts = covariance_parts(covariance, rows, rows.take(np.array([2])), own=2)
+    _, parts = _covariance_parts(covariance, rows, rows.take(np.array([2])), own=2)
     np.testing.assert_allclose(parts[[0, 1, 3], 0], 0, atol=1e-12)
     np.testing.assert_allclose(parts[[0, 1, 3, 4], 1], 0, atol=1e-12)
     assert parts[4, 0] > 0.01

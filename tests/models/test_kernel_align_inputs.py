@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from coldray.core.errors import CatalogTooLargeError, DataError, SingularMatrixError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.forms import StudyOutlook
-from coldray.models.kernel_align.covariance import MarginalLikelihood, Weights
+from coldray.models.kernel_align.covariance import Weights, _MarginalLikelihood
 from coldray.models.kernel_align.kernels import KernelBasis
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
@@ -97,11 +97,11 @@ def test_a_covariance_that_is_not_definite_names_the_attribute():
     with pytest.raises(
         SingularMatrixError, match=r"20 items.*'b' \(smallest eigenvalue -.*Raise min_noise.*attribute out"
     ):
-        MarginalLikelihood(basis, items, profiles)(broken)
+        _MarginalLikelihood(basis, items, profiles)(broken)
 
 
 def test_a_catalogue_that_does_not_fit_is_refused_before_it_is_begun(monkeypatch):
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 10 * 2**30)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 10 * 2**30)
     exact = KernelAlign(KernelAlignConfig(form="exact"))
     exact.check_size(1000, 40_000)
     with pytest.raises(CatalogTooLargeError, match=r"covariance of 100,000 items with its factor.*form='auto'"):

@@ -46,7 +46,7 @@ def assert_same_up_to_sign(found, expected):
 @pytest.mark.parametrize("dim", [1, 4, 9])
 def test_profiles_agree_with_the_reference(monkeypatch, shape, dim, branch):
     if branch == "sparse":
-        monkeypatch.setattr(module, "DENSE_ITEMS", 0)
+        monkeypatch.setattr(module, "_DENSE_ITEMS", 0)
     for seed in range(3):
         train = many_clicks(seed, **shape)
         found = item_profiles(train, dim=dim)
@@ -61,7 +61,7 @@ def test_the_sparse_branch_seeks_only_what_is_kept(monkeypatch):
     train = random_training_set(1)
     dense = item_profiles(train, dim=6)
     assert asked == []
-    monkeypatch.setattr(module, "DENSE_ITEMS", 0)
+    monkeypatch.setattr(module, "_DENSE_ITEMS", 0)
     np.testing.assert_allclose(item_profiles(train, dim=6), dense, atol=2e-5)  # signs included
     assert asked == [6]
 
@@ -79,7 +79,7 @@ def test_shrinkage_damps_few_clicks(shrinkage):
 @pytest.mark.parametrize("dense_items", [0, 1500])
 @pytest.mark.parametrize("dim", [20, 64])
 def test_at_full_dimension_cosines_are_those_of_the_damped_columns(monkeypatch, dim, dense_items):
-    monkeypatch.setattr(module, "DENSE_ITEMS", dense_items)
+    monkeypatch.setattr(module, "_DENSE_ITEMS", dense_items)
     train = random_training_set(3, n_users=50, n_warm=20)
     profiles = item_profiles(train, dim=dim)
     assert profiles.shape == (20, 20)
@@ -90,7 +90,7 @@ def test_at_full_dimension_cosines_are_those_of_the_damped_columns(monkeypatch, 
 @pytest.mark.parametrize("dense_items", [0, 1500])
 def test_no_more_dimensions_come_back_than_the_clicks_have(monkeypatch, dense_items):
     """Users of three kinds click in three ways: the rank is 3."""
-    monkeypatch.setattr(module, "DENSE_ITEMS", dense_items)
+    monkeypatch.setattr(module, "_DENSE_ITEMS", dense_items)
     kinds = np.random.default_rng(4).random((3, 18)) < 0.5
     clicks = kinds[np.arange(24) % 3].astype(np.float32)
     clicks[:, ~kinds.any(axis=0)] = 0
@@ -102,7 +102,7 @@ def test_no_more_dimensions_come_back_than_the_clicks_have(monkeypatch, dense_it
 
 @pytest.mark.parametrize("dense_items", [0, 1500])
 def test_the_same_clicks_have_the_same_profiles(monkeypatch, dense_items):
-    monkeypatch.setattr(module, "DENSE_ITEMS", dense_items)
+    monkeypatch.setattr(module, "_DENSE_ITEMS", dense_items)
     for train in (random_training_set(5), genre_groups()[0]):
         first = item_profiles(train, dim=3)
         np.random.random(3)  # noqa: NPY002  nothing depends on the global generator
@@ -112,7 +112,7 @@ def test_the_same_clicks_have_the_same_profiles(monkeypatch, dense_items):
 
 def test_equal_blocks_have_the_same_cosines_twice(monkeypatch):
     """Singular values that coincide leave the basis open; nothing else depends on it."""
-    monkeypatch.setattr(module, "DENSE_ITEMS", 0)
+    monkeypatch.setattr(module, "_DENSE_ITEMS", 0)
     blocks = np.kron(np.eye(4), np.ones((6, 5))).astype(np.float32)
     train = TrainingSet(sp.csr_array(blocks), FeatureSet({}, 20), "blocks")
     for _ in range(3):

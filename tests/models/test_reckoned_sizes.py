@@ -2,12 +2,12 @@
 
 import pytest
 
-from coldray.models.kernel_align.form import exact_bytes, exact_seconds, inducing_bytes
+from coldray.models.kernel_align.form import _exact_seconds, exact_bytes, inducing_bytes
 from coldray.models.linalg.singular import solver_bytes
 from coldray.models.linalg.solver_costs import FitsOfAMatrix, ease_seconds, marec_seconds
 from coldray.models.linear.ease import EASE, EASEConfig
 from coldray.models.linear.ease_blocks import block_bytes
-from coldray.models.marec.cold_elimination import elimination_bytes
+from coldray.models.marec.cold_elimination import _elimination_bytes
 from coldray.models.marec.model import MARec, MARecConfig
 from coldray.models.neighbours.item import counting_bytes
 
@@ -41,7 +41,7 @@ def test_memory_of_singular_vectors_by_a_gram_matrix_and_by_lanczos(shape, count
 
 
 def test_memory_of_cold_items_and_of_the_learned_kernel():
-    assert elimination_bytes(8400, 2800) == 2_007_040_000
+    assert _elimination_bytes(8400, 2800) == 2_007_040_000
     assert inducing_bytes(40_000, 1500) == 1_050_000_000
     assert exact_bytes(5500, 40_000) / 2**30 == pytest.approx(4.5994, abs=1e-4)
 
@@ -57,4 +57,4 @@ def test_seconds_of_three_fits_of_marec_on_each_of_nine_matrices(n_users, couple
 
 def test_seconds_of_ease_and_of_the_learned_kernel():
     assert ease_seconds(14_000, FITS) == (pytest.approx(3657.478, abs=1e-3), pytest.approx(1237.270, abs=1e-3))
-    assert exact_seconds(40_000) == pytest.approx(377.173, abs=1e-3)
+    assert _exact_seconds(40_000) == pytest.approx(377.173, abs=1e-3)

@@ -13,7 +13,7 @@ from coldray.models.neural.text_graph import fusion as view_fusion
 from coldray.models.neural.text_graph import views as graph_view
 from coldray.models.neural.text_graph.fusion import ViewFusion
 from coldray.models.neural.text_graph.graph import ITEM, ItemGraph, NeighbourSampler
-from coldray.models.neural.text_graph.network import Clicks, HistoryAttention
+from coldray.models.neural.text_graph.network import Clicks, _HistoryAttention
 from coldray.models.neural.text_graph.texts import new_text_arrays, text_arrays, without_text
 from coldray.models.neural.text_graph.views import GraphView, TextView
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
@@ -156,7 +156,7 @@ def test_the_graph_view_is_attention_to_labels_and_back(monkeypatch):
         expected = reference_view(view, graph)
     np.testing.assert_allclose(view().detach(), expected, atol=1e-5)
     for nodes in (1, 7, 1000):
-        monkeypatch.setattr(graph_view, "NODES_PER_BLOCK", nodes)
+        monkeypatch.setattr(graph_view, "_NODES_PER_BLOCK", nodes)
         with torch.no_grad():
             np.testing.assert_allclose(view(), expected, atol=1e-5)
 
@@ -272,7 +272,7 @@ def test_new_items_are_read_like_known_ones(embedded):
 @pytest.mark.parametrize(("heads", "n_marks"), [(1, 0), (1, 5), (4, 0), (4, 5)])
 def test_a_user_is_the_attention_of_each_head_over_clicks(heads, n_marks):
     torch.manual_seed(2)
-    attention = HistoryAttention(DIM, heads, n_marks)
+    attention = _HistoryAttention(DIM, heads, n_marks)
     items = torch.randn(10, DIM)
     with torch.no_grad():
         attention.empty.normal_()
@@ -306,7 +306,7 @@ def test_a_user_is_the_attention_of_each_head_over_clicks(heads, n_marks):
 
 
 def test_a_click_without_a_mark_adds_nothing_and_learns_nothing():
-    attention = HistoryAttention(DIM, 1, 3)
+    attention = _HistoryAttention(DIM, 1, 3)
     items = torch.randn(4, DIM)
     clicks = Clicks(torch.tensor([0, 2]), torch.tensor([0]))
     marked = Clicks(clicks.items, clicks.offsets, (torch.tensor([0, 0]),))

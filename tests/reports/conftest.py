@@ -16,7 +16,7 @@ from coldray.experiments.inspection.costs import Costs
 from coldray.experiments.inspection.item_facts import ItemFacts
 from coldray.experiments.inspection.item_map import ItemMap
 from coldray.experiments.inspection.measure import Inspection
-from coldray.experiments.inspection.slices import EMPTY, SLICES, SliceMetrics
+from coldray.experiments.inspection.slices import _EMPTY, SLICES, SliceMetrics
 from coldray.experiments.results import FoldMetrics, Selection, StudyResult, TrialResult, mean_metric
 
 CUTOFFS = (10, 25, 50)
@@ -283,7 +283,7 @@ def build_inspections(place: int, n_folds: int, *, mapped: bool) -> tuple[Inspec
         for number, name in enumerate(SLICES)
     }
     if place == 0:
-        parts["warm_users"] = EMPTY
+        parts["warm_users"] = _EMPTY
     near = np.array([[item for item in MAPPED if item != own][:10] for own in MAPPED], np.int32)
     drawn = ItemMap(MAPPED, draws.normal(size=(len(MAPPED), 2)).astype(np.float32), near) if mapped else None
     costs = (Costs(0.0004, 500_000, 0.00036), Costs(75.0, 1_234_000_000, 0.041), Costs(2.5, None, 0.2))[place % 3]

@@ -6,8 +6,8 @@ import pytest
 
 from coldray.experiments.categories import CategoryResults
 from coldray.experiments.results import mean_metric
-from coldray.reports.categories.figures import category_pictures, choices, swept_parameter
-from coldray.reports.categories.report import FINAL, category_report, final_table, headline, tuning_table
+from coldray.reports.categories.figures import _swept_parameter, category_pictures, choices
+from coldray.reports.categories.report import FINAL, _final_table, _headline, category_report, tuning_table
 from coldray.reports.html import page
 from reports.reading import printed, words
 
@@ -43,7 +43,7 @@ def test_every_trial_is_a_row_with_its_settings_and_one_is_selected(studies):
 
 
 def test_the_final_table_has_validation_and_test_of_each_category(result):
-    rows = final_table(result).to_dicts()
+    rows = _final_table(result).to_dicts()
     assert len(rows) == 2 * len(result.first.test[0].metrics)
     for row in rows:
         study = result.studies[row["category"]]
@@ -70,12 +70,12 @@ def test_what_there_is_to_draw_is_drawn(result):
     assert [picture.name for picture in pictures] == ["choices", "final_results", "validation_against_test"]
     assert all(picture.figure.axes and picture.caption and picture.alt for picture in pictures)
     assert [picture.name for picture in category_pictures(untested(result))] == ["choices"]
-    assert swept_parameter(result) == "n_factors"
+    assert _swept_parameter(result) == "n_factors"
 
 
 def test_a_study_without_a_searched_number_has_no_line(study):
     result = CategoryResults("als", {"one": study(parameters=("second_order",), n_trials=12)}, {})
-    assert swept_parameter(result) is None
+    assert _swept_parameter(result) is None
     assert "choices" not in [picture.name for picture in category_pictures(result)]
 
 
@@ -91,7 +91,7 @@ def test_the_report_tells_choices_reports_and_what_was_left_out(result):
     assert 'href="%3Cb%3EToys' in html
     bare = category_report(untested(result))
     assert "Final results" not in words(bare)
-    assert "on test" not in headline(untested(result))
+    assert "on test" not in _headline(untested(result))
     assert not bare.files
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from coldray.core.errors import ConfigError
-from coldray.serving.api.app import application, build, replica_count
+from coldray.serving.api.app import _replica_count, application, build
 from coldray.serving.api.settings import ServiceSettings
 
 LINE = "web sha256:" + "ab" * 32
@@ -54,7 +54,7 @@ def test_keys_come_from_the_settings_and_a_file_of_the_replica(tmp_path):
 
 def test_replicas_are_as_many_as_said_or_between_two_bounds():
     fixed = ServiceSettings(model_name="a", replicas=3)
-    assert replica_count(fixed) == {"num_replicas": 3}
+    assert _replica_count(fixed) == {"num_replicas": 3}
     settings = ServiceSettings(model_name="a", replicas=2, max_replicas=5, target_ongoing=8)
     scaling = deployed(settings).autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 8)

@@ -12,8 +12,8 @@ from ray.dashboard.modules.reporter import healthz_agent, reporter_head
 from ray.serve.schema import ServeDeploySchema
 
 import coldray
-from coldray.cli.jobs.serve import FAST_SERVE
-from coldray.serving.api.app import api
+from coldray.cli.jobs.serve import _FAST_SERVE
+from coldray.serving.api.app import _api
 from coldray.serving.api.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
@@ -90,9 +90,9 @@ def test_the_image_and_the_manifest_have_the_pinned_ray(cluster, pods):
 def test_ray_is_started_in_its_fast_mode_everywhere(pods):
     for pod in pods.values():
         given = {entry["name"]: entry.get("value") for entry in container(pod)["env"]}
-        assert {name: given[name] for name in FAST_SERVE} == FAST_SERVE
+        assert {name: given[name] for name in _FAST_SERVE} == _FAST_SERVE
     told = re.findall(r"^#   (\w+)=(.+)$", FILE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert {name: shlex.split(value)[0] for name, value in told} == FAST_SERVE
+    assert {name: shlex.split(value)[0] for name, value in told} == _FAST_SERVE
 
 
 def test_keys_and_passwords_come_from_secrets(manifest, pods):
@@ -116,7 +116,7 @@ def test_probes_ask_for_what_is_there(pods):
         for probe in ("livenessProbe", "readinessProbe"):
             asked = container(pod)[probe]["httpGet"]
             if asked["port"] == 8000:
-                assert api.url_path_for("ready") == asked["path"]
+                assert _api.url_path_for("ready") == asked["path"]
             else:
                 assert f'@routes.get("{asked["path"]}")' in of_ray[asked["port"]]
         assert container(pod)["livenessProbe"]["httpGet"]["port"] != 8000, name

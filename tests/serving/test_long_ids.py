@@ -11,7 +11,7 @@ from mlflow.types import DataType
 from coldray.bundle.io import load_bundle, save_bundle
 from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.recommend_all import _as_known, _candidates
-from coldray.cli.jobs.tune import id_type
+from coldray.cli.jobs.tune import _id_type
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.tables.histories import find_histories, partition_file, write_partitions
 from coldray.features.builder import FeatureConfig, FeatureEncoder
@@ -77,7 +77,7 @@ def test_an_address_names_an_item_by_its_digits_alone(catalogue):
 
 def test_the_signature_has_the_type_of_the_ids(catalogue):
     numbers, bundle = catalogue
-    assert id_type(bundle.item_ids) == (DataType.long if numbers[-1] < 2**63 else DataType.string)
+    assert _id_type(bundle.item_ids) == (DataType.long if numbers[-1] < 2**63 else DataType.string)
 
 
 def test_histories_of_numbers_are_those_of_the_service(catalogue, tmp_path):

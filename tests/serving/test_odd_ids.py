@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coldray.bundle.io import save_bundle
 from coldray.bundle.model import fit_bundle
-from coldray.cli.jobs.serve import fast_serve, serving
+from coldray.cli.jobs.serve import _fast_serve, serving
 from coldray.core.errors import DataFormatError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
@@ -24,7 +24,7 @@ from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.ids import MAX_ID, as_known, refuse_new_id, warn_of_odd_ids, whole_number
 from coldray.serving.engine.queries import Query
-from coldray.serving.live.cache import list_key
+from coldray.serving.live.cache import _list_key
 from coldray.serving.live.model import LiveModel, ModelVersion
 from contracts.service import Client, free_port
 
@@ -248,11 +248,11 @@ def test_clicks_sent_in_one_form_change_the_list_and_its_key_in_both(numbers, st
     for bundle in (numbers, replace(numbers, user_ids=numbers.user_ids.astype(str))):
         live = LiveModel(bundle, ModelVersion("m", "1"), store)
         asked = [RecommendRequest(user_id=user) for user in (FIRST + 1, str(FIRST + 1))]
-        before = [list_key(live, request) for request in asked]
+        before = [_list_key(live, request) for request in asked]
         item = live.engine.answer([asked[0].query()])[0].places[0].item
         assert live.put_event(f"{bundle.user_ids.dtype}-{sent!r}", sent, str(item), None)
         assert live.refresh()
-        after = [list_key(live, request) for request in asked]
+        after = [_list_key(live, request) for request in asked]
         assert before[0] == before[1] != after[0] == after[1]
         answers = live.engine.answer([request.query() for request in asked])
         assert answers[0] == answers[1]
@@ -282,13 +282,14 @@ def test_a_user_of_another_type_who_sent_feedback_before_is_served(numbers, stor
 
 def test_the_proxy_takes_an_address_with_the_longest_id(monkeypatch):
     monkeypatch.delenv("RAY_SERVE_HAPROXY_TUNE_BUFSIZE", raising=False)
-    with fast_serve():
+    with _fast_serve():
         assert int(os.environ["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"]) >= 12 * MAX_ID + 4096
 
 
 def test_answers_name_ids_of_the_data_of_any_length():
     bundle = made(np.array([f"{place:02d}" + "y" * 3000 for place in range(N)]))
-    from coldray.serving.api.catalogue import described, found_item
+    from coldray.serving.api.catalogue import _described as described
+    from coldray.serving.api.catalogue import found_item
     from coldray.serving.live.store import Store
 
     live = LiveModel(bundle, ModelVersion("m", "1"), Store("sqlite://"))

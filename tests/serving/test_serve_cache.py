@@ -8,7 +8,7 @@ from redis import Redis
 
 from coldray.cli.jobs.serve import serving
 from coldray.serving.api.settings import ServiceSettings
-from coldray.serving.live.cache import PREFIX
+from coldray.serving.live.cache import _PREFIX
 from contracts.service import Client, RedisServer, free_port, promote, wait_for
 
 
@@ -70,7 +70,7 @@ def test_a_kept_list_is_given_again_until_something_changes_it(service, request)
         with Redis.from_url(request.getfixturevalue("redis").url) as kept:
             hits = kept.info("stats")["keyspace_hits"]
             wait_for(lambda: call("/v1/recommend", query) == third and kept.info("stats")["keyspace_hits"] > hits)
-            assert kept.keys(f"{PREFIX}*")
+            assert kept.keys(f"{_PREFIX}*")
 
 
 @pytest.mark.parametrize("service", ["redis"], indirect=True)

@@ -13,7 +13,7 @@ from coldray.serving.api.schemas import RecommendRequest
 from coldray.serving.api.settings import ServiceSettings
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
-from coldray.serving.live.versions import place_of
+from coldray.serving.live.versions import _place_of
 from contracts.service import Client, free_port, promote, wait_for
 
 NAME, SHARE = "versions", 0.5
@@ -79,7 +79,7 @@ def test_a_canary_answers_its_users_until_its_alias_goes_or_its_bundle_is_bad(ca
     registry.set_registered_model_alias(NAME, "challenger", "2")
     wait_for(lambda: roles(call) == {"champion": ("1", 1 - SHARE), "canary": ("2", SHARE)})
     versions, lists = answers(call)
-    assert versions == ["2" if place_of(RecommendRequest(user_id=user)) < SHARE else "1" for user in USERS]
+    assert versions == ["2" if _place_of(RecommendRequest(user_id=user)) < SHARE else "1" for user in USERS]
     assert set(versions) == {"1", "2"}
     assert lists == [expected[version][place] for place, version in enumerate(versions)]
     assert answers(call, k=7)[0] == versions
@@ -116,7 +116,7 @@ def test_a_study_of_the_sample_leaves_a_live_service_as_it_is(call, registry, ex
 def test_feedback_and_new_items_reach_the_canary_too(call, registry):
     registry.set_registered_model_alias(NAME, "challenger", "2")
     wait_for(lambda: "canary" in roles(call))
-    user = next(user for user in USERS if place_of(RecommendRequest(user_id=user)) < SHARE)
+    user = next(user for user in USERS if _place_of(RecommendRequest(user_id=user)) < SHARE)
     first = call.items(user_id=user)
     assert call("/v1/feedback", {"event_id": "canary", "user_id": user, "item_id": first[0]})[0] == 202
     assert first[0] not in call.items(user_id=user)

@@ -141,7 +141,7 @@ def test_calls_wait_for_a_page_to_go_away(server, tmp_path, monkeypatch):
     """A page to sign in, which answers 200, takes nothing."""
     monkeypatch.setattr(spools, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(spools, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(spools, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(spools, "_PATIENCE_SECONDS", 0.3)
     server.others = (200, PAGE)
     spool = Spool(tmp_path / "tracking.jsonl", MlflowServer(server.uri, "any"), runs={"r": "0" * 32})
     spool.log("r", [Metric("loss", 0.5, 0, 0)])
@@ -161,7 +161,7 @@ def test_a_server_that_fails_at_the_start_does_not_stop_a_study(server, tmp_path
 def spool(server, tmp_path, monkeypatch):
     monkeypatch.setattr(spools, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(spools, "LONGEST_PAUSE", 0.02)
-    monkeypatch.setattr(spools, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(spools, "_PATIENCE_SECONDS", 1.0)
     made = Spool(tmp_path / "tracking.jsonl", MlflowServer(server.uri, "any"), runs={"r": uuid.uuid4().hex})
     yield made
     made.close()

@@ -30,9 +30,9 @@ from coldray.tracking.spool import Spool
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(spools, "LONGEST_PAUSE", 1.0)
-    monkeypatch.setattr(spools, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(databases, "LOCKED_SECONDS", 0.2)
-    monkeypatch.setattr(databases, "SET_UP_PAUSE", 0.0)
+    monkeypatch.setattr(spools, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(databases, "_LOCKED_SECONDS", 0.2)
+    monkeypatch.setattr(databases, "_SET_UP_PAUSE", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_three_studies_at_once_set_up_a_new_database(tmp_path):
 
 
 def test_a_database_that_another_program_sets_up_is_waited_for(database, monkeypatch):
-    monkeypatch.setattr(databases, "SET_UP_PAUSE", 3.0)
+    monkeypatch.setattr(databases, "_SET_UP_PAUSE", 3.0)
     with closing(sqlite3.connect(database)) as opened:
         (newest,) = opened.execute("SELECT version_num FROM alembic_version").fetchone()
         opened.execute("UPDATE alembic_version SET version_num = '75868b020152'")

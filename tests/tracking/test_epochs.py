@@ -170,7 +170,7 @@ def test_a_study_that_goes_on_logs_no_epoch_twice_and_leaves_none_out(
         return StudyTracker(tracking_uri, "epochs again", artifact_location=tmp_path, path=tmp_path / "calls.jsonl")
 
     with monkeypatch.context() as patch:
-        patch.setattr(epochs, "SEND_SECONDS", 0.0)
+        patch.setattr(epochs, "_SEND_SECONDS", 0.0)
         patch.setattr(StudyTracker, "close", lambda tracker, **_: tracker.spool.close())
         with pytest.raises(DriverDiedError):
             study(dataset, tracker(), MortalRecord(tmp_path / "events.jsonl"))
@@ -188,7 +188,7 @@ def test_epochs_wait_for_a_server_that_is_away(tracking_uri, client, dataset, tm
     tracker.study_started(STUDY, dataset, "s", {})
     tracker.trial_started("t", 3, {"learning_rate": 0.01})
     result = train(Regression(), CONFIG, listener=tracker.training_of(PLACE))
-    monkeypatch.setattr("coldray.tracking.spool.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("coldray.tracking.spool._PATIENCE_SECONDS", 0.0)
     assert spool.close() > 0
     assert any("The study goes on" in line for line in told)
     assert Spool(tmp_path / "calls.jsonl", MlflowServer(tracking_uri, "epochs that waited")).close() == 0
@@ -242,7 +242,7 @@ def test_all_of_an_epoch_is_on_the_server_after_one_call(spool, client, run_id, 
 
 
 def test_time_sends_too(spool, calls, monkeypatch):
-    monkeypatch.setattr(epochs, "SEND_SECONDS", 0.0)
+    monkeypatch.setattr(epochs, "_SEND_SECONDS", 0.0)
     train(Regression(), CONFIG, listener=EpochTracker(spool, "run", PLACE))
     spool.close()
     assert len(calls) == 6

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from coldray.core.errors import TrackingError
 from coldray.tracking import limits
-from coldray.tracking.limits import CHANGED_TAG, batches, taken_name, taken_text
+from coldray.tracking.limits import CHANGED_TAG, _taken_name, batches, taken_text
 from coldray.tracking.runs import check_experiment
 from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import Spool
@@ -43,9 +43,9 @@ COUNTER = itertools.count()
 
 @given(st.lists(NAMES, max_size=30, unique=True))
 def test_names_that_differ_are_taken_as_names_that_differ(names):
-    assert len({taken_name(name) for name in names}) == len(names)
+    assert len({_taken_name(name) for name in names}) == len(names)
     for name in names:
-        assert taken_name(taken_name(name)) == taken_name(name)
+        assert _taken_name(_taken_name(name)) == _taken_name(name)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def test_everything_is_there_or_told(tmp_path_factory, server, metrics, params, 
         if math.isinf(value):
             assert f"is {value} at step 0" in told
         else:
-            assert run.data.metrics[taken_name(name)] == pytest.approx(value, nan_ok=True)
+            assert run.data.metrics[_taken_name(name)] == pytest.approx(value, nan_ok=True)
     for found, given_values in ((run.data.params, params), (run.data.tags, tags)):
         for name, value in given_values.items():
-            there = found[taken_name(name)]
+            there = found[_taken_name(name)]
             assert there == value or (there.endswith(f"(the first of {len(value):,} characters)") and "is cut" in told)
-    changed = [name for name in (*metrics, *params, *tags) if taken_name(name) != name]
+    changed = [name for name in (*metrics, *params, *tags) if _taken_name(name) != name]
     assert bool(changed) <= bool(told)
     assert bool(told) == bool(said)
 

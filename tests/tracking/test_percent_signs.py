@@ -2,7 +2,7 @@ import mlflow
 import pytest
 from alembic.config import Config
 
-from coldray.tracking.database import take_percent_signs
+from coldray.tracking.database import _take_percent_signs
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def restored(monkeypatch):
 def test_the_folder_of_migrations_may_have_percent_signs(folder, monkeypatch):
     monkeypatch.setattr(mlflow, "__file__", f"{folder}/mlflow/__init__.py")
     for _ in range(2):
-        take_percent_signs()
+        _take_percent_signs()
     config = Config()
     config.set_main_option("script_location", folder)
     config.set_main_option("sqlalchemy.url", "sqlite:///a%%20b.db")  # MLflow has written the sign twice
@@ -26,5 +26,5 @@ def test_the_folder_of_migrations_may_have_percent_signs(folder, monkeypatch):
 @pytest.mark.usefixtures("restored")
 def test_nothing_changes_without_one():
     before = Config.set_main_option
-    take_percent_signs()
+    _take_percent_signs()
     assert Config.set_main_option is before

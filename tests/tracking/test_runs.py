@@ -350,7 +350,7 @@ def test_a_server_that_does_not_answer_is_told_within_seconds():
 
 
 def test_a_server_that_accepts_and_says_nothing_is_told_within_seconds(monkeypatch):
-    monkeypatch.setattr("coldray.tracking.access.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("coldray.tracking.access._CONNECT_SECONDS", 1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -49,7 +49,7 @@ class Server:
 def impatient(monkeypatch):
     monkeypatch.setattr(spools, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(spools, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(spools, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(spools, "_PATIENCE_SECONDS", 0.2)
 
 
 def fill(spool, count=4):

@@ -8,8 +8,8 @@ import torch
 
 from coldray.core.errors import CheckpointError
 from coldray.training.checkpoint import (
+    _TENSORS,
     MANIFEST,
-    TENSORS,
     Snapshot,
     identify,
     latest_checkpoint,
@@ -59,7 +59,7 @@ def test_tied_weights_come_back_in_both_places(tmp_path):
 
 def test_nothing_in_a_checkpoint_is_pickled(tmp_path):
     path = save_checkpoint(tmp_path, snapshot(), 2)
-    assert sorted(file.name for file in path.iterdir()) == sorted([TENSORS, MANIFEST])
+    assert sorted(file.name for file in path.iterdir()) == sorted([_TENSORS, MANIFEST])
     for file in path.iterdir():
         with pytest.raises((pickle.UnpicklingError, ValueError, EOFError, KeyError)), file.open("rb") as stream:
             pickle.load(stream)  # noqa: S301
@@ -83,15 +83,15 @@ def test_an_incomplete_checkpoint_is_passed_over(tmp_path):
     assert latest_checkpoint(tmp_path / "absent") is None
     good = save_checkpoint(tmp_path, snapshot(1), 9)
     torn, empty, strange = (save_checkpoint(tmp_path, snapshot(epoch), 9) for epoch in (2, 3, 4))
-    (torn / TENSORS).write_bytes((torn / TENSORS).read_bytes()[:-3])
-    (empty / TENSORS).unlink()
+    (torn / _TENSORS).write_bytes((torn / _TENSORS).read_bytes()[:-3])
+    (empty / _TENSORS).unlink()
     (strange / MANIFEST).write_text("[]")
     assert latest_checkpoint(tmp_path) == good
 
 
 def test_a_damaged_checkpoint_says_which_and_what_to_do(tmp_path):
     path = save_checkpoint(tmp_path, snapshot(), 1)
-    (path / TENSORS).write_bytes(b"x" * (path / TENSORS).stat().st_size)
+    (path / _TENSORS).write_bytes(b"x" * (path / _TENSORS).stat().st_size)
     with pytest.raises(CheckpointError, match=r"000001-00000000 cannot be read.*Delete its folder"):
         read_checkpoint(path)
 

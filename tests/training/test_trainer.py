@@ -70,7 +70,7 @@ class Recorder(TrainingListener):
 @pytest.fixture(autouse=True)
 def every_step(monkeypatch):
     """Report every step, however fast they come."""
-    monkeypatch.setattr(progress_module, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(progress_module, "_STEP_SECONDS", 0.0)
 
 
 def same_history(left, right, rel=1e-6):
@@ -450,7 +450,7 @@ def test_listeners_hear_every_event_in_order():
 
 
 def test_steps_in_quick_succession_are_left_out(monkeypatch):
-    monkeypatch.setattr(progress_module, "STEP_SECONDS", 1e9)
+    monkeypatch.setattr(progress_module, "_STEP_SECONDS", 1e9)
     recorder = Recorder()
     train(Regression(), CONFIG, listener=recorder)
     assert [kind for kind, _ in recorder.events].count("step") == 1

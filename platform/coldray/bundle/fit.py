@@ -26,7 +26,7 @@ from coldray.models.notes import kept_warnings
 from coldray.training.cluster.mailbox import Delivery, Forwarding, ListenerOf, new_mailbox
 from coldray.training.progress import TrainingListener, TrainingPlace, watching
 
-CRASH = "bundle-fit.crash"
+_CRASH = "bundle-fit.crash"
 """The file, beside the bundle, where the process says where it was when a signal ended it."""
 _RESUME = (
     "What was tested is recorded, in the report and logged. --resume goes on with the bundle alone; if it dies again, "
@@ -69,7 +69,7 @@ def fit_on_worker(
         What :func:`~coldray.bundle.model.fit_bundle` and :func:`~coldray.bundle.io.save_bundle` raise.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    crash = folder.parent / CRASH
+    crash = folder.parent / _CRASH
     mailbox = new_mailbox()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     fitting = _fit.options(scheduling_strategy=here, num_gpus=gpus).remote(

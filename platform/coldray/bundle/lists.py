@@ -38,9 +38,9 @@ ORIGINS: tuple[ListOrigin, ...] = ("history", "attributes", "popularity")
 """Those that a history alone tells: where the bundle has it, ``history`` is ``model``."""
 Candidates: TypeAlias = Literal["all", "warm", "cold"] | tuple[Any, ...]
 """Which items lists may hold: all that the model can tell apart, those with clicks, those without, or those named."""
-BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES = 8 << 20
 """Scores that are held at a time: larger blocks are hardly faster, and what they took stays with the process."""
-MOST_CANDIDATES = 2_000
+_MOST_CANDIDATES = 2_000
 """Where the index would have to look for more, as much is masked, all items are scored."""
 
 
@@ -161,7 +161,7 @@ class ListMaker:
         mask
             Which of the :attr:`items` anybody may be shown ``[n]``; all of them unless given.
         """
-        step = max(1, BLOCK_BYTES // (4 * max(1, len(self.items))))
+        step = max(1, _BLOCK_BYTES // (4 * max(1, len(self.items))))
         for start in range(0, max(1, histories.shape[0]), step):  # the lists of nobody are lists too
             some = sp.csr_array(histories[start : start + step])
             masks = None if mask is None else np.broadcast_to(mask, (some.shape[0], len(mask)))
@@ -236,7 +236,7 @@ class ListMaker:
         allowed[:, self.items] = True if masks is None else masks
         own = np.diff(histories.indptr)
         counts = np.count_nonzero(covered & ~allowed, axis=1) + lengths + (0 if seen is None else own)
-        whole = (own > 0) & (counts <= MOST_CANDIDATES) & ~(allowed & ~covered).any(axis=1)
+        whole = (own > 0) & (counts <= _MOST_CANDIDATES) & ~(allowed & ~covered).any(axis=1)
         rows = np.flatnonzero(whole)
         if not len(rows):
             return every

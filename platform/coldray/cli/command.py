@@ -45,12 +45,12 @@ Arguments: TypeAlias = Sequence[str] | None
 """Of the command line; None for those of this process."""
 J = TypeVar("J", bound=JobOptions)
 O = TypeVar("O", bound=Options)  # noqa: E741
-MLFLOW = "MLFLOW_"
+_MLFLOW = "MLFLOW_"
 """How the variables of MLflow begin, which reads some of them when it is imported."""
-UNSENT_STATUS = 3
+_UNSENT_STATUS = 3
 """The exit status when all is done, and the tracking server has refused a part of what was to be logged."""
 
-EVERYTHING = "^"
+_EVERYTHING = "^"
 """What Ray is not to print of its own, which it is told before it is loaded: what matters is said by the job."""
 
 
@@ -181,7 +181,7 @@ def _run_job(
     way_on: str = "",
 ) -> int:
     """Parse the command line and run a job; `way_on` is as of :func:`reported`."""
-    printable()  # the help is printed, too
+    _printable()  # the help is printed, too
     given = parser.parse_args(arguments)
     given.command = command_line(sys.argv[1:] if arguments is None else arguments)
     console = Console(soft_wrap=not sys.stdout.isatty())
@@ -198,9 +198,9 @@ def reported(work: Callable[[], object], way_on: str = "") -> int:
     way_on
         How to go on after such an error, if the job has a way.
     """
-    printable()
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", EVERYTHING)
-    unset_empty(MLFLOW)
+    _printable()
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _EVERYTHING)
+    unset_empty(_MLFLOW)
     with interruptions() as interrupted:
         try:
             work()
@@ -208,7 +208,7 @@ def reported(work: Callable[[], object], way_on: str = "") -> int:
             _tell(of_ray(error) if is_of_ray(error) else error)
             if isinstance(error, SearchInterruptedError):
                 return interrupted.status
-            return UNSENT_STATUS if isinstance(error, UnsentError) else 1
+            return _UNSENT_STATUS if isinstance(error, UnsentError) else 1
         except KeyboardInterrupt:
             Console(stderr=True).print("interrupted")
             return interrupted.status
@@ -218,7 +218,7 @@ def reported(work: Callable[[], object], way_on: str = "") -> int:
     return 0
 
 
-def printable() -> None:
+def _printable() -> None:
     """Let a terminal or a file without λ or é show a question mark: a study is not lost for a letter."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")

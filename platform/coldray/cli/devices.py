@@ -11,7 +11,7 @@ from coldray.core.errors import ConfigError
 from coldray.experiments.space import StudyConfig, listed_values
 
 
-def asks_for_cuda(config: StudyConfig) -> bool:
+def _asks_for_cuda(config: StudyConfig) -> bool:
     """Tell whether a trial of the study may be asked to compute on a CUDA device and nowhere else."""
     return ("device", "cuda") in listed_values(config.space)
 
@@ -24,7 +24,7 @@ def check_this_process(config: StudyConfig) -> None:
     ConfigError
         If the study asks for CUDA and this process finds no such device, whatever the cluster has.
     """
-    if not asks_for_cuda(config):
+    if not _asks_for_cuda(config):
         return
     try:
         resolve_device("cuda")
@@ -49,14 +49,14 @@ def check_workers(config: StudyConfig) -> None:
                 f"search.gpus_per_trial is {wanted:g}, but no node of the Ray cluster has more than {most:g} GPUs. "
                 "Leave it out to run on CPUs."
             )
-    elif asks_for_cuda(config) and not any(workers_with_cuda()):
+    elif _asks_for_cuda(config) and not any(_workers_with_cuda()):
         raise ConfigError(
             "space.device is 'cuda', but no worker of the Ray cluster finds a CUDA device. Ray hides GPUs from workers "
             "that reserve none: set search.gpus_per_trial, or use 'auto' or 'cpu'."
         )
 
 
-def workers_with_cuda() -> list[bool]:
+def _workers_with_cuda() -> list[bool]:
     """Return for each node of the cluster whether a worker without a GPU of its own, as a trial is, finds CUDA."""
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return ray.get(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-GRACE_SECONDS = 15.0
+_GRACE_SECONDS = 15.0
 """Time from a signal to the end of the process, whatever it waits for: the Ray that it speaks to may be gone."""
 
 
@@ -29,13 +29,13 @@ class Interruptions:
         """Raise :class:`KeyboardInterrupt` in the main thread; see to it that the process ends."""
         if self.signal is None:
             self.signal = signal.Signals(number)
-            timer = threading.Timer(GRACE_SECONDS, self._end)
+            timer = threading.Timer(_GRACE_SECONDS, self._end)
             timer.daemon = True
             timer.start()
             raise KeyboardInterrupt
 
     def _end(self) -> None:
-        sys.stderr.write(f"interrupted; what was waited for did not end within {GRACE_SECONDS:.0f} s\n")
+        sys.stderr.write(f"interrupted; what was waited for did not end within {_GRACE_SECONDS:.0f} s\n")
         sys.stderr.flush()
         os._exit(self.status)
 

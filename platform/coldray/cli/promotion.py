@@ -25,7 +25,7 @@ from coldray.experiments.study import check_model
 from coldray.experiments.winner import measure_winner
 from coldray.tracking.champion import Champion, champion_version, read_champion
 
-OVERRULE = "--promote always overrules that"
+_OVERRULE = "--promote always overrules that"
 
 
 def decide(
@@ -66,7 +66,7 @@ def decide(
 
 
 def _challenger(key: str, reason: str) -> Promotion:
-    return Promotion("if-better", "challenger", f"{reason}; {OVERRULE}", key)
+    return Promotion("if-better", "challenger", f"{reason}; {_OVERRULE}", key)
 
 
 def _held_against(champion: Champion, study: PreparedStudy, result: StudyResult, progress: StudyProgress) -> Promotion:

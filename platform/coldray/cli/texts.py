@@ -10,7 +10,7 @@ from coldray.experiments.prepared import PreparedStudy
 from coldray.features.builder import choose_methods
 from coldray.features.text_embeddings import EmbeddingConfig
 
-FEW_TEXTS = 2000
+_FEW_TEXTS = 2000
 """Fewer new texts than that are embedded by this process, before workers of the cluster would have loaded the model."""
 
 
@@ -45,6 +45,6 @@ def encode_texts(study: PreparedStudy, progress: StudyProgress) -> None:
         [text for texts in of_items.values() for text in texts],
         EmbeddingConfig(model=config.features.embedding_model, cache_folder=config.features.embedding_cache),
         workers=max(int(ray.cluster_resources().get("CPU", 1)), 1),  # type: ignore[no-untyped-call]
-        fewest=FEW_TEXTS,
+        fewest=_FEW_TEXTS,
     )
     progress.stage(f"{counts.texts:,} different texts: {counts.encoded:,} embedded now, {counts.cached:,} before")

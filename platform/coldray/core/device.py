@@ -22,7 +22,7 @@ from coldray.core.errors import ConfigError, SingularMatrixError
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 Device: TypeAlias = Literal["cpu", "cuda"]
 Matrix: TypeAlias = npt.NDArray[np.float32]
-DRIVERS = ("libcuda.so.1", "libamdhip64.so")
+_DRIVERS = ("libcuda.so.1", "libamdhip64.so")
 """What torch needs to find a device: the driver of NVIDIA, or the runtime of AMD."""
 
 
@@ -34,7 +34,7 @@ def resolve_device(name: DeviceName) -> Device:
     ConfigError
         If CUDA is asked for and absent.
     """
-    if name == "cpu" or (name == "auto" and not has_driver()):
+    if name == "cpu" or (name == "auto" and not _has_driver()):
         return "cpu"
     import torch
 
@@ -45,9 +45,9 @@ def resolve_device(name: DeviceName) -> Device:
 
 
 @cache
-def has_driver() -> bool:
+def _has_driver() -> bool:
     """Return whether this machine has what a CUDA device needs; without it there is no need to ask torch."""
-    for library in DRIVERS:
+    for library in _DRIVERS:
         try:
             ctypes.CDLL(library)
             return True

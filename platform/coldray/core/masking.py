@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-MASK = "***"
-USER_AND_PASSWORD = re.compile(
+_MASK = "***"
+_USER_AND_PASSWORD = re.compile(
     r"""(://[^\s/@:'"]*):      # the user; empty for a password alone
         (?!\d+(?:[/?#]|$))     # a port, of an address with an @ in its path
         [^\s'"<>]*?            # the password, which may hold an @ and what should have been quoted
@@ -15,20 +15,20 @@ USER_AND_PASSWORD = re.compile(
     """,
     re.VERBOSE,
 )
-USER_ALONE = re.compile(r"""(://)[^\s/@:?#'"<>]+@""")
+_USER_ALONE = re.compile(r"""(://)[^\s/@:?#'"<>]+@""")
 """Tokens are given as users, as in ``https://token@host``."""
-QUERY = re.compile(
+_QUERY = re.compile(
     r"""([?&;][\w.-]*(?:token|passw|pwd|secret|sig|credential|key)[\w.-]*=)[^\s&#;'"<>]+""", re.IGNORECASE
 )
-SETTING = re.compile(
+_SETTING = re.compile(
     r"""(\b[\w.-]*(?:password|passwd|pwd|secret|access_key|api_key)\s?=\s?)("[^"]*"|'[^']*'|[^\s&#;,'"<>)}]+)""",
     re.IGNORECASE,
 )
-JSON = re.compile(
+_JSON = re.compile(
     r"""(["'][\w.-]*(?:password|passwd|pwd|secret|access_key|api_key|token)["']\s?:\s?)("[^"]*"|'[^']*')""",
     re.IGNORECASE,
 )
-HEADER = re.compile(r"(\b(?:Basic|Bearer) )[A-Za-z0-9+/=_~.%-]{16,}")
+_HEADER = re.compile(r"(\b(?:Basic|Bearer) )[A-Za-z0-9+/=_~.%-]{16,}")
 
 
 def masked(text: str) -> str:
@@ -39,12 +39,12 @@ def masked(text: str) -> str:
     stays as it is.
     """
     if "@" in text:
-        text = USER_AND_PASSWORD.sub(rf"\1:{MASK}@", text)
-        text = USER_ALONE.sub(rf"\1{MASK}@", text)
-    for pattern in (QUERY, SETTING):
-        text = pattern.sub(rf"\1{MASK}", text)
-    text = JSON.sub(rf'\1"{MASK}"', text)
-    return HEADER.sub(rf"\1{MASK}", text)
+        text = _USER_AND_PASSWORD.sub(rf"\1:{_MASK}@", text)
+        text = _USER_ALONE.sub(rf"\1{_MASK}@", text)
+    for pattern in (_QUERY, _SETTING):
+        text = pattern.sub(rf"\1{_MASK}", text)
+    text = _JSON.sub(rf'\1"{_MASK}"', text)
+    return _HEADER.sub(rf"\1{_MASK}", text)
 
 
 def masked_values(value: Any) -> Any:

@@ -12,10 +12,10 @@ import psutil
 from coldray.core.errors import CatalogTooLargeError
 
 GIB = 2**30
-FIT_SHARE = 0.8
+_FIT_SHARE = 0.8
 """Share of the free memory that the largest fit of a study may take: the data, and what fits share, need some."""
 
-CGROUP = Path("/sys/fs/cgroup")
+_CGROUP = Path("/sys/fs/cgroup")
 FILES = (
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     (
@@ -28,7 +28,7 @@ FILES = (
 """Where the two versions of cgroups say what a container may use, what it uses, and what of that is cached files."""
 
 
-def available_bytes(cgroup: Path = CGROUP) -> int:
+def _available_bytes(cgroup: Path = _CGROUP) -> int:
     """Return the bytes this process may still allocate: the machine's free memory or what its container leaves.
 
     Both cgroup versions are read; a container without a limit does not lower the figure. Files that the kernel keeps
@@ -44,7 +44,7 @@ def fit_bytes(free: int | None = None) -> int:
 
     What is free now is not all free later: folds, and what fits share, come to lie in memory too.
     """
-    return int(FIT_SHARE * (available_bytes() if free is None else free))
+    return int(_FIT_SHARE * (_available_bytes() if free is None else free))
 
 
 def peak_bytes() -> int:
@@ -83,11 +83,11 @@ def require_memory(
     CatalogTooLargeError
         If `need` exceeds what is available.
     """
-    free = available_bytes() if available is None else available
+    free = _available_bytes() if available is None else available
     if need <= free:
         return
     there = f"{free / GIB:,.1f} GiB is free"
-    container = _container(CGROUP) if available is None else None
+    container = _container(_CGROUP) if available is None else None
     if container is not None and container[1] <= free:
         there += f" of the container's {container[0] / GIB:,.1f} GiB"
     most = 0 if need_of_items is None else most_that_fit(need_of_items, free, n_items)

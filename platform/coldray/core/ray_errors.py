@@ -7,9 +7,9 @@ import sys
 
 from coldray.core.errors import ClusterError, ColdrayError
 
-LONGEST = 400
+_LONGEST = 400
 """Characters of what Ray says."""
-MEANINGS = {
+_MEANINGS = {
     "OutOfMemoryError": "a worker was ended because memory was short. Use fewer --cpus, end other processes, or use a "
     "machine with more memory",
     "OutOfDiskError": "the disk of a machine is full. Free space, or set RAY_TMPDIR to a folder on another disk",
@@ -48,8 +48,8 @@ def in_words(error: BaseException) -> str:
     if not is_of_ray(cause):
         return str(cause) if isinstance(cause, ColdrayError) else f"{type(cause).__name__}: {_line(cause)}"
     for kind in type(cause).__mro__:
-        if kind.__name__ in MEANINGS:
-            return f"{MEANINGS[kind.__name__]} ({type(cause).__name__}: {_line(cause)})"
+        if kind.__name__ in _MEANINGS:
+            return f"{_MEANINGS[kind.__name__]} ({type(cause).__name__}: {_line(cause)})"
     return f"{type(cause).__name__}: {_line(cause)}"
 
 
@@ -66,4 +66,4 @@ def _line(error: BaseException) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
     traced = any(line.startswith(("File ", "Traceback ")) for line in lines)
-    return (lines[-1] if traced else lines[0])[:LONGEST].rstrip(".")
+    return (lines[-1] if traced else lines[0])[:_LONGEST].rstrip(".")

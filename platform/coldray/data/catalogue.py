@@ -22,12 +22,12 @@ MATCHES = ("catalogue", "texts_match")
 """Where the provenance has the matches of the table of items, and of that of texts."""
 AS_TEXT = "ids_as_text"
 """Where it says why ids are text, if those of one table would be numbers."""
-FEW = 0.1
+_FEW = 0.1
 """Shares of the clicked items, and of the clicks, below which it is a warning that no more have a row."""
-SHOWN = 2
+_SHOWN = 2
 """Ids of either side that are shown."""
-Way: TypeAlias = Callable[[pl.Series], pl.Series]
-WAYS: Mapping[str, Way] = {
+_Way: TypeAlias = Callable[[pl.Series], pl.Series]
+_WAYS: Mapping[str, _Way] = {
     "without the blanks around them": lambda ids: ids.str.strip_chars(),
     "without leading zeros": lambda ids: ids.str.replace(r"^0+(\d)", "${1}"),
     "without '.0' at their end": lambda ids: ids.str.replace(r"\.0+$", ""),
@@ -35,7 +35,7 @@ WAYS: Mapping[str, Way] = {
     "in the composed form of Unicode (NFC)": lambda ids: ids.str.normalize("NFC"),
 }
 """How ids that are written in several ways come to be written in one."""
-ALL_WAYS = "without blanks, leading zeros, '.0' and case"
+_ALL_WAYS = "without blanks, leading zeros, '.0' and case"
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Match:
 
     @property
     def few(self) -> bool:
-        """True if less than :data:`FEW` of the clicked items, or of the clicks, have a row."""
+        """True if less than :data:`_FEW` of the clicked items, or of the clicks, have a row."""
         items, clicks = self.clicked_items, self.clicks
-        return items - self.clicked_items_without_row < FEW * items or clicks - self.clicks_without_row < FEW * clicks
+        return items - self.clicked_items_without_row < _FEW * items or clicks - self.clicks_without_row < _FEW * clicks
 
     @property
     def suspicious(self) -> bool:
@@ -145,8 +145,8 @@ def note_strays(provenance: dict[str, Any], table: str, rows: pl.Series, item_id
 
 def _alike(lost: pl.Series, spare: pl.Series) -> str:
     """Return in which way most of the `lost` ids are one of the `spare` ones, in words; nothing if in none."""
-    found = {way: _common(lost, spare, [written]) for way, written in WAYS.items()}
-    found[ALL_WAYS] = _common(lost, spare, WAYS.values())
+    found = {way: _common(lost, spare, [written]) for way, written in _WAYS.items()}
+    found[_ALL_WAYS] = _common(lost, spare, _WAYS.values())
     way = max(found, key=lambda name: found[name].height)  # the first of equal ones: a single way, if one will do
     if found[way].is_empty():
         return ""
@@ -157,7 +157,7 @@ def _alike(lost: pl.Series, spare: pl.Series) -> str:
     )
 
 
-def _common(lost: pl.Series, spare: pl.Series, ways: Iterable[Way]) -> pl.DataFrame:
+def _common(lost: pl.Series, spare: pl.Series, ways: Iterable[_Way]) -> pl.DataFrame:
     """Return a row (`lost`, `spare`) for each lost id that is a spare one when both are written in these ways."""
     keys = [lost.cast(pl.String), spare.cast(pl.String)]
     for written in ways:
@@ -168,4 +168,4 @@ def _common(lost: pl.Series, spare: pl.Series, ways: Iterable[Way]) -> pl.DataFr
 
 
 def _shown(ids: pl.Series) -> str:
-    return " and ".join(map(repr, ids.head(SHOWN).to_list())) or "none"
+    return " and ".join(map(repr, ids.head(_SHOWN).to_list())) or "none"

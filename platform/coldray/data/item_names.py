@@ -10,7 +10,7 @@ import numpy as np
 from coldray.data.dataset import Attribute, LabelAttribute, TextAttribute
 
 
-def name_attribute(attributes: Mapping[str, Attribute]) -> str | None:
+def _name_attribute(attributes: Mapping[str, Attribute]) -> str | None:
     """Return the attribute that says what items are called; None if none does, and their ids have to do.
 
     That is the first text called title or name (or ending so, like artist_name); else labels so called of which no item
@@ -30,7 +30,7 @@ class ItemNames(Sequence[str]):
     """What items are called, by index ``[I]``; one without a name is called by its id."""
 
     def __init__(self, attributes: Mapping[str, Attribute], ids: Sequence[Any]) -> None:
-        self.attribute = name_attribute(attributes)
+        self.attribute = _name_attribute(attributes)
         """The attribute that says it."""
         self._values = None if self.attribute is None else attributes[self.attribute]
         self._ids = ids

@@ -57,8 +57,8 @@ class Reads:
         """
         if not self:
             return dataset
-        rated = with_ratings(dataset).interactions if self.ratings else dataset.interactions
-        placed = with_order(dataset).interactions if self.order else dataset.interactions
+        rated = _with_ratings(dataset).interactions if self.ratings else dataset.interactions
+        placed = _with_order(dataset).interactions if self.order else dataset.interactions
         values = self.values(rated.data, placed.data)
         return replace(dataset, interactions=sp.csr_array((values, rated.indices, rated.indptr), shape=rated.shape))
 
@@ -73,7 +73,7 @@ def places_in(values: npt.NDArray[Any]) -> Floats:
     return values.imag if np.iscomplexobj(values) else values
 
 
-def with_ratings(dataset: Dataset) -> Dataset:
+def _with_ratings(dataset: Dataset) -> Dataset:
     """Return the dataset with ratings in place of clicks, for models that read them.
 
     Raises
@@ -89,7 +89,7 @@ def with_ratings(dataset: Dataset) -> Dataset:
     return replace(dataset, interactions=dataset.ratings)
 
 
-def with_order(dataset: Dataset) -> Dataset:
+def _with_order(dataset: Dataset) -> Dataset:
     """Return the dataset with places in place of clicks, for models that read their order.
 
     The first click of a user has place 1, their last one as many as they have clicks. Of clicks at the same time, that

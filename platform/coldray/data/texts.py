@@ -24,8 +24,8 @@ from coldray.data.tables.ids import of_one_type, read_ids
 
 logger = logging.getLogger(__name__)
 
-ITEM_COLUMN = "item_id"
-MOST_TEXTS = 10
+_ITEM_COLUMN = "item_id"
+_MOST_TEXTS = 10
 """Texts of one column that an item may have; later rows of it are left out, and counted."""
 
 
@@ -49,12 +49,12 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
         If the file is missing or unreadable, has no text column, an id is null, no row is of a clicked item, or the
         dataset has an attribute of that name.
     """
-    columns = [name for name in table_columns(path, wanted=(ITEM_COLUMN,)) if name != ITEM_COLUMN]
+    columns = [name for name in table_columns(path, wanted=(_ITEM_COLUMN,)) if name != _ITEM_COLUMN]
     if not columns:
-        raise DataFormatError(f"{path.name} has no column besides {ITEM_COLUMN!r}. Give each kind of text a column.")
+        raise DataFormatError(f"{path.name} has no column besides {_ITEM_COLUMN!r}. Give each kind of text a column.")
     roles: dict[str, Role] = {"item": "id", **{f"text {name}": "text" for name in columns}}
-    read = read_columns(path, {"item": ITEM_COLUMN, **{f"text {name}": name for name in columns}}, roles=roles)
-    source, notes = f"{path.name}, column {ITEM_COLUMN!r}", list(read.notes)
+    read = read_columns(path, {"item": _ITEM_COLUMN, **{f"text {name}": name for name in columns}}, roles=roles)
+    source, notes = f"{path.name}, column {_ITEM_COLUMN!r}", list(read.notes)
     ids = read_ids(read.rows.get_column("item"), source, notes, untyped=is_csv(path, "parquet"))
     dataset, known, ids = _matched(dataset, ids, path.name)
     table = read.rows.with_columns(ids.alias("item"))
@@ -63,8 +63,8 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
     beyond = 0
     for name in columns:
         of_items = _texts(rows, f"text {name}", known)
-        beyond += sum(max(0, len(found) - MOST_TEXTS) for found in of_items)
-        most = min(max(map(len, of_items), default=0), MOST_TEXTS)
+        beyond += sum(max(0, len(found) - _MOST_TEXTS) for found in of_items)
+        most = min(max(map(len, of_items), default=0), _MOST_TEXTS)
         for place in range(max(most, 1)):
             of_place = tuple(found[place] if place < len(found) else "" for found in of_items)
             texts[f"{name}_{place + 1}" if most > 1 else name] = TextAttribute(of_place)
@@ -82,7 +82,7 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
     if any(counts.values()):
         notes.append(
             f"{path.name}: {counts['items_without_texts']:,} of {dataset.n_items:,} items have no text, "
-            f"{counts['texts_of_no_item']:,} rows are of no item, and {beyond:,} texts beyond {MOST_TEXTS} of an item "
+            f"{counts['texts_of_no_item']:,} rows are of no item, and {beyond:,} texts beyond {_MOST_TEXTS} of an item "
             "are left out."
         )
         logger.warning("%s", notes[-1])

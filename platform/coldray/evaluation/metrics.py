@@ -32,10 +32,10 @@ from coldray.evaluation.ranking import FloatArray, IntArray, Ranking
 from coldray.evaluation.ratings import RatingMetrics
 from coldray.evaluation.topk import cell_positions, nonzero_pattern
 
-BLOCK_BYTES = 2 << 20
+_BLOCK_BYTES = 2 << 20
 """Size of the dense block in which hits are looked up; it stays in the cache."""
 
-Doubles: TypeAlias = npt.NDArray[np.float64]
+_Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ def _look_up(ranking: Ranking, relevant: sp.csr_array) -> tuple[npt.NDArray[np.i
     n_items = relevant.shape[1]
     n_relevant = np.diff(relevant.indptr)[ranking.users].astype(np.int64)
     flags = np.zeros(ranking.items.shape, bool)
-    size = max(1, BLOCK_BYTES // max(1, n_items))
+    size = max(1, _BLOCK_BYTES // max(1, n_items))
     for start in range(0, len(flags), size):
         block = slice(start, start + size)
         rows = relevant[ranking.users[block]]
@@ -144,19 +144,19 @@ def _look_up(ranking: Ranking, relevant: sp.csr_array) -> tuple[npt.NDArray[np.i
     return n_relevant, flags
 
 
-def _truncated_recall(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+def _truncated_recall(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
     return {k: hits.counts[:, k - 1] / hits.attainable(k) for k in cutoffs}
 
 
-def _recall(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+def _recall(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
     return {k: hits.counts[:, k - 1] / hits.n_relevant for k in cutoffs}
 
 
-def _precision(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+def _precision(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
     return {k: hits.counts[:, k - 1] / k for k in cutoffs}
 
 
-def _ndcg(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+def _ndcg(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
     discounts = 1.0 / np.log2(np.arange(2, hits.flags.shape[1] + 2))
     gains = np.cumsum(hits.flags * discounts, axis=1)
     # Summed in the same order as the gains, so that a perfect list is worth exactly 1.
@@ -164,18 +164,18 @@ def _ndcg(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     return {k: gains[:, k - 1] / ideal[hits.attainable(k) - 1] for k in cutoffs}
 
 
-def _map(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+def _map(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
     ranks = np.arange(1, hits.flags.shape[1] + 1)
     precisions = np.cumsum(hits.flags * (hits.counts / ranks), axis=1)
     return {k: precisions[:, k - 1] / hits.attainable(k) for k in cutoffs}
 
 
-def _mrr(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+def _mrr(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
     reciprocal = 1.0 / (hits.flags.argmax(axis=1) + 1)
     return {k: np.where(hits.counts[:, k - 1] > 0, reciprocal, 0.0) for k in cutoffs}
 
 
-_MEASURES: Mapping[str, Callable[[_Hits, Sequence[int]], dict[int, Doubles]]] = {
+_MEASURES: Mapping[str, Callable[[_Hits, Sequence[int]], dict[int, _Doubles]]] = {
     "hr": _truncated_recall,
     "ndcg": _ndcg,
     "recall": _recall,

@@ -21,9 +21,9 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 Scorer: TypeAlias = Callable[[sp.csr_array], FloatArray]
 """From histories ``[b, I]`` to scores ``[b, n]`` of fixed items."""
 
-BLOCK_BYTES = 32 << 20
+_BLOCK_BYTES = 32 << 20
 """Scores a thread holds by default: large enough for matrix products to run at full speed."""
-BLOCK_USERS = 1024
+_BLOCK_USERS = 1024
 """Users a block by default at most, so that small catalogues still give every thread its share."""
 
 
@@ -129,7 +129,7 @@ def rank(
 
 
 def _block_size(n_candidates: int) -> int:
-    return min(BLOCK_USERS, max(1, BLOCK_BYTES // (4 * max(1, n_candidates))))
+    return min(_BLOCK_USERS, max(1, _BLOCK_BYTES // (4 * max(1, n_candidates))))
 
 
 def _rows(matrix: sp.csr_array, members: IntArray, *, whole: bool) -> sp.csr_array:

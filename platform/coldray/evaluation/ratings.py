@@ -27,11 +27,11 @@ import scipy.sparse as sp
 from coldray.core.errors import ConfigError, EmptyDatasetError, NumericalError
 from coldray.data.dataset import rows_of
 
-HALF_STAR = 0.5
+_HALF_STAR = 0.5
 """How far an accurate prediction may be from the truth."""
-ERRORS = ("rmse", "mae")
+_ERRORS = ("rmse", "mae")
 """Metrics of which less is better."""
-RATING_METRICS = (*ERRORS, "accuracy")
+RATING_METRICS = (*_ERRORS, "accuracy")
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Predict: TypeAlias = Callable[[sp.csr_array, npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[np.float32]]
@@ -40,7 +40,7 @@ Predict: TypeAlias = Callable[[sp.csr_array, npt.NDArray[Any], npt.NDArray[Any]]
 
 def is_error(metric: str) -> bool:
     """Tell a metric of which less is better."""
-    return metric in ERRORS
+    return metric in _ERRORS
 
 
 def ones_where_stored(matrix: sp.csr_array) -> sp.csr_array:
@@ -179,7 +179,7 @@ def rating_metrics(
     return RatingMetrics(
         by_user(distances**2),
         by_user(distances),
-        by_user(distances <= HALF_STAR),
+        by_user(distances <= _HALF_STAR),
         by_user(np.ones(len(rows))),
         n_unknown_items=int(np.count_nonzero(~kept)),
         n_unknown_users=int(np.count_nonzero(np.diff(histories.indptr)[rows] == 0)),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from coldray.core.errors import ConfigError, EmptyDatasetError, NumericalError
 
-ROUNDING = 1e-12
+_ROUNDING = 1e-12
 """Differences that vary by no more than this share of the largest are equal but for the rounding of float64."""
 
 
@@ -138,7 +138,7 @@ def paired_p_value(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[
         return 1.0
     scaled = differences / largest  # t has no unit, and squares of tiny numbers would be lost
     # Differences of equal float64 values that are off by rounding are equal, too.
-    if np.ptp(scaled) <= ROUNDING:
+    if np.ptp(scaled) <= _ROUNDING:
         return float(min(1.0, 2.0 ** (1 - len(scaled))))
     from scipy.stats import ttest_1samp  # half a second of imports that not every worker needs
 

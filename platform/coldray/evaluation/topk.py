@@ -22,16 +22,16 @@ from coldray.core.errors import ConfigError, ModelError, NumericalError
 
 IntArray: TypeAlias = npt.NDArray[np.int32]
 ScoreArray: TypeAlias = npt.NDArray[np.float32]
-Keys: TypeAlias = npt.NDArray[np.int64]
+_Keys: TypeAlias = npt.NDArray[np.int64]
 
-BLOCK_CELLS = 1 << 20
+_BLOCK_CELLS = 1 << 20
 """Scores handled at a time by a thread: 4 MiB, which stay in the cache from one pass to the next."""
-LARGEST_GROUP = 64
+_LARGEST_GROUP = 64
 """Columns of a group at most. Larger groups save little, since one maximum a group is already a small share."""
-SLACK = 4
+_SLACK = 4
 """There are at least ``SLACK * k`` groups, and a row that keeps more than ``SLACK * k`` cells is sorted in full."""
 
-NOTHING = np.int64(np.iinfo(np.int64).max)
+_NOTHING = np.int64(np.iinfo(np.int64).max)
 """The key of no cell; sorts last. No score has it: its upper half would be the key of a NaN."""
 
 
@@ -114,7 +114,7 @@ def top_k(
         width = keys.shape[1]
         indices[rows, :width], values[rows, :width] = _decode(keys)
 
-    run_blocks(work, n_rows, max(1, BLOCK_CELLS // max(1, n_columns)), threads)
+    run_blocks(work, n_rows, max(1, _BLOCK_CELLS // max(1, n_columns)), threads)
     return indices, values
 
 
@@ -158,7 +158,7 @@ def merge_top_k(
     unusable = np.flatnonzero((np.isnan(scores) & listed).any(axis=1))
     if len(unusable):
         raise NumericalError(f"A score of row {unusable[0]} is NaN; NaN cannot be merged into a ranking.")
-    keys = np.where(listed, _encode(scores, items), NOTHING)
+    keys = np.where(listed, _encode(scores, items), _NOTHING)
     keys.sort(axis=1)
     indices = np.full((len(items), k), -1, np.int32)
     values = np.full((len(items), k), -np.inf, np.float32)
@@ -184,14 +184,14 @@ def cell_positions(rows: sp.csr_array) -> npt.NDArray[np.int64]:
     return positions
 
 
-def _block_keys(block: ScoreArray, k: int, exclude: sp.csr_array | None, names: npt.NDArray[np.integer[Any]]) -> Keys:
+def _block_keys(block: ScoreArray, k: int, exclude: sp.csr_array | None, names: npt.NDArray[np.integer[Any]]) -> _Keys:
     """Return the keys of the best ``min(k, n)`` cells of each row, ascending."""
     if exclude is not None:
         block = np.array(block, order="C")
         block.reshape(-1)[cell_positions(exclude)] = -np.inf
     block = np.ascontiguousarray(block)
     n_rows, n = block.shape
-    group = min(LARGEST_GROUP, n // (SLACK * k))
+    group = min(_LARGEST_GROUP, n // (_SLACK * k))
     if group < 2:
         _refuse_nan(block, names)
         return _all_keys(block, k, exclude)
@@ -204,7 +204,7 @@ def _block_keys(block: ScoreArray, k: int, exclude: sp.csr_array | None, names: 
     counts = np.diff(np.searchsorted(kept, np.arange(n_rows + 1, dtype=np.int64) * n))
     # Many cells kept means ties or a clustered row. A threshold of -inf, which cannot tell excluded cells from others,
     # is among them: it keeps the whole row, at least 2 × SLACK × k cells.
-    few = counts <= SLACK * k
+    few = counts <= _SLACK * k
     if few.all():
         return _kept_keys(block, kept, counts, k)
     keys = np.empty((n_rows, k), np.int64)
@@ -234,12 +234,12 @@ def _kept_keys(
     counts: npt.NDArray[np.int64],
     k: int,
     rows: npt.NDArray[np.bool_] | None = None,
-) -> Keys:
+) -> _Keys:
     """Return the k lowest keys ``[b, k]`` of the kept cells; of the marked `rows` alone if given."""
     row_starts = np.arange(len(block), dtype=np.int64) * block.shape[1]
     if rows is not None:
         kept, counts, row_starts = kept[np.repeat(rows, counts)], counts[rows], row_starts[rows]
-    keys = np.full((len(counts), counts.max()), NOTHING)
+    keys = np.full((len(counts), counts.max()), _NOTHING)
     scores = block.reshape(-1)[kept]
     columns = kept - np.repeat(row_starts, counts)
     # A mask fills row by row, which is the order of `kept`.
@@ -248,12 +248,12 @@ def _kept_keys(
     return keys[:, :k]
 
 
-def _all_keys(block: ScoreArray, k: int, exclude: sp.csr_array | None) -> Keys:
+def _all_keys(block: ScoreArray, k: int, exclude: sp.csr_array | None) -> _Keys:
     """Return the ``min(k, n)`` lowest keys of each row, from a key for every cell."""
     n = block.shape[1]
     keys = _encode(block, np.arange(n, dtype=np.int64))
     if exclude is not None:
-        keys.reshape(-1)[cell_positions(exclude)] = NOTHING
+        keys.reshape(-1)[cell_positions(exclude)] = _NOTHING
     if k < n:
         keys.partition(k - 1, axis=1)
         keys = keys[:, :k]
@@ -261,19 +261,19 @@ def _all_keys(block: ScoreArray, k: int, exclude: sp.csr_array | None) -> Keys:
     return keys
 
 
-def _encode(scores: ScoreArray, columns: npt.NDArray[np.integer[Any]]) -> Keys:
+def _encode(scores: ScoreArray, columns: npt.NDArray[np.integer[Any]]) -> _Keys:
     """Pack scores and columns into int64 that ascend as (score descending, column ascending)."""
     # Zero is added so that the two floating-point zeros, which are equal, get one pattern.
     order = _flip_negative((scores + np.float32(0)).view(np.int32))
-    keys: Keys = (~order).astype(np.int64)
+    keys: _Keys = (~order).astype(np.int64)
     keys <<= 32
     keys |= columns
     return keys
 
 
-def _decode(keys: Keys) -> tuple[IntArray, ScoreArray]:
-    """Return the columns (-1) and scores (-inf) of keys; in brackets those of `NOTHING`."""
-    absent = keys == NOTHING
+def _decode(keys: _Keys) -> tuple[IntArray, ScoreArray]:
+    """Return the columns (-1) and scores (-inf) of keys; in brackets those of `_NOTHING`."""
+    absent = keys == _NOTHING
     columns = (keys & 0xFFFFFFFF).astype(np.int32)
     scores = _flip_negative(~(keys >> 32).astype(np.int32)).view(np.float32)
     columns[absent] = -1

@@ -19,14 +19,14 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 """``problem``: a leak, or a part without interactions, so that figures measured on the split are wrong or none.
 ``warning``: what most likely is not as it should be. ``note``: what is to be known when figures are read."""
 
-FEW_TESTED = 100
+_FEW_TESTED = 100
 """Users of a part, below which its figures are mostly chance."""
-MUCH_UNSEEN = 0.05
-MANY_SINGLES = 0.25
-MANY_KEPT = 0.25
-MANY_TIED = 0.1
-HEAVY_TOP = 0.3
-LOW_COVERAGE = 0.1
+_MUCH_UNSEEN = 0.05
+_MANY_SINGLES = 0.25
+_MANY_KEPT = 0.25
+_MANY_TIED = 0.1
+_HEAVY_TOP = 0.3
+_LOW_COVERAGE = 0.1
 """Shares beyond which something is told, or is a warning instead of a note."""
 
 
@@ -101,7 +101,7 @@ def _of_parts(split: PartAssignment, quality: DataQuality) -> Iterator[Finding]:
                 f"The {name} part is empty, as it is published.",
                 "Draw it from train to select a configuration; never select on test.",
             )
-        elif part.users < FEW_TESTED:
+        elif part.users < _FEW_TESTED:
             yield Finding(
                 "warning",
                 f"The {name} part has {part.users:,} users only.",
@@ -110,7 +110,7 @@ def _of_parts(split: PartAssignment, quality: DataQuality) -> Iterator[Finding]:
     if split.users_kept_in_train:
         share = split.users_kept_in_train / quality.part(ALL).users
         yield Finding(
-            "warning" if share >= MANY_KEPT else "note",
+            "warning" if share >= _MANY_KEPT else "note",
             f"{share_label(split.users_kept_in_train, quality.part(ALL).users)} users have too few interactions to "
             "hold one out; all theirs are in train.",
             "No figure speaks for them: filter users by their interactions, or say whom the figures are of.",
@@ -156,7 +156,7 @@ def _of_times(split: PartAssignment, quality: DataQuality) -> Iterator[Finding]:
             f"{share_label(times.implausible, whole.interactions)} timestamps are before 1990 or after 2099.",
             "They must be seconds since 1970 (UTC): look for other units, and for zeros that mean missing.",
         )
-    if times.one_time_users >= MANY_TIED * max(times.users, 1):
+    if times.one_time_users >= _MANY_TIED * max(times.users, 1):
         yield Finding(
             "warning",
             f"{share_label(times.one_time_users, times.users)} users with several interactions have all of them at one "
@@ -177,7 +177,7 @@ def _of_order(split: PartAssignment, quality: DataQuality, times: TimeFacts) -> 
             "Figures are too good for predicting the future: split by time (leave-last, per-user-temporal, temporal), "
             "or compare only with figures of the same split.",
         )
-    if times.tied >= MANY_TIED * max(quality.held_out, 1) and split.protocol in CHRONOLOGICAL:
+    if times.tied >= _MANY_TIED * max(quality.held_out, 1) and split.protocol in CHRONOLOGICAL:
         yield Finding(
             "warning",
             f"{share_label(times.tied, quality.held_out)} held-out interactions have the time of their user's last "
@@ -233,7 +233,7 @@ def _unseen(part: PartFacts, what: str, unseen: int, there: int, interactions: i
         "know that so many hits are out of reach.",
     }[what]
     yield Finding(
-        "warning" if interactions >= MUCH_UNSEEN * part.interactions else "note",
+        "warning" if interactions >= _MUCH_UNSEEN * part.interactions else "note",
         f"{share_label(unseen, there)} {what} of {part.name} are unseen in train, with "
         f"{share_label(interactions, part.interactions)} of its interactions.",
         way_out,
@@ -244,11 +244,11 @@ def _of_activity(split: PartAssignment, quality: DataQuality) -> Iterator[Findin
     for what, activity in (("users", quality.users), ("items", quality.items)):
         if activity.singles:
             yield Finding(
-                "warning" if activity.singles >= MANY_SINGLES * len(activity.counts) else "note",
+                "warning" if activity.singles >= _MANY_SINGLES * len(activity.counts) else "note",
                 f"{share_label(activity.singles, len(activity.counts))} {what} have one interaction.",
                 f"Nothing can be learned of them that could be tested: filter {what} by their interactions.",
             )
-    if quality.items.top_share >= HEAVY_TOP:
+    if quality.items.top_share >= _HEAVY_TOP:
         yield Finding(
             "note",
             f"The most popular 1 % of the items have {100 * quality.items.top_share:.0f} % of the interactions.",
@@ -269,7 +269,7 @@ def factor_findings(factors: FactorFacts | None, reason: str | None) -> Iterator
                 f"{factors.n_factors:,} factors.",
                 "A model of factors says next to nothing of them: use more factors, or filter the rare.",
             )
-    if factors.coverage < LOW_COVERAGE:
+    if factors.coverage < _LOW_COVERAGE:
         yield Finding(
             "note",
             f"The lists of {factors.list_length} of an SVD show {100 * factors.coverage:.1f} % of the items.",

@@ -1,6 +1,6 @@
 """Whether a chosen configuration lies on the edge of what was searched: beyond it something better may lie.
 
-A value of a range is on its edge within :data:`EDGE_SHARE` of either end (in logarithms where it was drawn so), one of
+A value of a range is on its edge within :data:`_EDGE_SHARE` of either end (in logarithms where it was drawn so), one of
 a list of numbers if it is the smallest or the largest of them. Where the parameter itself ends there, as a weight does
 at 0, nothing lies beyond, and the edge is natural: it is not told.
 """
@@ -18,9 +18,9 @@ from coldray.core.errors import ConfigError
 from coldray.experiments.space import is_range
 from coldray.models.base import ModelConfig
 
-EDGE_SHARE = 0.05
+_EDGE_SHARE = 0.05
 """Share of a range, at either end, that counts as its edge."""
-BEYOND = 1e-6
+_BEYOND = 1e-6
 """How far beyond an end, as a share of it, a value is looked for that the parameter takes; a whole number is one on."""
 
 
@@ -83,7 +83,7 @@ def _ends(kind: str, values: list[Any], value: float) -> Iterator[Literal["low",
             return
         low = high = 0.0
     else:
-        low = high = EDGE_SHARE
+        low = high = _EDGE_SHARE
     scale = math.log if kind == "log_uniform" else float
     first, last = scale(min(values)), scale(max(values))
     share = (scale(value) - first) / (last - first)
@@ -95,7 +95,7 @@ def _ends(kind: str, values: list[Any], value: float) -> Iterator[Literal["low",
 
 def _beyond(limit: float, end: Literal["low", "high"]) -> tuple[float, ...]:
     sign = -1 if end == "low" else 1
-    near = limit + sign * BEYOND * max(abs(limit), BEYOND)
+    near = limit + sign * _BEYOND * max(abs(limit), _BEYOND)
     return (near, int(limit) + sign) if float(limit).is_integer() else (near,)
 
 

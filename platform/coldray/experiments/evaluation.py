@@ -104,7 +104,7 @@ class RankingCache:
             self._rankings.popitem(last=False)
 
 
-def rank_task(
+def _rank_task(
     model: Recommender[Any], task: EvaluationFold, *, candidates: Candidates, k: int, cache: RankingCache | None = None
 ) -> Ranking:
     """Return the top `k` of every user of the task.
@@ -138,7 +138,7 @@ def evaluate(
     Of ratings, each is one to be found, however low; the errors of the model's predictions are measured beside the
     lists, and users without a known rating count in these alone.
     """
-    ranking = rank_task(model, task, candidates=candidates, k=max(cutoffs), cache=cache)
+    ranking = _rank_task(model, task, candidates=candidates, k=max(cutoffs), cache=cache)
     n_candidates = len(task.held_out_items) if candidates == "cold" else model.n_items
     if not task.ratings:
         return ranking_metrics(ranking, task.held_out, cutoffs, n_candidates=n_candidates)

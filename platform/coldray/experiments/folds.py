@@ -19,14 +19,14 @@ from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 
-CLICKS = Reads()
+_CLICKS = Reads()
 
 
 def prepare_task(
     fold: Fold,
     features: FeatureConfig | None,
     *,
-    reads: Reads = CLICKS,
+    reads: Reads = _CLICKS,
     predicts: bool = False,
     users: int | None = None,
 ) -> EvaluationFold:

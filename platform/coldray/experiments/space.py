@@ -37,8 +37,8 @@ Algorithm: TypeAlias = Literal["optuna", "random", "grid"]
 Preference: TypeAlias = Literal["low", "high"] | list[Any]
 """Which value of a parameter is the simpler one: the lower, the higher, or the earlier in a list."""
 
-RANGES = ("choice", "uniform", "log_uniform", "int_uniform")
-MAX_COMBINATIONS = 10_000
+_RANGES = ("choice", "uniform", "log_uniform", "int_uniform")
+_MAX_COMBINATIONS = 10_000
 """So many combinations are tried to find one that the model accepts; a space of more is taken on trust."""
 
 
@@ -260,7 +260,7 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyC
 
 def is_range(spec: Any) -> bool:
     """Tell a range to search from a fixed value."""
-    return isinstance(spec, dict) and len(spec) == 1 and next(iter(spec)) in RANGES
+    return isinstance(spec, dict) and len(spec) == 1 and next(iter(spec)) in _RANGES
 
 
 def grid_points(space: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -291,7 +291,9 @@ def _check_parameter(name: str, spec: Any, config_type: type[ModelConfig]) -> No
     if not is_range(spec):
         if isinstance(spec, dict) and len(spec) == 1 and isinstance(next(iter(spec.values())), list):
             kind = next(iter(spec))
-            raise ConfigError(f"space.{name}: {kind!r} is no range.{nearest(kind, RANGES)} Ranges: {choices(RANGES)}.")
+            raise ConfigError(
+                f"space.{name}: {kind!r} is no range.{nearest(kind, _RANGES)} Ranges: {choices(_RANGES)}."
+            )
         _validated(f"space.{name}", name, spec, config_type)
         return
     kind, values = next(iter(spec.items()))
@@ -378,13 +380,13 @@ def _check_some_valid(space: Mapping[str, Any], config_type: type[ModelConfig]) 
     """
     axes = [_samples(spec) for spec in space.values()]
     refusal: ConfigError | None = None
-    for values in itertools.islice(itertools.product(*axes), MAX_COMBINATIONS):
+    for values in itertools.islice(itertools.product(*axes), _MAX_COMBINATIONS):
         try:
             config_type.model_validate(dict(zip(space, values, strict=True)))
             return
         except ConfigError as error:
             refusal = refusal or error
-    if math.prod(map(len, axes)) <= MAX_COMBINATIONS:
+    if math.prod(map(len, axes)) <= _MAX_COMBINATIONS:
         raise ConfigError(f"the space has no valid configuration: {refusal}") from refusal
 
 

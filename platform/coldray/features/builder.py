@@ -26,7 +26,7 @@ from coldray.features.tfidf import TfidfConfig, TfidfEncoder, read_texts
 
 logger = logging.getLogger(__name__)
 
-COUNT = "count"
+_COUNT = "count"
 """The method of counts: numbers that are made of other attributes, not read."""
 AttributeKind: TypeAlias = Literal["labels", "number", "text"]
 """What an attribute holds for an item: any number of labels, one number, one text."""
@@ -65,7 +65,7 @@ class FeatureConfig(BaseModel):
         return names
 
 
-class Encoder(Protocol):
+class _Encoder(Protocol):
     """What learns one attribute's vocabulary and encodes items with it; it accepts one kind of attribute."""
 
     def fit(self, attribute: Any) -> Self:
@@ -82,12 +82,12 @@ class Encoder(Protocol):
         """Restore a fitted encoder."""
 
 
-_ENCODERS: dict[str, tuple[type[Encoder], AttributeKind]] = {
+_ENCODERS: dict[str, tuple[type[_Encoder], AttributeKind]] = {
     "multi_hot": (MultiHotEncoder, "labels"),
     "tfidf": (TfidfEncoder, "text"),
     "scalar": (ScalarEncoder, "number"),
     "embedding": (EmbeddingEncoder, "text"),
-    COUNT: (ScalarEncoder, "number"),
+    _COUNT: (ScalarEncoder, "number"),
 }
 _READERS: dict[AttributeKind, Callable[[Sequence[object], str], Attribute]] = {
     "labels": read_labels,
@@ -108,7 +108,7 @@ class FeatureEncoder:
     def __init__(self, config: FeatureConfig | None = None) -> None:
         self.config = config or FeatureConfig()
         self._methods: dict[str, str] | None = None
-        self._encoders: dict[str, Encoder] = {}
+        self._encoders: dict[str, _Encoder] = {}
         self._empty: dict[str, str] = {}
 
     @property
@@ -124,7 +124,7 @@ class FeatureEncoder:
     @property
     def kinds(self) -> dict[str, AttributeKind]:
         """What each attribute to be read holds: what :func:`attributes_from_records` needs to read new items."""
-        return {name: _ENCODERS[method][1] for name, method in self.methods.items() if method != COUNT}
+        return {name: _ENCODERS[method][1] for name, method in self.methods.items() if method != _COUNT}
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn the vocabulary of each attribute from all items of `dataset`; a second fit forgets the first.
@@ -146,7 +146,7 @@ class FeatureEncoder:
             self._encoders[name] = self._new_encoder(method).fit(dataset.attributes[name])
             self._note_if_empty(name, dataset.attributes[name])
         self._encoders |= {name: ScalarEncoder().fit(count) for name, count in counted.items()}
-        self._methods = {**methods, **dict.fromkeys(counted, COUNT)}
+        self._methods = {**methods, **dict.fromkeys(counted, _COUNT)}
         return self
 
     def check_usable(self) -> None:
@@ -191,7 +191,7 @@ class FeatureEncoder:
                     f"Attribute {name!r} describes {attribute_length(read[name])} items, not {n_items}."
                 )
             features[name] = self._encoders[name].transform(read[name])
-        counts = count_attributes(read, read) if COUNT in self.methods.values() else {}
+        counts = count_attributes(read, read) if _COUNT in self.methods.values() else {}
         features |= {name: self._encoders[name].transform(count) for name, count in counts.items()}
         return FeatureSet(features, n_items)
 
@@ -232,7 +232,7 @@ class FeatureEncoder:
             for name, method in encoder._methods.items():
                 prefix = f"{name}/"
                 part = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-                restored: Encoder
+                restored: _Encoder
                 if method == "embedding":
                     restored = EmbeddingEncoder.from_state(part, model=embedding_model, cache_folder=embedding_cache)
                 else:
@@ -245,7 +245,7 @@ class FeatureEncoder:
             ) from error
         return encoder
 
-    def _new_encoder(self, method: str) -> Encoder:
+    def _new_encoder(self, method: str) -> _Encoder:
         config = self.config
         if method == "multi_hot":
             return MultiHotEncoder(MultiHotConfig(min_items=config.min_items, max_share=config.max_share))

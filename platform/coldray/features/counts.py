@@ -15,7 +15,7 @@ import numpy.typing as npt
 from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
 from coldray.features.tfidf import UNSPACED, words
 
-PREFIX = "number of "
+_PREFIX = "number of "
 """``number of actors`` is the count of the attribute ``actors``."""
 
 
@@ -38,7 +38,7 @@ def count_attributes(attributes: Mapping[str, Attribute], names: Iterable[str]) 
     sizes = {name: _sizes(attribute) for name, attribute in chosen.items()}
     known = np.any([size > 0 for size in sizes.values()], axis=0) if sizes else np.zeros(0, bool)
     return {
-        PREFIX + name: NumberAttribute(np.log1p(np.where(known, size, np.nan)))
+        _PREFIX + name: NumberAttribute(np.log1p(np.where(known, size, np.nan)))
         for name, size in sizes.items()
         if not isinstance(chosen[name], NumberAttribute)
     }

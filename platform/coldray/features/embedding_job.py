@@ -74,13 +74,13 @@ def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int, 
         If Ray gives up on the workers. What they had sent is kept.
     """
     wanted = {text for text in texts if text.strip()}
-    encoder = ClusterEncoder(config, workers, fewest)
+    encoder = _ClusterEncoder(config, workers, fewest)
     if wanted:
         encoder.fit(TextAttribute(tuple(wanted)))
     return EmbeddingCounts(len(wanted), len(wanted) - encoder.encoded, encoder.encoded)
 
 
-class ClusterEncoder(EmbeddingEncoder):
+class _ClusterEncoder(EmbeddingEncoder):
     """An encoder of which workers of the cluster do the work.
 
     Parameters
@@ -124,7 +124,7 @@ def _encoded(texts: Mapping[bytes, str], config: EmbeddingConfig, workers: int) 
     # A block a batch, so that no worker waits for the rows of another.
     blocks = [table.slice(start, config.batch_size) for start in range(0, len(table), config.batch_size)]
     done = ray.data.from_arrow(blocks).map_batches(
-        TextWorker,
+        _TextWorker,
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
         fn_constructor_args=(config,),
@@ -143,7 +143,7 @@ def _encoded(texts: Mapping[bytes, str], config: EmbeddingConfig, workers: int) 
         ) from error
 
 
-class TextWorker:
+class _TextWorker:
     """One worker.
 
     Parameters

@@ -13,7 +13,7 @@ from coldray.core.errors import DataFormatError, NotFittedError
 from coldray.data.dataset import NumberAttribute
 from coldray.features.feature_set import ScalarFeature
 
-LARGEST = 1e30
+_LARGEST = 1e30
 """Numbers beyond it count as unknown: models compute in single precision, which ends at 3e38."""
 
 
@@ -42,16 +42,16 @@ class ScalarEncoder:
         Parameters
         ----------
         attribute
-            float64 ``[I]``, NaN where unknown; so is what is infinite, or beyond `LARGEST`.
+            float64 ``[I]``, NaN where unknown; so is what is infinite, or beyond `_LARGEST`.
         """
-        known = attribute.values[np.abs(attribute.values) <= LARGEST]
+        known = attribute.values[np.abs(attribute.values) <= _LARGEST]
         span = float(np.ptp(known)) if len(known) else 0.0
         self._span = span if span > 0 else 1.0
         return self
 
     def transform(self, attribute: NumberAttribute) -> ScalarFeature:
-        """Return the values ``[I]`` with the fitted span; NaN stays NaN, and one beyond `LARGEST` becomes NaN."""
-        known = np.abs(attribute.values) <= LARGEST
+        """Return the values ``[I]`` with the fitted span; NaN stays NaN, and one beyond `_LARGEST` becomes NaN."""
+        known = np.abs(attribute.values) <= _LARGEST
         return ScalarFeature(np.where(known, attribute.values, np.nan).astype(np.float64), self.span)
 
     def state(self) -> dict[str, Any]:

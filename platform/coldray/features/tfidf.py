@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
 
-WORD = re.compile(r"(?u)\b\w\w+\b")
+_WORD = re.compile(r"(?u)\b\w\w+\b")
 """scikit-learn's words."""
 _CHARACTERS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
@@ -30,7 +30,7 @@ _CHARACTERS = (
 )
 UNSPACED = re.compile(f"[{_CHARACTERS}]")
 """Characters of scripts that put no blanks between words."""
-RUN = re.compile(f"[{_CHARACTERS}]+|[^{_CHARACTERS}]+")
+_RUN = re.compile(f"[{_CHARACTERS}]+|[^{_CHARACTERS}]+")
 
 
 class TfidfConfig(BaseModel):
@@ -62,13 +62,13 @@ def words(text: str) -> list[str]:
     A run of one such character is a word of its own; words of other scripts have two letters or digits or more.
     """
     if not UNSPACED.search(text):
-        return WORD.findall(text)
+        return _WORD.findall(text)
     found: list[str] = []
-    for run in RUN.findall(text):
+    for run in _RUN.findall(text):
         if UNSPACED.match(run):
             found += [run[place : place + 2] for place in range(max(len(run) - 1, 1))]
         else:
-            found += WORD.findall(run)
+            found += _WORD.findall(run)
     return found
 
 

@@ -19,10 +19,10 @@ from coldray.experiments.split_config import SplitConfig
 from coldray.front.configs import validated
 from coldray.front.frames import Frame, as_polars, is_frame
 
-ITEM_COLD = "item-cold"
+_ITEM_COLD = "item-cold"
 """What the protocol ``notebook`` is called in words: 60 % of the items train, 20 % validate, 20 % test."""
 
-OPTIONS = {
+_OPTIONS = {
     "user_column": "user", "item_column": "item", "rating_column": "rating", "timestamp_column": "timestamp",
     "label_columns": "labels", "number_columns": "numbers", "text_columns": "texts",
     "label_separator": "label_separator",
@@ -99,7 +99,7 @@ def load_dataset(
     return apply_filters(dataset, chosen if isinstance(chosen, FilterConfig) else validated(FilterConfig, chosen))
 
 
-def split(dataset: Dataset, protocol: str = ITEM_COLD, *, seed: int = 42, number: int = 0, **options: Any) -> Split:
+def split(dataset: Dataset, protocol: str = _ITEM_COLD, *, seed: int = 42, number: int = 0, **options: Any) -> Split:
     """Divide a dataset into train, validation and test.
 
     What tunes and chooses models sees :meth:`~coldray.data.splits.items.Split.for_tuning`, which has no test side.
@@ -134,7 +134,7 @@ def split(dataset: Dataset, protocol: str = ITEM_COLD, *, seed: int = 42, number
     drawn = validated(
         SplitConfig,
         {
-            "protocol": "notebook" if protocol == ITEM_COLD else protocol,
+            "protocol": "notebook" if protocol == _ITEM_COLD else protocol,
             "n_splits": number + 1,
             "seeds": (seed,),
             **options,
@@ -160,7 +160,7 @@ def _known(name: str, items: Any, columns: Mapping[str, Any], source: Mapping[st
         )
     changed = {key: value for key, value in columns.items() if value != TabularColumns.model_fields[key].default}
     if items is not None or changed:
-        option = "items" if items is not None else OPTIONS[next(iter(changed))]
+        option = "items" if items is not None else _OPTIONS[next(iter(changed))]
         raise ConfigError(f"{option!r} describes data of your own; the dataset {name!r} comes as it is.")
     return read_source(validated(SourceConfig, {"name": name, **source}))
 

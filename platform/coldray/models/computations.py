@@ -14,7 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Keyed(Protocol):
+class _Keyed(Protocol):
     """Data with a name that tells it from other data."""
 
     @property
@@ -22,7 +22,7 @@ class Keyed(Protocol):
         """Unique among the data of one study."""
 
 
-D = TypeVar("D", bound=Keyed)
+D = TypeVar("D", bound=_Keyed)
 
 
 @dataclass(frozen=True)

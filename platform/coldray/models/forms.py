@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from coldray.core.memory import GIB
 
-MAX_SECONDS = 3600.0
+_MAX_SECONDS = 3600.0
 """The longest that one fit may take in its exact form."""
-MAX_LOSS = 0.02
+_MAX_LOSS = 0.02
 """Relative loss by an approximation beyond which people are warned."""
 
 
@@ -40,7 +40,7 @@ class Form:
     @property
     def warns(self) -> bool:
         """True if the measured loss is more than people should take without a word."""
-        return self.loss is not None and self.loss > MAX_LOSS
+        return self.loss is not None and self.loss > _MAX_LOSS
 
     @property
     def words(self) -> str:
@@ -61,7 +61,7 @@ class Form:
         how = f" ({self.measured})" if self.measured else ""
         loss = f" Loss against the exact form: {'not known' if self.loss is None else f'{self.loss:.1%}'}{how}."
         loss = "" if self.exact else loss
-        warning = f" This is more than {MAX_LOSS:.0%}: use more memory, or fewer items." if self.warns else ""
+        warning = f" This is more than {_MAX_LOSS:.0%}: use more memory, or fewer items." if self.warns else ""
         return f"{self.words}: {why}{loss}{warning}"
 
 
@@ -116,7 +116,7 @@ def form_by_memory(
     free = f"{outlook.memory / GIB:,.1f} GiB"
     if need > outlook.memory and other_need < need:
         return Form(parameter, other, False, f"{what} in exact form needs {need / GIB:,.1f} of {free} of memory.")
-    if seconds > MAX_SECONDS:
+    if seconds > _MAX_SECONDS:
         reason = f"{what} would take about {seconds / 3600:,.1f} h for each fit in exact form."
         return Form(parameter, other, False, reason)
     return Form(parameter, exact, True, f"{what} needs {need / GIB:,.1f} of {free} of memory.")

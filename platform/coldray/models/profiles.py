@@ -15,7 +15,7 @@ from coldray.core.memory import require_memory
 from coldray.models.base import TrainingSet
 
 Profiles = npt.NDArray[np.float32]
-DENSE_ITEMS = 1500
+_DENSE_ITEMS = 1500
 """Warm items up to which all singular vectors are computed at once; beyond, only those that are kept are sought."""
 
 
@@ -27,8 +27,8 @@ def item_profiles(train: TrainingSet, *, dim: int, shrinkage: float = 5.0) -> Pr
     scaled to unit mean square. Cosines between profiles are those between the damped columns, as far as the leading
     vectors carry them.
 
-    Beyond `DENSE_ITEMS` items, singular values that coincide exactly leave the basis open, and then it differs from one
-    call to the next; cosines do not.
+    Beyond `_DENSE_ITEMS` items, singular values that coincide exactly leave the basis open, and then it differs from
+    one call to the next; cosines do not.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def _leading(matrix: sp.csr_array, dim: int) -> tuple[npt.NDArray[np.float64], n
     """Return the leading singular values, descending, and the right singular vectors as columns."""
     n_users, n_items = matrix.shape
     dim = min(dim, n_users, n_items)
-    if n_items <= DENSE_ITEMS or dim >= min(n_users, n_items):
+    if n_items <= _DENSE_ITEMS or dim >= min(n_users, n_items):
         require_memory(
             24 * n_items**2,
             purpose=f"The profiles of {n_items:,} items in {dim} dimensions",

@@ -27,7 +27,7 @@ HALF_WIDTH = 5.4
 """Inches: half a report page. The font sizes below hold at this size, without enlargement."""
 FULL_WIDTH = 9.4
 """Inches: a whole report page."""
-DPI = 200
+_DPI = 200
 CSS_PIXELS_PER_INCH = 96
 
 # Okabe & Ito (2008), Color Universal Design.
@@ -42,7 +42,7 @@ INK = "#222222"
 LEGEND: dict[str, Any] = {"columnspacing": 0.9, "handletextpad": 0.3, "handlelength": 1.2}
 """Options of a legend inside a narrow panel."""
 
-STYLE: dict[str, Any] = {
+_STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib and has λ₁, ±, → and the Greek letters
     "font.size": 10,
     "axes.titlesize": 10,
@@ -106,7 +106,7 @@ def line_mark(position: int) -> Mark:
 def styled() -> Iterator[None]:
     """Give artists made in the block, or in a decorated function, the house style; restore the caller's after it."""
     # Cast: the names of the settings are typed one by one in some versions of matplotlib and not in others.
-    with matplotlib.rc_context(cast(Any, STYLE)):
+    with matplotlib.rc_context(cast(Any, _STYLE)):
         yield
 
 
@@ -120,7 +120,7 @@ def new_figure(width: float, height: float) -> Figure:
 def set_title(figure: Figure, title: str, *, synthetic: bool = False) -> None:
     """Write the figure's title, wrapped to its width; generated data is named in it."""
     text = f"{title} (synthetic data)" if synthetic else title
-    characters = int(figure.get_figwidth() * 72 / (STYLE["figure.titlesize"] * 0.68))
+    characters = int(figure.get_figwidth() * 72 / (_STYLE["figure.titlesize"] * 0.68))
     figure.suptitle("\n".join(textwrap.wrap(text, characters)), x=0.01, ha="left")
 
 
@@ -155,7 +155,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     if suffix not in _METADATA:
         raise OutputError(f"Cannot write a figure as {path.name!r}: use one of {', '.join(_METADATA)}.")
     with replacing(path) as temporary, styled():
-        figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=_METADATA[suffix])
+        figure.savefig(temporary, format=suffix[1:], dpi=_DPI, metadata=_METADATA[suffix])
     return path
 
 
@@ -163,5 +163,5 @@ def as_data_uri(figure: Figure) -> str:
     """Return `figure` as the ``data:`` address of a PNG, to be set into a page."""
     buffer = io.BytesIO()
     with styled():
-        figure.savefig(buffer, format="png", dpi=DPI, metadata=_METADATA[".png"])
+        figure.savefig(buffer, format="png", dpi=_DPI, metadata=_METADATA[".png"])
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

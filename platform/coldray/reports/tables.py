@@ -36,11 +36,11 @@ def facts(caption: str, values: Mapping[str, str]) -> Table:
 
 def origin(protocol: Mapping[str, str], dataset: Mapping[str, Any], caption: str = "") -> Columns:
     """Return how the numbers came to be, beside what is known of the dataset."""
-    of_data = dataset_facts(dataset, caption or "Dataset, after the filters")
+    of_data = _dataset_facts(dataset, caption or "Dataset, after the filters")
     return Columns((facts("How the numbers came to be", protocol), of_data))
 
 
-def dataset_facts(dataset: Mapping[str, Any], caption: str) -> Table:
+def _dataset_facts(dataset: Mapping[str, Any], caption: str) -> Table:
     """Return what is known of the dataset; a fingerprint is shortened, and whole in its title."""
     rows = []
     for name, value in dataset.items():

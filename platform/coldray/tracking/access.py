@@ -12,8 +12,8 @@ from coldray.core.environment import unset_empty
 from coldray.core.errors import TrackingError
 from coldray.tracking.database import OTHER_WAYS, check_database, check_not_locked, database_path, set_up_alone
 
-CONNECT_SECONDS = 5
-FORMS = "Use sqlite:///path/mlflow.db or http://host:port."
+_CONNECT_SECONDS = 5
+_FORMS = "Use sqlite:///path/mlflow.db or http://host:port."
 PASSWORD = (
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, of somebody who may use it"
 )
@@ -33,21 +33,21 @@ def check_reachable(tracking_uri: str) -> None:
         parsed = urlparse(tracking_uri)
         path = database_path(tracking_uri)
     except ValueError as error:
-        raise TrackingError(f"The tracking URI {tracking_uri!r} is no address ({error}). {FORMS}") from error
+        raise TrackingError(f"The tracking URI {tracking_uri!r} is no address ({error}). {_FORMS}") from error
     if parsed.scheme in ("http", "https"):
         _check_server(tracking_uri)
     elif path is not None:
         check_database(path, tracking_uri)
     else:
         raise TrackingError(
-            f"The tracking URI {tracking_uri!r} is not supported: MLflow no longer keeps runs in plain files. {FORMS}"
+            f"The tracking URI {tracking_uri!r} is not supported: MLflow no longer keeps runs in plain files. {_FORMS}"
         )
 
 
 def _check_server(uri: str) -> None:
     """Ask a server whether it is well; what answers in its place may be a proxy, or a page to sign in."""
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=CONNECT_SECONDS)
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_CONNECT_SECONDS)
     except (requests.RequestException, ValueError) as error:  # the latter of addresses that are none
         raise TrackingError(
             f"The MLflow server at {uri} cannot be reached ({type(error).__name__}{_proxy(uri)}). Start it, give "

@@ -13,26 +13,26 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from coldray.tracking.access import PASSWORD
 from coldray.tracking.receiver import RefusedError, UnavailableError
 
-BROKEN = "INTERNAL_ERROR"
+_BROKEN = "INTERNAL_ERROR"
 AWAY = frozenset(
     {
         "ABORTED",
         "CANCELLED",
         "DEADLINE_EXCEEDED",
-        BROKEN,
+        _BROKEN,
         "REQUEST_LIMIT_EXCEEDED",
         "RESOURCE_EXHAUSTED",
         "TEMPORARILY_UNAVAILABLE",
     }
 )
 """Answers that pass by themselves, as no answer does; all others are refusals, until somebody changes something."""
-HTTP_STATUS = re.compile(r"^API request to endpoint \S+ failed with error code (4\d\d)")
-PASSING = frozenset({"408", "425", "429"})
+_HTTP_STATUS = re.compile(r"^API request to endpoint \S+ failed with error code (4\d\d)")
+_PASSING = frozenset({"408", "425", "429"})
 """Refusals of HTTP that pass by themselves."""
-DENIED = frozenset({"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"})
-TEXT_SHOWN = 300
+_DENIED = frozenset({"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"})
+_TEXT_SHOWN = 300
 """Characters of an answer that are told: a proxy may have sent a page."""
-TRIES = 5
+_TRIES = 5
 """So often a server that works may fail at one call before that call is set aside."""
 
 
@@ -57,7 +57,7 @@ def told_apart(uri: str) -> Iterator[None]:
         raise _failure(uri, error) from error
     except SQLAlchemyError as error:  # of a database that is opened, where MLflow lets it through
         refused = not isinstance(error, OperationalError)
-        text = f"The MLflow database {uri} does not work: {first_line(str(error))}"
+        text = f"The MLflow database {uri} does not work: {_first_line(str(error))}"
         raise (RefusedError if refused else UnavailableError)(text) from error
     except requests.HTTPError as error:  # of a file, which goes past the errors of MLflow
         raise _of_status(uri, error) from error
@@ -66,28 +66,28 @@ def told_apart(uri: str) -> Iterator[None]:
 
 
 def _failure(uri: str, error: MlflowException) -> RefusedError | UnavailableError:
-    text = first_line(error.message)
-    answered = HTTP_STATUS.search(error.message)  # of a proxy, whose answers MLflow takes for errors of its own
-    if error.error_code in AWAY and not (answered and answered[1] not in PASSING):
-        kind = BrokenError if error.error_code == BROKEN else UnavailableError
+    text = _first_line(error.message)
+    answered = _HTTP_STATUS.search(error.message)  # of a proxy, whose answers MLflow takes for errors of its own
+    if error.error_code in AWAY and not (answered and answered[1] not in _PASSING):
+        kind = BrokenError if error.error_code == _BROKEN else UnavailableError
         return kind(f"The MLflow server at {uri} does not work now: {text}")
-    way_out = f" {PASSWORD}." if error.error_code in DENIED else ""
+    way_out = f" {PASSWORD}." if error.error_code in _DENIED else ""
     return RefusedError(f"The MLflow server at {uri} refused: {text}{way_out}")
 
 
 def _of_status(uri: str, error: requests.HTTPError) -> RefusedError | UnavailableError:
     status = 0 if error.response is None else error.response.status_code
-    text = first_line(str(error))
-    if 400 <= status < 500 and str(status) not in PASSING:
+    text = _first_line(str(error))
+    if 400 <= status < 500 and str(status) not in _PASSING:
         return RefusedError(
             f"The MLflow server at {uri} refused: {text}{f' {PASSWORD}.' if status in (401, 403) else ''}"
         )
     return BrokenError(f"The MLflow server at {uri} does not work now: {text}")
 
 
-def first_line(text: str) -> str:
+def _first_line(text: str) -> str:
     """Return the first line of a text, cut to what a person reads."""
-    return next(iter(text.splitlines()), "")[:TEXT_SHOWN]
+    return next(iter(text.splitlines()), "")[:_TEXT_SHOWN]
 
 
 class Patience:
@@ -95,11 +95,11 @@ class Patience:
 
     def __init__(self) -> None:
         self._call: object = None
-        self._failed, self._tries = 0, TRIES
+        self._failed, self._tries = 0, _TRIES
 
     def worked(self) -> None:
         """Note that a call was made: the next one is given all tries again."""
-        self._tries = TRIES
+        self._tries = _TRIES
 
     def failed(self, call: object, error: BrokenError, works: Callable[[], object]) -> UnavailableError | RefusedError:
         """Return what a failure of a call is from now on: a refusal when the server has failed at it too often.

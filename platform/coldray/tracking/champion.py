@@ -20,8 +20,8 @@ from coldray.tracking.access import open_client
 from coldray.tracking.placement import champion_key, present_version
 from coldray.tracking.server import active_server
 
-MANIFEST = "manifest.json"
-DEPTH = 3
+_MANIFEST = "manifest.json"
+_DEPTH = 3
 """Folders below a model's artifacts in which its bundle is looked for."""
 
 
@@ -78,21 +78,21 @@ def read_champion(tracking_uri: str, name: str, version: str, key: str) -> Champ
         try:
             repository: Any = get_artifact_repository(f"models:/{quote(name, safe=' .-_')}/{version}")
             place = _bundle_in(repository)
-            for file in (MANIFEST, *FILES[1:]):
+            for file in (_MANIFEST, *FILES[1:]):
                 repository.download_artifacts(f"{place}{file}", folder)
         except (MlflowException, requests.RequestException, OSError) as error:
             raise BundleError(f"its files cannot be fetched ({str(error).splitlines()[0]})") from error
-        found = next(Path(folder).rglob(MANIFEST)).parent
+        found = next(Path(folder).rglob(_MANIFEST)).parent
         return Champion(version, key, read_manifest(found), Family.of_folder(found))
 
 
 def _bundle_in(repository: Any) -> str:
     """Return the folder of a bundle in a model's artifacts, with a slash behind it; empty if they are the bundle."""
     folders = [""]
-    for _ in range(DEPTH):
+    for _ in range(_DEPTH):
         listed = {folder: repository.list_artifacts(folder or None) for folder in folders}
         for folder, entries in listed.items():
-            if any(Path(entry.path).name == MANIFEST for entry in entries):
+            if any(Path(entry.path).name == _MANIFEST for entry in entries):
                 return f"{folder}/" if folder else ""
         folders = [entry.path for entries in listed.values() for entry in entries if entry.is_dir]
     raise BundleError("its artifacts hold no bundle")

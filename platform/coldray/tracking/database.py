@@ -25,7 +25,7 @@ from coldray.tracking.receiver import UnavailableError
 
 def quiet_libraries() -> None:
     """Leave the terminal to the job: its events are shown by its own progress display."""
-    take_percent_signs()
+    _take_percent_signs()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -33,7 +33,7 @@ def quiet_libraries() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-def take_percent_signs() -> None:
+def _take_percent_signs() -> None:
     """Have Alembic take the folder of MLflow's migrations as it is called: in its settings, ``%`` begins a name.
 
     MLflow writes the sign twice, as has to be, in the address of a database alone. Nothing is done where no folder has
@@ -53,14 +53,14 @@ def _set_main_option(config: Config, name: str, value: Any) -> None:
 HEAD = b"SQLite format 3\0"
 PAGE_SIZE, CHANGES, N_PAGES, VALID_FOR = slice(16, 18), slice(24, 28), slice(28, 32), slice(92, 96)
 """Numbers in the first hundred bytes: the file is as long as they say if two of them agree."""
-CHECKED_BYTES = 2**28
+_CHECKED_BYTES = 2**28
 """Databases up to this size are read whole before a study starts; of larger ones, their size and their tables."""
-LOCKED_SECONDS = 2.0
-SET_UP_SECONDS = 300.0
+_LOCKED_SECONDS = 2.0
+_SET_UP_SECONDS = 300.0
 """Time that another process which sets up the database is waited for."""
-SET_UP_PAUSE = 5.0
+_SET_UP_PAUSE = 5.0
 """A database that has not been written for so long is not being set up."""
-NO_VERSION = "without a version"
+_NO_VERSION = "without a version"
 OTHER_WAYS = (
     "or give another --tracking-uri, or --offline: all is then kept in the folder of the study, and jobs/sync_runs.py "
     "sends it later."
@@ -86,18 +86,18 @@ def set_up_alone(path: Path) -> Iterator[None]:
     UnavailableError
         If another process does for minutes.
     """
-    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=SET_UP_SECONDS)
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=_SET_UP_SECONDS)
     try:
         lock.acquire()
     except filelock.Timeout as error:
         raise UnavailableError(
-            f"The MLflow database {path} is being set up by another process, for {SET_UP_SECONDS:.0f} seconds now."
+            f"The MLflow database {path} is being set up by another process, for {_SET_UP_SECONDS:.0f} seconds now."
         ) from error
     except OSError:
         yield
         return
     try:
-        until = time.monotonic() + SET_UP_SECONDS
+        until = time.monotonic() + _SET_UP_SECONDS
         while _is_being_set_up(path) and time.monotonic() < until:
             time.sleep(0.5)
         yield
@@ -108,7 +108,7 @@ def set_up_alone(path: Path) -> Iterator[None]:
 def _is_being_set_up(path: Path) -> bool:
     """Tell whether a database was written a moment ago, and is not of this version yet."""
     try:
-        recent = path.stat().st_size and time.time() - path.stat().st_mtime < SET_UP_PAUSE
+        recent = path.stat().st_size and time.time() - path.stat().st_mtime < _SET_UP_PAUSE
         return bool(recent) and _tables_version(path) not in ("", _versions().get_heads()[0])
     except (OSError, sqlite3.Error):
         return False
@@ -136,7 +136,7 @@ def check_database(path: Path, tracking_uri: str) -> None:
             raise TrackingError(
                 f"The MLflow database {tracking_uri} cannot be used: {problem}. Put back a copy of it, {OTHER_WAYS}"
             )
-        check_version(path, tracking_uri)
+        _check_version(path, tracking_uri)
 
 
 def _check_folder(tracking_uri: str) -> None:
@@ -205,7 +205,7 @@ def _damage(path: Path, *, whole: bool = True) -> str:
     """Read a database, up to a size all of it; return what is damaged."""
     try:
         with closing(_opened(path)) as database:
-            if whole and path.stat().st_size <= CHECKED_BYTES:
+            if whole and path.stat().st_size <= _CHECKED_BYTES:
                 (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
                 return "" if found == "ok" else f"{path} is damaged ({found})"
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -218,7 +218,7 @@ def _damage(path: Path, *, whole: bool = True) -> str:
     return ""
 
 
-def check_version(path: Path, tracking_uri: str) -> None:
+def _check_version(path: Path, tracking_uri: str) -> None:
     """Refuse a database of another version of MLflow.
 
     Raises
@@ -228,7 +228,7 @@ def check_version(path: Path, tracking_uri: str) -> None:
     """
     found, versions = _tables_version(path), _versions()
     (newest,) = versions.get_heads()
-    if found in ("", NO_VERSION, newest):
+    if found in ("", _NO_VERSION, newest):
         return
     if found in {version.revision for version in versions.walk_revisions()}:
         raise TrackingError(
@@ -247,9 +247,9 @@ def _tables_version(path: Path) -> str:
     with closing(_opened(path)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "alembic_version" not in tables:
-            return NO_VERSION if tables else ""
+            return _NO_VERSION if tables else ""
         found = database.execute("SELECT version_num FROM alembic_version").fetchone()
-        return str(found[0]) if found else NO_VERSION
+        return str(found[0]) if found else _NO_VERSION
 
 
 def _versions() -> ScriptDirectory:
@@ -257,4 +257,4 @@ def _versions() -> ScriptDirectory:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", uri=True, timeout=LOCKED_SECONDS)
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", uri=True, timeout=_LOCKED_SECONDS)

@@ -12,7 +12,7 @@ from coldray.tracking.spool import Spool
 from coldray.training.history import EpochRecord, TrainingResult
 from coldray.training.progress import TrainingListener, TrainingPlace, TrainingPlan
 
-SEND_SECONDS = 10.0
+_SEND_SECONDS = 10.0
 """The shortest time between two calls on the epochs of a training that goes on."""
 
 
@@ -52,7 +52,7 @@ class EpochTracker(TrainingListener):
     def epoch_done(self, record: EpochRecord) -> None:
         """Keep the epoch; send it with others after a while."""
         self._keep(record)
-        if time.monotonic() - self._sent >= SEND_SECONDS:
+        if time.monotonic() - self._sent >= _SEND_SECONDS:
             self.send()
 
     def training_ended(self, result: TrainingResult | None) -> None:

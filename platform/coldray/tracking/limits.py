@@ -20,7 +20,7 @@ BATCH_LIMIT, BATCH_BYTES = 1000, 800_000
 """Metrics, parameters and tags together, and their size as JSON, that MLflow takes in one call."""
 METRICS_LIMIT, VALUES_LIMIT = 1000, 100
 """Metrics, and parameters or tags, that it takes in one call."""
-NOT_TAKEN = re.compile(r"[^/\w.\- :]")
+_NOT_TAKEN = re.compile(r"[^/\w.\- :]")
 CHANGED_TAG = "coldray.changed"
 """Names what of a run is not on the server as it was found."""
 
@@ -28,9 +28,9 @@ Point = list[Any]
 """Name, value, time and step of a metric."""
 
 
-def taken_name(name: str) -> str:
+def _taken_name(name: str) -> str:
     """Return a name that MLflow takes: the same one, or one that no other name becomes."""
-    found = NOT_TAKEN.sub("_", name)
+    found = _NOT_TAKEN.sub("_", name)
     path = posixpath.normpath(found).lstrip("/") if found else ""
     if path.startswith("..") or path in ("", "."):
         path = f"_{path}"
@@ -52,7 +52,7 @@ def taken_metrics(metrics: Sequence[Point]) -> tuple[list[Point], list[str]]:
     """Return metrics as MLflow takes them, and what has changed: infinite ones are told, and left out."""
     found, changed = [], []
     for name, value, timestamp, step in metrics:
-        taken = taken_name(name)
+        taken = _taken_name(name)
         if math.isinf(value):
             changed.append(f"metric {name!r} is {value} at step {step}")
             continue
@@ -66,7 +66,7 @@ def taken_values(kind: str, values: Mapping[str, str], limit: int) -> tuple[dict
     """Return parameters or tags as MLflow takes them, and what has changed."""
     found, changed = {}, []
     for name, value in values.items():
-        taken = taken_name(name)
+        taken = _taken_name(name)
         if taken != name:
             changed.append(f"{kind} {name!r} is called {taken!r}")
         found[taken] = taken_text(value, limit)

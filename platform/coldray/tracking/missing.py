@@ -8,11 +8,11 @@ from pathlib import Path
 
 from coldray.core.journal import Record
 
-IDS = re.compile(r"'[^']*'|[0-9a-f]{32}")
+_IDS = re.compile(r"'[^']*'|[0-9a-f]{32}")
 """What differs between messages of one reason."""
-NAMED = 3
+_NAMED = 3
 """Runs, files and reasons that are named; the others are counted."""
-KINDS = {
+_KINDS = {
     "run": ("run", "runs"),
     "log": ("set of metrics, parameters and tags", "sets of metrics, parameters and tags"),
     "dataset": ("dataset", "datasets"),
@@ -27,7 +27,7 @@ def missing(refused: Sequence[tuple[Record, str]]) -> str:
     if not refused:
         return ""
     found = []
-    for op, (one, several) in KINDS.items():
+    for op, (one, several) in _KINDS.items():
         names = [_name(record) for record, _ in refused if record["op"] == op]
         if names:
             found.append(f"{len(names):,} {one if len(names) == 1 else several}{_named(names)}")
@@ -35,13 +35,13 @@ def missing(refused: Sequence[tuple[Record, str]]) -> str:
     for _, reason in refused:  # causes come before what follows of them
         of_kind.setdefault(kind_of(reason), reason)
     reasons = list(of_kind.values())
-    more = f" ({len(reasons) - NAMED:,} more reasons.)" if len(reasons) > NAMED else ""
-    return f"missing on the tracking server: {', '.join(found)}. {' '.join(reasons[:NAMED])}{more}"
+    more = f" ({len(reasons) - _NAMED:,} more reasons.)" if len(reasons) > _NAMED else ""
+    return f"missing on the tracking server: {', '.join(found)}. {' '.join(reasons[:_NAMED])}{more}"
 
 
 def kind_of(reason: str) -> str:
     """Return what is the same in the messages of refusals that have one reason."""
-    return IDS.sub("", reason)
+    return _IDS.sub("", reason)
 
 
 def _name(record: Record) -> str:
@@ -53,5 +53,5 @@ def _name(record: Record) -> str:
 
 def _named(names: Sequence[str]) -> str:
     known = [name for name in names if name]
-    more = ", …" if len(known) > NAMED else ""
-    return f" ({', '.join(known[:NAMED])}{more})" if known else ""
+    more = ", …" if len(known) > _NAMED else ""
+    return f" ({', '.join(known[:_NAMED])}{more})" if known else ""

@@ -33,10 +33,10 @@ from coldray.tracking.placement import Placement, place, version_tags
 from coldray.tracking.receiver import RefusedError
 from coldray.tracking.spool import OPEN_STATUS
 
-USERS = FILES[2]
+_USERS = FILES[2]
 KEY_TAG, PARENT_TAG = "coldray.key", "mlflow.parentRunId"
-DELETED = "deleted"
-REQUEST_SETTINGS = {
+_DELETED = "deleted"
+_REQUEST_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
@@ -64,7 +64,7 @@ class MlflowServer:
     def __init__(self, tracking_uri: str, experiment: str, artifact_location: str | None = None) -> None:
         self.tracking_uri, self.experiment, self._location = tracking_uri, experiment, artifact_location
         unset_empty("MLFLOW_")
-        for name, value in REQUEST_SETTINGS.items():
+        for name, value in _REQUEST_SETTINGS.items():
             os.environ.setdefault(name, value)
         self.placements: dict[int, Placement] = {}
         """The versions that were registered, by the number of their record."""
@@ -99,7 +99,7 @@ class MlflowServer:
         """
         with told_apart(self.tracking_uri):
             found = self.client.get_experiment_by_name(self.experiment)
-        if found and found.lifecycle_stage == DELETED:
+        if found and found.lifecycle_stage == _DELETED:
             raise self._deleted_experiment(found)
 
     @property
@@ -113,7 +113,7 @@ class MlflowServer:
         """
         if self._experiment_id is None:
             found = self.client.get_experiment_by_name(self.experiment) or self._created()
-            if found.lifecycle_stage == DELETED:
+            if found.lifecycle_stage == _DELETED:
                 raise self._deleted_experiment(found)
             self._experiment_id = str(found.experiment_id)
         return self._experiment_id
@@ -159,10 +159,10 @@ class MlflowServer:
                 f"The run {key!r} is no more at {self.tracking_uri}: it was deleted for good there. "
                 "`jobs/sync_runs.py STUDY --again` makes it anew, with all that the study has logged."
             ) from error
-        if run.info.lifecycle_stage != DELETED:
+        if run.info.lifecycle_stage != _DELETED:
             return run
         experiment = self.client.get_experiment(run.info.experiment_id)
-        if experiment.lifecycle_stage == DELETED:
+        if experiment.lifecycle_stage == _DELETED:
             raise self._deleted_experiment(experiment)
         raise RefusedError(
             f"The run {key!r} at {self.tracking_uri} is deleted. Bring it back by "
@@ -259,7 +259,7 @@ class MlflowServer:
 
     def _check_active(self, experiment: str) -> None:
         found = self.client.get_experiment(experiment)
-        if found.lifecycle_stage == DELETED:
+        if found.lifecycle_stage == _DELETED:
             raise self._deleted_experiment(found)
 
     def _log(self, record: Record, runs: Mapping[str, str]) -> None:
@@ -345,9 +345,9 @@ def active_server(uri: str) -> Iterator[None]:
 def _reads_ratings(bundle: Path) -> bool:
     """Tell whether the model of a bundle reads ratings, without a second of imports: it has those of its users then."""
     try:
-        return RATINGS in pq.read_schema(bundle / USERS).names
+        return RATINGS in pq.read_schema(bundle / _USERS).names
     except pa.ArrowInvalid as error:
-        raise RefusedError(f"The bundle {bundle} cannot be logged: its {USERS} is damaged ({error}).") from error
+        raise RefusedError(f"The bundle {bundle} cannot be logged: its {_USERS} is damaged ({error}).") from error
 
 
 def _signature(user_id: DataType, item_id: DataType, *, ratings: bool) -> ModelSignature:

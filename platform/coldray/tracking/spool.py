@@ -44,9 +44,9 @@ from coldray.tracking.receiver import Receiver, RefusedError, UnavailableError
 OPEN_STATUS = "RUNNING"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds until a server that does not answer is asked again: at first, and after many failures."""
-PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 20.0
 """At the end of a study, time that a server which does not answer is waited for."""
-PATHS = ("path", "bundle")
+_PATHS = ("path", "bundle")
 """What of a call is not shown on the server."""
 
 
@@ -199,7 +199,7 @@ class Spool:
             values = {**values, "name": name, "tags": tags}
         with self._changed:
             number = self._next
-            shown = {name: value if name in PATHS else masked_values(value) for name, value in values.items()}
+            shown = {name: value if name in _PATHS else masked_values(value) for name, value in values.items()}
             record = {"number": number, "op": op, "run": run, "time": int(time.time() * 1000), **shown}
             self._journal.append(record)
             self._next += 1
@@ -289,7 +289,7 @@ class Spool:
         with self._changed:
             while self._thread is not None and self._unsent and self._unsent[0][0] <= last:
                 if self._down:
-                    given_up = given_up or time.monotonic() + PATIENCE_SECONDS
+                    given_up = given_up or time.monotonic() + _PATIENCE_SECONDS
                     if time.monotonic() > given_up:
                         return
                 else:

@@ -27,14 +27,14 @@ from coldray.core.files import replacing_folder
 from coldray.training.config import TrainingConfig
 from coldray.training.state import Progress
 
-SCHEMA = 1
-TENSORS = "tensors.safetensors"
+_SCHEMA = 1
+_TENSORS = "tensors.safetensors"
 MANIFEST = "training.json"
 NAME = "checkpoint-{:06d}-{:08d}"
 """Folder of a checkpoint, by epoch and step. Ray Train names its own ``checkpoint_…``."""
-OWN_NAME = re.compile(r"checkpoint-\d{6,}-\d{8,}")
+_OWN_NAME = re.compile(r"checkpoint-\d{6,}-\d{8,}")
 
-FREE_TO_CHANGE = {
+_FREE_TO_CHANGE = {
     *("workers", "use_gpu", "checkpoint_every", "checkpoint_every_steps", "num_to_keep", "max_failures"),
     *("patience", "min_delta", "epochs"),
 }
@@ -68,12 +68,12 @@ class Snapshot:
 
 def identify(name: str, n_examples: int, config: TrainingConfig, model: Mapping[str, torch.Tensor]) -> Identity:
     """Return what a training is of."""
-    free = FREE_TO_CHANGE - {"epochs"} if config.schedule == "cosine" else FREE_TO_CHANGE
+    free = _FREE_TO_CHANGE - {"epochs"} if config.schedule == "cosine" else _FREE_TO_CHANGE
     chosen = {key: value for key, value in config.model_dump(mode="json").items() if key not in free}
-    return Identity(name, n_examples, chosen, shapes_of(model))
+    return Identity(name, n_examples, chosen, _shapes_of(model))
 
 
-def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
+def _shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
     """Return the shape of each tensor."""
     return {name: list(tensor.shape) for name, tensor in tensors.items()}
 
@@ -90,14 +90,14 @@ def write_checkpoint(folder: Path, snapshot: Snapshot) -> None:
             else:
                 scalars.setdefault(number, {})[key] = value
     # Tied weights share memory, which the format refuses; copies are loaded back into the one place just as well.
-    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
     manifest = {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "identity": asdict(snapshot.identity),
         "progress": asdict(snapshot.progress),
         "optimizer": scalars,
         "scaler": dict(snapshot.scaler),
-        "bytes": (folder / TENSORS).stat().st_size,
+        "bytes": (folder / _TENSORS).stat().st_size,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -113,7 +113,7 @@ def save_checkpoint(run: Path, snapshot: Snapshot, num_to_keep: int) -> Path:
     path = run / NAME.format(*snapshot.progress.position)
     with replacing_folder(path) as temporary:
         write_checkpoint(temporary, snapshot)
-    own = sorted(found for found in run.iterdir() if OWN_NAME.fullmatch(found.name))
+    own = sorted(found for found in run.iterdir() if _OWN_NAME.fullmatch(found.name))
     for old in own[:-num_to_keep]:
         shutil.rmtree(old)
     return path
@@ -129,7 +129,7 @@ def position_of(path: Path) -> tuple[int, int]:
     """Return the position of a checkpoint; one below every other's if it is incomplete."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
-        if (path / TENSORS).stat().st_size != manifest["bytes"]:
+        if (path / _TENSORS).stat().st_size != manifest["bytes"]:
             return -1, 0
         return manifest["progress"]["epoch"], manifest["progress"]["step"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -147,12 +147,12 @@ def read_checkpoint(path: Path) -> Snapshot:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         schema = manifest.get("schema")
-        if schema != SCHEMA:
+        if schema != _SCHEMA:
             raise CheckpointError(
-                f"Checkpoint {path} has schema {schema!r}; this version reads schema {SCHEMA}. Go on with the version "
+                f"Checkpoint {path} has schema {schema!r}; this version reads schema {_SCHEMA}. Go on with the version "
                 "that wrote it, or train under another name."
             )
-        tensors = load_file(path / TENSORS)
+        tensors = load_file(path / _TENSORS)
         optimizer: dict[str, dict[str, Any]] = {number: dict(state) for number, state in manifest["optimizer"].items()}
         for name, tensor in _part(tensors, "optimizer/").items():
             number, key = name.split("/", 1)
@@ -185,7 +185,7 @@ def require_same(path: Path, found: Identity, wanted: Identity) -> None:
         differences.append(f"it is of {found.task!r}, not of {wanted.task!r}")
     if found.n_examples != wanted.n_examples:
         differences.append(f"it was trained on {found.n_examples:,} examples; there are {wanted.n_examples:,}")
-    differences += shape_differences(found.shapes, wanted.shapes)
+    differences += _shape_differences(found.shapes, wanted.shapes)
     for name in sorted({*found.config, *wanted.config}):
         old, new = found.config.get(name, "absent"), wanted.config.get(name, "absent")
         if old != new:
@@ -197,7 +197,7 @@ def require_same(path: Path, found: Identity, wanted: Identity) -> None:
         )
 
 
-def shape_differences(found: Mapping[str, list[int]], wanted: Mapping[str, list[int]]) -> list[str]:
+def _shape_differences(found: Mapping[str, list[int]], wanted: Mapping[str, list[int]]) -> list[str]:
     """Return one line for each weight that is missing, unknown or of another shape."""
     lines = []
     for name in sorted({*found, *wanted}):

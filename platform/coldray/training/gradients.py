@@ -21,7 +21,7 @@ from coldray.training.cluster.workers import WorkerGroup
 from coldray.training.config import TrainingConfig
 from coldray.training.task import Loss
 
-SMALLEST_SCALE = 1.0
+_SMALLEST_SCALE = 1.0
 """Of the float16 gradient scaler: gradients that overflow without being scaled up are not the scaler's fault."""
 
 
@@ -145,7 +145,7 @@ class GradientStep:
         norm = torch.nn.utils.get_total_norm(gradients)
         length = norm.item()
         finite = math.isfinite(length)
-        if not finite and (not self.scaler.is_enabled() or self.scaler.get_scale() < SMALLEST_SCALE):
+        if not finite and (not self.scaler.is_enabled() or self.scaler.get_scale() < _SMALLEST_SCALE):
             raise Divergence(f"the norm of the gradient is {length}")
         if finite and self.clip_norm is not None and length > self.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)

@@ -35,7 +35,7 @@ from coldray.training.task import Step, TrainingTask
 from coldray.training.validation import evaluate_module
 
 
-def warmup_steps(config: TrainingConfig, epoch_steps: int) -> int:
+def _warmup_steps(config: TrainingConfig, epoch_steps: int) -> int:
     """Return over how many steps the learning rate rises."""
     return math.ceil(config.warmup_epochs * epoch_steps)
 
@@ -57,7 +57,7 @@ def learning_rate(config: TrainingConfig, step: int, epoch_steps: int, reduction
     With W steps of warm-up out of T: step ``s < W`` has ``(s + 1) / W`` of the full rate, so that no step is wasted on
     a rate of zero. A cosine has ``(1 + cos(π (s - W) / (T - W))) / 2`` of it.
     """
-    warmup = warmup_steps(config, epoch_steps)
+    warmup = _warmup_steps(config, epoch_steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     if config.schedule == "cosine":
@@ -72,7 +72,7 @@ Keep: TypeAlias = Callable[[Callable[[], Snapshot]], None]
 """Keeps a checkpoint; called by all workers alike, of which those that write ask for the snapshot."""
 
 
-def step_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype:
+def _step_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype:
     """Return the type the module computes in."""
     if config.precision != "auto":
         dtype: torch.dtype = getattr(torch, config.precision)
@@ -82,7 +82,7 @@ def step_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def new_module(task: TrainingTask, seed: int, device: torch.device) -> torch.nn.Module:
+def _new_module(task: TrainingTask, seed: int, device: torch.device) -> torch.nn.Module:
     """Return the task's module with the weights of that seed; torch's global generator is left seeded."""
     seed_default_generator(derived_seed(seed, Purpose.WEIGHTS), device)
     module = task.build().to(device)
@@ -124,9 +124,9 @@ class TrainingLoop:
         self.task, self.config, self.workers, self.device, self.keep = task, config, workers, device, keep
         self.listener = listener if workers.rank == 0 else TrainingListener()
         with told_of_memory(task.name, config, device):
-            self.module = new_module(task, config.seed, device)
+            self.module = _new_module(task, config.seed, device)
         workers.copy_from_first(self.module.state_dict().values())
-        self.dtype = step_dtype(config, device)
+        self.dtype = _step_dtype(config, device)
         self.descend = GradientStep(self.module, config, workers, device, self.dtype)
         self.progress = Progress()
         self.best = self._weights()

@@ -31,9 +31,9 @@ from coldray.training.row_random import row_numbers, row_uniforms
 Kind: TypeAlias = Literal["uniform", "popularity", "in_batch", "hard"]
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
 
-RESOLUTION = 1 << 48
+_RESOLUTION = 1 << 48
 """Sum that the integer weights of all items are scaled to: a share of 1e-9 is then exact to 2e-6 of itself."""
-LARGEST_KEY = 1 << 62
+_LARGEST_KEY = 1 << 62
 """Bound of U · Σw; the resolution gives way to it from 2¹⁴ users on (2⁴² for a million users)."""
 
 
@@ -309,7 +309,7 @@ def _drawn_weights(
     drawn = counts > 0
     if drawn.any():
         shares = (counts[drawn] / counts.max()) ** config.power  # of the largest first: no power overflows
-        resolution = min(RESOLUTION, LARGEST_KEY // clicks.shape[0])
+        resolution = min(_RESOLUTION, _LARGEST_KEY // clicks.shape[0])
         weights[drawn] = np.maximum(np.rint(shares * (resolution / shares.sum())), 1)
     return weights
 

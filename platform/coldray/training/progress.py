@@ -11,7 +11,7 @@ from typing import Self
 
 from coldray.training.history import EpochRecord, TrainingResult
 
-STEP_SECONDS = 0.5
+_STEP_SECONDS = 0.5
 """Shortest time between two reports of a step; epochs are all reported."""
 
 
@@ -154,7 +154,7 @@ class RateLimit:
     def passed(self) -> bool:
         """Return whether to speak now."""
         now = time.monotonic()
-        if now - self.last < STEP_SECONDS:
+        if now - self.last < _STEP_SECONDS:
             return False
         self.last = now
         return True

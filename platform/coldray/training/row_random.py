@@ -54,12 +54,12 @@ def seed_default_generator(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-GOLDEN = -0x61C8864680B583EB
+_GOLDEN = -0x61C8864680B583EB
 """2⁶⁴ over the golden ratio, as a signed number: what SplitMix64 counts by."""
 
 
 @dataclass
-class BatchRows:
+class _BatchRows:
     """Which rows of the whole batch this worker has, and the seed of what is drawn for them."""
 
     first: int
@@ -69,13 +69,13 @@ class BatchRows:
     """Draws so far: each has a stream of its own."""
 
 
-_rows: ContextVar[BatchRows | None] = ContextVar("rows", default=None)
+_rows: ContextVar[_BatchRows | None] = ContextVar("rows", default=None)
 
 
 @contextmanager
 def batch_rows(first: int, total: int, seed: int) -> Iterator[None]:
     """Say which rows of a batch a module is about to see."""
-    token = _rows.set(BatchRows(first, total, seed))
+    token = _rows.set(_BatchRows(first, total, seed))
     try:
         yield
     finally:
@@ -172,7 +172,7 @@ def _of_keys(rows: torch.Tensor, keys: torch.Tensor) -> torch.Tensor | None:
 
 
 def _uniforms(key: int, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    mixed = _mix(_mix(rows.long() + key) + places.long() * GOLDEN)
+    mixed = _mix(_mix(rows.long() + key) + places.long() * _GOLDEN)
     return _shifted(mixed, 11).double() / 2**53
 
 
@@ -204,20 +204,20 @@ def row_numbers(rows: torch.Tensor) -> torch.Tensor:
     return torch.arange(first, first + len(rows), device=rows.device)
 
 
-def _space(rows: torch.Tensor) -> BatchRows | None:
+def _space(rows: torch.Tensor) -> _BatchRows | None:
     """Return the rows of the current step, unless the tensor is of something else than its examples."""
     space = _rows.get()
     return space if space is not None and space.first + len(rows) <= space.total else None
 
 
-def _whole(rows: torch.Tensor, space: BatchRows) -> tuple[int, ...]:
+def _whole(rows: torch.Tensor, space: _BatchRows) -> tuple[int, ...]:
     return (space.total, *rows.shape[1:])
 
 
-def _own(whole: torch.Tensor, rows: torch.Tensor, space: BatchRows) -> torch.Tensor:
+def _own(whole: torch.Tensor, rows: torch.Tensor, space: _BatchRows) -> torch.Tensor:
     return whole[space.first : space.first + len(rows)]
 
 
-def _generator(rows: torch.Tensor, space: BatchRows) -> torch.Generator:
+def _generator(rows: torch.Tensor, space: _BatchRows) -> torch.Generator:
     space.draws += 1
     return torch.Generator(rows.device).manual_seed((space.seed + space.draws) % 2**63)

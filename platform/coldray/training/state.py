@@ -94,7 +94,7 @@ class Progress:
             self.reason = None
 
 
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 """What torch says when memory runs out, of the CPU, of a GPU and of its libraries."""
 
 
@@ -124,7 +124,7 @@ def told_of_memory(name: str, config: TrainingConfig, device: torch.device) -> I
         yield
     except (RuntimeError, MemoryError) as error:
         said = str(error)
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(one in said for one in NO_MEMORY):
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(one in said for one in _NO_MEMORY):
             raise
         where = "the GPU" if device.type == "cuda" else "this machine"
         workers = f"{config.workers} worker{'' if config.workers == 1 else 's'}"

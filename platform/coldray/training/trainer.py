@@ -32,7 +32,7 @@ from coldray.training.state import diverged, training_result
 from coldray.training.task import TrainingTask
 
 
-def require_trainable(task: TrainingTask, config: TrainingConfig) -> None:
+def _require_trainable(task: TrainingTask, config: TrainingConfig) -> None:
     """Refuse a configuration that does not suit the task.
 
     Raises
@@ -93,7 +93,7 @@ def require_cluster(workers: int, use_gpu: bool) -> None:
         raise ConfigError(f"workers is {workers}, but the Ray cluster has {gpus} GPUs. Use {gpus} or fewer.")
 
 
-def require_storage(storage: Path | None, name: str, resume: bool) -> None:
+def _require_storage(storage: Path | None, name: str, resume: bool) -> None:
     """Refuse a folder that cannot be written, or that holds another run's checkpoints.
 
     Raises
@@ -189,8 +189,8 @@ def train(
     kept = _kept.get()
     if storage is None and kept is not None:
         storage, name, resume = kept.folder, f"{name}-{next(kept.trainings)}", True
-    require_trainable(task, config)
-    require_storage(storage, name, resume)
+    _require_trainable(task, config)
+    _require_storage(storage, name, resume)
     listener = listener or current_listener()
     try:
         if config.workers == 1 and not config.use_gpu:

@@ -9,7 +9,7 @@ import pytest
 
 from coldray.bundle.io import load_bundle
 from coldray.cli.command import categories_main
-from coldray.experiments.record.saved_search import SavedSearch
+from coldray.experiments.record.saved_search import _SavedSearch
 from coldray.experiments.study import finish_study
 from contracts.lists import places_of
 
@@ -116,7 +116,7 @@ def test_the_tuning_phase_tests_nothing_and_the_summary_has_what_was_found_befor
     assert run(*once) == 0
     assert "testing the winner" not in capsys.readouterr().out
     folder = latest(output)
-    assert len(SavedSearch.model_validate_json((folder / "search_Office.json").read_bytes()).trials) == 3
+    assert len(_SavedSearch.model_validate_json((folder / "search_Office.json").read_bytes()).trials) == 3
     assert not (folder / "final_test_results.csv").exists()
     assert not (folder / "Office" / "bundle").exists()
     assert "was not tested" in (folder / "Office" / "report.html").read_text(encoding="utf-8")

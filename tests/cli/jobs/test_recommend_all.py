@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from coldray.bundle.io import load_bundle, save_bundle
 from coldray.bundle.model import fit_bundle
 from coldray.cli.command import recommend_main
-from coldray.cli.jobs.recommend_all import model_source
+from coldray.cli.jobs.recommend_all import _model_source
 from coldray.core.errors import CatalogTooLargeError, ConfigError, NumericalError, TrackingError
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.tables.histories import find_histories, write_partitions
@@ -295,16 +295,16 @@ def test_a_registered_model_is_named_by_alias_or_version(root, tmp_path, monkeyp
         ("models:/films@next", "2"),
         (None, "1"),
     ):
-        source, version = model_source(named, uri)
+        source, version = _model_source(named, uri)
         assert (version.name, version.version) == ("films", number)
         folder = "first" if number == "1" else "second"
         assert source.load(version).manifest == load_bundle(root / folder).manifest
     for wrong in ("models:/films@nobody", "models:/films/9", "models:/songs@champion"):
         with pytest.raises(TrackingError, match=f"--model {wrong}: the registry .* has no such model. Write models:/"):
-            model_source(wrong, uri)
+            _model_source(wrong, uri)
     for wrong in ("models:/films", "models:/films/", "models:/@champion"):
         with pytest.raises(ConfigError, match="it names no alias and no version"):
-            model_source(wrong, uri)
+            _model_source(wrong, uri)
 
 
 def test_workers_that_do_not_fit_are_refused():

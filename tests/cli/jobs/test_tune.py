@@ -280,7 +280,7 @@ def test_an_output_folder_that_was_there_stays(refused, tmp_path):
 @pytest.mark.usefixtures("ray_cluster")
 def test_cuda_that_the_workers_of_the_cluster_do_not_find(tmp_path, tracking_uri, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("coldray.cli.devices.workers_with_cuda", lambda: [False])
+    monkeypatch.setattr("coldray.cli.devices._workers_with_cuda", lambda: [False])
     monkeypatch.setattr(job, "run_study", lambda *_, **__: pytest.fail("a search began"))
     output = tmp_path / "runs"
     assert run("--output-dir", output, "--tracking-uri", tracking_uri, "--set", "space.device=cuda") == 1

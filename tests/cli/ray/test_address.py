@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from coldray.cli.ray import address as ray_address
-from coldray.cli.ray.address import FRAME_BYTES, GREETING, SETTINGS, usable_address
+from coldray.cli.ray.address import _GREETING, FRAME_BYTES, SETTINGS, usable_address
 from coldray.cli.ray.local import EMBEDDED
 from coldray.core.errors import ClusterError
 
@@ -28,7 +28,7 @@ def answering(answer):
                 except OSError:
                     return
                 kept.append(connection)
-                if answer and connection.recv(len(GREETING)):
+                if answer and connection.recv(len(_GREETING)):
                     connection.sendall(answer)
 
         kept = []
@@ -72,7 +72,7 @@ def test_what_is_no_address_of_a_cluster_is_refused_at_once_with_the_way_out(giv
 
 
 def test_a_cluster_is_known_by_its_answer(monkeypatch):
-    monkeypatch.setattr(ray_address, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(ray_address, "_CONNECT_SECONDS", 0.3)
     with answering(CLUSTER) as address:
         assert usable_address(f" {address} ") == address
     with answering(b"SSH-2.0-OpenSSH_9.7\r\n") as address, pytest.raises(ClusterError, match="is no Ray cluster"):
@@ -147,7 +147,7 @@ def test_auto_joins_no_ray_of_another_user(own_machine):
 
 
 def test_auto_does_not_wait_for_a_cluster_that_hangs(own_machine, monkeypatch):
-    monkeypatch.setattr(ray_address, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(ray_address, "_CONNECT_SECONDS", 0.3)
     with answering(b"") as address, raylet(address):
         own_machine.append(address)
         with pytest.raises(ClusterError, match="timed out"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.cli.ray import local as local_ray
-from coldray.cli.ray.local import LONGEST_SOCKET, SOCKET_BYTES, ray_folder, readable_commands, worker_environment
+from coldray.cli.ray.local import _LONGEST_SOCKET, _SOCKET_BYTES, ray_folder, readable_commands, worker_environment
 from coldray.core.errors import ClusterError
 from contracts.jobs import ROOT, end
 
@@ -22,7 +22,7 @@ NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 
 @pytest.fixture
 def no_fallback(monkeypatch):
-    monkeypatch.setattr(local_ray, "FALLBACKS", ())
+    monkeypatch.setattr(local_ray, "_FALLBACKS", ())
     for name in ("RAY_TMPDIR", "TMPDIR"):
         monkeypatch.delenv(name, raising=False)
 
@@ -55,8 +55,8 @@ def test_a_folder_too_long_for_sockets_is_left_for_a_short_one(character, tmp_pa
     assert folder.is_relative_to("/tmp")
     assert not long.exists()
     assert str(long) in note
-    assert f"{SOCKET_BYTES} are allowed" in note
-    assert len(os.fsencode(folder.parent)) + len(LONGEST_SOCKET) <= SOCKET_BYTES
+    assert f"{_SOCKET_BYTES} are allowed" in note
+    assert len(os.fsencode(folder.parent)) + len(_LONGEST_SOCKET) <= _SOCKET_BYTES
 
 
 @pytest.mark.usefixtures("no_fallback")
@@ -74,7 +74,7 @@ def test_a_folder_that_will_not_do_is_told_with_the_way_out(problem, short, monk
         (short / "file").touch()
         monkeypatch.setenv("TMPDIR", str(short / "file"))
     else:
-        monkeypatch.setattr(local_ray, "LEAST_FREE", 2**80)
+        monkeypatch.setattr(local_ray, "_LEAST_FREE", 2**80)
     with pytest.raises(ClusterError, match=f"{expected}.*Set RAY_TMPDIR"):
         ray_folder()
 

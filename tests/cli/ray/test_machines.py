@@ -8,7 +8,7 @@ import ray
 from coldray.cli.progress import study as progress
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.ray import machines
-from coldray.cli.ray.machines import check_machines, free_words, own_versions, tell_what_is_free
+from coldray.cli.ray.machines import _own_versions, check_machines, free_words, tell_what_is_free
 from coldray.core.errors import ClusterError
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -52,8 +52,8 @@ def test_a_machine_that_is_slow_is_told_and_waited_for(monkeypatch):
 
 
 def test_a_machine_of_another_version_is_refused(monkeypatch):
-    python, ray_version, _ = own_versions()
-    monkeypatch.setattr(machines, "own_versions", lambda: (python, ray_version, "99.0"))
+    python, ray_version, _ = _own_versions()
+    monkeypatch.setattr(machines, "_own_versions", lambda: (python, ray_version, "99.0"))
     with pytest.raises(ClusterError, match=r"has coldray \d\S*, not 99\.0 as this process\. Install the same"):
         check_machines(lambda _: None)
 

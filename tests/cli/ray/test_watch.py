@@ -11,7 +11,7 @@ import ray
 
 from coldray.cli.ray import watch as ray_watch
 from coldray.cli.ray.logs import RayLogs
-from coldray.cli.ray.watch import CAUSE_SECONDS, LAST_SECONDS, SLOW_SECONDS, RayWatch
+from coldray.cli.ray.watch import _CAUSE_SECONDS, _LAST_SECONDS, _SLOW_SECONDS, RayWatch
 from coldray.core.errors import ClusterError
 from contracts.jobs import end
 
@@ -67,20 +67,20 @@ def test_a_cause_that_a_log_names_ends_the_job_within_a_minute(cause, session, w
     with pytest.raises(
         ClusterError, match=rf"No worker of Ray starts: .*{cause}.*\. .*\. What was done before is kept"
     ):
-        watch.look(5.0 + CAUSE_SECONDS + 1)
-    assert 10 + CAUSE_SECONDS + 2 * ray_watch.LOOK_SECONDS < 60
+        watch.look(5.0 + _CAUSE_SECONDS + 1)
+    assert 10 + _CAUSE_SECONDS + 2 * ray_watch._LOOK_SECONDS < 60
 
 
 def test_without_a_cause_it_is_told_and_a_slow_machine_is_given_time(session, watch):
     waits(session, 2)
     write(session, "raylet.out", "[2026-11-29 10:37 W 1 1] (raylet) worker_pool.cc:9: something new")
-    for now in (0.0, 20.0, SLOW_SECONDS + 1, SLOW_SECONDS + 50):
+    for now in (0.0, 20.0, _SLOW_SECONDS + 1, _SLOW_SECONDS + 50):
         watch.look(now)
     assert len(watch.said) == 1
     assert "no worker of Ray has started for 41 s: raylet.out: " in watch.said[0]
     assert "something new" in watch.said[0]
     with pytest.raises(ClusterError, match="something new"):
-        watch.look(LAST_SECONDS + 1)
+        watch.look(_LAST_SECONDS + 1)
 
 
 def test_a_worker_that_is_still_starting_is_given_time(session, watch):
@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_once(session, watch, monkeypatch):
     waits(session, 0)
     watch.look(0.0)
     assert watch.said == []
-    monkeypatch.setattr(ray_watch, "FULL_BYTES", 2**80)
+    monkeypatch.setattr(ray_watch, "_FULL_BYTES", 2**80)
     for now in (1.0, 2.0):
         watch.look(now)
     (told,) = watch.said

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.data.quality.facts import ALL, alike_ids, data_quality
+from coldray.data.quality.facts import ALL, _alike_ids, data_quality
 from coldray.data.splits.assignment import drawn_parts, published_parts
 from data.planted_split import DAY, NOON, planted_split
 
@@ -111,11 +111,11 @@ def test_pairs_in_two_parts_and_repeated_ones_are_told_apart():
     ],
 )
 def test_ids_that_are_likely_the_same(ids, expected):
-    assert alike_ids(np.array(sorted(ids))) == expected
+    assert _alike_ids(np.array(sorted(ids))) == expected
 
 
 def test_numbers_are_never_alike():
-    assert alike_ids(np.array([7, 70, 700])) == 0
+    assert _alike_ids(np.array([7, 70, 700])) == 0
 
 
 ENTRY = st.tuples(st.integers(0, 5), st.integers(0, 6), st.integers(1, 10), st.integers(0, 6), st.integers(0, 5))

@@ -5,25 +5,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.data.quality.levels import BINS, MOST_VALUES, rating_facts, rating_levels
+from coldray.data.quality.levels import _BINS, _MOST_VALUES, rating_facts, rating_levels
 
 
 def test_few_values_are_levels_and_many_are_binned():
-    halves = np.arange(MOST_VALUES, dtype=np.float32) / 2
+    halves = np.arange(_MOST_VALUES, dtype=np.float32) / 2
     assert rating_levels(halves).edges is None
     assert rating_levels(halves).values.tolist() == halves.tolist()
     many = rating_levels(np.linspace(0, 10, 200, dtype=np.float32))
-    assert many.edges == pytest.approx(np.linspace(0, 10, BINS + 1))
+    assert many.edges == pytest.approx(np.linspace(0, 10, _BINS + 1))
     # A bin has its lower end, and the last one both.
-    assert many.counts(many.edges).tolist() == [*[1] * (BINS - 1), 2]
+    assert many.counts(many.edges).tolist() == [*[1] * (_BINS - 1), 2]
 
 
 def test_counts_of_plays_get_bins_of_equal_ratio():
     plays = np.arange(1, 2000, dtype=np.float32) ** 2
     edges = rating_levels(plays).edges
-    assert edges[1:] / edges[:-1] == pytest.approx(np.full(BINS, (1999**2) ** (1 / BINS)))
+    assert edges[1:] / edges[:-1] == pytest.approx(np.full(_BINS, (1999**2) ** (1 / _BINS)))
     # Beside a 0 there is no ratio.
-    assert np.diff(rating_levels(np.append(plays, 0)).edges) == pytest.approx(np.full(BINS, 1999**2 / BINS))
+    assert np.diff(rating_levels(np.append(plays, 0)).edges) == pytest.approx(np.full(_BINS, 1999**2 / _BINS))
 
 
 @given(

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from coldray.core.errors import DownloadError, OutputError
-from coldray.data.sources.download import CHUNK_BYTES, HETREC_MEMBERS, fetch, fetch_hetrec, sound_zip
+from coldray.data.sources.download import _CHUNK_BYTES, _HETREC_MEMBERS, _fetch, _sound_zip, fetch_hetrec
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -79,7 +79,7 @@ def server(monkeypatch):
 
 
 def get(server, target, verify=IS_CONTENT, **options):
-    return fetch(server.url, target, verify=verify, **{"backoff": 0.0, "timeout": 5.0, **options})
+    return _fetch(server.url, target, verify=verify, **{"backoff": 0.0, "timeout": 5.0, **options})
 
 
 def test_a_file_arrives_whole_under_its_name_alone(server, tmp_path, capsys):
@@ -98,19 +98,19 @@ def test_a_file_that_is_there_is_not_fetched_again(server, tmp_path):
 
 
 def test_a_cut_connection_is_continued_where_it_broke(server, tmp_path):
-    server.cuts = [4 * CHUNK_BYTES + 5, 3 * CHUNK_BYTES + 5]
+    server.cuts = [4 * _CHUNK_BYTES + 5, 3 * _CHUNK_BYTES + 5]
     assert get(server, tmp_path / "file.bin").read_bytes() == CONTENT
-    assert server.requests == [None, f"bytes={4 * CHUNK_BYTES}-", f"bytes={7 * CHUNK_BYTES}-"]
+    assert server.requests == [None, f"bytes={4 * _CHUNK_BYTES}-", f"bytes={7 * _CHUNK_BYTES}-"]
 
 
 def test_a_later_call_continues_what_an_earlier_one_left(server, tmp_path):
-    server.cuts = [4 * CHUNK_BYTES]
+    server.cuts = [4 * _CHUNK_BYTES]
     with pytest.raises(DownloadError):
         get(server, tmp_path / "file.bin", attempts=1)
-    assert (tmp_path / "file.bin.part").stat().st_size == 4 * CHUNK_BYTES
+    assert (tmp_path / "file.bin.part").stat().st_size == 4 * _CHUNK_BYTES
     assert not (tmp_path / "file.bin").exists()
     assert get(server, tmp_path / "file.bin").read_bytes() == CONTENT
-    assert server.requests[1] == f"bytes={4 * CHUNK_BYTES}-"
+    assert server.requests[1] == f"bytes={4 * _CHUNK_BYTES}-"
 
 
 def test_a_server_without_ranges_sends_the_whole_again(server, tmp_path):
@@ -181,13 +181,13 @@ def test_no_server_is_a_download_error_with_the_url(tmp_path):
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/file.bin"
     with pytest.raises(DownloadError, match=re.escape(url)):
-        fetch(url, tmp_path / "file.bin", verify=IS_CONTENT, attempts=2, backoff=0.0)
+        _fetch(url, tmp_path / "file.bin", verify=IS_CONTENT, attempts=2, backoff=0.0)
 
 
 def test_an_address_that_is_none_is_refused_without_waiting(tmp_path):
     start = time.monotonic()
     with pytest.raises(DownloadError, match="no-scheme"):
-        fetch("no-scheme/file.bin", tmp_path / "file.bin", verify=IS_CONTENT, backoff=60.0)
+        _fetch("no-scheme/file.bin", tmp_path / "file.bin", verify=IS_CONTENT, backoff=60.0)
     assert time.monotonic() - start < 5
 
 
@@ -222,7 +222,7 @@ def archive(names, damage=False) -> bytes:
 
 @pytest.mark.parametrize("inside", ["", "hetrec/"])
 def test_the_hetrec_archive_comes_from_the_address_in_the_environment(server, tmp_path, monkeypatch, inside):
-    server.content = archive(inside + name for name in HETREC_MEMBERS)
+    server.content = archive(inside + name for name in _HETREC_MEMBERS)
     monkeypatch.setenv("COLDRAY_HETREC_URL", server.url)
     path = fetch_hetrec(tmp_path)
     assert path == tmp_path / "hetrec2011-movielens-2k-v2.zip"
@@ -232,9 +232,9 @@ def test_the_hetrec_archive_comes_from_the_address_in_the_environment(server, tm
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (archive(HETREC_MEMBERS, damage=True), r"member movies\.dat is damaged"),
-        (archive(HETREC_MEMBERS[1:]), r"the archive lacks movies\.dat"),
-        (archive(HETREC_MEMBERS)[:-30], "not a complete zip archive"),
+        (archive(_HETREC_MEMBERS, damage=True), r"member movies\.dat is damaged"),
+        (archive(_HETREC_MEMBERS[1:]), r"the archive lacks movies\.dat"),
+        (archive(_HETREC_MEMBERS)[:-30], "not a complete zip archive"),
         (b"<html>Please log in to the hotel network</html>", "not a complete zip archive"),
     ],
 )
@@ -252,4 +252,4 @@ def test_a_deflated_member_that_is_damaged_is_refused(tmp_path):
     content = bytearray((tmp_path / "x.zip").read_bytes())
     content[40:200] = b"\xff" * 160
     (tmp_path / "x.zip").write_bytes(content)
-    assert sound_zip(["a"])(tmp_path / "x.zip") is not None
+    assert _sound_zip(["a"])(tmp_path / "x.zip") is not None

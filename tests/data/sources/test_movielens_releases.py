@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError
-from coldray.data.sources.movielens_releases import RELEASES, read_movielens_release
+from coldray.data.sources.movielens_releases import _RELEASES, read_movielens_release
 from contracts.problems import build_features
 
 MOVIES = [
@@ -43,7 +43,7 @@ def write(folder, name, movies=MOVIES, ratings=RATINGS, rating_text=None, movie_
     return folder
 
 
-@pytest.mark.parametrize("name", list(RELEASES))
+@pytest.mark.parametrize("name", list(_RELEASES))
 def test_every_release_gives_ratings_times_and_attributes(tmp_path, name):
     everything = read_movielens_release(write(tmp_path, name), name)
     assert everything.item_ids.tolist() == [2, 6, 10, 99]
@@ -144,7 +144,7 @@ def test_no_rating_is_an_error(tmp_path, name):
 
 
 @given(
-    name=st.sampled_from(list(RELEASES)),
+    name=st.sampled_from(list(_RELEASES)),
     clicks=st.dictionaries(
         st.tuples(st.integers(1, 10**9), st.integers(1, 50)),
         st.tuples(st.integers(1, 10).map(lambda half: half / 2), st.integers(1, 2**40 // 16)),

@@ -13,8 +13,8 @@ from coldray.data.sources.registry import (
     FOLDER_SOURCES,
     SOURCES,
     SourceConfig,
-    find_hetrec,
-    find_ml1m_hetrec,
+    _find_hetrec,
+    _find_ml1m_hetrec,
     load_dataset,
     load_predefined,
 )
@@ -55,20 +55,20 @@ def test_the_sample_is_generated_from_its_seed():
 def test_hetrec_is_found_in_the_folder_itself_and_in_the_one_below(tmp_path):
     for folder, given in ((tmp_path / "a", tmp_path / "a"), (tmp_path / "b" / HETREC, tmp_path / "b")):
         put_files(folder)
-        assert find_hetrec(given) == folder
+        assert _find_hetrec(given) == folder
         assert load_dataset(SourceConfig(name="hetrec", data_dir=given)).n_users == 1
 
 
 def test_hetrec_is_found_as_an_archive_in_the_folder_or_named_itself(tmp_path):
     archive = put_archive(tmp_path)
-    assert find_hetrec(tmp_path) == find_hetrec(archive) == archive
+    assert _find_hetrec(tmp_path) == _find_hetrec(archive) == archive
     assert load_dataset(SourceConfig(name="hetrec", data_dir=tmp_path)).n_items == 1
 
 
 def test_hetrec_is_found_in_the_download_cache(tmp_path):
     (tmp_path / "cache" / "coldray").mkdir(parents=True)
     archive = put_archive(tmp_path / "cache" / "coldray")
-    assert find_hetrec(None) == find_hetrec(tmp_path) == archive
+    assert _find_hetrec(None) == _find_hetrec(tmp_path) == archive
 
 
 def test_the_environment_names_the_folder_and_the_argument_wins(tmp_path, monkeypatch):
@@ -76,8 +76,8 @@ def test_the_environment_names_the_folder_and_the_argument_wins(tmp_path, monkey
     put_files(tmp_path / "env" / HETREC)
     put_files(tmp_path / "argument")
     monkeypatch.setenv("COLDRAY_DATA", str(tmp_path / "env"))
-    assert find_hetrec(None).parent == find_ml1m_hetrec(None).parent == tmp_path / "env"
-    assert find_hetrec(tmp_path / "argument") == find_ml1m_hetrec(tmp_path / "argument") == tmp_path / "argument"
+    assert _find_hetrec(None).parent == _find_ml1m_hetrec(None).parent == tmp_path / "env"
+    assert _find_hetrec(tmp_path / "argument") == _find_ml1m_hetrec(tmp_path / "argument") == tmp_path / "argument"
 
 
 def test_hetrec_that_is_nowhere_is_downloaded_to_the_cache(tmp_path, monkeypatch):
@@ -110,9 +110,9 @@ def test_the_one_movielens_folder_is_not_taken_for_the_other(tmp_path):
     put_files(tmp_path / "ml1m-hetrec")
     put_files(tmp_path / HETREC)
     with pytest.raises(DataFileError):
-        find_hetrec(tmp_path / "ml1m-hetrec", download=False)
+        _find_hetrec(tmp_path / "ml1m-hetrec", download=False)
     with pytest.raises(DataFileError):
-        find_ml1m_hetrec(tmp_path / HETREC)
+        _find_ml1m_hetrec(tmp_path / HETREC)
 
 
 def test_a_folder_that_does_not_exist_is_named_with_who_named_it(tmp_path, monkeypatch):

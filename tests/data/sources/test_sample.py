@@ -8,7 +8,7 @@ import pytest
 
 from coldray.core.errors import ConfigError
 from coldray.data.dataset import LabelAttribute
-from coldray.data.sources.sample import MIN_CLICKS, sample_dataset
+from coldray.data.sources.sample import _MIN_CLICKS, sample_dataset
 from coldray.data.splits.items import cold_item_splits
 
 
@@ -28,7 +28,7 @@ def test_it_is_marked_as_synthetic():
 def test_every_user_has_enough_clicks_and_sizes_are_as_asked(n_users, n_items):
     dataset = sample_dataset(1, n_users, n_items)
     assert (dataset.n_users, dataset.n_items) == (n_users, n_items)
-    assert np.diff(dataset.interactions.indptr).min() >= MIN_CLICKS
+    assert np.diff(dataset.interactions.indptr).min() >= _MIN_CLICKS
     assert set(dataset.interactions.data.tolist()) == {1.0}
 
 

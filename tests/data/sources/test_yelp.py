@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
-from coldray.data.sources.yelp import BUSINESS_FILE, REVIEW_FILE, read_yelp
+from coldray.data.sources.yelp import _BUSINESS_FILE, _REVIEW_FILE, read_yelp
 from contracts.problems import build_features
 
 REVIEWS = [
@@ -42,7 +42,7 @@ def write(folder, reviews=None, businesses=None):
     folder.mkdir(parents=True, exist_ok=True)
     reviews = [review(*row) for row in REVIEWS] if reviews is None else reviews
     businesses = [business(*row) for row in BUSINESSES] if businesses is None else businesses
-    for name, rows in ((REVIEW_FILE, reviews), (BUSINESS_FILE, businesses)):
+    for name, rows in ((_REVIEW_FILE, reviews), (_BUSINESS_FILE, businesses)):
         (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return folder
 
@@ -91,7 +91,7 @@ def test_a_business_that_is_not_described_is_kept_and_counted(tmp_path):
     assert dataset.attributes["name"].texts == ("", "Gone")
 
 
-@pytest.mark.parametrize("name", [REVIEW_FILE, BUSINESS_FILE])
+@pytest.mark.parametrize("name", [_REVIEW_FILE, _BUSINESS_FILE])
 def test_an_absent_file_is_named_with_the_way_out(tmp_path, name):
     (write(tmp_path) / name).unlink()
     with pytest.raises(DataFileError, match=rf"no {name}\. .*--data-dir"):
@@ -113,7 +113,7 @@ def test_what_is_malformed_is_named_with_its_line(tmp_path, changes, message):
         read_yelp(write(tmp_path, **changes))
 
 
-@pytest.mark.parametrize("name", [REVIEW_FILE, BUSINESS_FILE])
+@pytest.mark.parametrize("name", [_REVIEW_FILE, _BUSINESS_FILE])
 def test_a_line_that_is_no_json_is_an_error(tmp_path, name):
     with (write(tmp_path) / name).open("a") as file:
         file.write('{"business_id": \n')

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from coldray.core.errors import ConfigError
 from coldray.data.dataset import Dataset
-from coldray.data.splits.assignment import FOLDS, drawn_parts, published_parts
+from coldray.data.splits.assignment import _FOLDS, drawn_parts, published_parts
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.published import PredefinedSplit
 
@@ -32,7 +32,7 @@ def test_published_parts_keep_their_meaning():
 
 def test_what_is_drawn_is_the_first_split_of_the_protocol():
     data = dataset()
-    for protocol, n_splits in (("holdout", 1), ("temporal", 1), ("k-fold", FOLDS)):
+    for protocol, n_splits in (("holdout", 1), ("temporal", 1), ("k-fold", _FOLDS)):
         expected = next(interaction_splits(data, protocol=protocol, n_splits=n_splits, seeds=(7,)))
         found = drawn_parts(data, protocol, seed=7)
         assert np.array_equal(found.parts, expected.parts)

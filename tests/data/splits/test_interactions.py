@@ -14,8 +14,8 @@ from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError,
 from coldray.data.dataset import Dataset, binary_matrix, rows_of
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.parts import (
+    _OF_EVERYBODY,
     CHRONOLOGICAL,
-    OF_EVERYBODY,
     PART_WORDS,
     TEST,
     TEST_GIVEN,
@@ -105,7 +105,7 @@ def test_a_seed_decides_everything(seed, protocol):
     dataset = random_dataset(1, spread=12)  # so many equal times that no two seeds decide all of them alike
     first, again, other = (draw(dataset, protocol, number).parts for number in (seed, seed, seed + 1))
     assert np.array_equal(first, again)
-    assert np.array_equal(first, other) == (protocol in OF_EVERYBODY)  # the others draw, or decide between equal times
+    assert np.array_equal(first, other) == (protocol in _OF_EVERYBODY)  # the others draw, or decide between equal times
 
 
 @pytest.mark.parametrize("protocol", AT_RANDOM)

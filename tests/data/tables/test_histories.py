@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError, OutputError
 from coldray.data.tables import histories as module
 from coldray.data.tables.histories import (
+    _partition_of,
     find_histories,
     partition_file,
-    partition_of,
     partitions_complete,
     write_partitions,
 )
@@ -52,7 +52,7 @@ def spread(histories, folder, n_partitions):
 @given(ROWS, st.integers(1, 3), st.integers(1, 5), st.integers(1, 7))
 def test_each_user_is_in_one_partition_and_no_row_is_lost(rows, n_files, n_partitions, batch_rows):
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BATCH_ROWS", batch_rows)
+        patch.setattr(module, "_BATCH_ROWS", batch_rows)
         folder, whole = Path(name), columns_of(rows)
         (folder / "in").mkdir()
         files = [whole[start::n_files] for start in range(n_files)]
@@ -67,13 +67,13 @@ def test_each_user_is_in_one_partition_and_no_row_is_lost(rows, n_files, n_parti
 def test_the_partition_is_a_checksum_of_the_id_as_text():
     users = pl.Series(["ann", "é", None, "", " ann\u00a0"])
     ann = zlib.crc32(b"ann") % 7
-    assert partition_of(users, 7).to_list() == [ann, zlib.crc32("é".encode()) % 7, 0, 0, ann]
-    assert partition_of(pl.Series([12, -3]), 11).to_list() == [zlib.crc32(b"12") % 11, zlib.crc32(b"-3") % 11]
+    assert _partition_of(users, 7).to_list() == [ann, zlib.crc32("é".encode()) % 7, 0, 0, ann]
+    assert _partition_of(pl.Series([12, -3]), 11).to_list() == [zlib.crc32(b"12") % 11, zlib.crc32(b"-3") % 11]
 
 
 @pytest.mark.parametrize("ids", [range(20_000), [f"AE{number}XZQ" for number in range(20_000)]])
 def test_partitions_are_about_equally_large(ids):
-    sizes = partition_of(pl.Series(list(ids)), 16).value_counts()["count"]
+    sizes = _partition_of(pl.Series(list(ids)), 16).value_counts()["count"]
     assert len(sizes) == 16
     assert sizes.is_between(1100, 1400).all()
 
@@ -182,9 +182,9 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_the_number_of_partitions_follows_the_rows(tmp_path, monkeypatch):
     found = find_histories(written(tmp_path, table([(1, 2)] * 10)))
     assert found.default_partitions == 1
-    monkeypatch.setattr(module, "ROWS_PER_PARTITION", 3)
+    monkeypatch.setattr(module, "_ROWS_PER_PARTITION", 3)
     assert found.default_partitions == 4
-    monkeypatch.setattr(module, "MOST_PARTITIONS", 2)
+    monkeypatch.setattr(module, "_MOST_PARTITIONS", 2)
     assert found.default_partitions == 2
 
 

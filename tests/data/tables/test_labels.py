@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.core.errors import DataFormatError
-from coldray.data.tables.labels import is_list_text, listed, refuse_list_text
+from coldray.data.tables.labels import _is_list_text, listed, refuse_list_text
 
 labels = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), min_size=1, max_size=4)
 
@@ -17,7 +17,7 @@ labels = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, 
 def test_a_list_written_as_json_or_python_is_the_list(values):
     assert listed(json.dumps(values)) == values
     assert listed(repr(values)) == ast.literal_eval(repr(values)) == values
-    assert is_list_text(json.dumps(values))
+    assert _is_list_text(json.dumps(values))
 
 
 LISTS = ['["x", "y"]', "['x', 'z']", "x;y", "x|y", "x ; y", "[x, y]", "{x,y}", '["x","y"]']

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.data.sources.tabular import TabularConfig, read_tabular
-from coldray.data.tables.swapped import MANY_ITEMS, SWAPPED, swapped_note
+from coldray.data.tables.swapped import _MANY_ITEMS, SWAPPED, swapped_note
 
 USERS = ["u{}", "user-{}", "User {}", "customer_{}", "A{}XYZXYZXYZ0"]
 ITEMS = ["i{}", "item-{:04}", "film {}", "SKU-{}-X", "B{:09}", "{:09}X"]
@@ -28,7 +28,7 @@ def test_ids_tell_users_from_items_whatever_their_numbers(user, item):
 @given(st.integers(1, 30), st.integers(1, 300))
 def test_where_ids_do_not_tell_their_numbers_do(n_users, n_items):
     found = pl.DataFrame({"user": [n % n_users for n in range(300)], "item": [n % n_items for n in range(300)]})
-    assert (swapped_note(found, "clicks.csv") is not None) == (n_items >= MANY_ITEMS * n_users)
+    assert (swapped_note(found, "clicks.csv") is not None) == (n_items >= _MANY_ITEMS * n_users)
 
 
 def test_names_tell_where_ids_do_not():

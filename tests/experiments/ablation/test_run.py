@@ -17,7 +17,13 @@ from coldray.core.errors import ConfigError, StudyError
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.ablation import run as ablation
 from coldray.experiments.ablation.folds import FoldPlan, FoldWorkers, as_completed
-from coldray.experiments.ablation.run import CURVE_CUTOFFS, prepare_ablation, run_ablation, stage_configurations, stages
+from coldray.experiments.ablation.run import (
+    _CURVE_CUTOFFS,
+    _stage_configurations,
+    _stages,
+    prepare_ablation,
+    run_ablation,
+)
 from coldray.experiments.ablation.store import AblationStore
 from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
@@ -142,13 +148,13 @@ def validated(parameters, task):
 
 def test_the_result_has_every_stage_tested_on_every_fold(result):
     assert [mode.name for mode in result.modes] == ["MARec", "+CA", "+CA+UA", "+CA+UA+GE"]
-    assert result.cutoffs == CURVE_CUTOFFS
+    assert result.cutoffs == _CURVE_CUTOFFS
     n_users = {len(values) for mode in result.modes for values in mode.per_user.values()}
     assert len(n_users) == 1
     for mode in result.modes:
         assert [(fold.seed, fold.split) for fold in mode.folds] == [(42, 0), (42, 1)]
         for fold in mode.folds:
-            assert {f"{name}@{k}" for name in ("hr", "ndcg", "coverage") for k in CURVE_CUTOFFS} <= set(fold.metrics)
+            assert {f"{name}@{k}" for name in ("hr", "ndcg", "coverage") for k in _CURVE_CUTOFFS} <= set(fold.metrics)
             assert all(math.isfinite(value) for value in fold.metrics.values())
             assert fold.seconds > 0
         assert set(mode.lifts) == (set() if mode.name == "MARec" else {"hr@5", "ndcg@5", "hr@10", "ndcg@10"})
@@ -160,7 +166,7 @@ def test_the_baseline_is_marec_itself(result, tasks):
     chosen = {name: value for name, value in result.modes[0].config.items() if name in MARecConfig.model_fields}
     for fold, task in zip(result.modes[0].folds, tasks[1], strict=True):
         model = MARec(MARecConfig.model_validate(chosen)).fit(task.train)
-        alone = evaluate(model, task, candidates="cold", cutoffs=CURVE_CUTOFFS).means()
+        alone = evaluate(model, task, candidates="cold", cutoffs=_CURVE_CUTOFFS).means()
         assert dict(fold.metrics) == pytest.approx(alone, abs=1e-6)
 
 
@@ -168,14 +174,14 @@ def test_the_modes_are_tested_as_they_were_tuned(result, tasks):
     full = result.modes[-1]
     for fold, task in zip(full.folds, tasks[1], strict=True):
         model = MARecPlus(MARecPlusConfig.model_validate({**full.config, "seed": task.seed})).fit(task.train)
-        metrics = evaluate(model, task, candidates="cold", cutoffs=CURVE_CUTOFFS)
+        metrics = evaluate(model, task, candidates="cold", cutoffs=_CURVE_CUTOFFS)
         assert dict(fold.metrics) == pytest.approx(metrics.means(), abs=1e-6)
 
 
 def test_each_stage_chose_the_best_on_validation_data(result, recorder, tasks):
     chosen = {}
-    for stage, mode in zip(stages(), result.modes, strict=True):
-        configurations = stage_configurations(CONFIG, stage, chosen)
+    for stage, mode in zip(_stages(), result.modes, strict=True):
+        configurations = _stage_configurations(CONFIG, stage, chosen)
         means = [np.mean([validated(parameters, task) for task in tasks[0]]) for parameters in configurations]
         chosen = configurations[int(np.argmax(means))]
         # The seed of a training is its fold's, none of the mode's.
@@ -217,7 +223,7 @@ def test_curves_and_clouds_are_of_what_was_trained(result, tasks):
 
 def test_whoever_watches_hears_of_every_stage_fold_and_fit(result, recorder):
     assert recorder.started == ["small-1"]
-    for stage in stages():
+    for stage in _stages():
         assert len([line for line in recorder.lines if line.startswith(f"tuning {stage.name}: ")]) == 1
         done = [line for line in recorder.lines if line.startswith(f"{stage.name}: validation ")]
         assert [line.split(": ")[1] for line in done] == ["validation 1/2", "validation 2/2"]
@@ -414,7 +420,7 @@ def test_on_a_cluster_that_loses_a_worker_the_result_is_the_same(result, dataset
 
 
 def test_there_are_no_more_workers_than_folds_and_a_fold_has_always_the_same(monkeypatch):
-    monkeypatch.setattr("coldray.experiments.ablation.folds.FoldWorker.remote", lambda _: object())
+    monkeypatch.setattr("coldray.experiments.ablation.folds._FoldWorker.remote", lambda _: object())
     monkeypatch.setattr("coldray.experiments.ablation.folds.ray.cluster_resources", lambda: {"CPU": 3.0})
     for n_folds, expected in ((1, 1), (2, 2), (7, 3)):
         workers = FoldWorkers(FoldPlan("", "", CONFIG.features, "cold", (10,), METRIC), n_folds)
@@ -461,5 +467,5 @@ def test_a_stage_that_lists_more_than_it_tries_goes_on_from_the_best_of_them(dat
     near = [
         value for (lambda_1, delta), value in grid.items() if chosen["lambda_1"] == lambda_1 or chosen["delta"] == delta
     ]
-    assert own >= (1 - ablation.PLATEAU) * max(near) - 1e-6
+    assert own >= (1 - ablation._PLATEAU) * max(near) - 1e-6
     assert any("configurations beside the best" in line for line in recorder.lines)

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError
 from coldray.experiments.ablation.run import (
-    BASELINE,
-    beside_edge,
-    check_stages,
+    _BASELINE,
+    _beside_edge,
+    _check_stages,
+    _stage_configurations,
+    _stage_of,
+    _stages,
     neighbours,
-    stage_configurations,
-    stage_of,
-    stages,
 )
 from coldray.experiments.edges import Edge
 from coldray.experiments.space import StudyConfig
@@ -43,27 +43,27 @@ def study(space=SPACE, trials=48, seed=0, **fields):
 def tuned(config, choose):
     """Return the configurations of every stage, where `choose` takes the position of the best of each."""
     chosen, listed = {}, []
-    for stage in stages():
-        configurations = stage_configurations(config, stage, chosen)
+    for stage in _stages():
+        configurations = _stage_configurations(config, stage, chosen)
         listed.append(configurations)
         chosen = configurations[choose(len(configurations))]
     return listed
 
 
 def test_the_stages_add_one_refinement_after_the_other():
-    assert [stage.name for stage in stages()] == ["MARec", "+CA", "+CA+UA", "+CA+UA+GE"]
-    assert [stage.prefix for stage in stages()] == [None, "ca", "ua", "ge"]
-    assert stages()[0].name == BASELINE
+    assert [stage.name for stage in _stages()] == ["MARec", "+CA", "+CA+UA", "+CA+UA+GE"]
+    assert [stage.prefix for stage in _stages()] == [None, "ca", "ua", "ge"]
+    assert _stages()[0].name == _BASELINE
 
 
 def test_a_parameter_belongs_to_the_stage_of_its_prefix():
-    assert {name: stage_of(name) for name in ("lambda_1", "batch_size", "ca_weight", "ua_confidence_power")} == {
+    assert {name: _stage_of(name) for name in ("lambda_1", "batch_size", "ca_weight", "ua_confidence_power")} == {
         "lambda_1": None,
         "batch_size": None,
         "ca_weight": "ca",
         "ua_confidence_power": "ua",
     }
-    every = [stage_of(name) for name in MARecPlusConfig.model_fields]
+    every = [_stage_of(name) for name in MARecPlusConfig.model_fields]
     assert {prefix: every.count(prefix) for prefix in ("ca", "ua", "ge")} == {"ca": 3, "ua": 2, "ge": 4}
 
 
@@ -167,19 +167,19 @@ def test_whatever_the_space_the_stages_build_on_each_other(trials, seed, sizes, 
             MARecPlusConfig.model_validate(point)
             assert all(point[name] == 0 for name in WEIGHTS[position:])
         if position:
-            before, own = listed[position - 1][picked[position - 1]], stages()[position].prefix
+            before, own = listed[position - 1][picked[position - 1]], _stages()[position].prefix
             assert [point[f"{own}_weight"] == 0 for point in configurations] == [True] + [False] * (
                 len(configurations) - 1
             )
             for point in configurations:
-                kept = {name for name in before if stage_of(name) != own}
+                kept = {name for name in before if _stage_of(name) != own}
                 assert {name: point[name] for name in kept} == {name: before[name] for name in kept}
 
 
 def test_a_space_of_listed_values_is_accepted():
     for config in (study(), study({**SPACE, "batch_size": {"choice": [16]}})):
-        check_stages(config)
-        assert all(stage_configurations(config, stage, {}) for stage in stages())
+        _check_stages(config)
+        assert all(_stage_configurations(config, stage, {}) for stage in _stages())
 
 
 @pytest.mark.parametrize(
@@ -195,39 +195,39 @@ def test_a_space_of_listed_values_is_accepted():
 )
 def test_what_no_stage_could_choose_is_refused(space, expected):
     with pytest.raises(ConfigError, match=expected):
-        check_stages(study({**SPACE, **space}))
+        _check_stages(study({**SPACE, **space}))
 
 
 def test_another_model_is_refused():
     config = StudyConfig.model_validate({"name": "other", "model": "marec", "space": {"order": {"choice": [1, 2]}}})
     with pytest.raises(ConfigError, match=r"of the model 'marec_plus'; the study 'other' tunes 'marec'"):
-        check_stages(config)
+        _check_stages(config)
 
 
 def test_a_sample_of_users_is_refused():
     config = study({"lambda_1": 10.0})
     sampled = config.splits.model_copy(update={"users": 10})
     with pytest.raises(ConfigError, match=r"splits\.users: an ablation measures all users"):
-        check_stages(config.model_copy(update={"splits": sampled}))
+        _check_stages(config.model_copy(update={"splits": sampled}))
 
 
 def test_too_few_trials_to_try_a_refinement_are_refused():
     with pytest.raises(ConfigError, match=r"search\.trials: 1 .*Use 2 or more"):
-        check_stages(study(trials=1))
+        _check_stages(study(trials=1))
 
 
 def test_beside_an_end_is_the_next_value_inwards_unless_it_is_the_other_end():
     values = [100.0, 1.0, 10.0, 1000.0]
     config = study({"lambda_1": {"choice": values}, "w0": {"choice": [0.2, 0.5]}})
     for end, value, expected in (("low", 1.0, 10.0), ("high", 1000.0, 100.0)):
-        assert beside_edge(config, Edge("lambda_1", value, end, ""), {"lambda_1": value}) == {"lambda_1": expected}
-    assert beside_edge(config, Edge("w0", 0.5, "high", ""), {"w0": 0.5}) is None
+        assert _beside_edge(config, Edge("lambda_1", value, end, ""), {"lambda_1": value}) == {"lambda_1": expected}
+    assert _beside_edge(config, Edge("w0", 0.5, "high", ""), {"w0": 0.5}) is None
 
 
 def test_neighbours_differ_in_one_parameter_of_the_stage():
     space = {"lambda_1": {"choice": [1.0, 2.0, 3.0]}, "order": {"choice": [1, 2]}, "ca_weight": {"choice": [0, 1, 2]}}
     config, best = study(space), {"lambda_1": 2.0, "order": 1, "ca_weight": 1}
-    baseline, refined, *_ = stages()
+    baseline, refined, *_ = _stages()
     changed = [
         {name: one[name] for name in one if one[name] != best[name]} for one in neighbours(config, baseline, best)
     ]

@@ -13,13 +13,13 @@ from coldray.evaluation.significance import adjust_p_values, bootstrap_interval,
 from coldray.experiments.comparison import run as module
 from coldray.experiments.comparison.config import Comparison, ComparisonConfig, Entry
 from coldray.experiments.comparison.run import (
-    TestedEntry,
-    TunedEntry,
+    _check_same_users,
+    _choose_champion,
+    _entry_results,
+    _TestedEntry,
+    _TunedEntry,
     check_comparison,
-    check_same_users,
-    choose_champion,
     comparison_protocol,
-    entry_results,
     run_comparison,
 )
 from coldray.experiments.listeners import StudyListener
@@ -333,7 +333,7 @@ def one_tested(name, validation, test):
     selection = Selection(trial(validation), trial(validation), (), METRIC, 0.0, ())
     entry = Entry(name, "strict", comparison_of({"marec": "strict"}).entries[0].study)
     study = StudyResult(name, "marec", {}, {}, (), (10,), (), selection, test.folds)
-    return TestedEntry(entry, study, {}, test.measured, 1.0)
+    return _TestedEntry(entry, study, {}, test.measured, 1.0)
 
 
 def test_intervals_differences_and_corrections_are_those_of_direct_calls():
@@ -342,7 +342,7 @@ def test_intervals_differences_and_corrections_are_those_of_direct_calls():
         one_tested("b", 0.3, measured(0.2)),
         one_tested("c", 0.2, noisy(0.102)),
     ]
-    results = {entry.name: entry for entry in entry_results(ones, "a", METRIC, [10], seed=5)}
+    results = {entry.name: entry for entry in _entry_results(ones, "a", METRIC, [10], seed=5)}
     values = {name: entry.per_user for name, entry in results.items()}
     assert len(values["a"][METRIC]) == 40
     by_hand = np.zeros(40)
@@ -384,19 +384,19 @@ def noisy(level):
 
 
 def test_one_entry_alone_is_compared_with_nothing():
-    (entry,) = entry_results([one_tested("a", 0.1, measured(0.1))], "a", METRIC, [10], seed=0)
+    (entry,) = _entry_results([one_tested("a", 0.1, measured(0.1))], "a", METRIC, [10], seed=0)
     assert (entry.over_baseline, entry.rival, entry.over_rival) == ({}, None, {})
-    check_same_users([one_tested("a", 0.1, measured(0.1))])
+    _check_same_users([one_tested("a", 0.1, measured(0.1))])
 
 
 def test_the_choice_needs_no_test():
     """It is given what a search found, which has no test side."""
     entries = comparison_of({"marec:a": "strict", "marec:b": "strict"}).entries
     tuned = [
-        TunedEntry(entry, None, SearchOutcome((), 1.0), Selection(trial(v), trial(v), (), METRIC, 0.0, ()), None)
+        _TunedEntry(entry, None, SearchOutcome((), 1.0), Selection(trial(v), trial(v), (), METRIC, 0.0, ()), None)
         for entry, v in zip(entries, (0.1, 0.2), strict=True)
     ]
-    assert choose_champion(tuned).entry.name == "marec-b"
+    assert _choose_champion(tuned).entry.name == "marec-b"
 
 
 def test_a_lost_worker_is_an_error_of_the_winner(dataset, ray_cluster, result, monkeypatch, tmp_path):

@@ -13,13 +13,13 @@ from coldray.bundle.io import save_bundle
 from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.tune import bundle_manifest
 from coldray.core.errors import CatalogTooLargeError, ConfigError
-from coldray.core.memory import FIT_SHARE
+from coldray.core.memory import _FIT_SHARE
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.comparison.config import Comparison, ComparisonConfig, Entry
 from coldray.experiments.comparison.run import check_comparison, comparison_protocol, run_comparison
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.forms import loss as form_loss
-from coldray.experiments.forms.settled import Settled, distinct_values, outlook_of, settle, settled_study
+from coldray.experiments.forms.settled import Settled, _distinct_values, _outlook_of, _settle, settled_study
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.space import StudyConfig
@@ -28,7 +28,7 @@ from coldray.features.builder import FeatureEncoder
 from coldray.models.base import TrainingSet
 from coldray.models.forms import Form, StudyOutlook
 from coldray.models.kernel_align.model import KernelAlign
-from coldray.models.linear.ease import BYTES_PER_PAIR, EASE, EASEConfig
+from coldray.models.linear.ease import _BYTES_PER_PAIR, EASE, EASEConfig
 from coldray.models.marec.model import MARec
 from coldray.models.registry import model_type
 from coldray.reports.console import terminal
@@ -68,21 +68,21 @@ LARGE = 2**20
 
 def memory_for(n_items):
     """Return free memory in which the form of a fit on so many items is exact, and on one more is not."""
-    return int(np.ceil(LARGE * n_items**2 / FIT_SHARE))
+    return int(np.ceil(LARGE * n_items**2 / _FIT_SHARE))
 
 
 @pytest.fixture
 def large(monkeypatch):
     """Let the exact form of EASE need a lot, and return a function that sets what is free."""
-    monkeypatch.setattr("coldray.models.linear.ease.BYTES_PER_PAIR", LARGE)
-    return lambda free: monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: free)
+    monkeypatch.setattr("coldray.models.linear.ease._BYTES_PER_PAIR", LARGE)
+    return lambda free: monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: free)
 
 
 @given(st.integers(2, 10**6), st.integers(2**20, 2**45), st.integers(1, 4))
 def test_the_form_is_exact_wherever_it_fits_and_is_told_with_the_sizes(n_items, memory, workers):
     config, (form,) = EASE.settle(EASEConfig(workers=workers), StudyOutlook(1000, n_items, memory))
-    fits = BYTES_PER_PAIR * n_items**2 <= memory
-    smaller = EASE(EASEConfig(solver="blocks")).memory_bytes(1000, n_items) < BYTES_PER_PAIR * n_items**2
+    fits = _BYTES_PER_PAIR * n_items**2 <= memory
+    smaller = EASE(EASEConfig(solver="blocks")).memory_bytes(1000, n_items) < _BYTES_PER_PAIR * n_items**2
     assert config.solver == form.value
     assert form.exact == (form.value == "exact")
     if workers > 1:
@@ -104,10 +104,10 @@ def test_a_decomposition_of_hours_is_not_begun():
 @pytest.mark.usefixtures("large")
 def test_the_space_of_the_study_is_settled_by_all_items_not_by_those_of_a_split(dataset):
     config = study()
-    named, settled = settled_study(config, dataset, settle(config, dataset, memory=LARGE * 99**2))
+    named, settled = settled_study(config, dataset, _settle(config, dataset, memory=LARGE * 99**2))
     assert named.space == {"regularization": 100.0, "solver": "blocks"}
     assert [form.words for form in settled.forms] == ["solver=blocks (approximate)"]
-    assert settle(config, dataset, memory=LARGE * 100**2).of(config).space["solver"] == "exact"
+    assert _settle(config, dataset, memory=LARGE * 100**2).of(config).space["solver"] == "exact"
     assert Settled.from_plain(settled.plain()) == settled
 
 
@@ -116,7 +116,7 @@ def test_the_space_of_the_study_is_settled_by_all_items_not_by_those_of_a_split(
 @pytest.mark.parametrize("solver", ["exact", "blocks", {"choice": ["exact", "blocks"]}])
 def test_what_the_space_says_stands(dataset, solver, memory):
     config = study(space={"solver": solver})
-    settled = settle(config, dataset, memory=memory)
+    settled = _settle(config, dataset, memory=memory)
     named = settled.of(config).space
     assert {name: value for name, value in named.items() if name != "factorisation"} == config.space
     assert {form.value for form in settled.forms if form.parameter == "solver"} == (
@@ -127,26 +127,26 @@ def test_what_the_space_says_stands(dataset, solver, memory):
 @pytest.mark.usefixtures("large")
 def test_auto_among_the_values_is_what_it_comes_to(dataset):
     config = study(space={"solver": {"choice": ["auto", "blocks"]}, "regularization": {"choice": [1.0, 2.0]}})
-    assert settle(config, dataset, memory=1).of(config).space["solver"] == "blocks"
-    assert settle(config, dataset, memory=2**50).of(config).space["solver"] == {"choice": ["exact", "blocks"]}
+    assert _settle(config, dataset, memory=1).of(config).space["solver"] == "blocks"
+    assert _settle(config, dataset, memory=2**50).of(config).space["solver"] == {"choice": ["exact", "blocks"]}
 
 
 def test_blocks_that_do_not_go_with_the_rest_are_not_taken_and_the_reason_is_told(dataset, monkeypatch):
     monkeypatch.setattr("coldray.models.marec.model.INVERSE_BYTES", LARGE)
     monkeypatch.setattr("coldray.models.marec.model.blocked_bytes", lambda *_: 1)
     space = {"lambda_0": {"choice": [0.0, 1.0]}}
-    settled = settle(study("marec", space), dataset, memory=1)
+    settled = _settle(study("marec", space), dataset, memory=1)
     assert settled.values == {"solver": "cholesky"}
     assert "Blocks do not go with the other parameters" in settled.forms[0].told
     config = study("marec", {"learner": {"choice": ["regression", "correlation"]}})
     with pytest.raises(ConfigError, match=r"space.learner: 'correlation' does not go with the form of the largest fit"):
-        settle(config, dataset, memory=1).of(config)
+        _settle(config, dataset, memory=1).of(config)
 
 
 def test_values_that_trials_can_take_are_counted():
     space = {"regularization": {"log_uniform": [1, 10]}, "block_items": {"int_uniform": [3, 5]}, "workers": 1}
     config = study(space=space | {"block_share": {"choice": [0.1, 0.5]}}, search={"trials": 3})
-    found = {name: distinct_values(config, name) for name in EASEConfig.model_fields}
+    found = {name: _distinct_values(config, name) for name in EASEConfig.model_fields}
     single = {"workers": 1, "solver": 1, "device": 1, "factorisation": 1}
     assert found == {"regularization": 3, "block_items": 3, "block_share": 2} | single
 
@@ -162,7 +162,7 @@ def test_a_study_too_large_in_exact_form_is_not_refused_and_one_too_large_in_any
 
 def test_a_study_that_goes_on_takes_the_form_it_began_with_whatever_the_memory(dataset, large, tmp_path):
     record = StudyRecord(tmp_path / "events.jsonl", "s")
-    began = settle(study(), dataset, memory=2**50)
+    began = _settle(study(), dataset, memory=2**50)
     record.settle(began)
     again = StudyRecord(tmp_path / "events.jsonl", "s")
     assert again.settled == began
@@ -293,7 +293,7 @@ def test_the_loss_is_that_of_blocks_too_small_for_the_groups_and_none_where_all_
     clicks = sp.csr_array(groups(5, 20).astype(np.float32))
     data = replace(sample_dataset(0, 400, 100), interactions=clicks, ratings=None, timestamps=None)
     config = study(space={"solver": "blocks", "block_items": block_items, "block_share": 1.0, "regularization": 5.0})
-    found = form_loss.compare_forms(task_of(data, config), config, config.space, 2**40)
+    found = form_loss._compare_forms(task_of(data, config), config, config.space, 2**40)
     assert found.n_items == 100
     assert low < found.loss("ndcg@10") < high
 
@@ -302,7 +302,7 @@ def test_the_loss_is_that_of_blocks_too_small_for_the_groups_and_none_where_all_
 def test_a_draw_keeps_the_share_of_every_kind_of_item_and_all_that_belongs_to_them(seed, share):
     config = study("marec", {"lambda_1": 1.0}, candidates="cold", splits={"protocol": "notebook", "n_splits": 1})
     task = replace(task_of(sample_dataset(3, 60, 50), config), seed=seed)
-    drawn = form_loss.draw_items(task, share)
+    drawn = form_loss._draw_items(task, share)
     for whole, part in ((task.train.warm_items, drawn.train.warm_items), (task.held_out_items, drawn.held_out_items)):
         assert len(part) == int(np.ceil(share * len(whole)))
     if share == 1.0:
@@ -314,15 +314,15 @@ def test_a_draw_keeps_the_share_of_every_kind_of_item_and_all_that_belongs_to_th
 def test_the_labels_that_a_study_reads_are_counted_and_the_loss_of_a_sampled_graph_is_measured(dataset):
     space = {"heads": 2, "head_dim": 4, "epochs": 2, "validation_share": 0.0, "neighbours": 2}
     config = study("text_graph", space, candidates="cold", splits={"protocol": "notebook", "n_splits": 1})
-    outlook, one = outlook_of(config, dataset, 2**40), config.model_copy(update={"space": {}})
+    outlook, one = _outlook_of(config, dataset, 2**40), config.model_copy(update={"space": {}})
     read = FeatureEncoder(config.features).fit(dataset).transform(dataset.attributes, 100)
     assert outlook.labels >= read.labels[0] > 0  # labels of one item are no feature
     assert outlook.label_kinds >= read.labels[1] > 0
-    assert settle(one, dataset, memory=2**40).values == {"graph": "whole"}
-    settled = settle(config, dataset, memory=2**40)
+    assert _settle(one, dataset, memory=2**40).values == {"graph": "whole"}
+    settled = _settle(config, dataset, memory=2**40)
     assert settled.values == {"graph": "sampled"}
     named = settled.of(config)
-    found = form_loss.compare_forms(task_of(dataset, named), named, named.space, 2**40)
+    found = form_loss._compare_forms(task_of(dataset, named), named, named.space, 2**40)
     assert found.exact > 0
     assert found.approximate != found.exact
 
@@ -333,8 +333,8 @@ def test_a_loss_beyond_two_percent_warns():
     assert not form.warns
     assert not replace(form, loss=0.02).warns
     assert "3.0%. This is more than 2%" in replace(form, loss=0.03).told
-    assert form_loss.Compared(0.5, 0.45, 10).loss("ndcg@10") == pytest.approx(0.1)
-    assert form_loss.Compared(0.5, 0.55, 10).loss("rmse") == pytest.approx(0.1)
+    assert form_loss._Compared(0.5, 0.45, 10).loss("ndcg@10") == pytest.approx(0.1)
+    assert form_loss._Compared(0.5, 0.55, 10).loss("rmse") == pytest.approx(0.1)
 
 
 def test_moments_of_some_items_and_blocks_of_marec_are_compared_in_proportion():

@@ -20,9 +20,9 @@ from coldray.experiments.folds import prepare_task
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.costs import FitMeter, score_seconds
 from coldray.experiments.inspection.item_facts import label_attribute, shown_facts
-from coldray.experiments.inspection.item_map import ItemMap, agreement, item_map, one_click_vectors, shown_items
+from coldray.experiments.inspection.item_map import ItemMap, _one_click_vectors, _shown_items, agreement, item_map
 from coldray.experiments.inspection.measure import inspect
-from coldray.experiments.inspection.slices import EMPTY, SLICES, named, slice_metrics
+from coldray.experiments.inspection.slices import _EMPTY, SLICES, named, slice_metrics
 from coldray.features.builder import FeatureConfig
 from coldray.models.linear.ease import EASE, EASEConfig
 from coldray.models.neighbours.item import ItemKNN
@@ -94,7 +94,7 @@ def test_users_of_a_part_are_those_with_so_many_known_clicks(model, task):
 
 def test_a_part_without_anybody_is_empty(model, task):
     _, found = sliced(model, task, cold_item_clicks=10**6, cold_user_clicks=10**6)
-    assert found["warm_items"] == found["warm_users"] == EMPTY
+    assert found["warm_items"] == found["warm_users"] == _EMPTY
     assert set(found) == set(SLICES)
     assert not [name for name, _ in named(found) if name.startswith("warm")]
     assert dict(named(found))["cold_items.ndcg@10"] == found["cold_items"].metrics[METRIC]
@@ -116,7 +116,7 @@ def test_of_cold_candidates_the_held_out_items_alone_are_parted(dataset):
     )
     assert found["cold_items"].n_items == len(cold.held_out_items)
     assert found["cold_items"].metrics == pytest.approx(measured.means(), abs=1e-6)
-    assert found["warm_items"] == EMPTY
+    assert found["warm_items"] == _EMPTY
 
 
 # Costs.
@@ -174,12 +174,12 @@ def test_the_latency_is_that_of_one_user_at_a_time(model, task):
 
 
 def test_the_most_clicked_items_are_shown(task):
-    items = shown_items(task.train, 20)
+    items = _shown_items(task.train, 20)
     assert (np.diff(items) > 0).all()
     least = task.train.clicks[items].min()
     assert len(items) == 20
     assert (np.delete(task.train.clicks, items) <= least).all()
-    assert shown_items(task.train, 10**6).tolist() == task.train.warm_items.tolist()
+    assert _shown_items(task.train, 10**6).tolist() == task.train.warm_items.tolist()
 
 
 class Planted:
@@ -205,7 +205,7 @@ class Planted:
 def test_neighbours_are_of_the_planted_group_however_popular_others_are(task, popular):
     model = Planted(80, popular)
     items = np.arange(80, dtype=np.int32)
-    vectors = one_click_vectors(model, items)
+    vectors = _one_click_vectors(model, items)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(80), abs=1e-5)
     drawn = item_map(model, task.train, count=80, neighbours=10, seed=0)
     assert (drawn.neighbours % 2 == (drawn.items % 2)[:, None]).all()

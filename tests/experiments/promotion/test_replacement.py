@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from coldray.core.errors import ConfigError, StudyError
 from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.ratings import RatingMetrics
-from coldray.experiments.promotion.replacement import NEGLIGIBLE, Difference, held_against
+from coldray.experiments.promotion.replacement import _NEGLIGIBLE, Difference, held_against
 
 USERS = 400
 
@@ -48,7 +48,7 @@ def test_a_worse_one_that_might_be_as_good_is_not_promoted(values):
     generator = np.random.default_rng(5)
     noise = generator.normal(size=USERS)
     found = judged([values[0] - 0.01 + 0.5 * (noise - noise.mean())], values[:1])
-    assert found.low < -NEGLIGIBLE * found.theirs < 0 < found.high
+    assert found.low < -_NEGLIGIBLE * found.theirs < 0 < found.high
     assert not found.not_worse
 
 

@@ -28,7 +28,7 @@ from coldray.core.errors import (
 )
 from coldray.core.journal import Journal
 from coldray.data.sources.sample import sample_dataset
-from coldray.experiments.record.folder import StudyFolder, StudyIdentity, locked, open_study, unfinished_studies
+from coldray.experiments.record.folder import StudyFolder, StudyIdentity, _unfinished_studies, locked, open_study
 from coldray.experiments.record.record import StudyRecord, trial_key
 from coldray.experiments.record.state import search_state
 from coldray.experiments.results import FoldMetrics, TrialResult
@@ -110,7 +110,7 @@ def test_how_to_go_on_is_not_said_where_it_would_fail_again(tmp_path, error, aga
 
 def test_a_study_that_has_come_to_its_end_is_not_gone_on_with(tmp_path):
     done = begin(tmp_path, fails=False)
-    assert unfinished_studies(tmp_path) == []
+    assert _unfinished_studies(tmp_path) == []
     with pytest.raises(StudyError, match=rf"{done.id} has come to its end"):
         begin(tmp_path, resume=done.id)
     said = []

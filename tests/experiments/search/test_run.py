@@ -14,14 +14,14 @@ from coldray.core.errors import ConfigError
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import FoldMetrics, TrialResult, reached
 from coldray.experiments.search.proposals import (
-    MOST_AT_ONCE,
-    STARTUP_TRIALS,
+    _MOST_AT_ONCE,
+    _STARTUP_TRIALS,
     Proposals,
-    TPEPoints,
-    block_sizes,
+    _block_sizes,
+    _TPEPoints,
     proposer,
 )
-from coldray.experiments.search.run import remember, scheduler
+from coldray.experiments.search.run import _remember, scheduler
 from coldray.experiments.space import StudyConfig, grid_points
 from coldray.models.marec.config import MARecConfig
 
@@ -176,7 +176,7 @@ def test_a_trial_that_went_another_way_before_is_taken_as_it_was():
     other = {number: {"lambda_1": 3.0 + number} for number in range(12, 20)}
     later = run(config, list(other.items()))
     assert Counter(number for number, _ in later) == Counter([*range(12), *range(20, 24)])
-    points = TPEPoints(config)
+    points = _TPEPoints(config)
     asked = [points.propose(number) for number in range(2)]
     assert asked[0] != asked[1]
 
@@ -185,7 +185,7 @@ def test_the_seed_decides_what_optuna_proposes():
     def proposals(seed):
         return run(study("optuna", search={"seed": seed, "trials": 24, "max_concurrent": 2}))
 
-    assert STARTUP_TRIALS < 24
+    assert _STARTUP_TRIALS < 24
     assert proposals(1) == proposals(1)
     assert proposals(1) != proposals(2)
 
@@ -216,7 +216,7 @@ def test_workers_are_given_several_trials_while_there_are_many_and_one_by_one_at
     assert len(sizes) < 40
     many = {"lambda_1": {"choice": [float(value) for value in range(1, 1001)]}}
     first = Proposals(study("grid", many), StudyRecord(), 2).suggest("first")
-    assert len(first["trials"]) == MOST_AT_ONCE
+    assert len(first["trials"]) == _MOST_AT_ONCE
 
 
 def test_of_a_grid_a_worker_is_given_whole_blocks():
@@ -226,7 +226,7 @@ def test_of_a_grid_a_worker_is_given_whole_blocks():
         "order": 1,
         "alpha": {"choice": [0.5, 1.0, 2.0, 3.0]},
     }
-    assert block_sizes(space) == [1, 4, 4, 20, 200]
+    assert _block_sizes(space) == [1, 4, 4, 20, 200]
     given = list(given_now(Proposals(study("grid", space, search={"max_concurrent": 100}), StudyRecord(), 2)).values())
     sizes = [len(trials) for trials in given]
     assert sizes[:7] == [20] * 7
@@ -302,7 +302,7 @@ def test_a_scheduler_remembers_what_trials_reached_before():
     config = study(scheduler={"grace_splits": 1, "reduction_factor": 2})
     fresh, told = scheduler(config, 4), scheduler(config, 4)
     folds = tuple(FoldMetrics(1, split, {METRIC: 0.9}) for split in range(4))
-    remember(told, [TrialResult(f"t{i}", i, {}, folds, "finished") for i in range(5)], METRIC)
+    _remember(told, [TrialResult(f"t{i}", i, {}, folds, "finished") for i in range(5)], METRIC)
 
     def decision(chosen):
         weak = type("Weak", (), {"trial_id": "weak"})()
@@ -311,7 +311,7 @@ def test_a_scheduler_remembers_what_trials_reached_before():
 
     assert decision(fresh) == TrialScheduler.CONTINUE
     assert decision(told) == TrialScheduler.STOP
-    remember(FIFOScheduler(), [TrialResult("t", 0, {}, folds, "finished")], METRIC)
+    _remember(FIFOScheduler(), [TrialResult("t", 0, {}, folds, "finished")], METRIC)
 
 
 def test_the_first_configurations_are_tried_before_any_proposal():

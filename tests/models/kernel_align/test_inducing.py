@@ -39,7 +39,7 @@ def formulas(covariance, warm, new, chosen):
     """Return weights and variances by the formulas with ``K_ZZ⁻¹``, all dense."""
     whole = noisy(covariance, warm) - covariance.weights.noise * np.eye(warm.n_items)
     across, points = whole[:, chosen], whole[np.ix_(chosen, chosen)]
-    points = points + inducing.JITTER * np.mean(np.diag(points)) * np.eye(len(chosen))
+    points = points + inducing._JITTER * np.mean(np.diag(points)) * np.eye(len(chosen))
     between = covariance.between(warm, new).astype(float)
     inner = np.linalg.inv(points + across.T @ across / covariance.weights.noise)
     weights = across / covariance.weights.noise @ inner @ between[chosen]
@@ -168,7 +168,7 @@ def test_noise_that_is_none_is_refused():
 
 def test_matrices_that_do_not_fit_are_refused_before_they_are_allocated(monkeypatch):
     covariance, warm, _ = problem(3)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 1000)
     with pytest.raises(CatalogTooLargeError, match=r"The covariances of 30 items with 5 inducing ones"):
         inducing_posterior(covariance, warm, np.arange(5))
 
@@ -187,7 +187,7 @@ def test_their_number_is_the_smallest_that_explains_the_held_out_up_to_the_toler
     def unexplained(count):
         points = order[:count]
         across, square = whole[np.ix_(others, points)], whole[np.ix_(points, points)]
-        square = square + inducing.JITTER * np.diag(whole)[order[:30]].mean() * np.eye(count)
+        square = square + inducing._JITTER * np.diag(whole)[order[:30]].mean() * np.eye(count)
         left = np.diag(whole)[others] - np.einsum("op,po->o", across, np.linalg.solve(square, across.T))
         return left.mean() / (np.diag(whole)[others].mean() + noise)
 

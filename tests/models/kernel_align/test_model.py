@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from coldray.core.errors import ConfigError, SingularMatrixError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.computations import Computations
-from coldray.models.kernel_align.covariance import ItemCovariance, MarginalLikelihood, Weights, learn_weights
-from coldray.models.kernel_align.kernels import FARTHEST, KernelBasis
+from coldray.models.kernel_align.covariance import ItemCovariance, Weights, _MarginalLikelihood, learn_weights
+from coldray.models.kernel_align.kernels import _FARTHEST, KernelBasis
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
 from coldray.models.linalg.panel_cholesky import PanelCholesky
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
@@ -38,7 +38,7 @@ class TestKernelAlignThroughInducingItems(ColdItemContract):
 def test_a_number_far_from_all_others_overflows_nothing():
     warm = FeatureSet({"year": scalar_feature([1990, 2000, 2010])}, 3)
     (distance,) = KernelBasis.of(warm).distances(warm, FeatureSet({"year": scalar_feature([1e30, 2000], span=20)}, 2))
-    assert (distance[:, 0] == np.float32(FARTHEST)).all()
+    assert (distance[:, 0] == np.float32(_FARTHEST)).all()
     assert (distance[:, 1] < 2).all()
 
 
@@ -106,7 +106,7 @@ def test_the_gradient_is_that_of_finite_differences(seed):
     items = random_features(generator, 24, n_vectors=3)
     basis = KernelBasis.of(items)
     profiles = generator.standard_normal((24, 5)).astype(np.float32)
-    likelihood = MarginalLikelihood(basis, items, profiles)
+    likelihood = _MarginalLikelihood(basis, items, profiles)
     weights = random_weights(basis, generator)
     _, gradient = likelihood(weights)
     position = weights.logarithms()
@@ -128,7 +128,7 @@ def test_the_value_is_the_density_of_scipy():
     covariance = noisy(ItemCovariance(basis, weights), items)
     density = sum(multivariate_normal(cov=covariance).logpdf(column) for column in profiles.T.astype(float))
     expected = -density / (3 * 15) - np.log(2 * np.pi) / 2
-    assert MarginalLikelihood(basis, items, profiles)(weights)[0] == pytest.approx(expected, rel=1e-5)
+    assert _MarginalLikelihood(basis, items, profiles)(weights)[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_learning_finds_the_attribute_that_matters():
@@ -218,7 +218,7 @@ def test_kernels_too_large_to_hold_are_made_each_time(monkeypatch):
     train, shared = random_training_set(4), Computations()
     config = KernelAlignConfig(n_factors=8, subset=20, steps=5)
     held = KernelAlign(config).fit(train).state()
-    monkeypatch.setattr("coldray.models.kernel_align.model.KERNEL_BYTES", 0)
+    monkeypatch.setattr("coldray.models.kernel_align.model._KERNEL_BYTES", 0)
     monkeypatch.setattr("coldray.models.kernel_align.posterior.kernel_matrices", None)
     made = KernelAlign(config).fit(train, shared).state()
     for name, array in held.items():
@@ -347,8 +347,8 @@ def test_single_precision_in_panels_is_the_form_of_small_catalogues(monkeypatch,
     monkeypatch.setattr("coldray.models.kernel_align.model.DOUBLE_ITEMS", 0)
     for module in ("linalg.panel_cholesky", "kernel_align.posterior", "kernel_align.smoothing"):
         monkeypatch.setattr(f"coldray.models.{module}.PANEL", 5)
-    monkeypatch.setattr("coldray.models.kernel_align.weights.WEIGHT_BYTES", 0)
-    monkeypatch.setattr("coldray.models.kernel_align.posterior.TILE_ROWS", 3)
+    monkeypatch.setattr("coldray.models.kernel_align.weights._WEIGHT_BYTES", 0)
+    monkeypatch.setattr("coldray.models.kernel_align.posterior._TILE_ROWS", 3)
     large = KernelAlign(config).fit(train)
     assert large.state()["factor"].dtype == np.float32
     for found, known in zip(said_by(large, train), expected, strict=True):
@@ -414,11 +414,11 @@ def test_single_precision_that_is_not_enough_gives_way_to_double(monkeypatch):
     config = KernelAlignConfig(n_factors=8, steps=10)
     expected = KernelAlign(config).fit(train).score(train.interactions, train.cold_items)
     monkeypatch.setattr("coldray.models.kernel_align.posterior.DOUBLE_ITEMS", 0)
-    monkeypatch.setattr("coldray.models.kernel_align.posterior.MAX_ERROR", 1e-9)
+    monkeypatch.setattr("coldray.models.kernel_align.posterior._MAX_ERROR", 1e-9)
     found = KernelAlign(config).fit(train)
     assert found.state()["factor"].dtype == np.float64
     np.testing.assert_allclose(found.score(train.interactions, train.cold_items), expected, rtol=1e-4)
-    monkeypatch.setattr("coldray.models.kernel_align.posterior.MAX_ERROR", 1e-30)
+    monkeypatch.setattr("coldray.models.kernel_align.posterior._MAX_ERROR", 1e-30)
     with pytest.raises(SingularMatrixError, match=r"leaves an error of .* to working precision.*Raise min_noise"):
         KernelAlign(config).fit(train)
 

@@ -131,6 +131,6 @@ def test_values_that_are_not_finite_are_refused():
 
 def test_a_block_that_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
     train = random_training_set(7)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 100)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 100)
     with pytest.raises(CatalogTooLargeError, match=r"Smoothing 4 columns over 30 users and 22 items"):
         smooth_by_conjugate_gradients(train, alpha=0.2, ridge=6.0, right=np.ones((22, 4), np.float32))

@@ -26,7 +26,7 @@ from coldray.models.linalg import gram_shards
 from coldray.models.linalg import products as sparse_products
 from coldray.models.linalg import sharded as shard_sums
 from coldray.models.linalg.gram_shards import CoClicks, gram, sharded_co_clicks
-from coldray.models.linalg.sharded import ParquetShard, click_shards, parquet_shards, read_shard
+from coldray.models.linalg.sharded import ParquetShard, _read_shard, click_shards, parquet_shards
 from coldray.models.linear.ease import EASE, EASEConfig
 from contracts.losses import Deadly
 from contracts.problems import random_training_set
@@ -84,8 +84,8 @@ def test_counts_are_exact_however_users_are_cut(seed, sizes, share, cuts, rows, 
     shards = cut(clicks, [round(place * sizes[0]) for place in cuts])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gram_shards, "COUNTED_ROWS", rows)
-        patch.setattr(gram_shards, "COUNTED_USERS", users)
-        patch.setattr(sparse_products, "VECTOR_GAIN", gain)
+        patch.setattr(gram_shards, "_COUNTED_USERS", users)
+        patch.setattr(sparse_products, "_VECTOR_GAIN", gain)
         found = gram(shards, sizes[1])
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, reference(clicks))
@@ -118,8 +118,8 @@ def test_files_that_keep_users_together_are_a_shard_each(tmp_path):
     clicks = random_clicks(1)
     shards = parquet_shards(written(tmp_path, clicks, [5, 5, 31], user="who"), n_items=13, user_column="who")
     assert len(shards) == 4
-    assert read_shard(shards[1]).shape == (0, 13)
-    np.testing.assert_array_equal(read_shard(shards[0]).toarray(), clicks[:5].toarray())
+    assert _read_shard(shards[1]).shape == (0, 13)
+    np.testing.assert_array_equal(_read_shard(shards[0]).toarray(), clicks[:5].toarray())
     np.testing.assert_array_equal(gram(shards, 13), reference(clicks))
 
 
@@ -133,7 +133,7 @@ def test_files_over_which_users_are_spread_are_read_by_buckets(tmp_path, text):
     pairs[: len(pairs) // 2].write_parquet(paths[0])
     pairs[len(pairs) // 2 - 3 :].write_parquet(paths[1])  # three clicks come twice
     shards = parquet_shards(paths, n_items=13, buckets=4)
-    sizes = [read_shard(shard).shape[0] for shard in shards]
+    sizes = [_read_shard(shard).shape[0] for shard in shards]
     assert sum(sizes) == len(np.unique(rows))
     assert max(sizes) < sum(sizes)
     np.testing.assert_array_equal(gram(shards, 13), reference(clicks))
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
 
 
 def test_sums_are_sent_in_panels_of_rows(monkeypatch):
-    monkeypatch.setattr(shard_sums, "PANEL_BYTES", 300)
+    monkeypatch.setattr(shard_sums, "_PANEL_BYTES", 300)
     rows = [(0, slice(first, min(first + 2, 5))) for first in (0, 2, 4)]
     assert shard_sums._panels([(5, 13), (0, 13), (3,), (2, 100)]) == [
         *rows,
@@ -198,7 +198,7 @@ def test_sums_are_sent_in_panels_of_rows(monkeypatch):
 @pytest.mark.parametrize("panel_bytes", [1, 500, 2**26])
 def test_workers_find_what_one_process_does(ray_cluster, tmp_path, monkeypatch, panel_bytes):
     """From matrices, references and files at once: uneven shards, empty ones, and one of a single user."""
-    monkeypatch.setattr(shard_sums, "PANEL_BYTES", panel_bytes)
+    monkeypatch.setattr(shard_sums, "_PANEL_BYTES", panel_bytes)
     clicks = random_clicks(4)
     matrices = cut(clicks, [0, 3, 4, 4, 30])
     (tmp_path / "files").mkdir()
@@ -209,7 +209,7 @@ def test_workers_find_what_one_process_does(ray_cluster, tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("workers", [3, 4, 5])
 def test_the_sums_of_any_number_of_workers_are_added_in_pairs(ray_cluster, monkeypatch, workers):
-    monkeypatch.setattr(shard_sums, "PANEL_BYTES", 300)
+    monkeypatch.setattr(shard_sums, "_PANEL_BYTES", 300)
     pairs, real = [], shard_sums._finished
     monkeypatch.setattr(shard_sums, "_finished", lambda parts: pairs.append(len(parts)) or real(parts))
     clicks = random_clicks(5)
@@ -237,7 +237,7 @@ def test_workers_that_are_lost_again_and_again_are_told_of(ray_cluster, tmp_path
     shards = [random_clicks(8), ray.put(Deadly(tmp_path, 10, random_clicks(8)))]
     with pytest.raises(TrainingFailedError, match="2 shards by 2 workers of the Ray cluster failed"):
         gram(shards, 13, workers=2)
-    assert len(list(tmp_path.iterdir())) == 1 + shard_sums.RETRIES
+    assert len(list(tmp_path.iterdir())) == 1 + shard_sums._RETRIES
 
 
 def test_an_error_of_a_worker_is_the_error(ray_cluster, tmp_path):
@@ -261,10 +261,10 @@ def test_a_cluster_with_enough_cpus_is_needed(ray_cluster, monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sums_that_do_not_fit_are_refused_before_they_are_allocated(ray_cluster, monkeypatch, workers):
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 13 * 13 * 8 - 1)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 13 * 13 * 8 - 1)
     with pytest.raises(CatalogTooLargeError, match="sums over shards"):
         gram([random_clicks(0)], 13, workers=workers)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 13 * 13 * 8)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 13 * 13 * 8)
     assert gram([random_clicks(0)], 13, workers=workers).shape == (13, 13)
 
 

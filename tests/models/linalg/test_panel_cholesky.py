@@ -57,7 +57,7 @@ def test_an_inverse_is_below_the_diagonal_by_lapack_and_beyond_its_rows_in_panel
     factor = np.asfortranarray(np.linalg.cholesky(matrix), kind)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(panel_cholesky, "PANEL", width)
-        patch.setattr(panel_cholesky, "LAPACK_ROWS", most)
+        patch.setattr(panel_cholesky, "_LAPACK_ROWS", most)
         found = inverse_of_factor(factor)
     assert np.shares_memory(found, factor)
     np.testing.assert_allclose(np.tril(found), np.tril(np.linalg.inv(matrix)), atol=2e-3 if single else 1e-10)

@@ -34,7 +34,7 @@ def test_both_ways_give_the_same_numbers(seed, shape, shares, weighted_rows):
     found = []
     for gain in (0, 10**9):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "VECTOR_GAIN", gain)
+            patch.setattr(module, "_VECTOR_GAIN", gain)
             found.append(products.dense(rows))
     np.testing.assert_array_equal(*found)
     assert found[0].dtype == found[1].dtype == np.float32

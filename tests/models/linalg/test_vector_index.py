@@ -80,7 +80,7 @@ def test_two_towers_are_searched_as_they_score():
 
 
 def settled(monkeypatch, model, clicks, kind="hnsw", before=None):
-    monkeypatch.setattr(vector_index, "INDEX_FROM", 100)
+    monkeypatch.setattr(vector_index, "_INDEX_FROM", 100)
     monkeypatch.setattr(vector_index, "HNSW_FROM", 100 if kind == "hnsw" else 10_000)
     return settled_index(model, np.arange(model.n_items), clicks, before)
 
@@ -99,7 +99,7 @@ def test_small_catalogues_and_models_without_vectors_have_no_index(monkeypatch):
 
 def test_the_loss_of_an_index_is_measured_and_one_that_loses_too_much_is_not_used(monkeypatch):
     model, clicks = Drawn(3, 3000, 16), drawn_clicks(1, 50, 3000, 0.01)
-    monkeypatch.setattr(vector_index, "POOLS", (1, 30, 700))
+    monkeypatch.setattr(vector_index, "_POOLS", (1, 30, 700))
     losses = {}
     for wanted, pool in ((0.0, 1), (1.01, 700)):
         monkeypatch.setattr(vector_index, "WANTED_RECALL", wanted)
@@ -131,6 +131,6 @@ def test_an_index_that_does_not_fit_or_cannot_be_measured_leaves_the_lists_exact
 
 
 def test_memory_is_checked_before_the_index_is_made(monkeypatch):
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 100)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 100)
     with pytest.raises(CatalogTooLargeError, match=r"An index of 5 items .* scoring all items"):
         VectorIndex(Drawn(2, 5), np.arange(5))

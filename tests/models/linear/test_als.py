@@ -15,7 +15,7 @@ from coldray.models.base import TrainingSet
 from coldray.models.linalg import weighted_ridge as module
 from coldray.models.linalg.sharded import row_shards
 from coldray.models.linalg.weighted_ridge import RidgeParameters, WeightedRidge
-from coldray.models.linear.als import ALS, START_SCALE, ALSConfig
+from coldray.models.linear.als import _START_SCALE, ALS, ALSConfig
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import ClickedItemContract, all_items
 from models.learned import one_thread
@@ -57,7 +57,7 @@ def reference(train, config):
     """Return the factors of users and items, and the objective after each iteration."""
     clicks = train.interactions.toarray().astype(float)
     items = np.zeros((clicks.shape[1], config.n_factors))
-    start = np.random.default_rng(config.seed).normal(0, START_SCALE, (len(train.warm_items), config.n_factors))
+    start = np.random.default_rng(config.seed).normal(0, _START_SCALE, (len(train.warm_items), config.n_factors))
     items[train.warm_items] = start
     values = []
     for _ in range(config.iterations):

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from coldray.core.errors import ClusterError, ConfigError, SingularMatrixError, TrainingFailedError
 from coldray.models.linalg.weighted_ridge import RidgeParameters, WeightedRidge
 from coldray.models.linear import als as module
-from coldray.models.linear.als import ALS, ALSConfig, ShardedSide
+from coldray.models.linear.als import ALS, ALSConfig, _ShardedSide
 from contracts.losses import Deadly
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import all_items
@@ -47,7 +47,7 @@ def test_shards_are_put_together_in_the_order_of_the_rows(ray_cluster, side):
     clicks = sp.csr_array(np.where(np.arange(40)[:, None] == 7, 0, clicks.toarray()))
     together = WeightedRidge(factors, PARAMETERS).solve(clicks, start=start)
     for workers in (1, 5):
-        found = ShardedSide(clicks, PARAMETERS, workers)(factors, start)
+        found = _ShardedSide(clicks, PARAMETERS, workers)(factors, start)
         np.testing.assert_allclose(found.rows, together.rows, atol=1e-5)
         assert found.objective == pytest.approx(together.objective, rel=1e-5)
         assert (found.rows[7] == 0).all()
@@ -55,7 +55,7 @@ def test_shards_are_put_together_in_the_order_of_the_rows(ray_cluster, side):
 
 def test_a_lost_worker_changes_nothing(ray_cluster, side, tmp_path):
     clicks, factors, start = side
-    sharded = ShardedSide(clicks, PARAMETERS, 2)
+    sharded = _ShardedSide(clicks, PARAMETERS, 2)
     undisturbed = sharded(factors, start)
     sharded._shards[1] = ray.put(Deadly(tmp_path, 2, clicks[sharded._rows[1]]))
     found = sharded(factors, start)
@@ -66,16 +66,16 @@ def test_a_lost_worker_changes_nothing(ray_cluster, side, tmp_path):
 
 def test_workers_that_are_lost_again_and_again_are_told_of(ray_cluster, side, tmp_path):
     clicks, factors, start = side
-    sharded = ShardedSide(clicks, PARAMETERS, 2)
+    sharded = _ShardedSide(clicks, PARAMETERS, 2)
     sharded._shards[0] = ray.put(Deadly(tmp_path, 10, clicks))
     with pytest.raises(TrainingFailedError, match="ALS by 2 workers"):
         sharded(factors, start)
-    assert len(list(tmp_path.iterdir())) == 1 + module.RETRIES
+    assert len(list(tmp_path.iterdir())) == 1 + module._RETRIES
 
 
 def test_an_error_of_a_worker_is_the_error(ray_cluster, side):
     clicks = side[0]
-    sharded = ShardedSide(clicks, RidgeParameters(1.0, 0.0), 2)
+    sharded = _ShardedSide(clicks, RidgeParameters(1.0, 0.0), 2)
     with pytest.raises(SingularMatrixError, match="Raise regularization"):
         sharded(np.zeros((12, 3), np.float32), np.zeros((40, 3), np.float32))
 

@@ -134,7 +134,7 @@ def test_an_ill_conditioned_matrix_is_factorised_in_double_precision(regularizat
 
 @pytest.mark.parametrize("rows", [1, 7, 64])
 def test_the_inverse_is_mirrored_in_blocks(monkeypatch, rows):
-    monkeypatch.setattr(ease, "MIRRORED_ROWS", rows)
+    monkeypatch.setattr(ease, "_MIRRORED_ROWS", rows)
     factor = np.random.default_rng(0).standard_normal((30, 20)).astype(np.float32)
     inverse = ease._cholesky_inverse(factor.T @ factor, 5.0)
     np.testing.assert_array_equal(inverse, inverse.T)
@@ -178,7 +178,7 @@ def test_a_catalogue_that_is_too_large_is_refused_before_anything_is_allocated(m
     expected = r"EASE on 1,000,000 items needs 31,665\.0 GiB of memory.*min_item_interactions"
     with pytest.raises(CatalogTooLargeError, match=expected):
         EASE(EASEConfig(solver="exact")).check_size(10, 10**6)
-    monkeypatch.setattr(ease, "BYTES_PER_PAIR", 10**15)
+    monkeypatch.setattr(ease, "_BYTES_PER_PAIR", 10**15)
     monkeypatch.setattr(ease, "co_clicks", None)
     for computations in (None, Computations()):
         with pytest.raises(CatalogTooLargeError, match="EASE on 22 items"):
@@ -201,7 +201,7 @@ def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(computation
 
 
 def test_a_catalogue_that_is_too_large_is_told_what_would_fit(monkeypatch):
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 34 * 30_000**2)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 34 * 30_000**2)
     with pytest.raises(CatalogTooLargeError, match=r"needs 114\.0 GiB .*, enough for 30,000 items\."):
         EASE(EASEConfig(solver="exact")).check_size(10, 60_000)
 
@@ -244,7 +244,7 @@ def test_beyond_the_rows_of_lapack_the_weights_are_the_same(regularization, monk
     """In double precision and in single."""
     train = random_training_set(3)
     expected = EASE(EASEConfig(regularization=regularization)).fit(train).state()["weights"]
-    monkeypatch.setattr(panel_cholesky, "LAPACK_ROWS", 5)
+    monkeypatch.setattr(panel_cholesky, "_LAPACK_ROWS", 5)
     monkeypatch.setattr(panel_cholesky, "PANEL", 4)
     found = EASE(EASEConfig(regularization=regularization)).fit(train).state()["weights"]
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -46,7 +46,7 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_read(tmp_path, monk
     absent = [ParquetShard((str(tmp_path / "absent.parquet"),), 5)]
     with pytest.raises(ConfigError, match="solver is 'blocks'"):
         fit_ease_on_shards(absent, EASEConfig(solver="blocks"), n_items=5)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 1000)
     with pytest.raises(CatalogTooLargeError, match="5,000 items"):
         fit_ease_on_shards(absent, CONFIG, n_items=5000)
 

@@ -61,7 +61,7 @@ def test_lists_cover_what_is_left_of_a_users_own_group():
     dense[np.arange(12), np.arange(12)] = 0
     matrix = sp.csr_array(dense.astype(np.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "LIST_LENGTH", 1)
+        patch.setattr(module, "_LIST_LENGTH", 1)
         found = factor_facts(matrix, "clicks", n_factors=2, generator=np.random.default_rng(0))
         assert (found.coverage, found.list_length) == (1.0, 1)
         alone = factor_facts(matrix, "clicks", n_factors=2, most_users=3, generator=np.random.default_rng(0))
@@ -109,6 +109,6 @@ def test_what_cannot_be_factorised_is_refused(monkeypatch):
         facts(np.array([[1.0, 2.0]]))
     with pytest.raises(DataError, match="All 4 ratings of the train part are 0"):
         facts(np.zeros((2, 2)), known=np.ones((2, 2), bool))
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 1000)
     with pytest.raises(CatalogTooLargeError, match="20 factors of 30 users and 20 items"):
         facts(random_ratings(2, 30, 20) + 1)

@@ -105,10 +105,10 @@ def test_the_solver_follows_from_the_size(monkeypatch):
         return name
 
     assert solve(4) == "eigh"
-    monkeypatch.setattr(module, "DENSE_SIDE", 20)
+    monkeypatch.setattr(module, "_DENSE_SIDE", 20)
     assert solve(4) == "svds"
     assert solve(28) == "eigh"  # nearly all of them
-    monkeypatch.setattr(module, "RANDOMISED_CLICKS", train.interactions.nnz)
+    monkeypatch.setattr(module, "_RANDOMISED_CLICKS", train.interactions.nnz)
     assert solve(4) == "randomized_svd"
     assert solve(4, centred=True) == "svds"
 

@@ -11,8 +11,8 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.marec.alignment import (
     Alignment,
+    _click_percentile,
     aligned_inverse,
-    click_percentile,
     gram_spectrum,
     item_weights,
     require_before_pole,
@@ -168,7 +168,7 @@ def train_with_clicks(counts):
 def test_with_a_tenth_of_the_items_cold_they_are_all_that_is_aligned():
     train = train_with_clicks([0, 0, *range(1, 9)])
     alignment = Alignment.of(train, lambda_0=0.0)
-    assert click_percentile(train.clicks) == 1
+    assert _click_percentile(train.clicks) == 1
     assert alignment.items.tolist() == [0, 1]
     assert alignment.strength.tolist() == [1, 1]
     assert alignment.triangular
@@ -178,7 +178,7 @@ def test_with_a_tenth_of_the_items_cold_they_are_all_that_is_aligned():
 
 def test_items_below_the_percentile_are_aligned_the_less_the_more_clicks_they_have():
     train = train_with_clicks([9, 2, 9, 0, 4, *[9] * 16])  # place 2 of 0 … 20, counted from 0, is the percentile
-    assert click_percentile(train.clicks) == 4
+    assert _click_percentile(train.clicks) == 4
     alignment = Alignment.of(train, lambda_0=0.0)
     assert alignment.items.tolist() == [1, 3]
     assert alignment.strength.tolist() == [0.5, 1]
@@ -188,8 +188,8 @@ def test_items_below_the_percentile_are_aligned_the_less_the_more_clicks_they_ha
 
 def test_the_percentile_is_interpolated():
     counts = np.array([2, 5, *[30] * 9])
-    assert click_percentile(counts) == 5
-    assert click_percentile(np.array([2, 5, *[30] * 4])) == 3.5
+    assert _click_percentile(counts) == 5
+    assert _click_percentile(np.array([2, 5, *[30] * 4])) == 3.5
 
 
 # ---- the inverse with the alignment

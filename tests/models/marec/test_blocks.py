@@ -125,7 +125,7 @@ def test_warm_items_with_few_clicks_are_left_as_they_are_and_told_of(caplog):
 
 def test_nothing_of_items_times_items_is_allocated(monkeypatch):
     monkeypatch.setattr("coldray.models.marec.sampled_moments.BLOCK_FLOATS", 2**14)
-    monkeypatch.setattr(marec_blocks, "BLOCK_FLOATS", 2**14)
+    monkeypatch.setattr(marec_blocks, "_BLOCK_FLOATS", 2**14)
     train = random_training_set(8, n_users=40, n_warm=2500, n_cold=300)
     model = MARec(MARecConfig(order=1, block_items=10, learning_items=20, **BLOCKS))
     tracemalloc.start()
@@ -141,7 +141,7 @@ def test_nothing_of_items_times_items_is_allocated(monkeypatch):
 
 def test_what_does_not_fit_is_refused(monkeypatch):
     blocks = MARec(MARecConfig(block_items=100, **BLOCKS))
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 8 * 2**30)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 8 * 2**30)
     with pytest.raises(CatalogTooLargeError, match=r"MARec on 1,000,000 items .*Use solver='blocks'"):
         MARec().check_size(10, 10**6)
     blocks.check_size(10**5, 10**6)
@@ -149,14 +149,14 @@ def test_what_does_not_fit_is_refused(monkeypatch):
         blocks.check_size(10, 10**9)
     train = random_training_set(9)
     model = MARec(MARecConfig(order=1, **BLOCKS)).fit(train)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 1000)
     with pytest.raises(CatalogTooLargeError, match=r"8 cold columns of MARec over 22 warm items .*fewer items"):
         model.score(train.interactions, train.cold_items)
-    need = 12 * 22 * 8 + marec_blocks.solver_bytes(30, 22, 8)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: need - 1)
+    need = 12 * 22 * 8 + marec_blocks._solver_bytes(30, 22, 8)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need - 1)
     with pytest.raises(CatalogTooLargeError, match="8 cold columns"):
         model.score(train.interactions, train.cold_items)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: need)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need)
     model.score(train.interactions, train.cold_items)
     with pytest.raises(CatalogTooLargeError, match="MARec on 30 items in blocks"):
         MARec(MARecConfig(order=1, **BLOCKS)).fit(train, Computations())

@@ -14,7 +14,7 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.marec import mixture
 from coldray.models.marec.mixture import (
-    GRID,
+    _GRID,
     RegressionMoments,
     coclick_moments,
     correlation_weights,
@@ -79,7 +79,7 @@ def test_the_sums_are_right_for_any_shape_and_rank(seed, n_users, n_warm, n_cold
     """By a factor of the co-clicks, and by sums over clicks, whichever would be chosen."""
     train = random_training_set(seed, n_users=n_users, n_warm=n_warm, n_cold=n_cold)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mixture, "DENSE_GAIN", 1e9 if dense else 0)
+        patch.setattr(mixture, "_DENSE_GAIN", 1e9 if dense else 0)
         assert_sums(sums_of(regression_moments(train, delta=1.0, order=2)), slow_moments(train, 1.0, 2))
 
 
@@ -108,7 +108,7 @@ def test_items_clicked_by_the_same_users_leave_a_rank_of_three():
 def test_several_blocks_of_columns_equal_one(monkeypatch, order):
     train = random_training_set(1, n_users=80, n_warm=70)
     whole = sums_of(regression_moments(train, delta=1.0, order=order))
-    monkeypatch.setattr(mixture, "BLOCK_FLOATS", 1)  # the narrowest blocks, of 8 columns
+    monkeypatch.setattr(mixture, "_BLOCK_FLOATS", 1)  # the narrowest blocks, of 8 columns
     assert_sums(sums_of(regression_moments(train, delta=1.0, order=order)), whole)
     correlation = coclick_moments(train, delta=1.0, order=order)
     monkeypatch.undo()
@@ -267,7 +267,7 @@ def test_no_grid_weights_correlate_better(seed):
     weights = correlation_weights(coclick_moments(train, delta=0.5, order=1))
     clicks, terms = train.interactions.toarray().astype(float), slow_terms(train, 0.5, 1)
     expected = reference.correlation_search(clicks, terms)
-    assert set(weights) <= set(GRID)
+    assert set(weights) <= set(_GRID)
     np.testing.assert_array_equal(weights, expected)
 
 
@@ -279,13 +279,13 @@ def test_of_proportional_weights_the_largest_are_returned():
 def test_with_many_terms_no_single_weight_can_be_improved():
     train = random_training_set(7, n_users=50, n_warm=25, n_vectors=4)
     clicks, terms = train.interactions.toarray().astype(float), slow_terms(train, 0.5, 2)
-    assert len(GRID) ** len(terms) > mixture.FULL_GRID_LIMIT
+    assert len(_GRID) ** len(terms) > mixture._FULL_GRID_LIMIT
     weights = correlation_weights(coclick_moments(train, delta=0.5, order=2))
-    assert set(weights) <= set(GRID)
+    assert set(weights) <= set(_GRID)
     (found,) = reference.correlations(clicks, terms, weights[None])
     neighbours = []
     for t in range(len(terms)):
-        for value in GRID:
+        for value in _GRID:
             neighbours.append(weights.copy())
             neighbours[-1][t] = value
     assert found >= reference.correlations(clicks, terms, np.array(neighbours)).max() - 1e-6

@@ -14,9 +14,9 @@ from coldray.features.feature_set import FeatureSet, ScalarFeature
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.linalg import panel_cholesky
-from coldray.models.marec.cold_elimination import elimination_bytes
+from coldray.models.marec.cold_elimination import _elimination_bytes
 from coldray.models.marec.config import MARecConfig
-from coldray.models.marec.mixture import moments_bytes, require_moments_memory
+from coldray.models.marec.mixture import _require_moments_memory, moments_bytes
 from coldray.models.marec.model import MARec
 from contracts.pairwise import pairwise
 from contracts.problems import (
@@ -538,7 +538,7 @@ def test_attributes_are_checked_before_the_fit_as_by_the_fit():
 @pytest.mark.parametrize("parameters", [{}, {"learner": "correlation"}, {"lambda_0": 0.5}], ids=str)
 def test_a_catalogue_that_does_not_fit_is_refused_before_anything_is_allocated(monkeypatch, parameters):
     train = random_training_set(46, n_users=10, n_warm=1500, n_cold=200)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 3 * 2**20)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 3 * 2**20)
     tracemalloc.start()
     try:
         with pytest.raises(
@@ -567,7 +567,7 @@ COUPLED = {"lambda_0": 0.1, "beta": 0.01}
 )
 @pytest.mark.parametrize("n_users", [60, 900])
 def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(monkeypatch, parameters, n_users):
-    monkeypatch.setattr("coldray.models.marec.mixture.BLOCK_FLOATS", 2**12)
+    monkeypatch.setattr("coldray.models.marec.mixture._BLOCK_FLOATS", 2**12)
     train = random_training_set(48, n_users=n_users, n_warm=400, n_cold=100)
     model = MARec(MARecConfig(order=1, delta=1.0, device="cpu", **parameters))
     tracemalloc.start()
@@ -583,7 +583,7 @@ def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(monkeypatch
 def test_what_is_stored_is_checked_before_it_is_allocated(monkeypatch, parameters):
     train = random_training_set(49, n_users=60, n_warm=400, n_cold=100)
     model = MARec(MARecConfig(order=1, delta=1.0, device="cpu", **parameters)).fit(train)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 2**20)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 2**20)
     tracemalloc.start()
     try:
         with pytest.raises(CatalogTooLargeError, match="closed form of MARec on 500 items needs"):
@@ -601,22 +601,22 @@ def test_an_inverse_of_coupled_items_is_checked_before_it_is_allocated(monkeypat
     for solver, items, need in (
         ("items", train.cold_items, every),
         ("cholesky", np.arange(500), every),
-        ("cholesky", train.cold_items, elimination_bytes(400, 100)),
+        ("cholesky", train.cold_items, _elimination_bytes(400, 100)),
     ):
         model = MARec(config.model_copy(update={"solver": solver})).fit(train)
-        monkeypatch.setattr("coldray.core.memory.available_bytes", lambda need=need: need - 1)
+        monkeypatch.setattr("coldray.core.memory._available_bytes", lambda need=need: need - 1)
         with pytest.raises(CatalogTooLargeError, match="closed form of MARec on 500 items needs"):
             model.score(train.interactions, items)
-        monkeypatch.setattr("coldray.core.memory.available_bytes", lambda need=need: need)
+        monkeypatch.setattr("coldray.core.memory._available_bytes", lambda need=need: need)
         model.score(train.interactions, items)
         monkeypatch.undo()
 
 
 def test_moments_that_do_not_fit_are_told_with_what_would(monkeypatch):
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: moments_bytes(20_000, 3))
-    require_moments_memory(20_000, 3)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: moments_bytes(20_000, 3))
+    _require_moments_memory(20_000, 3)
     with pytest.raises(CatalogTooLargeError, match=r"between 20,001 warm items.*enough for 20,000 items"):
-        require_moments_memory(20_001, 3)
+        _require_moments_memory(20_001, 3)
 
 
 @pytest.mark.parametrize("solver", ["items", "users", "cholesky"])
@@ -624,7 +624,7 @@ def test_a_closed_form_that_does_not_fit_is_refused_before_it_is_allocated(monke
     train, shared = random_training_set(47, n_users=10), CountingComputations()
     MARec(MARecConfig(delta=1.0)).fit(train, shared)
     shared._results = {key: value for key, value in shared._results.items() if "gram_spectrum" not in key}
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 1000)
     with pytest.raises(CatalogTooLargeError, match=r"closed form of MARec on 22 items needs .*min_item_interactions"):
         MARec(MARecConfig(delta=1.0, solver=solver)).fit(train, shared)
 
@@ -693,6 +693,6 @@ def test_beyond_the_rows_of_lapack_the_scores_are_the_same(lambda_0, monkeypatch
     config = MARecConfig(lambda_0=lambda_0, lambda_1=5.0, beta=0.05, solver="cholesky", learner="nonnegative")
     items = np.arange(train.interactions.shape[1])
     expected = MARec(config).fit(train).score(train.interactions, items)
-    monkeypatch.setattr(panel_cholesky, "LAPACK_ROWS", 5)
+    monkeypatch.setattr(panel_cholesky, "_LAPACK_ROWS", 5)
     monkeypatch.setattr(panel_cholesky, "PANEL", 4)
     np.testing.assert_allclose(MARec(config).fit(train).score(train.interactions, items), expected, atol=1e-5)

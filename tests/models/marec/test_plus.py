@@ -194,7 +194,7 @@ def test_where_no_item_is_aligned_new_ones_are_refined_in_the_unit_of_the_mixtur
     unit = np.abs(mixture).mean() / np.abs(learned).mean()
     assert refinement.unit == pytest.approx(unit, rel=1e-3)
     assert abs(unit - 1) > 0.1
-    monkeypatch.setattr("coldray.models.marec.plus.UNIT_ITEMS", 7)  # every 4th of 22
+    monkeypatch.setattr("coldray.models.marec.plus._UNIT_ITEMS", 7)  # every 4th of 22
     few = MARecPlus(config).fit(train).refinements["ca"]
     assert few.unit == pytest.approx(np.abs(mixture[:, ::4]).mean() / np.abs(learned[:, ::4]).mean(), rel=1e-3)
 

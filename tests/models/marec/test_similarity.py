@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError
 from coldray.features.feature_set import FeatureSet
-from coldray.models.marec.similarity import Similarities, deltas, mix, term_names, term_pairs
+from coldray.models.marec.similarity import Similarities, _deltas, mix, term_names, term_pairs
 from contracts.problems import random_features, scalar_feature, vector_feature
 from models.marec_reference import number_similarity, smoothed_cosine
 
@@ -97,12 +97,12 @@ def test_the_mixture_is_the_weighted_sum_of_products(seed, order, rows_per_block
 
 def test_delta_names_every_vector_and_nothing_else():
     features = random_features(np.random.default_rng(0), 5)
-    assert deltas(features, 3.0) == {"a": 3.0, "b": 3.0}
-    assert deltas(features, (("b", 2.0), ("a", 1.0))) == {"a": 1.0, "b": 2.0}
+    assert _deltas(features, 3.0) == {"a": 3.0, "b": 3.0}
+    assert _deltas(features, (("b", 2.0), ("a", 1.0))) == {"a": 1.0, "b": 2.0}
     with pytest.raises(ConfigError, match=r"'yeat'.*Did you mean 'year'.*Used: a, b, year"):
-        deltas(features, (("a", 1.0), ("b", 1.0), ("yeat", 1.0)))
+        _deltas(features, (("a", 1.0), ("b", 1.0), ("yeat", 1.0)))
     with pytest.raises(ConfigError, match="leaves out b"):
-        deltas(features, (("a", 1.0),))
+        _deltas(features, (("a", 1.0),))
 
 
 def test_one_attribute_described_in_two_ways_is_refused():

@@ -155,7 +155,7 @@ def test_the_order_of_a_list_is_the_same_with_user_normalisation():
 def test_neighbours_are_found_alike_in_blocks(monkeypatch):
     train = random_training_set(7)
     whole = ContentKNN(ContentKNNConfig(k=9)).fit(train).state()
-    monkeypatch.setattr("coldray.models.neighbours.content.ITEMS_PER_BLOCK", 7)
+    monkeypatch.setattr("coldray.models.neighbours.content._ITEMS_PER_BLOCK", 7)
     parts = ContentKNN(ContentKNNConfig(k=9)).fit(train).state()
     np.testing.assert_array_equal(parts["neighbours"], whole["neighbours"])
     np.testing.assert_allclose(parts["similarities"], whole["similarities"], rtol=1e-6)

@@ -84,7 +84,7 @@ def test_a_longer_history_adds_up():
 def test_neighbours_are_found_alike_in_blocks(monkeypatch, block):
     train = random_training_set(3)
     whole = ItemKNN(ItemKNNConfig(k=9)).fit(train).state()
-    monkeypatch.setattr(module, "BLOCK_ITEMS", block)
+    monkeypatch.setattr(module, "_BLOCK_ITEMS", block)
     parts = ItemKNN(ItemKNNConfig(k=9)).fit(train).state()
     for name, found in parts.items():
         np.testing.assert_array_equal(found, whole[name])
@@ -96,8 +96,8 @@ def test_no_block_holds_more_counts_than_it_may(monkeypatch):
     monkeypatch.setattr(
         module, "click_similarity", lambda found, *a, **k: held.append(found.shape) or real(found, *a, **k)
     )
-    monkeypatch.setattr(module, "BLOCK_CELLS", 100)
-    monkeypatch.setattr(sparse_products, "VECTOR_GAIN", 1)
+    monkeypatch.setattr(module, "_BLOCK_CELLS", 100)
+    monkeypatch.setattr(sparse_products, "_VECTOR_GAIN", 1)
     islands = np.kron(np.eye(10), np.ones((2, 4)))
     ItemKNN().fit(clicks_alone(islands))
     assert sum(rows for rows, _ in held) == 40
@@ -110,7 +110,7 @@ def test_neighbours_and_scores_do_not_depend_on_the_way_clicks_are_counted(monke
     train = random_training_set(5)
     states, scores = [], []
     for gain in (0, 10**9):
-        monkeypatch.setattr(sparse_products, "VECTOR_GAIN", gain)
+        monkeypatch.setattr(sparse_products, "_VECTOR_GAIN", gain)
         model = ItemKNN(ItemKNNConfig(k=7, measure=measure)).fit(train)
         states.append(model.state())
         scores.append(model.score(train.interactions, all_items(model)))

@@ -90,7 +90,7 @@ def test_scores_do_not_depend_on_the_way_clicks_are_counted(monkeypatch):
     train, scores = random_training_set(6, n_users=60), []
     model = UserKNN(UserKNNConfig(k=9, measure="pearson")).fit(train)
     for gain in (0, 10**9):
-        monkeypatch.setattr(sparse_products, "VECTOR_GAIN", gain)
+        monkeypatch.setattr(sparse_products, "_VECTOR_GAIN", gain)
         scores.append(model.score(train.interactions, all_items(model)))
     np.testing.assert_array_equal(*scores)
 
@@ -104,7 +104,7 @@ def test_scores_are_alike_in_blocks(monkeypatch):
     monkeypatch.setattr(
         module, "click_similarity", lambda found, *a, **k: held.append(found.size) or real(found, *a, **k)
     )
-    monkeypatch.setattr(module, "BLOCK_CELLS", 100)
+    monkeypatch.setattr(module, "_BLOCK_CELLS", 100)
     np.testing.assert_allclose(model.score(train.interactions, all_items(model)), whole, rtol=1e-6)
     assert max(held) <= 100
     assert len(held) == 10

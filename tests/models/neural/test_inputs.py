@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coldray.core.errors import DataError
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.models.base import TrainingSet
-from coldray.models.neural.inputs import NUMBER_CENTRES, AttributeInputs, bag
+from coldray.models.neural.inputs import _NUMBER_CENTRES, AttributeInputs, bag
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 
 
@@ -103,7 +103,7 @@ def test_a_missing_attribute_and_an_unknown_number_are_zeros():
     years = [1990.0, 2000.0, np.nan, 2010.0, np.nan]
     features = FeatureSet({"a": vector_feature(hot), "year": scalar_feature(years)}, 5)
     inputs = AttributeInputs.of(clicked(range(5), features)).encode(features).toarray()
-    assert inputs.shape == (5, 2 + len(NUMBER_CENTRES))
+    assert inputs.shape == (5, 2 + len(_NUMBER_CENTRES))
     assert not inputs[4].any()
     assert not inputs[2, 2:].any()
     assert inputs[[0, 1, 3], 2:].any(axis=1).all()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from coldray.core.errors import CatalogTooLargeError, EmptyDatasetError
 from coldray.evaluation.ranking import rank
 from coldray.models.linalg.vector_index import VectorIndex
-from coldray.models.neural.lightgcn import LightGCN, LightGCNConfig, LightGCNTask, PropagatedItems, SparseProduct
+from coldray.models.neural.lightgcn import LightGCN, LightGCNConfig, LightGCNTask, PropagatedItems, _SparseProduct
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import ClickedItemContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
@@ -95,7 +95,7 @@ def test_the_gradient_is_that_of_the_dense_product():
     _, network = task_of(train)
     rows = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     cotangent = torch.randn(30, 3, generator=torch.Generator().manual_seed(1))
-    SparseProduct.apply(rows, network.of_users, network.of_items).backward(cotangent)
+    _SparseProduct.apply(rows, network.of_users, network.of_items).backward(cotangent)
     expected = normalised(train.interactions).T @ cotangent.numpy()
     np.testing.assert_allclose(rows.grad.numpy(), expected, atol=1e-6)
 
@@ -196,7 +196,7 @@ def test_it_can_be_searched_by_an_index():
 def test_the_graph_that_does_not_fit_is_refused_before_it_is_built(monkeypatch):
     train = random_training_set(7)
     model = LightGCN(TestLightGCN.config)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 1000)
     monkeypatch.setattr(PropagatedItems, "__init__", lambda *_: pytest.fail("a graph was built"))
     with pytest.raises(CatalogTooLargeError, match=rf"The graph of {train.interactions.nnz} clicks needs"):
         model.fit(train)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coldray.core.errors import EmptyDatasetError
 from coldray.models.neural import ncf as ncf_network
-from coldray.models.neural.ncf import NCF, NCFConfig, NCFNetwork, NCFTask, weight_bytes
+from coldray.models.neural.ncf import NCF, NCFConfig, NCFNetwork, NCFTask, _weight_bytes
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import ClickedItemContract, histories_of
 from models.learned import one_thread, step_at  # noqa: F401
@@ -191,7 +191,7 @@ def test_blocks_of_users_change_nothing(monkeypatch, floats):
     network, items = network_of(train), np.array([4, 0, 29])
     with torch.no_grad():
         whole = network.scorer(items)(train.interactions)
-        monkeypatch.setattr(ncf_network, "BLOCK_FLOATS", floats)
+        monkeypatch.setattr(ncf_network, "_BLOCK_FLOATS", floats)
         np.testing.assert_allclose(network.scorer(items)(train.interactions), whole, rtol=1e-5, atol=1e-6)
 
 
@@ -220,4 +220,4 @@ def test_the_weights_take_what_is_reckoned(kind):
     config = NCFConfig(**{**QUICK, "kind": kind})
     parameters = NCFNetwork(np.ones(5000, np.int64), config).parameters()
     found = sum(4 * each.numel() for each in parameters)
-    assert found <= weight_bytes(5000, config) < 1.02 * found
+    assert found <= _weight_bytes(5000, config) < 1.02 * found

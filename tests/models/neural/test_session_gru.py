@@ -175,7 +175,7 @@ def test_many_histories_are_scored_as_a_few(monkeypatch):
     train = in_random_order(random_training_set(5))
     model = SessionGRU(SessionGRUConfig(**{**QUICK, "epochs": 2}, validation_share=0.0)).fit(train)
     whole = model.score(train.interactions, all_items(model))
-    monkeypatch.setattr("coldray.models.neural.session_gru.BLOCK_SESSIONS", 7)
+    monkeypatch.setattr("coldray.models.neural.session_gru._BLOCK_SESSIONS", 7)
     np.testing.assert_allclose(model.score(train.interactions, all_items(model)), whole, atol=1e-5)
 
 

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from coldray.core.errors import DataError
 from coldray.models.neural.item_attributes import ItemAttributes
 from coldray.models.neural.two_tower import (
-    LEAST_TEMPERATURE,
+    _LEAST_TEMPERATURE,
     TwoTower,
     TwoTowerConfig,
     TwoTowers,
     TwoTowerTask,
-    log_shares,
+    _log_shares,
 )
 from contracts.problems import clicks_alone, genre_groups, random_training_set, vector_feature
 from contracts.recommender import ColdItemContract, all_items
@@ -110,7 +110,7 @@ def test_the_loss_agrees_with_the_reference(seed, correction, temperature):
 
 def test_the_shares_are_the_chances_of_the_draws():
     task, _ = task_of(random_training_set(5))
-    shares = log_shares(random_training_set(5).interactions)
+    shares = _log_shares(random_training_set(5).interactions)
     np.testing.assert_allclose(shares, log_shares_by_hand(task), atol=1e-6)
     drawn = np.concatenate(
         [batch_of(task, list(range(task.n_examples)), seed)["items"].numpy().ravel() for seed in range(200)]
@@ -231,7 +231,7 @@ def test_a_learned_temperature_moves_and_a_given_one_does_not():
 
 def test_a_temperature_is_not_learned_down_to_nothing():
     towers = TwoTowers(TwoTowerConfig(temperature=1e-6), ItemAttributes.of(random_training_set(1)), np.arange(3))
-    assert towers.temperature.item() == pytest.approx(LEAST_TEMPERATURE)
+    assert towers.temperature.item() == pytest.approx(_LEAST_TEMPERATURE)
 
 
 @pytest.mark.parametrize("stop_by", ["items", "clicks"])

@@ -12,8 +12,8 @@ from coldray.models.neural.vae import (
     VAEConfig,
     VAETask,
     VariationalAutoencoder,
+    _unit_bags,
     log_likelihood,
-    unit_bags,
     weight_bytes,
 )
 from contracts.problems import clicks_alone, random_training_set
@@ -158,7 +158,7 @@ def test_without_dropout_it_is_what_a_history_is_scored_by():
     shown = dense(batch_of(task, examples), len(examples), 30)
     histories = train.interactions[task.users.numpy()]
     np.testing.assert_allclose(shown, unit_rows(histories.toarray()), rtol=1e-5)
-    scored = dense(unit_bags(histories, np.ones(30, np.float32)), len(examples), 30)
+    scored = dense(_unit_bags(histories, np.ones(30, np.float32)), len(examples), 30)
     np.testing.assert_allclose(scored, shown, rtol=1e-5)
 
 

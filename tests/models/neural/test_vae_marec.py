@@ -6,7 +6,7 @@ import torch
 
 from coldray.core.errors import ConfigError, DataError
 from coldray.models.marec.model import MARec, MARecConfig
-from coldray.models.neural.vae_marec import AlignedItems, VAEMARec, VAEMARecConfig, VAEMARecTask, aligned_weight_bytes
+from coldray.models.neural.vae_marec import AlignedItems, VAEMARec, VAEMARecConfig, VAEMARecTask, _aligned_weight_bytes
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import ColdItemContract, histories_of
 from models.learned import CountingComputations, one_thread, step_at  # noqa: F401
@@ -212,4 +212,4 @@ def test_the_weights_take_at_most_what_is_reckoned(n_layers):
     train = few_cold()
     task, _ = task_of(train, n_layers=n_layers, hidden_dim=8)
     found = sum(4 * each.numel() for each in task.build().parameters())
-    assert found <= aligned_weight_bytes(40, task.config) < 1.3 * found
+    assert found <= _aligned_weight_bytes(40, task.config) < 1.3 * found

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from coldray.models.neural.validation import CUTOFF, Validation, hold_out_clicks, hold_out_items
+from coldray.models.neural.validation import _CUTOFF, Validation, hold_out_clicks, hold_out_items
 from contracts.problems import clicks_alone, random_ratings, random_training_set
 
 EVERYBODY = 1000
@@ -145,8 +145,8 @@ def test_the_ndcg_of_users_by_plain_loops(seed):
     expected = []
     for user in range(2, 8):
         order = sorted((item for item in candidates if not known[user, item]), key=lambda item: -weights[user, item])
-        gain = sum(1 / math.log2(place + 2) for place, item in enumerate(order[:CUTOFF]) if clicks[user, item])
-        expected.append(gain / sum(1 / math.log2(place + 2) for place in range(min(CUTOFF, int(clicks[user].sum())))))
+        gain = sum(1 / math.log2(place + 2) for place, item in enumerate(order[:_CUTOFF]) if clicks[user, item])
+        expected.append(gain / sum(1 / math.log2(place + 2) for place in range(min(_CUTOFF, int(clicks[user].sum())))))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     rated = sp.csr_array(known)
     rated.data[:] = 0  # a rating of 0 is known too

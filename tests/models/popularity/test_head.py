@@ -13,7 +13,7 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.popularity.forest import Forest
-from coldray.models.popularity.head import PopularityDesign, PopularityHead, fold_ridge, forest_bytes, learn_popularity
+from coldray.models.popularity.head import PopularityDesign, PopularityHead, _fold_ridge, forest_bytes, learn_popularity
 from coldray.models.popularity.target_encoding import aggregates, deal, label_encodings
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 
@@ -71,7 +71,7 @@ def test_no_item_is_no_prediction_and_blocks_change_nothing(monkeypatch):
     forest = Forest.of(ExtraTreesRegressor(9, random_state=0).fit(design, design.sum(axis=1)))
     assert forest.predict(design[:0]).shape == (0,)
     whole = forest.predict(design)
-    monkeypatch.setattr("coldray.models.popularity.forest.CELLS_PER_BLOCK", 40)
+    monkeypatch.setattr("coldray.models.popularity.forest._CELLS_PER_BLOCK", 40)
     np.testing.assert_array_equal(forest.predict(design), whole)
 
 
@@ -132,7 +132,7 @@ def test_the_ridge_without_a_fold_is_the_closed_form_on_the_others(seed, regular
     generator = np.random.default_rng(seed)
     inputs = generator.standard_normal((30, 8)) * (generator.random((30, 8)) < 0.5)
     target, folds = generator.standard_normal(30), deal(30, 4, 0)
-    found = fold_ridge(sp.csr_array(inputs), target, folds, regularization)
+    found = _fold_ridge(sp.csr_array(inputs), target, folds, regularization)
     shift = regularization * np.mean(np.sum(inputs**2, axis=1))
     for fold in range(5):
         kept = folds != fold
@@ -142,9 +142,9 @@ def test_the_ridge_without_a_fold_is_the_closed_form_on_the_others(seed, regular
 
 
 def test_a_ridge_on_nothing_is_nothing():
-    found = fold_ridge(sp.csr_array((6, 3)), np.arange(6.0), deal(6, 2, 0), 1.0)
+    found = _fold_ridge(sp.csr_array((6, 3)), np.arange(6.0), deal(6, 2, 0), 1.0)
     np.testing.assert_array_equal(found, np.zeros((3, 3)))
-    assert fold_ridge(sp.csr_array((6, 0)), np.arange(6.0), deal(6, 2, 0), 1.0).shape == (3, 0)
+    assert _fold_ridge(sp.csr_array((6, 0)), np.arange(6.0), deal(6, 2, 0), 1.0).shape == (3, 0)
 
 
 # ---- the head

@@ -161,12 +161,12 @@ def test_predictions_are_those_of_loops(by, seed, measure, k, shrinkage, damping
 def test_who_rates_all_alike_is_like_nobody():
     """The mean of equal numbers differs from them by rounding, which must not be blown up to a length of 1."""
     ratings = sp.csr_array(np.array([[4.1, 4.1, 4.1, 0, 4.1, 4.1, 4.1], [1, 2, 3, 4, 0, 0, 0]], np.float32))
-    vectors = rating_similarity.unit_rows(ratings, "pearson", np.zeros(7))
+    vectors = rating_similarity._unit_rows(ratings, "pearson", np.zeros(7))
     assert (vectors.toarray()[0] == 0).all()
     assert np.linalg.norm(vectors.toarray()[1]) == pytest.approx(1)
     alike = sp.csr_array(np.array([[0.1, 0.1, 0.1]]))
-    assert rating_similarity.row_means(alike)[0] != 0.1
-    assert (rating_similarity.unit_rows(alike, "pearson", np.zeros(3)).data == 0).all()
+    assert rating_similarity._row_means(alike)[0] != 0.1
+    assert (rating_similarity._unit_rows(alike, "pearson", np.zeros(3)).data == 0).all()
 
 
 @each_side
@@ -206,7 +206,7 @@ def test_neighbours_are_found_alike_in_blocks(monkeypatch, by, block):
     config = RatingKNNConfig(by=by, k=9)
     model = RatingKNN(config).fit(train)
     whole = model.score(train.interactions, all_items(model))
-    monkeypatch.setattr(rating_similarity, "BLOCK_ROWS", block)
+    monkeypatch.setattr(rating_similarity, "_BLOCK_ROWS", block)
     model = RatingKNN(config).fit(train)
     np.testing.assert_allclose(model.score(train.interactions, all_items(model)), whole, atol=1e-5)
 

@@ -15,7 +15,7 @@ from coldray.models.base import TrainingSet
 from coldray.models.ratings import base as rating_model
 from coldray.models.ratings import mf as mf_training
 from coldray.models.ratings.base import RatingScale
-from coldray.models.ratings.mf import MF, MFConfig, MFTask, Ratings, fold_in, learn_factors
+from coldray.models.ratings.mf import MF, MFConfig, Ratings, _fold_in, _learn_factors, _MFTask
 from contracts.problems import random_ratings, random_training_set, rated_genre_groups
 from contracts.recommender import RatingContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
@@ -118,9 +118,9 @@ def test_users_are_folded_in_alike_in_blocks(monkeypatch):
     rng = np.random.default_rng(0)
     residuals = sp.random_array((23, 11), density=0.4, format="csr", rng=rng)
     factors, penalties = rng.normal(size=(11, 3)), rng.uniform(0.1, 1, (23, 3))
-    whole = fold_in(residuals, factors, penalties)
-    monkeypatch.setattr("coldray.models.ratings.mf.BLOCK_FLOATS", 18)
-    np.testing.assert_allclose(fold_in(residuals, factors, penalties), whole, rtol=1e-12)
+    whole = _fold_in(residuals, factors, penalties)
+    monkeypatch.setattr("coldray.models.ratings.mf._BLOCK_FLOATS", 18)
+    np.testing.assert_allclose(_fold_in(residuals, factors, penalties), whole, rtol=1e-12)
 
 
 @pytest.mark.parametrize("cells", [1, 50, 10**6])
@@ -128,7 +128,7 @@ def test_pairs_are_predicted_alike_in_blocks(monkeypatch, cells):
     train, rng = random_ratings(4), np.random.default_rng(0)
     model = MF(MFConfig(**QUICK)).fit(train)
     rows, items = rng.integers(0, 30, 90), rng.integers(0, 30, 90)
-    monkeypatch.setattr(rating_model, "BLOCK_CELLS", cells)
+    monkeypatch.setattr(rating_model, "_BLOCK_CELLS", cells)
     expected = np.clip(model.score(train.interactions, all_items(model)), 1, 5)[rows, items]
     np.testing.assert_allclose(model.predict_ratings(train.interactions, rows, items), expected, rtol=1e-5)
 
@@ -166,7 +166,7 @@ def task(n_held=5, seed=0):
     def draw(n):
         return Ratings(*map(torch.from_numpy, (rng.integers(0, 6, n), rng.integers(0, 7, n), rng.random(n, "f4"))))
 
-    return MFTask(MFConfig(weight_decay=0.3, bias_decay=0.7), 3, 0.5, (6, 7), draw(20), draw(n_held))
+    return _MFTask(MFConfig(weight_decay=0.3, bias_decay=0.7), 3, 0.5, (6, 7), draw(20), draw(n_held))
 
 
 def randomised(module):
@@ -181,7 +181,7 @@ def test_the_loss_and_the_validation_are_those_of_single_ratings():
     batch = one.batch(torch.tensor([3, 11]), torch.Generator())
     with torch.no_grad():
         found = one.loss(module, batch, step_at())
-        values = one.validate(module, slice(1, 4))[MFTask.metric]
+        values = one.validate(module, slice(1, 4))[_MFTask.metric]
     weights = {name: value.detach().numpy().astype(float) for name, value in module.named_parameters()}
 
     def error(ratings, place):
@@ -220,7 +220,7 @@ def triples(ratings):
 
 def test_held_out_ratings_are_of_the_train_part_and_trained_on_in_the_refit_alone(trainings):
     train = random_ratings(7)
-    learned = learn_factors(train, n_factors=2, config=STOPPING)
+    learned = _learn_factors(train, n_factors=2, config=STOPPING)
     (first, _, _), (second, again, last) = trainings
     n = train.interactions.nnz
     assert (len(first.held_out), len(first.ratings), len(second.ratings)) == (round(0.2 * n), n - round(0.2 * n), n)
@@ -233,12 +233,12 @@ def test_held_out_ratings_are_of_the_train_part_and_trained_on_in_the_refit_alon
     assert again.epochs == int(np.nanargmin(learned["history.validation_mse"])) + 1
     assert {config.weight_decay for _, config, _ in trainings} == {0.0}  # it is in the loss
     np.testing.assert_array_equal(learned["factors"], last.weights["items.weight"].numpy())
-    learn_factors(train, n_factors=2, config=STOPPING.model_copy(update={"seed": 4, "epochs": 1}))
+    _learn_factors(train, n_factors=2, config=STOPPING.model_copy(update={"seed": 4, "epochs": 1}))
     assert triples(trainings[2][0].held_out) != triples(first.held_out)
 
 
 def test_without_a_refit_the_best_weights_by_the_held_out_ratings_are_kept(trainings):
-    learned = learn_factors(random_ratings(7), n_factors=2, config=STOPPING.model_copy(update={"refit": False}))
+    learned = _learn_factors(random_ratings(7), n_factors=2, config=STOPPING.model_copy(update={"refit": False}))
     ((_, _, result),) = trainings
     np.testing.assert_array_equal(learned["factors"], result.weights["items.weight"].numpy())
     assert result.best_metric == pytest.approx(-np.nanmin(learned["history.validation_mse"]))

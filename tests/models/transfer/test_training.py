@@ -113,7 +113,7 @@ def test_held_out_items_and_users():
 def test_no_more_users_are_asked_than_are_needed(monkeypatch):
     train = problem()
     everybody = HeldOut.of(train, 0.25, np.random.default_rng(3))
-    monkeypatch.setattr(transfer_training, "VALIDATION_USERS", 5)
+    monkeypatch.setattr(transfer_training, "_VALIDATION_USERS", 5)
     few = HeldOut.of(train, 0.25, np.random.default_rng(3))
     assert few.histories.shape == (5, 32)
     rows = {tuple(row) for row in everybody.histories.toarray()}

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.transfer.uarec import LOG_VARIANCE, GaussianHeads, UARec, UARecConfig, gaussian_nll
+from coldray.models.transfer.uarec import _LOG_VARIANCE, GaussianHeads, UARec, UARecConfig, _gaussian_nll
 from contracts.problems import random_training_set, vector_feature
 from contracts.recommender import ColdItemContract, all_items
 from models.learned import QUICK, CountingComputations, one_thread, step_at  # noqa: F401
@@ -32,7 +32,7 @@ def predictions(seed, n=7, p=4):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_loss_is_the_gaussian_likelihood_up_to_its_constants(seed):
     target, mean, log_variance = predictions(seed)
-    found = gaussian_nll(target, mean, log_variance)
+    found = _gaussian_nll(target, mean, log_variance)
     assert found.shape == (7,)
     density = scipy.stats.norm(mean.numpy(), np.exp(log_variance.numpy() / 2)).logpdf(target.numpy())
     np.testing.assert_allclose(found.numpy(), -2 * density.mean(axis=1) - np.log(2 * np.pi), atol=1e-12)
@@ -44,16 +44,16 @@ def test_the_loss_is_least_at_the_truth():
     target = predictions(0)[0]
     mean = target - 0.5
     variance = torch.full_like(target, 0.25)
-    best = gaussian_nll(target, mean, variance.log())
+    best = _gaussian_nll(target, mean, variance.log())
     for factor in (0.5, 0.9, 1.1, 2.0):
-        assert (gaussian_nll(target, mean, (factor * variance).log()) > best).all()
+        assert (_gaussian_nll(target, mean, (factor * variance).log()) > best).all()
 
 
 def test_the_objective_takes_the_profiles_of_the_batch():
     target, mean, log_variance = predictions(4)
     outputs = {"mean": mean, "log_variance": log_variance}
     loss = GaussianHeads.objective(outputs, {"profiles": target}, step_at(), UARecConfig())
-    torch.testing.assert_close(loss.per_example, gaussian_nll(target, mean, log_variance))
+    torch.testing.assert_close(loss.per_example, _gaussian_nll(target, mean, log_variance))
     assert torch.equal(loss.parts["Gaussian NLL"], loss.per_example)
 
 
@@ -64,8 +64,8 @@ def test_the_variance_is_kept_within_its_limits():
         items = {"indices": torch.tensor([0, 2]), "offsets": torch.tensor([0]), "weights": torch.ones(2)}
         outputs = network(items)
         directions, precision = network.queries(items)
-    np.testing.assert_array_equal(outputs["log_variance"].numpy(), [[LOG_VARIANCE, -LOG_VARIANCE]])
-    assert precision.numpy() == pytest.approx((np.exp(LOG_VARIANCE) + np.exp(-LOG_VARIANCE)) / 2)
+    np.testing.assert_array_equal(outputs["log_variance"].numpy(), [[_LOG_VARIANCE, -_LOG_VARIANCE]])
+    assert precision.numpy() == pytest.approx((np.exp(_LOG_VARIANCE) + np.exp(-_LOG_VARIANCE)) / 2)
     np.testing.assert_allclose(np.linalg.norm(directions.numpy(), axis=1), 1, atol=1e-6)
 
 

@@ -10,13 +10,13 @@ from matplotlib.lines import Line2D
 
 from coldray.experiments.ablation.result import Cloud, LossCurve
 from coldray.experiments.results import mean_metric, std_metric
-from coldray.reports.ablation.diagnostics import PANELS, diagnostics, panel_figure
-from coldray.reports.ablation.learning_panels import mean_curve
+from coldray.reports.ablation.diagnostics import _PANELS, _panel_figure, diagnostics
+from coldray.reports.ablation.learning_panels import _mean_curve
 from coldray.reports.ablation.report import ablation_report
 from coldray.reports.published import HETREC
 from coldray.reports.style import new_figure, save_figure
 
-DRAW = {panel.name: panel.draw for panel in PANELS}
+DRAW = {panel.name: panel.draw for panel in _PANELS}
 
 
 def drawn(name: str, result):
@@ -70,7 +70,7 @@ def any_figures(any_ablation) -> dict[str, Figure]:
 
 
 def test_every_text_is_inside_its_figure_and_none_covers_another(any_figures):
-    assert list(any_figures) == ["diagnostics", *(panel.name for panel in PANELS)]
+    assert list(any_figures) == ["diagnostics", *(panel.name for panel in _PANELS)]
     for name, figure in any_figures.items():
         boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
         assert boxes, name
@@ -97,7 +97,7 @@ def test_every_panel_with_data_has_labelled_axes(any_figures):
 def test_all_panels_are_in_the_figure_of_all_of_them(ablation):
     figure = diagnostics(ablation())
     titles = [part._suptitle.get_text() for part in parts_of(figure) if part is not figure and part._suptitle]
-    assert len(titles) == len(PANELS) == 12
+    assert len(titles) == len(_PANELS) == 12
     assert titles[:3] == ["1  Ablation at k = 10", "2  Ablation at k = 50", "3  Lift over MARec"]
 
 
@@ -159,14 +159,14 @@ def test_a_loss_has_a_line_for_each_fold_and_their_mean(ablation, name, term):
     for line, curve in zip(thin, curves, strict=True):
         assert line.get_ydata() == pytest.approx(curve.values)
         assert list(line.get_xdata()) == list(range(1, len(curve.values) + 1))
-    assert bold.get_ydata() == pytest.approx(mean_curve(curves))
+    assert bold.get_ydata() == pytest.approx(_mean_curve(curves))
     assert axes.get_xlabel() == "epoch"
     assert term in axes.get_ylabel()
 
 
 def test_a_fold_that_stopped_counts_in_the_mean_with_its_last_value():
     curves = [LossCurve("a", np.array([4.0, 2.0])), LossCurve("b", np.array([2.0, 2.0, 1.0]))]
-    assert mean_curve(curves) == pytest.approx([3.0, 2.0, 1.5])
+    assert _mean_curve(curves) == pytest.approx([3.0, 2.0, 1.5])
 
 
 def test_the_two_terms_of_the_generative_part_have_axes_of_their_own(ablation):
@@ -174,7 +174,7 @@ def test_the_two_terms_of_the_generative_part_have_axes_of_their_own(ablation):
     axes = drawn("generative_loss", result)
     (twin,) = [other for other in axes.figure.axes if other is not axes]
     for own, term in ((axes, "reconstruction"), (twin, "KL")):
-        assert own.lines[-1].get_ydata() == pytest.approx(mean_curve(result.curves[term]))
+        assert own.lines[-1].get_ydata() == pytest.approx(_mean_curve(result.curves[term]))
         assert own.get_ylabel().startswith(term)
         assert own.yaxis.label.get_color() == own.lines[-1].get_color()
     assert axes.lines[-1].get_linestyle() != twin.lines[-1].get_linestyle()
@@ -311,7 +311,7 @@ def test_one_list_length_leaves_the_second_panel_to_words(ablation):
 
 def test_generated_data_is_named_in_every_figure(ablation, published_dataset):
     result = ablation(dataset={**published_dataset, "synthetic": True})
-    for figure in (diagnostics(result), panel_figure(result, PANELS[0])):
+    for figure in (diagnostics(result), _panel_figure(result, _PANELS[0])):
         assert "(synthetic data)" in figure._suptitle.get_text()
     assert "synthetic" not in diagnostics(ablation())._suptitle.get_text()
 

@@ -7,8 +7,8 @@ import statistics
 import pytest
 
 from coldray.experiments.results import mean_metric, std_metric
-from coldray.reports.ablation.diagnostics import FIGURES, PANELS
-from coldray.reports.ablation.report import ablation_report, summary_table
+from coldray.reports.ablation.diagnostics import _PANELS, FIGURES
+from coldray.reports.ablation.report import _summary_table, ablation_report
 from coldray.reports.ablation.words import headline, leading_metric, verdicts
 from reports.reading import printed, words
 
@@ -41,8 +41,8 @@ def test_every_mode_and_the_protocol_of_any_ablation_are_told(any_ablation):
 def test_the_figure_of_all_panels_is_a_file_and_each_panel_is_on_the_page(ablation):
     report = ablation_report(ablation())
     galleries = [part for section in report.on("page") for part in section.parts if hasattr(part, "pictures")]
-    assert [picture.name for gallery in galleries for picture in gallery.pictures] == [panel.name for panel in PANELS]
-    assert len(PANELS) == 12
+    assert [picture.name for gallery in galleries for picture in gallery.pictures] == [panel.name for panel in _PANELS]
+    assert len(_PANELS) == 12
     assert report.pictures[0].name == "diagnostics"
 
 
@@ -180,7 +180,7 @@ def test_the_summary_has_a_row_for_each_mode_and_metric(ablation):
 
 
 def test_a_single_fold_has_no_deviation(ablation):
-    assert summary_table(ablation(folds=((42, 0),)))["std"].null_count() == len(summary_table(ablation()))
+    assert _summary_table(ablation(folds=((42, 0),)))["std"].null_count() == len(_summary_table(ablation()))
 
 
 def test_folds_that_differ_in_their_metrics_are_all_kept(ablation):

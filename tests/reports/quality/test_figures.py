@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 
 from coldray.data.quality.activity import Activity
 from coldray.data.quality.facts import ALL
-from coldray.reports.quality.figures import FIGURES, at_least, left_out, log_ticks, lorenz, part_color, quality_pictures
+from coldray.reports.quality.figures import (
+    FIGURES,
+    _at_least,
+    _log_ticks,
+    _lorenz,
+    _part_color,
+    left_out,
+    quality_pictures,
+)
 from reports.quality_checks import SHAPES, quality_check
 
 
@@ -94,22 +102,22 @@ def test_the_map_is_the_density_with_empty_groups_left_white():
 
 def test_the_curve_is_how_many_have_at_least_so_many():
     axes = Figure().subplots()
-    at_least(axes, Activity(np.array([9, 3, 3, 1])), "user", "black")
+    _at_least(axes, Activity(np.array([9, 3, 3, 1])), "user", "black")
     assert axes.lines[0].get_xdata().tolist() == [1, 3, 9]
     assert axes.lines[0].get_ydata().tolist() == [4, 3, 1]
     assert axes.texts[0].get_text() == "median 3"
 
 
 def test_the_long_tail_begins_with_the_most_active():
-    along, up = lorenz(np.array([6, 3, 1]))
+    along, up = _lorenz(np.array([6, 3, 1]))
     assert along == pytest.approx([0, 100 / 3, 200 / 3, 100])
     assert up == pytest.approx([0, 60, 90, 100])
-    assert len(lorenz(np.ones(10_000, np.int64), 50)[0]) == 50
+    assert len(_lorenz(np.ones(10_000, np.int64), 50)[0]) == 50
 
 
 @given(st.floats(1e-8, 1e8), st.floats(1.05, 1e12))
 def test_a_logarithmic_axis_has_two_to_six_ticks_inside(low, ratio):
-    ticks = log_ticks(low, low * ratio)
+    ticks = _log_ticks(low, low * ratio)
     assert 2 <= len(ticks) <= 6
     assert all(low * 0.99 <= tick <= low * ratio * 1.01 for tick in ticks)
     assert ticks == sorted(set(ticks))
@@ -118,5 +126,5 @@ def test_a_logarithmic_axis_has_two_to_six_ticks_inside(low, ratio):
 def test_parts_have_colours_of_their_own():
     names = [part.name for part in quality_check("five parts").quality.parts if part.name != ALL]
     assert len(names) == 5
-    assert len({part_color(name) for name in names[:3]}) == 3
-    assert part_color(names[3]) not in {part_color(name) for name in names[:3]}
+    assert len({_part_color(name) for name in names[:3]}) == 3
+    assert _part_color(names[3]) not in {_part_color(name) for name in names[:3]}

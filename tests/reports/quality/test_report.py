@@ -11,13 +11,13 @@ from coldray.reports.export import export
 from coldray.reports.quality.figures import left_out
 from coldray.reports.quality.files import summary_table, values_of
 from coldray.reports.quality.report import (
-    day_label,
-    factor_table,
-    order_table,
-    overlap_table,
-    parts_table,
+    _day_label,
+    _factor_table,
+    _order_table,
+    _overlap_table,
+    _parts_table,
+    _rating_table,
     quality_report,
-    rating_table,
 )
 from coldray.reports.quality.words import amount_label, headline, level_labels
 from reports.quality_checks import HOSTILE, SHAPES, quality_check
@@ -50,25 +50,25 @@ def test_the_worst_findings_come_first():
 def test_the_tables_hold_what_was_counted():
     check = quality_check("published")
     train, test = check.quality.part("train"), check.quality.part("test")
-    parts = cells(parts_table(check))
+    parts = cells(_parts_table(check))
     assert parts["interactions"] == ["720", f"{train.interactions}", "0", f"{test.interactions}"]
     assert parts["density"] == ["30.00 %", f"{100 * train.density:.2f} %", "–", f"{100 * test.density:.2f} %"]
     assert parts["mean rating ± std"][1] == f"{train.ratings.mean:.3f} ± {train.ratings.std:.3f}"
     assert parts["first day"][2] == "–"
-    overlap = overlap_table(check).rows
+    overlap = _overlap_table(check).rows
     assert [row[1].text for row in overlap] == ["–"] * 4
     assert overlap[2][2].text == f"{test.unseen_items}"
     assert overlap[2][2].note.endswith(f"% of {test.items}")
-    order = order_table(check).rows[0][1]
+    order = _order_table(check).rows[0][1]
     assert order.text == f"{check.quality.times.within_user}"
     assert order.note == f"{100 * check.quality.times.within_user / 180:.1f} % of 180"
-    shares = cells(rating_table(check))["3"]
+    shares = cells(_rating_table(check))["3"]
     assert shares[0] == f"{100 * train.ratings.counts[2] / train.interactions:.2f} %"
 
 
 def test_the_factors_beside_no_factors():
     check = quality_check()
-    rows, found = cells(factor_table(check)), check.factors
+    rows, found = cells(_factor_table(check)), check.factors
     without = f"({amount_label(found.rmse_without)} without factors)"
     assert rows["RMSE of train entries"] == [f"{amount_label(found.rmse)} {without}"]
     assert rows["items in a top 10"] == [f"{100 * found.coverage:.2f} %"]
@@ -76,9 +76,9 @@ def test_the_factors_beside_no_factors():
 
 def test_what_is_not_known_has_no_row_or_table():
     clicks = quality_check("clicks")
-    assert rating_table(clicks) is order_table(clicks) is None
-    assert not {"mean rating ± std", "first day"} & set(cells(parts_table(clicks)))
-    assert factor_table(quality_check("no factors")) is None
+    assert _rating_table(clicks) is _order_table(clicks) is None
+    assert not {"mean rating ± std", "first day"} & set(cells(_parts_table(clicks)))
+    assert _factor_table(quality_check("no factors")) is None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_what_is_not_known_has_no_row_or_table():
     [(None, "–"), (0, "1970-01-01"), (1_600_000_000, "2020-09-13"), (10**15, "1,000,000,000,000,000 s"), (-1, "-1 s")],
 )
 def test_days(seconds, label):
-    assert day_label(seconds) == label
+    assert _day_label(seconds) == label
 
 
 def test_levels_are_values_or_ends_of_bins():

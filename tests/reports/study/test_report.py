@@ -4,7 +4,7 @@ import dataclasses
 import re
 import statistics
 
-from coldray.reports.study.report import selection_reasons, study_report
+from coldray.reports.study.report import _selection_reasons, study_report
 from reports.reading import cells, printed, table, tables, words
 
 
@@ -90,14 +90,14 @@ def test_published_numbers_appear_only_for_the_published_dataset(study, publishe
 
 def test_the_reasons_name_best_tolerance_and_rule(study):
     result = study(winner_rank=3)
-    reasons = " ".join(selection_reasons(result))
+    reasons = " ".join(_selection_reasons(result))
     best, winner = result.selection.best, result.selection.winner
     assert f"{best.mean('ndcg@10'):.4f} ± {best.std('ndcg@10'):.4f}, of trial #{best.number}" in reasons
     assert f"{len(result.selection.within_tolerance)} trials, the best included" in reasons
     assert "first order before second order; larger lambda1" in reasons
     assert f"Selected: trial #{winner.number}, by that rule." in reasons
     assert reasons in page_of(result)
-    assert "the best itself" in " ".join(selection_reasons(study()))
+    assert "the best itself" in " ".join(_selection_reasons(study()))
 
 
 def test_trials_are_counted_by_how_they_ended(study):

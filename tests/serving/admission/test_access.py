@@ -3,7 +3,7 @@
 import pytest
 
 from coldray.core.errors import ConfigError
-from coldray.serving.admission.access import KeyEntry, Keyring, TokenBucket, key_lines, new_key
+from coldray.serving.admission.access import KeyEntry, Keyring, _TokenBucket, key_lines, new_key
 
 LINE = "web sha256:" + "ab" * 32
 
@@ -49,7 +49,7 @@ def test_a_key_has_a_name_of_one_word(name):
 
 def test_a_bucket_lets_through_its_rate_and_says_how_long_to_wait():
     now = 0.0
-    bucket = TokenBucket(2, clock=lambda: now)
+    bucket = _TokenBucket(2, clock=lambda: now)
     assert [bucket.wait() for _ in range(3)] == [0, 0, 0.5]
     now = 0.5
     assert bucket.wait() == 0

@@ -8,7 +8,7 @@ import pytest
 
 from coldray.bundle.io import save_bundle
 from coldray.cli.jobs.serve import serving
-from coldray.serving.api.page import HTML, POLICY
+from coldray.serving.api.page import _HTML, _POLICY
 from coldray.serving.api.settings import ServiceSettings
 from contracts.browser import held, opened, until
 from contracts.service import Client, free_port
@@ -233,11 +233,11 @@ def luminance(colour):
 def test_nothing_comes_from_elsewhere_and_only_the_script_of_the_page_runs(address):
     with urllib.request.urlopen(address + "/", timeout=20) as answer:
         policy, text = answer.headers["content-security-policy"], answer.read().decode()
-    assert (policy, text) == (POLICY, HTML)
+    assert (policy, text) == (_POLICY, _HTML)
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy
     assert "http" not in text.replace("hits", "")
     assert "innerHTML" not in text
-    assert HTML.count("<script>") == HTML.count("<style>") == 1
+    assert _HTML.count("<script>") == _HTML.count("<style>") == 1
     digest = hashlib.sha256(text.split("<script>")[1].split("</script>")[0].encode()).digest()
     assert base64.b64encode(digest).decode() in policy

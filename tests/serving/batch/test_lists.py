@@ -167,7 +167,7 @@ def test_long_lists_of_many_users_come_in_several_tables(bundle, monkeypatch):
     rows = rows_of({f"u{number}": ids[number : number + 3] for number in range(11)})
     lists = BatchLists.of(bundle, k=7)
     (whole,) = lists.of_histories(rows, Counts())
-    monkeypatch.setattr(batch_lists, "LISTED_CELLS", 30)
+    monkeypatch.setattr(batch_lists, "_LISTED_CELLS", 30)
     tables = list(lists.of_histories(rows, Counts()))
     assert [table.height for table in tables] == [4, 4, 3]
     parts = pl.concat(tables)

@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.data.dataset import LabelAttribute, NumberAttribute, TextAttribute, binary_matrix
-from coldray.data.item_names import ItemNames, name_attribute
-from coldray.serving.engine.names import NameIndex, folded
+from coldray.data.item_names import ItemNames, _name_attribute
+from coldray.serving.engine.names import NameIndex, _folded
 
 words = st.text("aàbBe'-é ", max_size=8)
 
 
 def slowly(names, sought):
     """Return the places of names in which each word that is sought begins a word, best first."""
-    wanted = folded(sought).split()
+    wanted = _folded(sought).split()
     whole = " ".join(wanted)
     found = []
-    for place, name in enumerate(map(folded, names)):
+    for place, name in enumerate(map(_folded, names)):
         if wanted and all(any(word.startswith(want) for word in name.split()) for want in wanted):
             match = 0 if name == whole else 1 if name.startswith(whole) else 2 if f" {whole}" in f" {name}" else 3
             found.append((match, place))
@@ -63,10 +63,10 @@ def test_a_title_is_preferred_to_a_label_and_that_to_any_text():
     plot, title = TextAttribute(("long", "")), TextAttribute(("T", " "))
     one, many = labels([[1, 0], [0, 0]]), labels([[1, 1], [0, 0]])
     attributes = {"year": NumberAttribute(np.zeros(2)), "plot": plot, "name": one, "movie_title": title}
-    assert name_attribute(attributes) == "movie_title"
+    assert _name_attribute(attributes) == "movie_title"
     assert list(ItemNames(attributes, [7, 8])) == ["T", "8"]
-    assert name_attribute({"plot": plot, "name": one}) == "name"
+    assert _name_attribute({"plot": plot, "name": one}) == "name"
     assert list(ItemNames({"plot": plot, "name": one}, [7, 8])) == ["a", "8"]
-    assert name_attribute({"name": many, "plot": plot}) == "plot"
-    assert name_attribute({"name": many}) is None
+    assert _name_attribute({"name": many, "plot": plot}) == "plot"
+    assert _name_attribute({"name": many}) is None
     assert ItemNames({}, ["x", "y"])[0:2] == ["x", "y"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.serving.engine.engine import Engine
-from coldray.serving.engine.profiles import CLICK_BYTES, KeptProfiles, Profile, all_scores
+from coldray.serving.engine.profiles import _CLICK_BYTES, KeptProfiles, Profile, all_scores
 from coldray.serving.engine.queries import Query
 
 
@@ -60,8 +60,8 @@ def test_those_who_are_nobody_are_not_kept():
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=40))
 def test_there_is_never_more_than_there_is_room_for(asked):
-    kept = KeptProfiles(max_bytes=2 * (40 + 2 * CLICK_BYTES))
+    kept = KeptProfiles(max_bytes=2 * (40 + 2 * _CLICK_BYTES))
     for row, length in asked:
         kept.put(profile(row, range(length), np.zeros(10, np.float32)))
-        size = sum(40 + CLICK_BYTES * len(found.history) for found in map(kept.get, range(6)) if found is not None)
-        assert size <= 2 * (40 + 2 * CLICK_BYTES)
+        size = sum(40 + _CLICK_BYTES * len(found.history) for found in map(kept.get, range(6)) if found is not None)
+        assert size <= 2 * (40 + 2 * _CLICK_BYTES)

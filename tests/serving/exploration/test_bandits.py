@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.serving.exploration.explore import BetaThompson, LinUCB, Pool
+from coldray.serving.exploration.explore import _BetaThompson, _LinUCB, _Pool
 from coldray.serving.exploration.outcomes import contexts, on_grid
 
 N_ITEMS, WIDTH = 6, 3
@@ -28,7 +28,7 @@ def sums_of(found):
 
 def pool(items, scores, history=0.5, draw=0):
     scores = np.asarray(scores, np.float32)
-    return Pool(np.asarray(items), scores, contexts(on_grid(scores), history), draw)
+    return _Pool(np.asarray(items), scores, contexts(on_grid(scores), history), draw)
 
 
 def upper_bounds(found, asked, alpha, ridge, own_ridge):
@@ -52,7 +52,7 @@ def upper_bounds(found, asked, alpha, ridge, own_ridge):
 
 @given(events(), st.floats(0, 3), st.floats(0.01, 10), st.floats(0.01, 100), st.integers(0, 25))
 def test_the_bounds_are_those_of_a_regression_made_anew_with_each_event(found, alpha, ridge, own_ridge, cut):
-    bandit = LinUCB(VECTORS, alpha=alpha, ridge=ridge, own_ridge=own_ridge)
+    bandit = _LinUCB(VECTORS, alpha=alpha, ridge=ridge, own_ridge=own_ridge)
     for part in (found[:cut], found[cut:]):
         if part:
             bandit.add(*sums_of(part))
@@ -63,11 +63,11 @@ def test_the_bounds_are_those_of_a_regression_made_anew_with_each_event(found, a
 
 
 def test_before_any_feedback_the_order_is_the_models():
-    alike = LinUCB(np.full((N_ITEMS, WIDTH), 0.5, np.float32), alpha=0.3, ridge=1.0, own_ridge=10.0)
+    alike = _LinUCB(np.full((N_ITEMS, WIDTH), 0.5, np.float32), alpha=0.3, ridge=1.0, own_ridge=10.0)
     scores = [0.9, 0.5, 0.4, 0.1]
     values = alike.values(pool([3, 1, 2, 0], scores))
     assert values.tolist() == sorted(values, reverse=True)
-    certain = LinUCB(VECTORS, alpha=0.0, ridge=1.0, own_ridge=10.0)
+    certain = _LinUCB(VECTORS, alpha=0.0, ridge=1.0, own_ridge=10.0)
     np.testing.assert_allclose(certain.values(pool([3, 1, 2, 0], scores)), scores, atol=1 / 1024)
 
 
@@ -78,7 +78,7 @@ def outcomes(item, n_shown, n_clicked, score=0.5):
 
 def test_what_is_tried_often_is_known_and_what_is_not_is_worth_a_try():
     vectors = np.eye(3, dtype=np.float32)
-    bandit = LinUCB(vectors, alpha=1.0, ridge=1.0, own_ridge=10.0)
+    bandit = _LinUCB(vectors, alpha=1.0, ridge=1.0, own_ridge=10.0)
     bandit.add(*sums_of(outcomes(0, 40, 20) + outcomes(1, 4, 2)))
     bandit.settle()
     asked = pool([0, 1, 2], [0.5, 0.5, 0.5])
@@ -91,7 +91,7 @@ def test_what_is_tried_often_is_known_and_what_is_not_is_worth_a_try():
 
 def test_what_is_learned_of_an_item_is_learned_of_those_like_it_until_they_differ():
     vectors = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
-    bandit = LinUCB(vectors, alpha=0.1, ridge=1.0, own_ridge=10.0)
+    bandit = _LinUCB(vectors, alpha=0.1, ridge=1.0, own_ridge=10.0)
     asked = pool([0, 1, 2], [0.5, 0.5, 0.5])
     bandit.add(*sums_of(outcomes(0, 30, 27) + outcomes(2, 30, 0)))
     bandit.settle()
@@ -106,7 +106,7 @@ def test_what_is_learned_of_an_item_is_learned_of_those_like_it_until_they_diffe
 @given(events(), st.integers(0, 5), st.integers(0, 1000))
 def test_shares_are_drawn_from_the_counts_of_each_item(found, seed, draw):
     a, b = 2.0, 8.0
-    bandit = BetaThompson(N_ITEMS, prior=(a, b), seed=seed)
+    bandit = _BetaThompson(N_ITEMS, prior=(a, b), seed=seed)
     for part in (found[::2], found[1::2]):
         if part:
             bandit.add(*sums_of(part))
@@ -122,7 +122,7 @@ def test_shares_are_drawn_from_the_counts_of_each_item(found, seed, draw):
 
 
 def test_draws_are_about_the_share_of_clicks_and_closer_the_more_is_known():
-    bandit = BetaThompson(3, prior=(1.0, 9.0), seed=0)
+    bandit = _BetaThompson(3, prior=(1.0, 9.0), seed=0)
     bandit.add(*sums_of(outcomes(0, 1000, 300) + outcomes(1, 10, 3)))
     drawn = np.array([bandit.values(pool([0, 1, 2], [1.0, 1.0, 1.0], draw=draw)) for draw in range(2000)])
     np.testing.assert_allclose(drawn.mean(axis=0), [301 / 1010, 4 / 20, 1 / 10], atol=0.01)
@@ -130,8 +130,8 @@ def test_draws_are_about_the_share_of_clicks_and_closer_the_more_is_known():
 
 
 def test_a_draw_is_given_by_its_number_and_the_seed():
-    first, second = (BetaThompson(4, prior=(1.0, 1.0), seed=7) for _ in range(2))
-    other = BetaThompson(4, prior=(1.0, 1.0), seed=8)
+    first, second = (_BetaThompson(4, prior=(1.0, 1.0), seed=7) for _ in range(2))
+    other = _BetaThompson(4, prior=(1.0, 1.0), seed=8)
     scores, items = [0.4, 0.3, 0.2, 0.1], [0, 1, 2, 3]
     assert first.values(pool(items, scores, draw=5)).tolist() == second.values(pool(items, scores, draw=5)).tolist()
     assert first.values(pool(items, scores, draw=5)).tolist() != first.values(pool(items, scores, draw=6)).tolist()

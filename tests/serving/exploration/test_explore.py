@@ -31,8 +31,8 @@ def taught(bundle, store, config):
 def test_a_list_is_chosen_among_the_best_that_are_allowed_and_shows_their_scores(
     bundle, open_store, config, monkeypatch
 ):
-    monkeypatch.setattr(engine_module, "POOL", 2)
-    monkeypatch.setattr(engine_module, "LEAST_POOL", 20)
+    monkeypatch.setattr(engine_module, "_POOL", 2)
+    monkeypatch.setattr(engine_module, "_LEAST_POOL", 20)
     live = taught(bundle, open_store(), config)
     user, items = bundle.user_ids[6], bundle.item_ids.tolist()
     labels = tuple(bundle.attributes["genres"].labels[:2].tolist())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.serving.engine.engine import Engine
-from coldray.serving.exploration.explore import DIMENSIONS, ItemProjection
+from coldray.serving.exploration.explore import _DIMENSIONS, ItemProjection
 from coldray.serving.vectors.items import item_vectors
 
 
@@ -17,7 +17,7 @@ def test_items_that_come_change_no_vector_and_get_that_of_their_attributes(bundl
     projection = ItemProjection(bundle.features)
     before = projection.vectors(bundle.features)
     after = projection.vectors(bundle.add_items({"new": record}).features)
-    assert after.shape == (len(before) + 1, DIMENSIONS)
+    assert after.shape == (len(before) + 1, _DIMENSIONS)
     np.testing.assert_array_equal(after[:-1], before)
     np.testing.assert_array_equal(after[-1], before[4])
     np.testing.assert_allclose(np.linalg.norm(before, axis=1), 1, atol=0.01)
@@ -49,7 +49,7 @@ def test_cosines_stay_about_what_they_were():
     pairs = np.triu_indices(150, 1)
     error = (vectors @ vectors.T - exact @ exact.T)[pairs]
     assert abs(error.mean()) < 0.02
-    assert error.std() < 1.5 / np.sqrt(DIMENSIONS)
+    assert error.std() < 1.5 / np.sqrt(_DIMENSIONS)
 
 
 def test_the_same_label_of_another_attribute_is_another_one():

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from coldray.serving.exploration.outcomes import (
     Outcomes,
+    _read_context,
     contexts,
     known_part,
     on_grid,
-    read_context,
     relative_scores,
     written_context,
 )
@@ -83,13 +83,13 @@ def test_what_was_added_is_returned_and_no_more():
     ],
 )  # fmt: skip
 def test_what_is_no_context_does_not_count(written):
-    assert read_context(written) is None
+    assert _read_context(written) is None
 
 
 def test_a_written_context_is_read_as_it_was():
     relative, history = float(on_grid(0.3)), known_part(7)
     expected = contexts(np.array([relative]), history)[0]
-    np.testing.assert_array_equal(read_context(written_context(relative, history)), expected)
+    np.testing.assert_array_equal(_read_context(written_context(relative, history)), expected)
     np.testing.assert_allclose(expected, [1, 0.3, 7 / 17], atol=1 / 1024)
     assert ((expected * 1024) % 1 == 0).all()
 

@@ -17,13 +17,13 @@ from coldray.serving.api.settings import ServiceSettings
 from coldray.serving.exploration.explore import ExplorationConfig
 from coldray.serving.live import cache as cache_module
 from coldray.serving.live.cache import (
-    ENTRY_BYTES,
-    REDIS_PAUSE_S,
+    _ENTRY_BYTES,
+    _REDIS_PAUSE_S,
     KeptLists,
     MemoryCache,
     RedisCache,
+    _list_key,
     canonical,
-    list_key,
 )
 from coldray.serving.live.model import LiveModel, ModelVersion
 
@@ -51,7 +51,7 @@ def got(cache, key):
 class MemoryCacheAgainstAList(RuleBasedStateMachine):
     """The cache does what a list of entries would, searched from its end."""
 
-    TTL, ENTRIES, BYTES = 10, 4, 6 * ENTRY_BYTES  # four long lists are too large, five short ones too many
+    TTL, ENTRIES, BYTES = 10, 4, 6 * _ENTRY_BYTES  # four long lists are too large, five short ones too many
 
     def __init__(self):
         super().__init__()
@@ -91,7 +91,7 @@ class MemoryCacheAgainstAList(RuleBasedStateMachine):
         self.kept = [entry for entry in self.kept if self.clock.now < entry[2]]
 
     def _size(self):
-        return sum(len(text) + ENTRY_BYTES for _, text, _ in self.kept)
+        return sum(len(text) + _ENTRY_BYTES for _, text, _ in self.kept)
 
 
 TestMemoryCache = MemoryCacheAgainstAList.TestCase
@@ -116,10 +116,10 @@ def live(bundle, store):
 
 def test_a_key_changes_with_all_that_the_list_depends_on(live, bundle, store):
     request = RecommendRequest(user_id="user-0003")
-    keys = [list_key(live, request)]
+    keys = [_list_key(live, request)]
 
     def other(model, asked=request):
-        keys.append(list_key(model, asked))
+        keys.append(_list_key(model, asked))
         assert len(set(keys)) == len(keys)
 
     store.put_event("e", "user-0003", "item-0001", None)
@@ -140,17 +140,17 @@ def test_a_key_changes_with_all_that_the_list_depends_on(live, bundle, store):
                    {"filters": {"year": {"at_least": 1990}}}):  # fmt: skip
         other(live, RecommendRequest.model_validate({"user_id": "user-0003", **fields}))
     number, text = (RecommendRequest(user_id=user) for user in (3, "3"))
-    assert list_key(live, number) == list_key(live, text)  # both name one user
+    assert _list_key(live, number) == _list_key(live, text)  # both name one user
 
 
 def test_a_key_stays_while_others_do_something(live, bundle, store):
     request = RecommendRequest(user_id="user-0003")
-    before = list_key(live, request)
+    before = _list_key(live, request)
     store.put_event("e", "user-0004", "item-0001", None)
     live.refresh()
-    assert list_key(live, request) == before
+    assert _list_key(live, request) == before
     assert not live.refresh()
-    assert list_key(live, RecommendRequest(user_id="user-0004")) != list_key(
+    assert _list_key(live, RecommendRequest(user_id="user-0004")) != _list_key(
         LiveModel(bundle, VERSION, EmptyStore()), RecommendRequest(user_id="user-0004")
     )
 
@@ -169,7 +169,7 @@ def test_replicas_that_have_taken_in_the_same_have_the_same_keys(live, bundle, s
         store.put_item(f"new-{number}", {"year": 2000 + number})
         live.refresh()
     request = RecommendRequest(user_id="user-0003")
-    assert list_key(live, request) == list_key(LiveModel(bundle, VERSION, store), request)
+    assert _list_key(live, request) == _list_key(LiveModel(bundle, VERSION, store), request)
 
 
 def test_an_event_that_appears_late_changes_the_key(bundle, store):
@@ -179,11 +179,11 @@ def test_an_event_that_appears_late_changes_the_key(bundle, store):
     all_of_them = store.events_since(0)
     late = LateStore([event for event in all_of_them if event.event_id != "e1"])
     live, request = LiveModel(bundle, VERSION, late), RecommendRequest(user_id="user-0003")
-    before = list_key(live, request)
+    before = _list_key(live, request)
     late.events = all_of_them
     live.refresh()
-    assert list_key(live, request) != before
-    assert list_key(live, request) == list_key(LiveModel(bundle, VERSION, store), request)
+    assert _list_key(live, request) != before
+    assert _list_key(live, request) == _list_key(LiveModel(bundle, VERSION, store), request)
 
 
 class LateStore(EmptyStore):
@@ -288,7 +288,7 @@ async def redis_cache(url, ttl_s=60.0, clock=None):
 @pytest.fixture
 def patient(monkeypatch):
     """Wait for a Redis that answers however long a busy machine takes."""
-    monkeypatch.setattr(cache_module, "REDIS_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(cache_module, "_REDIS_TIMEOUT_S", 30.0)
 
 
 def test_lists_in_redis_are_there_for_every_replica_until_they_are_old(redis_server, patient):
@@ -301,7 +301,7 @@ def test_lists_in_redis_are_there_for_every_replica_until_they_are_old(redis_ser
             await other.written()
             await asyncio.sleep(0.1)
             assert [await other.get("a"), await one.get("b")] == [b"list", None]
-            assert 0 < await one._redis.pttl(f"{cache_module.PREFIX}a") <= 60_000
+            assert 0 < await one._redis.pttl(f"{cache_module._PREFIX}a") <= 60_000
 
     asyncio.run(calls())
 
@@ -317,11 +317,11 @@ def test_a_redis_that_is_away_costs_one_warning_and_is_used_when_it_is_back(redi
             for _ in range(20):
                 assert await cache.get("a") is None
                 cache.put("a", b"list")
-            clock.now += REDIS_PAUSE_S + 1
+            clock.now += _REDIS_PAUSE_S + 1
             assert await cache.get("a") is None
             redis_server.start()
             assert await cache.get("a") is None  # left alone still
-            clock.now += REDIS_PAUSE_S + 1
+            clock.now += _REDIS_PAUSE_S + 1
             cache.put("a", b"again")
             await cache.written()
             assert await cache.get("a") == b"again"
@@ -354,7 +354,7 @@ def test_warnings_of_a_long_absence_say_how_many_there_were(caplog):
         async with redis_cache("redis://127.0.0.1:1/0", clock=clock) as cache:
             for _ in range(40):
                 assert await cache.get("a") is None
-                clock.now += REDIS_PAUSE_S
+                clock.now += _REDIS_PAUSE_S
 
     asyncio.run(calls())
     assert len(caplog.records) == 2
@@ -364,7 +364,7 @@ def test_warnings_of_a_long_absence_say_how_many_there_were(caplog):
 def test_what_is_no_list_in_redis_is_none(redis_server, patient):
     async def calls():
         async with redis_cache(redis_server.url) as cache:
-            await cache._redis.lpush(f"{cache_module.PREFIX}a", "x")
+            await cache._redis.lpush(f"{cache_module._PREFIX}a", "x")
             assert await cache.get("a") is None
 
     asyncio.run(calls())

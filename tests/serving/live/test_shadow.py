@@ -9,7 +9,7 @@ import pytest
 from coldray.bundle.lists import Place
 from coldray.serving.engine.queries import Answer, Query
 from coldray.serving.live.model import LiveModel, ModelVersion
-from coldray.serving.live.shadow import MOST_WAITING, Shadow, overlap
+from coldray.serving.live.shadow import _MOST_WAITING, Shadow, overlap
 
 USER = Query(user_id="user-0003")
 
@@ -98,11 +98,11 @@ def test_when_the_shadow_is_too_slow_what_is_too_much_is_dropped(live):
         shadow = Shadow(1.0, noted)
         await shadow.compare(live, USER, own)
         await asyncio.sleep(0.05)  # that one is being made
-        for _ in range(MOST_WAITING + 7):
+        for _ in range(_MOST_WAITING + 7):
             await shadow.compare(live, USER, own)
         gate.set()
         await shadow.done()
         shadow.working.cancel()
 
     asyncio.run(work())
-    assert noted.outcomes == {("dropped", "2"): 7, ("compared", "2"): MOST_WAITING + 1}
+    assert noted.outcomes == {("dropped", "2"): 7, ("compared", "2"): _MOST_WAITING + 1}

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import DataFormatError, StoreError
-from coldray.serving.live.store import LONGEST_WRITE_S, Follower, Store
+from coldray.serving.live.store import _LONGEST_WRITE_S, Follower, Store
 
 ids = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=20))
 
@@ -162,7 +162,7 @@ def test_a_gap_is_given_up_in_time_and_what_is_settled_is_not_read_again(store, 
     assert [change.seq for change in follower.read()] == [1, 2, 5, 6]
     write(path, 9, 9, at=150.0)
     assert [change.seq for change in follower.read()] == [9]
-    now = 101.0 + LONGEST_WRITE_S
+    now = 101.0 + _LONGEST_WRITE_S
     assert follower.read() == []
     assert follower.read() == []
     assert asked == [0, 2, 2, 6]

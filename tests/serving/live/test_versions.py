@@ -16,7 +16,7 @@ from coldray.serving.api.settings import ServiceSettings
 from coldray.serving.engine.queries import Query
 from coldray.serving.live.model import LiveModel, ModelVersion
 from coldray.serving.live.registry import FolderSource
-from coldray.serving.live.versions import MOST_LOADING, ServedModels, answered, place_of
+from coldray.serving.live.versions import _MOST_LOADING, ServedModels, _place_of, answered
 
 REQUESTS = [RecommendRequest(user_id=f"user-{number:04d}") for number in range(120)]
 
@@ -188,14 +188,14 @@ ids = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(min_size=1, max_size=8
 
 @given(ids, st.integers(1, 50), st.lists(st.text(min_size=1, max_size=4), max_size=3) | st.none())
 def test_a_user_stays_with_one_model_whatever_he_asks_for(user, k, history):
-    place = place_of(RecommendRequest(user_id=user))
-    assert place == place_of(RecommendRequest(user_id=user, k=k, history=history))
-    assert place == place_of(RecommendRequest(user_id=str(user)))
+    place = _place_of(RecommendRequest(user_id=user))
+    assert place == _place_of(RecommendRequest(user_id=user, k=k, history=history))
+    assert place == _place_of(RecommendRequest(user_id=str(user)))
 
 
 @given(st.lists(ids, max_size=4, unique=True), st.lists(ids, max_size=4, unique=True))
 def test_those_without_an_id_are_told_apart_by_what_they_ask(one, other):
-    places = [place_of(RecommendRequest(history=history)) for history in (one, other)]
+    places = [_place_of(RecommendRequest(history=history)) for history in (one, other)]
     assert all(0 <= place < 1 for place in places)
     assert (places[0] == places[1]) == (one == other)
 
@@ -275,7 +275,7 @@ def test_many_who_ask_for_one_version_wait_for_one_load_and_one_who_leaves_stops
         await asyncio.sleep(0.1)
         asking[0].cancel()
         others = [
-            asyncio.create_task(served.asked(RecommendRequest(version=str(3 + one)))) for one in range(MOST_LOADING)
+            asyncio.create_task(served.asked(RecommendRequest(version=str(3 + one)))) for one in range(_MOST_LOADING)
         ]
         await asyncio.sleep(0.1)
         registry.gate.set()

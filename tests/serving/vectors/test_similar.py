@@ -15,7 +15,7 @@ from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.neighbours.content import ContentKNN, ContentKNNConfig
 from coldray.serving.engine.engine import Engine
 from coldray.serving.vectors import similar
-from coldray.serving.vectors.similar import Projection, SimilaritySearch
+from coldray.serving.vectors.similar import SimilaritySearch, _Projection
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_an_item_without_attributes_is_compared_by_clicks_alone(families, indexe
 
 def test_an_index_is_not_rebuilt_for_new_items_and_leaves_out_removed_ones(families, indexed, monkeypatch):
     (bundle, family), (search, kind) = families, indexed
-    monkeypatch.setattr(similar, "ItemIndex", None)
+    monkeypatch.setattr(similar, "_ItemIndex", None)
     first, second = np.flatnonzero(family == 7)[:2].tolist()
     known = Engine(bundle)
     best = search.similar(known, first, 1).places[0].item
@@ -182,7 +182,7 @@ def test_a_list_that_an_index_cannot_fill_is_found_by_comparing_all(families, in
 def test_an_index_that_misses_too_much_or_does_not_fit_is_not_used(families, monkeypatch, caplog):
     bundle, _ = families
     noise = dataclasses.replace(bundle, interactions=scattered(bundle.interactions.shape))
-    monkeypatch.setattr(similar, "POOLS", (20,))
+    monkeypatch.setattr(similar, "_POOLS", (20,))
     for made, expected in ((noise, "That is too little"), (bundle, "GiB of memory")):
         search = SimilaritySearch(made, index_from=100)
         with caplog.at_level(logging.WARNING):
@@ -212,13 +212,13 @@ def test_a_projection_keeps_inner_products_and_all_of_them_where_it_has_room(see
     rng = np.random.default_rng(seed)
     narrow = sp.csr_array(sp.random_array((n_rows, n_columns), density=0.2, rng=rng, dtype=np.float32))
     for rows, directions in ((narrow, 64), (narrow.T.tocsr() @ narrow, n_columns)):
-        vectors = Projection(sp.csr_array(rows), rng, directions)(sp.csr_array(rows))
+        vectors = _Projection(sp.csr_array(rows), rng, directions)(sp.csr_array(rows))
         np.testing.assert_allclose(vectors @ vectors.T, (rows @ rows.T).toarray(), atol=1e-3)
 
 
 def test_what_the_leading_directions_leave_is_right_on_average():
     rows = sp.csr_array(sp.random_array((30, 400), density=0.1, rng=np.random.default_rng(0), dtype=np.float32))
-    projections = (Projection(rows, np.random.default_rng(seed), 8) for seed in range(300))
+    projections = (_Projection(rows, np.random.default_rng(seed), 8) for seed in range(300))
     products = np.mean([vectors @ vectors.T for vectors in (projection(rows) for projection in projections)], axis=0)
     exact = (rows @ rows.T).toarray()
     assert np.abs(products - exact).max() < 0.1 * exact.max()

@@ -27,7 +27,7 @@ from coldray.reports.export import ReportFiles, export
 from coldray.reports.report import Report
 from coldray.tracking.comparison_runs import AblationTracker
 
-STATE = "folds"
+_STATE = "folds"
 """What has been computed of each fold, in the folder of the ablation, until it is finished."""
 
 
@@ -69,7 +69,7 @@ def _run_and_publish(
         result = run_ablation(
             study,
             study_id=folder.id,
-            store=AblationStore(folder.path / STATE),
+            store=AblationStore(folder.path / _STATE),
             listener=Listeners(record, progress, tracker),
             record=record,
         )
@@ -77,5 +77,5 @@ def _run_and_publish(
         report = ablation_report(result)
         files = export(report, options.output / folder.id)
         tracker.log_ablation(result, [files.archive, *files.written])
-        shutil.rmtree(folder.path / STATE, ignore_errors=True)
+        shutil.rmtree(folder.path / _STATE, ignore_errors=True)
     return result, report, files

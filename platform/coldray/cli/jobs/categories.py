@@ -56,7 +56,7 @@ from coldray.reports.report import PAGE
 from coldray.reports.study.report import study_report
 from coldray.tracking.runs import StudyTracker
 
-SAVED = "study_"
+_SAVED = "study_"
 """What begins the name of the file with the result of a category."""
 
 
@@ -107,7 +107,7 @@ def tune_categories(options: CategoriesOptions, console: Console) -> CategoryRes
             result = CategoryResults(config.name, studies, left_out)
             _write(result, folder)
             summary = output / config.name
-            _write(summarised(output, config, say), summary)
+            _write(_summarised(output, config, say), summary)
             if without_bundle:
                 raise without_bundle[0]
     console.print()
@@ -142,7 +142,7 @@ def _study(
     record = state.record(slug)
     found = None
     if options.phase == "final":
-        found, settled = found_search(output, saved.name, study.written, study.dataset)
+        found, settled = _found_search(output, saved.name, study.written, study.dataset)
         record.settle(settled)
     with tracking(StudyTracker, state, options, progress, slug) as tracker:
         listener = Listeners(record, progress, tracker)
@@ -172,11 +172,11 @@ def _study(
                 progress.stage(f"{category} has no bundle: {error}")
     with replacing(folder / f"tuning_{slug}.csv") as temporary:
         tuning_table(result).write_csv(temporary)
-    save_study(folder / f"{SAVED}{slug}.json", category, settings_of(study.written), result)
+    save_study(folder / f"{_SAVED}{slug}.json", category, settings_of(study.written), result)
     return result
 
 
-def found_search(output: Path, name: str, config: StudyConfig, dataset: Dataset) -> tuple[SearchOutcome, Settled]:
+def _found_search(output: Path, name: str, config: StudyConfig, dataset: Dataset) -> tuple[SearchOutcome, Settled]:
     """Return the latest saved search of a category that is of this study and of these data, and the forms of its fits.
 
     Raises
@@ -196,7 +196,7 @@ def found_search(output: Path, name: str, config: StudyConfig, dataset: Dataset)
     return load_search(output / config.name / name, config, dataset)
 
 
-def summarised(output: Path, config: StudyConfig, say: Callable[[str], None]) -> CategoryResults:
+def _summarised(output: Path, config: StudyConfig, say: Callable[[str], None]) -> CategoryResults:
     """Return the latest result of each category among all studies of this name and these settings, tested ones first.
 
     Results of other settings would not compare: they stay where they are, and are counted.
@@ -204,7 +204,7 @@ def summarised(output: Path, config: StudyConfig, say: Callable[[str], None]) ->
     settings = json.loads(json.dumps(settings_of(config)))
     latest: dict[str, tuple[bool, float, str, SavedStudy]] = {}
     others = 0
-    for path in output.glob(f"*/{SAVED}*.json"):
+    for path in output.glob(f"*/{_SAVED}*.json"):
         try:
             saved = read_study(path)
         except StudyError as error:

@@ -60,7 +60,7 @@ def check_data(options: CheckOptions, console: Console) -> bool:
 def _check_one(name: str, source: SourceConfig, options: CheckOptions, console: Console) -> DataCheck:
     """Read, check and export one dataset, and print what was found."""
     _say(console, f"reading {name}")
-    split = read_split(source, options)
+    split = _read_split(source, options)
     dataset = split.dataset
     tell_notes(dataset, partial(_say, console))
     unclicked = f" ({dataset.n_unclicked_items:,} of them without clicks)" if dataset.n_unclicked_items else ""
@@ -77,21 +77,21 @@ def _check_one(name: str, source: SourceConfig, options: CheckOptions, console: 
         seed=options.seed,
     )
     report = quality_report(check)
-    files = export(report, options.output / folder_name(check), unlike=VALUES)
+    files = export(report, options.output / _folder_name(check), unlike=VALUES)
     console.print()
     console.print(terminal(report))
     console.print(f"Report: {from_here(files.written[0])}", soft_wrap=True, highlight=False, markup=False)
     return check
 
 
-def read_split(source: SourceConfig, options: CheckOptions) -> PartAssignment:
+def _read_split(source: SourceConfig, options: CheckOptions) -> PartAssignment:
     """Return the data in the parts they are published in, or in those that the protocol draws."""
     if options.protocol is None and (source.name == "amazon" or options.split is not None):
         return published_parts(load_predefined(source, options.split))
     return drawn_parts(load_dataset(source), options.protocol, options.seed)
 
 
-def folder_name(check: DataCheck) -> str:
+def _folder_name(check: DataCheck) -> str:
     """Return the name of the folder of a check: a number follows if another check has it."""
     name = str(check.dataset["name"])
     split = "" if name.endswith(check.split) else f"-{check.split}"

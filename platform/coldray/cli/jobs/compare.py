@@ -81,7 +81,7 @@ def _run_and_publish(
 ) -> tuple[ComparisonResult | None, Path]:
     """Run a comparison that has been checked; return its result, and the folder of what was written."""
     name, dataset = comparison.config.name, checked.dataset
-    identity = StudyIdentity("comparison", name, dataset.name, dataset.fingerprint, comparison_settings(comparison))
+    identity = StudyIdentity("comparison", name, dataset.name, dataset.fingerprint, _comparison_settings(comparison))
     with (
         open_study(
             options.output, identity, resume=options.resume, command=options.command, say=progress.stage
@@ -89,7 +89,7 @@ def _run_and_publish(
         connected_ray(options.ray_address, options.cpus, progress),
         tracking(ComparisonTracker, folder, options, progress) as tracker,
     ):
-        checked = encode_entries(comparison, checked, progress)
+        checked = _encode_entries(comparison, checked, progress)
         usable = [entry for entry in comparison.entries if entry.name in checked.studies]
         protocol = comparison_protocol(comparison, checked)
         progress.show_dataset(folder.id, dataset)
@@ -110,7 +110,7 @@ def _run_and_publish(
             progress.stage(f"the report is written and logged: the bundle of {entry.name} alone is left to be made")
             study = tested_before(checked.study(entry.name), folder.record(entry.name), progress)
             study = replace(study, promotion=record.promotion)
-            register_champion(checked.study(entry.name), study, entry, comparison, place)
+            _register_champion(checked.study(entry.name), study, entry, comparison, place)
             return None, place.folder
         result = run_comparison(
             comparison,
@@ -125,9 +125,9 @@ def _run_and_publish(
         chosen, study = checked.study(result.champion), result.entry(result.champion).study
         promotion = decide(options, place.model_name, chosen, study, progress)
         result, study = replace(result, promotion=promotion), replace(study, promotion=promotion)
-        publish(result, place.folder, tracker, progress)
+        _publish(result, place.folder, tracker, progress)
         record.was_published(result.champion, promotion)
-        register_champion(chosen, study, _entry_of(comparison, result.champion), comparison, place)
+        _register_champion(chosen, study, _entry_of(comparison, result.champion), comparison, place)
     return result, place.folder
 
 
@@ -136,13 +136,13 @@ def _entry_of(comparison: Comparison, name: str) -> Entry:
     return entry
 
 
-def comparison_settings(comparison: Comparison) -> dict[str, Any]:
+def _comparison_settings(comparison: Comparison) -> dict[str, Any]:
     """Return all of a comparison that its results depend on."""
     entries = {entry.name: settings_of(entry.study) for entry in comparison.entries}
     return {"comparison": comparison.config.model_dump(mode="json"), "entries": entries}
 
 
-def encode_entries(comparison: Comparison, checked: Checked, progress: StudyProgress) -> Checked:
+def _encode_entries(comparison: Comparison, checked: Checked, progress: StudyProgress) -> Checked:
     """Embed the texts of every entry that reads them; one whose sentence model is not there is among the failed."""
     failed, studies = list(checked.failed), dict(checked.studies)
     for entry in comparison.entries:
@@ -156,7 +156,7 @@ def encode_entries(comparison: Comparison, checked: Checked, progress: StudyProg
     return replace(checked, studies=studies, failed=tuple(failed))
 
 
-def publish(result: ComparisonResult, folder: Path, tracker: ComparisonTracker, progress: StudyProgress) -> None:
+def _publish(result: ComparisonResult, folder: Path, tracker: ComparisonTracker, progress: StudyProgress) -> None:
     """Write the export and a report of each study to `folder`, and log them."""
     progress.stage("drawing figures and writing the report")
     files = export(comparison_report(result), folder)
@@ -167,7 +167,7 @@ def publish(result: ComparisonResult, folder: Path, tracker: ComparisonTracker, 
     tracker.log_comparison(result, [files.archive, *files.written], reports)
 
 
-def register_champion(
+def _register_champion(
     study: PreparedStudy, result: StudyResult, champion: Entry, comparison: Comparison, to: Publication
 ) -> None:
     """Make a bundle of the champion, and register it."""

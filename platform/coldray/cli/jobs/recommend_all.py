@@ -32,8 +32,8 @@ from coldray.serving.live.model import ModelVersion
 from coldray.serving.live.registry import FolderSource, ModelSource, RegistrySource, latest_champion
 from coldray.tracking.access import check_reachable
 
-REGISTERED = "models:/"
-FORMS = "Write models:/NAME@ALIAS, models:/NAME/VERSION or the folder of a bundle."
+_REGISTERED = "models:/"
+_FORMS = "Write models:/NAME@ALIAS, models:/NAME/VERSION or the folder of a bundle."
 
 
 def recommend_all(options: ListsOptions, console: Console) -> None:
@@ -82,7 +82,7 @@ def recommend_all(options: ListsOptions, console: Console) -> None:
     progress.lists_ended(output)
 
 
-def model_source(model: str | None, tracking_uri: str) -> tuple[ModelSource, ModelVersion]:
+def _model_source(model: str | None, tracking_uri: str) -> tuple[ModelSource, ModelVersion]:
     """Return where a model comes from, and which version it is.
 
     Parameters
@@ -97,29 +97,29 @@ def model_source(model: str | None, tracking_uri: str) -> tuple[ModelSource, Mod
     TrackingError
         If the registry cannot be reached or has no such model.
     """
-    if model is not None and not model.startswith(REGISTERED):
+    if model is not None and not model.startswith(_REGISTERED):
         if not Path(model).is_dir():
-            raise ConfigError(f"--model {model}: there is no such folder. {FORMS}")
+            raise ConfigError(f"--model {model}: there is no such folder. {_FORMS}")
         folder = FolderSource(Path(model))
         return folder, folder.current()
     check_reachable(tracking_uri)
-    named = f"{latest_champion(tracking_uri)}@champion" if model is None else model.removeprefix(REGISTERED)
+    named = f"{latest_champion(tracking_uri)}@champion" if model is None else model.removeprefix(_REGISTERED)
     sign = "@" if "@" in named else "/"
     name, _, which = named.rpartition(sign)
     if not (name and which):
-        raise ConfigError(f"--model {model}: it names no alias and no version. {FORMS}")
+        raise ConfigError(f"--model {model}: it names no alias and no version. {_FORMS}")
     registry = RegistrySource(tracking_uri, name, which)
     try:
         return registry, registry.current() if sign == "@" else registry.named(which)
     except (TrackingError, UnknownIdError) as error:
-        raise TrackingError(f"--model {model}: the registry {tracking_uri} has no such model. {FORMS}") from error
+        raise TrackingError(f"--model {model}: the registry {tracking_uri} has no such model. {_FORMS}") from error
 
 
 def _prepare(
     options: ListsOptions, histories: Histories, progress: ListsProgress
 ) -> tuple[BatchLists, Histories, BatchRun, int]:
     """Return what makes the lists, the histories as it reads them, the run, and the bytes of the model's arrays."""
-    source, version = model_source(options.model, options.tracking_uri)
+    source, version = _model_source(options.model, options.tracking_uri)
     name = f"{version.name} {version.version}"
     progress.stage(f"loading the model {name}")
     bundle = source.load(version)

@@ -28,8 +28,8 @@ from coldray.serving.exploration.explore import ExplorationConfig
 from coldray.serving.live.registry import latest_champion
 from coldray.tracking.access import check_reachable
 
-APPLICATION = "coldray"
-FAST_SERVE = {
+_APPLICATION = "coldray"
+_FAST_SERVE = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
@@ -41,7 +41,7 @@ replica that ends would go on for 30 s, for balancers outside of the cluster to 
 whose replica died is sent to another: every one of them may come twice. The line and the headers of a request must fit
 into the proxy's buffer, an id of the greatest length in an address included."""
 
-PROXY_FILES = {
+_PROXY_FILES = {
     "CONFIG_FILE_LOC": "haproxy.cfg",
     "SOCKET_PATH": "admin.sock",
     "SERVER_STATE_BASE": "",
@@ -49,11 +49,11 @@ PROXY_FILES = {
     "METRICS_SOCKET_PATH": "metrics.sock",
 }
 """By the names that they have in the environment."""
-GRACE_S = 2.0
+_GRACE_S = 2.0
 """How much later than the service Serve itself ends a request."""
 
 
-def service_settings(options: ServeOptions) -> ServiceSettings:
+def _service_settings(options: ServeOptions) -> ServiceSettings:
     """Return the settings that the options describe.
 
     Raises
@@ -84,7 +84,7 @@ def service_settings(options: ServeOptions) -> ServiceSettings:
             min_item_overlap=options.min_item_overlap,
             exploration=ExplorationConfig(method=options.exploration),
             replicas=options.replicas,
-            keys=access_keys(options),
+            keys=_access_keys(options),
         )
     except ValidationError as error:
         problem = error.errors()[0]
@@ -92,7 +92,7 @@ def service_settings(options: ServeOptions) -> ServiceSettings:
         raise ConfigError(f"--{option}: {problem['msg']}, got {problem['input']!r}.") from error
 
 
-def access_keys(options: ServeOptions) -> tuple[str, ...]:
+def _access_keys(options: ServeOptions) -> tuple[str, ...]:
     """Return the lines of those who may ask; none if everybody may.
 
     Raises
@@ -105,7 +105,7 @@ def access_keys(options: ServeOptions) -> tuple[str, ...]:
         return read_keys(options.keys)
     if text:
         return key_lines(text)
-    if options.open or is_loopback(options.host):
+    if options.open or _is_loopback(options.host):
         return ()
     raise ConfigError(
         f"At --host {options.host} the service can be reached from other machines, and it has no keys. Make one with "
@@ -114,7 +114,7 @@ def access_keys(options: ServeOptions) -> tuple[str, ...]:
     )
 
 
-def is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """Return whether an address is reached from this machine alone."""
     try:
         return ip_address(host).is_loopback
@@ -122,7 +122,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def print_new_key(name: str, console: Console) -> None:
+def _print_new_key(name: str, console: Console) -> None:
     """Make a key and print it, this once, and the line of a file of keys that admits it."""
     key, entry = new_key(name)
     console.print(f"Key of {name}, to be sent as `Authorization: Bearer KEY`; it is shown this once:", highlight=False)
@@ -134,12 +134,12 @@ def print_new_key(name: str, console: Console) -> None:
 def run_service(options: ServeOptions, console: Console) -> None:
     """Serve until interrupted; the model is looked at before anything starts."""
     if options.new_key is not None:
-        print_new_key(options.new_key, console)
+        _print_new_key(options.new_key, console)
         return
-    settings = service_settings(options)
+    settings = _service_settings(options)
     version = settings.source().current()
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    with fast_serve(), connected_ray(options.ray_address, options.cpus, StudyProgress(console)):
+    with _fast_serve(), connected_ray(options.ray_address, options.cpus, StudyProgress(console)):
         console.print(f"loading {version.name}, version {version.version}", highlight=False)
         with serving(settings, host=options.host, port=options.port) as address:
             console.print(f"Serving at {address} (interface: {address}/docs). Ctrl-C ends it.", highlight=False)
@@ -147,7 +147,7 @@ def run_service(options: ServeOptions, console: Console) -> None:
 
 
 @contextmanager
-def fast_serve() -> Iterator[None]:
+def _fast_serve() -> Iterator[None]:
     """Have Serve take its fastest way; to be entered before Ray starts, whose processes read it from the environment.
 
     The proxy's files and its ports of metrics are this service's own, so that several can run on one machine. These two
@@ -155,10 +155,10 @@ def fast_serve() -> Iterator[None]:
     requests there were and where replicas listen, and nothing that was in a request.
     """
     with tempfile.TemporaryDirectory(prefix="coldray-") as folder:
-        files = {name: str(Path(folder) / file) for name, file in PROXY_FILES.items()}
+        files = {name: str(Path(folder) / file) for name, file in _PROXY_FILES.items()}
         ports = dict(zip(("METRICS_PORT", "STATS_PORT"), map(str, _free_ports(2)), strict=True))
         own = {f"RAY_SERVE_HAPROXY_{name}": value for name, value in (files | ports).items()}
-        variables = FAST_SERVE | own
+        variables = _FAST_SERVE | own
         for name, value in variables.items():
             os.environ.setdefault(name, value)
         yield
@@ -176,10 +176,10 @@ def serving(settings: ServiceSettings, *, host: str, port: int) -> Iterator[str]
     try:
         serve.start(
             # The service ends a late request itself, in the form that all errors have; Serve's limit is for the rest.
-            http_options={"host": host, "port": port, "request_timeout_s": settings.timeout_s + GRACE_S},
+            http_options={"host": host, "port": port, "request_timeout_s": settings.timeout_s + _GRACE_S},
             logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
-        serve.run(application(settings), name=APPLICATION, route_prefix="/")
+        serve.run(application(settings), name=_APPLICATION, route_prefix="/")
     except RuntimeError as error:
         serve.shutdown()  # type: ignore[no-untyped-call]
         raise ClusterError(f"The service did not start at {host}:{port}: {error}") from error

@@ -20,8 +20,8 @@ from coldray.experiments.record.folder import EVENTS, StudyFolder, resume_comman
 from coldray.experiments.record.state import SearchState, search_state
 from coldray.reports.labels import config_label, counted, duration_label
 
-REFRESH_SECONDS = 2.0
-GIB = 2**30
+_REFRESH_SECONDS = 2.0
+_GIB = 2**30
 
 
 def show_status(options: StatusOptions, console: Console) -> None:
@@ -36,18 +36,18 @@ def show_status(options: StatusOptions, console: Console) -> None:
     """
     folder = study_folder(options.output_dir, options.study)
     if options.json:
-        console.print_json(json.dumps(status_of(folder), default=str))
+        console.print_json(json.dumps(_status_of(folder), default=str))
         return
     if not options.follow:
         console.print(drawn(folder))
         return
     with Live(drawn(folder), console=console, refresh_per_second=1) as live:
         while folder.running():
-            time.sleep(REFRESH_SECONDS)
+            time.sleep(_REFRESH_SECONDS)
             live.update(drawn(folder))
 
 
-def states_of(folder: StudyFolder) -> list[SearchState]:
+def _states_of(folder: StudyFolder) -> list[SearchState]:
     """Return how far each search of a study is; a comparison has one for each of its entries."""
     working = bool(folder.running())
     records = [Journal(path).read() for path in sorted(folder.path.glob(f"**/{EVENTS}"))]
@@ -55,7 +55,7 @@ def states_of(folder: StudyFolder) -> list[SearchState]:
     return [state for state in found if state is not None]
 
 
-def status_of(folder: StudyFolder) -> dict[str, Any]:
+def _status_of(folder: StudyFolder) -> dict[str, Any]:
     """Return how far a study is as plain values."""
     manifest = folder.manifest()
     return {
@@ -71,7 +71,7 @@ def status_of(folder: StudyFolder) -> dict[str, Any]:
                 **{status: state.count(status) for status in ("finished", "pruned", "failed")},
                 "best": [{"trial": number, state.metric: mean} for number, mean, _ in state.best()],
             }
-            for state in states_of(folder)
+            for state in _states_of(folder)
         ],
     }
 
@@ -90,7 +90,7 @@ def drawn(folder: StudyFolder) -> RenderableType:
         Text.assemble((folder.id, "bold"), f"  {manifest['kind']} on {manifest['dataset']}, begun {begun}  "),
         Text.assemble((state, f"bold {colour}"), f" {running}"),
     ]
-    for search in states_of(folder):
+    for search in _states_of(folder):
         named = [] if search.study == folder.id else [Text(search.study.removeprefix(f"{folder.id}-"), "bold")]
         parts += [Text(), *named, *_drawn_search(search)]
     if "failed" in manifest:
@@ -123,7 +123,7 @@ def _drawn_search(state: SearchState) -> list[RenderableType]:
     parts += [
         Text(
             f"{stage.name}: {duration_label(stage.seconds)}, {stage.cpu_seconds:.1f} s of CPU, peak "
-            f"{stage.peak_bytes / GIB:.1f} GiB",
+            f"{stage.peak_bytes / _GIB:.1f} GiB",
             "dim",
         )
         for stage in state.stages[-4:]

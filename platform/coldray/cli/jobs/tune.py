@@ -184,14 +184,14 @@ def tracking(
             server = ("--tracking-uri", options.tracking_uri, "--experiment", options.experiment)
             progress.stage(
                 f"{counted(left, 'call')} on the tracking server wait in {from_here(tracker.spool.path)}; send them by "
-                + sync_command(folder.id, options.output, *server)
+                + _sync_command(folder.id, options.output, *server)
             )
         if missing:
             options.unsent.append(missing)
             progress.stage(missing)
 
 
-def sync_command(study: str, output: Path, *options: str) -> str:
+def _sync_command(study: str, output: Path, *options: str) -> str:
     """Return what sends the calls of a study that wait, as it is typed; passwords in it are masked."""
     shown = map(masked, options)
     folder = ("--output-dir", from_here(output))
@@ -249,7 +249,7 @@ def register_winner(study: PreparedStudy, result: StudyResult, to: Publication, 
     )
     for note in notes:
         progress.stage(f"note: {note}")
-    types = (id_type(dataset.user_ids), id_type(dataset.item_ids))
+    types = (_id_type(dataset.user_ids), _id_type(dataset.item_ids))
     promotion = result.promotion or Promotion("if-better", "champion", "it was held against no champion", asked=False)
     placed = to.tracker.register(path, types, to.model_name, promotion)
     if placed is None:
@@ -274,7 +274,7 @@ def bundle_manifest(result: StudyResult) -> dict[str, object]:
     }
 
 
-def id_type(ids: Ids) -> DataType:
+def _id_type(ids: Ids) -> DataType:
     """Return the MLflow type of external ids."""
     return DataType.string if ids.dtype.kind == "U" else DataType.long
 

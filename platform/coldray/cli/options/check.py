@@ -15,7 +15,7 @@ from coldray.data.sources.registry import SourceConfig
 from coldray.data.splits.interactions import PUBLISHED
 from coldray.data.splits.items import InteractionProtocol
 
-PROTOCOLS = tuple(protocol for protocol in get_args(InteractionProtocol) if protocol != PUBLISHED)
+_PROTOCOLS = tuple(protocol for protocol in get_args(InteractionProtocol) if protocol != PUBLISHED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def check_parser(description: str) -> argparse.ArgumentParser:
     split.add_argument("--split", default=None, help="split that ml-100k is published with: u1 to u5, ua, ub")
     split.add_argument(
         "--protocol",
-        choices=PROTOCOLS,
+        choices=_PROTOCOLS,
         default=None,
         help="split drawn here; unless given the published one, else leave-last, or holdout without timestamps",
     )

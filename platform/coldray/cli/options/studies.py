@@ -58,7 +58,7 @@ class JobOptions(Options):
     @classmethod
     def read(cls, given: argparse.Namespace, **more: Any) -> Self:
         """Return what was given on the command line."""
-        values = {"settings": overrides(given.settings), "source": source_of(given)}
+        values = {"settings": _overrides(given.settings), "source": source_of(given)}
         return super().read(given, **values, output=given.output_dir.absolute(), **more)
 
 
@@ -231,7 +231,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     return [*python, typed(from_here(program)), *kept]
 
 
-def overrides(settings: Sequence[str]) -> dict[str, Any]:
+def _overrides(settings: Sequence[str]) -> dict[str, Any]:
     """Return ``FIELD=VALUE`` settings as values, read like YAML.
 
     Raises

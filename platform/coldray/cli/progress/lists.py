@@ -14,7 +14,7 @@ from coldray.experiments.listeners import StudyListener
 from coldray.reports.labels import counted
 from coldray.serving.batch.lists import Counts
 
-LINE_SECONDS = 5.0
+_LINE_SECONDS = 5.0
 """The least time between two lines of one kind."""
 
 
@@ -37,7 +37,7 @@ class ListsProgress(StudyListener):
         """Return what is told how many of `rows` have been spread."""
 
         def told(done: int) -> None:
-            if time.monotonic() - self._line > LINE_SECONDS:
+            if time.monotonic() - self._line > _LINE_SECONDS:
                 self.stage(f"{done:,} of {rows:,} rows spread")
 
         return told
@@ -69,7 +69,7 @@ class ListsProgress(StudyListener):
         self.counts.add(counts)
         self._finished += 1
         last = self._finished == self._partitions
-        if not last and time.monotonic() - self._line < LINE_SECONDS:
+        if not last and time.monotonic() - self._line < _LINE_SECONDS:
             return
         seconds = time.monotonic() - self._started
         speed = (self.counts.users - self._users_before) / max(seconds, 1e-9)

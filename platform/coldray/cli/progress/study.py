@@ -24,7 +24,7 @@ from coldray.experiments.space import StudyConfig
 from coldray.reports.labels import config_label, counted
 from coldray.training.progress import TrainingPlace
 
-SHOWN_RUNNING = 4
+_SHOWN_RUNNING = 4
 LINE_SECONDS = 10.0
 """Without a terminal: the longest silence while trials run."""
 
@@ -190,7 +190,7 @@ class StudyProgress(StudyListener):
         if self.best is not None:
             parts.append(Text.assemble(("  best   ", "bold green"), self._best()))
         rows = Table.grid(padding=(0, 1))
-        for trial in sorted(self.running.values(), key=lambda entry: entry.number)[:SHOWN_RUNNING]:
+        for trial in sorted(self.running.values(), key=lambda entry: entry.number)[:_SHOWN_RUNNING]:
             rows.add_row(
                 Text(f"  #{trial.number:<4}", "cyan"),
                 Text(f"{trial.splits}/{self.n_splits} splits"),
@@ -199,7 +199,7 @@ class StudyProgress(StudyListener):
         parts += [rows, *trainings]
         parts += [
             Text.assemble(("  waiting for ", "yellow"), f"{entry.label}, {entry.seconds:.0f} s")
-            for entry in self.computing[:SHOWN_RUNNING]
+            for entry in self.computing[:_SHOWN_RUNNING]
         ]
         if self.waiting and not self.running:
             parts.append(Text(f"  {self.waiting}", "yellow"))
@@ -234,7 +234,7 @@ class StudyProgress(StudyListener):
         """Return a line for each training that goes on, with the time left of its trial."""
         of_trials = {trial.number: trial for trial in self.running.values()}
         lines = []
-        for place, training in list(self.trainings.items())[:SHOWN_RUNNING]:
+        for place, training in list(self.trainings.items())[:_SHOWN_RUNNING]:
             trial = of_trials.get(-1 if place.trial is None else place.trial)
             left = trial and trial.pace.words(trial.share(self.n_splits), "; about {} left for the trial")
             lines.append(f"{place.words}: {training.words}{left or ''}")

@@ -15,12 +15,12 @@ from coldray.cli.ray.local import EMBEDDED
 from coldray.core.environment import variable
 from coldray.core.errors import ClusterError
 
-CONNECT_SECONDS = 5.0
+_CONNECT_SECONDS = 5.0
 JOB_SERVER_PORT, CLUSTER_PORT = "8265", "6379"
-GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """What gRPC begins with (RFC 9113, 3.4): a preface and empty settings, which the other side answers with its own."""
 FRAME_BYTES, SETTINGS = 9, 4
-LOCAL = "Or use --ray-address local."
+_LOCAL = "Or use --ray-address local."
 
 
 def usable_address(address: str) -> str:
@@ -58,7 +58,7 @@ def _way_of(scheme: str, asked: str, host: str) -> str:
         return (
             f"{asked!r} is the address of a job server (the dashboard), which is sent jobs from elsewhere: "
             f"`ray job submit --address {shlex.quote(asked)} --runtime-env jobs/ray-env.yaml -- jobs/tune_marec.py`. "
-            f"On a machine of the cluster itself its address is {host}:{CLUSTER_PORT}. {LOCAL}"
+            f"On a machine of the cluster itself its address is {host}:{CLUSTER_PORT}. {_LOCAL}"
         )
     if scheme == "ray":
         server = f"http://{host}:{JOB_SERVER_PORT}"
@@ -66,7 +66,7 @@ def _way_of(scheme: str, asked: str, host: str) -> str:
             f"{asked!r} is an address of Ray Client, through which Ray Tune and Ray Data do not run. Send the job to "
             f"the cluster: `ray job submit --address {shlex.quote(server)} --runtime-env jobs/ray-env.yaml "
             f"-- jobs/tune_marec.py`; or run it on a machine of the cluster with --ray-address {host}:{CLUSTER_PORT}. "
-            f"{LOCAL}"
+            f"{_LOCAL}"
         )
     return f"{asked!r} is no address of a Ray cluster: that is HOST:{CLUSTER_PORT}, 'auto' or 'local'."
 
@@ -83,25 +83,25 @@ def check_cluster(address: str) -> None:
     if port == JOB_SERVER_PORT:
         raise ClusterError(_way_of("http", f"http://{address}", host))
     try:
-        answer = _answer(host, int(port), GREETING)
+        answer = _answer(host, int(port), _GREETING)
         if len(answer) == FRAME_BYTES and answer[3] == SETTINGS:
             return
         if _answer(host, int(port), b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/"):
             raise ClusterError(_way_of("http", f"http://{address}", host))
     except OSError as error:
         raise ClusterError(
-            f"No Ray cluster answers at {address!r} ({error}). Start one with `ray start --head`. {LOCAL}"
+            f"No Ray cluster answers at {address!r} ({error}). Start one with `ray start --head`. {_LOCAL}"
         ) from error
     raise ClusterError(
         f"What answers at {address!r} is no Ray cluster. Its address is that which `ray start --head` printed, with "
-        f"port {CLUSTER_PORT} unless another was chosen. {LOCAL}"
+        f"port {CLUSTER_PORT} unless another was chosen. {_LOCAL}"
     )
 
 
 def _answer(host: str, port: int, greeting: bytes) -> bytes:
     """Return the first bytes of what is answered to a greeting."""
-    with socket.create_connection((host.strip("[]"), port), timeout=CONNECT_SECONDS) as connection:
-        connection.settimeout(CONNECT_SECONDS)
+    with socket.create_connection((host.strip("[]"), port), timeout=_CONNECT_SECONDS) as connection:
+        connection.settimeout(_CONNECT_SECONDS)
         connection.sendall(greeting)
         return connection.recv(FRAME_BYTES)
 
@@ -122,13 +122,13 @@ def _running_here() -> str:
         return found
     if mine:
         raise ClusterError(
-            f"Several Ray clusters run on this machine: {', '.join(mine)}. Name one with --ray-address. {LOCAL}"
+            f"Several Ray clusters run on this machine: {', '.join(mine)}. Name one with --ray-address. {_LOCAL}"
         )
     foreign = "".join(
         f" That at {address} is {user}'s: --ray-address {address} uses it." for address, user in others.items()
     )
     raise ClusterError(
-        f"No Ray cluster of yours runs on this machine.{foreign} Start one with `ray start --head`. {LOCAL}"
+        f"No Ray cluster of yours runs on this machine.{foreign} Start one with `ray start --head`. {_LOCAL}"
     )
 
 

@@ -22,11 +22,11 @@ from coldray.core.environment import variable
 from coldray.core.errors import ClusterError, ColdrayError
 from coldray.experiments.listeners import StudyListener
 
-SHUTDOWN_SECONDS = 5.0
-IDLE_WORKERS = 6
+_SHUTDOWN_SECONDS = 5.0
+_IDLE_WORKERS = 6
 """Processes that wait for the next task; by itself, Ray ends those beyond the number of CPUs after a second, and what
 they have loaded is loaded again."""
-MEMORY_RETRIES = 3
+_MEMORY_RETRIES = 3
 """So often a task is begun again after memory was short; by itself, Ray does so for ever."""
 
 
@@ -52,8 +52,8 @@ def start_ray(cpus: int | None = None, say: Callable[[str], None] = lambda _: No
         # It would announce, at every start, the mode that Ray takes by itself.
         logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences a warning
-    os.environ.setdefault("RAY_num_workers_soft_limit", str(IDLE_WORKERS))
-    os.environ.setdefault("RAY_task_oom_retries", str(MEMORY_RETRIES))
+    os.environ.setdefault("RAY_num_workers_soft_limit", str(_IDLE_WORKERS))
+    os.environ.setdefault("RAY_task_oom_retries", str(_MEMORY_RETRIES))
     folder, note = ray_folder()
     if note:
         say(note)
@@ -142,4 +142,4 @@ def _shut_down() -> None:
     """End Ray, or leave it to the end of the process when it does not answer: a signal may have ended its parts."""
     ending = threading.Thread(target=ray.shutdown, daemon=True)
     ending.start()
-    ending.join(SHUTDOWN_SECONDS)
+    ending.join(_SHUTDOWN_SECONDS)

@@ -17,13 +17,13 @@ from coldray.core.errors import ClusterError
 
 EMBEDDED = "COLDRAY_EMBEDDED_RAY"
 """In the environment of the processes of a Ray that a job has started for itself: no other job is meant to join it."""
-SOCKET_BYTES = 107
+_SOCKET_BYTES = 107
 """The longest path of a socket on Linux."""
-LONGEST_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+_LONGEST_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """What Ray adds to the folder that it is given, with the largest number of a process."""
-LEAST_FREE = 2**26
+_LEAST_FREE = 2**26
 """Bytes: Ray's logs and the memory that it maps need some room even where nothing is spilled."""
-FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")
+_FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def ray_folder() -> tuple[Path, str]:
@@ -40,7 +40,7 @@ def ray_folder() -> tuple[Path, str]:
     """
     chosen = [(name, variable(name)) for name in ("RAY_TMPDIR", "TMPDIR") if variable(name)]
     refused: list[tuple[str, str]] = []
-    for name, folder in [*chosen, *(("", folder) for folder in FALLBACKS)]:
+    for name, folder in [*chosen, *(("", folder) for folder in _FALLBACKS)]:
         own = Path(folder).absolute() / f"coldray-{os.geteuid()}"
         problem = _problem(own)
         if not problem:
@@ -49,16 +49,16 @@ def ray_folder() -> tuple[Path, str]:
         refused.append((name, f"{name + ' ' if name else ''}{folder} {problem}"))
     raise ClusterError(
         f"Ray has no folder for its sockets and logs: {'; '.join(text for _, text in refused)}. Set RAY_TMPDIR to a "
-        f"folder with a short path (at most {SOCKET_BYTES - len(LONGEST_SOCKET) - len(own.name) - 1} bytes) that can "
+        f"folder with a short path (at most {_SOCKET_BYTES - len(_LONGEST_SOCKET) - len(own.name) - 1} bytes) that can "
         "be written and has room."
     )
 
 
 def _problem(folder: Path) -> str:
     """Return why Ray cannot use a folder, which is made if need be; nothing if it can."""
-    length = len(os.fsencode(folder)) + len(LONGEST_SOCKET)
-    if length > SOCKET_BYTES:
-        return f"is too long: the path of a socket in it would have {length} bytes, and {SOCKET_BYTES} are allowed"
+    length = len(os.fsencode(folder)) + len(_LONGEST_SOCKET)
+    if length > _SOCKET_BYTES:
+        return f"is too long: the path of a socket in it would have {length} bytes, and {_SOCKET_BYTES} are allowed"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.geteuid():
@@ -69,7 +69,7 @@ def _problem(folder: Path) -> str:
     except OSError as error:
         return f"cannot be written: {error.strerror}"
     free = status.f_bavail * status.f_frsize
-    return f"has only {free / 2**20:.0f} MiB left" if free < LEAST_FREE else ""
+    return f"has only {free / 2**20:.0f} MiB left" if free < _LEAST_FREE else ""
 
 
 def worker_environment() -> dict[str, Any]:

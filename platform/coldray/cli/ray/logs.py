@@ -9,15 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-TAIL_BYTES = 65_536
+_TAIL_BYTES = 65_536
 """Of each log, what is read at first, and at most at a time."""
 FILES = (
     "raylet.err", "raylet.out", "runtime_env_setup*.log", "runtime_env_agent.err", "worker-*.err", "worker-*.out",
     "python-core-worker-*.log", "gcs_server.err", "gcs_server.out",
 )  # fmt: skip
 """Those that tell why a worker does not start, the plainest first."""
-WAITING = re.compile(r"^num_tasks_waiting_for_workers: (\d+)", re.MULTILINE)
-STARTED = re.compile(r"Started worker process with pid (\d+)")
+_WAITING = re.compile(r"^num_tasks_waiting_for_workers: (\d+)", re.MULTILINE)
+_STARTED = re.compile(r"Started worker process with pid (\d+)")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Cause:
     way_out: str
 
 
-KNOWN = (
+_KNOWN = (
     (
         r"No space left on device|Disk quota exceeded",
         "the disk is full",
@@ -72,7 +72,7 @@ KNOWN = (
     ),
 )
 """Patterns of lines, what they mean, and the way out."""
-KILLED = KNOWN[-1]
+KILLED = _KNOWN[-1]
 
 
 class RayLogs:
@@ -100,7 +100,7 @@ class RayLogs:
         What waits for a place is not among them. Ray writes it down every ten seconds.
         """
         with suppress(OSError):
-            found = WAITING.search((self.folder / "debug_state.txt").read_text(encoding="utf-8", errors="replace"))
+            found = _WAITING.search((self.folder / "debug_state.txt").read_text(encoding="utf-8", errors="replace"))
             return int(found.group(1)) if found else 0
         return 0
 
@@ -110,7 +110,7 @@ class RayLogs:
 
     def started(self) -> list[int]:
         """Return the process numbers of workers in what has been read, in that order."""
-        return [int(number) for line in self._of("raylet.out") for number in STARTED.findall(line)]
+        return [int(number) for line in self._of("raylet.out") for number in _STARTED.findall(line)]
 
     def forget(self, seconds: float) -> None:
         """Drop what was read so long ago: it belongs to workers that have started since."""
@@ -122,7 +122,7 @@ class RayLogs:
 
     def cause(self) -> Cause | None:
         """Return why workers do not start, if a line that has been read since says it."""
-        for pattern, what, way_out in KNOWN:
+        for pattern, what, way_out in _KNOWN:
             for name in self._lines:
                 found = next((line for line in reversed(self._of(name)) if re.search(pattern, line)), None)
                 if found is not None:
@@ -144,7 +144,7 @@ class RayLogs:
     def _new_lines(self, path: Path) -> list[str]:
         with suppress(OSError), path.open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(self._read.get(path, 0), size - TAIL_BYTES))
+            file.seek(max(self._read.get(path, 0), size - _TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")
             self._read[path] = file.tell()
             lines = [line for line in text.splitlines() if line.strip() and "[state-dump]" not in line]

@@ -15,8 +15,8 @@ from coldray.core.ray_errors import in_words
 
 SLOW_SECONDS, LAST_SECONDS = 40.0, 300.0
 """So long a worker of a machine is waited for before it is told, and before the job ends: a busy machine is slow."""
-LOST = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError, ray.exceptions.WorkerCrashedError)
-Versions = tuple[str, str, str]
+_LOST = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError, ray.exceptions.WorkerCrashedError)
+_Versions = tuple[str, str, str]
 """Of Python, Ray and coldray."""
 
 
@@ -73,17 +73,17 @@ def check_machines(say: Callable[[str], None]) -> None:
     _compare({address: _answer_of(one, address) for one, address in asked.items()})
 
 
-def own_versions() -> Versions:
+def _own_versions() -> _Versions:
     """Return the versions of this process."""
     return ".".join(platform.python_version_tuple()[:2]), ray.__version__, __version__
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _versions() -> Versions:
-    return own_versions()
+def _versions() -> _Versions:
+    return _own_versions()
 
 
-def _answer_of(reference: ray.ObjectRef[Versions], address: str) -> Versions | None:
+def _answer_of(reference: ray.ObjectRef[_Versions], address: str) -> _Versions | None:
     """Return what a machine answered; None if it was lost meanwhile, which costs nothing yet.
 
     Raises
@@ -93,7 +93,7 @@ def _answer_of(reference: ray.ObjectRef[Versions], address: str) -> Versions | N
     """
     try:
         return ray.get(reference)
-    except LOST:
+    except _LOST:
         return None
     except ray.exceptions.RayError as error:  # most often, a package is missing
         raise ClusterError(
@@ -102,7 +102,7 @@ def _answer_of(reference: ray.ObjectRef[Versions], address: str) -> Versions | N
         ) from error
 
 
-def _compare(answers: Mapping[str, Versions | None]) -> None:
+def _compare(answers: Mapping[str, _Versions | None]) -> None:
     """Refuse machines of other versions than this process has.
 
     Raises
@@ -110,7 +110,7 @@ def _compare(answers: Mapping[str, Versions | None]) -> None:
     ClusterError
         Naming the machines and the versions.
     """
-    mine = own_versions()
+    mine = _own_versions()
     for address, found in answers.items():
         if found is not None and found != mine:
             named = zip(("Python", "Ray", "coldray"), found, mine, strict=True)

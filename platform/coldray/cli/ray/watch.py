@@ -17,21 +17,21 @@ from coldray.cli.ray.address import check_cluster
 from coldray.cli.ray.logs import KILLED, RayLogs, shown
 from coldray.core.errors import ClusterError
 
-LOOK_SECONDS = 2.0
-CAUSE_SECONDS = 12.0
+_LOOK_SECONDS = 2.0
+_CAUSE_SECONDS = 12.0
 """So long workers have to be waited for before a line of a log is taken for the cause; a worker starts in seconds."""
-SLOW_SECONDS = 40.0
+_SLOW_SECONDS = 40.0
 """So long they have to be waited for before it is told that none starts, though no log says why."""
-LAST_SECONDS = 300.0
+_LAST_SECONDS = 300.0
 """So long they have to be waited for before the job ends though no log says why: a busy machine is slow."""
-MEMORY_SECONDS = 30.0
+_MEMORY_SECONDS = 30.0
 """How old a line may be that tells why workers do not start; that they are waited for is written down later."""
-NODES_SECONDS = 10.0
-FULL_BYTES = 2**22
+_NODES_SECONDS = 10.0
+_FULL_BYTES = 2**22
 """A disk with less room than that is full: a worker cannot even write its logs, and dies of it."""
-LEADERS = ("raylet", "gcs_server")
+_LEADERS = ("raylet", "gcs_server")
 """The processes without which nothing goes on."""
-WAY_OUT = "What was done before is kept."
+_WAY_OUT = "What was done before is kept."
 
 
 class RayWatch:
@@ -54,7 +54,7 @@ class RayWatch:
         self.logs, self.address, self.say = RayLogs(session / "logs"), address, say
         self.failure: ClusterError | None = None
         """Why nothing goes on any more."""
-        self._leaders = [child for child in psutil.Process().children() if child.name() in LEADERS]
+        self._leaders = [child for child in psutil.Process().children() if child.name() in _LEADERS]
         self._names = {child.pid: child.name() for child in self._leaders}
         self._lost: set[str] | None = None
         self._since: float | None = None
@@ -75,10 +75,10 @@ class RayWatch:
         if kind is not None:
             self._look_for_disk()  # which may be why
         self._done.set()
-        self._thread.join(LOOK_SECONDS)
+        self._thread.join(_LOOK_SECONDS)
 
     def _watch(self) -> None:
-        while not self._done.wait(LOOK_SECONDS):
+        while not self._done.wait(_LOOK_SECONDS):
             try:
                 self.look(time.monotonic())
             except ClusterError as failure:
@@ -109,13 +109,13 @@ class RayWatch:
                 name = self._names[process.pid]
                 cause = self.logs.cause()
                 because = f": {cause.what}. {cause.way_out}" if cause else ", most often for want of memory"
-                raise ClusterError(f"The process {name} of Ray has ended{because}. {WAY_OUT}")
+                raise ClusterError(f"The process {name} of Ray has ended{because}. {_WAY_OUT}")
 
     def _look_for_disk(self) -> None:
         if "disk" in self._told or not self.logs.here:
             return
         status = os.statvfs(self.logs.folder)
-        if status.f_bavail * status.f_frsize < FULL_BYTES:
+        if status.f_bavail * status.f_frsize < _FULL_BYTES:
             self._told.add("disk")
             self.say(
                 f"the disk with {self.logs.folder.parent} is full, where Ray keeps its logs and what memory does not "
@@ -123,7 +123,7 @@ class RayWatch:
             )
 
     def _look_for_nodes(self, now: float) -> None:
-        if now - self._nodes_at < NODES_SECONDS:
+        if now - self._nodes_at < _NODES_SECONDS:
             return
         self._nodes_at = now
         if self.address != "local" and not self._answers():
@@ -147,7 +147,7 @@ class RayWatch:
             check_cluster(self.address)
         except ClusterError as error:
             if self._silent:
-                raise ClusterError(f"The Ray cluster at {self.address!r} has gone: {error} {WAY_OUT}") from error
+                raise ClusterError(f"The Ray cluster at {self.address!r} has gone: {error} {_WAY_OUT}") from error
             self._silent = True
             return False
         self._silent = False
@@ -160,17 +160,17 @@ class RayWatch:
                 self.say(f"Ray ends workers: {KILLED[1]} ({shown(line)}). {KILLED[2]}")
         if not self.logs.waiting_for_workers():
             self._since = None
-            self.logs.forget(MEMORY_SECONDS)
+            self.logs.forget(_MEMORY_SECONDS)
             return
         self._since = self._since if self._since is not None else now
         waited = now - self._since
-        cause = self.logs.cause() if waited > CAUSE_SECONDS else None
+        cause = self.logs.cause() if waited > _CAUSE_SECONDS else None
         if cause is not None and not self._starting():
-            raise ClusterError(f"No worker of Ray starts: {cause.what}. {cause.way_out}. {WAY_OUT}")
-        if waited > SLOW_SECONDS:
+            raise ClusterError(f"No worker of Ray starts: {cause.what}. {cause.way_out}. {_WAY_OUT}")
+        if waited > _SLOW_SECONDS:
             said = f"{cause.what}. {cause.way_out}" if cause else self.logs.last_words()
-            if waited > LAST_SECONDS:
-                raise ClusterError(f"No worker of Ray has started for {waited:.0f} s: {said}. {WAY_OUT}")
+            if waited > _LAST_SECONDS:
+                raise ClusterError(f"No worker of Ray has started for {waited:.0f} s: {said}. {_WAY_OUT}")
             if "slow" not in self._told:
                 self._told.add("slow")
                 self.say(f"no worker of Ray has started for {waited:.0f} s: {said}")

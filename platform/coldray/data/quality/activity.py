@@ -20,7 +20,7 @@ Period: TypeAlias = Literal["day", "week", "month", "year"]
 
 HEAT_BINS, HEAT_MEMBERS = 60, 5
 """Groups of users, and of items, of a heat map at most, and how many a group has at least."""
-TOP_SHARE = 0.01
+_TOP_SHARE = 0.01
 """The most active whose share of all interactions is told."""
 _DAY = 86_400
 _MOST_YEARS = 300
@@ -62,7 +62,7 @@ class Activity:
     @property
     def top_share(self) -> float:
         """Share of all interactions that the most active 1 % have, at least one of them."""
-        top = max(1, round(TOP_SHARE * len(self.counts)))
+        top = max(1, round(_TOP_SHARE * len(self.counts)))
         return float(self.counts[:top].sum() / self.counts.sum())
 
     @property

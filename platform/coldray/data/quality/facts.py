@@ -36,7 +36,7 @@ from coldray.data.splits.parts import (
 
 ALL = "all"
 """Name of the interactions of all parts together."""
-KNOWN = (TRAIN, VALIDATION_GIVEN, TEST_GIVEN)
+_KNOWN = (TRAIN, VALIDATION_GIVEN, TEST_GIVEN)
 """Parts that say something of a user before a test."""
 EARLIEST, LATEST = 631_152_000, 4_102_444_800
 """1990-01-01 and 2100-01-01: a time beyond them was hardly one of a click."""
@@ -158,8 +158,8 @@ def data_quality(split: PartAssignment, scale: Scale | None = None) -> DataQuali
         scale=scale,
         pairs_in_two_parts=two_parts,
         repeated_pairs=repeated,
-        alike_users=alike_ids(dataset.user_ids),
-        alike_items=alike_ids(dataset.item_ids),
+        alike_users=_alike_ids(dataset.user_ids),
+        alike_items=_alike_ids(dataset.item_ids),
         times=None if times is None else _time_facts(split, rows, times),
         users=user_activity(clicks),
         items=item_activity(clicks),
@@ -168,7 +168,7 @@ def data_quality(split: PartAssignment, scale: Scale | None = None) -> DataQuali
     )
 
 
-def alike_ids(ids: Ids) -> int:
+def _alike_ids(ids: Ids) -> int:
     """Return how many ids equal another but for case, blanks around them and leading zeros; 0 of integer ids."""
     if ids.dtype.kind in "iu":
         return 0
@@ -177,7 +177,7 @@ def alike_ids(ids: Ids) -> int:
 
 
 def _all_parts(split: PartAssignment, rows: npt.NDArray[np.intp], levels: RatingLevels | None) -> tuple[PartFacts, ...]:
-    known_users = np.bincount(rows[np.isin(split.parts, KNOWN)], minlength=split.dataset.n_users) > 0
+    known_users = np.bincount(rows[np.isin(split.parts, _KNOWN)], minlength=split.dataset.n_users) > 0
     train_items = split.dataset.interactions.indices[split.parts == TRAIN]
     known_items = np.bincount(train_items, minlength=split.dataset.n_items) > 0
     found = []
@@ -229,7 +229,7 @@ def _shared_pairs(split: PartAssignment, rows: npt.NDArray[np.intp]) -> tuple[in
 
 def _time_facts(split: PartAssignment, rows: npt.NDArray[np.intp], times: npt.NDArray[np.int64]) -> TimeFacts:
     held_out = np.isin(split.parts, (VALIDATION, TEST))
-    known = np.isin(split.parts, KNOWN)
+    known = np.isin(split.parts, _KNOWN)
     last = np.full(split.dataset.n_users, np.iinfo(np.int64).min)
     np.maximum.at(last, rows[known], times[known])
     own = last[rows[held_out]]

@@ -14,9 +14,9 @@ import numpy.typing as npt
 Ratings: TypeAlias = npt.NDArray[np.floating[Any]]
 Double: TypeAlias = npt.NDArray[np.float64]
 
-MOST_VALUES = 21
+_MOST_VALUES = 21
 """Different ratings up to which each has a level of its own: 0 to 10 in halves."""
-BINS = 20
+_BINS = 20
 _WIDE = 1000.0
 """Positive ratings whose highest is so many times the lowest, such as counts of plays, get bins of equal ratio."""
 
@@ -55,11 +55,11 @@ class RatingFacts:
 def rating_levels(ratings: Ratings) -> RatingLevels:
     """Return the levels of `ratings`, of which there is one at least."""
     values = np.unique(ratings).astype(np.float64)
-    if len(values) <= MOST_VALUES:
+    if len(values) <= _MOST_VALUES:
         return RatingLevels(values, None)
     low, high = float(values[0]), float(values[-1])
     wide = low > 0 and high / low > _WIDE
-    edges = np.geomspace(low, high, BINS + 1) if wide else np.linspace(low, high, BINS + 1)
+    edges = np.geomspace(low, high, _BINS + 1) if wide else np.linspace(low, high, _BINS + 1)
     return RatingLevels(edges[:-1], edges)
 
 

@@ -24,13 +24,13 @@ from coldray.data.tables.streaming import collect_typed, readable, with_seconds
 
 logger = logging.getLogger(__name__)
 
-FILE_PARTS: dict[Part, str] = {"train": "train", "validation": "valid", "test": "test"}
+_FILE_PARTS: dict[Part, str] = {"train": "train", "validation": "valid", "test": "test"}
 COLUMNS = {"user_id": "user", "parent_asin": "item", "rating": "rating", "timestamp": "timestamp"}
 """Columns of the files, and what they are called here."""
-TYPES = {"user_id": pl.String(), "parent_asin": pl.String(), "rating": pl.Float32(), "timestamp": pl.Int64()}
+_TYPES = {"user_id": pl.String(), "parent_asin": pl.String(), "rating": pl.Float32(), "timestamp": pl.Int64()}
 LOWEST, HIGHEST = 1.0, 5.0
 """Stars are from 1 to 5."""
-FILE_NAME = re.compile(r"(?P<category>.+)\.5core\.(?P<part>train|valid|test)(\.(?P<size>[^.]+))?\.parquet")
+_FILE_NAME = re.compile(r"(?P<category>.+)\.5core\.(?P<part>train|valid|test)(\.(?P<size>[^.]+))?\.parquet")
 
 
 def file_stem(category: str) -> str:
@@ -41,12 +41,12 @@ def file_stem(category: str) -> str:
 def part_path(folder: Path, category: str, part: Part, size: str | None = None) -> Path:
     """Return the path of the file of a part of a category."""
     suffix = "" if size is None else f".{size}"
-    return folder / f"{file_stem(category)}.5core.{FILE_PARTS[part]}{suffix}.parquet"
+    return folder / f"{file_stem(category)}.5core.{_FILE_PARTS[part]}{suffix}.parquet"
 
 
 def amazon_categories(folder: Path, size: str | None = None) -> tuple[str, ...]:
     """Return the categories that a folder has files of, as the file names write them, ascending."""
-    matches = [FILE_NAME.fullmatch(path.name) for path in folder.iterdir()]
+    matches = [_FILE_NAME.fullmatch(path.name) for path in folder.iterdir()]
     return tuple(sorted({match["category"] for match in matches if match is not None and match["size"] == size}))
 
 
@@ -124,7 +124,7 @@ def clip_ratings(table: pl.DataFrame, file: str, *, strict: bool) -> tuple[pl.Da
 
 
 def _paths(folder: Path, category: str, size: str | None) -> dict[Part, Path]:
-    paths = {part: part_path(folder, category, part, size) for part in FILE_PARTS}
+    paths = {part: part_path(folder, category, part, size) for part in _FILE_PARTS}
     absent = [path.name for path in paths.values() if not path.is_file()]
     if not absent:
         return paths
@@ -133,7 +133,7 @@ def _paths(folder: Path, category: str, size: str | None) -> dict[Part, Path]:
             f"{folder} has no {' and no '.join(absent)}: the category {category!r} lacks a part. Put it there, or make "
             "all three anew from the raw ratings."
         )
-    matches = [FILE_NAME.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    matches = [_FILE_NAME.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
     found = {match["category"] for match in matches if match is not None}
     sizes = {match["size"] or "none" for match in matches if match and match["category"] == file_stem(category)}
     there = (
@@ -147,10 +147,10 @@ def _interactions(path: Path, notes: list[str]) -> pl.DataFrame:
         scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         require_columns(scan.collect_schema().names(), COLUMNS, path.name)
     schema = scan.collect_schema()
-    for column, dtype in TYPES.items():
+    for column, dtype in _TYPES.items():
         if dtype.is_numeric() and not (schema[column].is_numeric() or schema[column].is_temporal()):
             raise DataFormatError(f"{path.name}: column {column!r} holds {schema[column]}; it must hold numbers.")
     if schema["timestamp"].is_temporal():
         scan = scan.with_columns(pl.col("timestamp").dt.epoch("s"))
-    table = collect_typed(scan.with_row_index("line", offset=1), TYPES, path, notes)
+    table = collect_typed(scan.with_row_index("line", offset=1), _TYPES, path, notes)
     return with_seconds(table.rename(COLUMNS), path, notes)

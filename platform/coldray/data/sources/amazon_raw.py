@@ -27,16 +27,16 @@ from coldray.data.tables.streaming import (
 )
 from coldray.data.tables.swapped import SAMPLE, ids_swapped
 
-NAMES = {
+_NAMES = {
     "user": ("user", "user_id", "reviewerID"),
     "item": ("item", "parent_asin", "item_id", "asin"),
     "rating": ("rating", "overall"),
     "timestamp": ("timestamp", "unixReviewTime"),
 }
 """Role → names of its column, the preferred one first: of 2023's two item ids the parent joins the variants."""
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".dat": "\t", ".txt": "\t"}
-JSON_SUFFIXES = (".json", ".jsonl")
-TYPES = {"user": pl.String(), "item": pl.String(), "rating": pl.Float32(), "timestamp": pl.Int64()}
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".dat": "\t", ".txt": "\t"}
+_JSON_SUFFIXES = (".json", ".jsonl")
+_TYPES = {"user": pl.String(), "item": pl.String(), "rating": pl.Float32(), "timestamp": pl.Int64()}
 
 
 def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame:
@@ -60,15 +60,15 @@ def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame
     found = [] if notes is None else notes
     file: DelimitedFile | None = None
     with readable(path):
-        if kind in JSON_SUFFIXES:
+        if kind in _JSON_SUFFIXES:
             scan = _reviews(path)
-        elif kind in SEPARATORS:
-            file, scan = _lines(path, SEPARATORS[kind], found)
+        elif kind in _SEPARATORS:
+            file, scan = _lines(path, _SEPARATORS[kind], found)
         else:
-            known = choices([*SEPARATORS, *JSON_SUFFIXES])
+            known = choices([*_SEPARATORS, *_JSON_SUFFIXES])
             raise DataFormatError(f"{path.name}: the format of {kind or 'no suffix'!r} is unknown. Known are {known}.")
-    with named_json_line(path) if kind in JSON_SUFFIXES else nullcontext():
-        table = collect_typed(scan, TYPES, path, found, categorical=("user", "item"))
+    with named_json_line(path) if kind in _JSON_SUFFIXES else nullcontext():
+        table = collect_typed(scan, _TYPES, path, found, categorical=("user", "item"))
     if file is not None:
         found += file.notes_of(table.height)
     return with_seconds(table, path, found)
@@ -76,27 +76,27 @@ def read_raw_ratings(path: Path, notes: list[str] | None = None) -> pl.DataFrame
 
 def _reviews(path: Path) -> pl.LazyFrame:
     # A schema of every name that may occur: a field that a line lacks is null, and other fields are skipped.
-    names = [name for role in NAMES.values() for name in role]
+    names = [name for role in _NAMES.values() for name in role]
     return scan_json_lines(path, names).select(
-        "line", *(pl.coalesce(options).alias(role) for role, options in NAMES.items())
+        "line", *(pl.coalesce(options).alias(role) for role, options in _NAMES.items())
     )
 
 
 def _lines(path: Path, separator: str, notes: list[str]) -> tuple[DelimitedFile, pl.LazyFrame]:
     first = first_fields(path, separator)
-    if not set(first) & {name for names in NAMES.values() for name in names}:
-        file, scan = scan_delimited(path, separator, tuple(NAMES), quoted=separator == ",")
+    if not set(first) & {name for names in _NAMES.values() for name in names}:
+        file, scan = scan_delimited(path, separator, tuple(_NAMES), quoted=separator == ",")
         with readable(path):
             head = scan.head(SAMPLE).select("user", "item").collect()
         if not ids_swapped(head):
             return file, scan
         notes.append(f"{path.name}: its lines have the item first, then the user, as the ratings files of 2018.")
         return file, scan.rename({"user": "item", "item": "user"})
-    found = {role: next((name for name in names if name in first), None) for role, names in NAMES.items()}
+    found = {role: next((name for name in names if name in first), None) for role, names in _NAMES.items()}
     for role, name in found.items():
         if name is None:
             raise DataFormatError(
-                f"{path.name} has no column of the {role} ({', '.join(NAMES[role])}). It has: {choices(first)}."
+                f"{path.name} has no column of the {role} ({', '.join(_NAMES[role])}). It has: {choices(first)}."
             )
     file, scan = scan_delimited(path, separator, quoted=separator == ",")
     return file, scan.select("line", *(pl.col(str(name)).alias(role) for role, name in found.items()))

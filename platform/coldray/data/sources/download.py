@@ -23,13 +23,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from coldray.core.environment import variable
 from coldray.core.errors import DownloadError, OutputError
 
-Verifier: TypeAlias = Callable[[Path], str | None]
+_Verifier: TypeAlias = Callable[[Path], str | None]
 """Given the downloaded file, returns None if it is right, else what is wrong with it."""
 
-HETREC_URL = "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-movielens-2k-v2.zip"
-HETREC_URL_VARIABLE = "COLDRAY_HETREC_URL"
+_HETREC_URL = "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-movielens-2k-v2.zip"
+_HETREC_URL_VARIABLE = "COLDRAY_HETREC_URL"
 """Environment variable with another address of the archive, such as a mirror inside a company."""
-HETREC_MEMBERS = (
+_HETREC_MEMBERS = (
     "movies.dat",
     "movie_genres.dat",
     "movie_countries.dat",
@@ -40,12 +40,12 @@ HETREC_MEMBERS = (
     "tags.dat",
     "user_ratedmovies.dat",
 )
-ATTEMPTS = 3
-TIMEOUT_SECONDS = 10.0
-BACKOFF_SECONDS = 1.0
-CHUNK_BYTES = 1 << 16
+_ATTEMPTS = 3
+_TIMEOUT_SECONDS = 10.0
+_BACKOFF_SECONDS = 1.0
+_CHUNK_BYTES = 1 << 16
 """What is received of an unfinished piece is lost with a cut connection; whole pieces are kept."""
-WORTH_RETRYING = (408, 425, 429, 500, 502, 503, 504)
+_WORTH_RETRYING = (408, 425, 429, 500, 502, 503, 504)
 
 
 class _RefusedError(requests.RequestException):
@@ -68,18 +68,18 @@ def fetch_hetrec(folder: Path) -> Path:
     DownloadError
         If it cannot be fetched or what arrived is not the archive.
     """
-    url = variable(HETREC_URL_VARIABLE, HETREC_URL)
-    return fetch(url, folder / "hetrec2011-movielens-2k-v2.zip", verify=sound_zip(HETREC_MEMBERS))
+    url = variable(_HETREC_URL_VARIABLE, _HETREC_URL)
+    return _fetch(url, folder / "hetrec2011-movielens-2k-v2.zip", verify=_sound_zip(_HETREC_MEMBERS))
 
 
-def fetch(
+def _fetch(
     url: str,
     target: Path,
     *,
-    verify: Verifier,
-    attempts: int = ATTEMPTS,
-    timeout: float = TIMEOUT_SECONDS,
-    backoff: float = BACKOFF_SECONDS,
+    verify: _Verifier,
+    attempts: int = _ATTEMPTS,
+    timeout: float = _TIMEOUT_SECONDS,
+    backoff: float = _BACKOFF_SECONDS,
 ) -> Path:
     """Download `url` to `target`; a file that is there already is kept as it is.
 
@@ -89,7 +89,7 @@ def fetch(
     Parameters
     ----------
     verify
-        Such as :func:`sound_zip`: it returns what is wrong with the file, None if nothing is.
+        Such as :func:`_sound_zip`: it returns what is wrong with the file, None if nothing is.
     attempts
         How often to try before giving up; refusals such as 404 are not tried again.
     timeout
@@ -120,7 +120,7 @@ def fetch(
     )
 
 
-def sound_zip(members: Iterable[str]) -> Verifier:
+def _sound_zip(members: Iterable[str]) -> _Verifier:
     """Return a check that a file is a zip archive with intact CRC-32s that has `members`, in whatever folder."""
     wanted = tuple(members)
 
@@ -139,7 +139,7 @@ def sound_zip(members: Iterable[str]) -> Verifier:
     return verify
 
 
-def _collect(url: str, part: Path, verify: Verifier, pauses: list[float], timeout: float) -> str | None:
+def _collect(url: str, part: Path, verify: _Verifier, pauses: list[float], timeout: float) -> str | None:
     """Bring `part` to a file that verifies, trying again after each pause; return the problem if that fails."""
     problem: str | None = None
     for pause in (*pauses, None):
@@ -172,7 +172,7 @@ def _append(url: str, part: Path, timeout: float) -> bool:
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
         if have and response.status_code == 416:
             return False  # Nothing beyond what is here: complete, or wrong, which the verification tells.
-        if response.status_code in WORTH_RETRYING:
+        if response.status_code in _WORTH_RETRYING:
             response.raise_for_status()
         if response.status_code not in (200, 206):
             raise _RefusedError(f"the server answered {response.status_code} {response.reason}")
@@ -198,7 +198,7 @@ def _write(response: requests.Response, file: IO[bytes], name: str, have: int, t
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=total, completed=have)
-        for chunk in response.iter_content(CHUNK_BYTES):
+        for chunk in response.iter_content(_CHUNK_BYTES):
             file.write(chunk)
             progress.update(task, advance=len(chunk))
 

@@ -31,25 +31,25 @@ from coldray.data.tables.streaming import readable
 RATING_FILES = ("user_ratedmovies-timestamps.dat", "user_ratedmovies.dat")
 """Either will do. The first is preferred: its times are unambiguous."""
 MOVIE_FILE = "movies.dat"
-LOCATION_FILE = "movie_locations.dat"
-TAG_FILE = "movie_tags.dat"
-OVERVIEW_FILE = "movies_tmdb_overview.csv"
-LABEL_FILES = {
+_LOCATION_FILE = "movie_locations.dat"
+_TAG_FILE = "movie_tags.dat"
+_OVERVIEW_FILE = "movies_tmdb_overview.csv"
+_LABEL_FILES = {
     "genres": ("movie_genres.dat", "genre"),
     "countries": ("movie_countries.dat", "country"),
     "directors": ("movie_directors.dat", "directorID"),
     "actors": ("movie_actors.dat", "actorID"),
 }
 """Attribute → file and column of its labels. People are told apart by id: two may share a name."""
-LOCATIONS = ("location1", "location2", "location3", "location4")
-DATE_COLUMNS = ("date_year", "date_month", "date_day", "date_hour", "date_minute", "date_second")
-TIME_ZONE = "Europe/Madrid"
+_LOCATIONS = ("location1", "location2", "location3", "location4")
+_DATE_COLUMNS = ("date_year", "date_month", "date_day", "date_hour", "date_minute", "date_second")
+_TIME_ZONE = "Europe/Madrid"
 """Zone of the date columns: they are one or two hours ahead of the millisecond timestamps, as Madrid is of UTC."""
-DEFAULT_ATTRIBUTES = (
+_DEFAULT_ATTRIBUTES = (
     "genres", "countries", "directors", "actors", "location1", "location2", "location3", "locations", "year",
 )  # fmt: skip
 """Known before release. Tags are left out: users write them, so a new item has none."""
-PUBLISHED_RATINGS = 855_598
+_PUBLISHED_RATINGS = 855_598
 """Ratings in the published hetrec2011-movielens-2k-v2."""
 
 
@@ -80,20 +80,20 @@ def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
     provenance: dict[str, Any] = {"source": name, "ratings_file": rating_file, "ratings": pairs.height}
     provenance["later_attributes"] = ["tags"]  # users give them once a film is out: a new one has none
     if name == "hetrec":
-        provenance["complete"] = pairs.height == PUBLISHED_RATINGS
+        provenance["complete"] = pairs.height == _PUBLISHED_RATINGS
     return assemble(
         pairs,
         lambda item_ids: _attributes(files, movies, item_ids, provenance),
         name=name,
         file=rating_file,
-        default_attributes=DEFAULT_ATTRIBUTES,
+        default_attributes=_DEFAULT_ATTRIBUTES,
         provenance=provenance,
         catalogue=Catalogue(movies["item"], MOVIE_FILE),
     )
 
 
 def _ratings(files: DataFiles, name: str) -> pl.DataFrame:
-    table = files.required_table(name, ("userID", "movieID", "rating"), ("timestamp", *DATE_COLUMNS))
+    table = files.required_table(name, ("userID", "movieID", "rating"), ("timestamp", *_DATE_COLUMNS))
     columns = [
         parse_numbers(table, "userID", pl.Int64(), name).alias("user"),
         parse_numbers(table, "movieID", pl.Int64(), name).alias("item"),
@@ -101,17 +101,17 @@ def _ratings(files: DataFiles, name: str) -> pl.DataFrame:
     ]
     if "timestamp" in table.columns:
         columns.append(parse_numbers(table, "timestamp", pl.Int64(), name) // 1000)
-    elif set(DATE_COLUMNS) <= set(table.columns):
+    elif set(_DATE_COLUMNS) <= set(table.columns):
         columns.append(_seconds(table, name))
     return pl.DataFrame(columns)
 
 
 def _seconds(table: pl.DataFrame, name: str) -> pl.Series:
     """Return the date columns as seconds since 1970; of the hour that autumn has twice, the first is taken."""
-    year, *rest = (pl.col(column) for column in DATE_COLUMNS)
+    year, *rest = (pl.col(column) for column in _DATE_COLUMNS)
     text = pl.concat_str(year, *(part.str.zfill(2) for part in rest))
     local = text.str.to_datetime("%Y%m%d%H%M%S", strict=False, time_unit="us")
-    seconds = local.dt.replace_time_zone(TIME_ZONE, ambiguous="earliest", non_existent="null").dt.epoch("s")
+    seconds = local.dt.replace_time_zone(_TIME_ZONE, ambiguous="earliest", non_existent="null").dt.epoch("s")
     times = table.select(timestamp=seconds).to_series()
     if times.null_count():
         line = table.get_column("line")[times.is_null().arg_max() or 0]
@@ -138,15 +138,15 @@ def _attributes(
     files: DataFiles, movies: pl.DataFrame, item_ids: Ids, provenance: dict[str, Any]
 ) -> dict[str, Attribute]:
     built: dict[str, Attribute] = {}
-    for name, (file, column) in LABEL_FILES.items():
+    for name, (file, column) in _LABEL_FILES.items():
         edges = _edges(files, file, (column,))
         if edges is not None:
             note_strays(provenance, file, edges["item"], item_ids)
             built[name] = label_attribute(edges.rename({column: "label"}), item_ids)
-    locations = _edges(files, LOCATION_FILE, (), LOCATIONS)
+    locations = _edges(files, _LOCATION_FILE, (), _LOCATIONS)
     if locations is not None:
-        note_strays(provenance, LOCATION_FILE, locations["item"], item_ids)
-        for name in LOCATIONS[:3]:
+        note_strays(provenance, _LOCATION_FILE, locations["item"], item_ids)
+        for name in _LOCATIONS[:3]:
             if name in locations.columns:
                 built[name] = label_attribute(locations.select("item", label=name), item_ids)
         built["locations"] = plain_attribute(_location_texts(locations), "text", item_ids)
@@ -154,11 +154,11 @@ def _attributes(
     built["title"] = plain_attribute(movies, "title", item_ids)
     tags = _tags(files)
     if tags is not None:
-        note_strays(provenance, TAG_FILE, tags["item"], item_ids)
+        note_strays(provenance, _TAG_FILE, tags["item"], item_ids)
         built["tags"] = label_attribute(tags, item_ids)
     overviews = _overviews(files, movies)
     if overviews is not None:
-        note_strays(provenance, OVERVIEW_FILE, overviews["item"], item_ids)
+        note_strays(provenance, _OVERVIEW_FILE, overviews["item"], item_ids)
         built["overview"] = plain_attribute(overviews, "overview", item_ids)
     provenance["notes"] = [*provenance.get("notes", ()), *files.notes]
     return built
@@ -176,14 +176,14 @@ def _edges(
 
 def _location_texts(locations: pl.DataFrame) -> pl.DataFrame:
     """Return a row a movie with every location of its rows, in file order, joined by spaces."""
-    parts = [pl.when(pl.col(name) != "").then(name) for name in LOCATIONS if name in locations.columns]
+    parts = [pl.when(pl.col(name) != "").then(name) for name in _LOCATIONS if name in locations.columns]
     rows = locations.select("item", text=pl.concat_str(parts, separator=" ", ignore_nulls=True))
     rows = rows.filter(pl.col("text") != "")
     return rows.group_by("item", maintain_order=True).agg(pl.col("text").str.join(" "))
 
 
 def _tags(files: DataFiles) -> pl.DataFrame | None:
-    edges = _edges(files, TAG_FILE, ("tagID",))
+    edges = _edges(files, _TAG_FILE, ("tagID",))
     if edges is None:
         return None
     names = files.table("tags.dat", ("id", "value"))
@@ -196,16 +196,16 @@ def _tags(files: DataFiles) -> pl.DataFrame | None:
 
 def _overviews(files: DataFiles, movies: pl.DataFrame) -> pl.DataFrame | None:
     """Return one overview a movie: released in the title's year, else in the movie's year, else the best match."""
-    if files.content(OVERVIEW_FILE) is None:
+    if files.content(_OVERVIEW_FILE) is None:
         return None
-    with files.unpacked(OVERVIEW_FILE) as file, readable(file):
+    with files.unpacked(_OVERVIEW_FILE) as file, readable(file):
         looked = look_at(file, ",")
-        require_columns(looked.columns, ("MovieID", "overview"), OVERVIEW_FILE)
+        require_columns(looked.columns, ("MovieID", "overview"), _OVERVIEW_FILE)
         table = looked.scan().collect()
         looked.check_rows(table.height)
     absent = [name for name in ("Title", "release_year", "match_score") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
-    item = parse_numbers(table, "MovieID", pl.Int64(), OVERVIEW_FILE)
+    item = parse_numbers(table, "MovieID", pl.Int64(), _OVERVIEW_FILE)
     released = pl.col("release_year").cast(pl.Float64, strict=False)
     in_title = pl.col("Title").str.extract(r"\((\d{4})\)\s*$").cast(pl.Float64, strict=False)
     score = pl.col("match_score").cast(pl.Float64, strict=False)

@@ -20,11 +20,11 @@ from coldray.data.sources.archive import DataFiles, parse_numbers, refuse_values
 from coldray.data.sources.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
 
 NAME = "lastfm"
-PLAY_FILE = "user_artists.dat"
-ARTIST_FILE = "artists.dat"
-TAGGING_FILE = "user_taggedartists.dat"
-TAG_FILE = "tags.dat"
-DEFAULT_ATTRIBUTES = ("tags",)
+_PLAY_FILE = "user_artists.dat"
+_ARTIST_FILE = "artists.dat"
+_TAGGING_FILE = "user_taggedartists.dat"
+_TAG_FILE = "tags.dat"
+_DEFAULT_ATTRIBUTES = ("tags",)
 """All that is known of what an artist sounds like; listeners write them, so an artist new to everybody has none."""
 
 
@@ -53,11 +53,11 @@ def read_lastfm(path: Path) -> Dataset:
     pairs = _plays(files)
     artists, tags = _artists(files), _taggings(files)
     provenance: dict[str, Any] = {
-        "source": NAME, "ratings_file": PLAY_FILE, "ratings": pairs.height, "ratings_are": "play counts"
+        "source": NAME, "ratings_file": _PLAY_FILE, "ratings": pairs.height, "ratings_are": "play counts"
     }  # fmt: skip
 
     def attributes(item_ids: Ids) -> dict[str, Attribute]:
-        note_strays(provenance, TAGGING_FILE, tags["item"], item_ids)
+        note_strays(provenance, _TAGGING_FILE, tags["item"], item_ids)
         provenance["notes"] = [*provenance.get("notes", ()), *files.notes]
         return {
             "tags": label_attribute(tags, item_ids),
@@ -68,37 +68,37 @@ def read_lastfm(path: Path) -> Dataset:
         pairs,
         attributes,
         name=NAME,
-        file=PLAY_FILE,
-        default_attributes=DEFAULT_ATTRIBUTES,
+        file=_PLAY_FILE,
+        default_attributes=_DEFAULT_ATTRIBUTES,
         provenance=provenance,
-        catalogue=Catalogue(artists["item"], ARTIST_FILE),
+        catalogue=Catalogue(artists["item"], _ARTIST_FILE),
     )
 
 
 def _plays(files: DataFiles) -> pl.DataFrame:
-    table = files.required_table(PLAY_FILE, ("userID", "artistID", "weight"))
-    plays = parse_numbers(table, "weight", pl.Float32(), PLAY_FILE)
-    refuse_values(plays <= 0, table, "weight", PLAY_FILE, "not a positive number of plays")
+    table = files.required_table(_PLAY_FILE, ("userID", "artistID", "weight"))
+    plays = parse_numbers(table, "weight", pl.Float32(), _PLAY_FILE)
+    refuse_values(plays <= 0, table, "weight", _PLAY_FILE, "not a positive number of plays")
     return table.select(
-        parse_numbers(table, "userID", pl.Int64(), PLAY_FILE).alias("user"),
-        parse_numbers(table, "artistID", pl.Int64(), PLAY_FILE).alias("item"),
+        parse_numbers(table, "userID", pl.Int64(), _PLAY_FILE).alias("user"),
+        parse_numbers(table, "artistID", pl.Int64(), _PLAY_FILE).alias("item"),
         plays.alias("rating"),
     )
 
 
 def _artists(files: DataFiles) -> pl.DataFrame:
-    table = files.required_table(ARTIST_FILE, ("id", "name"), encoding="utf-8")
-    artists = table.select(parse_numbers(table, "id", pl.Int64(), ARTIST_FILE).alias("item"), "name")
-    refuse_repeated(artists, ("item",), ARTIST_FILE)
+    table = files.required_table(_ARTIST_FILE, ("id", "name"), encoding="utf-8")
+    artists = table.select(parse_numbers(table, "id", pl.Int64(), _ARTIST_FILE).alias("item"), "name")
+    refuse_repeated(artists, ("item",), _ARTIST_FILE)
     return artists
 
 
 def _taggings(files: DataFiles) -> pl.DataFrame:
     """Return a row (`item`, `label`) a tag of an artist; a tag without a name goes by its number."""
-    table = files.required_table(TAGGING_FILE, ("artistID", "tagID"))
-    names = files.required_table(TAG_FILE, ("tagID", "tagValue"))
-    refuse_repeated(names, ("tagID",), TAG_FILE)
-    item = parse_numbers(table, "artistID", pl.Int64(), TAGGING_FILE).alias("item")
+    table = files.required_table(_TAGGING_FILE, ("artistID", "tagID"))
+    names = files.required_table(_TAG_FILE, ("tagID", "tagValue"))
+    refuse_repeated(names, ("tagID",), _TAG_FILE)
+    item = parse_numbers(table, "artistID", pl.Int64(), _TAGGING_FILE).alias("item")
     given = table.select(item, "tagID").unique()
     named = given.join(names.select("tagID", "tagValue"), on="tagID", how="left")
     return named.select("item", label=pl.coalesce("tagValue", "tagID"))

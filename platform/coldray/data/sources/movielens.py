@@ -22,19 +22,19 @@ from coldray.data.sources.archive import DataFiles, parse_numbers, refuse_values
 from coldray.data.sources.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
 from coldray.data.splits.published import PredefinedSplit, assemble_split
 
-SplitName: TypeAlias = Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"]
-SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+_SplitName: TypeAlias = Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"]
+_SPLITS: tuple[_SplitName, ...] = get_args(_SplitName)
 """``u1`` to ``u5`` are the folds of a 5-fold cross-validation; ``ua`` and ``ub`` test on ten ratings of each user."""
 NAME = "ml-100k"
-RATING_FILE = "u.data"
-MOVIE_FILE = "u.item"
-GENRE_FILE = "u.genre"
-RATING_COLUMNS = ("user", "item", "rating", "timestamp")
-MOVIE_COLUMNS = ("item", "title", "release date", "video release date", "IMDb URL")
+_RATING_FILE = "u.data"
+_MOVIE_FILE = "u.item"
+_GENRE_FILE = "u.genre"
+_RATING_COLUMNS = ("user", "item", "rating", "timestamp")
+_MOVIE_COLUMNS = ("item", "title", "release date", "video release date", "IMDb URL")
 """The fields of a movie before its genre flags."""
-UNKNOWN = "unknown"
+_UNKNOWN = "unknown"
 """The genre of the movies whose genres nobody gave, and the title of the one that has none: both mean missing."""
-FLAG = "genre "
+_FLAG = "genre "
 """Start of the names of the flag columns, lest a genre be taken for one of the other fields."""
 YEAR_IN_TITLE = r"\s*\((\d{4})\)(\s*\(T?V\))?$"
 """``(1995)`` ends a title; IMDb's mark of a film made for video or television may follow."""
@@ -64,16 +64,16 @@ def read_movielens(path: Path) -> Dataset:
         If there is no rating.
     """
     files = DataFiles(path, "MovieLens 100K")
-    pairs, movies = _ratings(files, RATING_FILE), _movies(files)
-    provenance: dict[str, Any] = {"source": NAME, "ratings_file": RATING_FILE, "ratings": pairs.height}
+    pairs, movies = _ratings(files, _RATING_FILE), _movies(files)
+    provenance: dict[str, Any] = {"source": NAME, "ratings_file": _RATING_FILE, "ratings": pairs.height}
     return assemble(
         pairs,
         lambda item_ids: movie_attributes(movies, item_ids),
         name=NAME,
-        file=RATING_FILE,
+        file=_RATING_FILE,
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
-        catalogue=Catalogue(movies["item"], MOVIE_FILE),
+        catalogue=Catalogue(movies["item"], _MOVIE_FILE),
     )
 
 
@@ -86,7 +86,7 @@ def read_movielens_split(path: Path, split: str) -> PredefinedSplit:
     Raises
     ------
     ConfigError
-        If `split` is not one of :data:`SPLITS`.
+        If `split` is not one of :data:`_SPLITS`.
     DataFileError, DataFormatError
         As :func:`read_movielens` does.
     LeakageError
@@ -94,8 +94,10 @@ def read_movielens_split(path: Path, split: str) -> PredefinedSplit:
     EmptyDatasetError
         If one of the files is empty.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"MovieLens 100K has no split {split!r}.{nearest(split, SPLITS)} It has: {choices(SPLITS)}.")
+    if split not in _SPLITS:
+        raise ConfigError(
+            f"MovieLens 100K has no split {split!r}.{nearest(split, _SPLITS)} It has: {choices(_SPLITS)}."
+        )
     files = DataFiles(path, "MovieLens 100K")
     base, test = f"{split}.base", f"{split}.test"
     train_pairs, test_pairs, movies = _ratings(files, base), _ratings(files, test), _movies(files)
@@ -110,13 +112,13 @@ def read_movielens_split(path: Path, split: str) -> PredefinedSplit:
         file=f"{base} with {test}",
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
-        catalogue=Catalogue(movies["item"], MOVIE_FILE),
+        catalogue=Catalogue(movies["item"], _MOVIE_FILE),
     )
 
 
 def movie_attributes(movies: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute]:
     """Return the attributes of `item_ids` from a row a movie: `item`, `title`, `year` and the list of its `genres`."""
-    genres = movies.select("item", label="genres").explode("label").filter(pl.col("label") != UNKNOWN)
+    genres = movies.select("item", label="genres").explode("label").filter(pl.col("label") != _UNKNOWN)
     return {
         "genres": label_attribute(genres, item_ids),
         "year": plain_attribute(movies, "year", item_ids),
@@ -125,27 +127,27 @@ def movie_attributes(movies: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute
 
 
 def _ratings(files: DataFiles, name: str) -> pl.DataFrame:
-    table = files.rows(name, "\t", RATING_COLUMNS)
+    table = files.rows(name, "\t", _RATING_COLUMNS)
     types = (pl.Int64(), pl.Int64(), pl.Float32(), pl.Int64())
     return pl.DataFrame(
-        [parse_numbers(table, column, dtype, name) for column, dtype in zip(RATING_COLUMNS, types, strict=True)]
+        [parse_numbers(table, column, dtype, name) for column, dtype in zip(_RATING_COLUMNS, types, strict=True)]
     )
 
 
 def _movies(files: DataFiles) -> pl.DataFrame:
     """Return a row a movie: `item`, `title`, `year` and the list of its `genres`."""
-    flags = [FLAG + genre for genre in _genres(files)]
-    table = files.rows(MOVIE_FILE, "|", (*MOVIE_COLUMNS, *flags))
+    flags = [_FLAG + genre for genre in _genres(files)]
+    table = files.rows(_MOVIE_FILE, "|", (*_MOVIE_COLUMNS, *flags))
     for flag in flags:
-        refuse_values(~table.get_column(flag).is_in(["0", "1"]), table, flag, MOVIE_FILE, "neither 0 nor 1")
+        refuse_values(~table.get_column(flag).is_in(["0", "1"]), table, flag, _MOVIE_FILE, "neither 0 nor 1")
     title = pl.col("title").str.replace(YEAR_IN_TITLE, "")
     movies = table.select(
-        parse_numbers(table, "item", pl.Int64(), MOVIE_FILE),
-        title=pl.when(pl.col("title") != UNKNOWN).then(title),
+        parse_numbers(table, "item", pl.Int64(), _MOVIE_FILE),
+        title=pl.when(pl.col("title") != _UNKNOWN).then(title),
         year=pl.coalesce(pl.col("title").str.extract(YEAR_IN_TITLE).cast(pl.Int32), _release_years(table)),
-        genres=pl.concat_list(pl.when(pl.col(flag) == "1").then(pl.lit(flag.removeprefix(FLAG))) for flag in flags),
+        genres=pl.concat_list(pl.when(pl.col(flag) == "1").then(pl.lit(flag.removeprefix(_FLAG))) for flag in flags),
     )
-    refuse_repeated(movies, ("item",), MOVIE_FILE)
+    refuse_repeated(movies, ("item",), _MOVIE_FILE)
     return movies
 
 
@@ -155,19 +157,19 @@ def _release_years(table: pl.DataFrame) -> pl.Series:
     # chrono, which polars parses with, would read 01-Jan-95 as a day of the first century.
     dates = text.set(~text.str.contains(r"-\d{4}$"), None).str.to_date("%d-%b-%Y", strict=False)
     bad = dates.is_null() & (text != "")
-    refuse_values(bad, table, "release date", MOVIE_FILE, "not a date like 01-Jan-1995")
+    refuse_values(bad, table, "release date", _MOVIE_FILE, "not a date like 01-Jan-1995")
     return dates.dt.year()
 
 
 def _genres(files: DataFiles) -> list[str]:
     """Return the names of the genres in the order of their flags."""
-    table = files.rows(GENRE_FILE, "|", ("genre", "number"))
-    genres = table.select("genre", parse_numbers(table, "number", pl.Int64(), GENRE_FILE)).sort("number")
-    refuse_repeated(genres, ("genre",), GENRE_FILE)
+    table = files.rows(_GENRE_FILE, "|", ("genre", "number"))
+    genres = table.select("genre", parse_numbers(table, "number", pl.Int64(), _GENRE_FILE)).sort("number")
+    refuse_repeated(genres, ("genre",), _GENRE_FILE)
     numbers = genres.get_column("number").to_list()
     if not numbers or numbers != list(range(len(numbers))):
         raise DataFormatError(
-            f"{GENRE_FILE} numbers its {len(numbers)} genres {', '.join(map(str, numbers)) or 'not at all'}. "
-            f"The numbers must be 0, 1, 2, …: they are the places of the flags in {MOVIE_FILE}."
+            f"{_GENRE_FILE} numbers its {len(numbers)} genres {', '.join(map(str, numbers)) or 'not at all'}. "
+            f"The numbers must be 0, 1, 2, …: they are the places of the flags in {_MOVIE_FILE}."
         )
     return genres.get_column("genre").to_list()

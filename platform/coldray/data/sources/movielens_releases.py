@@ -25,15 +25,15 @@ from coldray.data.tables.delimited import DelimitedFile
 from coldray.data.tables.files import require_columns
 from coldray.data.tables.streaming import collect_typed, readable, scan_delimited
 
-NO_GENRES = "(no genres listed)"
-COLONS = "::"
-CSV_RATINGS = {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "timestamp"}
-CSV_MOVIES = ("movieId", "title", "genres")
-TYPES = {"user": pl.Int64(), "item": pl.Int64(), "rating": pl.Float32(), "timestamp": pl.Int64()}
+_NO_GENRES = "(no genres listed)"
+_COLONS = "::"
+_CSV_RATINGS = {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "timestamp"}
+_CSV_MOVIES = ("movieId", "title", "genres")
+_TYPES = {"user": pl.Int64(), "item": pl.Int64(), "rating": pl.Float32(), "timestamp": pl.Int64()}
 
 
 @dataclass(frozen=True)
-class Release:
+class _Release:
     """How the files of a release are written."""
 
     suffix: str
@@ -52,12 +52,12 @@ class Release:
         return f"movies.{self.suffix}"
 
 
-RELEASES = {
-    "ml-1m": Release("dat", LATIN),
-    "ml-10m": Release("dat", "utf-8"),
-    "ml-20m": Release("csv", "utf-8"),
-    "ml-25m": Release("csv", "utf-8"),
-    "ml-latest-small": Release("csv", "utf-8"),
+_RELEASES = {
+    "ml-1m": _Release("dat", LATIN),
+    "ml-10m": _Release("dat", "utf-8"),
+    "ml-20m": _Release("csv", "utf-8"),
+    "ml-25m": _Release("csv", "utf-8"),
+    "ml-latest-small": _Release("csv", "utf-8"),
 }
 
 
@@ -73,7 +73,7 @@ def read_movielens_release(path: Path, name: str) -> Dataset:
     path
         A folder with the files, or a ``.zip`` of them.
     name
-        One of :data:`RELEASES`, which gives the dataset its name.
+        One of :data:`_RELEASES`, which gives the dataset its name.
 
     Raises
     ------
@@ -86,14 +86,14 @@ def read_movielens_release(path: Path, name: str) -> Dataset:
     EmptyDatasetError
         If there is no rating.
     """
-    if name not in RELEASES:
-        raise ConfigError(f"There is no MovieLens {name!r}.{nearest(name, RELEASES)} There are: {choices(RELEASES)}.")
-    release = RELEASES[name]
+    if name not in _RELEASES:
+        raise ConfigError(f"There is no MovieLens {name!r}.{nearest(name, _RELEASES)} There are: {choices(_RELEASES)}.")
+    release = _RELEASES[name]
     files = DataFiles(path, f"MovieLens {name.removeprefix('ml-')}")
     movies = _movies(files, release)
     with files.unpacked(release.rating_file) as path:
         ratings, scan = _scan_ratings(path, release)
-        pairs = collect_typed(scan, TYPES, path, files.notes)
+        pairs = collect_typed(scan, _TYPES, path, files.notes)
     notes = [*ratings.notes_of(pairs.height), *files.notes]
     provenance: dict[str, Any] = {"source": name, "ratings_file": release.rating_file, "ratings": pairs.height}
     provenance |= {"notes": notes} if notes else {}
@@ -108,25 +108,25 @@ def read_movielens_release(path: Path, name: str) -> Dataset:
     )
 
 
-def _scan_ratings(path: Path, release: Release) -> tuple[DelimitedFile, pl.LazyFrame]:
+def _scan_ratings(path: Path, release: _Release) -> tuple[DelimitedFile, pl.LazyFrame]:
     if release.suffix == "csv":
         file, scan = scan_delimited(path, ",", quoted=True)
         with readable(path):
-            require_columns(scan.collect_schema().names(), CSV_RATINGS, path.name)
-        return file, scan.rename(CSV_RATINGS)
+            require_columns(scan.collect_schema().names(), _CSV_RATINGS, path.name)
+        return file, scan.rename(_CSV_RATINGS)
     # One byte is all that polars divides by: at each second colon there is an empty field.
-    between = [f"between {number}" for number in range(len(TYPES) - 1)]
-    fields = [name for pair in zip(TYPES, [*between, ""], strict=True) for name in pair][:-1]
+    between = [f"between {number}" for number in range(len(_TYPES) - 1)]
+    fields = [name for pair in zip(_TYPES, [*between, ""], strict=True) for name in pair][:-1]
     file, scan = scan_delimited(path, ":", fields)
     single = pl.any_horizontal(pl.col(between).is_not_null())
     return file, scan.with_columns(pl.when(~single).then("timestamp").alias("timestamp"))
 
 
-def _movies(files: DataFiles, release: Release) -> pl.DataFrame:
+def _movies(files: DataFiles, release: _Release) -> pl.DataFrame:
     """Return a row a movie: `item`, `title`, `year` and the list of its `genres`."""
     file = release.movie_file
     if release.suffix == "dat":
-        table = files.rows(file, COLONS, CSV_MOVIES, encoding=release.encoding)
+        table = files.rows(file, _COLONS, _CSV_MOVIES, encoding=release.encoding)
     else:
         table = _csv_movies(files, file)
     title = pl.col("title").str.strip_chars()
@@ -134,7 +134,7 @@ def _movies(files: DataFiles, release: Release) -> pl.DataFrame:
         parse_numbers(table, "movieId", pl.Int64(), file).alias("item"),
         title=title.str.replace(YEAR_IN_TITLE, ""),
         year=title.str.extract(YEAR_IN_TITLE).cast(pl.Int32),
-        genres=pl.when(pl.col("genres") != NO_GENRES).then(pl.col("genres").str.split("|")),
+        genres=pl.when(pl.col("genres") != _NO_GENRES).then(pl.col("genres").str.split("|")),
     )
     refuse_repeated(movies, ("item",), file)
     return movies
@@ -143,8 +143,8 @@ def _movies(files: DataFiles, release: Release) -> pl.DataFrame:
 def _csv_movies(files: DataFiles, name: str) -> pl.DataFrame:
     with files.unpacked(name) as file, readable(file):
         looked, scan = scan_delimited(file, ",", quoted=True)
-        require_columns(scan.collect_schema().names(), CSV_MOVIES, name)
-        table = scan.select("line", *CSV_MOVIES).collect()
+        require_columns(scan.collect_schema().names(), _CSV_MOVIES, name)
+        table = scan.select("line", *_CSV_MOVIES).collect()
         files.notes.extend(looked.notes_of(table.height))
     if table.get_column("title").null_count():
         line = table.filter(pl.col("title").is_null()).item(0, "line")

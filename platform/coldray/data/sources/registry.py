@@ -29,8 +29,8 @@ from coldray.data.splits.published import PredefinedSplit
 from coldray.data.texts import with_texts
 from coldray.data.uninformative import with_uninformative_noted
 
-HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
-ML1M_FOLDER = "ml1m-hetrec"
+_HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
+_ML1M_FOLDER = "ml1m-hetrec"
 
 
 class SourceConfig(BaseModel):
@@ -185,7 +185,7 @@ def _amazon(source: SourceConfig) -> PredefinedSplit:
     return read_amazon(folder, category, size=source.size, strict=source.strict)
 
 
-def find_hetrec(data_dir: Path | None, *, download: bool = True) -> Path:
+def _find_hetrec(data_dir: Path | None, *, download: bool = True) -> Path:
     """Return the folder or archive of HetRec 2011: in `data_dir`, else in the download cache, else downloaded.
 
     Raises
@@ -196,15 +196,15 @@ def find_hetrec(data_dir: Path | None, *, download: bool = True) -> Path:
         If it cannot be fetched.
     """
     root = data_root(data_dir)
-    archive = f"{HETREC_FOLDER}.zip"
+    archive = f"{_HETREC_FOLDER}.zip"
     cache = Path(platformdirs.user_cache_dir("coldray"))
     if root is not None and root.suffix == ".zip":
         return root
     places = [cache / archive]
     if root is not None:
-        places = [root, root / archive, root / HETREC_FOLDER, root / HETREC_FOLDER / archive, *places]
+        places = [root, root / archive, root / _HETREC_FOLDER, root / _HETREC_FOLDER / archive, *places]
     for place in places:
-        if place.is_file() or (_holds_files(place) and place.name != ML1M_FOLDER):
+        if place.is_file() or (_holds_files(place) and place.name != _ML1M_FOLDER):
             return place
     if download:
         return fetch_hetrec(cache)
@@ -214,7 +214,7 @@ def find_hetrec(data_dir: Path | None, *, download: bool = True) -> Path:
     )
 
 
-def find_ml1m_hetrec(data_dir: Path | None) -> Path:
+def _find_ml1m_hetrec(data_dir: Path | None) -> Path:
     """Return the folder of ``ml1m-hetrec``: `data_dir` itself or the folder of that name in it.
 
     Raises
@@ -223,9 +223,9 @@ def find_ml1m_hetrec(data_dir: Path | None) -> Path:
         If it is in neither; it is never downloaded.
     """
     root = data_root(data_dir)
-    places = [] if root is None else [root, root / ML1M_FOLDER]
+    places = [] if root is None else [root, root / _ML1M_FOLDER]
     for place in places:
-        if _holds_files(place) and place.name != HETREC_FOLDER:
+        if _holds_files(place) and place.name != _HETREC_FOLDER:
             return place
     where = " nor in ".join(str(place) for place in places) or "any folder, as none was given"
     raise DataFileError(
@@ -253,12 +253,12 @@ _STARS, _HALVES = (1.0, 5.0), (0.5, 5.0)
 SOURCES: dict[str, Source] = {
     "sample": Source(lambda source: sample_dataset(source.seed), in_folder=False),
     "hetrec": Source(
-        lambda source: read_hetrec(find_hetrec(source.data_dir, download=source.download)),
+        lambda source: read_hetrec(_find_hetrec(source.data_dir, download=source.download)),
         scale=_HALVES,
         filters=_HETREC_FILTERS,
     ),
     "ml1m-hetrec": Source(
-        lambda source: read_hetrec(find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec"), scale=_STARS
+        lambda source: read_hetrec(_find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec"), scale=_STARS
     ),
     "ml-100k": _found(
         read_movielens,

@@ -24,9 +24,9 @@ from coldray.data.dataset import (
     binary_matrix,
 )
 
-MIN_CLICKS = 12
+_MIN_CLICKS = 12
 """Least clicks a user has."""
-THEMES: dict[str, tuple[str, ...]] = {
+_THEMES: dict[str, tuple[str, ...]] = {
     "adventure": ("island", "map", "voyage", "treasure", "mountain", "storm", "compass", "expedition"),
     "animation": ("talking", "colourful", "toy", "magical", "forest", "tiny", "friendship", "song"),
     "comedy": ("awkward", "wedding", "prank", "neighbour", "mistaken", "holiday", "hilarious", "boss"),
@@ -41,7 +41,7 @@ THEMES: dict[str, tuple[str, ...]] = {
     "western": ("sheriff", "saloon", "desert", "horse", "outlaw", "railroad", "canyon", "duel"),
 }
 """Genres, and the words their descriptions are made of."""
-FILLER = ("a", "the", "and", "with", "story", "about", "one", "life", "day", "finds", "must", "world", "young", "old")
+_FILLER = ("a", "the", "and", "with", "story", "about", "one", "life", "day", "finds", "must", "world", "young", "old")
 
 
 def sample_dataset(seed: int = 0, n_users: int = 600, n_items: int = 500) -> Dataset:
@@ -59,9 +59,9 @@ def sample_dataset(seed: int = 0, n_users: int = 600, n_items: int = 500) -> Dat
     ConfigError
         If a size is too small.
     """
-    if n_users < 1 or n_items < 2 * MIN_CLICKS:
+    if n_users < 1 or n_items < 2 * _MIN_CLICKS:
         raise ConfigError(
-            f"The sample needs at least 1 user and {2 * MIN_CLICKS} items; n_users={n_users}, n_items={n_items}."
+            f"The sample needs at least 1 user and {2 * _MIN_CLICKS} items; n_users={n_users}, n_items={n_items}."
         )
     rng = np.random.default_rng(seed)
     labels = {
@@ -88,7 +88,7 @@ def sample_dataset(seed: int = 0, n_users: int = 600, n_items: int = 500) -> Dat
 
 def _genres(rng: np.random.Generator, n_items: int) -> LabelAttribute:
     """One to three genres an item; some genres are far more common than others."""
-    names = np.asarray(sorted(THEMES))
+    names = np.asarray(sorted(_THEMES))
     share = 1.0 / np.arange(2, len(names) + 2)
     keys = rng.gumbel(size=(n_items, len(names))) + np.log(share)
     order = np.argsort(-keys, axis=1)
@@ -132,8 +132,8 @@ def _clicks(rng: np.random.Generator, utilities: FloatArray, *, popularity: Floa
     """Each user's clicks: draws without replacement, weighted by exp(utility + popularity), as Gumbel top-n."""
     n_users, n_items = utilities.shape
     keys = utilities + popularity + rng.gumbel(size=utilities.shape)
-    most = max(MIN_CLICKS, n_items // 4)
-    counts = np.minimum(MIN_CLICKS + rng.geometric(1.0 / max(n_items / 25.0, 2.0), n_users) - 1, most)
+    most = max(_MIN_CLICKS, n_items // 4)
+    counts = np.minimum(_MIN_CLICKS + rng.geometric(1.0 / max(n_items / 25.0, 2.0), n_users) - 1, most)
     order = np.argsort(-keys, axis=1)[:, :most]
     users, position = np.nonzero(np.arange(most) < counts[:, None])
     return binary_matrix(users, order[users, position], (n_users, n_items))
@@ -144,9 +144,9 @@ def _texts(rng: np.random.Generator, genres: LabelAttribute) -> tuple[TextAttrib
     titles, descriptions = [], []
     for row in range(genres.matrix.shape[0]):
         own = genres.matrix.indices[genres.matrix.indptr[row] : genres.matrix.indptr[row + 1]]
-        words = [word for genre in own for word in THEMES[str(genres.labels[genre])]]
+        words = [word for genre in own for word in _THEMES[str(genres.labels[genre])]]
         theme = rng.choice(words, 12)
-        descriptions.append(" ".join(rng.permutation(np.concatenate([theme, rng.choice(FILLER, 8)]))))
+        descriptions.append(" ".join(rng.permutation(np.concatenate([theme, rng.choice(_FILLER, 8)]))))
         titles.append(f"The {theme[0]} {theme[1]} {row + 1}")
     return TextAttribute(tuple(titles)), TextAttribute(tuple(descriptions))
 

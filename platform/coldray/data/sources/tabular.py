@@ -36,7 +36,7 @@ from coldray.data.tables.numbers import numbers, times
 from coldray.data.tables.swapped import SWAPPED, swapped_note
 
 logger = logging.getLogger(__name__)
-PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", "timestamp": "time"}
+_PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", "timestamp": "time"}
 """Columns of an interaction, and what they are read as."""
 
 
@@ -285,8 +285,8 @@ def positions(ids: pl.Series, vocabulary: Ids) -> IntArray:
 
 def _read_pairs(columns: TabularColumns, source: Table, notes: list[str]) -> pl.DataFrame:
     given = (columns.user_column, columns.item_column, columns.rating_column, columns.timestamp_column)
-    names = {role: name for role, name in zip(PAIR_ROLES, given, strict=True) if name is not None}
-    read = source.read(names, {role: PAIR_ROLES[role] for role in names})
+    names = {role: name for role, name in zip(_PAIR_ROLES, given, strict=True) if name is not None}
+    read = source.read(names, {role: _PAIR_ROLES[role] for role in names})
     table = read.rows
     notes += read.notes
     for role, name in names.items():

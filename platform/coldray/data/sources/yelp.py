@@ -19,13 +19,13 @@ from coldray.data.sources.tabular import assemble, label_attribute, plain_attrib
 from coldray.data.tables.streaming import collect_typed, named_json_line, readable, scan_json_lines
 
 NAME = "yelp"
-REVIEW_FILE = "yelp_academic_dataset_review.json"
-BUSINESS_FILE = "yelp_academic_dataset_business.json"
-REVIEW_COLUMNS = {"user_id": "user", "business_id": "item", "stars": "rating"}
-BUSINESS_COLUMNS = ("business_id", "name", "city", "state", "categories")
-DEFAULT_ATTRIBUTES = ("categories", "city")
+_REVIEW_FILE = "yelp_academic_dataset_review.json"
+_BUSINESS_FILE = "yelp_academic_dataset_business.json"
+_REVIEW_COLUMNS = {"user_id": "user", "business_id": "item", "stars": "rating"}
+_BUSINESS_COLUMNS = ("business_id", "name", "city", "state", "categories")
+_DEFAULT_ATTRIBUTES = ("categories", "city")
 """Known when a business opens. Its stars and its number of reviews are popularity signals and are not read."""
-TYPES = {"user": pl.String(), "item": pl.String(), "rating": pl.Float32(), "date": pl.Int64()}
+_TYPES = {"user": pl.String(), "item": pl.String(), "rating": pl.Float32(), "date": pl.Int64()}
 
 
 def read_yelp(path: Path) -> Dataset:
@@ -51,12 +51,12 @@ def read_yelp(path: Path) -> Dataset:
         If there is no review.
     """
     notes: list[str] = []
-    businesses = _businesses(_existing(path, BUSINESS_FILE), notes)
-    reviews = _reviews(_existing(path, REVIEW_FILE), notes)
+    businesses = _businesses(_existing(path, _BUSINESS_FILE), notes)
+    reviews = _reviews(_existing(path, _REVIEW_FILE), notes)
     pairs = reviews.sort("timestamp", "rating").unique(("user", "item"), keep="last", maintain_order=True)
     provenance: dict[str, Any] = {
         "source": NAME,
-        "ratings_file": REVIEW_FILE,
+        "ratings_file": _REVIEW_FILE,
         "ratings": pairs.height,
         "reviews_repeated": reviews.height - pairs.height,
         "notes": notes,
@@ -76,10 +76,10 @@ def read_yelp(path: Path) -> Dataset:
         pairs,
         attributes,
         name=NAME,
-        file=REVIEW_FILE,
-        default_attributes=DEFAULT_ATTRIBUTES,
+        file=_REVIEW_FILE,
+        default_attributes=_DEFAULT_ATTRIBUTES,
         provenance=provenance,
-        catalogue=Catalogue(businesses["item"], BUSINESS_FILE),
+        catalogue=Catalogue(businesses["item"], _BUSINESS_FILE),
     )
 
 
@@ -90,20 +90,20 @@ def _existing(folder: Path, name: str) -> Path:
 
 
 def _reviews(path: Path, notes: list[str]) -> pl.DataFrame:
-    scan = scan_json_lines(path, (*REVIEW_COLUMNS, "date"))
+    scan = scan_json_lines(path, (*_REVIEW_COLUMNS, "date"))
     text = pl.col("date").str.strip_chars()
     moment = pl.coalesce(
         text.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False), text.str.to_datetime("%Y-%m-%d", strict=False)
     )
     # What is no date keeps its text: it is refused as such, with its line.
     date = pl.coalesce(moment.dt.epoch("s").cast(pl.String), text)
-    scan = scan.rename(REVIEW_COLUMNS).with_columns(date.alias("date"))
+    scan = scan.rename(_REVIEW_COLUMNS).with_columns(date.alias("date"))
     with named_json_line(path):
-        return collect_typed(scan, TYPES, path, notes).rename({"date": "timestamp"})
+        return collect_typed(scan, _TYPES, path, notes).rename({"date": "timestamp"})
 
 
 def _businesses(path: Path, notes: list[str]) -> pl.DataFrame:
-    scan = scan_json_lines(path, BUSINESS_COLUMNS).rename({"business_id": "item"})
+    scan = scan_json_lines(path, _BUSINESS_COLUMNS).rename({"business_id": "item"})
     with named_json_line(path):
         ids = collect_typed(scan, {"item": pl.String()}, path, notes)
     with readable(path):

@@ -16,7 +16,7 @@ from coldray.data.splits.items import InteractionProtocol
 from coldray.data.splits.parts import TRAIN, Parts
 from coldray.data.splits.published import PredefinedSplit
 
-FOLDS = 5
+_FOLDS = 5
 """Folds of ``k-fold``, of which the first is looked at."""
 
 
@@ -60,7 +60,7 @@ def drawn_parts(dataset: Dataset, protocol: InteractionProtocol | None = None, s
     """
     if protocol is None:
         protocol = "holdout" if dataset.timestamps is None else "leave-last"
-    n_splits = FOLDS if protocol == "k-fold" else 1
+    n_splits = _FOLDS if protocol == "k-fold" else 1
     try:
         split = next(interaction_splits(dataset, protocol=protocol, n_splits=n_splits, seeds=(seed,)))
     except EmptyDatasetError as error:

@@ -29,11 +29,11 @@ from coldray.data.splits.parts import (
 )
 
 logger = logging.getLogger(__name__)
-Counts = npt.NDArray[np.int64]
+_Counts = npt.NDArray[np.int64]
 
 PUBLISHED = "predefined"
 """The protocol of parts that come with the data."""
-LEAST_INTERACTIONS = 3
+_LEAST_INTERACTIONS = 3
 """A user needs one for each part."""
 
 
@@ -128,11 +128,11 @@ def check_interaction_protocol(protocol: str, n_splits: int, seeds: Sequence[int
             f"The protocol {protocol!r} gives one split, not {n_splits} for {len(seeds)} seeds: a seed decides little "
             "or nothing. Use n_splits: 1 and a single seed."
         )
-    if protocol == "k-fold" and n_splits < LEAST_INTERACTIONS:
+    if protocol == "k-fold" and n_splits < _LEAST_INTERACTIONS:
         raise ConfigError(f"k-fold with n_splits={n_splits} leaves nothing to fit on; use at least 3.")
 
 
-def _places(dataset: Dataset, generator: np.random.Generator, times: npt.NDArray[np.int64] | None) -> Counts:
+def _places(dataset: Dataset, generator: np.random.Generator, times: npt.NDArray[np.int64] | None) -> _Counts:
     """Return the place of each interaction among its user's, from 0: by time, else and among equals at random."""
     clicks = dataset.interactions
     rows, draws = rows_of(clicks), generator.random(clicks.nnz)
@@ -142,20 +142,20 @@ def _places(dataset: Dataset, generator: np.random.Generator, times: npt.NDArray
     return places
 
 
-def _share(counts: npt.NDArray[Any], share: float, left: int) -> Counts:
+def _share(counts: npt.NDArray[Any], share: float, left: int) -> _Counts:
     """Return the share of each count to the nearest number: at least 1, and at least `left` are left."""
     return np.clip(np.floor(share * counts + 0.5), 1, np.maximum(counts - left, 1)).astype(np.int64)
 
 
-def _share_counts(lengths: Counts, shares: tuple[float, float]) -> tuple[Counts, Counts]:
+def _share_counts(lengths: _Counts, shares: tuple[float, float]) -> tuple[_Counts, _Counts]:
     """Return how many interactions of each user are test and validation ``[U]``; 0 where there are too few."""
-    enough = lengths >= LEAST_INTERACTIONS
+    enough = lengths >= _LEAST_INTERACTIONS
     test = _share(lengths, shares[0], left=2)
     validation = _share(lengths - test, shares[1], left=1)
     return test * enough, validation * enough
 
 
-def _last_counts(lengths: Counts, last: int) -> tuple[Counts, Counts]:
+def _last_counts(lengths: _Counts, last: int) -> tuple[_Counts, _Counts]:
     counts = last * (lengths > 2 * last).astype(np.int64)
     return counts, counts
 
@@ -164,8 +164,8 @@ def _tail_parts(
     dataset: Dataset,
     generator: np.random.Generator,
     times: npt.NDArray[np.int64] | None,
-    test: Counts,
-    validation: Counts,
+    test: _Counts,
+    validation: _Counts,
 ) -> tuple[Parts, int]:
     """Hold out the last places of each user; return the parts, and how many users have none held out."""
     rows = rows_of(dataset.interactions)
@@ -206,7 +206,7 @@ def _user_parts(
     lengths = np.diff(dataset.interactions.indptr).astype(np.int64)
     enough = generator.permutation(np.flatnonzero(lengths >= 2))
     side = np.full(len(lengths), TRAIN, np.uint8)
-    if len(enough) >= LEAST_INTERACTIONS:
+    if len(enough) >= _LEAST_INTERACTIONS:
         ((test,), (validation,)) = _share_counts(np.array([len(enough)]), shares)
         side[enough[:test]], side[enough[test : test + validation]] = TEST, VALIDATION
     rows = rows_of(dataset.interactions)
@@ -217,17 +217,17 @@ def _user_parts(
     return parts, int((lengths == 1).sum())
 
 
-def _deal(dataset: Dataset, generator: np.random.Generator, n_folds: int) -> tuple[Counts, int]:
+def _deal(dataset: Dataset, generator: np.random.Generator, n_folds: int) -> tuple[_Counts, int]:
     """Return the fold of each interaction, −1 for users with too few, and how many users these are."""
     rows, lengths = rows_of(dataset.interactions), np.diff(dataset.interactions.indptr)
     first = generator.integers(n_folds, size=len(lengths))  # else users with few would fill the first folds alone
     folds = (_places(dataset, generator, None) + first[rows]) % n_folds
-    few = lengths < LEAST_INTERACTIONS
+    few = lengths < _LEAST_INTERACTIONS
     folds[few[rows]] = -1
     return folds, int((few & (lengths > 0)).sum())
 
 
-def _fold_parts(dealt: tuple[Counts, int], number: int, n_folds: int) -> tuple[Parts, int]:
+def _fold_parts(dealt: tuple[_Counts, int], number: int, n_folds: int) -> tuple[Parts, int]:
     folds, kept = dealt
     parts = np.full(len(folds), TRAIN, np.uint8)
     parts[folds == number] = TEST

@@ -32,7 +32,7 @@ Protocol: TypeAlias = Literal[ColdItemProtocol, InteractionProtocol]
 HeldOut: TypeAlias = Literal["items", "interactions"]
 """What a protocol holds out: whole items, or interactions of any item."""
 
-BALANCED_ASSIGNMENTS = 10
+_BALANCED_ASSIGNMENTS = 10
 """How many random assignments the balanced protocol draws to keep the best of."""
 
 
@@ -280,7 +280,7 @@ def _most_balanced(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     cut = int(0.8 * len(items))
     total = clicks[items].sum()
-    orders = [generator.permutation(items) for _ in range(BALANCED_ASSIGNMENTS)]
+    orders = [generator.permutation(items) for _ in range(_BALANCED_ASSIGNMENTS)]
     best = min(orders, key=lambda order: abs(clicks[order[:cut]].sum() - 0.8 * total))
     return best[:cut], best[cut:]
 

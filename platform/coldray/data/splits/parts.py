@@ -28,7 +28,7 @@ UNUSED = 5
 """Number of what a split leaves out: nobody is fitted on it, measured with it or described by it."""
 CHRONOLOGICAL = ("leave-last", "temporal", "per-user-temporal", "rolling-origin")
 """Protocols in which what is held out comes last: of each user, or of everybody."""
-OF_EVERYBODY = ("temporal", "rolling-origin")
+_OF_EVERYBODY = ("temporal", "rolling-origin")
 """Those in which it comes last of everybody."""
 
 
@@ -111,7 +111,7 @@ class InteractionSplit(Split):
     def _check_order(self) -> None:
         """Find a click of an earlier part that is later than one of a later part."""
         times, (n_users, _) = timestamps_of(self.dataset, self.protocol), self.dataset.interactions.shape
-        group = np.zeros(len(times), np.intp) if self.protocol in OF_EVERYBODY else rows_of(self.dataset.interactions)
+        group = np.zeros(len(times), np.intp) if self.protocol in _OF_EVERYBODY else rows_of(self.dataset.interactions)
         latest = np.full(n_users, np.iinfo(np.int64).min)
         for part in (TRAIN, VALIDATION, TEST):
             members = self.parts == part

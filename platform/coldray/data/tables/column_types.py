@@ -12,10 +12,10 @@ from coldray.core.errors import DataFormatError
 Role: TypeAlias = Literal["id", "rating", "time", "labels", "number", "text"]
 """What a column is read as."""
 
-MOST_DIGITS = 38
+_MOST_DIGITS = 38
 """Digits of a decimal number that polars reads."""
 _TEXT = "text (also categorical)"
-ACCEPTED: Mapping[Role, str] = {
+_ACCEPTED: Mapping[Role, str] = {
     "id": f"whole numbers or {_TEXT}",
     "rating": f"numbers (whole, floating, decimal of up to 38 digits, boolean) or {_TEXT} that holds them",
     "time": f"numbers, dates, dates with times, or {_TEXT} that holds them",
@@ -47,7 +47,7 @@ def check_types(schema: Mapping[str, pl.DataType], roles: Mapping[str, Role], so
         if not _readable(schema[name], role):
             hint = " Store whole numbers as integers." if role == "id" and schema[name].is_numeric() else ""
             raise DataFormatError(
-                f"{source}, column {name!r} holds {schema[name]}; {_NAMES[role]} must be {ACCEPTED[role]}.{hint}"
+                f"{source}, column {name!r} holds {schema[name]}; {_NAMES[role]} must be {_ACCEPTED[role]}.{hint}"
             )
 
 
@@ -66,7 +66,7 @@ def _readable(dtype: pl.DataType, role: Role) -> bool:
     if role == "labels" and isinstance(dtype, pl.List | pl.Array):
         inner = dtype.inner if isinstance(dtype.inner, pl.DataType) else dtype.inner()
         return not isinstance(inner, pl.List | pl.Array) and _readable(inner, "labels")
-    if isinstance(dtype, pl.Decimal) and dtype.precision > MOST_DIGITS:
+    if isinstance(dtype, pl.Decimal) and dtype.precision > _MOST_DIGITS:
         return False
     number = dtype.is_numeric() or isinstance(dtype, pl.Boolean)
     if role == "rating":

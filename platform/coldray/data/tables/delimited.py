@@ -20,9 +20,9 @@ from coldray.core.errors import DataFileError, DataFormatError
 from coldray.core.spelling import choices
 from coldray.data.tables.lines import SEPARATORS, LineCounts, divided, first_line, text_lines
 
-BATCH = 1 << 16
+_BATCH = 1 << 16
 """Rows that are put in columns at a time where Python reads them."""
-MOST_BLANK = 10_000
+_MOST_BLANK = 10_000
 """Blank lines that are left out by their number; of more, the file is read line by line."""
 
 
@@ -250,7 +250,7 @@ def look_at(
     rows = counts.lines - len(counts.blank) - (header_line > 0)
     separators = counts.separators[separator] - (header.count(separator) if header_line else 0)
     blank = tuple(line for line in counts.blank if line > header_line)
-    fast = not (counts.quotes or counts.old_mac) and separators == rows * (len(names) - 1) and len(blank) <= MOST_BLANK
+    fast = not (counts.quotes or counts.old_mac) and separators == rows * (len(names) - 1) and len(blank) <= _MOST_BLANK
     file = DelimitedFile(path, separator, names, header_line, fast, rows, blank, quoted, counts.quotes > 0, notes)
     if fast:
         file.tell_skipped(len(blank))
@@ -296,7 +296,7 @@ def _table(rows: Iterable[tuple[int, list[str]]], names: Sequence[str], places: 
         lines.append(line)
         for column, place in zip(columns, places, strict=True):
             column.append(fields[place] or None)
-        if len(lines) == BATCH:
+        if len(lines) == _BATCH:
             put()
     put()
     return pl.concat(batches)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from coldray.core.errors import DataFileError
 
-MARKS = {
+_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 """Byte order marks; those of UTF-32 come first, as one of UTF-16 begins like it."""
-PACKED = {
+_PACKED = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"PAR1": "parquet",
     b"BZh": "packed by bzip2",
@@ -36,10 +36,10 @@ def refuse_encoding(piece: bytes, lines: int, path: Path, error: UnicodeDecodeEr
         What decoding the piece as UTF-8 raised.
     """
     if error is None:
-        for mark, name in MARKS.items():
+        for mark, name in _MARKS.items():
             if piece.startswith(mark):
                 raise _refusal(path, 1, name)
-        for mark, what in PACKED.items():
+        for mark, what in _PACKED.items():
             if piece.startswith(mark):
                 out = "Unpack it, or pack it by zstd." if what.startswith("packed") else "Name the file by what it is."
                 raise DataFileError(f"{path} cannot be read: it is {what}, not delimited text. {out}")

@@ -28,11 +28,11 @@ Done: TypeAlias = Callable[[int], None]
 
 USER, ITEM, RATING, TIME = "user_id", "item_id", "rating", "timestamp"
 """The columns of a partition; the last two only where there are ratings, or times."""
-BATCH_ROWS = 1 << 20
+_BATCH_ROWS = 1 << 20
 """Rows read at a time."""
-ROWS_PER_PARTITION = 200_000
+_ROWS_PER_PARTITION = 200_000
 """Ids of some megabytes, and ten times that while they are looked up."""
-MOST_PARTITIONS = 512
+_MOST_PARTITIONS = 512
 """Files that are written to at the same time; of more rows, partitions get larger."""
 
 
@@ -58,8 +58,8 @@ class Histories:
 
     @property
     def default_partitions(self) -> int:
-        """How many partitions hold about :data:`ROWS_PER_PARTITION` rows each."""
-        return min(max(1, -(-self.rows // ROWS_PER_PARTITION)), MOST_PARTITIONS)
+        """How many partitions hold about :data:`_ROWS_PER_PARTITION` rows each."""
+        return min(max(1, -(-self.rows // _ROWS_PER_PARTITION)), _MOST_PARTITIONS)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Histories:
         return {str(path.relative_to(self.folder)): _sha256(path) for path in self.files}
 
     def batches(self) -> Iterator[pl.DataFrame]:
-        """Yield all rows, :data:`BATCH_ROWS` at most at a time, with the columns and types of the partitions.
+        """Yield all rows, :data:`_BATCH_ROWS` at most at a time, with the columns and types of the partitions.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Histories:
         """
         for path in self.files:
             with _reading(path), pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(BATCH_ROWS, columns=list(self.columns)):
+                for batch in file.iter_batches(_BATCH_ROWS, columns=list(self.columns)):
                     table = pa.table(batch).select(list(self.columns)).rename_columns(self.schema.names)
                     yield pl.DataFrame(pl.from_arrow(table.cast(self.schema)))
 
@@ -132,7 +132,7 @@ def find_histories(
     return Histories(tuple(files), rows, tuple(names.values()), pa.schema(kinds), root)
 
 
-def partition_of(users: pl.Series, n_partitions: int) -> pl.Series:
+def _partition_of(users: pl.Series, n_partitions: int) -> pl.Series:
     """Return the partition of each user: the CRC-32 of the id, as text without blanks around it, modulo their number.
 
     It is the same on every machine and in every version, so that one partition can be made anew among others. Rows
@@ -162,7 +162,7 @@ def write_partitions(histories: Histories, folder: Path, n_partitions: int, done
         ]
         rows = 0
         for batch in histories.batches():
-            numbered = batch.with_columns(partition_of(batch[USER], n_partitions))
+            numbered = batch.with_columns(_partition_of(batch[USER], n_partitions))
             for (number,), part in numbered.partition_by("partition", as_dict=True, include_key=False).items():
                 writers[int(number)].write_table(part.to_arrow().cast(histories.schema))
             rows += len(batch)

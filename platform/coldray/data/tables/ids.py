@@ -12,7 +12,7 @@ import polars as pl
 from coldray.core.errors import DataFormatError
 from coldray.data.tables.numbers import MISSING, refuse_first
 
-WHOLE = r"^-?[0-9]+(\.0+)?$"
+_WHOLE = r"^-?[0-9]+(\.0+)?$"
 BLANKS = "".join(chr(code) for code in range(0x10000) if chr(code).isspace()) + "\u200b\u2060\ufeff"
 """Blanks of all kinds, those without a width too, such as the mark that begins a file and lies inside of two joined."""
 
@@ -41,7 +41,7 @@ def read_ids(ids: pl.Series, source: str, notes: list[str], *, untyped: bool = F
         raise DataFormatError(f"{source} holds {ids.dtype}; ids must be integers or text.")
     stripped = _told_without_blanks(ids.cast(pl.String), source, notes)
     refuse_first((stripped == "").fill_null(True), stripped, source, "have no id")
-    return whole_numbers(stripped) if untyped else stripped
+    return _whole_numbers(stripped) if untyped else stripped
 
 
 def without_blanks(ids: pl.Series) -> pl.Series:
@@ -55,7 +55,7 @@ def blanks_note(source: str, changed: int, merged: int) -> str:
     return f"{source}: blanks around {changed:,} ids are left out{told}."
 
 
-def whole_numbers(texts: pl.Series) -> pl.Series:
+def _whole_numbers(texts: pl.Series) -> pl.Series:
     """Return text as Int64 if each is a whole number in its one usual form, else as it is: ``007`` and ``1.0`` are."""
     numbers = texts.cast(pl.Int64, strict=False)
     same = (numbers.cast(pl.String) == texts).fill_null(False)
@@ -66,7 +66,7 @@ def of_one_type(first: pl.Series, second: pl.Series) -> tuple[pl.Series, pl.Seri
     """Return two columns of ids, as :func:`read_ids` gives them, in one type: numbers if all are, else text."""
     if first.dtype == second.dtype:
         return first, second
-    first, second = (whole_numbers(ids) if ids.dtype == pl.String else ids for ids in (first, second))
+    first, second = (_whole_numbers(ids) if ids.dtype == pl.String else ids for ids in (first, second))
     if first.dtype == second.dtype:
         return first, second
     return first.cast(pl.String), second.cast(pl.String)
@@ -80,7 +80,7 @@ def _told_without_blanks(texts: pl.Series, source: str, notes: list[str]) -> pl.
     absent = stripped.str.to_lowercase().is_in(list(MISSING)).fill_null(False)
     if absent.any():
         others = stripped.filter(~absent & stripped.is_not_null() & (stripped != ""))
-        if others.str.contains(WHOLE).all():
+        if others.str.contains(_WHOLE).all():
             refuse_first(
                 absent, stripped, source, "stand for no id, among ids that are numbers", " Leave the rows out."
             )

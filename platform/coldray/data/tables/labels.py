@@ -13,12 +13,12 @@ import polars as pl
 from coldray.core.errors import DataFormatError
 from coldray.data.tables.numbers import refuse_first
 
-BRACKETED = r"(?s)^\s*[\[{(].*[\]})]\s*$"
+_BRACKETED = r"(?s)^\s*[\[{(].*[\]})]\s*$"
 """A text that may be a list: brackets around it."""
-OTHER_SEPARATORS = (";", ",")
+_OTHER_SEPARATORS = (";", ",")
 """What divides labels in many files; where a column has no separator, the first is taken for it and both are told."""
 _QUOTED = r"""('[^']*'|"[^"]*")"""
-NUMPY_LIST = re.compile(rf"\[\s*{_QUOTED}(\s+{_QUOTED})+\s*\]")
+_NUMPY_LIST = re.compile(rf"\[\s*{_QUOTED}(\s+{_QUOTED})+\s*\]")
 """Quoted labels with blanks between them, which Python would join."""
 
 
@@ -29,9 +29,9 @@ def listed(text: str) -> list[str] | None:
     (``{x,"y z"}``) are understood; null and None in it are no labels.
     """
     text = text.strip()
-    if not re.match(BRACKETED, text):
+    if not re.match(_BRACKETED, text):
         return None
-    if NUMPY_LIST.fullmatch(text):
+    if _NUMPY_LIST.fullmatch(text):
         return [one or other for one, other in re.findall(r"""'([^']*)'|"([^"]*)\"""", text)]
     for read in (json.loads, ast.literal_eval):
         try:
@@ -54,7 +54,7 @@ def _strings(value: object) -> list[str] | None:
     return [str(part) for part in parts if part is not None]
 
 
-def is_list_text(text: str) -> bool:
+def _is_list_text(text: str) -> bool:
     """Return whether a text is a list that nobody has taken apart: brackets around labels, or labels between ``;``."""
     bracketed = text.strip()[:1] == "[" and text.strip()[-1:] == "]"
     return bracketed or listed(text) is not None or re.search(r"[^;|\s]\s*[;|]\s*[^;|\s]", text) is not None
@@ -71,7 +71,7 @@ def refuse_list_text(value: object, known: Collection[str], name: str) -> None:
     for label in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(label, str) or label in known:
             continue
-        if is_list_text(label) if isinstance(value, str) else listed(label) is not None:
+        if _is_list_text(label) if isinstance(value, str) else listed(label) is not None:
             raise DataFormatError(
                 f'{name!r}: the label {label!r:.80} is a list written as text. Give labels as a list, ["x", "y"]; a '
                 "label that is meant so, as a list of one."
@@ -92,7 +92,7 @@ def label_lists(cells: pl.Series, separator: str, source: str, notes: list[str])
         return lists
     texts = cells.cast(pl.String)
     distinct = texts.drop_nulls().unique(maintain_order=True)
-    bracketed = distinct.filter(distinct.str.contains(BRACKETED))
+    bracketed = distinct.filter(distinct.str.contains(_BRACKETED))
     known = {text: labels for text in bracketed.to_list() if (labels := listed(text)) is not None}
     broken = bracketed.filter(bracketed.str.contains(r"^\s*[\[{]") & ~bracketed.is_in(list(known)))
     if len(broken):
@@ -120,7 +120,7 @@ def _separator(distinct: pl.Series, given: str, source: str, notes: list[str]) -
         if whole:
             notes.append(f"{source}: labels with ';' are taken whole, as {given!r} divides them ({whole:,} texts).")
         return given
-    for sign in OTHER_SEPARATORS:
+    for sign in _OTHER_SEPARATORS:
         found = int(distinct.str.contains(rf"\S\s*\{sign}\s*\S").sum())
         if not found or sign == given:
             continue

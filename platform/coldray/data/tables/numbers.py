@@ -11,13 +11,13 @@ MISSING = ("na", "n/a", "null", "none", "nan", r"\n", "-")
 """What other programs write, in any case, where a number is not known."""
 LARGEST = 3.0e38
 """Numbers are kept as float32 in the end, whose largest is 3.4e38."""
-UNITS = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
+_UNITS = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 """Units of times, and how many are a second."""
-LATEST = 10**11
+_LATEST = 10**11
 """Seconds since 1970 that no time reaches: the year 5138. A larger number is of a smaller unit."""
-DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d")
-MOMENTS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
-TIME_FORMS = (
+_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d")
+_MOMENTS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
+_TIME_FORMS = (
     "numbers since 1970 (UTC) or ISO 8601, such as 2024-01-31, 2024-01-31 18:30:00 or 2024-01-31T18:30:00+02:00"
 )
 """Accepted texts of times."""
@@ -79,24 +79,24 @@ def times(values: pl.Series, source: str, notes: list[str]) -> pl.Series:
     parsed = values.cast(pl.Float64, strict=False) if texts is None else texts.cast(pl.Float64, strict=False)
     if texts is not None and not parsed.is_finite().fill_null(False).any():
         parsed = _moments(texts)
-        refuse_first(parsed.is_null(), values, source, "are no number or date", f" Times are {TIME_FORMS}.")
+        refuse_first(parsed.is_null(), values, source, "are no number or date", f" Times are {_TIME_FORMS}.")
         notes.append(f"{source}: times are read from text, those without a zone as UTC.")
         return parsed
     bad = ~parsed.is_finite().fill_null(False)
-    refuse_first(bad, values, source, "are no number or date", f" Times are {TIME_FORMS}.")
+    refuse_first(bad, values, source, "are no number or date", f" Times are {_TIME_FORMS}.")
     if _all_days(parsed):
         notes.append(f"{source}: times are days written as numbers, such as {int(parsed[0])}.")
         return parsed.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d").dt.epoch("s").cast(pl.Float64)
     largest = parsed.abs()
     most = float(np.max(largest.to_numpy(), initial=0.0))
-    unit, divisor = next((u for u in UNITS if most < LATEST * u[1]), ("", 0))
+    unit, divisor = next((u for u in _UNITS if most < _LATEST * u[1]), ("", 0))
     if not divisor:
         refuse_first(
-            largest >= LATEST * UNITS[-1][1], values, source, "are too large for times", f" Times are {TIME_FORMS}."
+            largest >= _LATEST * _UNITS[-1][1], values, source, "are too large for times", f" Times are {_TIME_FORMS}."
         )
     if divisor == 1:
         return parsed
-    smaller = (largest < LATEST * divisor // 1000) & (parsed != 0)
+    smaller = (largest < _LATEST * divisor // 1000) & (parsed != 0)
     # Of one unit the first days of 1970 alone look like one a thousand times larger.
     refuse_first(smaller, values, source, f"are of another unit than the others, which are {unit}")
     notes.append(f"{source}: times are {unit} since 1970, by their size; kept as whole seconds.")
@@ -110,13 +110,13 @@ def _moments(texts: pl.Series) -> pl.Series:
     zoned = plain.str.contains(r":.*[+-]\d\d(:?\d\d)?$")
     with_zone = plain.set(~zoned, None).str.replace(r"([+-]\d\d)$", "${1}00")
     found = pl.Series(texts.name, [None] * len(texts), dtype=pl.Float64)
-    for form in MOMENTS:
+    for form in _MOMENTS:
         moment = with_zone.str.to_datetime(f"{form}%#z", strict=False, time_unit="us", time_zone="UTC")
         found = found.fill_null(moment.dt.epoch("s").cast(pl.Float64))
-    for form in MOMENTS:
+    for form in _MOMENTS:
         moment = plain.str.to_datetime(form, strict=False, time_unit="us")
         found = found.fill_null(moment.dt.epoch("s").cast(pl.Float64))
-    for form in DATES:
+    for form in _DATES:
         found = found.fill_null(plain.str.to_date(form, strict=False).dt.epoch("s").cast(pl.Float64))
     return found
 

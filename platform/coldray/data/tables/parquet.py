@@ -16,11 +16,11 @@ import polars as pl
 from coldray.core.errors import DataFileError, DataFormatError
 from coldray.core.spelling import choices, nearest
 
-MAGIC = b"PAR1"
+_MAGIC = b"PAR1"
 """First bytes of a parquet file."""
-NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """What a folder is called for rows without a value."""
-LISTED = 3
+_LISTED = 3
 """Names of files that are passed over which a note lists."""
 
 
@@ -47,8 +47,8 @@ def parquet_files(path: Path, notes: list[str]) -> list[Path]:
         has = f"It has {len(others):,} other files, such as {others[0]}." if others else "It is empty."
         raise DataFileError(f"{path} has no parquet file. {has} Name a CSV file itself, not its folder.")
     if others:
-        more = f" and {len(others) - LISTED:,} more" if len(others) > LISTED else ""
-        notes.append(f"{path.name}: files that are no parquet are passed over: {', '.join(others[:LISTED])}{more}.")
+        more = f" and {len(others) - _LISTED:,} more" if len(others) > _LISTED else ""
+        notes.append(f"{path.name}: files that are no parquet are passed over: {', '.join(others[:_LISTED])}{more}.")
     return found
 
 
@@ -90,7 +90,7 @@ def _with_folders(file: Path | str, root: Path | None) -> pl.LazyFrame:
     parents = Path(file).relative_to(root).parts[:-1] if root is not None and file != root else ()
     pairs = [unquote(part).split("=", 1) for part in parents if "=" in part]
     names = scan.collect_schema().names()
-    values = {name: None if value == NO_VALUE else value for name, value in pairs if name not in names}
+    values = {name: None if value == _NO_VALUE else value for name, value in pairs if name not in names}
     return scan.with_columns(pl.lit(value, pl.String).alias(name) for name, value in values.items())
 
 
@@ -123,6 +123,6 @@ def _hidden(path: Path) -> bool:
 def _begins(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
-            return stream.read(len(MAGIC)) == MAGIC
+            return stream.read(len(_MAGIC)) == _MAGIC
     except OSError:
         return False

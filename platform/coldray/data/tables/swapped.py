@@ -8,7 +8,7 @@ SWAPPED = "columns_swapped"
 """Where the provenance says that columns look swapped."""
 SAMPLE = 1000
 """Rows whose ids are looked at."""
-MANY_ITEMS = 10
+_MANY_ITEMS = 10
 """Items a user, from which columns look swapped: no shop has so many more of them."""
 _USERS = (
     r"^(A[0-9A-Z]{10,30}|(?i:u|user|usr|customer|cust|member|reviewer|visitor|account|client)[-_ .:#]?(\d.*|(?i:id))?)$"
@@ -42,7 +42,7 @@ def swapped_note(pairs: pl.DataFrame, file: str, columns: tuple[str, str] = ("us
     users, items = pairs["user"].n_unique(), pairs["item"].n_unique()
     if told is None:
         named = ids_swapped(pl.DataFrame([columns], schema=["user", "item"], orient="row"))
-        told = named or items >= MANY_ITEMS * users > 0
+        told = named or items >= _MANY_ITEMS * users > 0
     if told:
         first, second = (repr(str(pairs[name][0])) for name in ("user", "item"))
         return (

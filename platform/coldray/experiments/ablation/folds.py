@@ -28,11 +28,11 @@ from coldray.models.computations import Computations
 from coldray.models.marec.plus import MARecPlus, MARecPlusConfig
 from coldray.models.neural.inputs import AttributeInputs
 
-PROFILE_USERS = 500
+_PROFILE_USERS = 500
 """Users whose scores make an item's score profile in the diagnostics."""
 TERMS = {"InfoNCE": "ca", "Gaussian NLL": "ua", "reconstruction": "ge", "KL": "ge"}
 """Terms of the training losses, and whose they are."""
-RETRIES = 3
+_RETRIES = 3
 """So often a fold is begun anew after its worker was lost."""
 Arrays = dict[str, npt.NDArray[Any]]
 T = TypeVar("T")
@@ -57,8 +57,8 @@ class FoldPlan:
         return {**asdict(self), "features": self.features.model_dump(mode="json")}
 
 
-@ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)
-class FoldWorker:
+@ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)
+class _FoldWorker:
     """Works on some of the folds, and keeps what the stages of a fold share.
 
     A fold always goes to the same worker: its similarities, factorisations and trained networks are then there. One
@@ -77,9 +77,9 @@ class FoldWorker:
         return _validated(task, parameters, self.plan, shared)
 
     def test(self, fold: Fold, modes: Mapping[str, Mapping[str, Any]], diagnose: bool) -> tuple[dict[str, Any], Arrays]:
-        """Fit every mode on train and measure it on the test items, once: see :func:`tested_modes`."""
+        """Fit every mode on train and measure it on the test items, once: see :func:`_tested_modes`."""
         self.prepared.clear()  # no stage will follow
-        return tested_modes(prepare_task(fold, self.plan.features), modes, self.plan, diagnose)
+        return _tested_modes(prepare_task(fold, self.plan.features), modes, self.plan, diagnose)
 
 
 class FoldWorkers:
@@ -94,7 +94,7 @@ class FoldWorkers:
         if not self.actors:
             cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
             count = max(1, min(cpus, self.n_folds))
-            self.actors = [FoldWorker.remote(self.plan) for _ in range(count)]  # type: ignore[attr-defined]
+            self.actors = [_FoldWorker.remote(self.plan) for _ in range(count)]  # type: ignore[attr-defined]
         return self.actors[position % len(self.actors)]
 
     def __enter__(self) -> Self:
@@ -132,7 +132,7 @@ def as_completed(
             raise StudyError(f"{step} on {name} failed: {in_words(error)}") from error
         except ray.exceptions.RayError as error:
             raise StudyError(
-                f"{step} on {name} failed: its worker was lost {RETRIES + 1} times, most often for want of memory. "
+                f"{step} on {name} failed: its worker was lost {_RETRIES + 1} times, most often for want of memory. "
                 "Use fewer CPUs, so that fewer folds are worked on at once."
             ) from error
         listener.advanced(step, total - len(waiting), total)
@@ -157,7 +157,7 @@ def _model(parameters: Mapping[str, Any], task: EvaluationFold) -> MARecPlus:
     return MARecPlus(MARecPlusConfig.model_validate({**parameters, "seed": task.seed}))
 
 
-def tested_modes(
+def _tested_modes(
     task: EvaluationFold, modes: Mapping[str, Mapping[str, Any]], plan: FoldPlan, diagnose: bool
 ) -> tuple[dict[str, Any], Arrays]:
     """Fit every mode on train and measure it on the test items, once.
@@ -200,7 +200,7 @@ def _diagnostics(task: EvaluationFold, models: Mapping[str, MARecPlus]) -> Array
         "neighbour_distance": _distance(inputs, train.warm_items, task.held_out_items),
     }
     generator = np.random.default_rng(task.seed)
-    users = np.sort(generator.permutation(task.users)[:PROFILE_USERS])
+    users = np.sort(generator.permutation(task.users)[:_PROFILE_USERS])
     histories = sp.csr_array(train.interactions[users])
     for name in (next(iter(models)), list(models)[-1]):
         scores = models[name].score(histories, items).astype(np.float64)

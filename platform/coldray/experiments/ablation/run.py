@@ -28,7 +28,7 @@ from coldray.experiments.study import prepare_study
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.plus import REFINEMENTS, MARecPlus, MARecPlusConfig
 
-BASELINE = "MARec"
+_BASELINE = "MARec"
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class Stage:
     """Prefix of the parameters that it adds; None for the baseline, which has all others."""
 
 
-def stages() -> tuple[Stage, ...]:
+def _stages() -> tuple[Stage, ...]:
     """Return the stages in order: the baseline, then one refinement more each time."""
     added = list(REFINEMENTS)
     refined = tuple(
         Stage("".join(f"+{prefix.upper()}" for prefix in added[: i + 1]), prefix) for i, prefix in enumerate(added)
     )
-    return (Stage(BASELINE, None), *refined)
+    return (Stage(_BASELINE, None), *refined)
 
 
-def stage_of(name: str) -> str | None:
+def _stage_of(name: str) -> str | None:
     """Return the prefix of a parameter, None for those of the baseline."""
     return next((prefix for prefix in REFINEMENTS if name.startswith(f"{prefix}_")), None)
 
 
-def check_stages(config: StudyConfig) -> None:
+def _check_stages(config: StudyConfig) -> None:
     """Find out whether a study file can be tuned stage by stage.
 
     Raises
@@ -91,10 +91,10 @@ def check_stages(config: StudyConfig) -> None:
 def _of_training() -> set[str]:
     """Return the parameters that all refinements are trained with, none of which the baseline depends on."""
     own = set(MARecPlusConfig.model_fields) - set(MARecConfig.model_fields)
-    return {name for name in own if stage_of(name) is None}
+    return {name for name in own if _stage_of(name) is None}
 
 
-def stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the configurations a stage is tuned over.
 
     What earlier stages chose stays; refinements of later stages have the weight 0. There are at most `search.trials`
@@ -109,8 +109,8 @@ def stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str,
     prefixes = list(REFINEMENTS)
     reached = prefixes.index(stage.prefix) if stage.prefix else -1
     later = {f"{prefix}_weight": 0.0 for prefix in prefixes[reached + 1 :]}
-    own = {name: spec for name, spec in config.space.items() if stage_of(name) == stage.prefix}
-    kept = {name: value for name, value in chosen.items() if stage_of(name) != stage.prefix}  # without the weight 0
+    own = {name: spec for name, spec in config.space.items() if _stage_of(name) == stage.prefix}
+    kept = {name: value for name, value in chosen.items() if _stage_of(name) != stage.prefix}  # without the weight 0
     points = [{**kept, **point, **later} for point in grid_points(own)]
     left_out = [{**kept, **later, f"{stage.prefix}_weight": 0.0}] if stage.prefix else []
     trained = [point for point in points if not stage.prefix or point.get(f"{stage.prefix}_weight", 1) > 0]
@@ -125,7 +125,7 @@ def neighbours(config: StudyConfig, stage: Stage, best: Mapping[str, Any]) -> li
     weight = f"{stage.prefix}_weight"
     if stage.prefix and best.get(weight, 1.0) == 0:
         return []
-    own = {name: spec for name, spec in config.space.items() if stage_of(name) == stage.prefix and is_range(spec)}
+    own = {name: spec for name, spec in config.space.items() if _stage_of(name) == stage.prefix and is_range(spec)}
     return [
         {**best, name: value}
         for name, spec in own.items()
@@ -134,7 +134,7 @@ def neighbours(config: StudyConfig, stage: Stage, best: Mapping[str, Any]) -> li
     ]
 
 
-def beside_edge(config: StudyConfig, edge: Edge, chosen: Mapping[str, Any]) -> dict[str, Any] | None:
+def _beside_edge(config: StudyConfig, edge: Edge, chosen: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the configuration with the value next to an end of a list; None where that is the other end."""
     values = sorted(config.space[edge.parameter]["choice"])
     if len(values) < 3:
@@ -142,20 +142,20 @@ def beside_edge(config: StudyConfig, edge: Edge, chosen: Mapping[str, Any]) -> d
     return {**chosen, edge.parameter: values[1] if edge.end == "low" else values[-2]}
 
 
-def stage_edges(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> tuple[Edge, ...]:
+def _stage_edges(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> tuple[Edge, ...]:
     """Return which of the parameters that a stage chose are on the edge of what it tried.
 
     Those of a refinement that was left out, with the weight 0, are no choice.
     """
     if stage.prefix and chosen.get(f"{stage.prefix}_weight", 1.0) == 0:
         return ()
-    own = {name: spec for name, spec in config.space.items() if stage_of(name) == stage.prefix}
+    own = {name: spec for name, spec in config.space.items() if _stage_of(name) == stage.prefix}
     return found_edges(own, chosen, MARecPlusConfig)
 
 
-PLATEAU = 1e-3
+_PLATEAU = 1e-3
 """Share of the metric by which the end of a list has to be better than the value beside it."""
-CURVE_CUTOFFS = (5, 10, 15, 20, 25, 30, 40, 50)
+_CURVE_CUTOFFS = (5, 10, 15, 20, 25, 30, 40, 50)
 """List lengths of the curves; those of the study are measured as well."""
 
 
@@ -164,7 +164,7 @@ def prepare_ablation(config: StudyConfig, dataset: Dataset) -> PreparedStudy:
 
     Items must be held out: the modes of an ablation are ways to score cold ones.
     """
-    check_stages(config)
+    _check_stages(config)
     if not config.splits.holds_out_items:
         raise ConfigError(
             f"An ablation is of cold items, and the protocol {config.splits.protocol!r} holds out interactions. Use "
@@ -206,7 +206,7 @@ def run_ablation(
     watcher.study_started(config, dataset, study_id, protocol)
     for form in study.settled.forms:
         watcher.stage(f"form of every fit: {form.told}")
-    cutoffs = tuple(sorted({*CURVE_CUTOFFS, *config.cutoffs}))
+    cutoffs = tuple(sorted({*_CURVE_CUTOFFS, *config.cutoffs}))
     drawn = f"{config.splits.protocol}, {config.splits.n_splits} a seed"
     plan = FoldPlan(dataset.fingerprint, drawn, config.features, config.candidates, cutoffs, config.selection.metric)
     with FoldWorkers(plan, len(splits)) as workers:
@@ -222,8 +222,8 @@ def _tune(
     metric = workers.plan.metric
     chosen: dict[str, Any] = {}
     modes = {}
-    for stage in stages():
-        configurations = stage_configurations(config, stage, chosen)
+    for stage in _stages():
+        configurations = _stage_configurations(config, stage, chosen)
         listener.stage(f"tuning {stage.name}: {len(configurations)} configurations on {len(folds)} validation folds")
         table = _validate(stage, configurations, folds, workers, store, listener)
         best, _ = _best(stage, table, listener)
@@ -231,7 +231,7 @@ def _tune(
         chosen, value = _refined(config, stage, configurations[best], reached, folds, workers, store, listener)
         words = ", ".join(f"{name}={chosen[name]}" for name in chosen if name in _tuned(config, stage))
         listener.stage(f"tuned {stage.name}: validation {metric} {value:.4f} with {words}")
-        for edge in stage_edges(config, stage, chosen):
+        for edge in _stage_edges(config, stage, chosen):
             listener.stage(f"{stage.name} is on the edge of what it tried: {edge.told}")
         found = MARecPlusConfig.model_validate(chosen)
         # The seed of a training is that of its fold.
@@ -253,7 +253,8 @@ def _refined(
 
     Where a stage lists more combinations than it tries, the best of those tried is a draw: a stage with many parameters
     would be tuned worse than one with few. It therefore goes on from there, one parameter at a time. An end of a list
-    that is no better than the value beside it, but for :data:`PLATEAU`, gives way to that one: there is nothing beyond.
+    that is no better than the value beside it, but for :data:`_PLATEAU`, gives way to that one: there is nothing
+    beyond.
 
     Parameters
     ----------
@@ -268,9 +269,9 @@ def _refined(
         reached |= _means(near, table)
         better = [point for point in near if reached[repr(point)] > reached[repr(chosen)]]  # NaN, of a failure, is not
         chosen = max(better, key=lambda point: reached[repr(point)], default=chosen)
-    for edge in stage_edges(config, stage, chosen):
-        inner = beside_edge(config, edge, chosen)
-        if inner is not None and reached.get(repr(inner), 0.0) >= (1 - PLATEAU) * reached[repr(chosen)]:
+    for edge in _stage_edges(config, stage, chosen):
+        inner = _beside_edge(config, edge, chosen)
+        if inner is not None and reached.get(repr(inner), 0.0) >= (1 - _PLATEAU) * reached[repr(chosen)]:
             chosen = inner
     return chosen, reached[repr(chosen)]
 
@@ -283,7 +284,7 @@ def _means(points: Sequence[Mapping[str, Any]], table: Sequence[Sequence[tuple[f
 
 def _tuned(config: StudyConfig, stage: Stage) -> set[str]:
     """Return the parameters that a stage is told by."""
-    return {name for name in config.searched if stage_of(name) == stage.prefix}
+    return {name for name in config.searched if _stage_of(name) == stage.prefix}
 
 
 def _best(stage: Stage, table: Sequence[Sequence[tuple[float, str]]], listener: StudyListener) -> tuple[int, float]:
@@ -396,7 +397,7 @@ def _result(
         for mode in modes
     }
     arrays = [one.stored.arrays for one in tested]
-    metrics = [name.rpartition("/")[2] for name in arrays[0] if name.startswith(f"per_user/{BASELINE}/")]
+    metrics = [name.rpartition("/")[2] for name in arrays[0] if name.startswith(f"per_user/{_BASELINE}/")]
     per_user = {
         mode: {
             metric: mean_by_user([(of_fold["users"], of_fold[f"per_user/{mode}/{metric}"]) for of_fold in arrays])
@@ -415,7 +416,7 @@ def _result(
     }
     first = arrays[0]
     found = mode_results(modes, folds, per_user, compared, config.search.seed)
-    edges = {stage.name: stage_edges(config, stage, modes[stage.name]) for stage in stages()}
+    edges = {stage.name: _stage_edges(config, stage, modes[stage.name]) for stage in _stages()}
     return AblationResult(
         name=config.name,
         dataset=dataset,
@@ -424,7 +425,7 @@ def _result(
         modes=tuple(replace(mode, edges=edges[mode.name]) for mode in found),
         curves={term: of_term for term, of_term in curves.items() if of_term},
         features=_cloud(first, "features"),
-        scores={mode: _cloud(first, f"scores/{mode}") for mode in (BASELINE, list(modes)[-1])},
+        scores={mode: _cloud(first, f"scores/{mode}") for mode in (_BASELINE, list(modes)[-1])},
         neighbour_distance=first["neighbour_distance"],
         correction=CORRECTION,
         seconds=time.perf_counter() - started,

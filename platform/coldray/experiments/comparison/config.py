@@ -24,7 +24,7 @@ Track: TypeAlias = Literal["clicks", "strict", "full"]
 """``clicks`` reads no attribute; ``strict`` reads exactly the dataset's default attributes, those that MARec uses, and
 nothing learned elsewhere; ``full`` may read any attribute, such as the title, count labels, and embed texts."""
 Name: TypeAlias = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
-SHARED = ("name", "splits", "candidates", "cutoffs", "filters", "selection.metric", "search.seed")
+_SHARED = ("name", "splits", "candidates", "cutoffs", "filters", "selection.metric", "search.seed")
 """Fields of a study that the comparison decides for all entries."""
 
 
@@ -155,7 +155,7 @@ def load_comparison(
         settings = {**config.shared(), "name": name, **entry.overrides, **fixed}
         try:
             study = load_study(path.parent / entry.study, settings)
-            entries.append(Entry(name, entry.track or natural_track(study), study))
+            entries.append(Entry(name, entry.track or _natural_track(study), study))
         except ConfigError as error:
             raise ConfigError(f"Comparison file {path}: entries.{name}: {error}") from error
     return Comparison(config, tuple(entries))
@@ -190,7 +190,7 @@ def _studies_in(folder: Path) -> dict[str, Path]:
     return found
 
 
-def natural_track(study: StudyConfig) -> Track:
+def _natural_track(study: StudyConfig) -> Track:
     """Return the track of an entry whose file names none, by what its study reads."""
     if study.encoded_features is None:
         return "clicks"
@@ -200,7 +200,7 @@ def natural_track(study: StudyConfig) -> Track:
 def _check_overrides(name: str, overrides: Mapping[str, Any]) -> None:
     """Refuse an override of what all entries have in common: without it they could not be compared."""
     for dotted in overrides:
-        for field in SHARED:
+        for field in _SHARED:
             if f"{dotted}.".startswith(f"{field}.") or f"{field}.".startswith(f"{dotted}."):
                 raise ConfigError(
                     f"entries.{name}.overrides: {dotted} would change {field}, which all entries have in common. "

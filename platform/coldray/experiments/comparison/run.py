@@ -38,7 +38,7 @@ from coldray.features.builder import choose_methods
 
 
 @dataclass(frozen=True, eq=False)
-class TestedEntry:
+class _TestedEntry:
     """An entry after its one test."""
 
     entry: Entry
@@ -54,8 +54,8 @@ class TestedEntry:
     __test__ = False  # no class of tests, whatever its name says to pytest
 
 
-def entry_results(
-    tested: Sequence[TestedEntry], baseline: str, metric: str, cutoffs: Sequence[int], seed: int
+def _entry_results(
+    tested: Sequence[_TestedEntry], baseline: str, metric: str, cutoffs: Sequence[int], seed: int
 ) -> tuple[EntryResult, ...]:
     """Return every entry with its intervals, and its differences to the baseline and to its rival.
 
@@ -75,8 +75,8 @@ def entry_results(
     StudyError
         If two entries were not tested on the same users.
     """
-    check_same_users(tested)
-    per_user = {one.entry.name: values_by_user(one.measured) for one in tested}
+    _check_same_users(tested)
+    per_user = {one.entry.name: _values_by_user(one.measured) for one in tested}
     wanted = [metric, *(f"{base}@{k}" for k in cutoffs for base in ("hr", "ndcg"))]
     compared = [name for name in dict.fromkeys(wanted) if all(name in values for values in per_user.values())]
     rivals = {one.entry.name: _rival(one, tested, metric) for one in tested}
@@ -104,7 +104,7 @@ def entry_results(
     )
 
 
-def values_by_user(measured: Sequence[RankingMetrics]) -> dict[str, Values]:
+def _values_by_user(measured: Sequence[RankingMetrics]) -> dict[str, Values]:
     """Return by metric each user's mean over the folds that tested it ``[m]``, users in ascending order."""
     return {
         name: mean_by_user([(of_fold.users, of_fold.per_user[name]) for of_fold in measured])
@@ -112,7 +112,7 @@ def values_by_user(measured: Sequence[RankingMetrics]) -> dict[str, Values]:
     }
 
 
-def check_same_users(tested: Sequence[TestedEntry]) -> None:
+def _check_same_users(tested: Sequence[_TestedEntry]) -> None:
     """Refuse to pair values of different users.
 
     Raises
@@ -135,7 +135,7 @@ def check_same_users(tested: Sequence[TestedEntry]) -> None:
                 )
 
 
-def _rival(one: TestedEntry, tested: Sequence[TestedEntry], metric: str) -> str | None:
+def _rival(one: _TestedEntry, tested: Sequence[_TestedEntry], metric: str) -> str | None:
     """Return the best other entry of the track on validation data, the first of equals."""
     others = [other for other in tested if other.entry.track == one.entry.track and other is not one]
     best = max(others, key=lambda other: other.study.selection.winner.mean(metric), default=None)
@@ -144,11 +144,11 @@ def _rival(one: TestedEntry, tested: Sequence[TestedEntry], metric: str) -> str 
 
 ListenerOf: TypeAlias = Callable[[Entry], StudyListener]
 RecordOf: TypeAlias = Callable[[Entry], StudyRecord]
-TRACKS = (
+_TRACKS = (
     "strict: exactly the dataset's default attributes, those that MARec uses; full: also the title, counts of labels, "
     "or texts embedded by a pretrained model; clicks: no attribute"
 )
-ENTRY_ERRORS = (StudyError, DataError, ModelError, ConfigError)
+_ENTRY_ERRORS = (StudyError, DataError, ModelError, ConfigError)
 """What costs an entry, and no other; a server or a disk that fails stops the comparison."""
 
 
@@ -172,7 +172,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class TunedEntry:
+class _TunedEntry:
     """An entry after its search: what validation data say of it."""
 
     entry: Entry
@@ -265,14 +265,14 @@ def run_comparison(
         return study, record, found
 
     entries = [entry for entry in comparison.entries if entry.name in checked.studies]
-    tuned, untuned = tune_entries(entries, comparison_id=comparison_id, begin=begin, listener=watcher)
+    tuned, untuned = _tune_entries(entries, comparison_id=comparison_id, begin=begin, listener=watcher)
     tested, untested = _test_entries(tuned, watcher, comparison.config.inspection)
     failed = [*checked.failed, *untuned, *untested]
     if not tested:
         raise _nothing_left(failed)
     config = comparison.config
     usable = {one.entry.name for one in tested}
-    champion = choose_champion([found for found in tuned if found.entry.name in usable])
+    champion = _choose_champion([found for found in tuned if found.entry.name in usable])
     dataset = checked.dataset
     described = describe_dataset(dataset, comparison.entries[0].study)
     return ComparisonResult(
@@ -283,7 +283,7 @@ def run_comparison(
         metric=config.selection.metric,
         baseline=config.baseline,
         champion=champion.entry.name,
-        entries=entry_results(tested, config.baseline, config.selection.metric, config.cutoffs, config.search.seed),
+        entries=_entry_results(tested, config.baseline, config.selection.metric, config.cutoffs, config.search.seed),
         failed=tuple(failed),
         correction=CORRECTION,
         seconds=time.perf_counter() - started,
@@ -306,45 +306,45 @@ def comparison_protocol(comparison: Comparison, checked: Checked) -> dict[str, s
         **describe_protocol(comparison.entries[0].study, checked.dataset, checked.splits),
         "selection": f"each entry's configuration, and the champion among the entries, by mean validation {metric}; "
         f"test {comparison.config.splits.held_out} are used once, by the winner of each entry",
-        "tracks": TRACKS,
+        "tracks": _TRACKS,
     }
 
 
-def tune_entries(
+def _tune_entries(
     entries: Iterable[Entry],
     *,
     comparison_id: str,
     begin: Callable[[Entry], tuple[PreparedStudy, StudyRecord, StudyListener]],
     listener: StudyListener,
-) -> tuple[list[TunedEntry], list[FailedEntry]]:
+) -> tuple[list[_TunedEntry], list[FailedEntry]]:
     """Search and select for each entry, on what its study may see.
 
     `begin` is called as an entry's turn comes, and returns its study with the forms settled, what is known of its
     trials, and who listens to its search.
     """
-    tuned: list[TunedEntry] = []
+    tuned: list[_TunedEntry] = []
     failed = []
     for entry in entries:
         try:
             study, record, watcher = begin(entry)
             study_id = _study_id(comparison_id, entry)
             outcome = search(study.config, study.tuning, study_id=study_id, record=record, listener=watcher)
-            tuned.append(TunedEntry(entry, study, outcome, select(outcome.trials, study.config.selection), record))
+            tuned.append(_TunedEntry(entry, study, outcome, select(outcome.trials, study.config.selection), record))
         except SearchInterruptedError:
             raise
-        except ENTRY_ERRORS as error:
+        except _ENTRY_ERRORS as error:
             failed.append(failed_entry(entry, error, listener))
     return tuned, failed
 
 
-def choose_champion(tuned: Sequence[TunedEntry]) -> TunedEntry:
+def _choose_champion(tuned: Sequence[_TunedEntry]) -> _TunedEntry:
     """Return the entry whose winner has the best mean validation metric, the first of equals."""
     return max(tuned, key=lambda found: found.selection.winner.mean(found.selection.metric))
 
 
 def _test_entries(
-    tuned: Sequence[TunedEntry], listener: StudyListener, inspection: InspectionConfig | None
-) -> tuple[list[TestedEntry], list[FailedEntry]]:
+    tuned: Sequence[_TunedEntry], listener: StudyListener, inspection: InspectionConfig | None
+) -> tuple[list[_TestedEntry], list[FailedEntry]]:
     """Measure the winner of each entry, once on each split."""
     tested, failed = [], []
     if tuned:
@@ -354,7 +354,7 @@ def _test_entries(
         try:
             forms = with_losses(study, winner.config, listener)
             measured = measure_winner(study, found.selection, listener, inspection)
-        except ENTRY_ERRORS as error:
+        except _ENTRY_ERRORS as error:
             failed.append(failed_entry(entry, error, listener))
             continue
         listener.stage(f"tested {entry.name}, trial {winner.number}")
@@ -363,7 +363,7 @@ def _test_entries(
         result = study_result(study, found.outcome, found.selection, tested_once)
         seconds = found.outcome.seconds + time.perf_counter() - started
         tested.append(
-            TestedEntry(
+            _TestedEntry(
                 replace(entry, study=study.config),
                 result,
                 _attributes(study),
@@ -375,7 +375,7 @@ def _test_entries(
     return tested, failed
 
 
-def _forms(tested: Sequence[TestedEntry]) -> dict[str, str]:
+def _forms(tested: Sequence[_TestedEntry]) -> dict[str, str]:
     """Return in which forms the models of the entries were fitted, in words; nothing where each has one alone."""
     words = [f"{one.entry.name}: {form.told_in_full}" for one in tested for form in one.study.forms]
     return {"forms": " ".join(words)} if words else {}

@@ -23,7 +23,7 @@ from coldray.experiments.space import StudyConfig
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.forms import Form
 
-MOST_ITEMS = 5000
+_MOST_ITEMS = 5000
 """Items of the draw: as many as the exact form is quick on."""
 
 
@@ -55,7 +55,7 @@ def with_losses(study: PreparedStudy, parameters: Mapping[str, Any], listener: S
 
 
 @dataclass(frozen=True)
-class Compared:
+class _Compared:
     """The validation metric of both forms."""
 
     exact: float
@@ -71,11 +71,11 @@ class Compared:
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def _compared(task: EvaluationFold, config: StudyConfig, parameters: dict[str, Any], memory: int) -> Compared:
-    return compare_forms(task, config, parameters, memory)
+def _compared(task: EvaluationFold, config: StudyConfig, parameters: dict[str, Any], memory: int) -> _Compared:
+    return _compare_forms(task, config, parameters, memory)
 
 
-def compare_forms(task: EvaluationFold, config: StudyConfig, parameters: dict[str, Any], memory: int) -> Compared:
+def _compare_forms(task: EvaluationFold, config: StudyConfig, parameters: dict[str, Any], memory: int) -> _Compared:
     """Fit both forms to a draw of the items, as many as the exact one fits for, and measure them.
 
     Raises
@@ -86,13 +86,13 @@ def compare_forms(task: EvaluationFold, config: StudyConfig, parameters: dict[st
     kind, n_items = config.kind, task.train.features.n_items
     chosen = kind.config_type.model_validate(parameters)
     n_users, exact = task.train.interactions.shape[0], kind(_both_forms(kind, chosen, 1.0)[0])
-    most = min(n_items + 1, MOST_ITEMS + 1)
-    drawn = draw_items(task, most_that_fit(lambda n: exact.memory_bytes(n_users, n), memory, most) / n_items)
+    most = min(n_items + 1, _MOST_ITEMS + 1)
+    drawn = _draw_items(task, most_that_fit(lambda n: exact.memory_bytes(n_users, n), memory, most) / n_items)
     pair = _both_forms(kind, chosen, drawn.train.features.n_items / n_items)
     metric = config.selection.metric
     asked: dict[str, Any] = {"candidates": config.candidates, "cutoffs": config.cutoffs}
     values = [evaluate(kind(one).fit(drawn.train), drawn, **asked).means()[metric] for one in pair]
-    return Compared(values[0], values[1], drawn.train.features.n_items)
+    return _Compared(values[0], values[1], drawn.train.features.n_items)
 
 
 def _both_forms(kind: type[Recommender[Any]], chosen: ModelConfig, share: float) -> tuple[ModelConfig, ModelConfig]:
@@ -102,7 +102,7 @@ def _both_forms(kind: type[Recommender[Any]], chosen: ModelConfig, share: float)
     return pair
 
 
-def draw_items(task: EvaluationFold, share: float) -> EvaluationFold:
+def _draw_items(task: EvaluationFold, share: float) -> EvaluationFold:
     """Return a task on a `share` of the items, the same of those with train clicks, of the held-out and of the rest.
 
     Raises

@@ -57,7 +57,7 @@ class Settled:
         return cls(dict(values["values"]), tuple(Form(**form) for form in values["forms"]))
 
 
-def settle(config: StudyConfig, dataset: Dataset, *, memory: int | None = None) -> Settled:
+def _settle(config: StudyConfig, dataset: Dataset, *, memory: int | None = None) -> Settled:
     """Decide in which form a study fits its model, from the memory of its largest fit: the bundle's, on all items.
 
     What the space fixes or searches is left as it is, but for ``auto`` among its values.
@@ -71,7 +71,7 @@ def settle(config: StudyConfig, dataset: Dataset, *, memory: int | None = None) 
     largest = largest_parameters(config, dataset.n_users, dataset.n_items)
     if largest is None:  # no configuration of the largest values is valid: the trials will say which are
         return Settled()
-    outlook = outlook_of(config, dataset, fit_memory() if memory is None else memory)
+    outlook = _outlook_of(config, dataset, fit_memory() if memory is None else memory)
     given = kind.config_type.model_validate(largest)
     named, forms = kind.settle(given, outlook)
     before, after = given.model_dump(), named.model_dump()
@@ -95,7 +95,7 @@ def settled_study(config: StudyConfig, dataset: Dataset, known: Settled | None =
     CatalogTooLargeError
         If the forms were decided before, and the largest fit in them does not fit in memory now.
     """
-    decided = known or settle(config, dataset)
+    decided = known or _settle(config, dataset)
     named = decided.of(config)
     if known is not None and known.forms:
         check_fits(named, dataset, before="The study was begun with " + "; ".join(form.words for form in known.forms))
@@ -126,7 +126,7 @@ def check_fits(config: StudyConfig, dataset: Dataset, *, before: str = "") -> No
         raise CatalogTooLargeError(f"{before}. {error}" if before else str(error)) from error
 
 
-def outlook_of(config: StudyConfig, dataset: Dataset, memory: int) -> StudyOutlook:
+def _outlook_of(config: StudyConfig, dataset: Dataset, memory: int) -> StudyOutlook:
     """Return what is known before a study of its largest fit and of how many there are."""
     named = config.features.attributes or dataset.default_attributes
     read = [one for name, one in dataset.attributes.items() if named == "all" or name in named]
@@ -137,13 +137,13 @@ def outlook_of(config: StudyConfig, dataset: Dataset, memory: int) -> StudyOutlo
         memory=memory,
         trials=config.n_trials,
         splits=config.splits.n_splits * len(config.splits.seeds),
-        distinct={name: distinct_values(config, name) for name in config.kind.config_type.model_fields},
+        distinct={name: _distinct_values(config, name) for name in config.kind.config_type.model_fields},
         labels=sum(matrix.nnz for matrix in matrices),
         label_kinds=sum(matrix.shape[1] for matrix in matrices),
     )
 
 
-def distinct_values(config: StudyConfig, name: str) -> int:
+def _distinct_values(config: StudyConfig, name: str) -> int:
     """Return how many different values a parameter takes within the trials of a study, at most."""
     spec: Any = config.space.get(name)
     if not is_range(spec):

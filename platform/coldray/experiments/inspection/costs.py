@@ -20,9 +20,9 @@ from coldray.evaluation.topk import top_k
 from coldray.experiments.evaluation import EvaluationFold
 from coldray.models.base import Items, Recommender
 
-WARM_UP = 5
+_WARM_UP = 5
 """Users who are scored first, and not timed."""
-LIST = 10
+_LIST = 10
 """Length of the lists that are timed."""
 
 
@@ -61,14 +61,14 @@ def score_seconds(model: Recommender[Any], task: EvaluationFold, items: Items, n
     """
     scorer = model.scorer(items)
     taken = []
-    users = np.resize(task.users, WARM_UP + min(n_users, len(task.users)))
+    users = np.resize(task.users, _WARM_UP + min(n_users, len(task.users)))
     for user in users:
         history = sp.csr_array(task.histories[[user]])
         known = ones_where_stored(history)
         started = time.perf_counter()
-        top_k(scorer(history), LIST, exclude=known[:, items], n_threads=1)
+        top_k(scorer(history), _LIST, exclude=known[:, items], n_threads=1)
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken[WARM_UP:])
+    return statistics.median(taken[_WARM_UP:])
 
 
 def _begin_peak() -> int | None:

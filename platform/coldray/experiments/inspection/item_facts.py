@@ -16,7 +16,7 @@ from coldray.data.item_names import ItemNames
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.measure import Inspection
 
-QUERIES = 6
+_QUERIES = 6
 """Items whose neighbours are listed."""
 
 
@@ -93,4 +93,4 @@ def _queries(
             chosen.append(item)
             had[own] = True
     chosen += [item for item in by_clicks if item not in chosen]
-    return np.array(chosen[:QUERIES], np.int32)
+    return np.array(chosen[:_QUERIES], np.int32)

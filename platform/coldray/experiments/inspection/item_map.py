@@ -19,11 +19,11 @@ import scipy.sparse as sp
 
 from coldray.models.base import Items, Recommender, TrainingSet
 
-DIRECTIONS = 50
+_DIRECTIONS = 50
 """Singular directions that are compared."""
-PERPLEXITY = 30.0
+_PERPLEXITY = 30.0
 """Effective number of neighbours of t-SNE, lower for few items."""
-FEWEST = 10
+_FEWEST = 10
 """Items without which there is no map."""
 
 
@@ -39,7 +39,7 @@ class ItemMap:
     """Item indices ``[n, k]``, the nearest first."""
 
 
-def shown_items(train: TrainingSet, count: int) -> npt.NDArray[np.int32]:
+def _shown_items(train: TrainingSet, count: int) -> npt.NDArray[np.int32]:
     """Return the `count` items with the most clicks, fewer if not so many have one, ascending."""
     order = np.argsort(-train.clicks, kind="stable")[:count]
     return np.sort(order[train.clicks[order] > 0]).astype(np.int32)
@@ -47,16 +47,16 @@ def shown_items(train: TrainingSet, count: int) -> npt.NDArray[np.int32]:
 
 def item_map(model: Recommender[Any], train: TrainingSet, *, count: int, neighbours: int, seed: int) -> ItemMap | None:
     """Return the map of the most clicked items; None if they are too few, or all clicks say the same to the model."""
-    items = shown_items(train, count)
-    if len(items) < max(FEWEST, neighbours + 1):
+    items = _shown_items(train, count)
+    if len(items) < max(_FEWEST, neighbours + 1):
         return None
-    vectors = one_click_vectors(model, items)
+    vectors = _one_click_vectors(model, items)
     if vectors is None:
         return None
     return ItemMap(items, _positions(vectors, seed), items[_nearest(vectors, neighbours)])
 
 
-def one_click_vectors(model: Recommender[Any], items: Items) -> npt.NDArray[np.float32] | None:
+def _one_click_vectors(model: Recommender[Any], items: Items) -> npt.NDArray[np.float32] | None:
     """Return what a click on each of `items` says of the others, as rows of length 1 ``[n, d]``.
 
     Returns
@@ -78,7 +78,7 @@ def one_click_vectors(model: Recommender[Any], items: Items) -> npt.NDArray[np.f
     if np.abs(profiles).max(initial=0) < 1e-3:  # of scores whose rows have the standard deviation 1
         return None
     left, sizes, _ = np.linalg.svd(profiles, full_matrices=False)
-    vectors = left[:, :DIRECTIONS] * sizes[:DIRECTIONS]
+    vectors = left[:, :_DIRECTIONS] * sizes[:_DIRECTIONS]
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     found: npt.NDArray[np.float32] = vectors.astype(np.float32)
     return found
@@ -94,7 +94,7 @@ def _nearest(vectors: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
 def _positions(vectors: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
     from sklearn.manifold import TSNE  # imported by those who draw a map alone
 
-    perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
+    perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
     placed: npt.NDArray[np.float32] = TSNE(
         perplexity=perplexity, init="pca", metric="euclidean", random_state=seed, n_jobs=1
     ).fit_transform(vectors)

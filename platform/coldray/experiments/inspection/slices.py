@@ -39,7 +39,7 @@ class SliceMetrics:
     """Means over the users, by name and cutoff; none if there is no user."""
 
 
-EMPTY = SliceMetrics(0, 0, {})
+_EMPTY = SliceMetrics(0, 0, {})
 
 
 def slice_metrics(
@@ -86,7 +86,7 @@ def _among(
     wanted = keep_entries(wanted, inside[wanted.indices])
     users = task.users[np.diff(wanted.indptr)[task.users] > 0]
     if len(users) == 0:
-        return EMPTY
+        return _EMPTY
     ranking = rank(
         model.scorer(items), task.histories, items, k=max(cutoffs), exclude=task.known, users=users
     )  # a user with nothing left to be ranked has an empty list
@@ -96,7 +96,7 @@ def _among(
 
 def _of_users(measured: RankingMetrics, chosen: npt.NDArray[np.bool_], n_items: int) -> SliceMetrics:
     if not chosen.any():
-        return EMPTY
+        return _EMPTY
     means = {name: float(values[chosen].mean(dtype=np.float64)) for name, values in measured.per_user.items()}
     return SliceMetrics(int(chosen.sum()), n_items, means)
 

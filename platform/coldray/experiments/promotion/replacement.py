@@ -20,9 +20,9 @@ from coldray.evaluation.ratings import RatingMetrics, is_error
 from coldray.evaluation.significance import paired_interval
 from coldray.experiments.ablation.statistics import mean_by_user
 
-NEGLIGIBLE = 0.01
+_NEGLIGIBLE = 0.01
 """Loss, as a share of what the champion reaches, that does not make a version worse if a larger one is ruled out."""
-ROUNDING = 1e-9
+_ROUNDING = 1e-9
 """Difference of two equal models that were summed in another order."""
 
 
@@ -43,12 +43,12 @@ class Difference:
     def not_worse(self) -> bool:
         """True by the rule of this module."""
         sign = -1 if is_error(self.metric) else 1
-        if sign * (self.ours - self.theirs) >= -ROUNDING:
+        if sign * (self.ours - self.theirs) >= -_ROUNDING:
             return True
         if self.low is None or self.high is None:
             return False
         worst = self.high if is_error(self.metric) else self.low
-        return sign * worst >= -NEGLIGIBLE * abs(self.theirs)
+        return sign * worst >= -_NEGLIGIBLE * abs(self.theirs)
 
     @property
     def words(self) -> str:

@@ -23,7 +23,7 @@ from coldray.experiments.record.record import StudyRecord
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
+_SCHEMA = 1
 """Of the records; it grows when results of an older version would not go with those of a newer one."""
 RECORDS = "records"
 """The folder, beside those of reports, with the folders of studies."""
@@ -46,7 +46,7 @@ class StudyIdentity:
     def plain(self) -> dict[str, Any]:
         """Return what is kept in the folder."""
         values = {
-            "schema": SCHEMA,
+            "schema": _SCHEMA,
             "kind": self.kind,
             "name": self.name,
             "dataset": self.dataset,
@@ -117,7 +117,7 @@ class StudyFolder:
             return ""
 
 
-def find_study(output: Path, identity: StudyIdentity, resume: str | None) -> StudyFolder | None:
+def _find_study(output: Path, identity: StudyIdentity, resume: str | None) -> StudyFolder | None:
     """Return the study to go on with: the one that is named, or the latest unfinished of that name on these data.
 
     The data are known by what they are, whatever their file is called now. Where no study is of these data, but one of
@@ -142,7 +142,7 @@ def find_study(output: Path, identity: StudyIdentity, resume: str | None) -> Stu
     if resume:
         found: StudyFolder | None = StudyFolder(output / RECORDS / resume, resumed=True)
         if not (output / RECORDS / resume / MANIFEST).is_file():
-            known = ", ".join(folder.id for folder, _ in unfinished_studies(output)) or "none"
+            known = ", ".join(folder.id for folder, _ in _unfinished_studies(output)) or "none"
             raise StudyError(f"There is no study {resume!r} in {output}. Unfinished ones: {known}.")
     else:
         found = _unfinished(output, identity)
@@ -171,7 +171,7 @@ def study_folder(output: Path, study: str | None) -> StudyFolder:
     return max((StudyFolder(path) for path in found), key=lambda folder: float(folder.manifest()["started"]))
 
 
-def unfinished_studies(output: Path) -> list[tuple[StudyFolder, dict[str, Any]]]:
+def _unfinished_studies(output: Path) -> list[tuple[StudyFolder, dict[str, Any]]]:
     """Return the studies below a folder that have not come to their end, with their manifests; the latest first."""
     found = []
     for path in output.glob(f"{RECORDS}/*/{MANIFEST}"):
@@ -190,7 +190,7 @@ def _unfinished(output: Path, identity: StudyIdentity) -> StudyFolder | None:
     plain = identity.plain()
     data = "fingerprint" if identity.fingerprint else "dataset"
     for names in (("kind", "name", data, "settings"), ("kind", "name", data), ("kind", "name", "dataset")):
-        for folder, known in unfinished_studies(output):
+        for folder, known in _unfinished_studies(output):
             if all(json.dumps(known.get(name)) == json.dumps(plain[name]) for name in names):
                 return folder
     return None
@@ -251,7 +251,7 @@ def open_study(
     output
         Where reports go; the records of studies are in :data:`RECORDS` in it.
     resume
-        As of :func:`find_study`.
+        As of :func:`_find_study`.
     command
         The command that starts the study, kept for whoever wants to go on with it.
 
@@ -260,9 +260,9 @@ def open_study(
     StudyLockedError
         If another process works on the study.
     StudyError, OtherStudyError
-        As of :func:`find_study`.
+        As of :func:`_find_study`.
     """
-    folder = find_study(output, identity, resume)
+    folder = _find_study(output, identity, resume)
     if folder is None:
         _hint(output, identity, resume, say)
         stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -279,7 +279,7 @@ def open_study(
             yield folder
         except BaseException as error:
             if any(folder.path.glob(f"**/{EVENTS}")):
-                if would_fail_again(error):
+                if _would_fail_again(error):
                     folder.write({**known, "failed": str(error)})
                     say("what was done is kept, but --resume would fail again: correct the data or the settings first")
                 else:
@@ -297,7 +297,7 @@ def resume_command(manifest: Mapping[str, Any], study: str) -> str:
     return " ".join([*manifest.get("command", ()), "--resume", shlex.quote(study)])
 
 
-def would_fail_again(error: BaseException | None) -> bool:
+def _would_fail_again(error: BaseException | None) -> bool:
     """Return whether a study that goes on would end in the same error.
 
     So it is if the data or the settings are at fault, which cannot change in a study that goes on, or if all that it
@@ -323,7 +323,7 @@ def _hint(output: Path, identity: StudyIdentity, resume: str | None, say: Callab
     if resume is not None:
         say(f"no unfinished study {identity.name!r} on {identity.dataset!r} in {output}: a new one is started")
         return
-    for folder, manifest in unfinished_studies(output):
+    for folder, manifest in _unfinished_studies(output):
         try:
             _check_same(folder.id, manifest, identity.plain())
         except StudyError:

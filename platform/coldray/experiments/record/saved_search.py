@@ -15,10 +15,10 @@ from coldray.experiments.results import TrialResult
 from coldray.experiments.search.run import SearchOutcome
 from coldray.experiments.space import StudyConfig
 
-NOTHING = Settled()
+_NOTHING = Settled()
 
 
-class SavedSearch(BaseModel):
+class _SavedSearch(BaseModel):
     """What is in the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,12 +29,12 @@ class SavedSearch(BaseModel):
     """Of the dataset."""
     trials: tuple[TrialResult, ...]
     seconds: float
-    settled: Settled = NOTHING
+    settled: Settled = _NOTHING
     """The forms that its fits took."""
 
 
 def save_search(
-    path: Path, config: StudyConfig, dataset: Dataset, outcome: SearchOutcome, settled: Settled = NOTHING
+    path: Path, config: StudyConfig, dataset: Dataset, outcome: SearchOutcome, settled: Settled = _NOTHING
 ) -> Path:
     """Write the trials of a search and the forms of their fits to `path`, and return it.
 
@@ -48,7 +48,7 @@ def save_search(
     OutputError
         If the file cannot be written.
     """
-    saved = SavedSearch(
+    saved = _SavedSearch(
         study=config.model_dump(mode="json"),
         fingerprint=dataset.fingerprint,
         trials=outcome.trials,
@@ -73,7 +73,7 @@ def load_search(path: Path, config: StudyConfig, dataset: Dataset) -> tuple[Sear
     if not path.is_file():
         raise StudyError(f"There is no saved search {path}. {way_out}")
     try:
-        saved = SavedSearch.model_validate_json(path.read_bytes())
+        saved = _SavedSearch.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise StudyError(f"The saved search {path} cannot be read: {error.errors()[0]['msg']}. {way_out}") from error
     study = config.model_dump(mode="json")

@@ -26,9 +26,9 @@ from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import reached
 from coldray.experiments.space import StudyConfig, is_range
 
-STARTUP_TRIALS = 10
+_STARTUP_TRIALS = 10
 """Random trials before TPE has enough to model."""
-MOST_AT_ONCE = 32
+_MOST_AT_ONCE = 32
 """Trials a worker is given at most."""
 
 Parameters = dict[str, Any]
@@ -58,7 +58,7 @@ class Proposer(Protocol):
         """Learn what a batch of proposals reached."""
 
 
-class ListedPoints:
+class _ListedPoints:
     """The combinations of a grid, or the one configuration of a space of fixed values."""
 
     def __init__(self, points: Sequence[Parameters]) -> None:
@@ -72,7 +72,7 @@ class ListedPoints:
         """Learn nothing."""
 
 
-class RandomPoints:
+class _RandomPoints:
     """Independent draws from the space."""
 
     def __init__(self, space: Mapping[str, Any], seed: int) -> None:
@@ -98,14 +98,14 @@ class RandomPoints:
         """Learn nothing."""
 
 
-class TPEPoints:
+class _TPEPoints:
     """Proposals by Optuna's tree-structured Parzen estimator."""
 
     def __init__(self, config: StudyConfig) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         search = config.search
         sampler = optuna.samplers.TPESampler(
-            seed=search.seed, n_startup_trials=min(STARTUP_TRIALS, search.trials), constant_liar=True
+            seed=search.seed, n_startup_trials=min(_STARTUP_TRIALS, search.trials), constant_liar=True
         )
         directions = optuna.study.StudyDirection
         direction = directions.MINIMIZE if is_error(config.selection.metric) else directions.MAXIMIZE
@@ -154,13 +154,13 @@ def _distribution(spec: Mapping[str, Any]) -> BaseDistribution:
 def proposer(config: StudyConfig) -> Proposer:
     """Return where a study's configurations come from."""
     if config.enumerated:
-        return ListedPoints(config.points)
+        return _ListedPoints(config.points)
     if config.search.algorithm == "random":
-        return RandomPoints(config.space, config.search.seed)
-    return TPEPoints(config)
+        return _RandomPoints(config.space, config.search.seed)
+    return _TPEPoints(config)
 
 
-def block_sizes(space: Mapping[str, Any]) -> list[int]:
+def _block_sizes(space: Mapping[str, Any]) -> list[int]:
     """Return how many consecutive points of a grid have all but the last 0, 1, 2, … parameters in common."""
     lengths = [len(spec["choice"]) if is_range(spec) else 1 for spec in reversed(list(space.values()))]
     return list(itertools.accumulate(lengths, operator.mul, initial=1))
@@ -172,7 +172,7 @@ class Proposals(Searcher):
     A worker is given ``{"trials": [{"number": …, "parameters": …, "folds": […]}, …]}``, where the folds are the splits
     that are known of a trial from before. Ray takes some hundredths of a second to start and end a trial, which is more
     than many a model takes: of the trials that wait, each worker gets half of its share at once, at most
-    :data:`MOST_AT_ONCE`, so that all of them end at about the same time. Of a grid it gets whole blocks, in which the
+    :data:`_MOST_AT_ONCE`, so that all of them end at about the same time. Of a grid it gets whole blocks, in which the
     parameters that the study file names first are the same, for what a worker keeps from one trial to the next. With a
     scheduler each gets one.
 
@@ -196,7 +196,7 @@ class Proposals(Searcher):
         self._n_trials, self._concurrent = config.n_trials, config.search.max_concurrent
         self._batch_size = config.n_trials if config.enumerated else config.search.max_concurrent
         self._share = 0 if config.scheduler else 2 * min(workers, self._concurrent)
-        self._blocks = block_sizes(config.space) if config.enumerated and config.search.points is None else [1]
+        self._blocks = _block_sizes(config.space) if config.enumerated and config.search.points is None else [1]
         self._proposer, self._retries = proposer(config), config.failures.retries
         # Not the record itself, which writes a file: Ray Tune pickles this.
         self._ended, self._known, self._folds = record.ended, record.parameters, record.folds
@@ -220,7 +220,7 @@ class Proposals(Searcher):
             self._propose()
         if len(self._running) >= self._concurrent:
             return None
-        most = min(MOST_AT_ONCE, -(-len(self._waiting) // self._share)) if self._share else 1
+        most = min(_MOST_AT_ONCE, -(-len(self._waiting) // self._share)) if self._share else 1
         block = max(size for size in self._blocks if size <= most)
         several = most // block * block
         given = self._running[trial_id] = [self._waiting.popleft()]

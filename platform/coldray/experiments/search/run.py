@@ -34,11 +34,11 @@ from coldray.experiments.search.shared import SharedResults, fit_ahead
 from coldray.experiments.search.trial import TrialPlan, run_trials
 from coldray.experiments.space import StudyConfig
 
-POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 """How often the shared computations are looked at for the progress display."""
-NO_EPOCH = 1_000_000
+_NO_EPOCH = 1_000_000
 """More epochs than any training has: the training itself decides when it ends."""
-TUNE_SETTINGS = {
+_TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
@@ -83,7 +83,7 @@ def search(
         If the folds cannot be prepared.
     """
     started = time.perf_counter()
-    for variable, value in TUNE_SETTINGS.items():
+    for variable, value in _TUNE_SETTINGS.items():
         os.environ.setdefault(variable, value)
     # It misses, and says so, the files in which Ray Tune would have kept what trials report.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
@@ -133,10 +133,10 @@ def _run(
         config.model, config.candidates, config.cutoffs, metric, study_id, epochs, record.checkpoints(config.model)
     )
     trainable = tune.with_parameters(run_trials, plan=plan, tasks=tasks, results=results)
-    resources = trial_resources(config, splits)
+    resources = _trial_resources(config, splits)
     chosen = scheduler(config, len(splits))
     if not epochs:  # what their epochs reached is not recorded
-        remember(chosen, record.ended.values(), metric)
+        _remember(chosen, record.ended.values(), metric)
     _tell_ended(watcher, config, len(splits), record)
     # Ray Tune wants a folder for every trial; what is in them is of no use later.
     with tempfile.TemporaryDirectory(prefix="coldray-tune-") as folder:
@@ -144,7 +144,7 @@ def _run(
             tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
                 num_samples=(config.n_trials - len(record.ended)) * (config.failures.retries + 1),
-                search_alg=Proposals(config, record, parallel(resources)),
+                search_alg=Proposals(config, record, _parallel(resources)),
                 scheduler=chosen,
                 reuse_actors=True,
             ),
@@ -179,7 +179,7 @@ def _ahead(
     return [fit_ahead.remote(first, tasks, results)]
 
 
-def trial_resources(config: StudyConfig, splits: Sequence[TuningSplit]) -> dict[str, float]:
+def _trial_resources(config: StudyConfig, splits: Sequence[TuningSplit]) -> dict[str, float]:
     """Return what Ray reserves for a trial: a CPU, GPUs, and the memory that the largest fit of the space holds.
 
     Where a fit needs more than Ray has to give on any node, though it fits, one trial after the other is run there.
@@ -202,7 +202,7 @@ def _cpus_per_trial(memory: int) -> int:
     return max(1, int(min(shares, default=1)))
 
 
-def parallel(resources: Mapping[str, float]) -> int:
+def _parallel(resources: Mapping[str, float]) -> int:
     """Return how many trials the cluster has room for at once, one at least."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     room = (
@@ -259,7 +259,7 @@ class _Watching:
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        while not self.done.wait(POLL_SECONDS):
+        while not self.done.wait(_POLL_SECONDS):
             self._look()
 
     def _look(self) -> None:
@@ -271,7 +271,7 @@ class _Watching:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.done.set()
-        self.thread.join(POLL_SECONDS)
+        self.thread.join(_POLL_SECONDS)
         if kind is None:  # what came after the last look counts too
             self._look()
 
@@ -286,13 +286,13 @@ def scheduler(config: StudyConfig, n_splits: int) -> TrialScheduler:
         time_attr="splits_done" if splits else "epochs_done",
         metric=config.selection.metric,
         mode="min" if is_error(config.selection.metric) else "max",
-        max_t=n_splits if splits else NO_EPOCH,
+        max_t=n_splits if splits else _NO_EPOCH,
         grace_period=min(chosen.grace_splits, n_splits) if splits else chosen.grace_epochs,
         reduction_factor=chosen.reduction_factor,
     )
 
 
-def remember(chosen: TrialScheduler, ended: Sequence[TrialResult] | Any, metric: str) -> None:
+def _remember(chosen: TrialScheduler, ended: Sequence[TrialResult] | Any, metric: str) -> None:
     """Tell a scheduler what trials reached that ended before it was made: it holds others against them."""
     for trial in ended:
         stub: Any = SimpleNamespace(trial_id=trial.trial_id)  # of a trial, ASHA reads nothing else

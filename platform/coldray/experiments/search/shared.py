@@ -19,9 +19,9 @@ from coldray.training.progress import TrainingListener, TrainingPlace, watching
 
 State: TypeAlias = Literal["running", "done"]
 
-AT_HAND = 16
+_AT_HAND = 16
 """Results that a worker does not ask for again: the latest ones. Their arrays stay where they are, in Ray's store."""
-LABELS = {
+_LABELS = {
     "regression_moments": "regression moments",
     "coclick_moments": "co-click correlations",
     "sampled_moments": "regression moments",
@@ -144,7 +144,7 @@ class ClusterComputations(Computations):
             request: Any = self._actor.request.remote(key, function, data.key, parameters, self.listener)
             reference: ray.ObjectRef[T] = ray.get(request)[0]
             self._at_hand[key] = ray.get(reference)
-            if len(self._at_hand) > AT_HAND:
+            if len(self._at_hand) > _AT_HAND:
                 self._at_hand.popitem(last=False)
         self._at_hand.move_to_end(key)
         result: T = self._at_hand[key]
@@ -170,6 +170,6 @@ def _label(function: Callable[..., Any], data_key: str, parameters: dict[str, An
     symbols = {"delta": "δ", "order": "order", "lambda_0": "λ₀"}
     shown = [f"{symbols[name]}={value}" for name, value in parameters.items() if name in symbols and value]
     shown += [value.__name__ for name, value in parameters.items() if name == "network"]
-    return f"{LABELS.get(function.__name__, function.__name__)} of {data_key}" + (
+    return f"{_LABELS.get(function.__name__, function.__name__)} of {data_key}" + (
         f" ({', '.join(shown)})" if shown else ""
     )

@@ -28,7 +28,7 @@ from coldray.models.registry import model_type
 from coldray.training.cluster.mailbox import Forwarding
 from coldray.training.progress import TrainingListener, TrainingListeners, TrainingPlace, watching
 
-REPORT_SECONDS = 0.25
+_REPORT_SECONDS = 0.25
 """Shortest time between two reports of a worker with several trials: each costs the driver some milliseconds."""
 FoldKey = tuple[int, int]
 """Seed and split."""
@@ -68,13 +68,13 @@ def run_trials(
     """
     load_torch_aside()  # lists are made with it, once what trials share is there
     # A scheduler, which has to see each split of a trial, gives them one by one.
-    reports = Reports(plan.metric, REPORT_SECONDS if len(batch["trials"]) > 1 else 0.0)
+    reports = _Reports(plan.metric, _REPORT_SECONDS if len(batch["trials"]) > 1 else 0.0)
     for trial in batch["trials"]:
         _run(trial, plan, tasks, results, reports)
     reports.send()
 
 
-class Reports:
+class _Reports:
     """What trials have reached, told to Ray Tune together where they are quick.
 
     Parameters
@@ -123,7 +123,7 @@ def _run(
     plan: TrialPlan,
     tasks: Mapping[FoldKey, ray.ObjectRef[Any]],
     results: ActorHandle[Any],
-    reports: Reports,
+    reports: _Reports,
 ) -> None:
     """Evaluate one configuration, but on splits that are known of it from before."""
     started, folds = time.perf_counter(), list[FoldMetrics]()
@@ -141,7 +141,7 @@ def _run(
 
 
 def _trainings(
-    plan: TrialPlan, number: int, fold: FoldKey, listener: TrainingListener, reports: Reports | None
+    plan: TrialPlan, number: int, fold: FoldKey, listener: TrainingListener, reports: _Reports | None
 ) -> ExitStack:
     """Tell `listener` of the trainings begun meanwhile, and let them go on where they were lost.
 
@@ -187,7 +187,7 @@ def _reason(error: BaseException) -> str:
 
 
 @dataclass(frozen=True)
-class Kept:
+class _Kept:
     """What a worker process, which runs one trial after the other, keeps from one to the next."""
 
     rankings: RankingCache
@@ -196,11 +196,11 @@ class Kept:
     """Those it has come to. Their arrays are in Ray's store; what is read anew each time is all the rest."""
 
 
-_studies: dict[str, Kept] = {}
+_studies: dict[str, _Kept] = {}
 
 
-def _kept(study_id: str, results: ActorHandle[Any]) -> Kept:
+def _kept(study_id: str, results: ActorHandle[Any]) -> _Kept:
     if study_id not in _studies:
         _studies.clear()
-        _studies[study_id] = Kept(RankingCache(), ClusterComputations(results))
+        _studies[study_id] = _Kept(RankingCache(), ClusterComputations(results))
     return _studies[study_id]

@@ -27,9 +27,9 @@ from coldray.models.kernel_align.kernels import KernelBasis, KernelMatrices, Mat
 from coldray.models.linalg.panel_cholesky import inverse_of_factor
 
 Double: TypeAlias = npt.NDArray[np.float64]
-DIAGNOSED = 512
+_DIAGNOSED = 512
 """Items on which the attributes of a covariance that fails are looked at."""
-LEARNING_RATE = 0.25
+_LEARNING_RATE = 0.25
 """Step of Adam on the logarithms of the weights."""
 
 
@@ -121,7 +121,7 @@ class ItemCovariance:
 
         For messages: a covariance fails where the parts are hardly definite and the noise is too small to make up.
         """
-        some = items.take(np.arange(min(items.n_items, DIAGNOSED)))
+        some = items.take(np.arange(min(items.n_items, _DIAGNOSED)))
         smallest: dict[str, float] = {}
         parts = zip(self.basis.terms, self.weights.additive, self.basis.kernels(some, some), strict=True)
         for term, weight, kernel in parts:
@@ -150,7 +150,7 @@ class ItemCovariance:
         )
 
 
-class MarginalLikelihood:
+class _MarginalLikelihood:
     """The negative log marginal likelihood a cell, and its gradient, on a subset of the warm items.
 
     M is symmetric, so only the cells on and below its diagonal are held, ``[m]`` of ``m = n(n + 1)/2``.
@@ -277,7 +277,7 @@ def learn_weights(
     min_noise
         Floor of σ².
     """
-    likelihood = MarginalLikelihood(basis, items, profiles, matrices)
+    likelihood = _MarginalLikelihood(basis, items, profiles, matrices)
     weights = Weights.initial(len(basis.terms), len(basis.product), len(basis.numbers))
     position = weights.logarithms()
     first, second = np.zeros_like(position), np.zeros_like(position)
@@ -288,7 +288,7 @@ def learn_weights(
         first = 0.9 * first + 0.1 * gradient
         second = 0.99 * second + 0.01 * gradient**2
         corrected = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.99 ** (step + 1))
-        position = position - LEARNING_RATE * corrected[0] / (np.sqrt(corrected[1]) + 1e-10)
+        position = position - _LEARNING_RATE * corrected[0] / (np.sqrt(corrected[1]) + 1e-10)
         position[1] = max(position[1], np.log(min_noise))
         weights = weights.moved(position)
     return weights, values

@@ -22,11 +22,11 @@ from coldray.models.kernel_align.covariance import ItemCovariance
 from coldray.models.kernel_align.inducing_weights import InducingWeights
 from coldray.models.kernel_align.weights import ExactWeights
 
-FAR = 2.0
+_FAR = 2.0
 """Squared distance of two random items in a number, in variances."""
 
 
-def covariance_parts(
+def _covariance_parts(
     covariance: ItemCovariance, rows: FeatureSet, item: FeatureSet, *, own: int | None = None
 ) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
     """Return the names of the attributes, and what each brings to the covariance of `item` with each row.
@@ -65,8 +65,8 @@ def covariance_parts(
             squared[own] = 0
         place = names.index(basis.numbers[s])
         parts[:, place] += w.bumps[s] * np.exp(-w.bump_decays[s] * squared)
-        grown[:, place] += w.number_decays[s] * (FAR - squared)
-        start -= FAR * float(w.number_decays[s])
+        grown[:, place] += w.number_decays[s] * (_FAR - squared)
+        start -= _FAR * float(w.number_decays[s])
     base = w.product * np.exp(start)
     parts[:, :-1] += base * grown * _growth(grown.sum(axis=1))[:, None]
     parts[:, -1] = w.constant + base
@@ -79,7 +79,7 @@ def _growth(total: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(total == 0, 1.0, np.expm1(safe) / safe)
 
 
-CLICKS_PER_BLOCK = 512
+_CLICKS_PER_BLOCK = 512
 """Clicked items whose rows ``[h, W]`` are held at once."""
 
 
@@ -111,7 +111,7 @@ def kernel_explanations(
     for item in items:
         itself = np.flatnonzero(weights.basis_items == item)
         own = int(itself[0]) if len(itself) else None
-        names, found = covariance_parts(covariance, rows, features.take(np.array([item])), own=own)
+        names, found = _covariance_parts(covariance, rows, features.take(np.array([item])), own=own)
         parts.append(found)
     shares = _shares(weights, clicked, values, parts)
     named = (*names, COMMON)
@@ -136,8 +136,8 @@ def _shares(
 ) -> list[npt.NDArray[np.float64]]:
     """Return what each clicked item adds through each part, for each item asked for: n times ``[h, p]``."""
     blocks: list[list[npt.NDArray[np.float64]]] = [[] for _ in parts]
-    for start in range(0, max(len(clicked), 1), CLICKS_PER_BLOCK):
-        block = slice(start, start + CLICKS_PER_BLOCK)
+    for start in range(0, max(len(clicked), 1), _CLICKS_PER_BLOCK):
+        block = slice(start, start + _CLICKS_PER_BLOCK)
         clicks = np.zeros((len(clicked[block]), len(weights.warm_items)), np.float32)
         clicks[np.arange(len(clicks)), clicked[block]] = values[block]
         influence = weights.influence(clicks)

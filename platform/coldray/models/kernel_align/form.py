@@ -10,16 +10,16 @@ from coldray.models.kernel_align.posterior import DOUBLE_ITEMS, fit_bytes
 from coldray.models.linalg.panel_cholesky import cells_of
 
 KernelForm: TypeAlias = Literal["auto", "exact", "inducing"]
-MAX_SECONDS = 3600.0
+_MAX_SECONDS = 3600.0
 """What the factorisation of a covariance may take for ``auto`` to be exact."""
-FLOPS = 1e11
+_FLOPS = 1e11
 """Operations a second in single precision; two cores with AVX-512 do two or three times as many."""
 
 
 def settled_form(form: KernelForm, outlook: StudyOutlook, *, exact_items: int | None, inducing: int) -> Form:
     """Return the form of all fits of a study; see :class:`~coldray.models.kernel_align.model.KernelAlignConfig`."""
     n_items, m = outlook.n_items, min(inducing, outlook.n_items)
-    need, seconds = exact_bytes(outlook.n_users, n_items), exact_seconds(n_items)
+    need, seconds = exact_bytes(outlook.n_users, n_items), _exact_seconds(n_items)
     words = (
         f"the covariance of {n_items:,} items needs up to {need / GIB:,.1f} of {outlook.memory / GIB:,.1f} GiB of "
         f"memory, and about {_duration(seconds)}"
@@ -28,7 +28,7 @@ def settled_form(form: KernelForm, outlook: StudyOutlook, *, exact_items: int | 
         return Form("form", form, form == "exact", f"as configured; {words}.")
     if exact_items is not None and n_items > exact_items:
         return Form("form", "inducing", False, f"{n_items:,} items are more than exact_items ({exact_items:,}).")
-    if need <= outlook.memory and seconds <= MAX_SECONDS:
+    if need <= outlook.memory and seconds <= _MAX_SECONDS:
         return Form("form", "exact", True, f"{words}.")
     return Form("form", "inducing", False, f"{words}; all items are seen through {m:,} inducing ones at most.")
 
@@ -57,9 +57,9 @@ def most_that_fits(most: int, outlook: StudyOutlook) -> int:
     return max(1, most_that_fit(lambda count: inducing_bytes(outlook.n_items, count), outlook.memory, most))
 
 
-def exact_seconds(n_items: int) -> float:
+def _exact_seconds(n_items: int) -> float:
     """Return about how long a covariance of that many items takes: its factor, and a fifth of the items' weights."""
-    return float(n_items**3 / 3 + 2 * (0.8 * n_items) ** 2 * 0.2 * n_items) / FLOPS
+    return float(n_items**3 / 3 + 2 * (0.8 * n_items) ** 2 * 0.2 * n_items) / _FLOPS
 
 
 def _duration(seconds: float) -> str:

@@ -29,9 +29,9 @@ from coldray.models.kernel_align.covariance import Double, ItemCovariance
 from coldray.models.kernel_align.kernels import Matrix
 
 Positions = npt.NDArray[np.intp]
-JITTER = 1e-5
+_JITTER = 1e-5
 """Added to the diagonal of K_ZZ, in units of its mean: float32 cells leave eigenvalues that far off."""
-HELD_OUT = 512
+_HELD_OUT = 512
 """Warm items on which it is measured what the inducing ones leave unexplained."""
 ROWS_PER_BLOCK = 1024
 """Warm items whose covariances with Z are held in float64 at once."""
@@ -84,7 +84,7 @@ def enough_inducing(
     n_warm = warm.n_items
     if n_warm <= most // 2 or n_warm < 8:
         return np.arange(n_warm, dtype=np.intp)
-    held_out = min(HELD_OUT, n_warm // 4)
+    held_out = min(_HELD_OUT, n_warm // 4)
     order = np.random.default_rng(seed).choice(n_warm, n_warm, replace=False, p=clicks / clicks.sum())
     drawn, others = np.split(order[: min(most, n_warm - held_out) + held_out].astype(np.intp), [-held_out])
     require_memory(
@@ -187,7 +187,7 @@ def across(covariance: ItemCovariance, items: FeatureSet, inducing: Positions, b
 
 def _factor(covariance: ItemCovariance, points: FeatureSet, variances: Matrix) -> Double:
     matrix = covariance.between(points, points).astype(np.float64)
-    jitter = JITTER * float(variances.mean())
+    jitter = _JITTER * float(variances.mean())
     matrix[np.diag_indices_from(matrix)] = variances + jitter
     return _cholesky(
         matrix,

@@ -18,13 +18,13 @@ from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeatur
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 Kind: TypeAlias = Literal["rare", "plain", "count", "centred"]
-FEW_TERMS = 64
+_FEW_TERMS = 64
 """An attribute of labels with at most so many terms has a plain cosine as well: all its terms are common."""
-MANY_LABELS = 5.0
+_MANY_LABELS = 5.0
 """Labels an item has on average from which shared labels are counted as well: a long list is evidence of its own."""
-EMBEDDING_DIM = 16
+_EMBEDDING_DIM = 16
 """Columns from which an attribute whose rows are all full is an embedding; embeddings point one way on average."""
-FARTHEST = 1e30
+_FARTHEST = 1e30
 """Largest squared distance; single precision ends at 3e38."""
 
 
@@ -149,7 +149,7 @@ class KernelBasis:
             squared = (np.nan_to_num(left)[:, None] - np.nan_to_num(right)[None, :]) ** 2
             squared += np.isnan(left)[:, None]
             squared += np.isnan(right)[None, :]
-            yield np.minimum(squared, FARTHEST).astype(np.float32)
+            yield np.minimum(squared, _FARTHEST).astype(np.float32)
 
     def _vectors(self, features: FeatureSet, term: KernelTerm) -> sp.csr_array | Matrix:
         matrix = _vector(features, term.attribute).matrix
@@ -189,11 +189,11 @@ def _kinds(feature: VectorFeature) -> list[Kind]:
     if not (feature.matrix.data == 1).all():  # words or an embedding: weighted already
         full = np.diff(feature.matrix.indptr) >= 0.9 * feature.matrix.shape[1]
         described = np.diff(feature.matrix.indptr) > 0
-        return ["centred" if feature.matrix.shape[1] >= EMBEDDING_DIM and full[described].all() else "plain"]
+        return ["centred" if feature.matrix.shape[1] >= _EMBEDDING_DIM and full[described].all() else "plain"]
     kinds: list[Kind] = ["rare"]
-    if feature.matrix.shape[1] <= FEW_TERMS:
+    if feature.matrix.shape[1] <= _FEW_TERMS:
         kinds.append("plain")
-    if feature.matrix.nnz / feature.matrix.shape[0] >= MANY_LABELS:
+    if feature.matrix.nnz / feature.matrix.shape[0] >= _MANY_LABELS:
         kinds.append("count")
     return kinds
 

@@ -49,11 +49,11 @@ from coldray.models.linalg.panel_cholesky import PanelCholesky
 from coldray.models.popularity.head import PopularityHead, known_or_predicted
 
 Matrix = npt.NDArray[np.float32]
-KERNEL_BYTES = 2**30
+_KERNEL_BYTES = 2**30
 """Kernels between warm items and all are held up to this size, and shared among configurations."""
-TREES = 200
+_TREES = 200
 """Trees that predict the popularity."""
-TOLERANCE = 1e-2
+_TOLERANCE = 1e-2
 """Residual of the smoothing through inducing items; ndcg@10 does not tell it from an exact solution."""
 
 
@@ -130,7 +130,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         self.check_size(*train.interactions.shape)
         exact = config.form == "exact"
         # A fit on its own asks for each kernel about once: holding all of them would only take time.
-        several = computations is not None and exact and kernel_bytes(train) <= KERNEL_BYTES
+        several = computations is not None and exact and kernel_bytes(train) <= _KERNEL_BYTES
         matrices = result_of(kernel_matrices) if several else None
         logarithms, likelihood = shared.get(
             learned_covariance,
@@ -147,7 +147,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         self._features = train.features
         self._learned = {"logarithms": logarithms, "likelihood": likelihood, "variance": variances}
         if config.popularity > 0:
-            head, popularity = shared.get(known_or_predicted, train, trees=TREES, seed=config.seed)
+            head, popularity = shared.get(known_or_predicted, train, trees=_TREES, seed=config.seed)
             self._learned |= {f"head.{name}": array for name, array in head.items()}
             self._learned["popularity"] = popularity
         return self
@@ -192,7 +192,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
                 alpha=config.alpha,
                 ridge=config.ridge,
                 right=posterior.projection,
-                tolerance=TOLERANCE,
+                tolerance=_TOLERANCE,
                 device=config.device,
             )
 

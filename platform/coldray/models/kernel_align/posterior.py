@@ -27,13 +27,13 @@ from coldray.models.profiles import item_profiles
 Matrix = npt.NDArray[np.float32]
 DOUBLE_ITEMS = 8192
 """Warm items up to which the covariance is factorised in double precision (half a GiB) from the start."""
-MAX_ERROR = 1e-3
+_MAX_ERROR = 1e-3
 """Relative error of solutions up to which a factor in single precision is enough; no list of ten tells it from none."""
 NOT_MADE = np.float32(-1)
 """Stands for the variance of a warm item, until somebody asks for it."""
-TILE_ROWS = 256
+_TILE_ROWS = 256
 """Rows of a panel that a thread makes at once: a tile stays in the cache."""
-TEMPORARIES = 5
+_TEMPORARIES = 5
 """Panels in single precision that are held at the peak, beside the factor and the weights."""
 
 
@@ -113,7 +113,7 @@ def conditional(
     warm, cold = train.features.take(train.warm_items), train.features.take(train.cold_items)
     covariance = covariance_of(warm, np.asarray(logarithms))
     across = _Across(covariance, train, matrices)
-    factor = factorised(across, warm)
+    factor = _factorised(across, warm)
     means = np.empty((warm.n_items, cold.n_items), np.float32)
     variances = np.full(train.features.n_items, NOT_MADE, np.float32)
     prior = covariance.variances(cold) + np.float32(covariance.weights.noise)
@@ -154,7 +154,7 @@ class _Across:
         def work(tile: slice) -> None:
             found[tile] = self.covariance.between(self.train.features.take(rows[tile]), columns)
 
-        run_blocks(work, len(rows), TILE_ROWS, available_threads())
+        run_blocks(work, len(rows), _TILE_ROWS, available_threads())
         return found
 
     def panel(self, start: int, stop: int) -> Matrix:
@@ -165,7 +165,7 @@ class _Across:
         return cells
 
 
-def factorised(across: _Across, warm: FeatureSet) -> PanelCholesky:
+def _factorised(across: _Across, warm: FeatureSet) -> PanelCholesky:
     """Return the factor of ``K_ww + σ²I``: in double precision where that costs little, or is needed.
 
     Single precision is taken for what it is by the error of solutions of random systems, not by a bound. Where it is
@@ -182,7 +182,7 @@ def factorised(across: _Across, warm: FeatureSet) -> PanelCholesky:
         made = PanelCholesky.of(across.panel, warm.n_items, kind)
         if made is not None:
             factor, error = made
-            if error <= MAX_ERROR:
+            if error <= _MAX_ERROR:
                 return factor
     found = "is not positive definite" if not np.isfinite(error) else f"leaves an error of {error:.2g}"
     raise SingularMatrixError(
@@ -194,7 +194,7 @@ def factorised(across: _Across, warm: FeatureSet) -> PanelCholesky:
 def fit_bytes(n_warm: int, n_cold: int, itemsize: int | None = None) -> int:
     """Return what the factor, the weights of the cold items and their making hold at their peak."""
     size = itemsize or (8 if n_warm <= DOUBLE_ITEMS else 4)
-    working = TEMPORARIES * 4 * n_warm * min(PANEL, n_warm)
+    working = _TEMPORARIES * 4 * n_warm * min(PANEL, n_warm)
     return size * cells_of(n_warm) + 4 * n_warm * n_cold + working
 
 

@@ -27,7 +27,7 @@ from coldray.models.linalg.panel_cholesky import PANEL, PanelCholesky, cells_of
 from coldray.models.linalg.products import COUNTED_ROWS, SparseProducts, click_products, common_counts
 
 Matrix = npt.NDArray[np.float32]
-DAMPING_CLICKS = 5.0
+_DAMPING_CLICKS = 5.0
 """Clicks added to every item's count in D."""
 SINGLE_CONDITION = 1e4
 """Bound of the condition number up to which single precision is enough."""
@@ -40,7 +40,7 @@ def co_clicks(train: TrainingSet) -> Matrix:
 
 def damping_of(train: TrainingSet, alpha: float) -> npt.NDArray[np.float64]:
     """Return the diagonal of D ``[W]``."""
-    return np.asarray((train.clicks[train.warm_items] + DAMPING_CLICKS) ** -alpha, np.float64)
+    return np.asarray((train.clicks[train.warm_items] + _DAMPING_CLICKS) ** -alpha, np.float64)
 
 
 def _factorised(

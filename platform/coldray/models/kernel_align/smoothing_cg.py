@@ -21,7 +21,7 @@ from coldray.models.base import TrainingSet
 from coldray.models.kernel_align.smoothing import damping_of
 
 Matrix = npt.NDArray[np.float32]
-BLOCK_FLOATS = 2**26
+_BLOCK_FLOATS = 2**26
 """float32 values held at once beside the clicks and the result (256 MiB)."""
 
 
@@ -34,7 +34,7 @@ def smooth_by_conjugate_gradients(
     tolerance: float = 1e-4,
     max_steps: int = 200,
     device: DeviceName = "auto",
-    block_floats: int = BLOCK_FLOATS,
+    block_floats: int = _BLOCK_FLOATS,
 ) -> Matrix:
     """Return ``D (A + s I)⁻¹ A right``, float32 ``[W, m]``.
 

@@ -22,11 +22,11 @@ from coldray.models.linalg.panel_cholesky import PanelCholesky
 from coldray.models.linalg.products import click_products
 
 Matrix = npt.NDArray[np.float32]
-KEPT_BYTES = 2**25
+_KEPT_BYTES = 2**25
 """Scores kept for the next configuration: those of a few thousand users on a thousand items."""
-WEIGHT_BYTES = 2**30
+_WEIGHT_BYTES = 2**30
 """Weights of warm items that are made at once: those of 16,384 of them."""
-COLUMNS = 1024
+_COLUMNS = 1024
 """Warm items whose weights are solved for at once."""
 
 
@@ -53,13 +53,13 @@ class ItemScores:
         self._blocks: dict[int, tuple[sp.csr_array, Matrix]] = {}
 
     def products(self, histories: sp.csr_array, weights: Matrix) -> Matrix:
-        """Return ``X B``; kept up to `KEPT_BYTES`, for the same users."""
+        """Return ``X B``; kept up to `_KEPT_BYTES`, for the same users."""
         key = hash(histories.indices.tobytes())
         kept = self._blocks.get(key)
         if kept is not None and _same(kept[0], histories):
             return kept[1]
         products = click_products(histories, weights)
-        if (len(self._blocks) + 1) * products.nbytes <= KEPT_BYTES:
+        if (len(self._blocks) + 1) * products.nbytes <= _KEPT_BYTES:
             self._blocks[key] = histories, products
         return products
 
@@ -117,11 +117,11 @@ class ExactWeights:
     def scorer(self, items: Items, factors: Matrix | None = None) -> Scorer:
         """Return the function ``X → X_w B``, times a factor an item ``[n]`` if given, on the columns of `items`.
 
-        B is made at once. Where it is asked for so many warm items that it would take more than `WEIGHT_BYTES`, and a
+        B is made at once. Where it is asked for so many warm items that it would take more than `_WEIGHT_BYTES`, and a
         system to be solved for each, the systems of the users are solved instead as they come.
         """
         places = self._places(items)
-        if 4 * len(self.warm_items) * int(np.sum(places < len(self.warm_items))) > WEIGHT_BYTES:
+        if 4 * len(self.warm_items) * int(np.sum(places < len(self.warm_items))) > _WEIGHT_BYTES:
             return partial(self._scores_by_user, places, factors)
         kept = self.smoothed.of(items, self._means)
 
@@ -157,8 +157,8 @@ class ExactWeights:
         means = np.empty((len(self.warm_items), len(items)), np.float32)
         means[:, cold] = self.cold_means[:, places[cold] - len(self.warm_items)]
         # Of warm items they are (K + σ²I)⁻¹K = I − σ²(K + σ²I)⁻¹.
-        for start in range(0, len(warm), COLUMNS):
-            block = warm[start : start + COLUMNS]
+        for start in range(0, len(warm), _COLUMNS):
+            block = warm[start : start + _COLUMNS]
             own = np.zeros((len(self.warm_items), len(block)), np.float32)
             own[places[block], np.arange(len(block))] = 1
             means[:, block] = own - np.float32(self.noise) * self.factor.solve(own)

@@ -20,7 +20,7 @@ from coldray.models.base import TrainingSet
 from coldray.models.linalg.products import COUNTED_ROWS, Matrix, SparseProducts
 from coldray.models.linalg.sharded import Shard, Sum, click_shards, sum_over_shards
 
-COUNTED_USERS = 2**24
+_COUNTED_USERS = 2**24
 """Users whose clicks in common are counted at once: as many as float32 counts exactly."""
 
 
@@ -38,8 +38,8 @@ class CoClicks:
     def add(self, clicks: sp.csr_array, sums: list[Sum]) -> None:
         """Count the clicks of a shard, ones ``[u, I]``."""
         _check_items(clicks, self.n_items)
-        for start in range(0, clicks.shape[0], COUNTED_USERS):
-            users = sp.csr_array(clicks[start : start + COUNTED_USERS], dtype=np.float32)
+        for start in range(0, clicks.shape[0], _COUNTED_USERS):
+            users = sp.csr_array(clicks[start : start + _COUNTED_USERS], dtype=np.float32)
             products, by_item = SparseProducts(users), sp.csr_array(users.T)
             for first in range(0, self.n_items, COUNTED_ROWS):
                 rows, panel = by_item[first : first + COUNTED_ROWS], sums[0][first : first + COUNTED_ROWS]

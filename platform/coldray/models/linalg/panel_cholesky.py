@@ -27,10 +27,10 @@ Real: TypeAlias = npt.NDArray[np.floating[Any]]
 MakePanel: TypeAlias = Callable[[int, int], Real]
 PANEL = 1024
 """Columns of a panel. Bundles hold panels of so many: with another number they could not be read."""
-LAPACK_ROWS = 12_288
+_LAPACK_ROWS = 12_288
 """Rows of a matrix that LAPACK inverts from its factor; a larger one takes panels, which are slower. This many have
 1.2 GB in double precision; those 16,980 at which a process was seen to end had more than 2³¹ bytes."""
-PROBES = 4
+_PROBES = 4
 """Random vectors by which the error of a factor is measured."""
 
 
@@ -69,7 +69,7 @@ class PanelCholesky:
 
         factor = cls(np.empty(cells_of(size), kind), size)
         panels = factor._panels()
-        probes = torch.from_numpy(np.random.default_rng(0).standard_normal((size, PROBES)))
+        probes = torch.from_numpy(np.random.default_rng(0).standard_normal((size, _PROBES)))
         images = torch.zeros_like(probes)
         for p, (start, stop, current) in enumerate(panels):
             current.copy_(torch.from_numpy(panel(start, stop)))
@@ -180,7 +180,7 @@ def _backward(panels: list[tuple[int, int, torch.Tensor]], columns: torch.Tensor
 def inverse_of_factor(factor: Real) -> Real:
     """Return ``M⁻¹`` on and below the diagonal, in the place of the lower Cholesky factor of M ``[n, n]``.
 
-    Cells above the diagonal are left as they are. By LAPACK up to `LAPACK_ROWS`, in panels beyond, which takes half as
+    Cells above the diagonal are left as they are. By LAPACK up to `_LAPACK_ROWS`, in panels beyond, which takes half as
     much memory again.
 
     Parameters
@@ -188,7 +188,7 @@ def inverse_of_factor(factor: Real) -> Real:
     factor
         By columns (Fortran order).
     """
-    if len(factor) <= LAPACK_ROWS:
+    if len(factor) <= _LAPACK_ROWS:
         (potri,) = scipy.linalg.lapack.get_lapack_funcs(("potri",), dtype=factor.dtype)
         inverse, _ = potri(factor, lower=True, overwrite_c=True)
         return np.asarray(inverse)

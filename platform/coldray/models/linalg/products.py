@@ -15,7 +15,7 @@ from coldray.evaluation.topk import available_threads, run_blocks
 Matrix = npt.NDArray[np.float32]
 PANEL = 128
 """Columns of a panel of weights, which stays in the cache while all rows are summed up from it."""
-READS_PER_COPY = 4
+_READS_PER_COPY = 4
 """Times that a row of weights has to be read, on average, for the copy of panels to pay."""
 
 
@@ -48,7 +48,7 @@ def click_products(clicks: sp.csr_array, weights: Matrix) -> Matrix:
         result: Matrix = products.numpy()
         return result
 
-    if n_columns <= PANEL or clicks.nnz < READS_PER_COPY * clicks.shape[1]:
+    if n_columns <= PANEL or clicks.nnz < _READS_PER_COPY * clicks.shape[1]:
         return sums(weights)
     found = np.empty((n_rows, n_columns), np.float32)
     for start in range(0, n_columns, PANEL):
@@ -60,7 +60,7 @@ PANEL_ROWS = 64
 """Rows that are made dense at a time: those of a panel ``[m, 64]`` are added up by vector instructions."""
 COUNTED_ROWS = 256
 """Rows of ``XᵀX`` that a thread counts at once."""
-VECTOR_GAIN = 24
+_VECTOR_GAIN = 24
 """Additions by vector instructions in the time of one of a sparse product."""
 
 
@@ -85,7 +85,7 @@ class SparseProducts:
     def pays_dense(self, rows: sp.csr_array) -> bool:
         """Return whether the product with `rows` is faster with these made dense."""
         needed = int(self._lengths[rows.indices].sum())
-        return bool(rows.shape[0] * self._by_column.nnz < VECTOR_GAIN * needed)
+        return bool(rows.shape[0] * self._by_column.nnz < _VECTOR_GAIN * needed)
 
     def sparse(self, rows: sp.csr_array) -> sp.csr_array:
         """Return ``A B`` as a sparse matrix ``[b, n]``."""

@@ -44,7 +44,7 @@ def row_shards(clicks: sp.csr_array, count: int) -> list[slice]:
     return [slice(first, last) for first, last in pairwise([0, *ends, clicks.shape[0]]) if last > first]
 
 
-SHARD_CLICKS = 2**22
+_SHARD_CLICKS = 2**22
 """Clicks of a shard that is cut from a matrix, about; one user's are never divided."""
 
 
@@ -148,7 +148,7 @@ def parquet_shards(
     return [ParquetShard(names, n_items, bucket=number, buckets=buckets, **columns) for number in range(buckets)]
 
 
-def click_shards(clicks: sp.csr_array, *, at_least: int, shard_clicks: int = SHARD_CLICKS) -> list[sp.csr_array]:
+def click_shards(clicks: sp.csr_array, *, at_least: int, shard_clicks: int = _SHARD_CLICKS) -> list[sp.csr_array]:
     """Cut clicks ``[U, I]`` into shards of consecutive users with about as many clicks each.
 
     Parameters
@@ -160,18 +160,18 @@ def click_shards(clicks: sp.csr_array, *, at_least: int, shard_clicks: int = SHA
     return [clicks[rows] for rows in row_shards(clicks, count)]
 
 
-def read_shard(shard: Shard) -> sp.csr_array:
+def _read_shard(shard: Shard) -> sp.csr_array:
     """Return the clicks of a shard, wherever they lie."""
     found = ray.get(shard) if isinstance(shard, ray.ObjectRef) else shard
     return found.read() if isinstance(found, ParquetShard) else found
 
 
 Sum: TypeAlias = npt.NDArray[np.float64]
-Panels: TypeAlias = list["ray.ObjectRef[Any]"]
+_Panels: TypeAlias = list["ray.ObjectRef[Any]"]
 """Where the rows of sums are, in the order of :func:`_panels`."""
-RETRIES = 3
+_RETRIES = 3
 """Times that a share of the shards is added up again when its worker is lost."""
-PANEL_BYTES = 2**26
+_PANEL_BYTES = 2**26
 """Bytes of the rows that are sent at once."""
 
 
@@ -212,7 +212,7 @@ def sum_over_shards(
         _require_sums(8 * need)
         sums = [np.zeros(shape) for shape in terms.shapes]
         for shard in shards:
-            terms.add(read_shard(shard), sums)
+            terms.add(_read_shard(shard), sums)
         return [one.astype(kind, copy=False) for one in sums]
     _require_sums(np.dtype(kind).itemsize * need)
     panels = _panels(terms.shapes)
@@ -237,13 +237,13 @@ def _panels(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, slice]]:
     """Return the rows of which sum are sent together."""
     panels = []
     for place, shape in enumerate(shapes):
-        height = max(1, PANEL_BYTES // max(1, 8 * int(np.prod(shape[1:]))))
+        height = max(1, _PANEL_BYTES // max(1, 8 * int(np.prod(shape[1:]))))
         bounds = [*range(0, shape[0], height), shape[0]]
         panels += [(place, slice(*rows)) for rows in pairwise(bounds)]
     return panels
 
 
-def _tree(terms: ShardTerms, shards: list[Shard], workers: int, panels: list[tuple[int, slice]]) -> Panels:
+def _tree(terms: ShardTerms, shards: list[Shard], workers: int, panels: list[tuple[int, slice]]) -> _Panels:
     """Return the panels of the sums over all shards."""
     # One result more than there are panels: it is small, and tells whether the task failed.
     count, shared = len(panels) + 1, ray.put(terms)
@@ -258,7 +258,7 @@ def _tree(terms: ShardTerms, shards: list[Shard], workers: int, panels: list[tup
     return parts[0]
 
 
-def _finished(parts: list[Any]) -> list[Panels]:
+def _finished(parts: list[Any]) -> list[_Panels]:
     """Wait for tasks and return their panels, which stay where they are; raise what a task raised."""
     found = [[part] if isinstance(part, ray.ObjectRef) else part for part in parts]
     ray.get([part[-1] for part in found])
@@ -266,7 +266,7 @@ def _finished(parts: list[Any]) -> list[Panels]:
 
 
 def _collected(
-    references: Panels,
+    references: _Panels,
     shapes: Sequence[tuple[int, ...]],
     panels: list[tuple[int, slice]],
     kind: npt.DTypeLike,
@@ -278,18 +278,18 @@ def _collected(
 
 
 # No CPU is reserved: a trial that waits for its sums holds one, and would wait for ever where all are held by trials.
-@ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")
+@ray.remote(num_cpus=0, max_retries=_RETRIES, scheduling_strategy="SPREAD")
 def _add_share(terms: ShardTerms, shards: list[Shard], panels: list[tuple[int, slice]]) -> Iterator[Sum | None]:
     _require_sums(8 * int(sum(np.prod(shape) for shape in terms.shapes)))
     sums = [np.zeros(shape) for shape in terms.shapes]
     for shard in shards:
-        terms.add(read_shard(shard), sums)
+        terms.add(_read_shard(shard), sums)
     yield from (sums[place][rows] for place, rows in panels)
     yield None
 
 
-@ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")
-def _add_pair(left: Panels, right: Panels) -> Iterator[Sum | None]:
+@ray.remote(num_cpus=0, max_retries=_RETRIES, scheduling_strategy="SPREAD")
+def _add_pair(left: _Panels, right: _Panels) -> Iterator[Sum | None]:
     for both in zip(left, right, strict=True):
         first, second = ray.get(list(both))
         yield first + second

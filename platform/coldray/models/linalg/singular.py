@@ -56,22 +56,22 @@ def warn_of_reduced(model: str, wanted: int, used: int, train: TrainingSet) -> N
         )
 
 
-Double: TypeAlias = npt.NDArray[np.float64]
+_Double: TypeAlias = npt.NDArray[np.float64]
 SingularVectors: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
-DENSE_SIDE = 1000
+_DENSE_SIDE = 1000
 """Users or items, whichever are fewer, up to which all singular vectors are computed at once."""
-RANDOMISED_CLICKS = 5_000_000
+_RANDOMISED_CLICKS = 5_000_000
 """Clicks from which on the solver is randomised."""
-POWER_ITERATIONS = 7
+_POWER_ITERATIONS = 7
 """Of the randomised solver; ndcg@10 on MovieLens 1M then is that of an exact one."""
-LEAST_VALUE = 1e-6
+_LEAST_VALUE = 1e-6
 """Singular values below this share of the largest are rounding."""
 
 
 def singular_vectors(train: TrainingSet, *, n_factors: int, alpha: float, centred: bool) -> SingularVectors:
     """Return the leading right singular vectors of ``X D``, and the singular values.
 
-    A small matrix is decomposed as a whole, a larger one by ARPACK, and one of `RANDOMISED_CLICKS` by a randomised
+    A small matrix is decomposed as a whole, a larger one by ARPACK, and one of `_RANDOMISED_CLICKS` by a randomised
     solver (Halko, Martinsson and Tropp, *Finding structure with randomness*, 2011), unless it is centred. Each vector's
     largest entry is positive. Singular values that coincide leave the basis of their vectors open.
 
@@ -106,16 +106,16 @@ def singular_vectors(train: TrainingSet, *, n_factors: int, alpha: float, centre
     )
     if _is_dense(damped.shape, count):
         values, vectors = _by_gram_matrix(damped, count, centred)
-    elif damped.nnz >= RANDOMISED_CLICKS and not centred:
+    elif damped.nnz >= _RANDOMISED_CLICKS and not centred:
         from sklearn.utils.extmath import randomized_svd  # imported by those who use it alone
 
         _, values, right = randomized_svd(
-            damped.astype(np.float32), count, n_iter=POWER_ITERATIONS, random_state=0, flip_sign=False
+            damped.astype(np.float32), count, n_iter=_POWER_ITERATIONS, random_state=0, flip_sign=False
         )
         vectors = right.T
     else:
         values, vectors = _by_arpack(damped, count, centred)
-    keep = values > LEAST_VALUE * values[0]
+    keep = values > _LEAST_VALUE * values[0]
     vectors, values = vectors[:, keep], values[keep]
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(values))])
     return np.ascontiguousarray(vectors * signs, dtype=np.float32), values.astype(np.float32)
@@ -130,10 +130,10 @@ def solver_bytes(shape: tuple[int, ...], count: int) -> int:
 
 def _is_dense(shape: tuple[int, ...], count: int) -> bool:
     # ARPACK has to leave one vector out, and is slow where it has to find many.
-    return min(shape) <= DENSE_SIDE or count > min(shape) // 3
+    return min(shape) <= _DENSE_SIDE or count > min(shape) // 3
 
 
-def _by_gram_matrix(damped: sp.csr_array, count: int, centred: bool) -> tuple[Double, Double]:
+def _by_gram_matrix(damped: sp.csr_array, count: int, centred: bool) -> tuple[_Double, _Double]:
     """Return values, descending, and vectors from the eigenvectors of the smaller of ``AᵀA`` and ``AAᵀ``."""
     n_users, n_items = damped.shape
     means = damped.mean(axis=0) if centred else np.zeros(n_items)
@@ -152,7 +152,7 @@ def _by_gram_matrix(damped: sp.csr_array, count: int, centred: bool) -> tuple[Do
     return values, right / np.maximum(values, np.finfo(np.float64).tiny)
 
 
-def _by_arpack(damped: sp.csr_array, count: int, centred: bool) -> tuple[Double, Double]:
+def _by_arpack(damped: sp.csr_array, count: int, centred: bool) -> tuple[_Double, _Double]:
     """Return values, descending, and vectors from a seeded start, without which ARPACK draws its own."""
     matrix: Any = _centred(damped) if centred else damped
     _, values, right = scipy.sparse.linalg.svds(matrix, k=count, random_state=np.random.default_rng(0))
@@ -164,10 +164,10 @@ def _centred(damped: sp.csr_array) -> scipy.sparse.linalg.LinearOperator:
     """Return ``A − 1μᵀ``, which is dense, as its products."""
     means = damped.mean(axis=0)
 
-    def onto_users(columns: Double) -> Double:
+    def onto_users(columns: _Double) -> _Double:
         return np.asarray(damped @ columns - means @ columns)
 
-    def onto_items(columns: Double) -> Double:
+    def onto_items(columns: _Double) -> _Double:
         sums = columns.sum(axis=0)
         return np.asarray(damped.T @ columns - (np.outer(means, sums) if columns.ndim == 2 else means * sums))
 

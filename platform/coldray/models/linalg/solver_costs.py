@@ -18,22 +18,22 @@ from dataclasses import dataclass
 
 from coldray.models.forms import StudyOutlook
 
-EIGEN = 1.25e-10
+_EIGEN = 1.25e-10
 """Seconds of a decomposition of an ``n × n`` matrix, for each ``n³``."""
-FACTOR = 7.3e-12
+_FACTOR = 7.3e-12
 """Seconds of a Cholesky factor in float64, for each ``n³``."""
-INVERSE = 1.67e-11
+_INVERSE = 1.67e-11
 """Seconds of the weights of EASE by a factor and the inverse from it, for each ``n³``: the mean of those in single
 precision, which large λ allow, and in double."""
-SOLVE = 3.4e-11
+_SOLVE = 3.4e-11
 """Seconds of the solve for c columns from a factor, for each ``n² c``."""
-PRODUCT = 1.41e-11
+_PRODUCT = 1.41e-11
 """Seconds of a product in float32, for each multiplication."""
-SPECTRAL_WEIGHTS = 7.7e-12
+_SPECTRAL_WEIGHTS = 7.7e-12
 """Seconds of the weights of EASE from a spectrum, for each ``n³``."""
 WARM_SHARE, COLD_SHARE = 0.6, 0.2
 """Of all items, those that a trial is trained on, and those that it is validated on."""
-WITHOUT_FIT = ("alpha", "beta", "lambda_0")
+_WITHOUT_FIT = ("alpha", "beta", "lambda_0")
 """Parameters of MARec whose values share a fit (α and β), or have matrices of their own (λ₀)."""
 
 
@@ -60,7 +60,7 @@ class FitsOfAMatrix:
     """Different λ among these, at most."""
 
     @classmethod
-    def of(cls, outlook: StudyOutlook, ridge: str, *, apart: Iterable[str] = WITHOUT_FIT) -> FitsOfAMatrix:
+    def of(cls, outlook: StudyOutlook, ridge: str, *, apart: Iterable[str] = _WITHOUT_FIT) -> FitsOfAMatrix:
         """Count from the values that the parameters take within the trials.
 
         Parameters
@@ -89,18 +89,18 @@ def marec_seconds(n_users: int, n_items: int, fits: FitsOfAMatrix, *, coupled: b
     size = min(n_users, warm)
     if coupled:
         every = warm + columns
-        spectral = EIGEN * every**3, 2 * PRODUCT * every**2 * columns + PRODUCT * every**3
-        factor = FACTOR * warm**3 + 2 * SOLVE * warm**2 * columns + PRODUCT * warm * columns**2
+        spectral = _EIGEN * every**3, 2 * _PRODUCT * every**2 * columns + _PRODUCT * every**3
+        factor = _FACTOR * warm**3 + 2 * _SOLVE * warm**2 * columns + _PRODUCT * warm * columns**2
     else:
-        spectral = EIGEN * size**3, 2 * PRODUCT * size * warm * columns
-        factor = FACTOR * size**3 + SOLVE * size**2 * columns
+        spectral = _EIGEN * size**3, 2 * _PRODUCT * size * warm * columns
+        factor = _FACTOR * size**3 + _SOLVE * size**2 * columns
     return fits.matrices * (spectral[0] + fits.fits * spectral[1]), fits.matrices * fits.fits * factor
 
 
 def ease_seconds(n_items: int, fits: FitsOfAMatrix) -> tuple[float, float]:
     """Return the seconds of one thread with shared spectra, and with an inverse for each fit."""
-    spectral = fits.matrices * (EIGEN + fits.fits * SPECTRAL_WEIGHTS) * n_items**3
-    return spectral, fits.matrices * fits.fits * INVERSE * n_items**3
+    spectral = fits.matrices * (_EIGEN + fits.fits * _SPECTRAL_WEIGHTS) * n_items**3
+    return spectral, fits.matrices * fits.fits * _INVERSE * n_items**3
 
 
 def exact_choice(

@@ -22,14 +22,14 @@ from coldray.models.forms import Form
 Kind: TypeAlias = Literal["flat", "hnsw"]
 HNSW_FROM = 100_000
 """Items from which on not all vectors are looked at."""
-INDEX_FROM = 100_000
+_INDEX_FROM = 100_000
 """Items from which on lists come from an index, if the model has vectors."""
 LINKS, BUILD_POOL, SEARCH_POOL = 16, 100, 200
 """Of the graph (Malkov and Yashunin, *Hierarchical navigable small world graphs*, 2018): links of a vector, how many
 candidates they are chosen among, and how many vectors a search keeps in view at least."""
 WANTED_RECALL, LEAST_RECALL = 0.99, 0.95
 """What is wanted, and what an index must reach: one that finds fewer of the `LIST` best items is not used."""
-POOLS = (200, 400, 800, 1600)
+_POOLS = (200, 400, 800, 1600)
 """Vectors in view of a search that are tried for the wanted recall."""
 LIST, SAMPLE = 10, 100
 """The recall is of lists of this length, of that many users."""
@@ -142,8 +142,8 @@ def settled_index(
         return None, settled
     if not isinstance(model, VectorModel):
         return exact("All items are scored, as the model has no vectors for an index.")
-    if settled is None and len(items) < INDEX_FROM:
-        return exact(f"All items are scored, as there are fewer than {INDEX_FROM:,}.")
+    if settled is None and len(items) < _INDEX_FROM:
+        return exact(f"All items are scored, as there are fewer than {_INDEX_FROM:,}.")
     if clicks.nnz == 0:
         return exact("All items are scored, as there is nobody by whom the loss of an index could be measured.")
     by_graph = len(items) >= HNSW_FROM if settled is None else settled.value == "hnsw"
@@ -160,7 +160,7 @@ def settled_index(
 
 
 def _measured(index: VectorIndex, model: VectorModel, clicks: sp.csr_array) -> float:
-    """Give the index the smallest of `POOLS` that reaches the wanted recall, or the largest; return what it reaches.
+    """Give the index the smallest of `_POOLS` that reaches the wanted recall, or the largest; return what it reaches.
 
     That is the share of the `LIST` best items that it finds, the mean over a sample of users with clicks.
     """
@@ -170,7 +170,7 @@ def _measured(index: VectorIndex, model: VectorModel, clicks: sp.csr_array) -> f
     vectors = model.item_vectors(index.items)
     least = np.asarray([np.partition(vectors @ user, -length)[-length] for user in users])[:, None]
     recall = 0.0
-    for index.search_pool in POOLS:
+    for index.search_pool in _POOLS:
         recall = float((index.nearest(users, length)[0] >= least - ROUNDING * np.maximum(1, np.abs(least))).mean())
         if recall >= WANTED_RECALL:
             break

@@ -71,9 +71,9 @@ class WeightedRidge:
     """
 
     def __init__(self, factors: Matrix, parameters: RidgeParameters, gram: Matrix | None = None) -> None:
-        rows, n_factors = as_tensor(factors), factors.shape[1]
+        rows, n_factors = _as_tensor(factors), factors.shape[1]
         self.parameters = parameters
-        self._gram = self._gram_of(rows) if gram is None else as_tensor(gram)
+        self._gram = self._gram_of(rows) if gram is None else _as_tensor(gram)
         # A row of zeros at the end is what padding points at: it adds nothing to any sum.
         self._factors = torch.cat([rows, torch.zeros(1, n_factors)])
 
@@ -164,8 +164,8 @@ class WeightedRidge:
     def _by_conjugate_gradients(self, clicks: sp.csr_array, start: Matrix) -> RidgeSolutions:
         """Take the steps of all rows at once: only the values of the clicks and some ``[r, f]`` are held."""
         with one_thread():
-            products = ClickProducts(clicks, self._factors[:-1])
-            values = as_tensor(clicks.data).float()
+            products = _ClickProducts(clicks, self._factors[:-1])
+            values = _as_tensor(clicks.data).float()
             weights = self.parameters.alpha * values
             confidence = torch.where(values > 0, 1 + weights, 0.0)
             right = products.sums(confidence)  # [r, f]
@@ -190,11 +190,11 @@ def _rows(clicks: sp.csr_array, shard: slice) -> sp.csr_array:
     return sp.csr_array(parts, shape=(len(starts) - 1, clicks.shape[1]))
 
 
-class ClickProducts:
+class _ClickProducts:
     """Products of factors with the clicks alone."""
 
     def __init__(self, clicks: sp.csr_array, factors: torch.Tensor) -> None:
-        starts, columns = as_tensor(clicks.indptr), as_tensor(clicks.indices)
+        starts, columns = _as_tensor(clicks.indptr), _as_tensor(clicks.indices)
         self._starts, self._columns, self._factors = starts, columns, factors
         # Written anew by each call: a result of its own would take its own copy of the columns too.
         room = torch.zeros(clicks.nnz)
@@ -237,6 +237,6 @@ def _descend(
     return solution, residual
 
 
-def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+def _as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
     """Return `array` as a tensor; a copy where it is read-only, as what comes from Ray's object store is."""
     return torch.from_numpy(array if array.flags.writeable else array.copy())

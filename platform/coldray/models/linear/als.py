@@ -50,11 +50,11 @@ from coldray.models.linalg.weighted_ridge import BLOCK_FLOATS, Matrix, RidgePara
 from coldray.models.state import FactorModel
 from coldray.training.trainer import require_cluster
 
-RETRIES = 3
+_RETRIES = 3
 """Times that a shard is solved for again when its worker is lost."""
 
 
-class ShardedSide:
+class _ShardedSide:
     """Solves for the rows of clicks, shard by shard.
 
     Parameters
@@ -99,7 +99,7 @@ class ShardedSide:
 
 
 # No CPU is reserved: a trial that waits for its shards holds one, and would wait for ever where all are held by trials.
-@ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")
+@ray.remote(num_cpus=0, max_retries=_RETRIES, scheduling_strategy="SPREAD")
 def _solve(
     shard: sp.csr_array,
     factors: Matrix,
@@ -111,13 +111,13 @@ def _solve(
 
 
 logger = logging.getLogger(__name__)
-Side: TypeAlias = Callable[[Matrix, Matrix], RidgeSolutions]
+_Side: TypeAlias = Callable[[Matrix, Matrix], RidgeSolutions]
 """From the factors of one side, and those that the other side had, to those that it has then."""
-START_SCALE = 0.01
+_START_SCALE = 0.01
 """Standard deviation of the first factors of items."""
-VANISHED = 1e-4
+_VANISHED = 1e-4
 """Entries of factors below this explain nothing: factors of 0 are the best where the regularization is strong."""
-CLICK_BYTES = 40
+_CLICK_BYTES = 40
 """Bytes a click takes: by user and by item, and the values made of it on one side at a time."""
 
 
@@ -176,9 +176,9 @@ class ALS(FactorModel[ALSConfig]):
         self._require_memory(n_users, n_items, train.interactions.nnz)
         items = np.zeros((n_items, used), np.float32)
         generator = np.random.default_rng(config.seed)
-        items[train.warm_items] = generator.normal(0, START_SCALE, (len(train.warm_items), used))
+        items[train.warm_items] = generator.normal(0, _START_SCALE, (len(train.warm_items), used))
         items, objective = self._alternate(train, items)
-        if np.abs(items).max() < VANISHED:
+        if np.abs(items).max() < _VANISHED:
             logger.warning(
                 "als: with regularization %g and alpha %g the factors of %s vanish, and scores are next to 0. "
                 "Lower regularization, or raise alpha.",
@@ -207,7 +207,7 @@ class ALS(FactorModel[ALSConfig]):
                 )
         return items, objective
 
-    def _sides(self, train: TrainingSet) -> tuple[Side, Side]:
+    def _sides(self, train: TrainingSet) -> tuple[_Side, _Side]:
         """Return what solves for the users and what solves for the items, here or in the cluster."""
         config = self.config
         by_user = sp.csr_array(train.interactions, dtype=np.float32)
@@ -217,7 +217,7 @@ class ALS(FactorModel[ALSConfig]):
             of_users, of_items = (partial(_solve_here, clicks, parameters) for clicks in both)
             return of_users, of_items
         require_cluster(config.workers, use_gpu=False)
-        sharded_users, sharded_items = (ShardedSide(clicks, parameters, config.workers) for clicks in both)
+        sharded_users, sharded_items = (_ShardedSide(clicks, parameters, config.workers) for clicks in both)
         return sharded_users, sharded_items
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
@@ -233,7 +233,7 @@ class ALS(FactorModel[ALSConfig]):
 
     def _require_memory(self, n_users: int, n_items: int, n_clicks: int) -> None:
         """Check :meth:`memory_bytes` with the clicks of both sides."""
-        clicks = CLICK_BYTES * n_clicks
+        clicks = _CLICK_BYTES * n_clicks
         require_memory(
             self.memory_bytes(n_users, n_items) + clicks,
             purpose=f"{min(self.config.n_factors, n_users, n_items):,} factors of {n_users:,} users and {n_items:,} "

@@ -50,11 +50,11 @@ from coldray.models.linear.ease_blocks import block_bytes, block_weights, item_b
 from coldray.models.marec.alignment import GramSpectrum
 
 Matrix = npt.NDArray[np.float32]
-BYTES_PER_PAIR = 34
+_BYTES_PER_PAIR = 34
 """Bytes a fit holds at its peak for each pair of warm items: the decomposition in float64 with its work space."""
-SECONDS_PER_CUBE = 1.3e-10
+_SECONDS_PER_CUBE = 1.3e-10
 """Seconds of one thread that the decomposition takes for each ``W³``: 14 s at 6,000 items by two."""
-MIRRORED_ROWS = 256
+_MIRRORED_ROWS = 256
 """Rows of a symmetric matrix that are filled in from its other triangle at once."""
 
 
@@ -155,11 +155,11 @@ class EASE(Recommender[EASEConfig]):
             "solver",
             "exact",
             "blocks",
-            need=BYTES_PER_PAIR * n_items**2,
+            need=_BYTES_PER_PAIR * n_items**2,
             other_need=block_bytes(outlook.n_users, n_items, config.block_items),
             outlook=outlook,
             what=f"EASE on {n_items:,} items",
-            seconds=SECONDS_PER_CUBE * n_items**3 / available_threads(),
+            seconds=_SECONDS_PER_CUBE * n_items**3 / available_threads(),
         )
         return cls._with_factorisation(config.model_copy(update={"solver": form.value}), outlook, form)
 
@@ -173,7 +173,7 @@ class EASE(Recommender[EASEConfig]):
         if config.solver != "exact" or not undecided or resolve_device(config.device) != "cpu":
             return config, (form,)
         costs = ease_seconds(outlook.n_items, fits)
-        need = BYTES_PER_PAIR * outlook.n_items**2
+        need = _BYTES_PER_PAIR * outlook.n_items**2
         taken, other = exact_choice(outlook, costs, lambda _: need)
         value: Literal["spectrum", "cholesky"] = "spectrum" if taken.solver == "exact" else "cholesky"
         why, reckoning = chosen_words(fits, taken, other, "regularization")
@@ -227,7 +227,7 @@ class EASE(Recommender[EASEConfig]):
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the ``I × I`` matrices of a fit take, or its blocks."""
-        exact, blocks = BYTES_PER_PAIR * n_items**2, block_bytes(n_users, n_items, self.config.block_items)
+        exact, blocks = _BYTES_PER_PAIR * n_items**2, block_bytes(n_users, n_items, self.config.block_items)
         if self.config.solver == "auto" and self.config.workers == 1:
             return min(exact, blocks)
         return blocks if self.config.solver == "blocks" else exact
@@ -341,8 +341,8 @@ def _cholesky_inverse(counts: Matrix, regularization: float) -> npt.NDArray[np.f
 
 def _mirrored(upper: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     """Return the symmetric matrix with this upper triangle, in its place and in blocks, which stay in the cache."""
-    for start in range(0, len(upper), MIRRORED_ROWS):
-        end = start + MIRRORED_ROWS
+    for start in range(0, len(upper), _MIRRORED_ROWS):
+        end = start + _MIRRORED_ROWS
         upper[start:end, :start] = upper[:start, start:end].T
         corner = np.triu(upper[start:end, start:end])
         upper[start:end, start:end] = corner + np.triu(corner, 1).T
@@ -358,9 +358,9 @@ def _in_place_weights(inverse: npt.NDArray[np.floating[Any]]) -> Matrix:
 
 def _require_memory(n_items: int) -> None:
     require_memory(
-        BYTES_PER_PAIR * n_items**2,
+        _BYTES_PER_PAIR * n_items**2,
         purpose=f"EASE on {n_items:,} items",
         way_out="Use solver='blocks', fewer items through the filters (min_item_interactions), or more memory.",
-        need_of_items=lambda count: BYTES_PER_PAIR * count**2,
+        need_of_items=lambda count: _BYTES_PER_PAIR * count**2,
         n_items=n_items,
     )

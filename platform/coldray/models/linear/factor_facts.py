@@ -27,8 +27,8 @@ from coldray.models.linalg.singular import singular_vectors, usable_factors
 
 Double: TypeAlias = npt.NDArray[np.float64]
 
-LIST_LENGTH = 10
-BLOCK_ENTRIES = 1 << 16
+_LIST_LENGTH = 10
+_BLOCK_ENTRIES = 1 << 16
 """Entries reconstructed at a time."""
 NEGLIGIBLE, ROUNDING = 1e-3, 1e-6
 """A norm below this share of the median one, or of the largest one, is nothing."""
@@ -131,7 +131,7 @@ def factor_facts(
     data = TrainingSet(train, FeatureSet({}, train.shape[1]), "the train part")
     used = usable_factors("factors", n_factors, data)
     require_memory(
-        16 * used * sum(train.shape) + 16 * used * BLOCK_ENTRIES,
+        16 * used * sum(train.shape) + 16 * used * _BLOCK_ENTRIES,
         purpose=f"{used:,} factors of {train.shape[0]:,} users and {train.shape[1]:,} items",
         way_out="Use fewer factors, or fewer users or items through the filters.",
     )
@@ -173,8 +173,8 @@ def _magnitudes(factors: Double) -> Magnitudes:
 def _reconstruction(train: sp.csr_array, user_factors: Double, item_factors: Double) -> tuple[float, float]:
     """Return RMSE and MAE over the stored entries."""
     rows, squares, absolutes = rows_of(train), 0.0, 0.0
-    for start in range(0, train.nnz, BLOCK_ENTRIES):
-        block = slice(start, start + BLOCK_ENTRIES)
+    for start in range(0, train.nnz, _BLOCK_ENTRIES):
+        block = slice(start, start + _BLOCK_ENTRIES)
         products = np.einsum("ek,ek->e", user_factors[rows[block]], item_factors[train.indices[block]])
         errors = train.data[block] - products
         squares += float(errors @ errors)
@@ -198,7 +198,7 @@ def _lists(
 
     # Not the entries themselves: one of 0 is known as well, and is not to be listed.
     known = sp.csr_array((np.ones(train.nnz, np.float32), train.indices, train.indptr), shape=train.shape)
-    length = min(LIST_LENGTH, len(candidates))
+    length = min(_LIST_LENGTH, len(candidates))
     ranking = rank(scores, train, candidates, k=length, exclude=known, users=users)
     measured = ranking_metrics(ranking, known, (length,), (), n_candidates=train.shape[1])
     return ranking, float(measured.coverage[f"coverage@{length}"])

@@ -37,19 +37,19 @@ from coldray.models.base import TrainingSet
 Solver: TypeAlias = Literal["auto", "items", "users", "cholesky", "blocks"]
 Double: TypeAlias = npt.NDArray[np.float64]
 
-BYTES_PER_PAIR = 34
+_BYTES_PER_PAIR = 34
 """Bytes that a decomposition or a factor holds at its peak for each pair of items, in float64 with its work space."""
 WAY_OUT = (
     "Use solver='blocks' (with lambda_0=0), fewer items through the filters (min_item_interactions), or a machine with "
     "more memory."
 )
-RANK_TOLERANCE = 1e-12
+_RANK_TOLERANCE = 1e-12
 """Eigenvalues of XXᵀ below this share of the largest are rounding, not data."""
-ARNOLDI_SIZE = 64
+_ARNOLDI_SIZE = 64
 """Order of a matrix above which an extreme eigenvalue is iterated for."""
 
 
-def click_percentile(clicks: npt.NDArray[np.int64]) -> float:
+def _click_percentile(clicks: npt.NDArray[np.int64]) -> float:
     """Return ``p = max(10th percentile of the clicks of an item, 1)``."""
     return max(float(np.percentile(clicks, 10)), 1.0)
 
@@ -71,7 +71,7 @@ class Alignment:
     def of(cls, train: TrainingSet, *, lambda_0: float) -> Alignment:
         """Apply the percentile rule to `train`."""
         clicks = train.clicks
-        p = click_percentile(clicks)
+        p = _click_percentile(clicks)
         items = np.flatnonzero(clicks < p).astype(np.int32)
         strength = ((p - clicks[items]) / p).astype(np.float32)
         cold_alone = not clicks[items].any()
@@ -156,7 +156,7 @@ def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device
     where = resolve_device(device)
     if users:
         values, left = _decomposed(_dense(clicks @ clicks.T), where)
-        keep = values > RANK_TOLERANCE * values[-1]
+        keep = values > _RANK_TOLERANCE * values[-1]
         vectors = np.asarray((clicks.T @ left[:, keep]) / np.sqrt(values[keep]))
         return GramSpectrum(values[keep], vectors.astype(np.float32))
     values, vectors = _decomposed(_gram(clicks, train, items, lambda_0), where)
@@ -172,7 +172,7 @@ def _decomposed(matrix: Double, device: Device) -> tuple[Double, Double]:
 def spectrum_bytes(n_users: int, n_items: int, *, users: bool) -> int:
     """Return what the decomposition of the items' matrix takes at its peak, or of the users' with the item vectors."""
     size = n_users if users else n_items
-    return BYTES_PER_PAIR * size**2 + (12 * size * n_items if users else 0)
+    return _BYTES_PER_PAIR * size**2 + (12 * size * n_items if users else 0)
 
 
 def item_weights(inverse: npt.NDArray[Any]) -> Matrix:
@@ -241,7 +241,7 @@ def require_before_pole(coupling: Double, scale: float) -> None:
 
 def _lowest_real_part(matrix: Double) -> float:
     """Return the smallest real part of the eigenvalues of a square matrix."""
-    if len(matrix) > ARNOLDI_SIZE:
+    if len(matrix) > _ARNOLDI_SIZE:
         try:
             start = np.ones(len(matrix))  # given, so that the answer does not depend on a random draw
             found = scipy.sparse.linalg.eigs(matrix, k=1, which="SR", v0=start, tol=1e-4, return_eigenvectors=False)

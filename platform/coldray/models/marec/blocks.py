@@ -50,25 +50,25 @@ if TYPE_CHECKING:
     from coldray.models.marec.weights import Refinement
 
 
-Double = npt.NDArray[np.float64]
-TOLERANCE = 1e-5
+_Double = npt.NDArray[np.float64]
+_TOLERANCE = 1e-5
 """Largest norm of a column's error, relative to ``min(‖g‖, ‖Cg‖ / λ₁)``."""
-MAX_STEPS = 2000
+_MAX_STEPS = 2000
 """Steps that a block of columns may take."""
-BLOCK_FLOATS = 2**26
+_BLOCK_FLOATS = 2**26
 """float64 values that are held at once beside the clicks and the columns (512 MiB)."""
-VECTORS = 7
+_VECTORS = 7
 """Vectors over the items that a column takes while it is solved."""
 
 
-def smoothed_by_clicks(
+def _smoothed_by_clicks(
     clicks: sp.csr_array,
     right: Matrix,
     *,
     lambda_1: float,
-    tolerance: float = TOLERANCE,
-    max_steps: int = MAX_STEPS,
-    block_floats: int = BLOCK_FLOATS,
+    tolerance: float = _TOLERANCE,
+    max_steps: int = _MAX_STEPS,
+    block_floats: int = _BLOCK_FLOATS,
 ) -> Matrix:
     """Return ``(XᵀX + λ₁I)⁻¹ XᵀX g``, float32 ``[W, n]``.
 
@@ -79,9 +79,9 @@ def smoothed_by_clicks(
     right
         g ``[W, n]``.
     tolerance
-        As :data:`TOLERANCE`.
+        As :data:`_TOLERANCE`.
     block_floats
-        As :data:`BLOCK_FLOATS`; at least one column is solved at once.
+        As :data:`_BLOCK_FLOATS`; at least one column is solved at once.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def smoothed_by_clicks(
     """
     by_user = sp.csr_array(clicks, dtype=np.float64)
     system = _System(by_user, sp.csr_array(by_user.T), lambda_1)
-    width = max(1, block_floats // column_floats(*clicks.shape))
+    width = max(1, block_floats // _column_floats(*clicks.shape))
     smoothed = np.empty(right.shape, np.float32)
     for start in range(0, right.shape[1], width):
         columns = right[:, start : start + width].astype(np.float64)
@@ -99,9 +99,9 @@ def smoothed_by_clicks(
     return smoothed
 
 
-def column_floats(n_users: int, n_items: int) -> int:
+def _column_floats(n_users: int, n_items: int) -> int:
     """Return the float64 values that a column takes while it is solved."""
-    return n_users + VECTORS * n_items
+    return n_users + _VECTORS * n_items
 
 
 class _System:
@@ -111,19 +111,19 @@ class _System:
         self._by_user, self._by_item, self.lambda_1 = by_user, by_item, lambda_1
         self.preconditioner = 1 / (np.diff(by_item.indptr) + lambda_1)[:, None]  # X is 0 or 1
 
-    def __call__(self, columns: Double) -> Double:
+    def __call__(self, columns: _Double) -> _Double:
         """Return the product with ``[W, b]``."""
         product = self.gram(columns)
         product += self.lambda_1 * columns
         return product
 
-    def gram(self, columns: Double) -> Double:
+    def gram(self, columns: _Double) -> _Double:
         """Return the product of C with ``[W, b]``."""
-        product: Double = self._by_item @ (self._by_user @ columns)
+        product: _Double = self._by_item @ (self._by_user @ columns)
         return product
 
 
-def _solve(system: _System, right: Double, tolerance: float, max_steps: int) -> Double:
+def _solve(system: _System, right: _Double, tolerance: float, max_steps: int) -> _Double:
     """Return z of ``(C + λ₁I) z = g`` for the columns g ``[W, b]``, none of whose residuals exceeds its limit."""
     norms = (np.linalg.norm(columns, axis=0) for columns in (right, system.gram(right) / system.lambda_1))
     limit = tolerance * np.minimum(*norms)
@@ -158,7 +158,7 @@ def _solve(system: _System, right: Double, tolerance: float, max_steps: int) -> 
     )
 
 
-def _ratios(above: Double, below: Double, active: npt.NDArray[np.bool_]) -> Double:
+def _ratios(above: _Double, below: _Double, active: npt.NDArray[np.bool_]) -> _Double:
     return np.divide(above, below, out=np.zeros_like(above), where=active)
 
 
@@ -230,13 +230,13 @@ class BlockWeights:
         """
         n_warm = len(self._warm)
         require_memory(
-            12 * n_warm * len(items) + solver_bytes(self._clicks.shape[0], n_warm, len(items)),
+            12 * n_warm * len(items) + _solver_bytes(self._clicks.shape[0], n_warm, len(items)),
             purpose=f"{len(items):,} cold columns of MARec over {n_warm:,} warm items",
             way_out="Ask for fewer items at once, or use a machine with more memory.",
         )
         similarities = Similarities(self.features.take(self._warm), self.features.take(items), config.smoothing)
         similarity = mix(similarities, self.mixture, config.order)
-        smoothed = smoothed_by_clicks(self._clicks, similarity, lambda_1=config.lambda_1)
+        smoothed = _smoothed_by_clicks(self._clicks, similarity, lambda_1=config.lambda_1)
         return np.float32(config.alpha * config.beta) * smoothed
 
     def restored(self) -> Self:
@@ -273,13 +273,13 @@ def _ease_config(config: MARecConfig) -> EASEConfig:
     return EASEConfig(regularization=config.lambda_1, solver="blocks", block_items=config.block_items)
 
 
-def solver_bytes(n_users: int, n_items: int, n_columns: int) -> int:
+def _solver_bytes(n_users: int, n_items: int, n_columns: int) -> int:
     """Return what the columns that are solved for at once take."""
-    each = column_floats(n_users, n_items)
-    return 8 * min(n_columns * each, max(BLOCK_FLOATS, each))
+    each = _column_floats(n_users, n_items)
+    return 8 * min(n_columns * each, max(_BLOCK_FLOATS, each))
 
 
 def blocked_bytes(n_users: int, n_items: int, block_items: int) -> int:
     """Return what a fit takes, the moments or the blocks of the warm side, or solving for columns, if that is more."""
-    moments, columns = 24 * max(MOMENT_FLOATS, n_items), solver_bytes(n_users, n_items, n_items)
+    moments, columns = 24 * max(MOMENT_FLOATS, n_items), _solver_bytes(n_users, n_items, n_items)
     return max(moments, columns, block_bytes(n_users, n_items, block_items))

@@ -26,7 +26,7 @@ from coldray.models.base import Items
 from coldray.models.marec.alignment import Double, require_before_pole, require_closed_form_memory
 from coldray.models.marec.ridge import FACTOR_BYTES, CholeskyRidge
 
-INVERSE_ROWS = 512
+_INVERSE_ROWS = 512
 """Rows of the block of warm items that are corrected at once."""
 
 
@@ -64,7 +64,7 @@ class ColdElimination:
             If the system over the cold items has no inverse.
         """
         n_warm, n_cold = similarity.shape
-        require_closed_form_memory(elimination_bytes(n_warm, n_cold), n_warm + n_cold)
+        require_closed_form_memory(_elimination_bytes(n_warm, n_cold), n_warm + n_cold)
         if ridge.attributes is None:
             raise ValueError("λ₀ is 0: nothing couples cold items with warm ones.")
         root = np.sqrt(ridge.lambda_0)
@@ -105,8 +105,8 @@ class ColdElimination:
         size = len(warm_items) + len(cold_items)
         inverse = np.empty((size, size))
         back = scipy.linalg.blas.dgemm(-1.0, self.cold, self.coupling, trans_b=True)  # P_cw [J, W]
-        for start in range(0, len(warm_items), INVERSE_ROWS):
-            rows = slice(start, start + INVERSE_ROWS)
+        for start in range(0, len(warm_items), _INVERSE_ROWS):
+            rows = slice(start, start + _INVERSE_ROWS)
             inverse[np.ix_(warm_items[rows], warm_items)] = warm_inverse[rows] - self.joint[rows] @ back
         inverse[np.ix_(cold_items, warm_items)] = back
         inverse[np.ix_(warm_items, cold_items)] = -self.joint @ self.cold
@@ -114,6 +114,6 @@ class ColdElimination:
         return inverse
 
 
-def elimination_bytes(n_warm: int, n_cold: int) -> int:
+def _elimination_bytes(n_warm: int, n_cold: int) -> int:
     """Return what the factor and the blocks take at their peak."""
     return FACTOR_BYTES * n_warm**2 + 36 * n_warm * n_cold + 40 * n_cold**2

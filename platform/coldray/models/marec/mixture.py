@@ -43,25 +43,25 @@ if TYPE_CHECKING:
 Learner: TypeAlias = Literal["regression", "nonnegative", "correlation"]
 Weights: TypeAlias = npt.NDArray[np.float64]
 
-TRIANGLE_STEPS = 8
+_TRIANGLE_STEPS = 8
 """Row blocks the triangular factor is cut into: 8 of them leave 9/16 of the full product's work."""
-USERS_PER_BLOCK = 256
+_USERS_PER_BLOCK = 256
 """Users whose dense regressors a GPU holds at once."""
-BLOCK_FLOATS = 2**22
+_BLOCK_FLOATS = 2**22
 """float32 values of the terms held at once by a thread (16 MiB)."""
-CONDITION_LIMIT = 2e-7
+_CONDITION_LIMIT = 2e-7
 """Smallest eigenvalue of the scaled normal equations, relative to the largest, that counts as regular.
 
 Attributes equal but for float32 rounding give up to 5e-8; 45 similarities of real films give 5e-6."""
-DENSE_GAIN = 125
+_DENSE_GAIN = 125
 """Steps of the dense products in the time of one of the sums over clicks, measured by one thread: 19 s for 1.0e12 steps
 of the former and 4.8 s for 4.1e9 of the latter (14,000 generated items, 164,000 clicks, three terms), less what both do
 beside."""
-GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
+_GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Values a weight may take in the correlation learner."""
-CORRELATION_TIE = 1e-9
+_CORRELATION_TIE = 1e-9
 """Correlations that differ by less than this share are equal."""
-FULL_GRID_LIMIT = 5**8
+_FULL_GRID_LIMIT = 5**8
 """Largest grid that is searched point by point; beyond it, one weight after the other until nothing improves."""
 
 
@@ -112,13 +112,13 @@ def regression_moments(
     terms = term_names(features, order)
     size, count = len(warm), len(terms)
     if where == "cpu":
-        require_moments_memory(size, count)
-        few = DENSE_GAIN * clicks.nnz < size * min(clicks.shape)
+        _require_moments_memory(size, count)
+        few = _DENSE_GAIN * clicks.nnz < size * min(clicks.shape)
         sums = (_moments_of_few_clicks if few else _moments_cpu)(clicks, features, delta, order)
     else:
         import torch
 
-        need = 4 * size * (size * len(features.features) + 3 * USERS_PER_BLOCK * count)
+        need = 4 * size * (size * len(features.features) + 3 * _USERS_PER_BLOCK * count)
         require_memory(
             need,
             purpose=f"Learning the weights of {count} similarities between {size:,} warm items on {where}",
@@ -131,10 +131,10 @@ def regression_moments(
 
 def moments_bytes(n_items: int, n_terms: int) -> int:
     """Return what the moments of that many items take on the CPU."""
-    return 20 * n_items**2 + 8 * cpu_count() * max(BLOCK_FLOATS, 8 * n_terms * n_items)
+    return 20 * n_items**2 + 8 * cpu_count() * max(_BLOCK_FLOATS, 8 * n_terms * n_items)
 
 
-def require_moments_memory(n_items: int, n_terms: int) -> None:
+def _require_moments_memory(n_items: int, n_terms: int) -> None:
     """Raise `CatalogTooLargeError` if the moments of that many items do not fit in memory."""
     require_memory(
         moments_bytes(n_items, n_terms),
@@ -154,7 +154,7 @@ def _moments_cpu(
     rows = sp.csr_array(clicks[:, pivots])
     rows.sort_indices()
     pass_ = _ColumnPass(rows, Similarities(features.take(pivots), features.take(pivots), delta), order, factor)
-    width = max(8, min(256, BLOCK_FLOATS // max(pass_.count * size, 1)))
+    width = max(8, min(256, _BLOCK_FLOATS // max(pass_.count * size, 1)))
     starts = range(0, size, width)
     with threadpool_limits(1), ThreadPoolExecutor(cpu_count()) as threads:
         parts = list(threads.map(lambda start: pass_(start, min(start + width, size)), starts))
@@ -195,7 +195,7 @@ class _ColumnPass:
         self.count = len(self.pairs)
         self.factor = np.ascontiguousarray(factor.T)  # [W, rank], lower trapezoid
         self.item_clicks = np.diff(self.columns.indptr).astype(np.float32)
-        edges = np.linspace(0, factor.shape[0], TRIANGLE_STEPS + 1).astype(int)
+        edges = np.linspace(0, factor.shape[0], _TRIANGLE_STEPS + 1).astype(int)
         self.steps = [(a, b) for a, b in itertools.pairwise(edges) if b > a]
 
     def __call__(self, start: int, stop: int) -> tuple[Any, Any, Any, Any]:
@@ -252,7 +252,7 @@ def _moments_torch(
     delta: Delta,
     order: Order,
     device: torch.device,
-    users_per_block: int = USERS_PER_BLOCK,
+    users_per_block: int = _USERS_PER_BLOCK,
 ) -> tuple[Any, Any, Any, Any]:
     """Compute the same moments from dense regressors of one block of users after the other, for a GPU."""
     import torch
@@ -305,12 +305,12 @@ def learn_weights(moments: RegressionMoments, *, w0: float, nonnegative: bool) -
         raise SingularMatrixError(_collinear(moments.terms, used, vectors))
     weights = np.zeros(len(scale))
     if not nonnegative:
-        if values[0] < CONDITION_LIMIT * values[-1]:
+        if values[0] < _CONDITION_LIMIT * values[-1]:
             raise SingularMatrixError(_collinear(moments.terms, used, vectors))
         weights[used] = vectors @ ((vectors.T @ (target[used] / scale[used])) / values) / scale[used]
         return weights
     root = np.sqrt(np.maximum(values, 0))
-    keep = root > np.sqrt(CONDITION_LIMIT * values[-1])
+    keep = root > np.sqrt(_CONDITION_LIMIT * values[-1])
     design = root[keep, None] * vectors[:, keep].T
     response = (vectors[:, keep].T @ (target[used] / scale[used])) / root[keep]
     weights[used] = scipy.optimize.nnls(design, response)[0] / scale[used]
@@ -350,7 +350,7 @@ def coclick_moments(train: TrainingSet, *, delta: Delta, order: Order) -> Coclic
     warm = train.warm_items
     count = len(term_names(train.features, order))
     require_memory(
-        24 * len(warm) ** 2 + 8 * max(BLOCK_FLOATS, 8 * count * len(warm)),
+        24 * len(warm) ** 2 + 8 * max(_BLOCK_FLOATS, 8 * count * len(warm)),
         purpose=f"Learning the weights of {count} similarities between {len(warm):,} warm items",
         way_out="Use order=1, or fewer items through the filters.",
     )
@@ -363,7 +363,7 @@ def coclick_moments(train: TrainingSet, *, delta: Delta, order: Order) -> Coclic
     pairs = term_pairs(len(similarities), order)
     size = len(warm)
     products, sums, cross = np.zeros((count, count)), np.zeros(count), np.zeros(count)
-    width = max(8, min(256, BLOCK_FLOATS // max(count * size, 1)))
+    width = max(8, min(256, _BLOCK_FLOATS // max(count * size, 1)))
     for start in range(0, size, width):
         stop = min(start + width, size)
         first = similarities.block(start, stop)
@@ -381,7 +381,7 @@ def correlation_weights(moments: CoclickMoments) -> Weights:
     """Return the grid weights whose mixture correlates best with the co-clicks.
 
     Proportional weights correlate alike; of those the largest are returned, since the size of g matters beside αβ.
-    Every combination of :data:`GRID` is tried when there are few enough of them. Otherwise one weight after the
+    Every combination of :data:`_GRID` is tried when there are few enough of them. Otherwise one weight after the
     other takes its best grid value, from the best single similarities as starts, until a round changes nothing.
 
     Raises
@@ -394,10 +394,10 @@ def correlation_weights(moments: CoclickMoments) -> Weights:
         raise SingularMatrixError(
             "No similarity varies between the warm items, so none correlates with the co-clicks. Use other attributes."
         )
-    if len(GRID) ** count <= FULL_GRID_LIMIT:
-        grid = np.stack(np.meshgrid(*[GRID] * count, indexing="ij"), axis=-1).reshape(-1, count)
+    if len(_GRID) ** count <= _FULL_GRID_LIMIT:
+        grid = np.stack(np.meshgrid(*[_GRID] * count, indexing="ij"), axis=-1).reshape(-1, count)
         found = _correlations(moments, grid)
-        best = grid[found >= found.max() - CORRELATION_TIE * abs(found.max())]
+        best = grid[found >= found.max() - _CORRELATION_TIE * abs(found.max())]
         return np.asarray(best[np.argmax(best.sum(axis=1))])
     starts = np.eye(count)[np.argsort(-_correlations(moments, np.eye(count)), kind="stable")[:5]]
     ends = [_cyclic_search(moments, start) for start in starts]
@@ -410,8 +410,8 @@ def _cyclic_search(moments: CoclickMoments, start: Weights) -> Weights:
     while improved:
         improved = False
         for t in range(len(weights)):
-            tried = np.repeat(weights[None], len(GRID), axis=0)
-            tried[:, t] = GRID
+            tried = np.repeat(weights[None], len(_GRID), axis=0)
+            tried[:, t] = _GRID
             found = _correlations(moments, tried)
             if found.max() > best + 1e-12:
                 weights, best, improved = tried[int(np.argmax(found))], float(found.max()), True

@@ -83,9 +83,9 @@ def aligned_similarity(
     return mix(similarities, np.asarray(weights), order)
 
 
-EVEN_USERS = 500
+_EVEN_USERS = 500
 """Users by whose lists the two sides are brought to one scale."""
-EVEN_COPIES = 500
+_EVEN_COPIES = 500
 """Warm items that stand for cold ones where there is none."""
 
 
@@ -304,11 +304,11 @@ class MARec(Recommender[MARecConfig]):
         known = np.flatnonzero(np.diff(clicks.indptr))
         if not warm.any() or len(known) == 0:
             return self
-        asked = sp.csr_array(clicks[known[:: -(-len(known) // EVEN_USERS)]])
+        asked = sp.csr_array(clicks[known[:: -(-len(known) // _EVEN_USERS)]])
         seen, model, fitted = asked, self, self._fitted
         if warm.all():
             fitted = self._require().restored()  # what the bundle stores, too
-            copied = np.arange(0, self.n_items, -(-self.n_items // EVEN_COPIES))
+            copied = np.arange(0, self.n_items, -(-self.n_items // _EVEN_COPIES))
             model = type(self)(self.config)
             model._fitted = fitted.with_items(fitted.features.take(copied), self.config)
             seen = sp.csr_array(sp.hstack([asked, asked[:, copied]], format="csr"))  # who knows an item, knows its copy

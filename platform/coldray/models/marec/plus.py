@@ -31,7 +31,7 @@ from coldray.models.transfer.uarec import UARec
 
 REFINEMENTS: dict[str, type[LearnedTransfer[Any]]] = {"ca": CARec, "ua": UARec, "ge": GERec}
 """By the prefix of their parameters."""
-UNIT_ITEMS = 500
+_UNIT_ITEMS = 500
 """Warm items whose similarities a refinement's unit is taken from where no item is aligned; about as many."""
 
 
@@ -126,7 +126,7 @@ class MARecPlus(MARec):
     def _among_warm(self, train: TrainingSet, shared: Computations) -> tuple[Matrix, FeatureSet]:
         """Return the mixture between the warm items and some of themselves, to take the unit from."""
         warm = train.warm_items
-        some = train.features.take(warm[:: -(-len(warm) // UNIT_ITEMS)])
+        some = train.features.take(warm[:: -(-len(warm) // _UNIT_ITEMS)])
         similarities = Similarities(train.features.take(warm), some, self.config.smoothing)
         return mix(similarities, mixture_weights(train, shared, self.config), self.config.order), some
 

@@ -32,7 +32,7 @@ CHOLESKY_BYTES = 30
 """Bytes that a fit by a factor holds at its peak for each pair of items, inverse and weights of all included."""
 COUPLED_BYTES = 36
 """The same with λ₀ > 0, with the blocks of cold items beside."""
-PRODUCT_ROWS = 512
+_PRODUCT_ROWS = 512
 """Rows of a product of sparse matrices that are made dense at once."""
 
 
@@ -174,8 +174,8 @@ def _gram(root: sp.csr_array) -> npt.NDArray[np.float64]:
     """Return ``rootᵀ root``, blocks of rows one after the other."""
     columns, size = sp.csr_array(root.T), root.shape[1]
     gram = np.empty((size, size))
-    for start in range(0, size, PRODUCT_ROWS):
-        gram[start : start + PRODUCT_ROWS] = (columns[start : start + PRODUCT_ROWS] @ root).toarray()
+    for start in range(0, size, _PRODUCT_ROWS):
+        gram[start : start + _PRODUCT_ROWS] = (columns[start : start + _PRODUCT_ROWS] @ root).toarray()
     return gram
 
 

@@ -34,7 +34,7 @@ def term_names(features: FeatureSet, order: Order) -> tuple[str, ...]:
     return tuple(" × ".join(names[k] for k in term) for term in term_pairs(len(names), order))
 
 
-def deltas(features: FeatureSet, delta: Delta) -> dict[str, float]:
+def _deltas(features: FeatureSet, delta: Delta) -> dict[str, float]:
     """Return δ of each attribute.
 
     Raises
@@ -83,7 +83,7 @@ class Similarities:
 
     def __init__(self, rows: FeatureSet, columns: FeatureSet, delta: Delta) -> None:
         self.shape = (rows.n_items, columns.n_items)
-        smoothing = deltas(rows, delta)
+        smoothing = _deltas(rows, delta)
         self._kernels = [
             _kernel(rows.features[name], columns.features[name], smoothing.get(name, 0.0)) for name in rows.features
         ]

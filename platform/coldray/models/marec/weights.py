@@ -91,7 +91,7 @@ class Refinement:
 
 INVERSE_BYTES = 32
 """Bytes that an inverse takes at its peak for each pair of items, beside what a fit holds."""
-STORED_BYTES = 40
+_STORED_BYTES = 40
 """The same for what is stored for new items."""
 
 
@@ -179,7 +179,9 @@ class FittedWeights:
 
     def restored(self) -> StoredWeights:
         """Return the same weights, all computed, with what new items need."""
-        require_closed_form_memory(STORED_BYTES * len(self.rows) ** 2 + 4 * len(self.rows) * self.n_items, self.n_items)
+        require_closed_form_memory(
+            _STORED_BYTES * len(self.rows) ** 2 + 4 * len(self.rows) * self.n_items, self.n_items
+        )
         state: dict[str, npt.NDArray[Any]] = {
             "rows": self.rows,
             "warm_items": self.train.warm_items,

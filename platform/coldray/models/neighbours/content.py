@@ -32,11 +32,11 @@ from coldray.models.marec.similarity import Similarities, mix
 from coldray.models.neighbours.nearest import Neighbours
 from coldray.models.state import ArrayModel
 
-ITEMS_PER_BLOCK = 256
+_ITEMS_PER_BLOCK = 256
 """Items whose similarities to all warm items are held at once."""
-MANY_ATTRIBUTES = 32
+_MANY_ATTRIBUTES = 32
 """Attributes that the check of memory reckons with."""
-DAMPING_CLICKS = 5.0
+_DAMPING_CLICKS = 5.0
 """Clicks added to every item's count in the damping."""
 
 
@@ -97,10 +97,10 @@ def neighbours(train: TrainingSet, *, k: int, idf: bool, delta: float, weights: 
     own = np.full(train.interactions.shape[1], -1)
     own[warm] = np.arange(len(warm))
     known = train.features.take(warm)
-    return nearest_items(train.features, known, own, k=k, idf=idf, delta=delta, weights=weights)
+    return _nearest_items(train.features, known, own, k=k, idf=idf, delta=delta, weights=weights)
 
 
-def nearest_items(
+def _nearest_items(
     items: FeatureSet,
     warm: FeatureSet,
     own: npt.NDArray[np.integer],
@@ -116,8 +116,8 @@ def nearest_items(
     columns = _weighted(warm, warm) if idf else warm
     found = np.empty((items.n_items, count), np.int32)
     similar = np.empty((items.n_items, count), np.float32)
-    for start in range(0, items.n_items, ITEMS_PER_BLOCK):
-        block = np.arange(start, min(start + ITEMS_PER_BLOCK, items.n_items))
+    for start in range(0, items.n_items, _ITEMS_PER_BLOCK):
+        block = np.arange(start, min(start + _ITEMS_PER_BLOCK, items.n_items))
         rows = items.take(block)
         mixed = mix(Similarities(_weighted(rows, warm) if idf else rows, columns, delta), shares, order=1)
         itself = np.flatnonzero(own[block] >= 0)
@@ -182,7 +182,7 @@ class ContentKNN(ArrayModel[ContentKNNConfig]):
         self._features = train.features
         self._state = {
             "warm_items": train.warm_items,
-            "damping": ((train.clicks[train.warm_items] + DAMPING_CLICKS) ** -config.alpha).astype(np.float32),
+            "damping": ((train.clicks[train.warm_items] + _DAMPING_CLICKS) ** -config.alpha).astype(np.float32),
             "weights": np.asarray(weights, np.float64),
             "neighbours": found,
             "similarities": similar,
@@ -191,7 +191,7 @@ class ContentKNN(ArrayModel[ContentKNNConfig]):
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the similarities of a block of items to all others take, and the neighbours that are kept."""
-        block = 4 * (MANY_ATTRIBUTES + 4) * ITEMS_PER_BLOCK * n_items
+        block = 4 * (_MANY_ATTRIBUTES + 4) * _ITEMS_PER_BLOCK * n_items
         return block + 24 * n_items * min(self.config.k, n_items)
 
     def check_size(self, n_users: int, n_items: int) -> None:
@@ -235,7 +235,7 @@ class ContentKNN(ArrayModel[ContentKNNConfig]):
         own = np.full(features.n_items, -1)
         config, warm = self.config, known.take(self._state["warm_items"])
         weights = tuple(map(float, self._state["weights"]))
-        added = nearest_items(features, warm, own, k=config.k, idf=config.idf, delta=config.delta, weights=weights)
+        added = _nearest_items(features, warm, own, k=config.k, idf=config.idf, delta=config.delta, weights=weights)
         extended = type(self)(self.config)
         extended._features = known.append(features)
         extended._state = dict(self._state)

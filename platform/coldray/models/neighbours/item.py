@@ -28,11 +28,11 @@ from coldray.models.neighbours.nearest import Neighbours, by_neighbour
 from coldray.models.neighbours.similarity import Measure, NeighbourConfig, click_similarity
 from coldray.models.state import ArrayModel
 
-BLOCK_CELLS = 1 << 21
+_BLOCK_CELLS = 1 << 21
 """Co-click counts that a thread holds at once at most."""
-BLOCK_ITEMS = 256
+_BLOCK_ITEMS = 256
 """Items whose neighbours a thread looks for at once at most."""
-CELL_BYTES = 64
+_CELL_BYTES = 64
 """Bytes that a co-click count takes, with all that is made of it."""
 
 
@@ -88,12 +88,12 @@ def _common_users(products: SparseProducts, rows: sp.csr_array) -> tuple[npt.NDA
 
 
 def _block_items(n_items: int) -> int:
-    return min(BLOCK_ITEMS, max(1, BLOCK_CELLS // n_items))
+    return min(_BLOCK_ITEMS, max(1, _BLOCK_CELLS // n_items))
 
 
 def counting_bytes(n_users: int, n_items: int) -> int:
     """Return what :func:`similar_items` takes beside the neighbours."""
-    return available_threads() * (CELL_BYTES * _block_items(n_items) * n_items + 4 * PANEL_ROWS * n_users)
+    return available_threads() * (_CELL_BYTES * _block_items(n_items) * n_items + 4 * PANEL_ROWS * n_users)
 
 
 class ItemKNN(ArrayModel[ItemKNNConfig]):

@@ -29,9 +29,9 @@ from coldray.models.linalg.products import PANEL_ROWS, SparseProducts
 from coldray.models.neighbours.nearest import nearest
 from coldray.models.neighbours.similarity import NeighbourConfig, click_similarity
 
-BLOCK_CELLS = 1 << 21
+_BLOCK_CELLS = 1 << 21
 """Counts of clicks in common that are held at once at most."""
-CELL_BYTES = 64
+_CELL_BYTES = 64
 """Bytes that such a count takes, with all that is made of it."""
 
 
@@ -67,7 +67,7 @@ class UserKNN(Recommender[UserKNNConfig]):
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the counts of the histories that are looked at at once take."""
-        return available_threads() * (CELL_BYTES * max(BLOCK_CELLS, n_users) + 4 * PANEL_ROWS * max(n_users, n_items))
+        return available_threads() * (_CELL_BYTES * max(_BLOCK_CELLS, n_users) + 4 * PANEL_ROWS * max(n_users, n_items))
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
@@ -89,7 +89,7 @@ class UserKNN(Recommender[UserKNNConfig]):
         common = SparseProducts(sp.csr_array(self._clicks.T))
         wanted = SparseProducts(sp.csr_array(self._clicks[:, items]))
         counts = np.diff(self._clicks.indptr)
-        height = max(1, BLOCK_CELLS // len(counts))
+        height = max(1, _BLOCK_CELLS // len(counts))
 
         def scores(histories: sp.csr_array) -> Scores:
             blocks = [

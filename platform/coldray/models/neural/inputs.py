@@ -22,9 +22,9 @@ from coldray.training.task import Batch
 
 MIN_ITEMS = 2
 """Warm items a term must be in."""
-NUMBER_CENTRES = np.linspace(-3.0, 3.0, 13)
+_NUMBER_CENTRES = np.linspace(-3.0, 3.0, 13)
 """A number is told by its nearness to these, in standard deviations, so that a network sees it like labels."""
-NUMBER_WIDTH = 0.5
+_NUMBER_WIDTH = 0.5
 """Standard deviation of such a bump, in the same unit."""
 
 
@@ -103,8 +103,8 @@ def _moments(feature: ScalarFeature) -> npt.NDArray[np.float32]:
 
 
 def _bumps(feature: ScalarFeature, moments: npt.NDArray[np.float32]) -> sp.csr_array:
-    standard = np.clip((feature.values - moments[0]) / moments[1], NUMBER_CENTRES[0], NUMBER_CENTRES[-1])
-    bumps = np.exp(-0.5 * ((standard[:, None] - NUMBER_CENTRES) / NUMBER_WIDTH) ** 2)
+    standard = np.clip((feature.values - moments[0]) / moments[1], _NUMBER_CENTRES[0], _NUMBER_CENTRES[-1])
+    bumps = np.exp(-0.5 * ((standard[:, None] - _NUMBER_CENTRES) / _NUMBER_WIDTH) ** 2)
     return sp.csr_array(np.nan_to_num(bumps))
 
 

@@ -42,7 +42,7 @@ from coldray.training.negatives import DrawnNegatives, InBatchNegatives, Negativ
 from coldray.training.softmax import summed_powers
 from coldray.training.task import Batch, Loss, Step
 
-FIRST_SCALE = 0.1
+_FIRST_SCALE = 0.1
 """Standard deviation of the first vectors."""
 
 
@@ -93,7 +93,7 @@ class Bags:
         )  # fmt: skip
 
 
-class SparseProduct(torch.autograd.Function):
+class _SparseProduct(torch.autograd.Function):
     """``A X`` for a constant sparse A; its transpose is given, which makes the way back as fast as the way there."""
 
     @staticmethod
@@ -108,7 +108,7 @@ class SparseProduct(torch.autograd.Function):
         return ctx.transposed.sums(gradients[0].contiguous()), None, None
 
 
-def graph_bytes(n_users: int, n_items: int, n_clicks: int) -> int:
+def _graph_bytes(n_users: int, n_items: int, n_clicks: int) -> int:
     """Return what the normalised clicks and their transpose take while they are made."""
     return 2 * (16 * n_clicks + 8 * (n_users + n_items)) + 16 * n_clicks
 
@@ -136,13 +136,13 @@ class PropagatedItems(Network):
         super().__init__()
         self.config = config
         self.items = nn.Embedding(clicks.shape[1], config.embedding_dim)
-        nn.init.normal_(self.items.weight, std=FIRST_SCALE)
+        nn.init.normal_(self.items.weight, std=_FIRST_SCALE)
         n_weights = config.n_layers if config.kind == "gcn" else 0
         self.weights = nn.ModuleList(nn.Linear(config.embedding_dim, config.embedding_dim) for _ in range(n_weights))
         counts = np.bincount(clicks.indices, minlength=clicks.shape[1])
-        scales = inverse_roots(counts)
+        scales = _inverse_roots(counts)
         lengths = np.diff(clicks.indptr)
-        values = np.repeat(inverse_roots(lengths), lengths) * scales[clicks.indices]
+        values = np.repeat(_inverse_roots(lengths), lengths) * scales[clicks.indices]
         normalised = sp.csr_array((values, clicks.indices, clicks.indptr), shape=clicks.shape)
         for names, matrix in (
             (("starts", "columns", "values"), normalised),
@@ -172,7 +172,7 @@ class PropagatedItems(Network):
         """Return V ``[I, d]``."""
         layers = [self.items.weight]
         for number in range(self.config.n_layers):
-            back: torch.Tensor = SparseProduct.apply(self.to_users(layers[-1]), self.of_items, self.of_users)  # type: ignore[no-untyped-call]
+            back: torch.Tensor = _SparseProduct.apply(self.to_users(layers[-1]), self.of_items, self.of_users)  # type: ignore[no-untyped-call]
             if self.config.kind == "gcn":
                 back = layers[-1] + functional.leaky_relu(self.weights[number](back))
             layers.append(back)
@@ -187,7 +187,7 @@ class PropagatedItems(Network):
 
     def to_users(self, rows: torch.Tensor) -> torch.Tensor:
         """Return ``R E`` ``[U, d]`` of rows E ``[I, d]``."""
-        product: torch.Tensor = SparseProduct.apply(rows, self.of_users, self.of_items)  # type: ignore[no-untyped-call]
+        product: torch.Tensor = _SparseProduct.apply(rows, self.of_users, self.of_items)  # type: ignore[no-untyped-call]
         return product
 
     def scorer(self, items: Items) -> Scorer:
@@ -199,7 +199,7 @@ class PropagatedItems(Network):
         def scores(histories: sp.csr_array) -> Scores:
             bags = (torch.from_numpy(np.array(part, np.int64)) for part in (histories.indptr, histories.indices))
             starts, columns = (part.to(vectors.device) for part in bags)
-            roots = torch.from_numpy(inverse_roots(np.diff(histories.indptr))).to(vectors.device)
+            roots = torch.from_numpy(_inverse_roots(np.diff(histories.indptr))).to(vectors.device)
             users = roots[:, None] * Bags(starts, columns, torch.ones_like(columns)).sums(scaled)
             found: Scores = (users @ wanted).float().cpu().numpy()
             return found
@@ -207,16 +207,16 @@ class PropagatedItems(Network):
         return scores
 
 
-def inverse_roots(counts: Any) -> Scores:
+def _inverse_roots(counts: Any) -> Scores:
     """Return ``n^(−½)``, float32; 0 for none."""
     roots: Scores = np.where(counts > 0, 1 / np.sqrt(np.maximum(counts, 1)), 0).astype(np.float32)
     return roots
 
 
-SOFTMAX_ARRAYS = 3
+_SOFTMAX_ARRAYS = 3
 """Arrays of a number for each click of a batch and each candidate that the check of memory reckons with: logits, their
 gradient, and what else is made of them meanwhile."""
-CLICKS = 200
+_CLICKS = 200
 """Clicks of a user that the check of memory reckons with, before it is known how many there are."""
 
 
@@ -355,7 +355,7 @@ class LightGCN(NeuralModel[LightGCNConfig]):
         """
         (n_users, n_items), n_clicks = train.interactions.shape, train.interactions.nnz
         require_memory(
-            graph_bytes(n_users, n_items, n_clicks),
+            _graph_bytes(n_users, n_items, n_clicks),
             purpose=f"The graph of {n_clicks:,} clicks",
             way_out="Use fewer users or items through the filters, or a machine with more memory.",
         )
@@ -364,21 +364,21 @@ class LightGCN(NeuralModel[LightGCNConfig]):
             vectors = self.fitted_network.vectors().numpy()
         counts = np.bincount(self._state[f"{INPUTS}items"], minlength=len(vectors))
         course = {name: value for name, value in self._state.items() if name.startswith(HISTORY)}
-        self._state = {"clicks": self._state["clicks"], "vectors": vectors, "scales": inverse_roots(counts), **course}
+        self._state = {"clicks": self._state["clicks"], "vectors": vectors, "scales": _inverse_roots(counts), **course}
         self._network = None
         return self
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the graph, the layers with their gradients, weights with their moments, and a batch take."""
-        config, clicks = self.config, n_users * min(CLICKS, n_items)
+        config, clicks = self.config, n_users * min(_CLICKS, n_items)
         layers = 4 * config.embedding_dim * (2 * (config.n_layers + 1) * (n_users + n_items) + 5 * n_items)
         rows = min(config.batch_size, clicks)
         if config.loss == "softmax":
-            batch = rows * (4 * SOFTMAX_ARRAYS * min(config.candidates, n_items) + 4 * 8 * config.embedding_dim)
+            batch = rows * (4 * _SOFTMAX_ARRAYS * min(config.candidates, n_items) + 4 * 8 * config.embedding_dim)
         else:
             drawn = 8 if config.negatives_kind != "hard" else 8 + 4 * NegativesConfig().pool
             batch = 4 * rows * config.embedding_dim * 3 * (drawn + config.negatives)
-        return graph_bytes(n_users, n_items, clicks) + 40 * clicks + layers + batch
+        return _graph_bytes(n_users, n_items, clicks) + 40 * clicks + layers + batch
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
@@ -410,7 +410,7 @@ class LightGCN(NeuralModel[LightGCNConfig]):
         """Return what the clicks of users give, float32 ``[b, d]``."""
         self.check_fitted()
         scaled = self._state["scales"][:, None] * self._state["vectors"]
-        return inverse_roots(np.diff(histories.indptr))[:, None] * click_products(histories, scaled)
+        return _inverse_roots(np.diff(histories.indptr))[:, None] * click_products(histories, scaled)
 
     def scorer(self, items: Items) -> Scorer:
         """Return the function from histories to inner products with `items`."""

@@ -34,13 +34,13 @@ from coldray.training.histories import Histories
 from coldray.training.negatives import DrawnNegatives, NegativesConfig
 from coldray.training.task import Batch, Loss, Step
 
-START_SCALE = 0.1
+_START_SCALE = 0.1
 """Standard deviation of the first embeddings."""
-BLOCK_FLOATS = 1 << 22
+_BLOCK_FLOATS = 1 << 22
 """Hidden units held at once while all items are scored for a block of histories: 16 MiB, which caches still help."""
-COPIES = 5
+_COPIES = 5
 """Arrays of the size of the weights while these are trained: themselves, the best so far, gradients, two averages."""
-ACTIVATIONS = 3
+_ACTIVATIONS = 3
 """Arrays of the size of what the towers compute for a batch: the values, and gradients of them on the way back."""
 Against: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """From users ``[b, d]`` to scores ``[b, n]`` of some items."""
@@ -80,7 +80,7 @@ class Tower(nn.Module, ABC):
         self.clicks = nn.EmbeddingBag(n_items, dim, mode="sum")
         self.items = nn.Embedding(n_items, dim)
         for table in (self.clicks, self.items):
-            nn.init.normal_(table.weight, std=START_SCALE)
+            nn.init.normal_(table.weight, std=_START_SCALE)
 
     @abstractmethod
     def pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -91,7 +91,7 @@ class Tower(nn.Module, ABC):
         """Return the function that scores users against the same items ``[n]``."""
 
 
-class GMFTower(Tower):
+class _GMFTower(Tower):
     """Generalised matrix factorisation: ``hᵀ(p_u ∘ q_i)`` (He et al., Eq. 9)."""
 
     def __init__(self, n_items: int, config: NCFConfig) -> None:
@@ -114,7 +114,7 @@ class GMFTower(Tower):
         return scores
 
 
-class MLPTower(Tower):
+class _MLPTower(Tower):
     """Layers over user and item, each half as wide as the one before (He et al., Eq. 10)."""
 
     def __init__(self, n_items: int, config: NCFConfig) -> None:
@@ -137,7 +137,7 @@ class MLPTower(Tower):
     def against(self, items: torch.Tensor) -> Against:
         """Return the function that scores users against the same items, some users at a time."""
         of_items = self.of_item(self.items(items))  # [n, h]
-        step = max(1, BLOCK_FLOATS // max(of_items.numel(), 1))
+        step = max(1, _BLOCK_FLOATS // max(of_items.numel(), 1))
 
         def scores(users: torch.Tensor) -> torch.Tensor:
             found = users.new_empty(len(users), len(of_items))
@@ -162,7 +162,7 @@ class NCFNetwork(Network):
 
     def __init__(self, clicks: npt.NDArray[np.integer[Any]], config: NCFConfig) -> None:
         super().__init__()
-        towers = {"gmf": GMFTower, "mlp": MLPTower}
+        towers = {"gmf": _GMFTower, "mlp": _MLPTower}
         chosen = list(towers) if config.kind == "neumf" else [config.kind]
         self.towers = nn.ModuleDict({name: towers[name](len(clicks), config) for name in chosen})
         self.bias = nn.Embedding(len(clicks), 1)
@@ -205,20 +205,20 @@ class NCFNetwork(Network):
         return scores
 
 
-def weight_bytes(n_items: int, config: NCFConfig) -> int:
+def _weight_bytes(n_items: int, config: NCFConfig) -> int:
     """Return what the weights take: two embeddings of each item in each tower, its bias, and at most the layers."""
     dims = {"gmf": config.embedding_dim, "mlp": config.mlp_dim, "neumf": config.embedding_dim + config.mlp_dim}
     layers = config.hidden_dim * (2 * config.mlp_dim + config.hidden_dim + 4)
     return 4 * (n_items * (2 * dims[config.kind] + 1) + config.embedding_dim + layers)
 
 
-def training_bytes(n_items: int, config: NCFConfig) -> int:
+def _training_bytes(n_items: int, config: NCFConfig) -> int:
     """Return what a training holds at its peak: weights and what Adam keeps of them, a batch, and a block of scores."""
     wide = {"gmf": config.embedding_dim, "mlp": config.mlp_dim + 2 * config.hidden_dim}
     units = sum(wide.values()) if config.kind == "neumf" else wide[config.kind]
     pairs = config.batch_size * config.positives * (1 + config.negatives)
-    batch = ACTIVATIONS * pairs * (units + 2)
-    return COPIES * weight_bytes(n_items, config) + 4 * (batch + 2 * max(BLOCK_FLOATS, n_items * config.hidden_dim))
+    batch = _ACTIVATIONS * pairs * (units + 2)
+    return _COPIES * _weight_bytes(n_items, config) + 4 * (batch + 2 * max(_BLOCK_FLOATS, n_items * config.hidden_dim))
 
 
 class NCFTask(NeuralTask):
@@ -309,4 +309,4 @@ class NCF(NeuralModel[NCFConfig]):
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what a training takes."""
-        return training_bytes(n_items, self.config)
+        return _training_bytes(n_items, self.config)

@@ -36,7 +36,7 @@ from coldray.training.row_random import RowDropout
 from coldray.training.softmax import summed_powers
 from coldray.training.task import Batch, Loss, Step
 
-BLOCK_SESSIONS = 256
+_BLOCK_SESSIONS = 256
 """Sessions that are read at once for their scores."""
 
 
@@ -132,8 +132,8 @@ class SessionNetwork(Network):
         def scores(histories: sp.csr_array) -> Scores:
             sessions = Histories.in_order(histories)
             found = np.empty((len(sessions), len(items)), np.float32)
-            for start in range(0, len(sessions), BLOCK_SESSIONS):
-                rows = torch.arange(start, min(start + BLOCK_SESSIONS, len(sessions)))
+            for start in range(0, len(sessions), _BLOCK_SESSIONS):
+                rows = torch.arange(start, min(start + _BLOCK_SESSIONS, len(sessions)))
                 batch = sessions.padded(rows, longest=self.longest)
                 lengths = batch["history_mask"].sum(dim=1).clamp(min=1)
                 outputs = self.outputs(batch["history"].to(chosen.device), lengths)
@@ -177,7 +177,7 @@ class SessionTask(NeuralTask):
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return sessions without their last click, what comes next, and ``negatives`` ``[b, w]`` if any are drawn."""
         users = self.users[examples]
-        batch = next_clicks(self.histories, users, self.config.longest)
+        batch = _next_clicks(self.histories, users, self.config.longest)
         if self.negatives is None:
             return batch
         return {**batch, "negatives": self.negatives.candidates(users, generator, rows=examples)}
@@ -200,7 +200,7 @@ class SessionTask(NeuralTask):
         return Loss(summed / read.sum(dim=1).clamp(min=1))
 
 
-def next_clicks(histories: Histories, users: torch.Tensor, longest: int) -> Batch:
+def _next_clicks(histories: Histories, users: torch.Tensor, longest: int) -> Batch:
     """Return the last clicks of sessions, `longest` of each at most, and what comes next.
 
     Returns
@@ -292,5 +292,5 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
         steps = min(config.batch_size, n_users) * min(config.longest, n_items)
         units = 3 * (2 * config.embedding_dim + 6 * config.n_layers * config.hidden_dim)
         logits = 3 * (n_items if config.negatives is None else config.negatives + config.embedding_dim)
-        scored = min(BLOCK_SESSIONS, n_users) * min(config.longest, n_items) * units // 3
+        scored = min(_BLOCK_SESSIONS, n_users) * min(config.longest, n_items) * units // 3
         return 4 * (weights + max(steps * (units + logits), scored))

@@ -45,9 +45,9 @@ from coldray.training.negatives import InBatchNegatives
 from coldray.training.row_random import RowDropout, row_uniforms
 from coldray.training.task import Batch, Loss, Step
 
-ID_SCALE = 0.05
+_ID_SCALE = 0.05
 """Standard deviation of the first vectors of items."""
-LEAST_TEMPERATURE = 0.01
+_LEAST_TEMPERATURE = 0.01
 """A learned temperature goes no lower: below it, rounding decides."""
 
 
@@ -128,7 +128,7 @@ class TwoTowers(Network):
     @property
     def temperature(self) -> torch.Tensor:
         """τ ``[1]``."""
-        return self.log_temperature.exp().clamp(min=LEAST_TEMPERATURE)
+        return self.log_temperature.exp().clamp(min=_LEAST_TEMPERATURE)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return unit vectors of users, one for each positive, which is not in their history; of the positives; and τ.
@@ -198,7 +198,7 @@ class TwoTowers(Network):
 def _vectors(n_rows: int, dim: int) -> nn.Embedding:
     """Return a vector for each row, and one of zeros after them for items that have none."""
     table = nn.Embedding(n_rows + 1, dim, padding_idx=n_rows)
-    nn.init.normal_(table.weight[:-1], std=ID_SCALE)
+    nn.init.normal_(table.weight[:-1], std=_ID_SCALE)
     return table
 
 
@@ -238,7 +238,7 @@ class TwoTowerTask(NeuralTask):
         self.histories, self.rows = Histories.of(clicks), Histories.of(attributes.rows)
         self.users = torch.from_numpy(np.flatnonzero(np.diff(clicks.indptr)))
         self.negatives = InBatchNegatives(clicks)
-        self.log_shares = torch.from_numpy(log_shares(clicks))
+        self.log_shares = torch.from_numpy(_log_shares(clicks))
 
     def build(self) -> TwoTowers:
         """Return new towers."""
@@ -286,7 +286,7 @@ class TwoTowerTask(NeuralTask):
         return Loss((every.logsumexp(dim=-1) - positive).mean(dim=1))
 
 
-def log_shares(clicks: sp.csr_array) -> np.ndarray:
+def _log_shares(clicks: sp.csr_array) -> np.ndarray:
     """Return log Q, float32 ``[I]``: how often an item is drawn if each user draws among their clicks; 0 if never."""
     lengths = np.diff(clicks.indptr)
     weights = np.repeat(1 / np.maximum(lengths, 1), lengths)
@@ -303,7 +303,7 @@ def _present(items: torch.Tensor, clicked: torch.Tensor, offsets: torch.Tensor, 
 
 TERMS, ENTRIES = 8, 48
 """Terms of all attributes for each item, and how many an item has, that the check of memory reckons with."""
-CLICKS = 256
+_CLICKS = 256
 """Clicks of a user in a batch that it reckons with."""
 
 
@@ -357,7 +357,7 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
         """Return what weights with their moments, attributes, and the logits and towers of a step take."""
         config, dim = self.config, self.config.embedding_dim
         users = min(config.batch_size, n_users)
-        listed = min(n_items, users * (CLICKS + config.positives))
+        listed = min(n_items, users * (_CLICKS + config.positives))
         weights = 5 * (TERMS * n_items * config.hidden_dim + 2 * n_items * dim)
         attributes = 3 * 3 * ENTRIES * n_items
         logits = 6 * (users * config.positives) ** 2

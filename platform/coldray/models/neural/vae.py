@@ -33,11 +33,11 @@ from coldray.training.histories import Histories
 from coldray.training.row_random import normal_rows
 from coldray.training.task import Batch, Loss, Step
 
-LOG_VARIANCE = 8.0
+_LOG_VARIANCE = 8.0
 """log σ² of z is kept within ± this."""
 COPIES = 5
 """Arrays of the size of the weights while these are trained: themselves, the best so far, gradients, two averages."""
-ACTIVATIONS = 5
+_ACTIVATIONS = 5
 """Arrays of a number for each user and item of a batch: logits, log-probabilities, the loss, and gradients of those."""
 
 
@@ -72,7 +72,7 @@ class Encoded(NamedTuple):
     """``[b, k]``."""
 
 
-class Encoder(nn.Module):
+class _Encoder(nn.Module):
     """From clicks to z. The first layer is an embedding bag, which is a linear layer for sparse rows.
 
     Parameters
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
 
     def __init__(self, n_items: int, config: VAEConfig) -> None:
         super().__init__()
-        width, out = layer_sizes(config)
+        width, out = _layer_sizes(config)
         self.first = nn.EmbeddingBag(n_items, width, mode="sum")
         nn.init.xavier_uniform_(self.first.weight)
         self.bias = nn.Parameter(torch.zeros(width))
@@ -99,7 +99,7 @@ class Encoder(nn.Module):
         """Return the distribution of z for the rows of ``history``, each of length 1."""
         rows = self.first(batch["history"], batch["history_offsets"], per_sample_weights=batch["history_values"])
         mean, log_variance = self.rest(rows + self.bias).chunk(2, dim=1)
-        return Encoded(mean, log_variance.clamp(-LOG_VARIANCE, LOG_VARIANCE))
+        return Encoded(mean, log_variance.clamp(-_LOG_VARIANCE, _LOG_VARIANCE))
 
 
 class VariationalAutoencoder(Network):
@@ -117,7 +117,7 @@ class VariationalAutoencoder(Network):
     def __init__(self, clicks: npt.NDArray[np.integer[Any]], config: VAEConfig) -> None:
         super().__init__()
         n_items = len(clicks)
-        self.encoder = Encoder(n_items, config)
+        self.encoder = _Encoder(n_items, config)
         width = config.latent_dim
         layers: list[nn.Module] = []
         for _ in range(config.n_layers):
@@ -143,7 +143,7 @@ class VariationalAutoencoder(Network):
     def hidden(self, histories: sp.csr_array) -> torch.Tensor:
         """Return the hidden units ``[b, h]`` of the mean of z."""
         where = self.items.weight.device
-        batch = {name: value.to(where) for name, value in unit_bags(histories, self.known).items()}
+        batch = {name: value.to(where) for name, value in _unit_bags(histories, self.known).items()}
         hidden: torch.Tensor = self.decoder(self.encoder(batch).mean)
         return hidden
 
@@ -158,7 +158,7 @@ class VariationalAutoencoder(Network):
         return scores
 
 
-def layer_sizes(config: VAEConfig) -> tuple[int, list[int]]:
+def _layer_sizes(config: VAEConfig) -> tuple[int, list[int]]:
     """Return the width of the first layer of the encoder, and of those that follow; the last holds both parts of z."""
     sizes = [*[config.hidden_dim] * config.n_layers, 2 * config.latent_dim]
     return sizes[0], sizes[1:]
@@ -169,7 +169,7 @@ def last_width(config: VAEConfig) -> int:
     return config.hidden_dim if config.n_layers else config.latent_dim
 
 
-def unit_bags(histories: sp.csr_array, known: npt.NDArray[np.float32]) -> Batch:
+def _unit_bags(histories: sp.csr_array, known: npt.NDArray[np.float32]) -> Batch:
     """Return histories, scaled to unit length over the known items, as the encoder reads them."""
     rows = np.repeat(np.arange(histories.shape[0]), np.diff(histories.indptr))
     values = histories.data * known[histories.indices]
@@ -183,7 +183,7 @@ def unit_bags(histories: sp.csr_array, known: npt.NDArray[np.float32]) -> Batch:
 
 def weight_bytes(n_items: int, config: VAEConfig) -> int:
     """Return what the weights take: rows of items in the first and in the last layer, and those between."""
-    width, _ = layer_sizes(config)
+    width, _ = _layer_sizes(config)
     last = last_width(config)
     inner = config.n_layers * (config.hidden_dim + 1) * (2 * config.hidden_dim + 3 * config.latent_dim)
     return 4 * (n_items * (width + last + 1) + width + inner)
@@ -192,7 +192,7 @@ def weight_bytes(n_items: int, config: VAEConfig) -> int:
 def training_bytes(n_users: int, n_items: int, config: VAEConfig) -> int:
     """Return what a training holds at its peak: weights and what Adam keeps of them, and a batch."""
     batch = min(config.batch_size, n_users)
-    return COPIES * weight_bytes(n_items, config) + 4 * ACTIVATIONS * batch * n_items
+    return COPIES * weight_bytes(n_items, config) + 4 * _ACTIVATIONS * batch * n_items
 
 
 class VAETask(NeuralTask):
@@ -221,8 +221,8 @@ class VAETask(NeuralTask):
         return VariationalAutoencoder(clicks.numpy(), self.config)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
-        """Return the histories of users, as of :func:`masked_histories`."""
-        return masked_histories(self.histories, self.users[examples], self.config.dropout, generator, rows=examples)
+        """Return the histories of users, as of :func:`_masked_histories`."""
+        return _masked_histories(self.histories, self.users[examples], self.config.dropout, generator, rows=examples)
 
     def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
         """Return the negative log-likelihood of the clicks and the weighted divergence of each user."""
@@ -241,7 +241,7 @@ class VAETask(NeuralTask):
         return Loss(loss, {name: part.detach() for name, part in parts.items()})
 
 
-def masked_histories(
+def _masked_histories(
     histories: Histories,
     users: torch.Tensor,
     dropout: float,

@@ -176,19 +176,19 @@ class AlignedAutoencoder(VariationalAutoencoder):
         return scores
 
 
-def aligned_weight_bytes(n_items: int, config: VAEConfig) -> int:
+def _aligned_weight_bytes(n_items: int, config: VAEConfig) -> int:
     """Return what the weights take at most: those of a plain one, and what each item says of the cold ones."""
     return weight_bytes(n_items, config) + 4 * n_items * (last_width(config) + 1)
 
 
-def aligned_training_bytes(n_users: int, n_items: int, config: VAEConfig) -> int:
+def _aligned_training_bytes(n_users: int, n_items: int, config: VAEConfig) -> int:
     """Return what a training holds at its peak, with the similarities.
 
     Half of the items are taken to be cold, when the similarities of warm and cold ones are the most; the network holds
     them too, and their target is of the size of a batch of logits.
     """
     similarities = 2 * 4 * (n_items // 2) * (n_items - n_items // 2)
-    more = COPIES * (aligned_weight_bytes(n_items, config) - weight_bytes(n_items, config))
+    more = COPIES * (_aligned_weight_bytes(n_items, config) - weight_bytes(n_items, config))
     target = 3 * 4 * min(config.batch_size, n_users) * n_items
     return training_bytes(n_users, n_items, config) + more + similarities + target
 
@@ -342,7 +342,7 @@ class VAEMARec(NeuralModel[VAEMARecConfig]):
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the mixture or the training takes, whichever is more."""
-        return max(moments_bytes(n_items, 1), aligned_training_bytes(n_users, n_items, self.config))
+        return max(moments_bytes(n_items, 1), _aligned_training_bytes(n_users, n_items, self.config))
 
     @classmethod
     def from_state(cls, config: VAEMARecConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:

@@ -18,8 +18,8 @@ from coldray.evaluation.ranking import Scorer, rank
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.models.base import TrainingSet
 
-CUTOFF = 10
-METRIC = f"ndcg@{CUTOFF}"
+_CUTOFF = 10
+METRIC = f"ndcg@{_CUTOFF}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +46,9 @@ class Validation:
             Scores of the candidates.
         """
         histories = sp.csr_array(self.histories[users])
-        ranking = rank(scorer, histories, self.candidates, k=CUTOFF, exclude=ones_where_stored(histories), n_threads=1)
+        ranking = rank(scorer, histories, self.candidates, k=_CUTOFF, exclude=ones_where_stored(histories), n_threads=1)
         found = ranking_metrics(
-            ranking, sp.csr_array(self.clicks[users]), (CUTOFF,), ("ndcg",), n_candidates=len(self.candidates)
+            ranking, sp.csr_array(self.clicks[users]), (_CUTOFF,), ("ndcg",), n_candidates=len(self.candidates)
         )
         return found.per_user[METRIC]
 

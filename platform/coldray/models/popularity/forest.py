@@ -15,7 +15,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from sklearn.ensemble import ExtraTreesRegressor
 
-CELLS_PER_BLOCK = 2**18
+_CELLS_PER_BLOCK = 2**18
 """Pairs of item and tree that are followed at once."""
 
 
@@ -69,7 +69,7 @@ class Forest:
     def predict(self, design: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return the mean of the trees for each row of the design ``[n, c]``, float64 ``[n]``."""
         n_items = len(design)
-        step = max(1, CELLS_PER_BLOCK // len(self.roots))
+        step = max(1, _CELLS_PER_BLOCK // len(self.roots))
         blocks = [self._sum(design[start : start + step]) for start in range(0, n_items, step)]
         return np.concatenate([np.zeros(0), *blocks]) / len(self.roots)
 

@@ -28,13 +28,13 @@ from coldray.models.neural.inputs import AttributeInputs
 from coldray.models.popularity.forest import Forest
 from coldray.models.popularity.target_encoding import Numbers, aggregates, deal, fold_means, label_encodings
 
-ITERATIONS = 200
+_ITERATIONS = 200
 """Steps of conjugate gradients at most; real attributes take 30 to 60."""
-TOLERANCE = 1e-4
+_TOLERANCE = 1e-4
 """Residual, relative to the target, at which a fold is solved: far below what the prediction can be trusted to."""
 
 
-def fold_ridge(
+def _fold_ridge(
     inputs: sp.csr_array, target: Numbers, folds: npt.NDArray[np.int64], regularization: float
 ) -> npt.NDArray[np.float64]:
     """Return ridge coefficients for the target, relative to its mean, without the items of each fold.
@@ -69,8 +69,8 @@ def fold_ridge(
     solution = np.zeros_like(right)
     residual, direction = right, right
     energy = np.sum(residual**2, axis=0)
-    enough = TOLERANCE**2 * energy
-    for _ in range(ITERATIONS):
+    enough = _TOLERANCE**2 * energy
+    for _ in range(_ITERATIONS):
         if (energy <= enough).all():
             break
         image = mask * (phi @ (transposed @ direction)) + shift * direction
@@ -83,7 +83,7 @@ def fold_ridge(
     return np.asarray((transposed @ solution).T)
 
 
-FEW_TERMS = 64
+_FEW_TERMS = 64
 """An attribute of labels with at most so many terms enters as zeros and ones, too."""
 
 
@@ -126,7 +126,7 @@ class PopularityDesign:
                 mean = float(feature.values[known].mean()) if known.any() else 0.0
                 numbers[name] = np.array([mean, float(not known.all())])
                 continue
-            few = feature.matrix.shape[1] <= FEW_TERMS
+            few = feature.matrix.shape[1] <= _FEW_TERMS
             plain[name] = bool(few and (feature.matrix.data == 1).all())
             if feature.matrix.data.min(initial=0) >= 0:  # every item has every dimension of an embedding
                 encodings[name] = label_encodings(feature.matrix, target, folds, shrinkage)
@@ -196,7 +196,7 @@ def _learn_ridge(
     except DataError:  # no attribute tells items apart: there is nothing to regress on, and the design goes without
         return {}, {}
     blocks = {name: _encoded(name, warm.features[name], inputs) for name in sorted(inputs)}
-    coefficients = fold_ridge(sp.hstack(list(blocks.values()), format="csr"), target, folds, ridge)
+    coefficients = _fold_ridge(sp.hstack(list(blocks.values()), format="csr"), target, folds, ridge)
     ends = np.cumsum([block.shape[1] for block in blocks.values()])
     return inputs, dict(zip(blocks, np.split(coefficients, ends[:-1], axis=1), strict=True))
 
@@ -213,7 +213,7 @@ def _row_products(matrix: sp.csr_array, tables: Numbers, rows: npt.NDArray[np.in
     return np.bincount(items, products, matrix.shape[0]).astype(np.float64)  # of no weight at all, bincount counts
 
 
-COLUMN_SHARE = 0.2
+_COLUMN_SHARE = 0.2
 """Share of the columns among which a split chooses; few, as many columns say nearly the same."""
 
 
@@ -268,7 +268,7 @@ def learn_popularity(
     from sklearn.ensemble import ExtraTreesRegressor  # imported by those who grow trees alone
 
     regressor = ExtraTreesRegressor(
-        trees, min_samples_leaf=min_leaf, max_features=COLUMN_SHARE, random_state=seed, n_jobs=1
+        trees, min_samples_leaf=min_leaf, max_features=_COLUMN_SHARE, random_state=seed, n_jobs=1
     )
     # Each tree's leaves hold means of the targets, so the mean prediction of the warm items is their mean target.
     forest = Forest.of(regressor.fit(design.matrix(train.features.take(warm), dealt), target))
@@ -295,7 +295,7 @@ def _check_size(train: TrainingSet, *, trees: int, min_leaf: int, folds: int) ->
     matrices = [feature.matrix for feature in train.features.features.values() if isinstance(feature, VectorFeature)]
     n_items, n_terms = len(train.warm_items), sum(matrix.shape[1] for matrix in matrices)
     by_fold = (folds + 1) * (4 * n_terms + 8 * n_items)
-    by_item = n_items * len(train.features.features) * (FEW_TERMS + 8) + 8 * sum(matrix.nnz for matrix in matrices)
+    by_item = n_items * len(train.features.features) * (_FEW_TERMS + 8) + 8 * sum(matrix.nnz for matrix in matrices)
     require_memory(
         8 * (by_fold + by_item) + forest_bytes(n_items, trees, min_leaf),
         purpose=f"Predicting popularity from {n_terms:,} terms of {n_items:,} items by {trees:,} trees",

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 Numbers = npt.NDArray[np.float64]
-TOP_LABELS = 3
+_TOP_LABELS = 3
 """Labels of an item with the highest encodings, whose mean is one of the aggregates."""
 
 
@@ -82,11 +82,11 @@ def aggregates(matrix: sp.csr_array, encodings: Numbers, rows: npt.NDArray[np.in
     values = encodings[np.asarray(rows)[items], matrix.indices]
     descending = values[np.lexsort((-values, items))]
     place = np.arange(len(values)) - np.repeat(matrix.indptr[:-1], counts)
-    best, leading = place == 0, place < TOP_LABELS
+    best, leading = place == 0, place < _TOP_LABELS
     columns = [
         np.bincount(items, values, n_items) / np.maximum(counts, 1),
         np.bincount(items[best], descending[best], n_items),
-        np.bincount(items[leading], descending[leading], n_items) / np.clip(counts, 1, TOP_LABELS),
+        np.bincount(items[leading], descending[leading], n_items) / np.clip(counts, 1, _TOP_LABELS),
     ]
     return np.column_stack(columns)
 

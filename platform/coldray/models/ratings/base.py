@@ -23,7 +23,7 @@ from coldray.data.signals import Reads
 from coldray.models.base import ConfigT, Items, Scores, TrainingSet
 from coldray.models.state import ArrayModel
 
-BLOCK_CELLS = 1 << 22
+_BLOCK_CELLS = 1 << 22
 """Predicted ratings that are held at once at most."""
 
 
@@ -94,7 +94,7 @@ class RatingModel(ArrayModel[ConfigT], Generic[ConfigT]):
         predicted = np.zeros(len(items), np.float32)
         order = np.argsort(rows, kind="stable")
         users, starts = np.unique(rows[order], return_index=True)
-        ends, height = np.append(starts, len(order)), max(1, BLOCK_CELLS // max(1, len(columns)))
+        ends, height = np.append(starts, len(order)), max(1, _BLOCK_CELLS // max(1, len(columns)))
         for first in range(0, len(users), height):
             block = users[first : first + height]
             pairs = order[ends[first] : ends[first + len(block)]]

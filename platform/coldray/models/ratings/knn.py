@@ -45,23 +45,23 @@ from coldray.models.ratings.base import RatingModel, RatingScale
 from coldray.models.ratings.baseline import BaselineConfig, RatingBaseline
 
 Measure: TypeAlias = Literal["cosine", "pearson", "adjusted_cosine"]
-Double: TypeAlias = npt.NDArray[np.float64]
-BLOCK_CELLS = 1 << 21
+_Double: TypeAlias = npt.NDArray[np.float64]
+_BLOCK_CELLS = 1 << 21
 """Similarities that a thread holds at once at most."""
-BLOCK_ROWS = 256
+_BLOCK_ROWS = 256
 """Rows whose neighbours a thread looks for at once at most."""
-CELL_BYTES = 64
+_CELL_BYTES = 64
 """Bytes that a similarity takes, with all that is made of it."""
 
 
-def row_means(ratings: sp.csr_array) -> Double:
+def _row_means(ratings: sp.csr_array) -> _Double:
     """Return the mean of the stored entries of each row ``[r]``; 0 for a row without any."""
     sums, counts = np.asarray(ratings.sum(axis=1, dtype=np.float64)), np.diff(ratings.indptr)
-    means: Double = np.divide(sums, counts, out=np.zeros(len(counts)), where=counts > 0)
+    means: _Double = np.divide(sums, counts, out=np.zeros(len(counts)), where=counts > 0)
     return means
 
 
-def unit_rows(ratings: sp.csr_array, measure: Measure, column_means: Double) -> sp.csr_array:
+def _unit_rows(ratings: sp.csr_array, measure: Measure, column_means: _Double) -> sp.csr_array:
     """Return the rows as vectors of length 1, of which products are similarities.
 
     Parameters
@@ -79,7 +79,7 @@ def unit_rows(ratings: sp.csr_array, measure: Measure, column_means: Double) -> 
     counts = np.diff(ratings.indptr)
     values = ratings.data.astype(np.float64)
     if measure == "pearson":
-        values = values - np.repeat(row_means(ratings), counts)
+        values = values - np.repeat(_row_means(ratings), counts)
     elif measure == "adjusted_cosine":
         values = values - column_means[ratings.indices]
     rows = rows_of(ratings)
@@ -108,7 +108,7 @@ def similarly_rated(train: TrainingSet, *, k: int, measure: Measure, shrinkage: 
         neighbours; I columns where k is larger. An item is no neighbour of itself.
     """
     ratings = train.interactions
-    vectors = unit_rows(sp.csr_array(ratings.T), measure, row_means(ratings))  # [I, U]
+    vectors = _unit_rows(sp.csr_array(ratings.T), measure, _row_means(ratings))  # [I, U]
     n_items, across = vectors.shape[0], sp.csr_array(vectors.T)
     count = min(k, n_items)
     found, similar = np.zeros((n_items, count), np.int32), np.zeros((n_items, count), np.float32)
@@ -120,16 +120,16 @@ def similarly_rated(train: TrainingSet, *, k: int, measure: Measure, shrinkage: 
         places, similar[rows] = top_k(likeness, count, n_threads=1)
         found[rows] = np.where(similar[rows] > 0, places, 0)
 
-    run_blocks(work, n_items, block_rows(n_items), available_threads())
+    run_blocks(work, n_items, _block_rows(n_items), available_threads())
     return found, similar
 
 
-def block_rows(n_columns: int) -> int:
+def _block_rows(n_columns: int) -> int:
     """Return the height of a block of similarities."""
-    return min(BLOCK_ROWS, max(1, BLOCK_CELLS // max(1, n_columns)))
+    return min(_BLOCK_ROWS, max(1, _BLOCK_CELLS // max(1, n_columns)))
 
 
-Sums: TypeAlias = Callable[[sp.csr_array], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+_Sums: TypeAlias = Callable[[sp.csr_array], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 """From histories to the sums above and below the line ``[b, n]``."""
 
 
@@ -183,7 +183,7 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
         """Return what the similarities that are looked at at once take, and the neighbours that are kept."""
         by_items = self.config.by == "items"
         others, kept = (n_items, n_items * min(self.config.k, n_items)) if by_items else (n_users, 0)
-        return CELL_BYTES * available_threads() * max(BLOCK_CELLS, others) + 24 * kept
+        return _CELL_BYTES * available_threads() * max(_BLOCK_CELLS, others) + 24 * kept
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
@@ -209,7 +209,7 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
 
         return scores
 
-    def _by_items(self, items: Items, baseline: RatingBaseline) -> Sums:
+    def _by_items(self, items: Items, baseline: RatingBaseline) -> _Sums:
         known = self._state["neighbours"][items], self._state["similarities"][items]
         similar = by_neighbour(known, self.n_items)
 
@@ -219,20 +219,20 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
 
         return moved
 
-    def _by_users(self, items: Items, baseline: RatingBaseline) -> Sums:
+    def _by_users(self, items: Items, baseline: RatingBaseline) -> _Sums:
         state, config = self._state, self.config
         shape = (len(state["indptr"]) - 1, self.n_items)
         train = sp.csr_array((state["ratings"], state["indices"], state["indptr"]), shape=shape)
-        means = row_means(sp.csr_array(train.T))
-        across = sp.csr_array(unit_rows(train, config.measure, means).T)  # [I, U]
+        means = _row_means(sp.csr_array(train.T))
+        across = sp.csr_array(_unit_rows(train, config.measure, means).T)  # [I, U]
         rest, given = (sp.csr_array(one[:, items]) for one in (baseline.residuals(train), ones_where_stored(train)))
-        height = block_rows(len(state["indptr"]))
+        height = _block_rows(len(state["indptr"]))
 
         def moved(histories: sp.csr_array) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
             above, below = np.zeros((2, histories.shape[0], len(items)))
             for first in range(0, histories.shape[0], height):
                 rows = slice(first, first + height)
-                vectors = unit_rows(histories[rows], config.measure, means)
+                vectors = _unit_rows(histories[rows], config.measure, means)
                 neighbours = nearest(similarities(vectors, across, config.shrinkage), config.k)
                 above[rows], below[rows] = (neighbours @ rest).toarray(), (neighbours @ given).toarray()
             return above, below

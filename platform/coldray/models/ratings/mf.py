@@ -42,11 +42,11 @@ from coldray.training.task import Batch, Loss, PerUser, Step, TrainingTask
 from coldray.training.trainer import train as run_training
 
 Double = npt.NDArray[np.float64]
-BLOCK_FLOATS = 1 << 20
+_BLOCK_FLOATS = 1 << 20
 """float64 values of the matrices that are solved with at once: 8 MiB."""
 
 
-def fold_in(residuals: sp.csr_array, factors: npt.NDArray[np.floating[Any]], penalties: Double) -> Double:
+def _fold_in(residuals: sp.csr_array, factors: npt.NDArray[np.floating[Any]], penalties: Double) -> Double:
     """Solve exactly for the weights of each user.
 
     Parameters
@@ -66,7 +66,7 @@ def fold_in(residuals: sp.csr_array, factors: npt.NDArray[np.floating[Any]], pen
     n_users, n_factors = penalties.shape
     weights = np.zeros((n_users, n_factors))
     users = np.flatnonzero(np.diff(residuals.indptr))
-    height = max(1, BLOCK_FLOATS // n_factors**2)
+    height = max(1, _BLOCK_FLOATS // n_factors**2)
     for first in range(0, len(users), height):
         block = users[first : first + height]
         left, right = np.empty((len(block), n_factors, n_factors)), np.empty((len(block), n_factors, 1))
@@ -81,7 +81,7 @@ def fold_in(residuals: sp.csr_array, factors: npt.NDArray[np.floating[Any]], pen
     return weights
 
 
-START_SCALE = 0.05
+_START_SCALE = 0.05
 """Standard deviation of the first factors."""
 
 
@@ -126,7 +126,7 @@ class Ratings:
         return len(self.values)
 
 
-class BiasedFactors(nn.Module):
+class _BiasedFactors(nn.Module):
     """``μ + b_u + b_i + p_uᵀq_i``.
 
     Parameters
@@ -147,7 +147,7 @@ class BiasedFactors(nn.Module):
         self.users, self.items = nn.Embedding(n_users, n_factors), nn.Embedding(n_items, n_factors)
         self.user_biases, self.item_biases = nn.Embedding(n_users, 1), nn.Embedding(n_items, 1)
         for factors in (self.users, self.items):
-            nn.init.normal_(factors.weight, std=START_SCALE)
+            nn.init.normal_(factors.weight, std=_START_SCALE)
         for biases in (self.user_biases, self.item_biases):
             nn.init.zeros_(biases.weight)
         self.mean, self.decays = mean, decays
@@ -161,7 +161,7 @@ class BiasedFactors(nn.Module):
         return self.mean + biases.sum(dim=1) + (left * right).sum(dim=1), penalty
 
 
-class MFTask(TrainingTask):
+class _MFTask(TrainingTask):
     """The training of biased factors.
 
     Parameters
@@ -206,10 +206,10 @@ class MFTask(TrainingTask):
         """Number of held-out ratings."""
         return 0 if self.held_out is None else len(self.held_out)
 
-    def build(self) -> BiasedFactors:
+    def build(self) -> _BiasedFactors:
         """Return new factors."""
         decays = (self.config.weight_decay, self.config.bias_decay)
-        return BiasedFactors(self.sizes, self.n_factors, self.mean, decays)
+        return _BiasedFactors(self.sizes, self.n_factors, self.mean, decays)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return users, items and values of ratings."""
@@ -231,7 +231,7 @@ class MFTask(TrainingTask):
         return {self.metric: -((batch["values"] - predicted) ** 2).double().cpu().numpy()}
 
 
-def learn_factors(train: TrainingSet, *, n_factors: int, config: MFConfig) -> dict[str, npt.NDArray[np.float64]]:
+def _learn_factors(train: TrainingSet, *, n_factors: int, config: MFConfig) -> dict[str, npt.NDArray[np.float64]]:
     """Train on the ratings of `train`.
 
     Returns
@@ -255,8 +255,8 @@ def learn_factors(train: TrainingSet, *, n_factors: int, config: MFConfig) -> di
     n_held = round(config.validation_share * len(ratings))
     held_out = ratings.take(order[:n_held]) if n_held else None
 
-    def task(of: Ratings, held: Ratings | None) -> MFTask:
-        return MFTask(config, n_factors, mean, (n_users, n_items), of, held)
+    def task(of: Ratings, held: Ratings | None) -> _MFTask:
+        return _MFTask(config, n_factors, mean, (n_users, n_items), of, held)
 
     # The decay is in the loss, and none of the optimizer's.
     size = min(config.batch_size, len(ratings) - n_held)
@@ -287,7 +287,7 @@ def _batch(ratings: Ratings) -> Batch:
 def _history(result: TrainingResult) -> dict[str, npt.NDArray[np.float64]]:
     curves = {"history.train_mse": [record.parts["mse"] for record in result.history]}
     if result.best_metric is not None:
-        curves["history.validation_mse"] = [-record.metrics.get(MFTask.metric, np.nan) for record in result.history]
+        curves["history.validation_mse"] = [-record.metrics.get(_MFTask.metric, np.nan) for record in result.history]
     return {name: np.asarray(values) for name, values in curves.items()}
 
 
@@ -314,7 +314,7 @@ class MF(RatingModel[MFConfig], FactorModel[MFConfig]):
         scale = RatingScale.of(train)
         used = usable_factors(self.name, self.config.n_factors, train)
         self.check_size(*train.interactions.shape)
-        learned = learn_factors(train, n_factors=used, config=self.config)
+        learned = _learn_factors(train, n_factors=used, config=self.config)
         n_items, warm = train.interactions.shape[1], train.warm_items
         factors, biases = np.zeros((n_items, used), np.float32), np.zeros(n_items)
         factors[warm], biases[warm] = learned["factors"], learned["biases"]
@@ -330,7 +330,7 @@ class MF(RatingModel[MFConfig], FactorModel[MFConfig]):
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what weights, gradients, averages, the best weights and a block of histories take."""
         factors = min(self.config.n_factors, n_users, n_items)
-        return 5 * 4 * (factors + 1) * (n_users + n_items) + 2 * 8 * max(BLOCK_FLOATS, factors**2)
+        return 5 * 4 * (factors + 1) * (n_users + n_items) + 2 * 8 * max(_BLOCK_FLOATS, factors**2)
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
@@ -367,4 +367,4 @@ class MF(RatingModel[MFConfig], FactorModel[MFConfig]):
         rest = sp.csr_array(
             (histories.data - expected[histories.indices], histories.indices, histories.indptr), shape=histories.shape
         )
-        return fold_in(rest, known, np.outer(counts, decays))
+        return _fold_in(rest, known, np.outer(counts, decays))

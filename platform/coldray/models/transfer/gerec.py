@@ -24,11 +24,11 @@ from coldray.models.transfer.similarity import Outputs, TransferConfig, Transfer
 from coldray.training.row_random import normal_rows
 from coldray.training.task import Batch, Loss, Step
 
-LOG_VARIANCE = 8.0
+_LOG_VARIANCE = 8.0
 """log σ² of z is kept within ± this."""
 
 
-DRAWS = 16
+_DRAWS = 16
 """Values of z averaged for an item, unless the configuration says otherwise."""
 
 
@@ -41,12 +41,12 @@ class GERecConfig(TransferConfig):
     """Weight of the divergence of z from N(0, I), once it is warm."""
     kl_warmup: NonNegativeFloat = 10.0
     """Epochs over which that weight rises from 0."""
-    draws: PositiveInt = DRAWS
+    draws: PositiveInt = _DRAWS
     """Values of z that are decoded and averaged for an item without clicks."""
 
     def learning(self) -> Self:
         """Leave out the draws, which are made after the training; it is stopped by the default number."""
-        return self.model_copy(update={"draws": DRAWS})
+        return self.model_copy(update={"draws": _DRAWS})
 
 
 class ConditionalAutoencoder(TransferNetwork):
@@ -73,7 +73,7 @@ class ConditionalAutoencoder(TransferNetwork):
         """Return the decoded ``profiles`` ``[b, p]`` with ``mean`` and ``log_variance`` of z ``[b, latent]``."""
         condition = self.condition(batch)  # [b, h]
         mean, log_variance = self.encoder(torch.cat([batch["profiles"], condition], dim=1)).chunk(2, dim=1)
-        log_variance = log_variance.clamp(-LOG_VARIANCE, LOG_VARIANCE)
+        log_variance = log_variance.clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
         z = mean + normal_rows(mean) * torch.exp(log_variance / 2)
         return {"profiles": self.decode(z, condition), "mean": mean, "log_variance": log_variance}
 

@@ -26,9 +26,9 @@ from coldray.training.history import TrainingResult
 from coldray.training.task import Batch, Loss, PerUser, Step, TrainingTask
 from coldray.training.trainer import train as run_training
 
-VALIDATION_USERS = 1000
+_VALIDATION_USERS = 1000
 """Users asked about after each epoch; enough for early stopping, and it takes a fraction of a second."""
-VALIDATION_CUTOFF = 10
+_VALIDATION_CUTOFF = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class HeldOut:
         users = np.flatnonzero((np.diff(histories.indptr) > 0) & (np.diff(held.indptr) > 0))
         if len(users) == 0:
             return None
-        users = np.sort(generator.permutation(users)[:VALIDATION_USERS])
+        users = np.sort(generator.permutation(users)[:_VALIDATION_USERS])
         return cls(rows, sp.csr_array(histories[users]), sp.csr_array(held[users]))
 
 
@@ -74,7 +74,7 @@ class TransferTask(TrainingTask):
         The items to validate on, which are not trained on; None trains on all.
     """
 
-    metric = f"ndcg@{VALIDATION_CUTOFF}"
+    metric = f"ndcg@{_VALIDATION_CUTOFF}"
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class TransferTask(TrainingTask):
         def scores(histories: sp.csr_array) -> Matrix:
             return click_products(histories, similarity)
 
-        k = VALIDATION_CUTOFF
+        k = _VALIDATION_CUTOFF
         ranking = rank(scores, self.held_out.histories[users], candidates, k=k, n_threads=1)
         metrics = ranking_metrics(ranking, self.held_out.clicks[users], (k,), ("ndcg",), n_candidates=len(candidates))
         return {self.metric: metrics.per_user[self.metric]}

@@ -21,7 +21,7 @@ from coldray.models.transfer.networks import AttributeTower
 from coldray.models.transfer.similarity import Outputs, TransferConfig, TransferNetwork
 from coldray.training.task import Batch, Loss, Step
 
-LOG_VARIANCE = 4.0
+_LOG_VARIANCE = 4.0
 """log σ² is kept within ± this, so that no single dimension rules the loss."""
 
 
@@ -56,12 +56,12 @@ class GaussianHeads(TransferNetwork):
     def forward(self, batch: Batch) -> Outputs:
         """Return ``mean`` and ``log_variance`` ``[b, p]``."""
         mean, log_variance = self.tower(batch).chunk(2, dim=1)
-        return {"mean": mean, "log_variance": log_variance.clamp(-LOG_VARIANCE, LOG_VARIANCE)}
+        return {"mean": mean, "log_variance": log_variance.clamp(-_LOG_VARIANCE, _LOG_VARIANCE)}
 
     @staticmethod
     def objective(outputs: Outputs, batch: Batch, step: Step, config: Any) -> Loss:
         """Return ``(t − μ)²/σ² + log σ²``, the mean over dimensions."""
-        loss = gaussian_nll(batch["profiles"], outputs["mean"], outputs["log_variance"])
+        loss = _gaussian_nll(batch["profiles"], outputs["mean"], outputs["log_variance"])
         return Loss(loss, {"Gaussian NLL": loss.detach()})
 
     def keys(self, items: Batch, profiles: torch.Tensor) -> torch.Tensor:
@@ -74,7 +74,7 @@ class GaussianHeads(TransferNetwork):
         return functional.normalize(outputs["mean"], dim=1), torch.exp(-outputs["log_variance"]).mean(dim=1)
 
 
-def gaussian_nll(target: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+def _gaussian_nll(target: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """Return ``(t − μ)²/σ² + log σ²`` ``[b]``, the mean over dimensions of ``[b, p]``; constants are left out."""
     return ((target - mean) ** 2 * torch.exp(-log_variance) + log_variance).mean(dim=1)
 

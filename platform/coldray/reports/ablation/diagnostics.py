@@ -39,7 +39,7 @@ _VARIANCE = "First fold. In brackets: the share of the variance along a componen
 
 
 @dataclass(frozen=True)
-class Panel:
+class _Panel:
     """One view of an ablation."""
 
     name: str
@@ -52,19 +52,19 @@ class Panel:
     """Below the panel alone."""
 
 
-PANELS = (
-    Panel("ablation_short_list", "Ablation at {short}", "Ablation at {short}: HR and NDCG", ablation_short_list),
-    Panel("ablation_long_list", "Ablation at {long}", "Ablation at {long}: HR and NDCG", ablation_long_list),
-    Panel("lift", "Lift over {baseline}", "Lift over {baseline}", lift, _HOLLOW),
-    Panel("contrastive_loss", "Contrastive loss (CA)", "CA: contrastive loss by epoch", contrastive_loss, _STOPPED),
-    Panel("gaussian_loss", "Gaussian NLL (UA)", "UA: Gaussian NLL by epoch", gaussian_loss, _STOPPED),
-    Panel("generative_loss", "CVAE terms (GE)", "GE: terms of the conditional VAE", generative_loss, _STOPPED),
-    Panel("feature_space", "Item features, PCA", "Features of warm and cold items", feature_space, _VARIANCE),
-    Panel("score_space", "Score profiles, PCA", "Score profiles of warm and cold items", score_space, _VARIANCE),
-    Panel("neighbour_distances", "Cold-to-warm distance", "Distance from cold to warm items", neighbour_distances),
-    Panel("coverage_by_length", "Coverage by k", "Coverage by length of the list", coverage_by_length, _COVERAGE),
-    Panel("hit_rate_by_length", "HR@k by k", "HR@k by length of the list", hit_rate_by_length, _SHADED),
-    Panel("published_numbers", "Published numbers", "Published numbers and those here", published_numbers),
+_PANELS = (
+    _Panel("ablation_short_list", "Ablation at {short}", "Ablation at {short}: HR and NDCG", ablation_short_list),
+    _Panel("ablation_long_list", "Ablation at {long}", "Ablation at {long}: HR and NDCG", ablation_long_list),
+    _Panel("lift", "Lift over {baseline}", "Lift over {baseline}", lift, _HOLLOW),
+    _Panel("contrastive_loss", "Contrastive loss (CA)", "CA: contrastive loss by epoch", contrastive_loss, _STOPPED),
+    _Panel("gaussian_loss", "Gaussian NLL (UA)", "UA: Gaussian NLL by epoch", gaussian_loss, _STOPPED),
+    _Panel("generative_loss", "CVAE terms (GE)", "GE: terms of the conditional VAE", generative_loss, _STOPPED),
+    _Panel("feature_space", "Item features, PCA", "Features of warm and cold items", feature_space, _VARIANCE),
+    _Panel("score_space", "Score profiles, PCA", "Score profiles of warm and cold items", score_space, _VARIANCE),
+    _Panel("neighbour_distances", "Cold-to-warm distance", "Distance from cold to warm items", neighbour_distances),
+    _Panel("coverage_by_length", "Coverage by k", "Coverage by length of the list", coverage_by_length, _COVERAGE),
+    _Panel("hit_rate_by_length", "HR@k by k", "HR@k by length of the list", hit_rate_by_length, _SHADED),
+    _Panel("published_numbers", "Published numbers", "Published numbers and those here", published_numbers),
 )
 
 
@@ -80,7 +80,7 @@ def _filled(template: str, result: AblationResult) -> str:
 
 
 @styled()
-def panel_figure(result: AblationResult, panel: Panel) -> Figure:
+def _panel_figure(result: AblationResult, panel: _Panel) -> Figure:
     """Return one panel as a figure of its own."""
     figure = new_figure(HALF_WIDTH, 3.4)
     panel.draw(figure.subplots(), result)
@@ -93,11 +93,11 @@ def panel_figure(result: AblationResult, panel: Panel) -> Figure:
 @styled()
 def diagnostics(result: AblationResult) -> Figure:
     """Return all panels in one figure."""
-    rows = -(-len(PANELS) // _COLUMNS)
+    rows = -(-len(_PANELS) // _COLUMNS)
     figure = new_figure(_WIDTH, 0.8 + rows * _ROW_HEIGHT)
     # A part for each panel: long labels of one leave the width of the others alone.
     parts = np.asarray(figure.subfigures(rows, _COLUMNS), dtype=object).flat
-    for number, (part, panel) in enumerate(zip(parts, PANELS, strict=True), start=1):
+    for number, (part, panel) in enumerate(zip(parts, _PANELS, strict=True), start=1):
         panel.draw(part.subplots(), result)
         part.suptitle(f"{number}  {_filled(panel.title, result)}", x=0.03, ha="left", fontsize=10)
     name = shortened(str(result.dataset.get("name", "an unnamed dataset")), 40)
@@ -116,13 +116,13 @@ def _diagnostics_note(result: AblationResult) -> str:
     )
 
 
-FIGURES = ("diagnostics", *(panel.name for panel in PANELS))
+FIGURES = ("diagnostics", *(panel.name for panel in _PANELS))
 
 
 def panel_pictures(result: AblationResult) -> tuple[Picture, ...]:
     """Return every panel alone."""
     words = _words(result)
-    return tuple(Picture(panel.name, partial(panel_figure, result, panel), *words[panel.name]) for panel in PANELS)
+    return tuple(Picture(panel.name, partial(_panel_figure, result, panel), *words[panel.name]) for panel in _PANELS)
 
 
 def diagnostics_picture(result: AblationResult) -> Picture:

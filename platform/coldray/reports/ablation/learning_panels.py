@@ -42,7 +42,7 @@ def generative_loss(axes: Axes, result: AblationResult) -> None:
     _count_epochs(axes)
 
 
-def mean_curve(curves: Sequence[LossCurve]) -> FloatArray:
+def _mean_curve(curves: Sequence[LossCurve]) -> FloatArray:
     """Return the mean over folds up to the longest curve ``[epochs]``.
 
     A fold that stopped early counts with its last value: otherwise the mean would jump where a fold leaves it.
@@ -84,7 +84,7 @@ def _draw_term(
         label = "a fold" if number == 0 else None
         axes.plot(epochs, curve.values, color=color, linewidth=0.8, alpha=0.4, linestyle=linestyle, label=label)
         axes.plot(epochs[-1:], curve.values[-1:], "o", color=color, markersize=3, alpha=0.6, markeredgewidth=0)
-    mean = mean_curve(curves)
+    mean = _mean_curve(curves)
     marker = "o" if len(mean) == 1 else ""
     label = f"mean of {len(curves)}" if len(curves) > 1 else None
     axes.plot(

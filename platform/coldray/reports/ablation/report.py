@@ -49,7 +49,7 @@ def ablation_report(result: AblationResult) -> Report:
         synthetic=is_synthetic(result),
         files={
             "ablation_results.csv": fold_table(("mode",), (((mode.name,), mode.folds) for mode in result.modes)),
-            "ablation_summary.csv": summary_table(result),
+            "ablation_summary.csv": _summary_table(result),
             "config.json": _config(result),
         },
         names=FIGURES,
@@ -201,7 +201,7 @@ _SECTIONS = (_all_panels, _in_short, _verdicts, _modes, _protocol, _configuratio
 """All sections, in their order."""
 
 
-def summary_table(result: AblationResult) -> pl.DataFrame:
+def _summary_table(result: AblationResult) -> pl.DataFrame:
     """Return a row for each mode and metric: spread over folds, interval over users, lift over the baseline."""
     floats = ("mean", "std", "low", "high", "lift", "lift_low", "lift_high", "relative_lift", "p_value", "p_adjusted")
     schema = {"mode": pl.String, "metric": pl.String, "folds": pl.Int64, **dict.fromkeys(floats, pl.Float64)}

@@ -48,7 +48,7 @@ def category_pictures(result: CategoryResults) -> tuple[Picture, ...]:
         for category, study in result.studies.items()
     )
     pictures = []
-    name = swept_parameter(result)
+    name = _swept_parameter(result)
     if name is not None:
         said = f"Mean validation {label} of the best trial at each value; the star is the choice: {rule}."
         pictures.append(
@@ -71,7 +71,7 @@ def category_pictures(result: CategoryResults) -> tuple[Picture, ...]:
     return tuple(pictures)
 
 
-def swept_parameter(result: CategoryResults) -> str | None:
+def _swept_parameter(result: CategoryResults) -> str | None:
     """Return the searched number with the most values, such as n_factors; None where no number was searched."""
 
     def values(name: str) -> set[float]:

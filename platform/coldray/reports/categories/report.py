@@ -21,10 +21,10 @@ def category_report(result: CategoryResults) -> Report:
     """Return the report of studies of several categories, which lies beside those of the categories."""
     return Report(
         title=f"{result.name}: {result.first.model} by category",
-        outcome=headline(result),
+        outcome=_headline(result),
         sections=tuple(section(result) for section in _SECTIONS),
         synthetic=result.synthetic,
-        files={FINAL: final_table(result)} if result.tested else {},
+        files={FINAL: _final_table(result)} if result.tested else {},
     )
 
 
@@ -137,7 +137,7 @@ def tuning_table(result: StudyResult) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
-def final_table(result: CategoryResults) -> pl.DataFrame:
+def _final_table(result: CategoryResults) -> pl.DataFrame:
     """Return a row for each category and metric: the choice on validation and, once, on test."""
     rows = [
         {
@@ -165,7 +165,7 @@ def final_table(result: CategoryResults) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
-def headline(result: CategoryResults) -> str:
+def _headline(result: CategoryResults) -> str:
     """Return what was found in one sentence."""
     metric = result.first.selection.metric
     label, studies = metric_label(metric), list(result.studies.values())

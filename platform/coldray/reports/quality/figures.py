@@ -56,7 +56,7 @@ _HEADROOM = 3.0
 """Room above the curve for a label, on a logarithmic axis."""
 
 
-def part_color(name: str) -> str:
+def _part_color(name: str) -> str:
     """Return the colour of a part."""
     return _PART_COLORS.get(name, _GIVEN_COLOR)
 
@@ -67,7 +67,7 @@ def _rating_bars(axes: Axes, parts: Sequence[PartFacts], levels: RatingLevels) -
     width = 0.84 / max(len(rated), 1)
     for place, (part, ratings) in enumerate(rated):
         shares = 100 * np.array(ratings.counts) / sum(ratings.counts)
-        color = part_color(part.name)
+        color = _part_color(part.name)
         if levels.edges is None:
             offset = (place - (len(rated) - 1) / 2) * width
             axes.bar(np.arange(len(shares)) + offset, shares, width, color=color, label=part.name)
@@ -83,7 +83,7 @@ def _rating_bars(axes: Axes, parts: Sequence[PartFacts], levels: RatingLevels) -
     grid_along(axes, "y")
 
 
-def at_least(axes: Axes, activity: Activity, what: str, color: str) -> None:
+def _at_least(axes: Axes, activity: Activity, what: str, color: str) -> None:
     """Draw how many users, or items, have at least so many interactions, on logarithmic axes, the median marked."""
     values, first = np.unique(activity.counts[::-1], return_index=True)
     axes.plot(values, len(activity.counts) - first, color=color, linewidth=1.8, drawstyle="steps-pre")
@@ -103,7 +103,7 @@ def at_least(axes: Axes, activity: Activity, what: str, color: str) -> None:
 def _long_tail(axes: Axes, users: Activity, items: Activity) -> None:
     """Draw the share of all interactions that the most active share of users, and of items, have."""
     for activity, name, (color, style) in ((users, "users", _USERS), (items, "items", _ITEMS)):
-        along, up = lorenz(activity.counts)
+        along, up = _lorenz(activity.counts)
         axes.plot(along, up, color=color, linestyle=style, linewidth=1.8, label=name)
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle=":")
     axes.set(xlabel="% of users or items,\nmost active first", ylabel="% of the interactions")
@@ -112,7 +112,9 @@ def _long_tail(axes: Axes, users: Activity, items: Activity) -> None:
     axes.legend(loc="lower right")
 
 
-def lorenz(counts: npt.NDArray[np.int64], points: int = 400) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _lorenz(
+    counts: npt.NDArray[np.int64], points: int = 400
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the share of users or items, and of their interactions, in per cent, at most `points` of them."""
     total = np.concatenate([[0], np.cumsum(counts)])
     places = np.unique(np.round(np.linspace(0, len(counts), min(points, len(counts) + 1))).astype(np.int64))
@@ -164,13 +166,13 @@ def _log_axis(axes: Axes, axis: Literal["x", "y"]) -> None:
     scale, chosen = (axes.set_xscale, axes.xaxis) if axis == "x" else (axes.set_yscale, axes.yaxis)
     scale("log")
     low, high = sorted(axes.get_xlim() if axis == "x" else axes.get_ylim())
-    chosen.set_major_locator(FixedLocator(log_ticks(low, high)))
+    chosen.set_major_locator(FixedLocator(_log_ticks(low, high)))
     # The usual labels are formulas, which the style leaves as text.
     chosen.set_major_formatter(FuncFormatter(lambda value, _: amount_label(value)))
     chosen.set_minor_locator(NullLocator())
 
 
-def log_ticks(low: float, high: float) -> list[float]:
+def _log_ticks(low: float, high: float) -> list[float]:
     """Return two to five ticks from `low` to `high`, both positive: decades, else 1, 2, 5 times one, else any."""
     first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
     decades = [10.0**power for power in range(first, last + 1)]
@@ -194,7 +196,7 @@ def _stacked_periods(axes: Axes, edges: _Edges, parts: Mapping[str, npt.NDArray[
     """Draw the interactions a period ``[p]``, the parts on top of each other."""
     below = np.zeros(len(edges) - 1)
     for name, counts in parts.items():
-        axes.stairs(below + counts, edges, baseline=below, fill=True, color=part_color(name), label=name)
+        axes.stairs(below + counts, edges, baseline=below, fill=True, color=_part_color(name), label=name)
         below = below + counts
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
@@ -205,7 +207,7 @@ def _passed_by(axes: Axes, edges: _Edges, parts: Mapping[str, npt.NDArray[np.int
     """Draw which share of each part's interactions was past by a time: a small part is seen as well as a large one."""
     for name, counts in parts.items():
         past = np.concatenate([[0], np.cumsum(counts)])
-        axes.plot(edges, 100 * past / past[-1], color=part_color(name), linewidth=1.6)
+        axes.plot(edges, 100 * past / past[-1], color=_part_color(name), linewidth=1.6)
     axes.set_yticks([0, 50, 100])
     _along_time(axes, edges)
 
@@ -272,7 +274,7 @@ def _heat_map(check: DataCheck) -> Figure:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label("% of a group's cells with an interaction")
-    ticks = log_ticks(low, high) if low < high else [high]
+    ticks = _log_ticks(low, high) if low < high else [high]
     bar.set_ticks(ticks, labels=[amount_label(100 * tick) for tick in ticks], minor=False)
     bar.minorticks_off()
     bar.outline.set_visible(False)
@@ -288,8 +290,8 @@ def _activity(check: DataCheck) -> Figure:
     """Draw the interactions a user and an item on logarithmic axes, and the long tail."""
     figure = new_figure(FULL_WIDTH, _ROW_HEIGHT)
     left, middle, right = figure.subplots(1, 3)
-    at_least(left, check.quality.users, "user", _USERS[0])
-    at_least(middle, check.quality.items, "item", _ITEMS[0])
+    _at_least(left, check.quality.users, "user", _USERS[0])
+    _at_least(middle, check.quality.items, "item", _ITEMS[0])
     _long_tail(right, check.quality.users, check.quality.items)
     set_title(figure, "Activity of users and items", synthetic=is_synthetic(check))
     return figure

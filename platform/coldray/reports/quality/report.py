@@ -36,8 +36,8 @@ _PART_ROWS: dict[str, Callable[[PartFacts], str]] = {
     "mean rating ± std": lambda part: _spread(part.ratings) if part.ratings else DASH,
     "lowest rating": lambda part: amount_label(part.ratings.lowest) if part.ratings else DASH,
     "highest rating": lambda part: amount_label(part.ratings.highest) if part.ratings else DASH,
-    "first day": lambda part: day_label(part.first),
-    "last day": lambda part: day_label(part.last),
+    "first day": lambda part: _day_label(part.first),
+    "last day": lambda part: _day_label(part.last),
 }
 
 
@@ -69,15 +69,15 @@ def _findings_in_short(check: DataCheck, level: str) -> Section:
 
 
 def _in_short(check: DataCheck) -> Section:
-    return Section("", (parts_table(check), factor_table(check)), "terminal")
+    return Section("", (_parts_table(check), _factor_table(check)), "terminal")
 
 
 def _parts(check: DataCheck) -> Section:
-    return Section("Parts of the split", (parts_table(check), overlap_table(check), order_table(check)), "page")
+    return Section("Parts of the split", (_parts_table(check), _overlap_table(check), _order_table(check)), "page")
 
 
 def _activity(check: DataCheck) -> Section:
-    ratings = rating_table(check)
+    ratings = _rating_table(check)
     tables = (_activity_table(check), *((ratings,) if ratings else ()))
     return Section("Activity and ratings", (Columns(tables),), "page")
 
@@ -88,7 +88,7 @@ def _factors(check: DataCheck) -> Section:
         "it was made of, and how much of the catalogue its lists show. Zero stands where nothing is known, so the "
         "reconstruction is no prediction of ratings."
     )
-    table = factor_table(check)
+    table = _factor_table(check)
     return Section("Factors of train", (Text(said), table) if table else (), "page")
 
 
@@ -105,7 +105,7 @@ _SECTIONS = (_in_short, _parts, _activity, _factors, _figures, _protocol)
 """All sections but the findings, in their order."""
 
 
-def parts_table(check: DataCheck) -> Table:
+def _parts_table(check: DataCheck) -> Table:
     """Return the facts of all parts: facts down, parts across; rows that nothing is known for are left out."""
     parts = check.quality.parts
     rows = [(Cell(name), *(number(write(part)) for part in parts)) for name, write in _PART_ROWS.items()]
@@ -114,7 +114,7 @@ def parts_table(check: DataCheck) -> Table:
     return Table("Parts; density and sparsity are of the part's own users × items", header, known)
 
 
-def overlap_table(check: DataCheck) -> Table:
+def _overlap_table(check: DataCheck) -> Table:
     """Return what of validation and test is unseen in train, and what is shared that must not be."""
     quality = check.quality
     parts = [quality.part(name) for name in PART_WORDS[VALIDATION : TEST + 1]]
@@ -128,7 +128,7 @@ def overlap_table(check: DataCheck) -> Table:
     return Table(f"Overlap with train; {shared}", (Cell("Fact"), *(number(part.name) for part in parts)), rows)
 
 
-def order_table(check: DataCheck) -> Table | None:
+def _order_table(check: DataCheck) -> Table | None:
     """Return how the times of held-out and train interactions lie; None without times."""
     times, held_out = check.quality.times, check.quality.held_out
     if times is None:
@@ -160,7 +160,7 @@ def _activity_table(check: DataCheck) -> Table:
     return Table("Interactions a user and an item", (Cell("Fact"), number("a user"), number("an item")), cells)
 
 
-def rating_table(check: DataCheck) -> Table | None:
+def _rating_table(check: DataCheck) -> Table | None:
     """Return the ratings at each level, part by part; None without ratings."""
     levels, parts = check.quality.levels, filled_parts(check)
     if levels is None:
@@ -173,7 +173,7 @@ def rating_table(check: DataCheck) -> Table | None:
     return Table("Share of each part's ratings", (Cell("Rating"), *(number(part.name) for part in parts)), rows)
 
 
-def factor_table(check: DataCheck) -> Table | None:
+def _factor_table(check: DataCheck) -> Table | None:
     """Return what the SVD of the train part gave; None without one."""
     found = check.factors
     if found is None:
@@ -193,7 +193,7 @@ def factor_table(check: DataCheck) -> Table | None:
     return Table(f"Truncated SVD of the train {found.matrix}", (Cell("Fact"), number("Value")), cells)
 
 
-def day_label(seconds: int | None) -> str:
+def _day_label(seconds: int | None) -> str:
     """Return a time as its day (UTC); beyond the dates there are, as the number."""
     if seconds is None:
         return DASH

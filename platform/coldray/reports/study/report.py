@@ -92,10 +92,10 @@ def _tested_splits(result: StudyResult) -> Table:
 
 def _selection(result: StudyResult) -> Section:
     chosen = Columns((_configuration(result), _validation(result)))
-    return Section("Why it was selected", (Callout(tuple(selection_reasons(result))), chosen), "page")
+    return Section("Why it was selected", (Callout(tuple(_selection_reasons(result))), chosen), "page")
 
 
-def selection_reasons(result: StudyResult) -> list[str]:
+def _selection_reasons(result: StudyResult) -> list[str]:
     """Return why the winner was selected, in sentences."""
     selection = result.selection
     metric, label = selection.metric, metric_label(selection.metric)

@@ -109,7 +109,7 @@ def new_key(name: str, per_second: float | None = None) -> tuple[str, KeyEntry]:
     return key, entry
 
 
-class TokenBucket:
+class _TokenBucket:
     """As many requests a second as its rate, or as many at once after a second of silence; at least one."""
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -134,7 +134,7 @@ class Keyring:
     def __init__(self, entries: Iterable[KeyEntry], clock: Callable[[], float] = time.monotonic) -> None:
         self._entries = tuple(entries)
         self._buckets = [
-            None if entry.per_second is None else TokenBucket(entry.per_second, clock) for entry in self._entries
+            None if entry.per_second is None else _TokenBucket(entry.per_second, clock) for entry in self._entries
         ]
 
     def find(self, authorization: bytes) -> int | None:

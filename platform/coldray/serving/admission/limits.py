@@ -19,7 +19,7 @@ _OPEN = frozenset({"/health", "/ready"})
 _PAGES = frozenset({"/", "/docs", "/redoc", "/openapi.json"})
 """Answered without a key, which a browser has no way to send with an address; they hold nothing of the data."""
 
-LONGEST = 18
+_LONGEST = 18
 """Digits of a content length that is looked at any further."""
 
 
@@ -77,7 +77,7 @@ class Admission:
         if self.ongoing >= limits.at_once:
             return error_response(503, "overloaded", "There is more to do than can be done; ask again in a second.")
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > LONGEST or int(length) > limits.max_body_bytes:
+        if not length.isdigit() or len(length) > _LONGEST or int(length) > limits.max_body_bytes:
             return error_response(413, "too_large", too_large(limits.max_body_bytes))
         if limits.keys is None or path in _PAGES:
             return None

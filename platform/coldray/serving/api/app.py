@@ -47,15 +47,15 @@ from coldray.serving.live.versions import answered
 
 _SLACK = 4
 """Serve lets a replica have so many times the requests that the replica takes on."""
-api = FastAPI(
+_api = FastAPI(
     title="coldray",
     version=coldray.__version__,
     description="Lists of items for users, for anybody with a history, and of items that nobody has clicked yet.",
     responses=ERRORS,
 )
-api.add_middleware(ShortWay, path="/v1/recommend", schema=RecommendRequest)
-api.add_middleware(Admission)  # the last to be added comes first
-answer_problems(api)
+_api.add_middleware(ShortWay, path="/v1/recommend", schema=RecommendRequest)
+_api.add_middleware(Admission)  # the last to be added comes first
+answer_problems(_api)
 
 
 def _answer_json(live: LiveModel, answer: Answer, request: RecommendRequest) -> str:
@@ -63,14 +63,14 @@ def _answer_json(live: LiveModel, answer: Answer, request: RecommendRequest) -> 
 
 
 @serve.deployment
-@serve.ingress(api)
+@serve.ingress(_api)
 class RecommendService(CatalogueEndpoints):
     """A replica: the models it serves now, and the tasks that keep them up to date."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         """Load the model; a replica that cannot is not started, and the reason is in the error."""
         torch.set_num_threads(settings.threads)
-        api.state.limits, api.state.short_way = settings.limits(), self.recommend
+        _api.state.limits, _api.state.short_way = settings.limits(), self.recommend
         self.settings = settings
         self.store = settings.open_store()
         self.models = settings.served_models(self.store)
@@ -117,7 +117,7 @@ class RecommendService(CatalogueEndpoints):
 
     # ---- lists
 
-    @api.post("/v1/recommend", response_model=RecommendResponse)
+    @_api.post("/v1/recommend", response_model=RecommendResponse)
     async def recommend(self, request: RecommendRequest) -> Response:
         """Return the best items for a user, or for somebody with a history."""
         live = await self.models.asked(request)
@@ -147,7 +147,7 @@ class RecommendService(CatalogueEndpoints):
             return None
         return BackgroundTask(self.shadow.compare, shadow, query, answer)
 
-    @api.post("/v1/recommend:batch", response_model=BatchResponse)
+    @_api.post("/v1/recommend:batch", response_model=BatchResponse)
     async def recommend_batch(self, batch: BatchRequest) -> Response:
         """Return several lists, by one version of the model unless requests name others or there is a canary."""
         asked = [(await self.models.asked(request), request.query()) for request in batch.requests]
@@ -163,7 +163,7 @@ class RecommendService(CatalogueEndpoints):
 
     # ---- items
 
-    @api.post("/v1/items", response_model=Item, status_code=201)
+    @_api.post("/v1/items", response_model=Item, status_code=201)
     async def add_item(self, item: NewItem) -> Item:
         """Take a new item, known by its attributes alone: it is recommended from now on, and after a restart."""
         self.live.check_new(item.item_id, item.attributes)
@@ -181,12 +181,12 @@ class RecommendService(CatalogueEndpoints):
     def _item(self, item_id: ItemId) -> Item:
         return found_item(self.live.engine, item_id)
 
-    @api.get("/v1/items/{item_id:path}", response_model=Item)
+    @_api.get("/v1/items/{item_id:path}", response_model=Item)
     async def get_item(self, item_id: str) -> Item:
         """Return what is known of an item."""
         return self._item(self.live.engine.typed(item_id))
 
-    @api.delete("/v1/items/{item_id:path}", status_code=204)
+    @_api.delete("/v1/items/{item_id:path}", status_code=204)
     async def delete_item(self, item_id: str) -> None:
         """Recommend an item no more; histories keep it. For one that was removed before nothing changes."""
         if not self.live.engine.knows_item(self.live.engine.typed(item_id)):
@@ -200,7 +200,7 @@ class RecommendService(CatalogueEndpoints):
 
     # ---- feedback
 
-    @api.post("/v1/feedback", response_model=FeedbackResponse, status_code=202)
+    @_api.post("/v1/feedback", response_model=FeedbackResponse, status_code=202)
     async def feedback(self, event: Feedback) -> FeedbackResponse:
         """Keep a click or a rating; it is durable before this answers, and the user's next list knows it.
 
@@ -216,7 +216,7 @@ class RecommendService(CatalogueEndpoints):
 
     # ---- the service itself
 
-    @api.get("/v1/models", response_model=list[ServedModel])
+    @_api.get("/v1/models", response_model=list[ServedModel])
     async def served(self) -> list[ServedModel]:
         """Return which models are served, the champion first."""
         return [
@@ -231,7 +231,7 @@ class RecommendService(CatalogueEndpoints):
             for role, version, share in self.models.roles()
         ]
 
-    @api.get("/v1/versions", response_model=list[NamedVersion], response_model_exclude_none=True)
+    @_api.get("/v1/versions", response_model=list[NamedVersion], response_model_exclude_none=True)
     async def versions(self) -> list[NamedVersion]:
         """Return the versions of the model that a request may name, youngest first: the last hundred."""
         found, refused = await asyncio.to_thread(self.models.source.registered), self.models.refusals
@@ -245,22 +245,22 @@ class RecommendService(CatalogueEndpoints):
             for one in found
         ]
 
-    @api.get("/health")
+    @_api.get("/health")
     async def health(self) -> dict[str, str]:
         """Answer while the process lives."""
         return {"status": "ok"}
 
-    @api.get("/ready")
+    @_api.get("/ready")
     async def ready(self) -> dict[str, str]:
         """Answer once a model is served."""
         return {"status": "ready", "model": self.live.version.name, "version": self.live.version.version}
 
     # Routes are tried in the order in which they came: the one for lists is the first, and these are the last.
-    api.include_router(catalogue_router)
-    api.include_router(page_router)
+    _api.include_router(catalogue_router)
+    _api.include_router(page_router)
 
 
-def replica_count(settings: ServiceSettings) -> dict[str, Any]:
+def _replica_count(settings: ServiceSettings) -> dict[str, Any]:
     """Return how many replicas Serve runs: always as many, or between two bounds."""
     if settings.max_replicas is None:
         return {"num_replicas": settings.replicas}
@@ -272,7 +272,7 @@ def application(settings: ServiceSettings) -> serve.Application:
     """Return the application that ``serve.run`` takes."""
     threads = {name: str(settings.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     deployment = RecommendService.options(  # type: ignore[attr-defined]
-        **replica_count(settings),
+        **_replica_count(settings),
         # Refusals in the form that all errors have are the service's own; Serve's come into it only far beyond.
         max_ongoing_requests=_SLACK * settings.at_once,
         max_queued_requests=_SLACK * settings.at_once,

@@ -57,7 +57,7 @@ def _find_items(engine: Engine, sought: str, limit: int) -> list[Item]:
     return [found_item(engine, item) for item in list(ordered)[:limit]]
 
 
-def described(live: LiveModel) -> Catalogue:
+def _described(live: LiveModel) -> Catalogue:
     """Return what a form for users and new items has to know."""
     engine, bundle = live.engine, live.engine.bundle
     read = bundle.encoder.kinds
@@ -126,4 +126,4 @@ class CatalogueEndpoints:
     @router.get("/v1/catalogue", response_model=Catalogue)
     async def catalogue(self) -> Catalogue:
         """Return what a form for users and new items has to know: attributes, and what ids are like."""
-        return described(self.live)
+        return _described(self.live)

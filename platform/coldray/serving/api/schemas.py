@@ -23,7 +23,7 @@ from coldray.bundle.lists import ListOrigin
 from coldray.serving.engine.ids import MAX_ID
 from coldray.serving.engine.queries import Condition, ExplorationMethod, Query
 
-MAX_K = 1000
+_MAX_K = 1000
 MAX_HISTORY = 10_000
 
 
@@ -80,7 +80,7 @@ class RecommendRequest(Schema):
     history: list[Id | RatedItem] | None = Field(
         default=None, max_length=MAX_HISTORY, description="Items instead of a user: for somebody the model never saw."
     )
-    k: int = Field(default=10, ge=1, le=MAX_K, description="Length of the list.")
+    k: int = Field(default=10, ge=1, le=_MAX_K, description="Length of the list.")
     exclude: list[Id] = Field(default=[], max_length=MAX_HISTORY, description="Items that must not be in the list.")
     candidates: Literal["all", "warm", "cold"] | Annotated[list[Id], Field(min_length=1, max_length=MAX_HISTORY)] = (
         Field(

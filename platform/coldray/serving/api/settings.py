@@ -30,7 +30,7 @@ from coldray.serving.live.registry import FolderSource, ModelSource, RegistrySou
 from coldray.serving.live.store import Store
 from coldray.serving.live.versions import Role, ServedModels
 
-ENVIRONMENT = "env:"
+_ENVIRONMENT = "env:"
 """Before the name of an environment variable that holds a value."""
 
 
@@ -241,9 +241,9 @@ class ServiceSettings(BaseModel):
         StoreError
             If it cannot be opened.
         """
-        if not self.store.startswith(ENVIRONMENT):
+        if not self.store.startswith(_ENVIRONMENT):
             return Store(self.store)
-        name = self.store.removeprefix(ENVIRONMENT)
+        name = self.store.removeprefix(_ENVIRONMENT)
         if not variable(name):
             raise ConfigError(f"store: the environment of the replica has no variable {name!r}. Set it to the URL.")
         return Store(variable(name))

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coldray.core.errors import ColdrayError
 
-Handler = Callable[[Any], Awaitable[Response]]
+_Handler = Callable[[Any], Awaitable[Response]]
 
 
 class ShortWay:
@@ -31,7 +31,7 @@ class ShortWay:
         body = await _body(receive)
         if body is None:
             return None
-        handle: Handler = scope["app"].state.short_way
+        handle: _Handler = scope["app"].state.short_way
         try:
             response = await handle(self.schema.model_validate_json(body))
         except (ValidationError, ColdrayError):

@@ -53,7 +53,7 @@ def make_lists(
     _be_quiet()
     partitions = ray.data.from_items([{"partition": number} for number in numbers], override_num_blocks=len(numbers))
     done = partitions.map_batches(
-        PartitionLists,
+        _PartitionLists,
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         fn_constructor_args=([lists], folder),
@@ -72,7 +72,7 @@ def make_lists(
         ) from error
 
 
-class PartitionLists:
+class _PartitionLists:
     """One worker.
 
     Parameters

@@ -24,7 +24,7 @@ from coldray.data.tables.ids import without_blanks
 from coldray.data.tables.numbers import LARGEST
 from coldray.serving.engine.queries import plain
 
-LISTED_CELLS = 1 << 20
+_LISTED_CELLS = 1 << 20
 """Places of lists that are held at a time."""
 
 
@@ -132,7 +132,7 @@ class BatchLists:
             If a click has no time among others that have one, and the model reads their order.
         """
         users, histories = self._histories(rows, counts)
-        at_once = max(1, LISTED_CELLS // self.k)
+        at_once = max(1, _LISTED_CELLS // self.k)
         for start in range(0, max(1, len(users)), at_once):  # no user is a table too
             some = histories[start : start + at_once]
             made = list(self.maker.in_blocks(some, self.k, exclude_seen=self.exclude_seen))

@@ -58,7 +58,7 @@ def _meeting(attributes: Mapping[str, Attribute], name: str, condition: Conditio
     raise ConfigError(f"filters: {name!r} takes {wanted}.")
 
 
-def diverse(vectors: sp.csr_array, values: npt.NDArray[np.floating[Any]], weight: float, k: int) -> list[int]:
+def _diverse(vectors: sp.csr_array, values: npt.NDArray[np.floating[Any]], weight: float, k: int) -> list[int]:
     """Return k places in a pool by maximal marginal relevance (Carbonell and Goldstein, 1998).
 
     Parameters
@@ -105,9 +105,9 @@ def _known_attributes(bundle: Bundle, place: int) -> dict[str, Any]:
     return found
 
 
-POOL = 10
+_POOL = 10
 """A list of k items that is diverse or explored is chosen among this many times k of the best."""
-LEAST_POOL = 100
+_LEAST_POOL = 100
 _KEPT_MASKS = 256
 """Answers to conditions on attributes that are kept."""
 _KEPT_FACTS = 20_000
@@ -254,7 +254,7 @@ class Engine:
     def _pool(self, query: Query) -> int:
         """Return among how many of the best items a list is chosen."""
         several = query.diversity or (query.explore and self.explorer is not None)
-        return min(max(POOL * query.k, LEAST_POOL) if several else query.k, self.n_items)
+        return min(max(_POOL * query.k, _LEAST_POOL) if several else query.k, self.n_items)
 
     def _masks(self, asked: Sequence[Asked]) -> Mask | None:
         """Return which items may be in each list ``[b, I]``; None where all may."""
@@ -308,7 +308,7 @@ class Engine:
             items, values, worth = items[order], values[order], worth[order]
         if query.diversity and len(items):
             vectors = item_vectors(self.bundle.features, items)
-            chosen = diverse(vectors, worth, query.diversity, min(query.k, len(items)))
+            chosen = _diverse(vectors, worth, query.diversity, min(query.k, len(items)))
             items, values = items[chosen], values[chosen]
         return self.bundle.places(items[: query.k], values[: query.k])
 

@@ -23,7 +23,7 @@ _WORD = re.compile(r"[^\W_]+")
 _APOSTROPHES = str.maketrans("", "", "'’ʼ`´")
 
 
-def folded(text: str) -> str:
+def _folded(text: str) -> str:
     """Return the words of a text in lower case and without accents, a blank between them."""
     if not text.isascii():
         parts = unicodedata.normalize("NFKD", text.casefold())
@@ -35,7 +35,7 @@ class NameIndex:
     """Names in the order of the items, ready to be searched."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._set([f" {folded(name)}\n" for name in names])
+        self._set([f" {_folded(name)}\n" for name in names])
 
     def _set(self, lines: list[str]) -> None:
         self._lines = lines
@@ -69,7 +69,7 @@ class NameIndex:
         allowed
             Items that may be found ``[I]``; all unless given.
         """
-        words = folded(sought)
+        words = _folded(sought)
         if not words:
             return []
         match = np.full(len(self._lines), _SCATTERED + 1, np.int8)

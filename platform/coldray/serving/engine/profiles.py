@@ -22,7 +22,7 @@ from coldray.serving.engine.queries import Query
 
 _KEPT_BYTES = 256 << 20
 """What kept profiles take at most, about."""
-CLICK_BYTES = 100
+_CLICK_BYTES = 100
 """What an item of a history takes beside the scores, about."""
 
 
@@ -89,7 +89,7 @@ class KeptProfiles:
 
 
 def _size(profile: Profile) -> int:
-    return (0 if profile.scores is None else profile.scores.nbytes) + CLICK_BYTES * len(profile.history)
+    return (0 if profile.scores is None else profile.scores.nbytes) + _CLICK_BYTES * len(profile.history)
 
 
 def all_scores(profiles: Sequence[Profile], kept: KeptProfiles, made: Callable[[list[Profile]], Scores]) -> Scores:

@@ -25,7 +25,7 @@ _EXPLAINED = 20
 """Items of a list that are explained, from its beginning: each takes some hundredths of a second."""
 _STRONGEST = 5
 """Reasons an item is given."""
-SHARED = 3
+_SHARED = 3
 """Labels or words a reason names."""
 _ROUNDING = 1e-3
 """How far parts may be from their sum, relative to the sum of their sizes: scores are of single precision."""
@@ -131,5 +131,5 @@ def _shared(engine: Engine, part: str, one: int, other: int) -> tuple[str, ...]:
     if not isinstance(feature, VectorFeature) or engine.bundle.encoder.methods[part] == "embedding":
         return ()
     common: Any = feature.matrix[[one]].multiply(feature.matrix[[other]]).tocoo()
-    order = np.argsort(-common.data, kind="stable")[:SHARED]
+    order = np.argsort(-common.data, kind="stable")[:_SHARED]
     return tuple(feature.terms[column] for column in common.col[order])

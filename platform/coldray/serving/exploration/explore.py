@@ -37,24 +37,24 @@ from coldray.serving.exploration.outcomes import (
 )
 from coldray.serving.vectors.items import item_vectors
 
-Array = npt.NDArray[np.float64]
-Vectors = npt.NDArray[np.float32]
-Places = npt.NDArray[np.integer[Any]]
-DIMENSIONS = 32
+_Array = npt.NDArray[np.float64]
+_Vectors = npt.NDArray[np.float32]
+_Places = npt.NDArray[np.integer[Any]]
+_DIMENSIONS = 32
 """Of the vectors of items; a multiple of 8."""
 _LEAST_STANDING = 0.1
 """Part of the prior clicks of the best item of a pool that the last one has."""
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class _Pool:
     """The items among which a list is chosen."""
 
-    items: Places
+    items: _Places
     """Their indices ``[p]``, best score first."""
     scores: npt.NDArray[np.float32]
     """What the model gives them ``[p]``."""
-    contexts: Array
+    contexts: _Array
     """What is known of the request and of each item's score in it ``[p, c]``."""
     draw: int
     """The number of the random draw."""
@@ -63,17 +63,17 @@ class Pool:
 class _Bandit(Protocol):
     """Learns from what became of items what they are worth to be shown."""
 
-    def add(self, items: Places, sums: Array) -> None:
+    def add(self, items: _Places, sums: _Array) -> None:
         """Take in what became of m items, given by their indices: ``Σ y yᵀ`` of each, ``[m, c + 1, c + 1]``."""
 
     def settle(self) -> None:
         """Make what was added count."""
 
-    def values(self, pool: Pool) -> Array:
+    def values(self, pool: _Pool) -> _Array:
         """Return what each item of a pool is worth to be shown ``[p]``."""
 
 
-class LinUCB:
+class _LinUCB:
     """Clicks as a linear function of item and context, and the upper bound of what they may be.
 
     The hybrid model of Li et al. (2010, algorithm 2): ``r = βᵀx + γᵢ``, with one β for all items, of which
@@ -88,7 +88,7 @@ class LinUCB:
     and the item is worth ``βᵀ(x − x̄ᵢ) + r̄ᵢ + α √((x − x̄ᵢ)ᵀ A⁻¹ (x − x̄ᵢ) + aᵢ)``.
     """
 
-    def __init__(self, vectors: Vectors, *, alpha: float, ridge: float, own_ridge: float) -> None:
+    def __init__(self, vectors: _Vectors, *, alpha: float, ridge: float, own_ridge: float) -> None:
         """Begin without outcomes; `vectors` describe the items ``[I, f]``."""
         self._vectors, self._alpha, self._ridge, self._own_ridge = vectors, alpha, ridge, own_ridge
         size = vectors.shape[1] + CONTEXT
@@ -100,7 +100,7 @@ class LinUCB:
         """``Σ r x`` ``[n]``."""
         self.settle()
 
-    def add(self, items: Places, sums: Array) -> None:
+    def add(self, items: _Places, sums: _Array) -> None:
         """Take in what became of m items."""
         x, f = self._vectors[items].astype(np.float64), self._vectors.shape[1]
         shown, clicked = sums[:, 0, :CONTEXT], sums[:, :CONTEXT, CONTEXT]  # the first number of a context is 1
@@ -124,23 +124,23 @@ class LinUCB:
         # Both at once: lists are made meanwhile.
         self._solved = cho_solve((factor, True), b), solve_triangular(factor, np.eye(size), lower=True)
 
-    def _means(self, items: Places) -> tuple[Array, Array, Array]:
+    def _means(self, items: _Places) -> tuple[_Array, _Array, _Array]:
         """Return x̄ ``[m, n]``, r̄ ``[m]`` and a ``[m]`` of some items."""
         sums = self.sums[items]
         shares = 1 / (sums[:, 0, 0] + self._own_ridge)
         x = np.concatenate([sums[:, :1, 0] * self._vectors[items], sums[:, 0, :CONTEXT]], axis=1)
         return shares[:, None] * x, shares * sums[:, 0, CONTEXT], shares
 
-    def values(self, pool: Pool) -> Array:
+    def values(self, pool: _Pool) -> _Array:
         """Return the upper bounds ``[p]``."""
         beta, root = self._solved
         means, clicks, shares = self._means(pool.items)
         x = np.concatenate([self._vectors[pool.items], pool.contexts], axis=1) - means
-        bounds: Array = x @ beta + clicks + self._alpha * np.sqrt(((x @ root.T) ** 2).sum(axis=1) + shares)
+        bounds: _Array = x @ beta + clicks + self._alpha * np.sqrt(((x @ root.T) ** 2).sum(axis=1) + shares)
         return bounds
 
 
-class BetaThompson:
+class _BetaThompson:
     """Draws from what the share of clicks of each item may be (Thompson, 1933; Chapelle and Li, 2011).
 
     The share of an item is ``Beta(a s + clicks, a + b − a s + misses)``: the prior holds a + b outcomes, of which the
@@ -153,7 +153,7 @@ class BetaThompson:
         self.clicks, self.misses = np.zeros(n_items), np.zeros(n_items)
         """Of each item ``[I]``."""
 
-    def add(self, items: Places, sums: Array) -> None:
+    def add(self, items: _Places, sums: _Array) -> None:
         """Take in what became of m items."""
         shown, clicked = sums[:, 0, 0], sums[:, 0, CONTEXT]
         np.add.at(self.clicks, items, clicked)
@@ -162,7 +162,7 @@ class BetaThompson:
     def settle(self) -> None:
         """Do nothing: counts are all there is."""
 
-    def values(self, pool: Pool) -> Array:
+    def values(self, pool: _Pool) -> _Array:
         """Draw a share of clicks for each item ``[p]``; the same one for the same pool, number and seed."""
         scores = pool.scores.astype(np.float64)
         spread = scores.max() - scores.min()
@@ -170,7 +170,7 @@ class BetaThompson:
         a, b = self._prior
         clicks = a * (_LEAST_STANDING + (1 - _LEAST_STANDING) * standing)
         generator = np.random.default_rng([self._seed, pool.draw])
-        drawn: Array = generator.beta(clicks + self.clicks[pool.items], a + b - clicks + self.misses[pool.items])
+        drawn: _Array = generator.beta(clicks + self.clicks[pool.items], a + b - clicks + self.misses[pool.items])
         return drawn
 
 
@@ -240,9 +240,9 @@ class Explorer:
         self.bandit: _Bandit
         if config.method == "linucb":
             described = np.concatenate([vectors, uncertainty()[:, None]], axis=1)
-            self.bandit = LinUCB(described, alpha=config.alpha, ridge=config.ridge, own_ridge=config.own_ridge)
+            self.bandit = _LinUCB(described, alpha=config.alpha, ridge=config.ridge, own_ridge=config.own_ridge)
         else:
-            self.bandit = BetaThompson(len(vectors), prior=config.prior, seed=config.seed)
+            self.bandit = _BetaThompson(len(vectors), prior=config.prior, seed=config.seed)
         self._find, self._draws = find, draws
 
     def learn(self, outcomes: Mapping[ItemId, npt.NDArray[np.float64]]) -> None:
@@ -270,7 +270,7 @@ class Explorer:
         draw
             The number of the draw; the next one if None.
         """
-        pool = Pool(
+        pool = _Pool(
             items,
             scores[items],
             contexts(relative_scores(scores, open_, items), known_part(n_history)),
@@ -335,7 +335,7 @@ def _signs(features: FeatureSet) -> npt.NDArray[np.float32]:
         for term in feature.terms
     ]
     if not terms:
-        return np.zeros((1, DIMENSIONS), np.float32)
-    digests = [blake2b(term.encode("utf-8", "surrogatepass"), digest_size=DIMENSIONS // 8).digest() for term in terms]
-    bits = np.unpackbits(np.frombuffer(b"".join(digests), np.uint8)).reshape(len(terms), DIMENSIONS)
+        return np.zeros((1, _DIMENSIONS), np.float32)
+    digests = [blake2b(term.encode("utf-8", "surrogatepass"), digest_size=_DIMENSIONS // 8).digest() for term in terms]
+    bits = np.unpackbits(np.frombuffer(b"".join(digests), np.uint8)).reshape(len(terms), _DIMENSIONS)
     return np.asarray(2 * bits.astype(np.float32) - 1)

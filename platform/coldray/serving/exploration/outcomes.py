@@ -19,7 +19,7 @@ from coldray.serving.engine.queries import ItemId
 from coldray.serving.live.store import Event
 
 Array = npt.NDArray[np.float64]
-GRID = 2.0**10
+_GRID = 2.0**10
 CONTEXT = 3
 """c: one, the score, and how well the user is known."""
 SCORE = 1
@@ -30,7 +30,7 @@ _HALF_KNOWN = 10
 
 def on_grid(values: npt.ArrayLike) -> Array:
     """Return values rounded to multiples of 2⁻¹⁰."""
-    rounded: Array = np.rint(np.multiply(values, GRID, dtype=np.float64)) / GRID
+    rounded: Array = np.rint(np.multiply(values, _GRID, dtype=np.float64)) / _GRID
     return rounded
 
 
@@ -63,7 +63,7 @@ def written_context(relative: float, history: float) -> dict[str, float]:
     return {"score": relative, "history": history}
 
 
-def read_context(written: Mapping[str, Any] | None) -> Array | None:
+def _read_context(written: Mapping[str, Any] | None) -> Array | None:
     """Return a context of the log ``[c]``, or None if it is not such a one."""
     if written is None:
         return None
@@ -93,7 +93,7 @@ class Outcomes:
         """Take in events, each of them once; return what they add, by item."""
         rows: dict[ItemId, list[Array]] = {}
         for event in events:
-            context = read_context(event.context)
+            context = _read_context(event.context)
             if context is not None:
                 rows.setdefault(event.item_id, []).append(np.append(context, float(event.clicked)))
         added = {item: np.transpose(found) @ np.asarray(found) for item, found in rows.items()}

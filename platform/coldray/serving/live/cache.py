@@ -27,17 +27,17 @@ from coldray.serving.api.schemas import RecommendRequest
 from coldray.serving.live.model import LiveModel
 from coldray.serving.live.rare_warning import RareWarning
 
-REDIS_TIMEOUT_S = 0.25
+_REDIS_TIMEOUT_S = 0.25
 """How long a list waits for Redis before it is made anew; a process that scores has no eye for answers meanwhile."""
-REDIS_PAUSE_S = 2.0
+_REDIS_PAUSE_S = 2.0
 """How long a Redis that did not answer is left alone: a request waits for it once in that time, not each one."""
 _MOST_CONNECTIONS = 2048
 """More than a replica has requests and writes at once, unless it is set to take on very many."""
 _MOST_WRITES = 256
 """Lists on their way to Redis; one more is not kept."""
-ENTRY_BYTES = 512
+_ENTRY_BYTES = 512
 """What an entry takes beside its list, about."""
-PREFIX = "coldray:list:"
+_PREFIX = "coldray:list:"
 SCHEMES = ("redis://", "rediss://", "unix://")
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ class RedisCache:
                 url,
                 protocol=2,  # which every version of the server speaks
                 retry=Retry(NoBackoff(), 0),
-                socket_timeout=REDIS_TIMEOUT_S,
-                socket_connect_timeout=REDIS_TIMEOUT_S,
+                socket_timeout=_REDIS_TIMEOUT_S,
+                socket_connect_timeout=_REDIS_TIMEOUT_S,
                 max_connections=_MOST_CONNECTIONS,
             )
         except ValueError as error:
@@ -115,8 +115,8 @@ class RedisCache:
         if self._clock() < self._away_until:
             return None
         try:
-            async with asyncio.timeout(REDIS_TIMEOUT_S):
-                found = await self._redis.get(PREFIX + key)
+            async with asyncio.timeout(_REDIS_TIMEOUT_S):
+                found = await self._redis.get(_PREFIX + key)
         except (RedisError, OSError) as error:
             self._leave_alone(error)
             return None
@@ -132,13 +132,13 @@ class RedisCache:
 
     async def _write(self, key: str, text: bytes) -> None:
         try:
-            async with asyncio.timeout(REDIS_TIMEOUT_S):
-                await self._redis.set(PREFIX + key, text, px=self._ttl_ms)
+            async with asyncio.timeout(_REDIS_TIMEOUT_S):
+                await self._redis.set(_PREFIX + key, text, px=self._ttl_ms)
         except (RedisError, OSError) as error:
             self._leave_alone(error)
 
     def _leave_alone(self, error: Exception) -> None:
-        self._away_until = self._clock() + REDIS_PAUSE_S
+        self._away_until = self._clock() + _REDIS_PAUSE_S
         self._warn("The cache in Redis does not answer; lists are made anew: %s", str(error) or type(error).__name__)
 
     async def written(self) -> None:
@@ -152,7 +152,7 @@ class RedisCache:
 
 
 def _size(text: bytes) -> int:
-    return len(text) + ENTRY_BYTES
+    return len(text) + _ENTRY_BYTES
 
 
 class KeptLists:
@@ -170,7 +170,7 @@ class KeptLists:
         """
         if self._cache is None or request.history is not None or (live.explores and request.explore):
             return None
-        return list_key(live, request)
+        return _list_key(live, request)
 
     async def get(self, key: str | None) -> bytes | None:
         """Return the list that was kept under a key, if it is there."""
@@ -195,7 +195,7 @@ class KeptLists:
             self._cache.put(key, text)
 
 
-def list_key(live: LiveModel, request: RecommendRequest) -> str:
+def _list_key(live: LiveModel, request: RecommendRequest) -> str:
     """Return the key of the list that a model gives to a request now: of all that the list depends on."""
     known, user = live.revisions, request.user_id
     if user is not None:  # who is named in two ways is one

@@ -13,7 +13,7 @@ from coldray.serving.engine.queries import Answer, Query
 from coldray.serving.live.model import LiveModel
 from coldray.serving.live.rare_warning import RareWarning
 
-MOST_WAITING = 64
+_MOST_WAITING = 64
 """Requests that wait for the shadow; those beyond are not compared."""
 logger = logging.getLogger("coldray.serving")
 
@@ -58,7 +58,7 @@ class Shadow:
     def __init__(self, share: float, measures: _Measures) -> None:
         self._share, self._measures = share, measures
         self._due = 0.0
-        self._waiting: asyncio.Queue[tuple[LiveModel, Query, Answer]] = asyncio.Queue(MOST_WAITING)
+        self._waiting: asyncio.Queue[tuple[LiveModel, Query, Answer]] = asyncio.Queue(_MOST_WAITING)
         self._warn = RareWarning(logger)
         self.working = asyncio.get_running_loop().create_task(self._work())
 

@@ -22,7 +22,7 @@ from coldray.core.errors import DataFormatError, StoreError
 from coldray.core.masking import masked
 from coldray.serving.engine.queries import ItemId, UserId
 
-LONGEST_WRITE_S = 60.0
+_LONGEST_WRITE_S = 60.0
 """From the number of an entry to its commit, and what clocks of writers may differ by."""
 _TABLES = sa.MetaData()
 _ITEMS = sa.Table(
@@ -108,7 +108,7 @@ class Follower(Generic[Entry]):
         """Return what is new, in order; and what comes after it, again, so that the last of two changes is the last."""
         entries = self._since(self._settled)
         self.new = [entry for entry in entries if entry.seq not in self._beyond]
-        old = self._clock() - LONGEST_WRITE_S
+        old = self._clock() - _LONGEST_WRITE_S
         settling = True
         for entry in entries:
             settling = settling and (entry.seq == self._settled + 1 or entry.at < old)

@@ -27,7 +27,7 @@ from coldray.serving.live.rare_warning import RareWarning
 from coldray.serving.live.registry import ModelSource
 
 Role: TypeAlias = Literal["champion", "canary", "shadow"]
-MOST_LOADING = 4
+_MOST_LOADING = 4
 """Versions that wait to be loaded because requests named them; a request for one more is refused."""
 _KEPT_REFUSALS = 100
 logger = logging.getLogger("coldray.serving")
@@ -155,7 +155,7 @@ class ServedModels:
     def chosen(self, request: RecommendRequest) -> LiveModel:
         """Return the model that answers a request which names no version: the canary, or the champion."""
         canary = self._roles.get("canary")
-        return canary if canary is not None and place_of(request) < self._canary_share else self.champion
+        return canary if canary is not None and _place_of(request) < self._canary_share else self.champion
 
     async def asked(self, request: RecommendRequest) -> LiveModel:
         """Return the model that answers a request.
@@ -197,8 +197,8 @@ class ServedModels:
             raise _unfit(version)
         task = self._fetching.get(version)
         if task is None:
-            if len(self._fetching) >= MOST_LOADING:
-                raise TrackingError(f"{MOST_LOADING} versions are being loaded; ask for another in a while.")
+            if len(self._fetching) >= _MOST_LOADING:
+                raise TrackingError(f"{_MOST_LOADING} versions are being loaded; ask for another in a while.")
             task = self._fetching[version] = asyncio.get_running_loop().create_task(self._fetch(version))
         found = await asyncio.shield(task)  # one who waits no longer takes nothing from the others
         if isinstance(found, ColdrayError):
@@ -311,7 +311,7 @@ def _unfit(version: ModelVersion) -> ConfigError:
     return ConfigError(f"version: {version.version!r} cannot be served; the log of the service says why.")
 
 
-def place_of(request: RecommendRequest) -> float:
+def _place_of(request: RecommendRequest) -> float:
     """Return a number from 0 to 1 that is always the same for a user, or else for a request; evenly spread."""
     who = canonical(request) if request.user_id is None else whole_number(request.user_id)
     digest = blake2b(json.dumps(who).encode(), digest_size=8, person=b"canary").digest()

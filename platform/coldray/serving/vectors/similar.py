@@ -49,14 +49,14 @@ from coldray.serving.engine.engine import Engine
 from coldray.serving.vectors.items import Cosines, ItemSpace, Places
 
 logger = logging.getLogger(__name__)
-Vectors: TypeAlias = npt.NDArray[np.float32]
+_Vectors: TypeAlias = npt.NDArray[np.float32]
 _SearchKind: TypeAlias = Literal["exact", "flat", "hnsw"]
-INDEX_FROM = 5_000_000
+_INDEX_FROM = 5_000_000
 """Labels, words and clicks of all items from which on an index is made. To compare with all takes some ten milliseconds
 then; where there are fewer, it takes less than FAISS does with dense vectors, and misses nothing."""
 _PER_PLACE = 10
 """Candidates for each place of a list at least."""
-POOLS = (100, 200, 400, 800, 1600)
+_POOLS = (100, 200, 400, 800, 1600)
 """Candidates that are tried for lists of `LIST`."""
 _DIRECTIONS = 64
 """r, and as many at random, at most."""
@@ -79,12 +79,12 @@ class SimilarItems:
 class SimilaritySearch:
     """Searches a catalogue, and the items that came later."""
 
-    def __init__(self, bundle: Bundle, *, index_from: int = INDEX_FROM, hnsw_from: int = HNSW_FROM) -> None:
+    def __init__(self, bundle: Bundle, *, index_from: int = _INDEX_FROM, hnsw_from: int = HNSW_FROM) -> None:
         """Take a catalogue; nothing is computed before somebody asks."""
         self._bundle, self._index_from, self._hnsw_from = bundle, index_from, hnsw_from
         self._lock = threading.Lock()
         self._building: threading.Thread | None = None
-        self._index: ItemIndex | None = None
+        self._index: _ItemIndex | None = None
         self.measured_recall: float | None = None
         """Of the index, whether it is used or not; None while there is none."""
         self._extended: tuple[FeatureSet, ItemSpace] | None = None
@@ -141,7 +141,7 @@ class SimilaritySearch:
     def _build(self) -> None:
         start = time.perf_counter()
         try:
-            index = ItemIndex(self._catalogue, np.random.default_rng(SEED), hnsw_from=self._hnsw_from)
+            index = _ItemIndex(self._catalogue, np.random.default_rng(SEED), hnsw_from=self._hnsw_from)
         except CatalogTooLargeError as error:
             logger.warning("%s", error)
             return
@@ -169,14 +169,14 @@ def _best(engine: Engine, item: int, k: int, cosines: Cosines, known: Places, sp
     return engine.bundle.places(places[order], scores)
 
 
-class Projection:
+class _Projection:
     """Maps rows like those it was made for."""
 
     def __init__(self, rows: sp.csr_array, rng: np.random.Generator, n_directions: int = _DIRECTIONS) -> None:
         """Decompose `rows` ``[n, d]``; with so few columns that there is nothing to save, they stay as they are."""
         n_columns = rows.shape[1]
         self._singular = np.empty((n_columns, 0), np.float32)
-        self._random: Vectors | None = None
+        self._random: _Vectors | None = None
         if n_columns <= 2 * n_directions:
             return
         from sklearn.utils.extmath import randomized_svd  # imported by those who use it alone
@@ -193,7 +193,7 @@ class Projection:
         """Dimensions of the vectors."""
         return self._singular.shape[0] if self._random is None else sum(self._overlap.shape)
 
-    def __call__(self, rows: sp.csr_array) -> Vectors:
+    def __call__(self, rows: sp.csr_array) -> _Vectors:
         """Return the vectors of rows ``[n, d]``, float32 ``[n, r + m]``."""
         if self._random is None:
             return np.asarray(rows.toarray(), np.float32)
@@ -202,7 +202,7 @@ class Projection:
         return np.hstack([common, rest]).astype(np.float32, copy=False)
 
 
-class ItemIndex:
+class _ItemIndex:
     """The catalogue in FAISS: every vector is compared, or from `HNSW_FROM` items on those that a graph leads to."""
 
     def __init__(self, space: ItemSpace, rng: np.random.Generator, *, hnsw_from: int = HNSW_FROM) -> None:
@@ -219,8 +219,8 @@ class ItemIndex:
             way_out="Similar items are found without one, by comparing all.",
         )
         self.kind: Kind = "hnsw" if space.n_known >= hnsw_from else "flat"
-        self._attributes = Projection(space.attributes, rng)
-        vectors = np.hstack([self._attributes(space.attributes), Projection(space.clicks, rng)(space.clicks)])
+        self._attributes = _Projection(space.attributes, rng)
+        vectors = np.hstack([self._attributes(space.attributes), _Projection(space.clicks, rng)(space.clicks)])
         self._index: Any = graph(vectors.shape[1]) if self.kind == "hnsw" else faiss.IndexFlatIP(vectors.shape[1])
         self._index.add(vectors)
         self.pool, self.recall = _measured(self, space, rng)
@@ -246,8 +246,8 @@ def _index_bytes(space: ItemSpace) -> int:
     return 4 * int(3 * width * space.n_known + 4 * _DIRECTIONS * columns + 3 * LINKS * space.n_known)
 
 
-def _measured(index: ItemIndex, space: ItemSpace, rng: np.random.Generator) -> tuple[int, float]:
-    """Return the fewest candidates that reach `WANTED_RECALL`, or most of `POOLS`, and the recall they reach.
+def _measured(index: _ItemIndex, space: ItemSpace, rng: np.random.Generator) -> tuple[int, float]:
+    """Return the fewest candidates that reach `WANTED_RECALL`, or most of `_POOLS`, and the recall they reach.
 
     That is the share of the `LIST` most like items which is among the candidates, the mean over a sample of items; of
     the sample as it is and of the same items without their clicks, as new ones are, the worse counts.
@@ -255,8 +255,8 @@ def _measured(index: ItemIndex, space: ItemSpace, rng: np.random.Generator) -> t
     sample = rng.choice(space.n_known, min(SAMPLE, space.n_known), replace=False)
     pairs = [[(int(item), space.weights(item)) for item in sample], [(int(item), (1.0, 0.0)) for item in sample]]
     lists = [[_exactly(space, item, weights) for item, weights in side] for side in pairs]
-    pool, recall = POOLS[0], 0.0
-    for pool in POOLS:
+    pool, recall = _POOLS[0], 0.0
+    for pool in _POOLS:
         recall = min(
             float(np.mean([_found(index, space, *pair, pool, exact) for pair, exact in zip(side, known, strict=True)]))
             for side, known in zip(pairs, lists, strict=True)
@@ -275,7 +275,7 @@ def _exactly(space: ItemSpace, item: int, weights: tuple[float, float]) -> Cosin
 
 
 def _found(
-    index: ItemIndex,
+    index: _ItemIndex,
     space: ItemSpace,
     item: int,
     weights: tuple[float, float],

@@ -77,8 +77,8 @@ def _reads(path: Path, mark: str) -> tuple[str, bool]:
         return socket.gethostname(), False
 
 
-CPUS_PER_WORKER = 1
-POLL_SECONDS = "0.5"
+_CPUS_PER_WORKER = 1
+_POLL_SECONDS = "0.5"
 """How often Ray Train looks at its workers: each checkpoint waits for that, and one not seen yet is lost with them. Its
 own two seconds would be most of a short epoch. Whoever sets RAY_TRAIN_HEALTH_CHECK_INTERVAL_S keeps their choice."""
 
@@ -140,8 +140,8 @@ def _fit(
     run: Path,
 ) -> tuple[Any, Exception | None]:
     """Run a function in all workers; return what worker 0 returned, and what made Ray Train give up."""
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
-    resources = {"CPU": CPUS_PER_WORKER, **({"GPU": 1} if config.use_gpu else {})}
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _POLL_SECONDS)
+    resources = {"CPU": _CPUS_PER_WORKER, **({"GPU": 1} if config.use_gpu else {})}
     trainer = TorchTrainer(
         worker,
         train_loop_config=parameters,
@@ -207,8 +207,8 @@ def _cause(reason: Exception | str) -> str:
 
 def _set_up() -> tuple[WorkerGroup, torch.device]:
     """Return the workers and this one's device; take no more threads than CPUs."""
-    torch.set_num_threads(CPUS_PER_WORKER)
-    threadpool_limits(CPUS_PER_WORKER)
+    torch.set_num_threads(_CPUS_PER_WORKER)
+    threadpool_limits(_CPUS_PER_WORKER)
     workers = ProcessGroupWorkers() if ray.train.get_context().get_world_size() > 1 else OneWorker()
     return workers, get_device()
 

@@ -43,7 +43,7 @@ class Events:
 
 
 @ray.remote(num_cpus=0)
-class Mailbox(Events):
+class _Mailbox(Events):
     """Holds events, and the error that makes further attempts pointless."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Mailbox(Events):
 def new_mailbox() -> Any:
     """Start a mailbox that lives and dies with this process: the loss of another node costs no event."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+    return _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
 
 
 class Forwarding(TrainingListener):

@@ -249,10 +249,10 @@ def test_texts_that_do_not_fit_are_refused_before_they_are_copied(monkeypatch):
     clicks = sp.csr_array(np.eye(64, dtype=np.float32))
     texts = {name: vector_feature(np.random.default_rng(0).normal(size=(64, 1000))) for name in ("overview", "review")}
     train = TrainingSet(clicks, FeatureSet(texts, 64), "two texts")
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 4 * 64 * 1000 * (5 * 2 + 14) - 1)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 4 * 64 * 1000 * (5 * 2 + 14) - 1)
     with pytest.raises(CatalogTooLargeError, match="The embeddings of 2 texts of 64 items"):
         TextGraph(TextGraphConfig(**QUICK)).inputs(train)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 4 * 64 * 1000 * (5 * 2 + 14))
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 4 * 64 * 1000 * (5 * 2 + 14))
     inputs = TextGraph(TextGraphConfig(**QUICK)).inputs(train)
     assert step_bytes(arrays_under(TEXT, inputs)) == 4 * 64 * 1000 * 14
 
@@ -356,11 +356,11 @@ def test_a_fit_keeps_to_its_form_and_a_whole_graph_that_does_not_fit_is_refused(
     train = random_training_set(3)
     model = TextGraph(TextGraphConfig(**QUICK))
     inputs = model.inputs(train)
-    monkeypatch.setattr("coldray.core.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 1000)
     with pytest.raises(CatalogTooLargeError, match=r"whole graph of 30 items and .* edges .* Use graph='sampled'"):
         model.task(train, inputs, None)
     model = TextGraph(TextGraphConfig(**QUICK, graph="sampled"))
-    assert model.task(train, inputs, None).sampler.neighbours == text_graph.SAMPLED
+    assert model.task(train, inputs, None).sampler.neighbours == text_graph._SAMPLED
 
 
 def test_a_fit_outside_a_study_samples_where_the_whole_graph_does_not_fit_and_says_so(monkeypatch, caplog):

@@ -10,7 +10,7 @@ from coldray.models.neural.base import NeuralConfig
 
 MOST_TEXTS = 10
 """Texts of an item besides its overview."""
-RELEASE_CONTEXT = ("year", "runtime")
+_RELEASE_CONTEXT = ("year", "runtime")
 """Numbers of an item that are known before anybody has clicked it."""
 
 
@@ -76,4 +76,4 @@ class TextGraphConfig(NeuralConfig):
     @property
     def context(self) -> tuple[str, ...]:
         """Numbers that may describe an item."""
-        return RELEASE_CONTEXT + tuple(name for name in self.known_before_release if name not in RELEASE_CONTEXT)
+        return _RELEASE_CONTEXT + tuple(name for name in self.known_before_release if name not in _RELEASE_CONTEXT)

@@ -28,12 +28,12 @@ from coldray.training.row_random import row_uniforms
 from coldray.training.task import Batch
 
 ITEM = "item"
-"""The node type of items; that of a label is the attribute's name after :data:`LABEL`."""
-LABEL = "label:"
+"""The node type of items; that of a label is the attribute's name after :data:`_LABEL`."""
+_LABEL = "label:"
 BOUNDS, BUCKET, STARTS, EDGES, KEPT = "bounds.", "bucket.", "starts.", "edges.", "kept."
 """What the names of arrays begin with, and the attribute ends them: where buckets of a number begin, the bucket of each
 item; where the edges of each item begin, the labels they lead to, the columns that are nodes."""
-SENDERS = "senders"
+_SENDERS = "senders"
 EdgeType: TypeAlias = tuple[str, str, str]
 
 
@@ -150,12 +150,12 @@ class ItemGraph:
         columns = [torch.from_numpy(self.buckets[name]) for name in sorted(self.buckets)]
         data[ITEM].x = torch.stack(columns, dim=1) if columns else torch.zeros(self.n_items, 0, dtype=torch.int64)
         for name in sorted(self.edges):
-            data[LABEL + name].num_nodes = len(self.kept[name])
+            data[_LABEL + name].num_nodes = len(self.kept[name])
             items = np.repeat(np.arange(self.n_items), np.diff(self.starts[name]))
             down = np.stack([self.edges[name], items])
             up = down[::-1, self.senders[items]]
             up = up[:, np.argsort(up[1], kind="stable")]  # those of a label beside each other
-            to_label, to_item = edge_types(name)
+            to_label, to_item = _edge_types(name)
             data[to_label].edge_index = torch.from_numpy(up.copy())
             data[to_item].edge_index = torch.from_numpy(down)
         return data
@@ -164,7 +164,7 @@ class ItemGraph:
         """Return all of it, by name."""
         parts = {BOUNDS: self.bounds, BUCKET: self.buckets, STARTS: self.starts, EDGES: self.edges, KEPT: self.kept}
         named = {prefix + name: values for prefix, part in parts.items() for name, values in part.items()}
-        return {**named, SENDERS: self.senders}
+        return {**named, _SENDERS: self.senders}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -172,12 +172,12 @@ class ItemGraph:
         given = dict(arrays)
         buckets, bounds = arrays_under(BUCKET, given), arrays_under(BOUNDS, given)
         starts, edges, kept = (arrays_under(prefix, given) for prefix in (STARTS, EDGES, KEPT))
-        return cls(buckets, bounds, starts, edges, kept, given[SENDERS])
+        return cls(buckets, bounds, starts, edges, kept, given[_SENDERS])
 
 
-def edge_types(attribute: str) -> tuple[EdgeType, EdgeType]:
+def _edge_types(attribute: str) -> tuple[EdgeType, EdgeType]:
     """Return the edges from items to the labels of an attribute, and those back."""
-    return (ITEM, "tells", LABEL + attribute), (LABEL + attribute, "describes", ITEM)
+    return (ITEM, "tells", _LABEL + attribute), (_LABEL + attribute, "describes", ITEM)
 
 
 def is_label(feature: Any) -> bool:

@@ -58,7 +58,7 @@ from coldray.training.negatives import DrawnNegatives, NegativesConfig
 from coldray.training.task import Batch, Loss, Step
 
 
-def left_out(features: FeatureSet, inputs: Arrays) -> list[str]:
+def _left_out(features: FeatureSet, inputs: Arrays) -> list[str]:
     """Return a sentence for each kind of gap.
 
     Parameters
@@ -98,7 +98,7 @@ def _text_gaps(texts: Arrays, n_items: int) -> list[str]:
     ]
 
 
-LARGEST_SHARE = 4
+_LARGEST_SHARE = 4
 """At most one click in so many is predicted, so that a history is left."""
 
 
@@ -138,7 +138,7 @@ class TextGraphTask(NeuralTask):
         negatives = NegativesConfig(kind=config.negatives_kind, count=config.negatives, pool=2 * config.negatives)
         self.negatives = DrawnNegatives(negatives, train.interactions, items=train.warm_items)
         counts = np.where(self.negatives.possible.numpy(), np.diff(train.interactions.indptr), 0)
-        predicted = np.clip(-(-counts // LARGEST_SHARE), 1, config.targets)
+        predicted = np.clip(-(-counts // _LARGEST_SHARE), 1, config.targets)
         self.predicted = torch.from_numpy(predicted.astype(np.int64))
         self.users = torch.from_numpy(np.repeat(np.arange(len(counts)), -(-counts // predicted)))
         self.mean_predicted = float(self.predicted[self.users].double().mean())
@@ -214,9 +214,9 @@ class TextGraphTask(NeuralTask):
 
 logger = logging.getLogger(__name__)
 
-SAMPLED = 16
+_SAMPLED = 16
 """Neighbours sampled of a node where the configuration names no number."""
-MOST_LEVELS = 16
+_MOST_LEVELS = 16
 """Levels of ratings that are told apart; finer ones are put together."""
 LABELS, HISTORY, TEXT_DIM = 32, 200, 384
 """What the check of memory reckons with: labels of an item, clicks of a user, dimensions of a text embedding."""
@@ -270,7 +270,7 @@ class TextGraph(NeuralModel[TextGraphConfig]):
             )
         self.settle_on(train)
         super().fit(train)
-        for line in left_out(train.features, arrays_under(INPUTS, self._state)):
+        for line in _left_out(train.features, arrays_under(INPUTS, self._state)):
             logger.warning("%s on %s: %s", self.name, train.key, line)
         return self
 
@@ -313,10 +313,10 @@ class TextGraph(NeuralModel[TextGraphConfig]):
             If the step over the whole graph does not fit in memory.
         """
         if self._samples:
-            return TextGraphTask(self.config, train, inputs, validation, self.config.neighbours or SAMPLED)
+            return TextGraphTask(self.config, train, inputs, validation, self.config.neighbours or _SAMPLED)
         graph = ItemGraph.from_arrays(arrays_under(GRAPH, inputs))
         require_memory(
-            graph_bytes(self.config.dim, graph.n_nodes, graph.n_edges) + step_bytes(arrays_under(TEXT, inputs)),
+            _graph_bytes(self.config.dim, graph.n_nodes, graph.n_edges) + step_bytes(arrays_under(TEXT, inputs)),
             purpose=f"A step over the whole graph of {graph.n_items:,} items and {graph.n_edges:,} edges",
             way_out="Use graph='sampled', a smaller head_dim, or fewer items through the filters.",
         )
@@ -338,7 +338,7 @@ class TextGraph(NeuralModel[TextGraphConfig]):
         else:
             labels = LABELS * n_items if outlook.labels is None else outlook.labels
             kinds = labels // 2 if outlook.labels is None else outlook.label_kinds
-            whole = graph_bytes(config.dim, n_items + kinds, labels) + 4 * STEP_VECTORS * TEXT_DIM * n_items
+            whole = _graph_bytes(config.dim, n_items + kinds, labels) + 4 * STEP_VECTORS * TEXT_DIM * n_items
             form = form_by_memory(
                 "graph",
                 "whole",
@@ -387,7 +387,7 @@ class TextGraph(NeuralModel[TextGraphConfig]):
         clicks = examples * HISTORY * (8 * config.heads + 48) + n_users * HISTORY * 48
         tables = n_items * (8 * TEXT_DIM + 40 * LABELS + NODE_VECTORS * dim)
         weights = 4 * dim * (n_items + 12 * config.dim)
-        part = graph_bytes(config.dim, nodes, LABELS * nodes)
+        part = _graph_bytes(config.dim, nodes, LABELS * nodes)
         return part + pairs + clicks + tables + weights + 4 * dim * PAIRS_PER_BLOCK
 
     def _known(self, features: FeatureSet) -> FeatureSet:
@@ -412,7 +412,7 @@ class TextGraph(NeuralModel[TextGraphConfig]):
                 )
 
 
-def graph_bytes(dim: int, n_nodes: int, n_edges: int) -> int:
+def _graph_bytes(dim: int, n_nodes: int, n_edges: int) -> int:
     """Return what the two layers keep of a graph, or of a part of it, for the way back."""
     return 4 * dim * (NODE_VECTORS * n_nodes + EDGE_VECTORS * 2 * n_edges)
 
@@ -430,6 +430,6 @@ def _levels(train: TrainingSet) -> npt.NDArray[np.float32]:
     levels = np.unique(ratings[~np.isnan(ratings)]).astype(np.float32)
     if len(levels) == 1:
         logger.warning("rating_embedding is on, but all clicks of %s are rated %g.", train.key, levels[0])
-    if len(levels) > MOST_LEVELS:
-        levels = np.unique(np.nanquantile(ratings, np.linspace(0, 1, MOST_LEVELS))).astype(np.float32)
+    if len(levels) > _MOST_LEVELS:
+        levels = np.unique(np.nanquantile(ratings, np.linspace(0, 1, _MOST_LEVELS))).astype(np.float32)
     return levels

@@ -50,7 +50,7 @@ class Clicks:
         return torch.repeat_interleave(rows, ends - self.offsets)
 
 
-class HistoryAttention(nn.Module):
+class _HistoryAttention(nn.Module):
     """Attention of each head over the clicks of a user.
 
     Parameters
@@ -172,8 +172,8 @@ class TextGraphNetwork(Network):
         self.graph = GraphView(graph.hetero(), sizes, heads, dim, config.dropout)
         self.register_buffer("levels", torch.from_numpy(np.array(inputs[RATINGS])), persistent=False)
         self.time_buckets = config.time_buckets
-        self.text_users = HistoryAttention(dim, 1, len(self.levels))
-        self.graph_users = HistoryAttention(dim, heads, len(self.levels), config.time_buckets)
+        self.text_users = _HistoryAttention(dim, 1, len(self.levels))
+        self.graph_users = _HistoryAttention(dim, heads, len(self.levels), config.time_buckets)
         self.fusion = ViewFusion(dim, heads, config.dropout)
 
     def forward(self, batch: Batch) -> Outputs:

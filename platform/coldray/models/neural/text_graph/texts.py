@@ -50,7 +50,7 @@ def text_arrays(train: TrainingSet, *, overview: str, most: int, text_dim: int |
     CatalogTooLargeError
         If the embeddings do not fit in memory.
     """
-    embedded = [name for name, feature in train.features.features.items() if is_embedding(feature)]
+    embedded = [name for name, feature in train.features.features.items() if _is_embedding(feature)]
     if not embedded:
         return _encoded(train.features, AttributeInputs.of(train))
     widths = {name: train.features.features[name].matrix.shape[1] for name in embedded}  # type: ignore[union-attr]
@@ -85,7 +85,7 @@ def new_text_arrays(arrays: Arrays, features: FeatureSet) -> Arrays:
     return {name: np.concatenate([rows, added[name]]) for name, rows in arrays.items()}
 
 
-def is_embedding(feature: Any) -> bool:
+def _is_embedding(feature: Any) -> bool:
     """Return whether an attribute is a text embedding: nothing else has negative values."""
     return isinstance(feature, VectorFeature) and bool(feature.matrix.data.min(initial=0) < 0)
 

@@ -27,7 +27,7 @@ from coldray.models.transfer.similarity import arrays_under
 from coldray.training.row_random import SharedDropout
 from coldray.training.task import Batch
 
-ENCODED_DIM = 128
+_ENCODED_DIM = 128
 """D where no text is embedded: of the vector that encoded attributes are summed to."""
 
 
@@ -54,10 +54,10 @@ class TextView(nn.Module):
 
     def __init__(self, arrays: Arrays, dim: int, dropout: float) -> None:
         super().__init__()
-        self.encoded = None if has_embeddings(arrays) else EncodedAttributes(arrays, dropout)
+        self.encoded = None if has_embeddings(arrays) else _EncodedAttributes(arrays, dropout)
         texts = [rows for _, rows in sorted(arrays_under(OTHER, arrays).items())]
         overviews = list(arrays_under(OVERVIEW, arrays).values())
-        width = ENCODED_DIM if self.encoded is not None else overviews[0].shape[1]
+        width = _ENCODED_DIM if self.encoded is not None else overviews[0].shape[1]
         if self.encoded is None:
             self.register_buffer("overview", _shared(overviews[0]), persistent=False)
             self.register_buffer("has_overview", torch.from_numpy(present(overviews[0])), persistent=False)
@@ -96,7 +96,7 @@ class TextView(nn.Module):
         return torch.einsum("nr,nrd->nd", weights, texts)
 
 
-class EncodedAttributes(nn.Module):
+class _EncodedAttributes(nn.Module):
     """Encoded attributes summed to a vector, in place of an embedding.
 
     Parameters
@@ -115,10 +115,10 @@ class EncodedAttributes(nn.Module):
         super().__init__()
         for name in ("indptr", "indices", "data"):
             self.register_buffer(name, torch.from_numpy(np.array(arrays[ENCODED + name])), persistent=False)
-        self.terms = nn.EmbeddingBag(int(arrays[ENCODED + "width"][0]), ENCODED_DIM, mode="sum")
+        self.terms = nn.EmbeddingBag(int(arrays[ENCODED + "width"][0]), _ENCODED_DIM, mode="sum")
         # Small, since the normalisation that follows makes the step relative to the size of the weights.
         nn.init.normal_(self.terms.weight, std=0.05)
-        self.bias = nn.Parameter(torch.zeros(ENCODED_DIM))
+        self.bias = nn.Parameter(torch.zeros(_ENCODED_DIM))
         self.dropout = SharedDropout(dropout)
 
     def forward(self, nodes: torch.Tensor | None) -> torch.Tensor:
@@ -144,9 +144,9 @@ def _rows(table: torch.Tensor, nodes: torch.Tensor | None) -> torch.Tensor:
     return table if nodes is None else table[nodes]
 
 
-NODES_PER_BLOCK = 1 << 16
+_NODES_PER_BLOCK = 1 << 16
 """Nodes whose edges are held at once where no gradient is asked for."""
-START_SCALE = 0.1
+_START_SCALE = 0.1
 """Standard deviation of the first vectors of nodes."""
 
 
@@ -171,7 +171,7 @@ class GraphView(nn.Module):
         super().__init__()
         self.types = [name for name in data.node_types if name != ITEM]
         self.register_buffer("context", data[ITEM].x, persistent=False)
-        self.start = nn.Parameter(torch.randn(dim) * START_SCALE)
+        self.start = nn.Parameter(torch.randn(dim) * _START_SCALE)
         self.numbers = nn.ModuleList(_vectors(size, dim) for size in sizes)
         self.labels = nn.ModuleList(_vectors(data[name].num_nodes, dim) for name in self.types)
         self.up_types: list[EdgeType] = [(ITEM, "tells", name) for name in self.types]
@@ -249,7 +249,7 @@ class GraphView(nn.Module):
 
 def _vectors(count: int, dim: int) -> nn.Embedding:
     vectors = nn.Embedding(count, dim)
-    nn.init.normal_(vectors.weight, std=START_SCALE)
+    nn.init.normal_(vectors.weight, std=_START_SCALE)
     return vectors
 
 
@@ -268,8 +268,8 @@ def _convolved(
 ) -> torch.Tensor:
     """Return what `receivers` hear, block after block; the edges of a receiver are beside each other."""
     found = []
-    for start in range(0, len(receivers), NODES_PER_BLOCK):
-        block = receivers[start : start + NODES_PER_BLOCK]
+    for start in range(0, len(receivers), _NODES_PER_BLOCK):
+        block = receivers[start : start + _NODES_PER_BLOCK]
         bounds = torch.tensor([start, start + len(block)], device=edges.device)
         first, last = torch.searchsorted(edges[1].contiguous(), bounds).tolist()
         part = edges[:, first:last] - torch.tensor([[0], [start]], device=edges.device)
