@@ -79,6 +79,7 @@ def test_ids_that_are_unknown_are_refused_told_or_passed_over(bundle, asked, wor
         ({"users": [1], "histories": [[]]}, "users or histories"),
         ({"users": "1"}, "a list of ids"),
         ({"users": [1], "candidates": ["a"]}, "a tuple of ids"),
+        ({"users": [1, "a"]}, "of one type"),
         ({"users": [1], "policy": "skip"}, "raise, warn, ignore"),
     ],
 )

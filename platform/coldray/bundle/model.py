@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
+from coldray.bundle.frames import Policy, list_frame
 from coldray.bundle.item_table import joined
 from coldray.bundle.lists import Candidates, Indices, ListMaker, ListOrigin, Place
 from coldray.core.errors import ConfigError, UnknownIdError
 from coldray.core.notebook import facts_html
-from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute, TextAttribute
+from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute
 from coldray.data.signals import places_in, ratings_in
 from coldray.data.tables.labels import refuse_list_text
 from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds, attributes_from_records
@@ -30,8 +31,6 @@ from coldray.models.linalg.vector_index import VectorIndex, settled_index
 logger = logging.getLogger(__name__)
 History: TypeAlias = Sequence[Any] | Mapping[Any, float | None]
 """Item ids, or ratings by item id, None where one is unknown."""
-Policy: TypeAlias = Literal["raise", "warn", "ignore"]
-"""What becomes of ids that are unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +90,11 @@ class Bundle:
     def item_places(self) -> dict[Any, int]:
         """The index of each item by its id."""
         return {item: place for place, item in enumerate(self.plain_ids)}
+
+    @cached_property
+    def user_places(self) -> dict[Any, int]:
+        """The row of each user by their id."""
+        return {user: row for row, user in enumerate(self.user_ids.tolist())}
 
     @cached_property
     def _cold(self) -> list[bool]:
@@ -211,54 +215,7 @@ class Bundle:
         >>> bundle.recommend(["user-0001", "user-0002"], k=2).columns
         ['user', 'rank', 'item', 'score', 'cold', 'origin', 'title']
         """
-        if (users is None) == (histories is None):
-            raise ConfigError("recommend takes users or histories, one of the two.")
-        if policy not in get_args(Policy):
-            raise ConfigError(f"policy is {policy!r}; it is one of {', '.join(get_args(Policy))}.")
-        if isinstance(users, str) or isinstance(candidates, list):
-            wrong, right = ("users", "a list") if isinstance(users, str) else ("candidates", "a tuple")
-            raise ConfigError(f"{wrong} takes {right} of ids, or is left out.")
-        asked = self._of_users(users, policy) if users is not None else self._known_parts(histories or (), policy)
-        names = range(len(asked)) if users is None else users
-        lists = self.lists(asked, k, candidates=candidates, exclude=exclude, known=users is not None)
-        rows = [
-            (user, rank, place.item, place.score, place.cold, origin)
-            for user, (origin, places) in zip(names, lists, strict=True)
-            for rank, place in enumerate(places, start=1)
-        ]
-        texts = pl.String() if self.item_ids.dtype.kind == "U" else pl.Int64()
-        given = pl.Int64() if users is None or self.user_ids.dtype.kind != "U" else pl.String()
-        types = {"user": given, "rank": pl.Int64(), "item": texts, "score": pl.Float64(), "cold": pl.Boolean()}
-        frame = pl.DataFrame(rows, schema={**types, "origin": pl.String()}, orient="row", strict=False)
-        titles = self.attributes.get("title")
-        if not isinstance(titles, TextAttribute):
-            return frame
-        return frame.with_columns(
-            title=pl.Series([titles.texts[self.item_places[row[2]]] for row in rows], dtype=pl.String)
-        )
-
-    def _of_users(self, users: Sequence[Any], policy: Policy) -> list[History]:
-        rows = {user: row for row, user in enumerate(self.user_ids.tolist())}
-        unknown = [user for user in users if user not in rows]
-        if unknown:
-            _refuse_or_tell(
-                policy, len(unknown), len(users), "users", unknown[0], "They get the items with most clicks."
-            )
-        return [self._history_of(rows[user]) if user in rows else [] for user in users]
-
-    def _known_parts(self, histories: Sequence[History], policy: Policy) -> list[History]:
-        places = self.item_places
-        unknown = [item for history in histories for item in history if item not in places]
-        if not unknown:
-            return list(histories)
-        total = sum(map(len, histories))
-        _refuse_or_tell(policy, len(unknown), total, "items in histories", unknown[0], "They are left out.")
-        return [
-            {item: rating for item, rating in history.items() if item in places}
-            if isinstance(history, Mapping)
-            else [item for item in history if item in places]
-            for history in histories
-        ]
+        return list_frame(self, users, k, histories, candidates=candidates, exclude=exclude, policy=policy)
 
     def save(self, folder: str | Path) -> Path:
         """Write the bundle to a folder, completely or not at all, and return its path.
@@ -337,13 +294,9 @@ class Bundle:
         UnknownIdError
             If the bundle does not know the user.
         """
-        found = np.flatnonzero(self.user_ids == user_id)
-        if len(found) == 0:
+        if user_id not in self.user_places:
             raise UnknownIdError(f"The bundle does not know the user {user_id!r}.")
-        return self._history_of(int(found[0]))
-
-    def _history_of(self, row: int) -> History:
-        clicked = {self.plain_ids[item]: rating for item, rating in self.clicks_of(row).items()}
+        clicked = {self.plain_ids[item]: rating for item, rating in self.clicks_of(self.user_places[user_id]).items()}
         return clicked if self.model.reads.ratings else list(clicked)
 
     def _by_index(self, row: int, history: History) -> dict[int, float | None]:
@@ -410,14 +363,6 @@ class Bundle:
             attribute = self.attributes.get(name)
             if isinstance(attribute, LabelAttribute):
                 refuse_list_text(value, set(attribute.labels.tolist()), name)
-
-
-def _refuse_or_tell(policy: Policy, count: int, total: int, what: str, first: Any, becomes: str) -> None:
-    text = f"{count:,} of {total:,} {what} are unknown; the first is {first!r}."
-    if policy == "raise":
-        raise UnknownIdError(f"{text} Leave them out, or use policy='warn': {becomes[0].lower()}{becomes[1:]}")
-    if policy == "warn":
-        logger.warning("%s %s", text, becomes)
 
 
 def fit_bundle(
