@@ -93,8 +93,8 @@ from pathlib import Path
 from coldray.bundle.io import load_bundle
 
 bundle = load_bundle(Path(sys.argv[1]))
-lists = bundle.recommend([bundle.history("user-0001")], 5)
-print(json.dumps([type(bundle.model).__name__, len(lists[0]), bundle.manifest["metrics"], bundle.manifest["dataset"]]))
+((_, places),) = bundle.lists([bundle.history("user-0001")], 5)
+print(json.dumps([type(bundle.model).__name__, len(places), bundle.manifest["metrics"], bundle.manifest["dataset"]]))
 """
 
 

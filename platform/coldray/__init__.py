@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from coldray.data.splits.items import Split
     from coldray.front.data import load_dataset, split
     from coldray.front.models import Evaluation, evaluate, fit
+    from coldray.front.studies import Study, tune
     from coldray.models.base import Recommender
 
 try:
@@ -35,6 +36,8 @@ _PLACES = {
     "fit": "front.models",
     "evaluate": "front.models",
     "load_bundle": "bundle.io",
+    "tune": "front.studies",
+    "Study": "front.studies",
     "Dataset": "data.dataset",
     "Split": "data.splits.items",
     "Recommender": "models.base",
@@ -51,12 +54,14 @@ __all__ = [
     "Evaluation",
     "Recommender",
     "Split",
+    "Study",
     "__version__",
     "evaluate",
     "fit",
     "load_bundle",
     "load_dataset",
     "split",
+    "tune",
 ]
 
 

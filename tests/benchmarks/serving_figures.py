@@ -84,7 +84,7 @@ def user_requests(bundle: Bundle, **asked: object) -> list[bytes]:
 def lists(bundle: Bundle) -> list[list[object]]:
     """Return the items of each user's list, by a way of their own: the bundle's, without the service."""
     users = bundle.user_ids.tolist()
-    found = bundle.recommend([bundle.history(user) for user in users], 10)
+    found = [places for _, places in bundle.lists([bundle.history(user) for user in users], 10)]
     return [[place.item for place in row] for row in found]
 
 

@@ -23,6 +23,7 @@ from coldray.experiments.results import FoldMetrics, TrialResult
 from coldray.experiments.search import trial as trial_module
 from coldray.experiments.search.proposals import Proposals
 from coldray.experiments.search.run import scheduler
+from coldray.experiments.search.shared import ClusterComputations
 from coldray.experiments.search.trial import TrialPlan, _Kept, run_trials
 from coldray.experiments.selection import select
 from coldray.experiments.space import SchedulerConfig, SelectionConfig, StudyConfig
@@ -183,7 +184,7 @@ def test_a_failed_trial_reports_the_worst_there_is(monkeypatch, metric, worst):
     plan = TrialPlan("rating_knn", "all", CUTOFFS, metric, "failing")
     task = EvaluationFold(prepared_clicks(), sp.csr_array((2, 3), dtype=np.float32), *[np.zeros(0, np.int32)] * 2, 0, 0)
     monkeypatch.setattr(trial_module.ray, "get", lambda reference: task)
-    monkeypatch.setattr(trial_module, "_kept", lambda *_: _Kept(None, None))
+    monkeypatch.setattr(trial_module, "_kept", lambda *_: _Kept(None, ClusterComputations(None)))
     batch = {"trials": [{"number": 0, "parameters": {"k": 3}, "folds": []}]}
     run_trials(batch, plan=plan, tasks={(0, 0): "reference"}, results=None)
     (report,) = reports

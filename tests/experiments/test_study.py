@@ -584,6 +584,7 @@ def test_a_trial_that_the_scheduler_stops_is_pruned_and_one_that_the_search_stop
     for number in range(2):
         worker = worker_of(number)
         worker.last_result = {"trials": [ended_trial(worker.config["trials"][0], ended=False)]}
+        events.on_trial_start(0, [worker], worker)
         events.on_trial_result(0, [worker], worker, worker.last_result)
         events.on_trial_complete(0, [worker], worker)
         events.stopping = True

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import coldray
 from coldray.core.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError
 from coldray.data.filters import FilterConfig
+from coldray.data.tables.numbers import MISSING
 
 COLUMNS = {"item": "film", "rating": "stars", "timestamp": "at"}
 KNOWN = {"labels": ["genre"], "numbers": ["year"], "texts": ["title"]}
@@ -29,7 +30,13 @@ KINDS = {
 }
 ids = st.one_of(
     st.lists(st.integers(-(2**63), 2**63 - 1), min_size=3, max_size=12),
-    st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1), min_size=3, max_size=12),
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).filter(
+            lambda text: text.lower() not in MISSING  # which stands for no id, among ids that are numbers
+        ),
+        min_size=3,
+        max_size=12,
+    ),
 )
 
 

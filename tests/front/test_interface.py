@@ -49,8 +49,8 @@ def test_everything_public_is_documented_and_functions_have_an_example(name):
     assert inspect.isclass(found) or ">>>" in inspect.getdoc(found)
 
 
-@pytest.mark.parametrize("name", ["coldray", "load_dataset", "split", "fit", "evaluate", "load_bundle"])
-def test_examples_do_what_they_say(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["coldray", "load_dataset", "split", "fit", "evaluate", "load_bundle", "tune"])
+def test_examples_do_what_they_say(name, tmp_path, monkeypatch, ray_cluster):
     monkeypatch.chdir(tmp_path)
     found = coldray if name == "coldray" else getattr(coldray, name)
     examples = doctest.DocTestFinder(recurse=False).find(found, name, globs={})

@@ -20,6 +20,7 @@ from coldray.models.popularity.model import Popularity, PopularityConfig
 from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
+from contracts.lists import places_of
 from models.learned import one_thread  # noqa: F401
 
 K = 5
@@ -84,7 +85,7 @@ def test_a_bundle_keeps_what_is_read(dataset, bundle, tmp_path):
         assert found == history if bundle.model.reads.ratings else list(history)
         assert list(found) == list(history)
         for given in (history, backwards(history), list(history)):
-            (places,) = loaded.recommend([given], K)
+            (places,) = places_of(loaded, [given], K)
             assert [place.item for place in places] == expected(bundle, given)
 
 
@@ -156,7 +157,7 @@ def rows_of_all(dataset):
 def test_the_places_of_a_user_are_told_apart_from_those_of_others_between_whose_rows_his_lie(dataset, bundle):
     rows = rows_of_all(dataset).sort("timestamp")  # the clicks of all users, as they came in
     users = dataset.user_ids.tolist()
-    own = bundle.recommend([bundle.history(user) for user in users], K)
+    own = places_of(bundle, [bundle.history(user) for user in users], K)
     wanted = {user: [place.item for place in places] for user, places in zip(users, own, strict=True)}
     unread = pl.DataFrame({"user_id": users, "item_id": "unknown", "rating": None, "timestamp": -1}, schema=rows.schema)
     for given in (rows, rows.drop("timestamp"), pl.concat([unread, rows])):
@@ -173,7 +174,7 @@ def test_of_clicks_at_the_same_time_that_on_the_lower_item_comes_first_as_in_stu
     rows = rows_of_all(coarse).sample(fraction=1, shuffle=True, seed=1)
     for made in MODELS.values():
         bundle = fit_bundle(made(), coarse, FeatureEncoder(FeatureConfig()), {})
-        own = bundle.recommend([bundle.history(user) for user in coarse.user_ids], K)
+        own = places_of(bundle, [bundle.history(user) for user in coarse.user_ids], K)
         wanted = {user: [place.item for place in places] for user, places in zip(coarse.user_ids, own, strict=True)}
         assert lists_of(bundle, rows) == wanted
 

@@ -261,7 +261,7 @@ def test_clicks_sent_in_one_form_change_the_list_and_its_key_in_both(numbers, st
 
 def test_lists_for_all_users_have_the_ids_as_they_are(texts, tmp_path):
     lists, counts = BatchLists.of(texts, k=N), Counts()
-    users = [f"{item}\n" for item in ODD]
+    users = [f"{item}\n{item}" for item in ODD]
     histories = pl.DataFrame({"user_id": users, "item_id": ODD})
     (found,) = lists.of_histories(histories, counts)
     found.write_parquet(tmp_path / "lists.parquet")

@@ -6,6 +6,7 @@ import pytest
 from coldray.bundle.io import load_bundle, save_bundle
 from coldray.core.errors import UnknownIdError
 from coldray.models.registry import NETWORKS
+from contracts.lists import places_of
 from contracts.networks import full_sample, one_thread, small_bundle  # noqa: F401
 
 K = 8
@@ -49,8 +50,8 @@ def test_lists_are_the_same_after_a_trip_to_disk(dataset, bundle, loaded):
     assert [loaded.history(user) for user in dataset.user_ids] == known
     assert loaded.model.config == bundle.model.config
     assert loaded.manifest["model"] == bundle.model.name
-    lists = bundle.recommend(known, K)
-    assert loaded.recommend(known, K) == lists
+    lists = places_of(bundle, known, K)
+    assert places_of(loaded, known, K) == lists
     for history, places in zip(known, lists, strict=True):
         assert len(places) == K
         assert not {place.item for place in places} & set(history)
@@ -59,12 +60,12 @@ def test_lists_are_the_same_after_a_trip_to_disk(dataset, bundle, loaded):
 
 
 def test_a_user_whom_the_training_never_saw_is_served_alike(bundle, loaded, unseen):
-    lists = bundle.recommend(unseen, K)
-    assert loaded.recommend(unseen, K) == lists
+    lists = places_of(bundle, unseen, K)
+    assert places_of(loaded, unseen, K) == lists
     for history, places in zip(unseen, lists, strict=True):
         assert len(places) == K
         assert not {place.item for place in places} & set(history)
-        (alone,) = loaded.recommend([history], K)  # in another batch, sums may round differently
+        (alone,) = places_of(loaded, [history], K)  # in another batch, sums may round differently
         scores = [place.score for place in places]
         assert [place.score for place in alone] == pytest.approx(scores, rel=1e-4, abs=1e-5)
     assert (lists[0] == lists[1]) == (not bundle.model.reads.ratings)
@@ -86,15 +87,15 @@ def test_an_item_that_is_added_later_is_refused_by_a_model_of_clicks(loaded, rec
 @pytest.mark.parametrize("bundle", OF_ATTRIBUTES, indirect=True)
 def test_an_item_that_is_added_later_is_scored_by_its_attributes(bundle, loaded, unseen, records, tmp_path):
     extended = loaded.add_items(records)
-    everything = extended.recommend(unseen, len(extended.item_ids))
+    everything = places_of(extended, unseen, len(extended.item_ids))
     for history, places in zip(unseen, everything, strict=True):
         assert {place.item for place in places} == set(extended.item_ids.tolist()) - set(history)
         assert {place.item for place in places if place.cold} >= set(records)
         assert np.isfinite([place.score for place in places]).all()
     told = [{place.item: place.score for place in places} for places in everything]
     assert any(abs(scores["new-1"] - scores["new-2"]) > 1e-6 for scores in told)
-    assert bundle.add_items(records).recommend(unseen, K) == extended.recommend(unseen, K)
+    assert places_of(bundle.add_items(records), unseen, K) == places_of(extended, unseen, K)
     again = load_bundle(save_bundle(extended, tmp_path / "bundle"))
-    assert again.recommend([*unseen, ["new-1"]], K) == extended.recommend([*unseen, ["new-1"]], K)
+    assert places_of(again, [*unseen, ["new-1"]], K) == places_of(extended, [*unseen, ["new-1"]], K)
     with pytest.raises(UnknownIdError, match="'new-1' is in the bundle already"):
         again.add_items(records)

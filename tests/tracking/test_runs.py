@@ -28,6 +28,7 @@ from coldray.tracking.access import check_reachable
 from coldray.tracking.logged_values import fold_metrics
 from coldray.tracking.runs import StudyTracker
 from coldray.tracking.server import active_server
+from contracts.lists import places_of
 
 CONFIG = StudyConfig.model_validate(
     {
@@ -300,7 +301,7 @@ def test_the_champion_is_what_was_registered_last(client, logged, bundles, datas
         assert client.get_model_version("test-champion", version).run_id == logged.run_id
         loaded = mlflow.pyfunc.load_model("models:/test-champion@champion")
         bundle = load_bundle(folder)
-        wanted = [[place.item for place in bundle.recommend([history], 4)[0]]]
+        wanted = [[place.item for place in places_of(bundle, [history], 4)[0]]]
         wanted.append([place.item for place in bundle.most_clicked(4)])
         given = loaded.predict(pd.DataFrame({"history": [history, []]}), params={"k": 4})
         assert lists(given) == wanted
@@ -312,7 +313,7 @@ def test_the_champion_is_what_was_registered_last(client, logged, bundles, datas
         assert given["rank"].tolist() == [1, 2, 3, 4] * 2
         wanted = [
             [place.item for place in places]
-            for places in bundle.recommend([bundle.history(user) for user in users], 10)
+            for places in places_of(bundle, [bundle.history(user) for user in users], 10)
         ]
         assert lists(loaded.predict(pd.DataFrame({"user_id": users}))) == wanted
         expected.append(wanted)
@@ -332,7 +333,7 @@ def test_ids_that_are_numbers_stay_numbers(tracker, dataset, tmp_path, registry)
     loaded = mlflow.pyfunc.load_model("models:/test-numbers@champion")
     for asked in (pd.DataFrame({"user_id": [1000]}), pd.DataFrame({"history": [bundle.history(1000)]})):
         assert lists(loaded.predict(asked, params={"k": 6})) == [
-            [place.item for place in bundle.recommend([bundle.history(1000)], 6)[0]]
+            [place.item for place in places_of(bundle, [bundle.history(1000)], 6)[0]]
         ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from coldray.bundle.family import Family, refusal
-from coldray.cli.options.studies import StudyOptions
+from coldray.cli.options.studies import RegisteredRunOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.texts import encode_texts
 from coldray.core.errors import BundleError, ColdrayError, TrackingError
@@ -29,7 +29,7 @@ _OVERRULE = "--promote always overrules that"
 
 
 def decide(
-    options: StudyOptions,
+    options: RegisteredRunOptions,
     name: str,
     study: PreparedStudy,
     result: StudyResult,

@@ -118,7 +118,8 @@ def tasks(dataset):
 
 
 def findings(result):
-    """Return what an ablation found, number for number, without what a clock says."""
+    """Return what an ablation found, number for number, without what a clock says and how much memory was free."""
+    protocol = {name: words for name, words in result.protocol.items() if name != "form"}
     clouds = {"features": result.features, **result.scores}
     return {
         "modes": [
@@ -137,7 +138,7 @@ def findings(result):
         },
         "clouds": {name: (c.points.tolist(), c.cold.tolist(), c.explained) for name, c in clouds.items()},
         "distance": result.neighbour_distance.tolist(),
-        "told": (result.name, dict(result.dataset), dict(result.protocol), result.cutoffs, result.correction),
+        "told": (result.name, dict(result.dataset), protocol, result.cutoffs, result.correction),
     }
 
 

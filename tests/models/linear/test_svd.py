@@ -55,7 +55,7 @@ def reference(train, config, histories):
     return scores
 
 
-SOLVERS = {"dense": {}, "ARPACK": {"DENSE_SIDE": 0}, "randomised": {"DENSE_SIDE": 0, "RANDOMISED_CLICKS": 1}}
+SOLVERS = {"dense": {}, "ARPACK": {"_DENSE_SIDE": 0}, "randomised": {"_DENSE_SIDE": 0, "_RANDOMISED_CLICKS": 1}}
 
 
 @pytest.fixture(params=SOLVERS)

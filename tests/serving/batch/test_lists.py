@@ -22,6 +22,7 @@ from coldray.serving.batch import lists as batch_lists
 from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
+from contracts.lists import places_of
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +250,7 @@ def test_a_model_of_clicks_alone_lists_no_item_without_any_unless_it_is_named(un
     history = unclicked.item_ids[[1, 2, 3]].tolist()
     lists, _ = made(BatchLists.of(bundle, k=n_items), rows_of({"a": history, "b": []}))
     answers = engine.answer([Query(k=n_items, history=dict.fromkeys(history)), Query(k=n_items)])
-    (found,) = bundle.recommend([history], n_items)
+    (found,) = places_of(bundle, [history], n_items)
     listed = [*lists.values(), {"items": [place.item for place in found]}]
     listed += [{"items": [place.item for place in answer.places]} for answer in answers]
     listed.append({"items": [place.item for place in bundle.most_clicked(n_items)]})

@@ -15,7 +15,7 @@ from rich.console import Console
 from coldray.bundle.fit import fit_on_worker
 from coldray.cli.devices import check_this_process, check_workers
 from coldray.cli.lines import from_here, job_file, tool, typed
-from coldray.cli.options.studies import JobOptions, StudyOptions
+from coldray.cli.options.studies import JobOptions, RegisteredRunOptions, RunOptions, StudyOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.promotion import decide
 from coldray.cli.ray.cluster import connected_ray
@@ -61,7 +61,7 @@ def tune(options: StudyOptions, console: Console) -> StudyResult:
         dataset, published = read_data(options.source, config, progress)
         study = prepare_study(config, dataset, published)
         check_this_process(config)
-        result, folder = _search_and_publish(study, options, progress)
+        result, folder = search_and_publish(study, options, progress)
     console.print()
     console.print(terminal(study_report(result)))
     print_next_steps(console, folder / PAGE, options)
@@ -108,8 +108,8 @@ def tell_notes(dataset: Dataset, say: Callable[[str], None]) -> None:
         say(f"note: {note}")
 
 
-def _search_and_publish(
-    study: PreparedStudy, options: StudyOptions, progress: StudyProgress
+def search_and_publish(
+    study: PreparedStudy, options: RegisteredRunOptions, progress: StudyProgress
 ) -> tuple[StudyResult, Path]:
     """Run a study that has been checked; return its result, and the folder of what was written."""
     config, dataset, output = study.written, study.dataset, options.output
@@ -137,7 +137,7 @@ def settings_of(config: StudyConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"failures"})
 
 
-def check_tracking(options: JobOptions) -> None:
+def check_tracking(options: RunOptions) -> None:
     """Find out now whether the tracking server answers and has the experiment, unless it is not to be asked.
 
     Raises
@@ -157,7 +157,7 @@ def check_tracking(options: JobOptions) -> None:
 def tracking(
     kind: type[TrackerT],
     folder: StudyFolder,
-    options: JobOptions,
+    options: RunOptions,
     progress: StudyProgress,
     part: str = "",
 ) -> Iterator[TrackerT]:

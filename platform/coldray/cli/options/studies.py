@@ -24,7 +24,35 @@ from coldray.models.registry import NETWORKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions(Options):
+class RunOptions(Options):
+    """Where a study runs, and where it is kept and logged."""
+
+    output: Path
+    """Where reports and bundles go, absolute."""
+    tracking_uri: str
+    experiment: str = "coldray"
+    offline: bool = False
+    """True if no tracking server is to be asked."""
+    ray_address: str = "local"
+    cpus: int | None = None
+    resume: str | None = None
+    """The study to go on with; empty for the latest one."""
+    command: Sequence[str] = ()
+    """As it was typed, for who goes on with the study."""
+    unsent: list[str] = field(default_factory=list)
+    """What the tracking server has refused, added as it happens: the job ends with a status of its own then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisteredRunOptions(RunOptions):
+    """The same of a study whose winner is registered."""
+
+    model_name: str | None = None
+    promote: Mode = "if-better"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions(RunOptions):
     """What every job of a study, a comparison or an ablation is told."""
 
     file: Path
@@ -34,26 +62,12 @@ class JobOptions(Options):
     settings: Mapping[str, Any]
     """Values that take the place of those in the file, by dotted name."""
     source: SourceConfig
-    output: Path
-    """Where reports and bundles go, absolute."""
-    tracking_uri: str
-    experiment: str
-    offline: bool
-    """True if no tracking server is to be asked."""
-    ray_address: str
-    cpus: int | None
-    resume: str | None
-    """The study to go on with; empty for the latest one."""
-    command: Sequence[str]
-    """As it was typed, for who goes on with the study."""
     job: str
     """File of the job, and what is always typed behind it: for the hint at its end."""
     real_data: str
     """What the hint names in place of the sample."""
     file_option: str
     """The option that names another file."""
-    unsent: list[str] = field(default_factory=list)
-    """What the tracking server has refused, added as it happens: the job ends with a status of its own then."""
 
     @classmethod
     def read(cls, given: argparse.Namespace, **more: Any) -> Self:
@@ -63,11 +77,8 @@ class JobOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(JobOptions):
+class StudyOptions(JobOptions, RegisteredRunOptions):
     """What a job is told whose winner is registered."""
-
-    model_name: str | None
-    promote: Mode
 
 
 @dataclass(frozen=True, kw_only=True)
