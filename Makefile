@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-# So many processes run the tests, a file each at a time, so that what the tests of a file share is made once. They are
-# more than two cores, as those who wait for Ray leave theirs to the others; each has a Ray of its own.
-PROCESSES ?= 3
+# So many processes run the tests, a file each at a time, so that what the tests of a file share is made once. Each
+# has a Ray of its own: a third one on two cores was slower, and starved servers that others waited for.
+PROCESSES ?= 2
 WORKERS = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install install-test install-lint tune coldstart serve test chaos lint format bench mutants clean
@@ -15,7 +15,7 @@ help:
 	@echo "make tune       set up, then tune MARec on the generated sample (ARGS='--dataset hetrec' for more)"
 	@echo "make coldstart  set up, then compare several models on the same splits and register the best"
 	@echo "make serve      set up, then serve the model promoted last at http://127.0.0.1:8000"
-	@echo "make test       set up, then run the tests in PROCESSES (3) processes"
+	@echo "make test       set up, then run the tests in PROCESSES (2) processes"
 	@echo "make chaos      set up, then run the tests that kill, interrupt or starve studies and trainings"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure every figure of the README table (FIGURE=name for one)"
