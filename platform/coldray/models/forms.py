@@ -119,7 +119,8 @@ def form_by_memory(
     if seconds > _MAX_SECONDS:
         reason = f"{what} would take about {seconds / 3600:,.1f} h for each fit in exact form."
         return Form(parameter, other, False, reason)
-    return Form(parameter, exact, True, f"{what} needs {need / GIB:,.1f} of {free} of memory.")
+    needed = f"{need / GIB:,.1f}" if need >= GIB / 10 else "less than 0.1"
+    return Form(parameter, exact, True, f"{what} needs {needed} of {free} of memory.")
 
 
 def form_as_named(parameter: str, value: str, *, exact: bool) -> Form:

@@ -85,6 +85,7 @@ def test_the_form_is_exact_wherever_it_fits_and_is_told_with_the_sizes(n_items, 
     smaller = EASE(EASEConfig(solver="blocks")).memory_bytes(1000, n_items) < _BYTES_PER_PAIR * n_items**2
     assert config.solver == form.value
     assert form.exact == (form.value == "exact")
+    assert "needs 0.0 " not in form.reason
     if workers > 1:
         assert form.exact  # what several workers count is exact; one that does not fit is refused
     elif not fits and smaller:
