@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @figure("test_suite_seconds", bar=540)
-def test_suite_seconds() -> float:
+def suite_seconds() -> float:
     """``make test``, with what it needs installed."""
     subprocess.run(["make", "install-test"], cwd=ROOT, check=True)
     start = time.perf_counter()

@@ -77,7 +77,9 @@ def everywhere(call, item):
 def test_items_of_the_data_are_named_in_every_endpoint(served):
     bundle, address = served
     call = Client(address)
-    for item in ODD if bundle.item_ids.dtype.kind == "U" else [FIRST, FIRST + N - 1]:
+    items = ODD if bundle.item_ids.dtype.kind == "U" else [FIRST, FIRST + N - 1]
+    assert set(items) <= set(bundle.plain_ids)
+    for item in items:
         everywhere(call, item)
 
 
