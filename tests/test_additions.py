@@ -72,7 +72,7 @@ def read_lines(path):
     return replace(sample_dataset(3, *map(int, (path / "sizes.txt").read_text().split())), name="lines")
 '''
 METRIC = """
-def _first(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
+def _first(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     return {k: hits.flags[:, 0].astype(np.float64) for k in cutoffs}
 
 
@@ -119,8 +119,8 @@ def package(tmp_path_factory):
     line = '    "lines": _found(read_lines, Location("lines", "lines", "sizes.txt", "sizes.txt")),\n'
     add(sources, line, '    "lastfm": ')
     metrics = copy / "evaluation" / "metrics.py"
-    add(metrics, METRIC, "_MEASURES: Mapping[")
-    add(metrics, '    "first": _first,\n', '    "mrr": _mrr,\n')
+    add(metrics, METRIC, "METRICS: Plugins[")
+    add(metrics, '        "first": _first,\n', '        "mrr": _mrr,\n')
     return root
 
 

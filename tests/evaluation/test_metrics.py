@@ -11,7 +11,7 @@ from sklearn.metrics import ndcg_score
 
 from coldray.core.errors import ConfigError, EmptyDatasetError
 from coldray.evaluation import metrics as module
-from coldray.evaluation.metrics import METRIC_NAMES, ranking_metrics
+from coldray.evaluation.metrics import METRICS, ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank
 
 
@@ -57,7 +57,7 @@ def test_equals_the_definitions(seed, block_bytes):
         found = ranking_metrics(ranking, sp.csr_array(relevant.astype(np.float32)), cutoffs, n_candidates=30)
     rows = [row for row, user in enumerate(ranking.users) if relevant[user].any()]
     assert found.users.tolist() == ranking.users[rows].tolist()
-    assert set(found.per_user) == {f"{name}@{k}" for name in METRIC_NAMES for k in cutoffs}
+    assert set(found.per_user) == {f"{name}@{k}" for name in METRICS for k in cutoffs}
     means = found.means()
     for k in cutoffs:
         expected = [
@@ -66,7 +66,7 @@ def test_equals_the_definitions(seed, block_bytes):
             )
             for row in rows
         ]
-        for name in METRIC_NAMES:
+        for name in METRICS:
             values = found.per_user[f"{name}@{k}"]
             assert values.dtype == np.float32
             np.testing.assert_allclose(values, [one[name] for one in expected], rtol=1e-6)

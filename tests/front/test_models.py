@@ -108,7 +108,7 @@ def test_a_model_of_attributes_needs_some():
     ("options", "words"),
     [
         ({"metrics": "ndgc@10"}, "Did you mean 'ndcg@10'"),
-        ({"metrics": ["ndcg@0"]}, "no metric 'ndcg@0'"),
+        ({"metrics": ["ndcg@0"]}, "metric 'ndcg@0' is not computed"),
         ({"part": "tset"}, "'validation' or 'test'"),
     ],
 )

@@ -36,7 +36,7 @@ from coldray.data.dataset import Ids
 from coldray.data.signals import Reads, places_in, ratings_in
 from coldray.features.builder import FeatureEncoder
 from coldray.features.feature_set import VectorFeature
-from coldray.models.registry import model_type
+from coldray.models.registry import MODELS, model_type
 
 __all__ = ["FILES", "RATINGS", "Bundle", "History", "load_bundle", "read_manifest", "save_bundle"]
 """Models that earlier versions registered hold code that imports Bundle and History from here."""
@@ -70,6 +70,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
             "schema_version": _SCHEMA_VERSION,
             "coldray_version": __version__,
             "model": bundle.model.name,
+            **({"package": package} if (package := MODELS.package_of(bundle.model.name)) else {}),
             "config": bundle.model.config.model_dump(mode="json"),
             "encoder": {key: value for key, value in encoder_state.items() if key not in encoder_arrays},
             "files": {name: _sha256(temporary / name) for name in FILES},
@@ -107,6 +108,9 @@ def load_bundle(folder: str | Path) -> Bundle:
         encoder_state = dict(manifest["encoder"])
         encoder_state |= _part(arrays, "encoder/")
         encoder = FeatureEncoder.from_state(encoder_state)
+        if "package" in manifest and manifest["model"] not in MODELS:
+            name, version = manifest["package"].rsplit(" ", 1)
+            raise BundleError(f"its model {manifest['model']!r} is of {name} {version}. pip install {name}=={version}")
         kind = model_type(manifest["model"])
         config = kind.config_type.model_validate(manifest["config"])
         attributes = attributes_of(items, encoder.kinds)

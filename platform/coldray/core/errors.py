@@ -59,6 +59,10 @@ class ConfigError(ColdrayError):
     """A configuration or study file is invalid."""
 
 
+class PluginError(ConfigError):
+    """A model, source or metric that another package adds cannot be used."""
+
+
 class ModelError(ColdrayError):
     """A model cannot be fitted or used."""
 

@@ -26,16 +26,17 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.core.errors import ConfigError, EmptyDatasetError
+from coldray.core.errors import ConfigError, EmptyDatasetError, PluginError
+from coldray.core.plugins import Plugins
 from coldray.core.spelling import choices, nearest
 from coldray.evaluation.ranking import FloatArray, IntArray, Ranking
-from coldray.evaluation.ratings import RatingMetrics
+from coldray.evaluation.ratings import RATING_METRICS, RatingMetrics
 from coldray.evaluation.topk import cell_positions, nonzero_pattern
 
 _BLOCK_BYTES = 2 << 20
 """Size of the dense block in which hits are looked up; it stays in the cache."""
 
-_Doubles: TypeAlias = npt.NDArray[np.float64]
+Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +59,8 @@ class RankingMetrics:
 
 
 @dataclass(frozen=True, eq=False)
-class _Hits:
-    """What every measure is computed from."""
+class Hits:
+    """What every measure is computed from; that of another package too, see :data:`METRICS`."""
 
     flags: npt.NDArray[np.bool_]
     """Is the item at this place relevant, ``[e, K]``."""
@@ -94,7 +95,7 @@ def ranking_metrics(
     cutoffs
         The k's, each from 1 to the length of the lists.
     names
-        Which of :data:`METRIC_NAMES`; all by default. Coverage is always computed.
+        Which of :data:`METRICS`; by default all that can be used. Coverage is always computed.
     n_candidates
         Number of items that competed for a place, the base of the coverage.
 
@@ -106,7 +107,7 @@ def ranking_metrics(
     EmptyDatasetError
         If no ranked user has a relevant item.
     """
-    names = METRIC_NAMES if names is None else names
+    names = tuple(METRICS.usable[0]) if names is None else names
     _check_request(ranking, relevant, cutoffs, names, n_candidates)
     n_relevant, flags = _look_up(ranking, nonzero_pattern(relevant))
     evaluated = n_relevant > 0
@@ -116,16 +117,34 @@ def ranking_metrics(
             "Check that the relevant matrix is of the held-out side of this split."
         )
     flags = flags[evaluated]
-    hits = _Hits(flags, np.cumsum(flags, axis=1, dtype=np.int32), n_relevant[evaluated])
-    per_user = {}
+    hits = Hits(flags, np.cumsum(flags, axis=1, dtype=np.int32), n_relevant[evaluated])
+    per_user: dict[str, FloatArray] = {}
     for name in dict.fromkeys(names):
-        for k, values in _MEASURES[name](hits, cutoffs).items():
-            per_user[f"{name}@{k}"] = values.astype(np.float32)
+        per_user |= {f"{name}@{k}": values for k, values in _measured(name, hits, cutoffs).items()}
     return RankingMetrics(
         users=ranking.users[evaluated],
         per_user=per_user,
         coverage={f"coverage@{k}": _coverage(ranking.items[:, :k], relevant.shape[1], n_candidates) for k in cutoffs},
     )
+
+
+def _measured(name: str, hits: Hits, cutoffs: Sequence[int]) -> dict[int, FloatArray]:
+    """Return what a metric gives for each cutoff; that of another package is held to what a metric promises."""
+    measure = METRICS[name]
+    if not (package := METRICS.package_of(name)):
+        return {k: values.astype(np.float32) for k, values in measure(hits, cutoffs).items()}
+    try:
+        found = measure(hits, cutoffs)
+        values = {k: np.asarray(found[k], np.float32) for k in cutoffs}
+    except Exception as error:  # whatever code of others does
+        raise PluginError(f"The metric {name!r} of {package} failed ({type(error).__name__}: {error}).") from error
+    for k, array in values.items():
+        if array.shape != hits.n_relevant.shape or not np.isfinite(array).all():
+            raise PluginError(
+                f"The metric {name!r} of {package} gives an array {list(array.shape)} for the cutoff {k}; wanted are "
+                f"{len(hits.n_relevant)} finite values, one a user."
+            )
+    return values
 
 
 def _look_up(ranking: Ranking, relevant: sp.csr_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -144,19 +163,19 @@ def _look_up(ranking: Ranking, relevant: sp.csr_array) -> tuple[npt.NDArray[np.i
     return n_relevant, flags
 
 
-def _truncated_recall(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
+def _truncated_recall(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     return {k: hits.counts[:, k - 1] / hits.attainable(k) for k in cutoffs}
 
 
-def _recall(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
+def _recall(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     return {k: hits.counts[:, k - 1] / hits.n_relevant for k in cutoffs}
 
 
-def _precision(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
+def _precision(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     return {k: hits.counts[:, k - 1] / k for k in cutoffs}
 
 
-def _ndcg(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
+def _ndcg(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     discounts = 1.0 / np.log2(np.arange(2, hits.flags.shape[1] + 2))
     gains = np.cumsum(hits.flags * discounts, axis=1)
     # Summed in the same order as the gains, so that a perfect list is worth exactly 1.
@@ -164,27 +183,39 @@ def _ndcg(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
     return {k: gains[:, k - 1] / ideal[hits.attainable(k) - 1] for k in cutoffs}
 
 
-def _map(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
+def _map(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     ranks = np.arange(1, hits.flags.shape[1] + 1)
     precisions = np.cumsum(hits.flags * (hits.counts / ranks), axis=1)
     return {k: precisions[:, k - 1] / hits.attainable(k) for k in cutoffs}
 
 
-def _mrr(hits: _Hits, cutoffs: Sequence[int]) -> dict[int, _Doubles]:
+def _mrr(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     reciprocal = 1.0 / (hits.flags.argmax(axis=1) + 1)
     return {k: np.where(hits.counts[:, k - 1] > 0, reciprocal, 0.0) for k in cutoffs}
 
 
-_MEASURES: Mapping[str, Callable[[_Hits, Sequence[int]], dict[int, _Doubles]]] = {
-    "hr": _truncated_recall,
-    "ndcg": _ndcg,
-    "recall": _recall,
-    "precision": _precision,
-    "map": _map,
-    "mrr": _mrr,
-}
-METRIC_NAMES: tuple[str, ...] = tuple(_MEASURES)
-"""What `names` may hold."""
+def _fault(name: str, found: object) -> str:
+    """Return why something of another package cannot be the metric called `name`; nothing if it can."""
+    if not name.isidentifier() or name in ("coverage", *RATING_METRICS):
+        return "needs a name of letters, digits and '_' that is not that of another metric"
+    return "" if callable(found) else "is no function of hits and cutoffs"
+
+
+Measure: TypeAlias = Callable[[Hits, Sequence[int]], Mapping[int, Doubles]]
+"""Values float64 ``[e]`` of every user for each cutoff, finite, the higher the better."""
+METRICS: Plugins[Measure] = Plugins(
+    "metric",
+    {
+        "hr": _truncated_recall,
+        "ndcg": _ndcg,
+        "recall": _recall,
+        "precision": _precision,
+        "map": _map,
+        "mrr": _mrr,
+    },
+    _fault,
+)
+"""By name, with those that other packages add."""
 
 
 def _coverage(items: IntArray, n_items: int, n_candidates: int) -> float:
@@ -213,8 +244,8 @@ def _check_request(
                 f"rank with k={k}."
             )
     for name in names:
-        if name not in _MEASURES:
-            raise ConfigError(f"Unknown metric {name!r}.{nearest(name, _MEASURES)} Metrics: {choices(_MEASURES)}.")
+        if name not in METRICS:
+            raise ConfigError(f"Unknown metric {name!r}.{nearest(name, METRICS)} Metrics: {choices(METRICS)}.")
     n_users, n_items = relevant.shape
     for axis, indices, lowest, size in (("user", ranking.users, 0, n_users), ("item", ranking.items, -1, n_items)):
         if indices.size and (indices.min() < lowest or indices.max() >= size):

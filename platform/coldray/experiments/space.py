@@ -23,7 +23,7 @@ from coldray.core.errors import ConfigError
 from coldray.core.spelling import choices, nearest
 from coldray.data.filters import FilterConfig
 from coldray.data.signals import Reads
-from coldray.evaluation.metrics import METRIC_NAMES
+from coldray.evaluation.metrics import METRICS
 from coldray.evaluation.ratings import RATING_METRICS
 from coldray.experiments.settings import Section, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
@@ -145,12 +145,7 @@ class StudyConfig(Section):
         config_type = self.kind.config_type
         for name, spec in self.space.items():
             _check_parameter(name, spec, config_type)
-        known = metric_names(self.cutoffs, ratings=self.kind.predicts_ratings)
-        if self.selection.metric not in known:
-            raise ConfigError(
-                f"selection.metric {self.selection.metric!r} is not computed.{nearest(self.selection.metric, known)} "
-                f"Computed: {choices(known)}."
-            )
+        check_metric("selection.metric", self.selection.metric, self.cutoffs, ratings=self.kind.predicts_ratings)
         for entry in self.selection.simplest:
             for name in entry:
                 _check_name(f"selection.simplest: {name}", name, config_type.model_fields)
@@ -231,8 +226,18 @@ class StudyConfig(Section):
 
 def metric_names(cutoffs: Iterable[int], *, ratings: bool = False) -> list[str]:
     """Return every metric a study computes, the errors of predicted ratings too if its model predicts `ratings`."""
-    ranking = [f"{name}@{k}" for name in (*METRIC_NAMES, "coverage") for k in cutoffs]
+    ranking = [f"{name}@{k}" for name in (*METRICS.usable[0], "coverage") for k in cutoffs]
     return [*ranking, *(RATING_METRICS if ratings else ())]
+
+
+def check_metric(where: str, metric: str, cutoffs: Iterable[int], *, ratings: bool = False) -> None:
+    """Refuse a metric that is not computed, and one of another package that cannot be used."""
+    known = metric_names(cutoffs, ratings=ratings)
+    if metric in known:
+        return
+    if (name := metric.partition("@")[0]) in METRICS:
+        METRICS[name]  # says itself what is wrong with it
+    raise ConfigError(f"{where} {metric!r} is not computed.{nearest(metric, known)} Computed: {choices(known)}.")
 
 
 def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:

@@ -9,6 +9,7 @@ from coldray.data.dataset import Dataset
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.items import Split, cold_item_splits
 from coldray.data.splits.published import PredefinedSplit
+from coldray.evaluation.metrics import METRICS
 from coldray.experiments.edges import found_edges
 from coldray.experiments.forms.loss import with_losses
 from coldray.experiments.forms.settled import Settled, check_fits, settled_study
@@ -150,6 +151,8 @@ def begin_study(study: PreparedStudy, study_id: str, record: StudyRecord, listen
     """Return a study in the forms of its record, and say that it begins, and in which forms its model is fitted."""
     study = study.begun(record)
     listener.study_started(study.config, study.dataset, study_id, study.protocol())
+    for fault in METRICS.usable[1]:
+        listener.stage(f"note: {fault} What it measures is left out.")
     for form in study.settled.forms:
         listener.stage(f"form of every fit: {form.told}")
     return study

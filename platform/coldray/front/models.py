@@ -13,14 +13,13 @@ import polars as pl
 from coldray.bundle.model import Bundle, fit_bundle
 from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
 from coldray.core.notebook import facts_html
-from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.splits.items import Fold, Protocol, Split, TuningSplit
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.evaluation import Candidates, EvaluationFold
 from coldray.experiments.evaluation import evaluate as measure
-from coldray.experiments.space import metric_names
+from coldray.experiments.space import check_metric
 from coldray.features.builder import FeatureConfig, FeatureEncoder, attribute_kinds, choose_methods
 from coldray.front.configs import validated
 from coldray.models.base import Recommender, TrainingSet
@@ -249,8 +248,6 @@ def _check_fitted_on(bundle: Bundle, fold: Fold, protocol: Protocol) -> None:
 def _metrics(names: Sequence[str] | str | None, *, ratings: bool) -> tuple[str, ...]:
     wanted = (names,) if isinstance(names, str) else tuple(names or ("ndcg@10", "recall@10", "coverage@10"))
     cutoffs = [int(text) for name in wanted if (text := name.partition("@")[2]).isdigit() and int(text) > 0]
-    known = metric_names(dict.fromkeys(cutoffs or [10]), ratings=ratings)
     for name in wanted:
-        if name not in known:
-            raise ConfigError(f"There is no metric {name!r}.{nearest(name, known)} Metrics: {choices(known)}.")
+        check_metric("The metric", name, dict.fromkeys(cutoffs or [10]), ratings=ratings)
     return wanted

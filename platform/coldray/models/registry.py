@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import inspect
+from importlib.metadata import EntryPoint
 from typing import Any
 
-from coldray.core.errors import ConfigError
-from coldray.core.spelling import choices, nearest
-from coldray.models.base import Recommender
+from pydantic import ValidationError
 
-MODELS = {
+from coldray.core.errors import ConfigError
+from coldray.core.plugins import Plugins
+from coldray.core.spelling import choices, nearest
+from coldray.models.base import ModelConfig, Recommender
+
+_OWN = {
     "marec": "marec.model:MARec",
     "carec": "transfer.carec:CARec",
     "uarec": "transfer.uarec:UARec",
@@ -34,12 +38,38 @@ MODELS = {
     "ncf": "neural.ncf:NCF",
     "text_graph": "neural.text_graph.model:TextGraph",
 }
-"""Module and class of each, by name. A worker imports that of its study alone, which spares it the
+"""Module and class of each of the library's own, by name. A worker imports that of its study alone, which spares it the
 seconds that torch and the like take."""
 
-NETWORKS = tuple(name for name, place in MODELS.items() if place.startswith("neural."))
+NETWORKS = tuple(name for name, place in _OWN.items() if place.startswith("neural."))
 """Those of the neural family, see :mod:`~coldray.models.neural.base`; by their place, as to import them takes
 seconds."""
+
+
+def _fault(name: str, found: Any) -> str:
+    """Return why a class of another package cannot be used as the model called `name`; nothing if it can."""
+    if not (isinstance(found, type) and issubclass(found, Recommender)):
+        return "is no subclass of coldray.models.base.Recommender"
+    if inspect.isabstract(found):
+        return f"does not implement {choices(found.__abstractmethods__)}"
+    if getattr(found, "name", None) != name:
+        return f"calls itself {getattr(found, 'name', None)!r}, and its `name` must be that of the entry point"
+    parameters = getattr(found, "config_type", None)
+    if not (isinstance(parameters, type) and issubclass(parameters, ModelConfig)):
+        return "has no `config_type` that is a subclass of coldray.models.base.ModelConfig"
+    try:
+        parameters()
+    except ValidationError as error:
+        return f"has no valid default of its parameter {error.errors()[0]['loc'][0]!r}"
+    return ""
+
+
+MODELS: Plugins[type[Recommender[Any]]] = Plugins(
+    "model",
+    {name: EntryPoint(name, f"coldray.models.{place}", "coldray.models") for name, place in _OWN.items()},
+    _fault,
+)
+"""By name, with those that other packages add."""
 
 
 def model_type(name: str) -> type[Recommender[Any]]:
@@ -49,9 +79,9 @@ def model_type(name: str) -> type[Recommender[Any]]:
     ------
     ConfigError
         If there is none.
+    PluginError
+        If another package adds it, and it cannot be used.
     """
     if name not in MODELS:
         raise ConfigError(f"Unknown model {name!r}.{nearest(name, MODELS)} Known models: {choices(MODELS)}.")
-    module, _, kind = MODELS[name].partition(":")
-    found: type[Recommender[Any]] = getattr(import_module(f"coldray.models.{module}"), kind)
-    return found
+    return MODELS[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import warnings
@@ -320,7 +321,7 @@ class MlflowServer:
                     python_model=str(pyfunc_path()),
                     artifacts={"bundle": bundle.absolute().as_uri()},
                     signature=signature,
-                    pip_requirements=[f"coldray=={__version__}"],
+                    pip_requirements=[f"coldray=={__version__}", *_package_of(bundle)],
                 )
         return str(info.model_uri), info.model_id
 
@@ -340,6 +341,12 @@ def active_server(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(previous)
         if pinned:
             mlflow.set_registry_uri(registry)
+
+
+def _package_of(bundle: Path) -> list[str]:
+    """Return the requirement of the package that the model of a bundle is of, unless it is one of our own."""
+    package = json.loads((bundle / "manifest.json").read_text(encoding="utf-8")).get("package")
+    return [] if package is None else [package.replace(" ", "==")]
 
 
 def _reads_ratings(bundle: Path) -> bool:

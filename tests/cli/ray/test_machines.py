@@ -52,9 +52,16 @@ def test_a_machine_that_is_slow_is_told_and_waited_for(monkeypatch):
 
 
 def test_a_machine_of_another_version_is_refused(monkeypatch):
-    python, ray_version, _ = _own_versions()
-    monkeypatch.setattr(machines, "_own_versions", lambda: (python, ray_version, "99.0"))
+    mine = {**_own_versions(), "coldray": "99.0"}
+    monkeypatch.setattr(machines, "_own_versions", lambda: mine)
     with pytest.raises(ClusterError, match=r"has coldray \d\S*, not 99\.0 as this process\. Install the same"):
+        check_machines(lambda _: None)
+
+
+def test_a_machine_without_a_package_that_adds_a_model_is_refused(monkeypatch):
+    mine = {**_own_versions(), "more-models": "1.2"}
+    monkeypatch.setattr(machines, "_own_versions", lambda: mine)
+    with pytest.raises(ClusterError, match=r"has more-models none, not 1\.2 as this process\. Install the same"):
         check_machines(lambda _: None)
 
 

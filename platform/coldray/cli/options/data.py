@@ -93,7 +93,7 @@ def source_of(given: argparse.Namespace) -> SourceConfig:
             raise ConfigError(
                 f"--{option.replace('_', '-')} is read by --dataset amazon alone, not by {source.name!r}. Leave it out."
             )
-    if source.data_dir is not None and source.name not in FOLDER_SOURCES:
+    if source.data_dir is not None and not SOURCES[source.name].in_folder:
         raise ConfigError(
             f"--data-dir is read by --dataset {', '.join(FOLDER_SOURCES)} alone, not by {source.name!r}. Leave it "
             "out, or name one of them."

@@ -5,19 +5,21 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coldray import __version__
 from coldray.core.errors import ClusterError
+from coldray.core.plugins import plugin_packages
 from coldray.core.ray_errors import in_words
 
 SLOW_SECONDS, LAST_SECONDS = 40.0, 300.0
 """So long a worker of a machine is waited for before it is told, and before the job ends: a busy machine is slow."""
 _LOST = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError, ray.exceptions.WorkerCrashedError)
-_Versions = tuple[str, str, str]
-"""Of Python, Ray and coldray."""
+_Versions: TypeAlias = Mapping[str, str]
+"""Of Python, Ray, coldray, and of the packages that add to it, by name."""
 
 
 def free_words() -> str:
@@ -75,7 +77,8 @@ def check_machines(say: Callable[[str], None]) -> None:
 
 def _own_versions() -> _Versions:
     """Return the versions of this process."""
-    return ".".join(platform.python_version_tuple()[:2]), ray.__version__, __version__
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"Python": python, "Ray": ray.__version__, "coldray": __version__, **plugin_packages()}
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -113,8 +116,11 @@ def _compare(answers: Mapping[str, _Versions | None]) -> None:
     mine = _own_versions()
     for address, found in answers.items():
         if found is not None and found != mine:
-            named = zip(("Python", "Ray", "coldray"), found, mine, strict=True)
-            other = ", ".join(f"{name} {theirs}, not {ours}" for name, theirs, ours in named if theirs != ours)
+            other = ", ".join(
+                f"{name} {found.get(name, 'none')}, not {mine.get(name, 'none')}"
+                for name in {**mine, **found}
+                if found.get(name) != mine.get(name)
+            )
             raise ClusterError(
                 f"The machine {address} of the cluster has {other} as this process. Install the same there, or run "
                 "the job by `ray job submit --runtime-env jobs/ray-env.yaml`."

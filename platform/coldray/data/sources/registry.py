@@ -12,6 +12,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
 
 from coldray.core.errors import ConfigError, DataFileError
+from coldray.core.plugins import Plugins
 from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
@@ -140,7 +141,7 @@ def find_dataset(name: str, data_dir: Path | None) -> Path:
     location = SOURCES[name].location
     if location is None:
         raise ConfigError(f"Source {name!r} has no place of its own where it could be looked for.")
-    places = {source.location.folder for source in SOURCES.values() if source.location is not None}
+    places = {source.location.folder for source in _OWN.values() if source.location is not None}
     return find_files(location, data_dir, places - {location.folder})
 
 
@@ -250,7 +251,7 @@ _HETREC_FILTERS = FilterConfig(
     attribute_max_share=0.3,
 )
 _STARS, _HALVES = (1.0, 5.0), (0.5, 5.0)
-SOURCES: dict[str, Source] = {
+_OWN: dict[str, Source] = {
     "sample": Source(lambda source: sample_dataset(source.seed), in_folder=False),
     "hetrec": Source(
         lambda source: read_hetrec(_find_hetrec(source.data_dir, download=source.download)),
@@ -284,6 +285,11 @@ SOURCES: dict[str, Source] = {
     "csv": Source(_tables, in_folder=False),
     "parquet": Source(_tables, in_folder=False),
 }
-"""By name, as they are listed."""
-FOLDER_SOURCES = tuple(name for name, source in SOURCES.items() if source.in_folder)
-"""The sources that are looked for in `data_dir`."""
+SOURCES = Plugins(
+    "source",
+    _OWN,
+    lambda _, found: "" if isinstance(found, Source) else "is no coldray.data.sources.registry.Source",
+)
+"""By name, as they are listed, with those that other packages add."""
+FOLDER_SOURCES = tuple(name for name, source in _OWN.items() if source.in_folder)
+"""Our own sources that are looked for in `data_dir`."""

@@ -15,7 +15,7 @@ from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.settings import Section, explain, read_settings, replace_settings
-from coldray.experiments.space import Candidates, StudyConfig, load_study, metric_names
+from coldray.experiments.space import Candidates, StudyConfig, check_metric, load_study
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import FeatureConfig, attribute_names
 from coldray.models.registry import MODELS
@@ -81,12 +81,7 @@ class ComparisonConfig(Section):
                 f"The baseline {self.baseline!r} is no entry.{nearest(self.baseline, self.entries)} "
                 f"Entries: {choices(self.entries)}."
             )
-        known = metric_names(self.cutoffs)
-        if self.selection.metric not in known:
-            raise ConfigError(
-                f"selection.metric {self.selection.metric!r} is not computed.{nearest(self.selection.metric, known)} "
-                f"Computed: {choices(known)}."
-            )
+        check_metric("selection.metric", self.selection.metric, self.cutoffs)
         for name, entry in self.entries.items():
             _check_overrides(name, entry.overrides)
         return self
@@ -185,7 +180,12 @@ def _studies_in(folder: Path) -> dict[str, Path]:
         except ConfigError:
             continue  # another file, which says itself what is wrong once it is asked for
         model = content.get("model")
-        if model in MODELS and "space" in content and (model not in found or path.stem == model):
+        if (
+            isinstance(model, str)
+            and model in MODELS
+            and "space" in content
+            and (model not in found or path.stem == model)
+        ):
             found[model] = path
     return found
 
