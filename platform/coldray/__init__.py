@@ -15,11 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from coldray.bundle.frames import ScoreParts
     from coldray.bundle.io import load_bundle
     from coldray.bundle.model import Bundle
     from coldray.core.errors import ColdrayError
     from coldray.data.dataset import Dataset
     from coldray.data.splits.items import Split
+    from coldray.front.comparisons import ModelComparison, compare
     from coldray.front.data import load_dataset, split
     from coldray.front.models import Evaluation, evaluate, fit
     from coldray.front.studies import Study, tune
@@ -38,6 +40,9 @@ _PLACES = {
     "load_bundle": "bundle.io",
     "tune": "front.studies",
     "Study": "front.studies",
+    "compare": "front.comparisons",
+    "ModelComparison": "front.comparisons",
+    "ScoreParts": "bundle.frames",
     "Dataset": "data.dataset",
     "Split": "data.splits.items",
     "Recommender": "models.base",
@@ -52,10 +57,13 @@ __all__ = [
     "ColdrayError",
     "Dataset",
     "Evaluation",
+    "ModelComparison",
     "Recommender",
+    "ScoreParts",
     "Split",
     "Study",
     "__version__",
+    "compare",
     "evaluate",
     "fit",
     "load_bundle",

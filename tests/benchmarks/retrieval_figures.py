@@ -17,13 +17,13 @@ from figures import figure
 from threadpoolctl import threadpool_limits
 
 from coldray.bundle.model import Bundle
+from coldray.bundle.similar import SimilaritySearch
 from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
 from coldray.models.linear.svd import SVD, SVDConfig
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
-from coldray.serving.vectors.similar import SimilaritySearch
 
 N_USERS, N_ITEMS, N_FACTORS = 20_000, 100_000, 64
 TASTES = 50
@@ -92,10 +92,10 @@ def retrieval() -> dict[str, float]:
         engine, search, indexed = Engine(bundle), SimilaritySearch(bundle), SimilaritySearch(bundle, index_from=0)
         indexed.wait()
         for made in (search, indexed):
-            found = made.similar(engine, 0, 10)
+            found = made.similar(bundle, 0, 10)
             print(f"similar items by {found.search}, recall {found.recall:.3f}", file=sys.stderr)
         return {
             "retrieval_100k_ms": median_ms(lambda user: engine.answer([Query(user_id=user)]), range(ASKED)),
-            "similar_100k_ms": median_ms(lambda item: search.similar(engine, item, 10), range(ASKED)),
+            "similar_100k_ms": median_ms(lambda item: search.similar(bundle, item, 10), range(ASKED)),
             "hnsw_100k_recall": indexed.measured_recall or 0.0,
         }

@@ -49,7 +49,10 @@ def test_everything_public_is_documented_and_functions_have_an_example(name):
     assert inspect.isclass(found) or ">>>" in inspect.getdoc(found)
 
 
-@pytest.mark.parametrize("name", ["coldray", "load_dataset", "split", "fit", "evaluate", "load_bundle", "tune"])
+FUNCTIONS = [name for name in coldray.__all__ if inspect.isfunction(getattr(coldray, name))]
+
+
+@pytest.mark.parametrize("name", ["coldray", *FUNCTIONS])
 def test_examples_do_what_they_say(name, tmp_path, monkeypatch, ray_cluster):
     monkeypatch.chdir(tmp_path)
     found = coldray if name == "coldray" else getattr(coldray, name)
@@ -57,6 +60,15 @@ def test_examples_do_what_they_say(name, tmp_path, monkeypatch, ray_cluster):
     runner = doctest.DocTestRunner()
     for example in examples:
         runner.run(example)
+    assert runner.tries > 0
+    assert runner.failures == 0
+
+
+@pytest.mark.parametrize("method", ["recommend", "similar", "explain", "add_items"])
+def test_examples_of_a_bundle_do_what_they_say(method):
+    (example,) = doctest.DocTestFinder(recurse=False).find(getattr(coldray.Bundle, method), method, globs={})
+    runner = doctest.DocTestRunner()
+    runner.run(example)
     assert runner.tries > 0
     assert runner.failures == 0
 

@@ -71,3 +71,37 @@ def test_what_cannot_run_is_refused_before_anything_is_written(films, tmp_path, 
     with pytest.raises(error, match=words):
         coldray.tune(study, films, output=tmp_path / "runs", **options)
     assert not (tmp_path / "runs").exists()
+
+
+COMPARED = {"splits.n_splits": 1, "candidates": "all", "splits.protocol": "holdout"}
+
+
+def test_models_are_compared_on_the_same_splits(films, tmp_path, ray_cluster):
+    found = coldray.compare(["popularity", "ease"], films, trials=2, settings=COMPARED, output=tmp_path, quiet=True)
+    frame = found.frame
+    assert sorted(frame["model"]) == ["ease", "popularity"]
+    assert frame["validation"].is_sorted(descending=True)
+    assert frame["model"][0] == found.result.champion == found.champion.model.name
+    assert (frame["low"] <= frame["test"]).all()
+    over = dict(frame.select("model", "over_baseline").rows())
+    assert over["ease"] is None  # the baseline itself
+    assert over["popularity"] < 0
+    assert found.report.is_file()
+    assert "champion" in repr(found)
+    assert "popularity" in found._repr_html_()
+    assert len(found.result.entry("ease").study.trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        ([], "none is given"),
+        (["marek"], r"'marek'.*'marec'"),
+        ("compare_kold", r"no comparison 'compare_kold'. Did you mean 'compare_cold'"),
+        ("no/such.yaml", "Cannot read"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_and_nothing_is_written(films, tmp_path, models, words):
+    with pytest.raises(ConfigError, match=words):
+        coldray.compare(models, films, output=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 
 from coldray.bundle.io import save_bundle
-from coldray.bundle.model import fit_bundle
-from coldray.data.sources.sample import sample_dataset
-from coldray.features.builder import FeatureConfig, FeatureEncoder
-from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
 from coldray.serving.live.store import Store
 from contracts.browser import chromium, opened
+from contracts.bundles import small_bundle
 from contracts.service import RedisServer
 
 
 @pytest.fixture(scope="session")
 def bundle():
-    model = KernelAlign(KernelAlignConfig(n_factors=8, steps=5))
-    return fit_bundle(model, sample_dataset(0, 120, 90), FeatureEncoder(FeatureConfig()), {})
+    return small_bundle()
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +24,7 @@ def folders(bundle, tmp_path_factory):
     """Return a folder of two bundles that score differently, and of one that is damaged."""
     root = tmp_path_factory.mktemp("bundles")
     save_bundle(bundle, root / "first")
-    model = KernelAlign(KernelAlignConfig(n_factors=8, steps=5, ridge=600.0))
-    save_bundle(fit_bundle(model, sample_dataset(0, 120, 90), FeatureEncoder(FeatureConfig()), {}), root / "second")
+    save_bundle(small_bundle(600.0), root / "second")
     films = {"dataset": {"name": "films", "synthetic": False}}
     save_bundle(replace(bundle, item_ids=np.arange(len(bundle.item_ids)), manifest=films), root / "numbered")
     save_bundle(replace(bundle, manifest={"dataset": {"name": "sample", "synthetic": True}}), root / "sample")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import polars as pl
 
-from coldray.bundle.lists import Candidates
+from coldray.bundle.lists import Candidates, Place
+from coldray.bundle.reasons import explain
 from coldray.core.errors import ConfigError, UnknownIdError
+from coldray.core.notebook import facts_html
 from coldray.data.dataset import TextAttribute
 
 if TYPE_CHECKING:
@@ -42,17 +45,88 @@ def list_frame(
     known = users is not None
     asked = _histories_of(bundle, users or (), policy) if known else _known_parts(bundle, histories or (), policy)
     lists = bundle.lists(asked, k, candidates=candidates, exclude=exclude, known=known)
-    rows = [
-        (rank, place.item, place.score, place.cold, origin)
-        for origin, places in lists
-        for rank, place in enumerate(places, start=1)
-    ]
-    ids = pl.String() if bundle.item_ids.dtype.kind == "U" else pl.Int64()
-    types = {"rank": pl.Int64(), "item": ids, "score": pl.Float64(), "cold": pl.Boolean(), "origin": pl.String()}
-    frame = pl.DataFrame(rows, schema=types, orient="row")
+    frame = _places_frame(bundle, [places for _, places in lists])
+    whence = [origin for origin, places in lists for _ in places]
+    frame = frame.with_columns(origin=pl.Series(whence, dtype=pl.String))
     names = range(len(asked)) if users is None else list(users)
     whose = [user for user, (_, places) in zip(names, lists, strict=True) for _ in places]
     frame.insert_column(0, pl.Series("user", whose, dtype=None if whose else pl.Int64()))
+    return _titled(bundle, frame)
+
+
+def similar_frame(bundle: Bundle, item: Any, k: int) -> pl.DataFrame:
+    """Return items like another as :meth:`~coldray.bundle.model.Bundle.similar` says."""
+    found = bundle.similarity.similar(bundle, _index_of(bundle, item), k)
+    return _titled(bundle, _places_frame(bundle, [found.places]))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreParts:
+    """The score of one item for one user, taken apart."""
+
+    score: float
+    note: str
+    """What the parts are; or why the score cannot be taken apart."""
+    parts: pl.DataFrame
+    """A row a part, which add up to the score: ``part`` (an attribute, or what is no attribute in brackets), ``added``,
+    ``share`` of the score. Empty if it cannot be taken apart."""
+    reasons: pl.DataFrame
+    """The items of the history that speak for the item most: ``item``, ``title`` where items have one, ``part`` (the
+    attribute through which they do, null of a model that reads clicks alone), ``shared`` (labels or words that both
+    have) and ``added``."""
+
+    def __repr__(self) -> str:
+        made = ", ".join(f"{part} {added:+.4f}" for part, added, _ in self.parts.iter_rows())
+        return f"Score {self.score:.4f}: {made or self.note}"
+
+    def _repr_html_(self) -> str:
+        facts = [(part, f"{added:+.4f}") for part, added, _ in self.parts.iter_rows()]
+        return facts_html(f"Score {self.score:.4f}", facts, (self.note,))
+
+
+def explained_frame(bundle: Bundle, user: Any, item: Any, history: History | None) -> ScoreParts:
+    """Take a score apart as :meth:`~coldray.bundle.model.Bundle.explain` says."""
+    if (user is None) == (history is None):
+        raise ConfigError("explain takes a user or a history, one of the two, and an item.")
+    if item is None:
+        raise ConfigError("explain takes an item: explain(user, item).")
+    place = _index_of(bundle, item)
+    maker = bundle.list_maker((item,))
+    read = bundle.by_index(0, bundle.history(user) if history is None else history)
+    score = float(maker.scores(maker.rows([maker.read(read)]))[0, 0])
+    found = explain(bundle, maker, read, [Place(bundle.plain_ids[place], score, cold=bool(bundle.clicks[place] == 0))])
+    parts = found.items[0].parts if found.items else {}
+    rows = [(part, added, added / score if score else None) for part, added in parts.items()]
+    types = {"part": pl.String(), "added": pl.Float64(), "share": pl.Float64()}
+    strongest = found.items[0].strongest if found.items else ()
+    reasons = pl.DataFrame(
+        [(one.item, one.part, list(one.shared), one.added) for one in strongest],
+        schema={"item": _id_type(bundle), "part": pl.String(), "shared": pl.List(pl.String()), "added": pl.Float64()},
+        orient="row",
+    )
+    return ScoreParts(score, found.note, pl.DataFrame(rows, schema=types, orient="row"), _titled(bundle, reasons))
+
+
+def _index_of(bundle: Bundle, item: Any) -> int:
+    if item not in bundle.item_places:
+        raise UnknownIdError(f"The bundle has no item {item!r}.")
+    return bundle.item_places[item]
+
+
+def _id_type(bundle: Bundle) -> pl.String | pl.Int64:
+    return pl.String() if bundle.item_ids.dtype.kind == "U" else pl.Int64()
+
+
+def _places_frame(bundle: Bundle, lists: Sequence[Sequence[Place]]) -> pl.DataFrame:
+    rows = [
+        (rank, place.item, place.score, place.cold) for places in lists for rank, place in enumerate(places, start=1)
+    ]
+    types = {"rank": pl.Int64(), "item": _id_type(bundle), "score": pl.Float64(), "cold": pl.Boolean()}
+    return pl.DataFrame(rows, schema=types, orient="row")
+
+
+def _titled(bundle: Bundle, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with the titles of its items, where items have a text of that name."""
     titles = bundle.attributes.get("title")
     if not isinstance(titles, TextAttribute):
         return frame

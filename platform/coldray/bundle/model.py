@@ -14,16 +14,19 @@ import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
-from coldray.bundle.frames import Policy, list_frame
+from coldray.bundle.frames import Policy, ScoreParts, explained_frame, list_frame, similar_frame
 from coldray.bundle.item_table import joined
 from coldray.bundle.lists import Candidates, Indices, ListMaker, ListOrigin, Place
+from coldray.bundle.new_items import records_of, unread_labels
+from coldray.bundle.similar import SimilaritySearch
 from coldray.core.errors import ConfigError, UnknownIdError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute
 from coldray.data.signals import places_in, ratings_in
+from coldray.data.tables.frames import Frame
 from coldray.data.tables.labels import refuse_list_text
 from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds, attributes_from_records
-from coldray.features.feature_set import FeatureSet
+from coldray.features.feature_set import FeatureSet, VectorFeature
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.forms import Form
 from coldray.models.linalg.vector_index import VectorIndex, settled_index
@@ -95,6 +98,21 @@ class Bundle:
     def user_places(self) -> dict[Any, int]:
         """The row of each user by their id."""
         return {user: row for row, user in enumerate(self.user_ids.tolist())}
+
+    @cached_property
+    def labels_read(self) -> dict[str, frozenset[str]]:
+        """The labels that the model was fitted with, by attribute that it reads."""
+        features = self.features.features
+        return {
+            name: frozenset(feature.terms)
+            for name, method in self.encoder.methods.items()
+            if method == "multi_hot" and isinstance(feature := features[name], VectorFeature)
+        }
+
+    @cached_property
+    def similarity(self) -> SimilaritySearch:
+        """What finds items that are alike, of this bundle and of items that come later."""
+        return SimilaritySearch(self) if self.before is None else self.before.similarity
 
     @cached_property
     def _cold(self) -> list[bool]:
@@ -217,6 +235,52 @@ class Bundle:
         """
         return list_frame(self, users, k, histories, candidates=candidates, exclude=exclude, policy=policy)
 
+    def similar(self, item: Any, k: int = 10) -> pl.DataFrame:
+        """Return the items most like an item: by attributes, and by who clicked it unless it is new.
+
+        The score is a cosine, see :meth:`~coldray.bundle.similar.SimilaritySearch.similar`; items that have nothing in
+        common with it are left out, so that there may be fewer than `k`.
+
+        Returns
+        -------
+        polars.DataFrame
+            A row an item: ``rank`` from 1, ``item``, ``score``, ``cold``, and ``title`` where items have a text of that
+            name.
+
+        Raises
+        ------
+        UnknownIdError
+            If the bundle has no such item.
+
+        Examples
+        --------
+        >>> import coldray
+        >>> bundle = coldray.fit("popularity", coldray.load_dataset("sample"))
+        >>> bundle.similar("item-0001", k=3)["rank"].to_list()
+        [1, 2, 3]
+        """
+        return similar_frame(self, item, k)
+
+    def explain(self, user: Any = None, item: Any = None, *, history: History | None = None) -> ScoreParts:
+        """Return what the score of an item is made of, for a user of the bundle or for a given history.
+
+        Raises
+        ------
+        UnknownIdError
+            If the bundle does not know the user, the item, or an item of the history.
+        ConfigError
+            If both or none of `user` and `history` are given.
+
+        Examples
+        --------
+        >>> import coldray
+        >>> bundle = coldray.fit("ease", coldray.load_dataset("sample"))
+        >>> parts = bundle.explain("user-0001", "item-0002")
+        >>> abs(parts.parts["added"].sum() - parts.score) < 1e-3
+        True
+        """
+        return explained_frame(self, user, item, history)
+
     def save(self, folder: str | Path) -> Path:
         """Write the bundle to a folder, completely or not at all, and return its path.
 
@@ -249,7 +313,7 @@ class Bundle:
             If a history or a candidate is an item the bundle does not have.
         """
         maker = self._all_lists if candidates == "all" else self.list_maker(candidates)
-        rows = maker.rows([maker.read(self._by_index(row, history)) for row, history in enumerate(histories)])
+        rows = maker.rows([maker.read(self.by_index(row, history)) for row, history in enumerate(histories)])
         hidden = [self.item_places[item] for item in exclude if item in self.item_places]
         mask = ~np.isin(maker.items, hidden) if hidden else None
         return [
@@ -299,7 +363,7 @@ class Bundle:
         clicked = {self.plain_ids[item]: rating for item, rating in self.clicks_of(self.user_places[user_id]).items()}
         return clicked if self.model.reads.ratings else list(clicked)
 
-    def _by_index(self, row: int, history: History) -> dict[int, float | None]:
+    def by_index(self, row: int, history: History) -> dict[int, float | None]:
         """Return a history by the index of the items."""
         for item in history:
             if item not in self.item_places:
@@ -309,13 +373,22 @@ class Bundle:
 
     # ---- new items
 
-    def add_items(self, records: Mapping[Any, Mapping[str, object]], *, list_text: bool = False) -> Bundle:
-        """Return a bundle that also knows new items, given as attribute values by name under the item's id.
+    def add_items(
+        self, items: Mapping[Any, Mapping[str, object]] | Frame, *, item: str = "item_id", label_separator: str = "|",
+        list_text: bool = False,
+    ) -> Bundle:  # fmt: skip
+        """Return a bundle that also knows new items; they are in its lists at once, known by their attributes.
 
-        New items come after the known ones, in the order given. Attributes that no model reads are taken in too.
+        New items come after the known ones, in the order given. Attributes that no model reads are taken in too. Labels
+        that the model was not fitted with say nothing to it: they are counted in a warning.
 
         Parameters
         ----------
+        items
+            Attribute values by name under the item's id; or a frame (polars, pandas, arrow, a mapping of columns) with
+            a row an item and a column an attribute.
+        item, label_separator
+            Of a frame: the column with ids, and what divides labels that are text.
         list_text
             Whether a label that is a list written as text is taken whole: for items that were accepted so before.
 
@@ -324,10 +397,30 @@ class Bundle:
         UnknownIdError
             If an item is in the bundle already.
         UnknownAttributeError
-            If a record has an attribute that items do not have.
+            If there is an attribute that items do not have.
         DataFormatError
-            If a value is not of its attribute's kind, or is a list of labels written as text.
+            If a value is not of its attribute's kind, or is a list of labels written as text; or if ids are missing,
+            doubled or of another type than the bundle's.
+
+        Examples
+        --------
+        >>> import coldray
+        >>> bundle = coldray.fit("popularity", coldray.load_dataset("sample"))
+        >>> more = bundle.add_items({"item_id": ["new"], "genres": [["drama"]], "title": ["The new one"]})
+        >>> more.recommend(["user-0001"], k=1, candidates=("new",))["title"].to_list()
+        ['The new one']
         """
+        if isinstance(items, Mapping) and all(isinstance(record, Mapping) for record in items.values()):
+            records: Mapping[Any, Mapping[str, object]] = items
+        else:
+            records, notes = records_of(self, items, item, label_separator)
+            for note in notes:
+                logger.warning("%s", note)
+        for name, labels in unread_labels(self, records.values()).items():
+            logger.warning(
+                "%d labels of %r are unknown to the model, which makes nothing of them; the first is %r.",
+                len(labels), name, labels[0],
+            )  # fmt: skip
         for record in records.values() if not list_text else ():
             self.refuse_list_text(record)
         repeated = [item for item in records if item in self.item_places]

@@ -15,9 +15,9 @@ from coldray.data.sources.registry import load_dataset as read_source
 from coldray.data.sources.tabular import TabularColumns, TabularConfig, dataset_of_frames
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.items import Split, cold_item_splits
+from coldray.data.tables.frames import Frame, as_polars, is_frame
 from coldray.experiments.split_config import SplitConfig
 from coldray.front.configs import validated
-from coldray.front.frames import Frame, as_polars, is_frame
 
 _ITEM_COLD = "item-cold"
 """What the protocol ``notebook`` is called in words: 60 % of the items train, 20 % validate, 20 % test."""

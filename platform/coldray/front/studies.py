@@ -18,10 +18,9 @@ from coldray.cli.jobs.tune import check_tracking, search_and_publish
 from coldray.cli.options.studies import RegisteredRunOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.core.environment import variable
-from coldray.core.errors import ConfigError
 from coldray.core.files import writable_folder
 from coldray.core.notebook import facts_html
-from coldray.core.spelling import choices, nearest
+from coldray.core.study_files import named_file
 from coldray.data.dataset import Dataset
 from coldray.experiments.results import StudyResult, mean_metric
 from coldray.experiments.settings import replace_settings
@@ -29,9 +28,6 @@ from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.study import prepare_study
 from coldray.front.configs import validated
 from coldray.reports.report import PAGE
-
-STUDIES = Path(__file__).resolve().parents[3] / "tune_spaces"
-"""Study files of the models."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,21 +144,27 @@ def tune(
     (2, 3)
     """
     config = _config(study, {**({} if trials is None else {"search.trials": trials}), **(settings or {})})
-    folder = Path(output).absolute()
-    options = RegisteredRunOptions(
-        output=folder,
+    options = notebook_options(output, tracking_uri, ray_address, cpus, resume, "coldray.tune(…)")
+    progress = StudyProgress(Console(quiet=quiet))
+    with writable_folder(options.output):
+        check_tracking(options)
+        result, path = search_and_publish(prepare_study(config, dataset), options, progress)
+    return Study(result, path)
+
+
+def notebook_options(
+    output: str | Path, tracking_uri: str | None, ray_address: str, cpus: int | None, resume: bool, command: str
+) -> RegisteredRunOptions:
+    """Return where a study of a notebook runs, and where it is kept and logged."""
+    return RegisteredRunOptions(
+        output=Path(output).absolute(),
         tracking_uri=tracking_uri or variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"),
         offline=tracking_uri is None,
         ray_address=ray_address,
         cpus=cpus,
         resume="" if resume else None,
-        command=("coldray.tune(…)",),
+        command=(command,),
     )
-    progress = StudyProgress(Console(quiet=quiet))
-    with writable_folder(folder):
-        check_tracking(options)
-        result, path = search_and_publish(prepare_study(config, dataset), options, progress)
-    return Study(result, path)
 
 
 def _config(study: str | Path | Mapping[str, Any] | StudyConfig, settings: Mapping[str, Any]) -> StudyConfig:
@@ -172,10 +174,4 @@ def _config(study: str | Path | Mapping[str, Any] | StudyConfig, settings: Mappi
         fields = deepcopy(dict(study))
         replace_settings(fields, settings)
         return validated(StudyConfig, fields)
-    path = Path(study)
-    if path.suffix or path.exists():
-        return load_study(path, settings)
-    known = sorted(file.stem for file in STUDIES.glob("*.yaml") if "space:" in file.read_text(encoding="utf-8"))
-    if study not in known:
-        raise ConfigError(f"There is no study {study!r}.{nearest(str(study), known)} Studies: {choices(known)}.")
-    return load_study(STUDIES / f"{study}.yaml", settings)
+    return load_study(named_file(study, "study"), settings)

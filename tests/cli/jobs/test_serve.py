@@ -125,6 +125,15 @@ def test_a_new_item_is_recommended_at_once_and_can_be_taken_away(call):
     assert "fresh" not in call.items(user_id="user-0003", k=200)
 
 
+def test_labels_that_the_model_does_not_know_are_told(call):
+    known = call("/v1/items/item-0005")[1]
+    assert known["unread_labels"] == {}
+    attributes = {**known["attributes"], "genres": [known["attributes"]["genres"][0], "no such", "nor such"]}
+    status, made = call("/v1/items", {"item_id": "fresh", "attributes": attributes})
+    assert (status, made["unread_labels"]) == (201, {"genres": ["no such", "nor such"]})
+    assert call("/v1/items/fresh", method="DELETE") == (204, None)
+
+
 def test_feedback_changes_the_next_list_and_counts_once(call):
     first = call.items(user_id="newcomer")
     event = {"event_id": "one", "user_id": "newcomer", "item_id": "item-0004"}

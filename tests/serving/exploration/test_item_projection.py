@@ -5,10 +5,10 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.bundle.item_space import item_vectors
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.serving.engine.engine import Engine
 from coldray.serving.exploration.explore import _DIMENSIONS, ItemProjection
-from coldray.serving.vectors.items import item_vectors
 
 
 def test_items_that_come_change_no_vector_and_get_that_of_their_attributes(bundle):

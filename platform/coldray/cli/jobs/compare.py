@@ -20,7 +20,7 @@ from coldray.cli.jobs.tune import (
     settings_of,
     tracking,
 )
-from coldray.cli.options.studies import ComparisonOptions, StudyOptions
+from coldray.cli.options.studies import ComparisonOptions, RegisteredRunOptions
 from coldray.cli.progress.ablation import AblationProgress
 from coldray.cli.progress.comparison import EntryProgress
 from coldray.cli.progress.study import StudyProgress
@@ -68,7 +68,7 @@ def compare(options: ComparisonOptions, console: Console) -> ComparisonResult | 
         checked = check_comparison(comparison, dataset, progress)
         for study in checked.studies.values():
             check_this_process(study.config)
-        result, folder = _run_and_publish(comparison, checked, options, progress)
+        result, folder = run_and_publish(comparison, checked, options, progress)
     console.print()
     if result is not None:
         console.print(terminal(comparison_report(result)))
@@ -76,10 +76,13 @@ def compare(options: ComparisonOptions, console: Console) -> ComparisonResult | 
     return result
 
 
-def _run_and_publish(
-    comparison: Comparison, checked: Checked, options: StudyOptions, progress: StudyProgress
+def run_and_publish(
+    comparison: Comparison, checked: Checked, options: RegisteredRunOptions, progress: StudyProgress
 ) -> tuple[ComparisonResult | None, Path]:
-    """Run a comparison that has been checked; return its result, and the folder of what was written."""
+    """Run a comparison that has been checked; return its result, and the folder of what was written.
+
+    The result is None where all of it was written before, and the bundle alone was left to be made.
+    """
     name, dataset = comparison.config.name, checked.dataset
     identity = StudyIdentity("comparison", name, dataset.name, dataset.fingerprint, _comparison_settings(comparison))
     with (

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from coldray.bundle.lists import Place
+from coldray.bundle.reasons import Explained, ItemReasons
+from coldray.bundle.similar import SimilarItems
 from coldray.serving.engine.queries import Answer
-from coldray.serving.engine.reasons import Explained, ItemReasons
 from coldray.serving.live.model import LiveModel
-from coldray.serving.vectors.similar import SimilarItems
 
 
 def answer_json(live: LiveModel, answer: Answer, explained: Explained | None = None) -> str:

@@ -17,6 +17,8 @@ from ray.util.metrics import Counter
 from starlette.background import BackgroundTask
 
 import coldray
+from coldray.bundle.new_items import unread_labels
+from coldray.bundle.reasons import Explained, explain
 from coldray.serving.admission.limits import Admission
 from coldray.serving.api.answers import answer_json
 from coldray.serving.api.batches import Batches
@@ -30,6 +32,7 @@ from coldray.serving.api.schemas import (
     Feedback,
     FeedbackResponse,
     Item,
+    ItemDetails,
     NamedVersion,
     NewItem,
     RecommendRequest,
@@ -38,9 +41,9 @@ from coldray.serving.api.schemas import (
 )
 from coldray.serving.api.settings import ServiceSettings
 from coldray.serving.api.short_way import ShortWay
+from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.ids import refuse_new_id
 from coldray.serving.engine.queries import Answer, ItemId, Query
-from coldray.serving.engine.reasons import explain
 from coldray.serving.live.model import LiveModel
 from coldray.serving.live.shadow import RayMeasures, Shadow
 from coldray.serving.live.versions import answered
@@ -59,7 +62,11 @@ answer_problems(_api)
 
 
 def _answer_json(live: LiveModel, answer: Answer, request: RecommendRequest) -> str:
-    return answer_json(live, answer, explain(live.engine, answer) if request.explain else None)
+    return answer_json(live, answer, _explained(live.engine, answer) if request.explain else None)
+
+
+def _explained(engine: Engine, answer: Answer) -> Explained:
+    return explain(engine.bundle, engine.maker, answer.history, answer.places)
 
 
 @serve.deployment
@@ -163,8 +170,8 @@ class RecommendService(CatalogueEndpoints):
 
     # ---- items
 
-    @_api.post("/v1/items", response_model=Item, status_code=201)
-    async def add_item(self, item: NewItem) -> Item:
+    @_api.post("/v1/items", response_model=ItemDetails, status_code=201)
+    async def add_item(self, item: NewItem) -> ItemDetails:
         """Take a new item, known by its attributes alone: it is recommended from now on, and after a restart."""
         self.live.check_new(item.item_id, item.attributes)
         if self.live.engine.find(item.item_id) is None:
@@ -174,17 +181,23 @@ class RecommendService(CatalogueEndpoints):
         await asyncio.to_thread(self.store.put_item, named, item.attributes)
         return await self._item_after_refresh(named)
 
-    async def _item_after_refresh(self, item_id: ItemId) -> Item:
+    async def _item_after_refresh(self, item_id: ItemId) -> ItemDetails:
         await self.models.refresh()
-        return self._item(item_id)
+        return self._details(item_id)
 
     def _item(self, item_id: ItemId) -> Item:
         return found_item(self.live.engine, item_id)
 
-    @_api.get("/v1/items/{item_id:path}", response_model=Item)
-    async def get_item(self, item_id: str) -> Item:
+    def _details(self, item_id: ItemId) -> ItemDetails:
+        engine = self.live.engine
+        item = found_item(engine, item_id)
+        unread = unread_labels(engine.bundle, [item.attributes])
+        return ItemDetails(**item.model_dump(), unread_labels=unread)
+
+    @_api.get("/v1/items/{item_id:path}", response_model=ItemDetails)
+    async def get_item(self, item_id: str) -> ItemDetails:
         """Return what is known of an item."""
-        return self._item(self.live.engine.typed(item_id))
+        return self._details(self.live.engine.typed(item_id))
 
     @_api.delete("/v1/items/{item_id:path}", status_code=204)
     async def delete_item(self, item_id: str) -> None:

@@ -120,7 +120,9 @@ class CatalogueEndpoints:
         live = self.live
         engine = live.engine
         item = found_item(engine, engine.typed(item_id)).item_id
-        found = await asyncio.to_thread(live.likeness.similar, engine, engine.place(item), k)
+        found = await asyncio.to_thread(
+            engine.bundle.similarity.similar, engine.bundle, engine.place(item), k, allowed=engine.alive
+        )
         return Response(similar_json(live, found), media_type="application/json")
 
     @router.get("/v1/catalogue", response_model=Catalogue)

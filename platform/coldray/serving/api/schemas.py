@@ -158,6 +158,14 @@ class Item(Schema):
     attributes: dict[str, Any]
 
 
+class ItemDetails(Item):
+    """All that is known of one item."""
+
+    unread_labels: dict[str, list[str]] = Field(
+        description="By attribute, its labels that the model was not fitted with: it makes nothing of them."
+    )
+
+
 class RecommendedItem(Item):
     """One place of a list."""
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.bundle.item_space import item_vectors
 from coldray.bundle.lists import ListMaker, Lists, Mask, Place, Scores
 from coldray.bundle.model import Bundle
 from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeError, UnknownIdError
@@ -28,7 +29,6 @@ from coldray.serving.engine.names import NameIndex
 from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores
 from coldray.serving.engine.queries import Answer, Condition, ItemId, Query, UserId, plain
 from coldray.serving.exploration.explore import Explorer, context_of
-from coldray.serving.vectors.items import item_vectors
 
 
 def _meeting(attributes: Mapping[str, Attribute], name: str, condition: Condition) -> npt.NDArray[np.bool_]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
+from coldray.bundle.item_space import item_vectors
 from coldray.features.feature_set import FeatureSet, ScalarFeature
 from coldray.models.base import Items, Recommender, Scores
 from coldray.serving.engine.queries import ExplorationMethod, ItemId
@@ -35,7 +36,6 @@ from coldray.serving.exploration.outcomes import (
     relative_scores,
     written_context,
 )
-from coldray.serving.vectors.items import item_vectors
 
 _Array = npt.NDArray[np.float64]
 _Vectors = npt.NDArray[np.float32]

@@ -24,7 +24,6 @@ from coldray.serving.engine.queries import ItemId, UserId, plain
 from coldray.serving.exploration.explore import ExplorationConfig, Explorer, ItemProjection, uncertainty_of
 from coldray.serving.exploration.outcomes import Outcomes
 from coldray.serving.live.store import Follower, Revisions, Store
-from coldray.serving.vectors.similar import SimilaritySearch
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +70,6 @@ class LiveModel:
         self._events: dict[UserId, dict[ItemId, float | None]] = {}
         self._changes, self._clicks = Follower(store.items_since), Follower(store.events_since)
         self._names = NameIndex(ItemNames(bundle.attributes, bundle.item_ids.tolist()))
-        self.likeness = SimilaritySearch(bundle)
-        """Searches for items like another."""
         self.lists_told = bundle.lists_form.told
         """How lists are found, in words: by scoring all items, or through an index, with what it misses."""
         self.forms = [Form(**form).told for form in bundle.manifest.get("forms", [])]

@@ -49,7 +49,9 @@ async function add() {
     state.made.add(item.item_id);
     at("add").reset(); // before what is entered next
     proposeId();
-    at("added").textContent = `${brief(item.name)} is in the catalogue. ${await rankOf(item)}`;
+    const unread = Object.entries(item.unread_labels).map(([name, labels]) => `${name}: ${labels.map(brief).join(", ")}`);
+    const told = unread.length ? ` The model does not know ${unread.join("; ")}, and makes nothing of it.` : "";
+    at("added").textContent = `${brief(item.name)} is in the catalogue.${told} ${await rankOf(item)}`;
     await recommend();
   } catch (error) { at("refused").textContent = error.message; }
   finally { button.disabled = false; }

@@ -9,13 +9,19 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.bundle import similar
 from coldray.bundle.model import fit_bundle
+from coldray.bundle.similar import SimilaritySearch, _Projection
 from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.neighbours.content import ContentKNN, ContentKNNConfig
 from coldray.serving.engine.engine import Engine
-from coldray.serving.vectors import similar
-from coldray.serving.vectors.similar import SimilaritySearch, _Projection
+from contracts.bundles import small_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return small_bundle()
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,10 @@ def engine(bundle):
 @pytest.fixture(scope="module")
 def search(bundle):
     return SimilaritySearch(bundle)
+
+
+def alike(search, engine, item, k):
+    return search.similar(engine.bundle, item, k, allowed=engine.alive)
 
 
 def cosine(one, other):
@@ -58,7 +68,7 @@ def slowly(engine, item):
 
 @pytest.mark.parametrize("item", ["item-0004", "copy", "item-0040"])
 def test_the_nearest_are_those_of_a_slow_computation(engine, search, item):
-    found = search.similar(engine, engine.place(item), 15)
+    found = alike(search, engine, engine.place(item), 15)
     assert (found.search, found.recall) == ("exact", 1.0)
     places = found.places
     expected = slowly(engine, engine.place(item))
@@ -69,7 +79,7 @@ def test_the_nearest_are_those_of_a_slow_computation(engine, search, item):
 
 def test_a_new_item_is_most_like_the_one_it_is_a_copy_of_and_a_bare_one_like_none(engine, search):
     def like(item, k):
-        return search.similar(engine, engine.place(item), k).places
+        return alike(search, engine, engine.place(item), k).places
 
     first = like("copy", 1)[0]
     assert (first.item, first.cold) == ("item-0004", False)
@@ -127,10 +137,10 @@ def test_an_index_finds_what_a_comparison_with_all_finds(families, indexed):
     engine, exact = Engine(bundle), SimilaritySearch(bundle, index_from=10**9)
     shares = []
     for item in range(0, engine.n_items, 23):
-        found, expected = (one.similar(engine, item, 10) for one in (search, exact))
+        found, expected = (alike(one, engine, item, 10) for one in (search, exact))
         assert (found.search, expected.search) == (kind, "exact")
         assert {family[place.item] for place in found.places} == {family[item]}
-        known = {place.item: place.score for place in exact.similar(engine, item, 500).places}
+        known = {place.item: place.score for place in alike(exact, engine, item, 500).places}
         assert [place.score for place in found.places] == [pytest.approx(known[place.item]) for place in found.places]
         scores = np.array([place.score for place in found.places])
         shares.append(np.mean(scores >= expected.places[-1].score - 1e-6))
@@ -142,7 +152,7 @@ def test_an_item_without_attributes_is_compared_by_clicks_alone(families, indexe
     (bundle, family), (search, kind) = families, indexed
     item = int(np.flatnonzero(family == 5)[0] // 10 * 10 + 1)
     clicks = bundle.interactions.toarray()
-    found = search.similar(Engine(bundle), item, 10)
+    found = alike(search, Engine(bundle), item, 10)
     assert found.search == kind
     expected = [cosine(clicks[:, item], clicks[:, place.item]) for place in found.places]
     assert [place.score for place in found.places] == [pytest.approx(score, rel=1e-4) for score in expected]
@@ -153,17 +163,17 @@ def test_an_index_is_not_rebuilt_for_new_items_and_leaves_out_removed_ones(famil
     monkeypatch.setattr(similar, "_ItemIndex", None)
     first, second = np.flatnonzero(family == 7)[:2].tolist()
     known = Engine(bundle)
-    best = search.similar(known, first, 1).places[0].item
+    best = alike(search, known, first, 1).places[0].item
     extended = bundle.add_items({5000: known.attributes(first), 5001: known.attributes(second)})
     engine = Engine(extended, removed=[best])
-    found = search.similar(engine, first, 10)
+    found = alike(search, engine, first, 10)
     assert found.search == kind
     assert best not in [place.item for place in found.places]
-    (twin,) = search.similar(engine, engine.place(5000), 1).places
+    (twin,) = alike(search, engine, engine.place(5000), 1).places
     assert twin.score == pytest.approx(1, rel=1e-5)
-    assert 5000 in [place.item for place in search.similar(engine, engine.place(5001), 30).places]
+    assert 5000 in [place.item for place in alike(search, engine, engine.place(5001), 30).places]
     changed = Engine(bundle.add_items({5000: known.attributes(second)}))
-    assert search.similar(changed, changed.place(5000), 1).places[0].item == second
+    assert alike(search, changed, changed.place(5000), 1).places[0].item == second
 
 
 def test_a_list_that_an_index_cannot_fill_is_found_by_comparing_all(families, indexed):
@@ -171,12 +181,12 @@ def test_a_list_that_an_index_cannot_fill_is_found_by_comparing_all(families, in
     item = int(np.flatnonzero(family == 3)[0])
     others = [place for place in np.flatnonzero(family == 3).tolist() if place != item]
     known = Engine(bundle)
-    assert search.similar(known, item, 100).search == "exact"  # for so many the index is no help
-    last = [place.item for place in search.similar(known, item, 1000).places[-5:]]
+    assert alike(search, known, item, 100).search == "exact"  # for so many the index is no help
+    last = [place.item for place in alike(search, known, item, 1000).places[-5:]]
     engine = Engine(bundle, removed=[other for other in range(known.n_items) if other not in last])
-    found = search.similar(engine, item, 5)
+    found = alike(search, engine, item, 5)
     assert ([place.item for place in found.places], found.search) == (last, "exact")
-    assert search.similar(Engine(bundle, removed=others[:-3]), item, 3).search == kind
+    assert alike(search, Engine(bundle, removed=others[:-3]), item, 3).search == kind
 
 
 def test_an_index_that_misses_too_much_or_does_not_fit_is_not_used(families, monkeypatch, caplog):
@@ -188,7 +198,7 @@ def test_an_index_that_misses_too_much_or_does_not_fit_is_not_used(families, mon
         with caplog.at_level(logging.WARNING):
             search.wait()
         assert expected in caplog.text
-        assert search.similar(Engine(made), 1, 5).search == "exact"
+        assert alike(search, Engine(made), 1, 5).search == "exact"
         monkeypatch.setattr(similar, "_index_bytes", lambda space: 2**60)
 
 
@@ -201,7 +211,7 @@ def scattered(shape):
 def test_a_small_catalogue_gets_no_index(families, indexed):
     search = SimilaritySearch(families[0])
     search.wait()
-    assert search.similar(Engine(families[0]), 0, 5).search == "exact"
+    assert alike(search, Engine(families[0]), 0, 5).search == "exact"
     assert search.measured_recall is None
     assert 0.95 <= indexed[0].measured_recall <= 1
 

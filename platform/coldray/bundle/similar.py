@@ -20,15 +20,15 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.bundle.lists import Place
-from coldray.bundle.model import Bundle
+from coldray.bundle.item_space import Cosines, ItemSpace, Places
+from coldray.bundle.lists import Mask, Place
 from coldray.core.errors import CatalogTooLargeError
 from coldray.core.memory import require_memory
 from coldray.evaluation.topk import top_k
@@ -45,8 +45,9 @@ from coldray.models.linalg.vector_index import (
     Kind,
     graph,
 )
-from coldray.serving.engine.engine import Engine
-from coldray.serving.vectors.items import Cosines, ItemSpace, Places
+
+if TYPE_CHECKING:
+    from coldray.bundle.model import Bundle
 
 logger = logging.getLogger(__name__)
 _Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -89,7 +90,7 @@ class SimilaritySearch:
         """Of the index, whether it is used or not; None while there is none."""
         self._extended: tuple[FeatureSet, ItemSpace] | None = None
 
-    def similar(self, engine: Engine, item: int, k: int) -> SimilarItems:
+    def similar(self, bundle: Bundle, item: int, k: int, *, allowed: Mask | None = None) -> SimilarItems:
         """Return the k items most like an item, given by its index; those with nothing in common are left out.
 
         An item that nobody had clicked is compared by the cosine of attributes alone. For one with clicks the score is
@@ -98,21 +99,23 @@ class SimilaritySearch:
 
         Parameters
         ----------
-        engine
+        bundle
             Has the items of this catalogue, and perhaps more after them.
+        allowed
+            Which items may be returned ``[I]``; all unless given.
         """
-        space = self._space(engine.bundle.features)
+        space = self._space(bundle.features)
         self._build_once()
         weights, index = space.weights(item), self._index
         if index is not None:
             count = max(index.pool, _PER_PLACE * k)
             if 2 * count < space.n_known:
                 known = index.candidates(space, item, weights, count)
-                places = _best(engine, item, k, space.cosines(item, weights, known), known, space)
+                places = _best(bundle, item, k, space.cosines(item, weights, known), known, space, allowed)
                 if len(places) == k:  # else the index found too few that are there and like it
                     return SimilarItems(places, index.kind, index.recall)
         every = np.arange(space.n_known)
-        return SimilarItems(_best(engine, item, k, space.cosines(item, weights), every, space), "exact", 1.0)
+        return SimilarItems(_best(bundle, item, k, space.cosines(item, weights), every, space, allowed), "exact", 1.0)
 
     def wait(self) -> None:
         """Return when the index is made, or it is clear that there will be none."""
@@ -158,15 +161,19 @@ class SimilaritySearch:
         self._index = index
 
 
-def _best(engine: Engine, item: int, k: int, cosines: Cosines, known: Places, space: ItemSpace) -> tuple[Place, ...]:
+def _best(
+    bundle: Bundle, item: int, k: int, cosines: Cosines, known: Places, space: ItemSpace, allowed: Mask | None
+) -> tuple[Place, ...]:
     """Return the best places, given the cosines with items of the catalogue and with all that came later."""
     places = np.concatenate([known, np.arange(space.n_known, space.n_known + space.added.shape[0])])
-    allowed = engine.alive[places] & (cosines > 0) & (places != item)
-    places, cosines = places[allowed], cosines[allowed]
+    fit = (cosines > 0) & (places != item)
+    if allowed is not None:
+        fit &= allowed[places]
+    places, cosines = places[fit], cosines[fit]
     if not len(places):
         return ()
     order, scores = (found[0] for found in top_k(cosines[None], min(k, len(places)), n_threads=1))
-    return engine.bundle.places(places[order], scores)
+    return bundle.places(places[order], scores)
 
 
 class _Projection:

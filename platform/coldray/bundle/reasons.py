@@ -1,21 +1,24 @@
 """Why items are in a list: what each item of the history adds to their scores, and through which attribute.
 
-Notation used for shapes: h items of the history, n items of the list, I all items.
+Notation used for shapes: h items of the history, n items that are explained, I all items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
+from coldray.bundle.lists import ListMaker, Place
 from coldray.features.feature_set import VectorFeature
 from coldray.models.explanation import COMMON, POPULARITY, Explaining, Explanation
-from coldray.serving.engine.engine import Engine
-from coldray.serving.engine.queries import Answer, ItemId
+
+if TYPE_CHECKING:
+    from coldray.bundle.model import Bundle
 
 _Kind: TypeAlias = Literal["attributes", "history", "none"]
 """``attributes``: by item of the history and attribute. ``history``: by item of the history. ``none``: not at all."""
@@ -37,7 +40,8 @@ _BLOCK = 64
 class Reason:
     """One item of the history that speaks for an item of the list."""
 
-    item: ItemId
+    item: Any
+    """Its external id."""
     part: str | None
     """The attribute through which it does; None if the model reads clicks alone."""
     shared: tuple[str, ...]
@@ -65,54 +69,64 @@ class Explained:
     items: tuple[ItemReasons, ...]
 
 
-def explain(engine: Engine, answer: Answer) -> Explained:
+def explain(
+    bundle: Bundle, maker: ListMaker, history: Mapping[int, float | None], places: Sequence[Place]
+) -> Explained:
     """Explain the first `_EXPLAINED` items of a list.
 
     A model that can take its scores apart is asked to. Of any other the history is scored item by item; where that adds
     up to the scores, which is so for all models that are linear in the clicks, it is the explanation.
+
+    Parameters
+    ----------
+    maker
+        Knows how the model reads a history.
+    history
+        Ratings by the index of the item, the first click first.
     """
-    model = engine.bundle.model
-    if not answer.history:
+    model = bundle.model
+    if not history:
         return Explained("none", "Nothing is known of this user, so there is nothing to give as a reason.", ())
     if not model.personalised:
         return Explained("none", f"The model {model.name!r} gives everybody the same scores.", ())
-    items = np.array([engine.place(place.item) for place in answer.places[:_EXPLAINED]], np.intp)
+    items = np.array([bundle.item_places[place.item] for place in places[:_EXPLAINED]], np.intp)
     if isinstance(model, Explaining):
-        found = model.explanations(engine.rows([answer.history]), items)
+        found = model.explanations(_rows(maker, [history]), items)
         note = "Reasons: items of the history, and the attributes in which they are like the item."
-        return Explained("attributes", note, tuple(_by_attribute(engine, one) for one in found))
-    shares = _single_items(engine, answer.history, items)
-    scores = np.array([place.score for place in answer.places[: len(items)]])
+        return Explained("attributes", note, tuple(_by_attribute(bundle, one) for one in found))
+    shares = _single_items(bundle, maker, history, items)
+    scores = np.array([place.score for place in places[: len(items)]])
     if (np.abs(shares.sum(axis=0) - scores) > _ROUNDING * np.abs(shares).sum(axis=0)).any():
         return Explained("none", f"A score of the model {model.name!r} is no sum over the items of a history.", ())
-    history = list(answer.history)
-    by_item = (_by_item(engine, history, shares[:, place]) for place in range(len(items)))
+    clicked = [bundle.plain_ids[item] for item in history]
+    by_item = (_by_item(clicked, shares[:, place]) for place in range(len(items)))
     return Explained("history", "Reasons: what each item of the history adds to the score.", tuple(by_item))
 
 
+def _rows(maker: ListMaker, histories: Sequence[Mapping[int, float | None]]) -> sp.csr_array:
+    return maker.rows([maker.read(history) for history in histories])
+
+
 def _single_items(
-    engine: Engine, history: Mapping[int, float | None], items: npt.NDArray[np.intp]
+    bundle: Bundle, maker: ListMaker, history: Mapping[int, float | None], items: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
     """Return what nobody's history gives some items, and what each item of a history adds to it ``[1 + h, n]``."""
     singles: Sequence[Mapping[int, float | None]] = [{}, *({item: rating} for item, rating in history.items())]
-    scores = np.concatenate(
-        [
-            engine.maker.scorer(engine.rows(singles[start : start + _BLOCK]))[:, items]
-            for start in range(0, len(singles), _BLOCK)
-        ]
-    ).astype(np.float64)
+    scorer = bundle.model.scorer(items)
+    blocks = [scorer(_rows(maker, singles[start : start + _BLOCK])) for start in range(0, len(singles), _BLOCK)]
+    scores = np.concatenate(blocks).astype(np.float64)
     scores[1:] -= scores[0]
     return scores
 
 
-def _by_item(engine: Engine, history: Sequence[int], shares: npt.NDArray[np.float64]) -> ItemReasons:
+def _by_item(history: Sequence[Any], shares: npt.NDArray[np.float64]) -> ItemReasons:
     of_items = shares[1:]
     order = [place for place in np.argsort(-of_items, kind="stable")[:_STRONGEST].tolist() if of_items[place] > 0]
-    strongest = (Reason(engine.ids[history[place]], None, (), float(of_items[place])) for place in order)
+    strongest = (Reason(history[place], None, (), float(of_items[place])) for place in order)
     return ItemReasons(tuple(strongest), {HISTORY: float(of_items.sum()), EVERYBODY: float(shares[0])})
 
 
-def _by_attribute(engine: Engine, explanation: Explanation) -> ItemReasons:
+def _by_attribute(bundle: Bundle, explanation: Explanation) -> ItemReasons:
     attributes = [part for part in explanation.parts if part not in (COMMON, POPULARITY)]
     cells = explanation.shares[:, : len(attributes)].ravel()  # those two come last
     strongest = []
@@ -120,15 +134,15 @@ def _by_attribute(engine: Engine, explanation: Explanation) -> ItemReasons:
         if cells[cell] > 0:
             row, column = divmod(cell, len(attributes))
             clicked, part = int(explanation.history[row]), attributes[column]
-            shared = _shared(engine, part, clicked, explanation.item)
-            strongest.append(Reason(engine.ids[clicked], part, shared, float(cells[cell])))
+            shared = _shared(bundle, part, clicked, explanation.item)
+            strongest.append(Reason(bundle.plain_ids[clicked], part, shared, float(cells[cell])))
     return ItemReasons(tuple(strongest), explanation.by_part)
 
 
-def _shared(engine: Engine, part: str, one: int, other: int) -> tuple[str, ...]:
+def _shared(bundle: Bundle, part: str, one: int, other: int) -> tuple[str, ...]:
     """Return the labels or words that two items share in an attribute, those that count most first."""
-    feature = engine.bundle.features.features.get(part)
-    if not isinstance(feature, VectorFeature) or engine.bundle.encoder.methods[part] == "embedding":
+    feature = bundle.features.features.get(part)
+    if not isinstance(feature, VectorFeature) or bundle.encoder.methods[part] == "embedding":
         return ()
     common: Any = feature.matrix[[one]].multiply(feature.matrix[[other]]).tocoo()
     order = np.argsort(-common.data, kind="stable")[:_SHARED]

@@ -1,11 +1,9 @@
 """Reasons add up to the scores of the list they explain, whatever the model."""
 
-import json
-
-import numpy as np
 import pytest
 
 from coldray.bundle.model import fit_bundle
+from coldray.bundle.reasons import EVERYBODY, HISTORY, explain
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
@@ -13,12 +11,8 @@ from coldray.models.linear.als import ALS
 from coldray.models.linear.ease import EASE
 from coldray.models.marec.model import MARec
 from coldray.models.popularity.model import Popularity, PopularityConfig
-from coldray.serving.api.answers import answer_json
-from coldray.serving.api.schemas import RecommendResponse
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
-from coldray.serving.engine.reasons import EVERYBODY, HISTORY, explain
-from coldray.serving.live.model import LiveModel, ModelVersion
 
 
 def engine_of(model):
@@ -32,9 +26,13 @@ def aligned():
     return engine_of(KernelAlign(KernelAlignConfig(n_factors=8, steps=5, popularity=0.3)))
 
 
+def reasons_of(engine, answer):
+    return explain(engine.bundle, engine.maker, answer.history, answer.places)
+
+
 def explained(engine, **query):
     (answer,) = engine.answer([Query(**query)])
-    return answer, explain(engine, answer)
+    return answer, reasons_of(engine, answer)
 
 
 def assert_adds_up(answer, found, n=5):
@@ -98,18 +96,3 @@ def test_what_cannot_be_explained_says_why(model, query, expected):
     _, found = explained(engine_of(model), **query)
     assert (found.kind, found.items) == ("none", ())
     assert expected in found.note
-
-
-def test_the_response_says_it_in_shares(aligned, store):
-    live = LiveModel(aligned.bundle, ModelVersion("m", "1"), store)
-    (answer,) = live.engine.answer([Query(user_id="user-0003", k=25)])
-    plain = json.loads(answer_json(live, answer))
-    assert "reasons" not in plain["items"][0]
-    assert "explanation" not in plain
-    response = RecommendResponse.model_validate(json.loads(answer_json(live, answer, explain(live.engine, answer))))
-    assert response.explanation is not None
-    for item in response.items[:20]:
-        assert sum(part.share for part in item.parts) == pytest.approx(1, rel=2e-3)
-        assert np.isclose(item.reasons[0].share, item.reasons[0].added / item.score)
-        assert item.reasons[0].name == item.reasons[0].name.strip() != ""
-    assert [item.reasons for item in response.items[20:]] == [None] * 5

@@ -1,0 +1,81 @@
+"""Items that come after the fit: from a table, and what of them the model makes nothing of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from coldray.core.errors import DataFormatError, UnknownAttributeError
+from coldray.core.spelling import choices, nearest
+from coldray.data.tables.frames import Frame, as_polars
+from coldray.data.tables.ids import read_ids
+
+if TYPE_CHECKING:
+    from coldray.bundle.model import Bundle
+
+_WHAT = "New items"
+
+
+def records_of(
+    bundle: Bundle, items: Frame, id_column: str, separator: str
+) -> tuple[dict[Any, dict[str, Any]], list[str]]:
+    """Return the attributes of new items by id, from a table with a row an item, and notes on how ids were read.
+
+    Parameters
+    ----------
+    separator
+        What divides labels that are text.
+
+    Raises
+    ------
+    DataFormatError
+        If there is no column of ids, an id is missing, doubled, or not of the type that the bundle's are.
+    UnknownAttributeError
+        If another column is no attribute of the bundle's items.
+    """
+    table = as_polars(items, _WHAT)
+    if id_column not in table.columns:
+        raise DataFormatError(
+            f"{_WHAT} have no column {id_column!r}.{nearest(id_column, table.columns)} Columns: "
+            f"{choices(table.columns)}. Name the one with ids: item=…"
+        )
+    notes: list[str] = []
+    ids = read_ids(table[id_column], f"{_WHAT}, column {id_column!r}", notes)
+    text = bundle.item_ids.dtype.kind == "U"
+    if (ids.dtype == pl.String) != text:
+        mine, theirs = ("numbers", "text") if text else ("text", "numbers")
+        raise DataFormatError(f"The ids of new items are {mine}, and those of the bundle are {theirs}. Give {theirs}.")
+    if (doubled := ids.filter(ids.is_duplicated())).len():
+        raise DataFormatError(f"{_WHAT} have the id {doubled[0]!r} more than once. Give an item one row.")
+    attributes = table.drop(id_column)
+    for name in attributes.columns:
+        if name not in bundle.kinds:
+            raise UnknownAttributeError(
+                f"{_WHAT}: the column {name!r} is no attribute of the items.{nearest(name, bundle.kinds)} Attributes: "
+                f"{choices(bundle.kinds)}. Leave the column out."
+            )
+        if bundle.kinds[name] == "labels" and attributes.schema[name] == pl.String:
+            attributes = attributes.with_columns(pl.col(name).str.split(separator))
+    rows = [
+        {name: value for name, value in row.items() if value is not None and value == value}
+        for row in attributes.iter_rows(named=True)
+    ]
+    return dict(zip(ids.to_list(), rows or [{} for _ in ids], strict=True)), notes
+
+
+def unread_labels(bundle: Bundle, records: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
+    """Return the labels of items that the model was not fitted with, by attribute: it makes nothing of them.
+
+    Attributes that the model does not read at all are left out.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        for name, value in record.items():
+            known = bundle.labels_read.get(name)
+            if known is None:
+                continue
+            labels = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+            found.setdefault(name, {}).update(dict.fromkeys(str(label) for label in labels if label not in known))
+    return {name: list(labels) for name, labels in found.items() if labels}

@@ -1,1 +1,0 @@
-"""Items as vectors, and what is near them."""
