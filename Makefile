@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 PROCESSES ?= 2
 WORKERS = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install install-test install-lint tune coldstart serve test chaos lint format bench mutants clean
+.PHONY: help install install-test install-lint install-docs tune coldstart serve test chaos docs lint format bench mutants clean
 
 help:
 	@echo "make tune       set up, then tune MARec on the generated sample (ARGS='--dataset hetrec' for more)"
@@ -17,8 +17,9 @@ help:
 	@echo "make serve      set up, then serve the model promoted last at http://127.0.0.1:8000"
 	@echo "make test       set up, then run the tests in PROCESSES (2) processes"
 	@echo "make chaos      set up, then run the tests that kill, interrupt or starve studies and trainings"
+	@echo "make docs       build the documentation, and refuse a warning: docs/_build/html/index.html"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      measure every figure of the README table (FIGURE=name for one)"
+	@echo "make bench      measure every figure of docs/results/figures.md (FIGURE=name for one)"
 	@echo "make mutants    put small faults into the package and count those that the tests notice (20 minutes)"
 	@echo "make clean      remove .venv and caches; runs/ and mlflow.db stay"
 
@@ -41,13 +42,21 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@$(PIP) --editable '.[lint]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(PIP) --editable '.[docs]'
+	@touch $@
+
 $(VENV)/.installed-mutants: $(VENV)/.installed-test
 	@$(PIP) --editable '.[test,mutants]'
 	@touch $@
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
-install-lint: $(VENV)/.installed-lint
+install-docs: $(VENV)/.installed-docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+lint: $(VENV)/.installed-lint
+install-docs: $(VENV)/.installed-docs
 
 tune: $(VENV)/.installed
 	@$(BIN)/python jobs/tune_marec.py $(ARGS)
@@ -63,6 +72,9 @@ test: $(VENV)/.installed-test
 
 chaos: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos tests/cli/ray/test_watch.py tests/training/cluster/test_distributed.py $(ARGS)
+
+docs: $(VENV)/.installed-docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 lint: $(VENV)/.installed-lint
 	@$(BIN)/python -m ruff check .
@@ -80,4 +92,4 @@ mutants: $(VENV)/.installed-mutants
 	@$(BIN)/python tests/benchmarks/run.py $(addprefix mutants_killed_,evaluation closed_forms learned_kernel selection)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis platform/*.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis docs/_build docs/*/generated platform/*.egg-info

@@ -35,7 +35,7 @@ from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.model import MARec
 from coldray.reports.style import BLUE, HALF_WIDTH, VERMILION, new_figure, save_figure, set_title, styled
 
-PICTURE = Path(__file__).resolve().parents[2] / "jobs" / "gram-scale.png"
+PICTURE = Path(__file__).resolve().parents[2] / "docs" / "img" / "gram-scale.png"
 N_ITEMS = 3_000
 CLICKS_PER_USER = 10
 """Some fewer are left where an item is drawn twice."""

@@ -1,0 +1,105 @@
+"""The pages that are made from the code: a Sphinx extension that writes ``reference/generated`` before each build."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "reference" / "generated"
+
+
+def http_api() -> str:
+    """Return the paths of the service as its OpenAPI file has them."""
+    from coldray.serving.api.app import _api
+
+    schema = _api.openapi()
+    operations = {
+        f"{method.upper()} {path}": operation
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    }
+    shared = set.intersection(*(set(operation["responses"]) for operation in operations.values()))
+    parts = []
+    for title, operation in operations.items():
+        parts += _operation(title, operation, shared)
+    parts += ["## Errors\n", "Any of these may be the answer to any request.\n"]
+    parts += _answers({status: next(iter(operations.values()))["responses"][status] for status in sorted(shared)})
+    parts.append("## Objects\n")
+    for name, kind in schema["components"]["schemas"].items():
+        if kind.get("properties"):
+            parts += [f"### {name}\n", kind.get("description", ""), "\n", *_fields(kind)]
+    return "\n".join(parts)
+
+
+def _operation(title: str, operation: dict[str, Any], shared: set[str]) -> Iterator[str]:
+    yield f"## `{title}`\n"
+    yield operation.get("description", operation.get("summary", "")) + "\n"
+    rows = [
+        f"| `{one['name']}` | {one['in']} | {_type(one['schema'])} | {_cell(one.get('description', ''))} |"
+        for one in operation.get("parameters", ())
+    ]
+    if rows:
+        yield "\n".join(["| parameter | where | type | meaning |", "|---|---|---|---|", *rows]) + "\n"
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if body:
+        yield f"Body: {_type(body['schema'])}\n"
+    yield from _answers({status: one for status, one in operation["responses"].items() if status not in shared})
+
+
+def _answers(answers: dict[str, Any]) -> Iterator[str]:
+    rows = [f"| {status} | {_cell(one['description'])} | {_content(one)} |" for status, one in answers.items()]
+    yield "\n".join(["| status | meaning | body |", "|---|---|---|", *rows]) + "\n"
+
+
+def _content(answer: dict[str, Any]) -> str:
+    return ", ".join(_type(one["schema"]) for one in answer.get("content", {}).values() if "schema" in one)
+
+
+def _fields(kind: dict[str, Any]) -> Iterator[str]:
+    required = set(kind.get("required", ()))
+    yield "| field | type | default | meaning |\n|---|---|---|---|"
+    for name, field in kind["properties"].items():
+        default = "required" if name in required else f"`{json.dumps(field.get('default'), ensure_ascii=False)}`"
+        yield f"| `{name}` | {_type(field)} | {default} | {_cell(field.get('description', ''))} |"
+    yield ""
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    for word in ("anyOf", "oneOf", "allOf"):
+        if word in schema:
+            return " or ".join(dict.fromkeys(_type(one) for one in schema[word]))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {schema[limit]:,}" for limit, sign in limits.items() if limit in schema]
+    return ", ".join([schema.get("type", "any"), *bounds])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+PAGES: dict[str, Callable[[], str]] = {"http_api": http_api}
+"""What is made, by the name of its file."""
+
+
+def write_pages(app: Any = None) -> None:
+    """Write each page whose text has changed."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, make in PAGES.items():
+        path, text = FOLDER / f"{name}.md", make()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,150 @@
+"""The pages of the documentation: links, where they are listed, their length, and the code that they show."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "generated", "examples"} & set(path.parts))
+NAMES = [path.relative_to(DOCS).as_posix() for path in PAGES]
+FENCE = re.compile(r"^(`{3,}|:{3,})(.*?)\n(.*?)^\1\s*?$", re.DOTALL | re.MULTILINE)
+MADE_FROM_CODE = re.compile(r"^```\{(?:eval-rst|include)\}", re.MULTILINE)
+
+
+@cache
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
+def prose_of(path):
+    """Return the text of a page without what is shown as code."""
+    return FENCE.sub("", text_of(path))
+
+
+@cache
+def anchors_of(path):
+    """Return the anchors that MyST gives the headings of a page: as GitHub does."""
+    titles = re.findall(r"^#{1,3} (.*)$", prose_of(path), re.MULTILINE)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).lower() for title in titles]
+    named = re.findall(r"^\(([\w-]+)\)=$", text_of(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-") for title in plain} | set(named)
+
+
+def links_of(path):
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]+`", "", prose_of(path)))
+
+
+@cache
+def listed():
+    """Return the pages that the tables of contents list, by their names."""
+    found = {"index.md"}
+    for path in PAGES:
+        for _, kind, body in FENCE.findall(text_of(path)):
+            if kind.strip() == "{toctree}":
+                lines = [line.strip() for line in body.splitlines() if line.strip() and not line.startswith(":")]
+                for line in lines:
+                    name = re.sub(r"^.*<(.*)>$", r"\1", line)
+                    found.update(one.relative_to(DOCS).as_posix() for one in path.parent.glob(f"{name}.*"))
+    return found
+
+
+@pytest.mark.parametrize("name", ["README.md", *NAMES])
+def test_its_links_lead_somewhere(name):
+    path = ROOT / name if name == "README.md" else DOCS / name
+    for link in links_of(path):
+        place, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), link
+        if anchor and target.suffix == ".md" and "reference/" not in place:
+            assert anchor in anchors_of(target), link
+
+
+def test_every_page_is_listed():
+    assert [name for name in NAMES if name not in listed()] == []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("index.md")])
+def test_a_page_says_something(name):
+    assert len(prose_of(DOCS / name)) >= 1500 or MADE_FROM_CODE.search(text_of(DOCS / name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_lines_fit_a_screen(name):
+    """Tables, links and pictures cannot be broken."""
+    lines = [line for line in prose_of(DOCS / name).splitlines() if not re.search(r"^\||\]\(", line)]
+    assert [line for line in lines if len(line) > 120] == []
+
+
+def settings_of(path):
+    """Return the front matter of a page."""
+    found = re.match(r"---\n(.*?)\n---\n", text_of(path), re.DOTALL)
+    return yaml.safe_load(found[1]) if found else {}
+
+
+def blocks_to_run(path):
+    """Return the Python blocks of a page in order, each with the text that is said to be printed, or None."""
+    fences = [(kind.strip(), body) for _, kind, body in FENCE.findall(text_of(path))]
+    following = [*fences[1:], ("", "")]
+    return [
+        (body, after[1] if after[0] == "text" else None)
+        for (kind, body), after in zip(fences, following, strict=True)
+        if kind == "python"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, path in zip(NAMES, PAGES, strict=True) if settings_of(path).get("run")],
+)
+def test_its_python_runs_and_prints_what_it_says(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    space = {"__name__": "__main__"}
+    for block, printed in blocks_to_run(DOCS / name):
+        exec(compile(block, name, "exec"), space)
+        said = capsys.readouterr().out
+        if printed is not None:
+            check_alike(said, printed)
+
+
+def check_alike(said, printed):
+    """Compare two texts but for the last digits of numbers, which are those of a machine's BLAS."""
+    numbers = re.compile(r"\d+\.\d+")
+    assert numbers.sub("…", said).split() == numbers.sub("…", printed).split()
+    values = [[float(number) for number in numbers.findall(text)] for text in (said, printed)]
+    assert values[0] == pytest.approx(values[1], abs=0.002)
+
+
+def commands_of(path):
+    """Return the commands that console blocks of a page show, each in one line."""
+    for _, kind, body in FENCE.findall(text_of(path)):
+        if kind.strip() == "console":
+            for line in re.sub(r"\\\n\s*", "", body).splitlines():
+                if line.startswith("$ "):
+                    yield line[2:].partition("  #")[0]
+
+
+@pytest.mark.parametrize("name", ["README.md", *NAMES])
+def test_the_commands_it_shows_exist(name):
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for command in commands_of(ROOT / name if name == "README.md" else DOCS / name):
+        words = command.split()
+        if words[0] == "make":
+            assert words[1] in targets, command
+        for job in re.findall(r"\bjobs/\w+\.(?:py|yaml)\b", command):
+            assert (ROOT / job).is_file(), command
+
+
+def test_what_a_page_shows_is_found(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One `two` (three)\n\n```console\n$ make \\\n    that  # here\nsaid\n```\n[a](b.md)\n`[c](d.md)`\n"
+    )
+    assert anchors_of(page) == {"one-two-three"}
+    assert list(commands_of(page)) == ["make that"]
+    assert links_of(page) == ["b.md"]
