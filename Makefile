@@ -31,15 +31,15 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "installing coldray and what it needs (a few minutes the first time)"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[all]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	@$(PIP) --editable '.[test]'
+	@$(PIP) --editable '.[all,test]'
 	@touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.installed
-	@$(PIP) --editable '.[lint]'
+	@$(PIP) --editable '.[all,lint]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
@@ -47,7 +47,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-mutants: $(VENV)/.installed-test
-	@$(PIP) --editable '.[test,mutants]'
+	@$(PIP) --editable '.[all,test,mutants]'
 	@touch $@
 
 install: $(VENV)/.installed

@@ -102,7 +102,7 @@ def test_the_image_of_the_jobs_has_what_it_copies():
     lines = (ROOT / "jobs" / "Dockerfile").read_text(encoding="utf-8").splitlines()
     sources = [line.split()[1] for line in lines if line.startswith("COPY")]
     sent = (ROOT / "jobs" / "Dockerfile.dockerignore").read_text(encoding="utf-8").split()
-    assert sources == ["jobs", "tune_spaces"]
+    assert sources == ["jobs"]
     assert all((ROOT / source).is_dir() and f"!{source}" in sent for source in sources)
     (folder,) = (line.split()[1] for line in lines if line.startswith("WORKDIR") and "srv" in line)
     job = yaml.safe_load((ROOT / "jobs" / "rayjob.yaml").read_text(encoding="utf-8"))

@@ -59,6 +59,10 @@ class ConfigError(ColdrayError):
     """A configuration or study file is invalid."""
 
 
+class MissingExtraError(ConfigError):
+    """A package that an extra of the installation brings is not there."""
+
+
 class PluginError(ConfigError):
     """A model, source or metric that another package adds cannot be used."""
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from coldray.core.errors import PluginError
+from coldray.core.errors import MissingExtraError, PluginError
 
 T = TypeVar("T")
 
@@ -107,6 +107,8 @@ class Plugins(Mapping[str, T], Generic[T]):
             except PluginError as error:
                 if name in self._own:
                     raise
+                faults.append(str(error))
+            except MissingExtraError as error:
                 faults.append(str(error))
         return found, faults
 

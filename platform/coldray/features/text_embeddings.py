@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from coldray.core.errors import ConfigError, DataError, NotFittedError, OutputError
+from coldray.core.extras import require_extra
 from coldray.core.files import replacing
 from coldray.data.dataset import TextAttribute
 from coldray.features.feature_set import VectorFeature
@@ -256,6 +257,7 @@ def _read(path: Path, wanted: set[bytes] | None) -> Vectors:
 
 def load_model(model: str) -> SentenceTransformer:
     """Return the model; ConfigError if it cannot be loaded."""
+    require_extra("text", "A sentence model")
     # Imported here because it takes seconds, which a run without embeddings should not spend.
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging

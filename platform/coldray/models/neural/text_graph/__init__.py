@@ -1,1 +1,5 @@
 """The text + graph recommender."""
+
+from coldray.core.extras import require_extra
+
+require_extra("graph", "The model 'text_graph'")
