@@ -8,6 +8,7 @@ import pytest
 
 from coldray.core.extras import EXTRAS
 
+EMBEDDED = 'EMBEDDED = {"attributes": ["title"], "text": {"title": "embedding"}}'
 WITHOUT = """
 import sys
 BLOCKED = {blocked!r}
@@ -21,7 +22,7 @@ found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in BLOCKED else found(name, package)
 """
 """Begins a program to which the packages are not there."""
-OF_EXTRAS = {name for names in EXTRAS.values() for name in names} | {"ray.serve", "uvicorn"}
+OF_EXTRAS = {name for names in EXTRAS.values() for name in names} | {"ray.serve"}
 NEEDS_AN_EXTRA = ("coldray.serving", "coldray.models.neural.text_graph", "coldray.cli.jobs.serve")
 
 
@@ -54,12 +55,13 @@ print(coldray.load_bundle(bundle.save("bundle")).model.name)
     ("extra", "code"),
     [
         ("graph", 'coldray.fit("text_graph", coldray.load_dataset("sample"))'),
-        ("text", 'coldray.fit("marec", coldray.load_dataset("sample"), features={"text": {"title": "embedding"}})'),
+        ("text", 'coldray.fit("marec", coldray.load_dataset("sample"), features=EMBEDDED)'),
     ],
 )
 def test_what_is_missing_is_told_with_the_name_of_the_extra(extra, code, tmp_path):
     program = f"""
 import coldray
+{EMBEDDED}
 try:
     {code}
 except coldray.ColdrayError as error:

@@ -11,9 +11,9 @@ Extra: TypeAlias = Literal["text", "graph", "serve"]
 EXTRAS: dict[Extra, tuple[str, ...]] = {
     "text": ("sentence_transformers",),
     "graph": ("torch_geometric",),
-    "serve": ("fastapi", "starlette", "cachetools", "redis"),
+    "serve": ("watchfiles", "redis"),
 }
-"""What is imported of each, by the name of the extra in ``pip install 'coldray[NAME]'``."""
+"""Packages that nothing but the extra brings, by its name in ``pip install 'coldray[NAME]'``."""
 
 
 def require_extra(extra: Extra, what: str) -> None:
