@@ -43,7 +43,7 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	@$(PIP) --editable '.[docs]'
+	@$(PIP) --editable '.[all,docs]'
 	@touch $@
 
 $(VENV)/.installed-mutants: $(VENV)/.installed-test
@@ -52,10 +52,7 @@ $(VENV)/.installed-mutants: $(VENV)/.installed-test
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
-install-docs: $(VENV)/.installed-docs
-	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
-
-lint: $(VENV)/.installed-lint
+install-lint: $(VENV)/.installed-lint
 install-docs: $(VENV)/.installed-docs
 
 tune: $(VENV)/.installed

@@ -49,6 +49,12 @@ def test_files_that_commands_name_are_there(file):
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_every_target_of_make_has_one_rule():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    rules = re.findall(r"^([\w-]+):", text, re.MULTILINE)
+    assert sorted(rules) == sorted(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split())
+
+
 def imported_modules(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
