@@ -293,8 +293,14 @@ def open_study(
 
 
 def resume_command(manifest: Mapping[str, Any], study: str) -> str:
-    """Return what goes on with a study as it is typed into a shell: the words of its command are quoted already."""
-    return " ".join([*manifest.get("command", ()), "--resume", shlex.quote(study)])
+    """Return what goes on with a study as it is typed into a shell: the words of its command are quoted already.
+
+    For one that was started in Python it is the call, which goes on unless it is told otherwise.
+    """
+    command = list(manifest.get("command", ()))
+    if len(command) == 1 and command[0].endswith("(…)"):
+        return f"{command[0]} with the same arguments"
+    return " ".join([*command, "--resume", shlex.quote(study)])
 
 
 def _would_fail_again(error: BaseException | None) -> bool:
