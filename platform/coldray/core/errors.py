@@ -9,7 +9,17 @@ from coldray.core.masking import masked
 
 
 class ColdrayError(Exception):
-    """Base of every deliberate error of the platform; passwords in its message are masked."""
+    """Base of every deliberate error of the platform; passwords in its message are masked.
+
+    Examples
+    --------
+    >>> import coldray
+    >>> try:
+    ...     coldray.load_dataset("ml-100")
+    ... except coldray.ColdrayError as error:
+    ...     print(str(error).split("?")[0])
+    There is no dataset 'ml-100', and no file of that name. Did you mean 'ml-100k'
+    """
 
     def __init__(self, *values: object) -> None:
         super().__init__(*(masked(value) if isinstance(value, str) else value for value in values))

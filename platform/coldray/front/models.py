@@ -75,7 +75,15 @@ def fit(
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model reached on the held-out interactions of a split."""
+    """What a model reached on the held-out interactions of a split.
+
+    Examples
+    --------
+    >>> import coldray
+    >>> split = coldray.split(coldray.load_dataset("sample"), "holdout")
+    >>> coldray.evaluate(coldray.fit("popularity", split), split, ["ndcg@10", "recall@10"]).frame.columns
+    ['metric', 'value', 'low', 'high']
+    """
 
     part: Part
     metrics: Mapping[str, float]
