@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,7 +87,21 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-PAGES: dict[str, Callable[[], str]] = {"http_api": http_api}
+def python_api() -> str:
+    """Return what ``import coldray`` offers, functions first."""
+    import coldray
+
+    names = [name for name in coldray.__all__ if not name.startswith("_")]
+    functions = [name for name in names if inspect.isfunction(getattr(coldray, name))]
+    parts = ["## Functions\n", "```{eval-rst}", *(f".. autofunction:: coldray.{name}" for name in functions), "```\n"]
+    parts += ["## Classes\n", "```{eval-rst}"]
+    for name in names:
+        if name not in functions:
+            parts += [f".. autoclass:: coldray.{name}", "   :members:", ""]
+    return "\n".join([*parts, "```\n"])
+
+
+PAGES: dict[str, Callable[[], str]] = {"http_api": http_api, "python_api": python_api}
 """What is made, by the name of its file."""
 
 

@@ -1,4 +1,4 @@
-"""A model, a source and a metric are each a piece of code of their own and one line where its kind is listed.
+"""A model, a source, a metric and an encoder are each code of their own and a line where their kind is listed.
 
 A copy of the package gets one of each, and goes with them through a study to a bundle and back.
 """
@@ -98,6 +98,18 @@ print(json.dumps([type(bundle.model).__name__, len(places), bundle.manifest["met
 """
 
 
+ENCODED = """
+import coldray
+
+films = coldray.load_dataset("sample")
+features = {"attributes": ["title"], "text": {"title": "trigrams"}}
+bundle = coldray.load_bundle(coldray.fit("content_knn", films, features=features).save("trigrams"))
+bundle = bundle.add_items({"new-1": {"title": films.attributes["title"].texts[0]}})
+(feature,) = bundle.features.features.values()
+print(feature.matrix.shape, abs(feature.matrix[[-1]] - feature.matrix[[0]]).max())
+"""
+
+
 def add(path, text, before):
     """Put one line, or one function, before a line of a file."""
     old = path.read_text(encoding="utf-8")
@@ -121,6 +133,12 @@ def package(tmp_path_factory):
     metrics = copy / "evaluation" / "metrics.py"
     add(metrics, METRIC, "METRICS: Plugins[")
     add(metrics, '        "first": _first,\n', '        "mrr": _mrr,\n')
+    shutil.copy(ROOT / "docs" / "examples" / "trigrams.py", copy / "features")
+    builder = copy / "features" / "builder.py"
+    add(builder, "from coldray.features.trigrams import TrigramEncoder\n", "\nlogger = ")
+    line = '    "trigrams": _Method(TrigramEncoder, "text", lambda _: TrigramEncoder()),\n'
+    add(builder, line, '    "scalar": ')
+    add(builder, '"trigrams", ', '"embedding"]] = Field(')
     return root
 
 
@@ -158,6 +176,11 @@ def test_the_model_is_under_the_contract_by_one_class(package):
     printed = run(package, "-m", "pytest", *options, "test_co_clicks.py")
     passed = int(printed.split(" passed")[0].rpartition("\n")[2].split()[-1])
     assert passed > 10
+
+
+def test_an_encoder_that_was_added_encodes_what_a_bundle_has_and_what_comes_later(package):
+    (package / "encoded.py").write_text(ENCODED, encoding="utf-8")
+    assert run(package, "encoded.py").split() == ["(501,", "4096)", "0.0"]
 
 
 def test_what_was_added_is_in_every_list(package):

@@ -41,7 +41,7 @@ def test_platform_and_mlflow_are_the_real_modules_from_the_repository_root():
     assert str(ROOT / "mlflow") not in printed
 
 
-@pytest.mark.parametrize("file", ["Makefile", "README.md"])
+@pytest.mark.parametrize("file", ["Makefile", "docs/extend/layout.md", "docs/guides/cluster.md"])
 def test_files_that_commands_name_are_there(file):
     """A test that has moved would be left out, or end the command, on a day when it is needed."""
     named = re.findall(r"(?<![\w/.-])(?:tests|jobs)/[\w/]+\.py", (ROOT / file).read_text(encoding="utf-8"))

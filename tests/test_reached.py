@@ -1,4 +1,4 @@
-"""What is public is reached from the package, a job or the service, or promised by the README or ``import coldray``."""
+"""What is public is reached from the package, a job or the service, or promised by pages or ``import coldray``."""
 
 import ast
 import importlib
@@ -39,8 +39,9 @@ def references(tree):
 
 @cache
 def named_outside():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    texts = re.findall(r"```.*?```|`[^`\n]+`", readme, re.DOTALL)  # words of its prose name nothing
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*/*.md")]
+    promised = "\n".join(path.read_text(encoding="utf-8") for path in pages)
+    texts = re.findall(r"```.*?```|`[^`\n]+`", promised, re.DOTALL)  # words of prose name nothing
     texts.append((ROOT / "tests" / "front" / "interface.txt").read_text(encoding="utf-8"))
     texts += [path.read_text(encoding="utf-8") for path in OUTSIDE if path.suffix in {".py", ".yaml"}]
     return {word for text in texts for word in re.findall(r"\w+", text)}

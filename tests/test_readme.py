@@ -1,4 +1,4 @@
-"""What the README and the files around the library promise of names: models, studies, jobs, figures, versions."""
+"""What README, documentation and the files around the library promise of names: models, studies, figures, versions."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import coldray
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.space import FailureConfig, SearchConfig, SelectionConfig, load_study
 from coldray.experiments.split_config import SplitConfig
@@ -16,6 +17,8 @@ from coldray.models.registry import MODELS, model_type
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIGURES = (ROOT / "docs/results/figures.md").read_text(encoding="utf-8")
+PAGES = [path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "generated"} & set(path.parts)]
+TEXTS = "\n".join([README, *(path.read_text(encoding="utf-8") for path in PAGES)])
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 
@@ -43,7 +46,7 @@ def test_each_model_has_a_study(name):
 
 
 def test_the_files_it_names_are_there():
-    named = set(re.findall(r"\b(?:jobs|tune_spaces|serve|mlflow)/\w[\w.-]*\.(?:py|yaml|png)", README))
+    named = set(re.findall(r"\b(?:jobs|tune_spaces|serve|mlflow)/\w[\w.-]*\.(?:py|yaml|png)", TEXTS))
     assert len(named) > 10
     assert [name for name in sorted(named - {"tune_spaces/NAME.yaml"}) if not (ROOT / name).is_file()] == []
 
@@ -76,7 +79,11 @@ def test_every_dependency_has_its_version():
     ]
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()}
     names = [re.match(r"[\w.-]+", requirement)[0].lower() for requirement in wanted]
-    assert [name for name in names if name not in pinned] == []
+    assert [name for name in names if name not in pinned | {project["name"]}] == []
+
+
+def test_it_is_short():
+    assert len(README.encode()) <= 10_000
 
 
 def test_its_lines_fit_a_screen():
@@ -98,7 +105,7 @@ def is_known(name):
 
 
 def test_modules_that_it_and_docstrings_name_are_there():
-    found = set(re.findall(r"`(coldray(?:\.\w+)+)`", README))
+    found = set(re.findall(r"`(coldray(?:\.\w+)+)`", TEXTS))
     for path in (ROOT / "platform").rglob("*.py"):
         found.update(re.findall(r"`~?(coldray(?:\.\w+)+)`", path.read_text(encoding="utf-8")))
     for path in (ROOT / "serve").glob("*.yaml"):
@@ -106,17 +113,19 @@ def test_modules_that_it_and_docstrings_name_are_there():
     assert len(found) > 100
     tracking = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "platform/coldray/tracking").glob("*.py"))
     tags = {name for name in found if f'"{name}"' in tracking}
-    assert [name for name in sorted(found - tags) if not is_known(name)] == []
+    offered = {f"coldray.{name}" for name in (*coldray.__all__, "models", "sources", "metrics")}  # or an entry point
+    assert [name for name in sorted(found - tags - offered) if not is_known(name)] == []
 
 
 def test_options_and_fields_of_a_study_that_it_names_exist():
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "platform").rglob("*.py"))
-    others = {"--head", "--help", "--runtime-env"}  # of Ray, and of every job
-    options = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - others
+    others = {"--help", "--head", "--runtime-env"}  # of every job, and of Ray
+    others |= {"--detach", "--env-file", "--file", "--no-deps", "--wait"}  # of docker compose, and of pip
+    options = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", TEXTS)) - others
     assert [option for option in sorted(options) if f'"{option}"' not in sources] == []
     sections = {"features": FeatureConfig, "inspection": InspectionConfig, "failures": FailureConfig}
     sections |= {"splits": SplitConfig, "search": SearchConfig, "selection": SelectionConfig}
-    fields = re.findall(rf"`({'|'.join(sections)})\.(\w+)", README)
+    fields = re.findall(rf"`({'|'.join(sections)})\.(\w+)", TEXTS)
     assert len(fields) > 5
     assert [pair for pair in fields if pair[1] not in sections[pair[0]].model_fields] == []
 

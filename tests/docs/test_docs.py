@@ -1,16 +1,24 @@
 """The pages of the documentation: links, where they are listed, their length, and the code that they show."""
 
+import importlib
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
+from nbclient import NotebookClient
+
+from coldray.core import errors
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "generated", "examples"} & set(path.parts))
 NAMES = [path.relative_to(DOCS).as_posix() for path in PAGES]
+TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 FENCE = re.compile(r"^(`{3,}|:{3,})(.*?)\n(.*?)^\1\s*?$", re.DOTALL | re.MULTILINE)
 MADE_FROM_CODE = re.compile(r"^```\{(?:eval-rst|include)\}", re.MULTILINE)
 
@@ -63,6 +71,29 @@ def test_its_links_lead_somewhere(name):
         assert target.exists(), link
         if anchor and target.suffix == ".md" and "reference/" not in place:
             assert anchor in anchors_of(target), link
+
+
+def test_the_picture_of_the_architecture_is_that_of_the_imports(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    architecture = importlib.import_module("architecture")
+    assert architecture.PICTURE.read_text(encoding="utf-8") == architecture.picture(), "run docs/architecture.py"
+
+
+@pytest.mark.parametrize("name", [name for name, kind in vars(errors).items() if isinstance(kind, type)])
+def test_an_error_says_the_way_out(name):
+    """Those that others are derived from speak for none of them."""
+    kind = getattr(errors, name)
+    assert kind.__subclasses__() or len((kind.__doc__ or "").split("\n\n")) > 1
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github/workflows").glob("*.yaml")), ids=lambda file: file.name)
+def test_a_workflow_is_one_and_runs_what_there_is(file):
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", file]
+    checked = subprocess.run(check, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+    used = re.findall(r"\bmake ([\w-]+)", file.read_text(encoding="utf-8"))
+    assert used
+    assert [target for target in used if target not in TARGETS] == []
 
 
 def test_every_page_is_listed():
@@ -120,6 +151,21 @@ def check_alike(said, printed):
     assert values[0] == pytest.approx(values[1], abs=0.002)
 
 
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.ipynb")), ids=lambda path: path.name)
+def test_a_notebook_runs_to_its_end_and_has_its_outputs_with_it(path, tmp_path):
+    stored = nbformat.read(path, as_version=4)
+    notebook = nbformat.from_dict({**stored, "cells": [{**cell} for cell in stored.cells]})
+    NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    kinds = [
+        [
+            [sorted(output.get("data", ())) for output in cell.get("outputs", ()) if output.output_type != "stream"]
+            for cell in one.cells
+        ]
+        for one in (stored, notebook)
+    ]
+    assert kinds[0] == kinds[1]
+
+
 def commands_of(path):
     """Return the commands that console blocks of a page show, each in one line."""
     for _, kind, body in FENCE.findall(text_of(path)):
@@ -131,11 +177,10 @@ def commands_of(path):
 
 @pytest.mark.parametrize("name", ["README.md", *NAMES])
 def test_the_commands_it_shows_exist(name):
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for command in commands_of(ROOT / name if name == "README.md" else DOCS / name):
         words = command.split()
         if words[0] == "make":
-            assert words[1] in targets, command
+            assert words[1] in TARGETS, command
         for job in re.findall(r"\bjobs/\w+\.(?:py|yaml)\b", command):
             assert (ROOT / job).is_file(), command
 

@@ -42,24 +42,31 @@ def test_the_interface_is_as_it_was_decided():
     )
 
 
-NAMES = sorted(set(coldray.__all__) - {"__version__"})
+@pytest.mark.parametrize("name", sorted(set(coldray.__all__) - {"__version__"}))
+def test_everything_public_is_documented_and_functions_have_an_example(name):
+    found = getattr(coldray, name)
+    assert len(inspect.getdoc(found)) > 40
+    assert inspect.isclass(found) or ">>>" in inspect.getdoc(found)
 
 
-@pytest.mark.parametrize("name", ["coldray", *NAMES])
-def test_everything_public_is_documented_by_an_example_that_does_what_it_says(name, tmp_path, monkeypatch, ray_cluster):
+FUNCTIONS = [name for name in coldray.__all__ if inspect.isfunction(getattr(coldray, name))]
+
+
+@pytest.mark.parametrize("name", ["coldray", *FUNCTIONS])
+def test_examples_do_what_they_say(name, tmp_path, monkeypatch, ray_cluster):
     monkeypatch.chdir(tmp_path)
     found = coldray if name == "coldray" else getattr(coldray, name)
-    assert ">>>" in found.__doc__
-    run_examples(found)
+    examples = doctest.DocTestFinder(recurse=False).find(found, name, globs={})
+    runner = doctest.DocTestRunner()
+    for example in examples:
+        runner.run(example)
+    assert runner.tries > 0
+    assert runner.failures == 0
 
 
 @pytest.mark.parametrize("method", ["recommend", "similar", "explain", "add_items"])
-def test_methods_of_a_bundle_do_what_their_examples_say(method):
-    run_examples(getattr(coldray.Bundle, method))
-
-
-def run_examples(found):
-    (example,) = doctest.DocTestFinder(recurse=False).find(found, "found", globs={})
+def test_examples_of_a_bundle_do_what_they_say(method):
+    (example,) = doctest.DocTestFinder(recurse=False).find(getattr(coldray.Bundle, method), method, globs={})
     runner = doctest.DocTestRunner()
     runner.run(example)
     assert runner.tries > 0

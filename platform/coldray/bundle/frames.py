@@ -62,15 +62,7 @@ def similar_frame(bundle: Bundle, item: Any, k: int) -> pl.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class ScoreParts:
-    """The score of one item for one user, taken apart.
-
-    Examples
-    --------
-    >>> import coldray
-    >>> bundle = coldray.fit("ease", coldray.load_dataset("sample"))
-    >>> bundle.explain("user-0001", "item-0002").reasons.columns
-    ['item', 'part', 'shared', 'added', 'title']
-    """
+    """The score of one item for one user, taken apart."""
 
     score: float
     note: str

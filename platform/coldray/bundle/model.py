@@ -38,15 +38,7 @@ History: TypeAlias = Sequence[Any] | Mapping[Any, float | None]
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A fitted model with everything it needs to serve.
-
-    Examples
-    --------
-    >>> import coldray
-    >>> bundle = coldray.fit("popularity", coldray.load_dataset("sample"))
-    >>> len(bundle.item_ids), bundle.history("user-0001")[0] in bundle.item_ids
-    (500, True)
-    """
+    """A fitted model with everything it needs to serve."""
 
     model: Recommender[Any]
     encoder: FeatureEncoder

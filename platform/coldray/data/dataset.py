@@ -76,13 +76,6 @@ class Dataset:
         If ids are not unique and ascending, or a shape does not fit.
     EmptyDatasetError
         If there is no user, no item or no interaction.
-
-    Examples
-    --------
-    >>> import coldray
-    >>> films = coldray.load_dataset("sample")
-    >>> films.n_users, films.n_items, sorted(films.attributes)[:2]
-    (600, 500, ['actors', 'description'])
     """
 
     name: str

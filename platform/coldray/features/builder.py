@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
@@ -82,12 +82,31 @@ class _Encoder(Protocol):
         """Restore a fitted encoder."""
 
 
-_ENCODERS: dict[str, tuple[type[_Encoder], AttributeKind]] = {
-    "multi_hot": (MultiHotEncoder, "labels"),
-    "tfidf": (TfidfEncoder, "text"),
-    "scalar": (ScalarEncoder, "number"),
-    "embedding": (EmbeddingEncoder, "text"),
-    _COUNT: (ScalarEncoder, "number"),
+class _Method(NamedTuple):
+    """One way to encode an attribute."""
+
+    encoder: type[_Encoder]
+    kind: AttributeKind
+    """Of the attributes that it encodes."""
+    new: Callable[[FeatureConfig], _Encoder]
+
+
+_METHODS = {
+    "multi_hot": _Method(
+        MultiHotEncoder,
+        "labels",
+        lambda config: MultiHotEncoder(MultiHotConfig(min_items=config.min_items, max_share=config.max_share)),
+    ),
+    "tfidf": _Method(TfidfEncoder, "text", lambda config: TfidfEncoder(TfidfConfig(max_terms=config.max_terms))),
+    "scalar": _Method(ScalarEncoder, "number", lambda _: ScalarEncoder()),
+    "embedding": _Method(
+        EmbeddingEncoder,
+        "text",
+        lambda config: EmbeddingEncoder(
+            EmbeddingConfig(model=config.embedding_model, cache_folder=config.embedding_cache)
+        ),
+    ),
+    _COUNT: _Method(ScalarEncoder, "number", lambda _: ScalarEncoder()),
 }
 _READERS: dict[AttributeKind, Callable[[Sequence[object], str], Attribute]] = {
     "labels": read_labels,
@@ -124,7 +143,7 @@ class FeatureEncoder:
     @property
     def kinds(self) -> dict[str, AttributeKind]:
         """What each attribute to be read holds: what :func:`attributes_from_records` needs to read new items."""
-        return {name: _ENCODERS[method][1] for name, method in self.methods.items() if method != _COUNT}
+        return {name: _METHODS[method].kind for name, method in self.methods.items() if method != _COUNT}
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn the vocabulary of each attribute from all items of `dataset`; a second fit forgets the first.
@@ -143,7 +162,7 @@ class FeatureEncoder:
             if name in dataset.attributes:
                 raise ConfigError(f"Counts are on, and the dataset has an attribute {name!r} itself. Rename that one.")
         for name, method in methods.items():
-            self._encoders[name] = self._new_encoder(method).fit(dataset.attributes[name])
+            self._encoders[name] = _METHODS[method].new(self.config).fit(dataset.attributes[name])
             self._note_if_empty(name, dataset.attributes[name])
         self._encoders |= {name: ScalarEncoder().fit(count) for name, count in counted.items()}
         self._methods = {**methods, **dict.fromkeys(counted, _COUNT)}
@@ -236,7 +255,7 @@ class FeatureEncoder:
                 if method == "embedding":
                     restored = EmbeddingEncoder.from_state(part, model=embedding_model, cache_folder=embedding_cache)
                 else:
-                    restored = _ENCODERS[method][0].from_state(part)
+                    restored = _METHODS[method].encoder.from_state(part)
                 encoder._encoders[name] = restored
         except (KeyError, TypeError, ValueError) as error:
             raise DataFormatError(
@@ -244,16 +263,6 @@ class FeatureEncoder:
                 "Save it again from a fitted encoder."
             ) from error
         return encoder
-
-    def _new_encoder(self, method: str) -> _Encoder:
-        config = self.config
-        if method == "multi_hot":
-            return MultiHotEncoder(MultiHotConfig(min_items=config.min_items, max_share=config.max_share))
-        if method == "tfidf":
-            return TfidfEncoder(TfidfConfig(max_terms=config.max_terms))
-        if method == "embedding":
-            return EmbeddingEncoder(EmbeddingConfig(model=config.embedding_model, cache_folder=config.embedding_cache))
-        return ScalarEncoder()
 
     def _note_if_empty(self, name: str, attribute: Attribute) -> None:
         """Say which attribute compares nothing: legal, as every similarity is then 0, but hardly meant."""

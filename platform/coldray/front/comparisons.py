@@ -32,16 +32,7 @@ from coldray.reports.report import PAGE
 
 @dataclass(frozen=True, eq=False)
 class ModelComparison:
-    """A finished comparison: its entries, how they differ, and the champion fitted on all interactions.
-
-    Examples
-    --------
-    >>> import coldray
-    >>> one = {"splits.n_splits": 1}
-    >>> found = coldray.compare(["popularity"], coldray.load_dataset("sample"), trials=1, settings=one, quiet=True)
-    >>> found.champion.model.name, found.report.name
-    ('popularity', 'report.html')
-    """
+    """A finished comparison: its entries, how they differ, and the champion fitted on all interactions."""
 
     result: ComparisonResult
     folder: Path

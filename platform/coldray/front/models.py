@@ -75,15 +75,7 @@ def fit(
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model reached on the held-out interactions of a split.
-
-    Examples
-    --------
-    >>> import coldray
-    >>> split = coldray.split(coldray.load_dataset("sample"), "holdout")
-    >>> coldray.evaluate(coldray.fit("popularity", split), split, ["ndcg@10", "recall@10"]).frame.columns
-    ['metric', 'value', 'low', 'high']
-    """
+    """What a model reached on the held-out interactions of a split."""
 
     part: Part
     metrics: Mapping[str, float]

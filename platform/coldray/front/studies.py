@@ -32,17 +32,7 @@ from coldray.reports.report import PAGE
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A finished study: its trials, its one test, and the winner fitted on all interactions.
-
-    Examples
-    --------
-    >>> import coldray
-    >>> space = {"name": "known", "model": "popularity", "space": {"trees": 5}, "candidates": "all",
-    ...          "splits": {"protocol": "holdout", "n_splits": 1}, "search": {"trials": 1}}
-    >>> study = coldray.tune(space, coldray.load_dataset("sample"), quiet=True)
-    >>> study.winner.model.name, study.config["trees"], study.report.name
-    ('popularity', 5, 'report.html')
-    """
+    """A finished study: its trials, its one test, and the winner fitted on all interactions."""
 
     result: StudyResult
     folder: Path

@@ -99,13 +99,6 @@ class Recommender(ABC, Generic[ConfigT]):
 
     A subclass names its `config_type`, implements :meth:`fit`, :meth:`scorer`, :meth:`state` and
     :meth:`from_state`, and says through `scores_cold_items` whether attributes alone are enough for it.
-
-    Examples
-    --------
-    >>> import coldray
-    >>> model = coldray.fit("ease", coldray.load_dataset("sample")).model
-    >>> model.name, model.n_items, model.scores_cold_items
-    ('ease', 500, False)
     """
 
     name: ClassVar[str]

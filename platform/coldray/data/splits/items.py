@@ -98,15 +98,7 @@ class TuningSplit:
 
 @dataclass(frozen=True, eq=False)
 class Split(ABC):
-    """An assignment of the data to train, validation and test.
-
-    Examples
-    --------
-    >>> import coldray
-    >>> split = coldray.split(coldray.load_dataset("sample"), "item-cold", seed=42)
-    >>> hasattr(split, "test_fold"), hasattr(split.for_tuning(), "test_fold")
-    (True, False)
-    """
+    """An assignment of the data to train, validation and test."""
 
     dataset: Dataset
     split: int = field(kw_only=True)
