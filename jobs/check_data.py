@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.cli.command import check_main
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(check_main(__doc__))
+    sys.exit(job("check", __doc__))

@@ -2,11 +2,8 @@
 """Compare any of the models on the same splits: quality, significance, costs, nearest items. See --help."""
 
 import sys
-from pathlib import Path
 
-from coldray.cli.command import comparison_main
-
-COMPARISON = Path(__file__).resolve().parents[1] / "tune_spaces" / "compare_models.yaml"
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(comparison_main(__doc__, COMPARISON, "compare_models.py"))
+    sys.exit(job("compare", __doc__, comparison=["compare_models"]))

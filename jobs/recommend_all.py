@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.cli.command import recommend_main
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(recommend_main(__doc__))
+    sys.exit(job("recommend", __doc__))

@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.cli.command import serve_main
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(serve_main(__doc__))
+    sys.exit(job("serve", __doc__))

@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.cli.command import status_main
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(status_main(__doc__))
+    sys.exit(job("status", __doc__))

@@ -3,7 +3,7 @@
 
 import sys
 
-from coldray.cli.command import sync_main
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(sync_main(__doc__))
+    sys.exit(job("sync", __doc__))

@@ -2,11 +2,8 @@
 """Tune several models on the same cold-item splits and register the best. See --help for every option."""
 
 import sys
-from pathlib import Path
 
-from coldray.cli.command import comparison_main
-
-COMPARISON = Path(__file__).resolve().parents[1] / "tune_spaces" / "coldstart.yaml"
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(comparison_main(__doc__, COMPARISON, "tune_coldstart.py"))
+    sys.exit(job("compare", __doc__, comparison=["coldstart"]))

@@ -2,11 +2,8 @@
 """Tune MARec on cold-item splits and register the winner. See --help for every option."""
 
 import sys
-from pathlib import Path
 
-from coldray.cli.command import main
-
-STUDY = Path(__file__).resolve().parents[1] / "tune_spaces" / "marec.yaml"
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, STUDY))
+    sys.exit(job("tune", __doc__, study="marec"))

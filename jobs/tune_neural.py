@@ -2,11 +2,8 @@
 """Tune a network on the splits of its study file and register the winner. See --help for every option."""
 
 import sys
-from pathlib import Path
 
-from coldray.cli.command import networks_main
-
-SPACES = Path(__file__).resolve().parents[1] / "tune_spaces"
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(networks_main(__doc__, SPACES))
+    sys.exit(job("tune", __doc__, networks=True))

@@ -2,11 +2,8 @@
 """Tune a truncated SVD on each category of Amazon data, or on another dataset, and test each choice. See --help."""
 
 import sys
-from pathlib import Path
 
-from coldray.cli.command import categories_main
-
-STUDY = Path(__file__).resolve().parents[1] / "tune_spaces" / "svd.yaml"
+from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(categories_main(__doc__, STUDY, Path(__file__).name))
+    sys.exit(job("tune", __doc__, study="svd", phase="all"))

@@ -24,6 +24,8 @@ ORDER = [
     "reports",
     "cli",
     "front",
+    "command",
+    "__main__",
     "__init__",
 ]
 

@@ -5,20 +5,13 @@ from pathlib import Path
 import pytest
 
 from coldray.core.errors import ConfigError
-from coldray.data.sources.registry import FOLDER_SOURCES, SOURCES
+from coldray.data.sources.registry import FOLDER_SOURCES
 from coldray.data.sources.tabular import TabularConfig
-from contracts.jobs import study_options
+from contracts.jobs import options_of
 
 
 def source(*options):
-    return study_options(*options).source
-
-
-def test_every_source_is_in_the_help(capsys):
-    with pytest.raises(SystemExit):
-        study_options("--help")
-    shown = " ".join(capsys.readouterr().out.split())
-    assert all(name in shown for name in SOURCES)
+    return options_of("tune", "marec", *options).source
 
 
 @pytest.mark.parametrize("name", FOLDER_SOURCES)
@@ -62,3 +55,22 @@ def test_columns_of_own_data_reach_its_source():
         number_columns=("year",),
         text_columns=("title",),
     )
+
+
+def test_files_of_ones_own_need_no_name():
+    for file, name in (("clicks.parquet", "parquet"), ("clicks.csv", "csv"), ("clicks.tsv", "csv")):
+        assert source("--interactions", file).name == name
+    with pytest.raises(ConfigError, match="--interactions and --items are read by --dataset csv and parquet alone"):
+        source("--dataset", "lastfm", "--interactions", "clicks.csv")
+
+
+@pytest.mark.parametrize(("kind", "many"), [("tune", False), ("check", True)])
+def test_several_categories_are_read_where_each_is_worked_on(kind, many):
+    given = ("--dataset", "amazon", "--category", "Toys", "--category", "Books")
+    named = [*(["marec"] if kind == "tune" else []), *given]
+    if many:
+        assert options_of(kind, *named).source.category is None
+    else:
+        with pytest.raises(ConfigError, match="One category is read here, and --category names Toys, Books"):
+            _ = options_of(kind, *named).source
+        assert options_of(kind, *named, "--phase", "tune").source.category is None

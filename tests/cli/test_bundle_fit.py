@@ -16,8 +16,8 @@ from mlflow.tracking import MlflowClient
 
 from coldray.bundle.fit import _CRASH, fit_on_worker
 from coldray.bundle.io import load_bundle
-from coldray.cli.command import categories_main, comparison_main, main
 from coldray.cli.jobs import compare, tune
+from coldray.command.app import main
 from coldray.core.errors import BundleFitError, ColdrayError, ConfigError, ModelError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig
@@ -223,13 +223,13 @@ def test_a_comparison_whose_bundle_dies_goes_on_with_the_bundle_alone(place, dyi
         **{name: STUDY[name] for name in ("splits", "candidates", "cutoffs")},
     }
     (place / "compared.yaml").write_text(yaml.safe_dump(compared), encoding="utf-8")
-    arguments = ["--comparison", "compared.yaml", "--offline", "--output-dir", "runs"]
-    assert comparison_main("Compare.", place / "compared.yaml", "compare_models.py", arguments) == 1
+    arguments = ["compare", "compared.yaml", "--offline", "--output-dir", "runs"]
+    assert main(arguments) == 1
     assert "died of a signal" in capsys.readouterr().err
     report = one(Path("runs").glob("compared-*/report.html"))
     written = report.stat().st_mtime_ns
     dying.undo()
-    assert comparison_main("Compare.", place / "compared.yaml", "compare_models.py", [*arguments, "--resume"]) == 0
+    assert main([*arguments, "--resume"]) == 0
     printed = capsys.readouterr().out
     assert "the bundle of one alone is left to be made" in printed
     assert "testing" not in printed
@@ -254,7 +254,7 @@ def test_categories_whose_bundles_die_have_their_tables_and_go_on_with_the_bundl
     arguments += ["--category", "Office", "--category", "Toys"]
 
     def run(*more):
-        return categories_main("Tune.", place / "study.yaml", "tune_als.py", [*arguments, *more])
+        return main(["tune", "study.yaml", "--phase", "all", *arguments, *more])
 
     assert run() == 1
     printed = capsys.readouterr().out

@@ -1,11 +1,15 @@
 """The last line of defence of every job: an error that nobody foresaw."""
 
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
-from coldray.cli.command import reported
+from coldray.cli.reported import reported
+from coldray.command.app import COMMANDS, main
+from contracts.jobs import options_of
+
+NEEDED = {"tune": ["marec"], "recommend": ["--histories", "here", "--output", "there"]}
+"""What a command does not begin without."""
 
 
 def test_an_error_that_nobody_foresaw_is_shown_with_its_place_and_without_passwords(capsys):
@@ -26,37 +30,21 @@ def test_an_error_that_nobody_foresaw_is_shown_with_its_place_and_without_passwo
     assert last.endswith("report it with the lines above.")
 
 
-@pytest.mark.parametrize(
-    ("job", "arguments", "module", "name", "way_on"),
-    [
-        ("serve_main", [], "coldray.cli.jobs.serve", "run_service", ""),
-        ("sync_main", [], "coldray.cli.jobs.sync_runs", "sync_runs", ""),
-        ("status_main", ["a-study"], "coldray.cli.jobs.study_status", "show_status", ""),
-        (
-            "recommend_main",
-            ["--histories", "here", "--output", "there"],
-            "coldray.cli.jobs.recommend_all",
-            "recommend_all",
-            " Partitions that are finished are kept; the same command goes on with the others.",
-        ),
-        (
-            "ablation_main",
-            ["--resume"],
-            "coldray.cli.jobs.ablation",
-            "ablate",
-            " What was done before is kept; --resume goes on with the study.",
-        ),
-    ],
-)
-def test_the_last_line_names_a_way_on_that_the_job_has(monkeypatch, capsys, job, arguments, module, name, way_on):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_last_line_names_a_way_on_that_the_command_has(monkeypatch, capsys, name):
     def fail(*_):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(import_module(module), name, fail)
-    main = getattr(import_module("coldray.cli.command"), job)
-    given = (Path("tune_spaces/ablation.yaml"),) if job == "ablation_main" else ()
-    assert main("A job.", *given, arguments=arguments) == 1
+    given = NEEDED.get(name, [])
+    module, _, function = COMMANDS[name].work(options_of(name, *given)).partition(":")
+    monkeypatch.setattr(import_module(module), function, fail)
+    assert main([name, *given]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.endswith(
-        f"RuntimeError: broken. This is a fault of the program: report it with the lines above.{way_on}"
-    )
+    fault = "RuntimeError: broken. This is a fault of the program: report it with the lines above."
+    assert last.endswith(f"{fault} {COMMANDS[name].way_on}".rstrip())
+
+
+def test_the_ways_on_are_those_that_there_are():
+    ways = {name: command.way_on for name, command in COMMANDS.items() if command.way_on}
+    assert [name for name, way in ways.items() if "--resume" in way] == ["tune", "compare", "ablation"]
+    assert ways["recommend"] == "Partitions that are finished are kept; the same command goes on with the others."

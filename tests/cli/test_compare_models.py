@@ -1,16 +1,14 @@
 """The comparison of models from the command line: a whole run on a small sample, with all that it measures."""
 
 import json
-from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from coldray.cli.command import comparison_main
 from coldray.cli.jobs import compare as job
+from coldray.command.app import main
 from coldray.data.sources.sample import sample_dataset
 
-FILE = Path(__file__).parents[2] / "tune_spaces" / "compare_models.yaml"
 MODELS = ("popularity", "ease", "item_knn", "two_tower")
 
 
@@ -21,7 +19,7 @@ def run(folder, tracking_uri, *arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(job, "read_dataset", lambda *_: sample_dataset(0, 120, 100))
-        status = comparison_main("Compare.", FILE, "compare_models.py", given)
+        status = main(["compare", *given])
     (written,) = (path.parent for path in output.glob("*/report.html"))
     return status, written
 
@@ -98,8 +96,8 @@ def test_the_server_has_costs_and_parts_of_each_winner(values, tracking_uri):
 
 def test_a_model_that_cannot_score_cold_items_is_told_before_anything_starts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(job, "read_dataset", lambda *_: sample_dataset(0, 120, 100))
-    cold = ["--comparison", str(FILE.with_name("compare_cold.yaml")), "--models", "content_knn,ease"]
+    cold = ["compare_cold", "content_knn", "ease"]
     given = [*cold, "--output-dir", str(tmp_path / "runs"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    assert comparison_main("Compare.", FILE, "compare_models.py", given) == 1
+    assert main(["compare", *given]) == 2
     assert "The entry 'ease': The model 'ease' cannot score cold items" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

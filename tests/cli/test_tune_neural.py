@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from mlflow.tracking import MlflowClient
 
 from coldray.bundle.io import load_bundle
-from coldray.cli.command import networks_main
 from coldray.cli.jobs import tune as job
+from coldray.command.app import job as run_job
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.space import load_study
 from coldray.models.registry import NETWORKS
@@ -44,7 +44,7 @@ def run(folder, tracking_uri, model, *fields):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(job, "load_dataset", rated_sample)
-        return networks_main("Tune a network.", SPACES, given)
+        return run_job("tune", "Tune a network.", given, networks=True)
 
 
 @pytest.mark.parametrize("model", PROTOCOLS)
@@ -80,7 +80,6 @@ def test_every_network_has_a_study_that_tries_its_defaults_and_stops_weak_trials
 
 
 def test_a_model_that_is_no_network_is_refused_with_those_that_are(tmp_path, tracking_uri, capsys):
-    with pytest.raises(SystemExit):
-        run(tmp_path, tracking_uri, "ease")
+    assert run(tmp_path, tracking_uri, "ease") == 2
     told = capsys.readouterr().err
     assert all(name in told for name in NETWORKS)

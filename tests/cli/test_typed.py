@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from coldray.cli.jobs.tune import _sync_command, print_next_steps
-from coldray.cli.lines import tool, typed
-from coldray.cli.options.studies import command_line
+from coldray.cli.lines import command_line, tool, typed
+from coldray.core.commands import called
 from coldray.experiments.record.folder import resume_command
-from contracts.jobs import study_options
+from contracts.jobs import options_of
 
 NAMES = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20
@@ -62,16 +62,13 @@ def test_the_command_that_sends_what_waits(patched, folder, study, output):
 def test_what_to_type_next(patched, folder, study, database):
     patched.setattr(sys, "executable", f"/{folder}/bin/python")
     patched.setattr(sys, "argv", [f"/{folder}/jobs/tune.py"])
-    options = replace(
-        study_options("--tracking-uri", f"sqlite:////{database}/m.db", "--study", Path("/") / study),
-        job="tune_neural.py --model vae",
-    )
+    given = ["--tracking-uri", f"sqlite:////{database}/m.db", "--set", f"name={study}"]
+    options = replace(options_of("tune", "marec", *given), command=command_line(given))
     written = io.StringIO()
     print_next_steps(Console(file=written, width=60), Path("/report.html"), options)
     interface, job = (shlex.split(line) for line in written.getvalue().split("\n")[2:4])
     assert interface == [str(tool("mlflow")), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000"]
-    command = [str(tool("python")), f"/{folder}/jobs/tune_neural.py", "--model", "vae", "--study", str(options.file)]
-    assert job == [*command, "--dataset", "hetrec"]
+    assert job == [str(tool("python")), f"/{folder}/jobs/tune.py", *given, "--dataset", "hetrec"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +77,6 @@ def test_what_to_type_next(patched, folder, study, database):
         ("jobs/tune_marec.py", "jobs/sync_runs.py"),
         ("/a b/jobs/tune_marec.py", "/a b/jobs/sync_runs.py"),
         ("../it's/jobs/x.py", "../it's/jobs/sync_runs.py"),
-        ("/usr/bin/pytest", "jobs/sync_runs.py"),
     ],
 )
 def test_another_job_lies_beside_the_one_that_runs(monkeypatch, tmp_path, running, typed_as):
@@ -89,3 +85,23 @@ def test_another_job_lies_beside_the_one_that_runs(monkeypatch, tmp_path, runnin
     monkeypatch.setattr(sys, "argv", [running])
     _, job, *_ = shlex.split(_sync_command("study", tmp_path))
     assert Path(job).resolve() == Path(typed_as).resolve()
+
+
+@pytest.mark.parametrize("running", ["/usr/bin/pytest", "/venv/bin/coldray", "/venv/lib/coldray/__main__.py"])
+def test_without_a_job_another_command_is_one_of_coldray(monkeypatch, tmp_path, running):
+    monkeypatch.setattr(sys, "argv", [running])
+    assert shlex.split(_sync_command("study", tmp_path))[:3] == ["coldray", "sync", "study"]
+    assert called("serve") == "coldray serve"
+
+
+def test_the_program_that_a_shell_finds_is_called_by_its_name(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    program = tmp_path / "bin" / "coldray"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(program), "tune", "marec"])
+    assert command_line(["tune", "marec"]) == [str(program), "tune", "marec"]
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert command_line(["tune", "marec"]) == ["coldray", "tune", "marec"]
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "coldray" / "__main__.py")])
+    assert command_line(["tune", "marec"]) == ["/usr/bin/python3", "-m", "coldray", "tune", "marec"]

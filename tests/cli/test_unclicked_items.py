@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from coldray.bundle.io import load_bundle
-from coldray.cli.command import main, recommend_main
+from coldray.command.app import main
 from coldray.data.dataset import keep_entries
 from coldray.data.sources.sample import sample_dataset
 from coldray.serving.engine.engine import Engine
@@ -50,7 +50,7 @@ def tune(tables, *arguments, label_columns=LABELS):
     given = ("--dataset", "csv", "--interactions", tables / "clicks.csv", "--items", tables / "items.csv")
     given = (*given, "--label-columns", ",".join(label_columns), "--number-columns", "year", *arguments)
     settings = [part for field in SMALL for part in ("--set", field)]
-    return main("Tune.", STUDY, [*map(str, given), *settings])
+    return main(["tune", str(STUDY), *map(str, given), *settings])
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_the_batch_job_lists_them_too(finished, tables, sample, tmp_path, ray_cl
     pl.read_csv(tables / "clicks.csv").write_parquet(tmp_path / "in" / "histories.parquet")
     folder = tmp_path / "lists"
     options = ("--histories", tmp_path / "in", "--model", finished[0] / "bundle", "--output", folder)
-    assert recommend_main("", [str(part) for part in (*options, "--k", 30, "--partitions", 1)]) == 0
+    assert main(["recommend", *(str(part) for part in (*options, "--k", 30, "--partitions", 1))]) == 0
     lists = pl.read_parquet(folder / "part-*.parquet")
     listed = dict(zip(lists["user_id"], lists["items"].to_list(), strict=True))
     assert any(item in listed[user][:10] for user, item in fitting(sample))

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import pytest
 from mlflow.tracking import MlflowClient
 
-from coldray.cli.command import main, sync_main
 from coldray.cli.jobs import tune as job
+from coldray.command.app import main
 from contracts.jobs import end
 from contracts.tracking_server import TrackingServer
 
@@ -23,12 +23,12 @@ SECRETS = [PASSWORD, quote(PASSWORD, safe=""), "geheim", base64.b64encode(f"me:{
 def run(tracking_uri, folder, *more):
     arguments = ["--output-dir", folder / "runs", "--tracking-uri", tracking_uri, "--experiment", "meddled", *more]
     arguments += [part for field in SMALL for part in ("--set", field)]
-    return main("Tune.", STUDY, [str(argument) for argument in arguments])
+    return main(["tune", *(str(argument) for argument in (STUDY, *arguments))])
 
 
 def sync(tracking_uri, folder):
     options = ["--output-dir", folder / "runs", "--tracking-uri", tracking_uri, "--experiment", "meddled"]
-    return sync_main("Sync.", [str(option) for option in options])
+    return main(["sync", *(str(option) for option in options)])
 
 
 @pytest.fixture(scope="module")

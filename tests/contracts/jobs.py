@@ -13,8 +13,11 @@ import psutil
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
+from typer import Typer
+from typer.main import get_command
 
-from coldray.cli.options.studies import StudyOptions, study_parser
+from coldray.command.app import COMMANDS
+from coldray.command.parameters import OptionsCommand, callback_of
 
 ROOT = Path(__file__).parents[2]
 STUDY = {
@@ -133,10 +136,13 @@ class StudyJob:
             time.sleep(0.05)
 
 
-def study_options(*arguments):
-    """Return the options of the tuning job as its command line gives them."""
-    parser = study_parser("Tune.", ROOT / "tune_spaces" / "marec.yaml", "tune_marec.py")
-    return StudyOptions.read(parser.parse_args([str(argument) for argument in arguments]))
+def options_of(command, *arguments):
+    """Return the options of a command as its command line gives them."""
+    app, found = Typer(add_completion=False), []
+    parsed = callback_of(COMMANDS[command].options, found.append, defaults={}, named=False)
+    app.command(command, cls=OptionsCommand)(parsed)
+    get_command(app).main([str(argument) for argument in arguments], prog_name=command, standalone_mode=False)
+    return found[0]
 
 
 def server_runs(job):

@@ -9,7 +9,7 @@ import pytest
 import ray.exceptions as of_ray
 from ray.exceptions import RayError, RayTaskError
 
-from coldray.cli.command import reported
+from coldray.cli.reported import reported
 from coldray.core.errors import DataError, NumericalError
 from coldray.core.ray_errors import _LONGEST, cause_of, in_words, is_of_ray
 
@@ -84,7 +84,7 @@ def test_every_wait_of_the_library_says_it_in_words():
 
 CODE = """
 from rich.console import Console
-from coldray.cli.command import reported
+from coldray.cli.reported import reported
 
 def work():
     Console().print("λ₁ · δ → é")

@@ -1,12 +1,14 @@
 """What a check finds suspicious: each condition planted alone, told with its level and its numbers."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from coldray.cli.options.check import _PROTOCOLS
 from coldray.core.errors import CatalogTooLargeError
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.assignment import drawn_parts, published_parts
+from coldray.data.splits.protocols import DrawnProtocol
 from coldray.experiments import data_check
 from coldray.experiments.data_check import check_split
 from coldray.experiments.data_findings import LEVELS, Finding, factor_findings, share_label, worst_first
@@ -219,7 +221,7 @@ def test_the_protocol_tells_how_the_numbers_came_to_be():
     assert check.dataset["synthetic"]
 
 
-@pytest.mark.parametrize("protocol", _PROTOCOLS)
+@pytest.mark.parametrize("protocol", get_args(DrawnProtocol))
 def test_each_protocol_is_checked_and_told(protocol):
     check = check_split(drawn_parts(planted_split(CLEAN).dataset, protocol), n_factors=3)
     assert check.split == protocol

@@ -1,6 +1,5 @@
 """The files for clusters agree with each other, with the pinned versions, and with the jobs that they start."""
 
-import argparse
 import copy
 import re
 import runpy
@@ -142,12 +141,10 @@ def commands():
 
 @pytest.mark.parametrize(("job", "options"), commands())
 def test_every_job_that_is_started_takes_its_options(job, options, monkeypatch):
-    def stop(parser, arguments=None, namespace=None):
-        parse(parser, arguments, namespace)
+    def stop(*_):
         raise Parsed
 
-    parse = argparse.ArgumentParser.parse_args
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr("coldray.command.app._work", stop)
     monkeypatch.setattr(sys, "argv", [job, *shlex.split(options)])
     with pytest.raises(Parsed):
         runpy.run_path(str(ROOT / job), run_name="__main__")

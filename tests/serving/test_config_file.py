@@ -29,7 +29,7 @@ def test_the_config_file_is_one_that_serve_and_the_service_take():
 
 def test_a_cluster_is_not_open_by_oversight(tmp_path):
     """A config file says who may ask: keys, or everybody."""
-    with pytest.raises(ConfigError, match=r"keys: there are none.*jobs/serve.py --new-key.*`open: true`"):
+    with pytest.raises(ConfigError, match=r"keys: there are none.*coldray serve --new-key.*`open: true`"):
         build({"model_name": "a"})
     (tmp_path / "keys").write_text(f"# ours\n{LINE}\n")
     for given in ({"open": True}, {"keys": [LINE]}, {"keys_file": str(tmp_path / "keys")}):

@@ -6,12 +6,12 @@ import pytest
 
 from coldray.bundle.io import load_bundle, save_bundle
 from coldray.cli.jobs.serve import _service_settings, serving
-from coldray.cli.options.service import ServeOptions, serve_parser
 from coldray.serving.api.settings import ServiceSettings
 from coldray.serving.engine.queries import Query
 from coldray.serving.exploration.explore import ExplorationConfig
 from coldray.serving.live.model import LiveModel, ModelVersion
 from coldray.serving.live.store import Store
+from contracts.jobs import options_of
 from contracts.service import Client, free_port, wait_for
 
 LINUCB = ExplorationConfig(method="linucb")
@@ -97,7 +97,7 @@ def test_the_job_turns_it_on(bundle, tmp_path):
 
     def settings(*more):
         options = ["--bundle", str(tmp_path / "bundle"), "--store", "sqlite://", *more]
-        return _service_settings(ServeOptions.read(serve_parser("Serve.").parse_args(options)))
+        return _service_settings(options_of("serve", *options))
 
     assert settings().exploration == ExplorationConfig()
     assert settings("--exploration", "thompson").exploration.method == "thompson"

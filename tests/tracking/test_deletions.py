@@ -187,7 +187,7 @@ def test_what_was_deleted_for_good_is_made_anew_when_all_is_sent_again(client, s
     study.trial(1)
     told = study.finish()
     assert "deleted for good" in told
-    assert "jobs/sync_runs.py STUDY --again" in told
+    assert "coldray sync STUDY --again" in told
     with pytest.raises(UnsentError, match="deleted for good"):
         study.sync()
     assert study.sync(again=True) > 0

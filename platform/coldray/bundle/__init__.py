@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+MIN_ITEM_OVERLAP = 0.5
+"""Share of the champion's items that a new version has to know."""
+
 
 def pyfunc_path() -> Path:
     """Return the file that MLflow logs as the model's code."""

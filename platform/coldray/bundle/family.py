@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from coldray.bundle import MIN_ITEM_OVERLAP
 from coldray.bundle.io import FILES, read_manifest
 from coldray.bundle.item_table import column_kinds, item_table
 from coldray.bundle.model import Bundle
@@ -31,8 +32,6 @@ from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.features.builder import attribute_kinds
 
 _Rows: TypeAlias = Callable[[npt.NDArray[np.intp]], pl.DataFrame]
-MIN_ITEM_OVERLAP = 0.5
-"""Share of the champion's items that a new version has to know."""
 _MIN_AGREEMENT = 0.5
 """Share of the items of both, of which the attribute that agrees most has to say the same."""
 _COMPARED_ITEMS = 2000

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
 
+from coldray.core.commands import installed, job_of
 from coldray.core.masking import masked
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help with the default of each option, passwords in it masked: defaults come from the environment."""
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        return masked(super()._expand_help(action))
 
 
 def timed(message: Text | str) -> Text:
@@ -44,7 +39,32 @@ def tool(name: str) -> Path:
     return from_here(Path(sys.executable).parent) / name
 
 
-def job_file(name: str) -> Path:
-    """Return the file of a job as it is typed from the working directory: it lies beside the one that runs."""
-    running = Path(sys.argv[0]).absolute()
-    return from_here(running.parent) / name if running.parent.name == "jobs" else Path("jobs") / name
+def other_command(name: str) -> tuple[Path | str, ...]:
+    """Return how another command is typed: as the one that runs was, which may be the file of a job."""
+    job = job_of(name)
+    return ("coldray", name) if job is None else (tool("python"), from_here(job))
+
+
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """Return the command that started a job, as it is typed, without the option of a study to go on with.
+
+    Passwords are masked: it is printed, and kept in a file.
+    """
+    kept, skip = [], False
+    for argument in arguments:
+        named = skip and not argument.startswith("-")
+        skip = argument == "--resume"
+        if not (named or skip or argument.startswith("--resume=")):
+            kept.append(shlex.quote(masked(argument)))
+    return [*_program(), *kept]
+
+
+def _program() -> list[str]:
+    """Return how the program that runs is typed."""
+    program = Path(sys.argv[0])
+    if installed():
+        return ["coldray"]
+    if program.name == "__main__.py":
+        return [typed(from_here(Path(sys.executable))), "-m", program.parent.name]
+    python = [] if os.access(program, os.X_OK) and program.suffix != ".py" else [typed(from_here(Path(sys.executable)))]
+    return [*python, typed(from_here(program))]

@@ -9,7 +9,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from coldray.core.errors import ConfigError
 from coldray.core.spelling import choices
 from coldray.data.splits.interactions import check_interaction_protocol
-from coldray.data.splits.items import HeldOut, InteractionProtocol, Protocol
+from coldray.data.splits.items import HeldOut
+from coldray.data.splits.protocols import InteractionProtocol, Protocol
 from coldray.experiments.settings import Section
 
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]

@@ -14,7 +14,8 @@ from coldray.bundle.model import Bundle, fit_bundle
 from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset
-from coldray.data.splits.items import Fold, Protocol, Split, TuningSplit
+from coldray.data.splits.items import Fold, Split, TuningSplit
+from coldray.data.splits.protocols import Protocol
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.evaluation import Candidates, EvaluationFold

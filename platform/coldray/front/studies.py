@@ -157,7 +157,7 @@ def notebook_options(
 ) -> RegisteredRunOptions:
     """Return where a study of a notebook runs, and where it is kept and logged."""
     return RegisteredRunOptions(
-        output=Path(output).absolute(),
+        output_dir=Path(output),
         tracking_uri=tracking_uri or variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"),
         offline=tracking_uri is None,
         ray_address=ray_address,

@@ -8,6 +8,7 @@ import requests
 from mlflow.tracking import MlflowClient
 from requests.utils import get_environ_proxies, select_proxy
 
+from coldray.core.commands import called
 from coldray.core.environment import unset_empty
 from coldray.core.errors import TrackingError
 from coldray.tracking.database import OTHER_WAYS, check_database, check_not_locked, database_path, set_up_alone
@@ -52,7 +53,7 @@ def _check_server(uri: str) -> None:
         raise TrackingError(
             f"The MLflow server at {uri} cannot be reached ({type(error).__name__}{_proxy(uri)}). Start it, give "
             "another --tracking-uri, leave the option out for a local sqlite database, or give --offline: all is "
-            "then kept in the folder of the study, and jobs/sync_runs.py sends it later."
+            f"then kept in the folder of the study, and {called('sync')} sends it later."
         ) from error
     if answer.status_code in (401, 403):
         raise TrackingError(f"The MLflow server at {uri} refuses ({answer.status_code}). {PASSWORD}, {OTHER_WAYS}")

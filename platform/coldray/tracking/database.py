@@ -19,6 +19,7 @@ import mlflow
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from coldray.core.commands import called
 from coldray.core.errors import TrackingError
 from coldray.tracking.receiver import UnavailableError
 
@@ -62,8 +63,8 @@ _SET_UP_PAUSE = 5.0
 """A database that has not been written for so long is not being set up."""
 _NO_VERSION = "without a version"
 OTHER_WAYS = (
-    "or give another --tracking-uri, or --offline: all is then kept in the folder of the study, and jobs/sync_runs.py "
-    "sends it later."
+    "or give another --tracking-uri, or --offline: all is then kept in the folder of the study, and "
+    f"{called('sync')} sends it later."
 )
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 from mlflow.types import DataType
 
 from coldray import __version__
+from coldray.core.commands import called
 from coldray.core.errors import SearchInterruptedError, TrackingError
 from coldray.data.dataset import Dataset
 from coldray.experiments.edges import edge_words
@@ -328,4 +329,4 @@ def _refused_at_the_start(say: Callable[[str], None] | None) -> Iterator[None]:
         if say is not None:
             say(f"{error} The study goes on, and what is to be logged is kept.")
     except RefusedError as error:
-        raise TrackingError(f"{error} Or give --offline: jobs/sync_runs.py sends everything later.") from error
+        raise TrackingError(f"{error} Or give --offline: {called('sync')} sends everything later.") from error

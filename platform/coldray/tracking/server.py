@@ -25,6 +25,7 @@ from mlflow.types.schema import Array, TensorSpec
 from coldray import __version__
 from coldray.bundle import pyfunc_path
 from coldray.bundle.io import FILES, RATINGS
+from coldray.core.commands import called
 from coldray.core.environment import unset_empty
 from coldray.core.journal import Record
 from coldray.tracking.access import open_client
@@ -158,7 +159,7 @@ class MlflowServer:
                 raise
             raise RefusedError(
                 f"The run {key!r} is no more at {self.tracking_uri}: it was deleted for good there. "
-                "`jobs/sync_runs.py STUDY --again` makes it anew, with all that the study has logged."
+                f"`{called('sync')} STUDY --again` makes it anew, with all that the study has logged."
             ) from error
         if run.info.lifecycle_stage != _DELETED:
             return run
@@ -213,7 +214,7 @@ class MlflowServer:
         if self._client is not None and self._opened_file != self._database_file():
             raise RefusedError(
                 f"The database {self.tracking_uri} was deleted or replaced while this process had it open. "
-                "`jobs/sync_runs.py STUDY --again` sends all that the study has logged into the one that is there."
+                f"`{called('sync')} STUDY --again` sends all that the study has logged into the one that is there."
             )
 
     def _send(self, record: Record, runs: Mapping[str, str], *, again: bool) -> str | None:

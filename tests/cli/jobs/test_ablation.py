@@ -10,10 +10,10 @@ import ray
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from coldray.cli.command import ablation_main
 from coldray.cli.jobs import ablation as job
 from coldray.cli.progress import study as progress
 from coldray.cli.progress.ablation import AblationProgress
+from coldray.command.app import main
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.ablation import run as ablation
 from coldray.experiments.listeners import StudyListener
@@ -54,13 +54,11 @@ class Job:
             if listener is not None:
                 told = job.Listeners
                 patch.setattr(job, "Listeners", lambda *others: told(*others, listener))
-            status = ablation_main(
-                "Ablate.",
-                STUDY,
+            status = main(
                 [
-                    *("--output-dir", str(self.output), "--tracking-uri", self.tracking_uri),
+                    *("ablation", "--output-dir", str(self.output), "--tracking-uri", self.tracking_uri),
                     *("--experiment", self.root.name, *settings(*set_), *arguments),
-                ],
+                ]
             )
         return status, out.getvalue(), err.getvalue()
 
@@ -203,7 +201,7 @@ def test_a_cluster_that_was_there_before_is_left_running(finished):
         (("--set", "space.ca_weight={uniform: [0, 1]}"), "space.ca_weight: an ablation tries listed values"),
         (("--set", "space.epochs={choice: [3, 5]}"), "space.epochs: "),
         (("--set", "search.trials=1"), "search.trials: 1"),
-        (("--study", str(STUDY.with_name("marec.yaml"))), "An ablation is of the model 'marec_plus'"),
+        (("marec",), "An ablation is of the model 'marec_plus'"),
         (("--seeds", "42", "42"), "The seed 42 is listed twice"),
         (("--dataset", "hetrek"), "Did you mean 'hetrec'?"),
     ],
@@ -211,11 +209,9 @@ def test_a_cluster_that_was_there_before_is_left_running(finished):
 def test_what_is_not_possible_is_told_in_one_line(tmp_path, capsys, monkeypatch, arguments, expected):
     monkeypatch.setattr(job, "connected_ray", lambda *_: pytest.fail("Ray was started for a job that cannot run"))
     output, database = tmp_path / "runs", tmp_path / "mlflow.db"
-    status = ablation_main(
-        "Ablate.", STUDY, ["--output-dir", str(output), "--tracking-uri", f"sqlite:///{database}", *arguments]
-    )
+    status = main(["ablation", "--output-dir", str(output), "--tracking-uri", f"sqlite:///{database}", *arguments])
     printed = capsys.readouterr()
-    assert status == 1
+    assert status == 2
     (line,) = printed.err.splitlines()
     assert line.startswith("error: ")
     assert expected in line
@@ -224,8 +220,7 @@ def test_what_is_not_possible_is_told_in_one_line(tmp_path, capsys, monkeypatch,
 
 
 def test_an_option_of_the_registry_is_not_offered(capsys):
-    with pytest.raises(SystemExit):
-        ablation_main("Ablate.", STUDY, ["--model-name", "champion"])
+    assert main(["ablation", "--model-name", "champion"]) == 2
     assert "--model-name" in capsys.readouterr().err
 
 

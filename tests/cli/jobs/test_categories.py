@@ -1,25 +1,24 @@
 """The job of several categories from the command line: real files, real searches, and each phase on its own."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 from coldray.bundle.io import load_bundle
-from coldray.cli.command import categories_main
+from coldray.command.app import main
 from coldray.experiments.record.saved_search import _SavedSearch
 from coldray.experiments.study import finish_study
 from contracts.lists import places_of
 
-STUDY = Path(__file__).parents[3] / "tune_spaces" / "svd.yaml"
 GROUPS, OWN = 4, 12
 """Groups of items, and how many items each has."""
 
 
 def run(*arguments):
-    return categories_main("Tune.", STUDY, "tune_svd.py", [str(argument) for argument in arguments])
+    phase = [] if "--phase" in arguments else ["--phase", "all"]
+    return main(["tune", "svd", *phase, *(str(argument) for argument in arguments)])
 
 
 def latest(output):
@@ -209,7 +208,7 @@ def test_a_saved_search_of_another_space_is_not_tested(finished, options, tmp_pa
 def test_other_data_are_one_category(tmp_path, tracking_uri, ray_cluster, capsys):
     assert run("--output-dir", tmp_path, "--tracking-uri", tracking_uri, "--experiment", "cat", *SMALL) == 0
     assert (latest(tmp_path) / "sample" / "report.html").is_file()
-    assert "python jobs/tune_svd.py --dataset amazon --data-dir FOLDER" in capsys.readouterr().out
+    assert "--dataset amazon --data-dir FOLDER" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("ray_cluster")

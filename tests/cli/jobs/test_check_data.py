@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from coldray.cli.command import check_main
+from coldray.command.app import main
 from coldray.reports.quality import report as quality_module
 
 TIME = 1_600_000_000
@@ -28,7 +28,7 @@ class Job:
             patch.delenv("COLDRAY_DATA", raising=False)
             patch.setattr("sys.stdout", out)
             patch.setattr("sys.stderr", err)
-            status = check_main("Check.", ["--output-dir", str(self.output), *map(str, arguments)])
+            status = main(["check", "--output-dir", str(self.output), *map(str, arguments)])
         return status, out.getvalue(), err.getvalue()
 
     def values(self, name):
@@ -217,23 +217,28 @@ def test_what_is_wrong_with_the_only_category_is_an_error(job, tmp_path):
         (("--category", "Toys"), "--category is read by --dataset amazon alone"),
         (("--protocol", "temporal"), "has no timestamps"),
         (("--dataset", "csv"), "--dataset csv needs --interactions FILE"),
-        (("--dataset", "ml-100k"), "ml-100k is not in any folder"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_nothing(job, arguments, message):
     status, _, told = job.run(*arguments)
-    assert status == 1
+    assert status == 2
     assert told.startswith("error: ")
     assert message in told
     assert len(told.strip().splitlines()) == 1
     assert not job.output.exists()
 
 
+def test_data_that_are_not_there_are_one_line_and_leave_nothing(job):
+    status, _, told = job.run("--dataset", "ml-100k")
+    assert status == 1
+    (line,) = told.strip().splitlines()
+    assert line.startswith("error: ml-100k is not in any folder")
+    assert not job.output.exists()
+
+
 @pytest.mark.parametrize("arguments", [("--protocol", "predefined"), ("--users", "0"), ("--seed", "-1")])
-def test_values_that_are_none_are_refused_by_the_parser(job, arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        job.run(*arguments)
-    assert stopped.value.code == 2
+def test_values_that_are_none_are_refused_by_the_parser(job, arguments):
+    assert job.run(*arguments)[0] == 2
 
 
 def test_a_table_with_other_columns_is_told_and_nothing_is_written(job, table):

@@ -10,12 +10,11 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from coldray.bundle.io import load_bundle
-from coldray.cli.command import comparison_main
 from coldray.cli.jobs import compare as job
+from coldray.command.app import main
 from coldray.data.sources.sample import sample_dataset
 from contracts.lists import places_of
 
-FILE = Path(__file__).parents[3] / "tune_spaces" / "coldstart.yaml"
 STUDIES = {
     "tiny.yaml": {"name": "tiny", "model": "marec", "space": {"lambda_1": {"choice": [10, 1000]}, "order": 1}},
     "kernel.yaml": {
@@ -69,9 +68,9 @@ def finished(tmp_path_factory, tracking_uri, ray_cluster):
         patch.setattr(job, "read_dataset", small)
         stream = (root / "stdout").open("w+", encoding="utf-8")
         patch.setattr("sys.stdout", stream)
-        arguments = ["--comparison", str(write_files(root)), "--output-dir", str(root / "runs")]
+        arguments = ["compare", str(write_files(root)), "--output-dir", str(root / "runs")]
         arguments += ["--tracking-uri", tracking_uri, "--experiment", "coldstart"]
-        status = comparison_main("Compare.", FILE, "tune_coldstart.py", arguments)
+        status = main(arguments)
         stream.seek(0)
         printed = stream.read()
         stream.close()
@@ -83,19 +82,19 @@ def test_an_interrupted_comparison_goes_on_and_runs_no_trial_again(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(job, "read_dataset", small)
     entries = {name: COMPARISON["entries"][name] for name in ("tiny", "kernel")}
-    arguments = ["--comparison", str(write_files(tmp_path, entries=entries)), "--offline", "--output-dir", "runs"]
+    arguments = ["compare", str(write_files(tmp_path, entries=entries)), "--offline", "--output-dir", "runs"]
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("coldray.experiments.comparison.run.measure_winner", interrupted)
-        assert comparison_main("Compare.", FILE, "tune_coldstart.py", arguments) == 130
+        assert main(arguments) == 130
     (records,) = (tmp_path / "runs" / "records").iterdir()
     before = {path.parent.name: path.read_text().count('"trial_ended"') for path in records.glob("*/events.jsonl")}
     assert before == {"tiny": 2, "kernel": 1}
     capsys.readouterr()
-    assert comparison_main("Compare.", FILE, "tune_coldstart.py", [*arguments, "--resume"]) == 0
+    assert main([*arguments, "--resume"]) == 0
     printed = capsys.readouterr().out
     assert f"going on with {records.name}" in printed
     assert printed.count("have ended before; none is run again") == 2
@@ -173,7 +172,7 @@ def test_the_output_says_what_happened_and_what_to_do_next(finished, folder):
     lines = printed.splitlines()
     assert f"Report: {(folder / 'report.html').relative_to(output.parent)}" in lines
     following = lines[lines.index("Next:") + 2]
-    assert re.search(r"python jobs/tune_coldstart.py --comparison \S+/comparison.yaml --dataset hetrec$", following)
+    assert re.search(r" compare \S+/comparison.yaml --output-dir .* --dataset hetrec$", following)
 
 
 def test_the_server_has_the_comparison_its_studies_and_their_trials(finished, folder, values, tracking_uri):
@@ -219,7 +218,7 @@ def test_the_server_has_the_comparison_its_studies_and_their_trials(finished, fo
             "The entry 'tiny' is on the strict track",
         ),
         (("--set", "entries.kernel.study=absent.yaml"), "entries.kernel: Cannot read the study file"),
-        (("--comparison", "absent.yaml"), "Cannot read the comparison file absent.yaml"),
+        (("absent.yaml",), "Cannot read the comparison file absent.yaml"),
         (("--dataset", "hetrek"), "Did you mean 'hetrec'?"),
     ],
 )
@@ -228,9 +227,10 @@ def test_what_is_not_possible_is_told_in_one_line(tmp_path, capsys, monkeypatch,
     files, output, database = tmp_path / "files", tmp_path / "runs", tmp_path / "mlflow.db"
     files.mkdir()
     given = ["--output-dir", str(output), "--tracking-uri", f"sqlite:///{database}", *arguments]
-    status = comparison_main("Compare.", write_files(files), "tune_coldstart.py", given)
+    file = [] if "absent.yaml" in arguments else [str(write_files(files))]
+    status = main(["compare", *file, *given])
     printed = capsys.readouterr()
-    assert status == 1
+    assert status == 2
     (line,) = printed.err.splitlines()
     assert line.startswith("error: ")
     assert expected in line
@@ -240,7 +240,5 @@ def test_what_is_not_possible_is_told_in_one_line(tmp_path, capsys, monkeypatch,
 
 @pytest.mark.parametrize(("option", "value"), [("--trials", "0"), ("--model-name", "a/b"), ("--study", "x.yaml")])
 def test_an_option_that_is_not_possible(capsys, option, value):
-    with pytest.raises(SystemExit) as stopped:
-        comparison_main("Compare.", FILE, "tune_coldstart.py", [option, value])
-    assert stopped.value.code == 2
+    assert main(["compare", option, value]) == 2
     assert option in capsys.readouterr().err

@@ -20,8 +20,8 @@ import scipy.sparse as sp
 
 from coldray.bundle.io import load_bundle, save_bundle
 from coldray.bundle.model import fit_bundle
-from coldray.cli.command import recommend_main
 from coldray.cli.jobs.recommend_all import _model_source
+from coldray.command.app import main
 from coldray.core.errors import CatalogTooLargeError, ConfigError, NumericalError, TrackingError
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.tables.histories import find_histories, write_partitions
@@ -60,7 +60,7 @@ def root(tmp_path_factory):
 
 def job(root, *options, model="first", histories="histories", output="lists"):
     places = ["--histories", root / histories, "--model", root / model, "--output", output]
-    return [str(part) for part in (*places, *options)]
+    return ["recommend", *(str(part) for part in (*places, *options))]
 
 
 def lists_in(folder):
@@ -71,7 +71,7 @@ def lists_in(folder):
 def finished(root, ray_cluster, tmp_path_factory):
     """Return the folder of a job that was not disturbed."""
     folder = tmp_path_factory.mktemp("finished") / "lists"
-    assert recommend_main("", job(root, "--partitions", 7, "--k", 5, output=folder)) == 0
+    assert main(job(root, "--partitions", 7, "--k", 5, output=folder)) == 0
     return folder
 
 
@@ -101,12 +101,12 @@ def test_what_is_finished_is_not_made_again(root, finished, capsys):
     whole = lists_in(finished)
     gone = sorted(before)[3]
     gone.unlink()
-    assert recommend_main("", job(root, "--partitions", 7, "--k", 5, output=finished)) == 0
+    assert main(job(root, "--partitions", 7, "--k", 5, output=finished)) == 0
     after = {path: path.stat().st_mtime_ns for path in finished.glob("part-*")}
     assert {path for path in after if after[path] != before[path]} == {gone}
     assert lists_in(finished).equals(whole)
     assert "6 of 7 partitions are finished and stay as they are" in capsys.readouterr().out
-    assert recommend_main("", job(root, "--partitions", 7, "--k", 5, output=finished)) == 0
+    assert main(job(root, "--partitions", 7, "--k", 5, output=finished)) == 0
     printed = capsys.readouterr().out
     assert "7 of 7 partitions are finished" in printed
     assert f"{USERS} users: {USERS - 1} by their history, 1 by popularity" in printed
@@ -128,7 +128,7 @@ def test_what_is_finished_is_not_made_again(root, finished, capsys):
 )
 def test_another_run_is_refused_before_it_begins(root, finished, capsys, options, places, said):
     before = lists_in(finished)
-    assert recommend_main("", job(root, *options, output=finished, **places)) == 1
+    assert main(job(root, *options, output=finished, **places)) == 1
     assert said in capsys.readouterr().err
     assert lists_in(finished).equals(before)
 
@@ -138,16 +138,11 @@ def test_seen_items_and_candidates_of_a_file(root, ray_cluster, tmp_path):
     (tmp_path / "some.txt").write_text(f"{ids[4]}\n\n {ids[9]} \n{ids[4]}\n")
     pl.DataFrame({"item_id": [ids[9], ids[4]]}).write_parquet(tmp_path / "some.parquet")
     options = ["--keep-seen", "--candidates", tmp_path / "some.txt"]
-    assert recommend_main("", job(root, *options, output=tmp_path / "lists")) == 0
+    assert main(job(root, *options, output=tmp_path / "lists")) == 0
     lists = lists_in(tmp_path / "lists")
     assert {frozenset(items) for items in lists["items"]} == {frozenset({ids[4], ids[9]})}
     # The same items in another file are the same run.
-    assert (
-        recommend_main(
-            "", job(root, "--keep-seen", "--candidates", tmp_path / "some.parquet", output=tmp_path / "lists")
-        )
-        == 0
-    )
+    assert main(job(root, "--keep-seen", "--candidates", tmp_path / "some.parquet", output=tmp_path / "lists")) == 0
 
 
 def test_a_model_of_the_order_of_clicks_reads_it_from_their_times(ray_cluster, tmp_path):
@@ -163,7 +158,7 @@ def test_a_model_of_the_order_of_clicks_reads_it_from_their_times(ray_cluster, t
     (tmp_path / "histories").mkdir()
     rows.sample(fraction=1, shuffle=True, seed=0).write_parquet(tmp_path / "histories" / "all.parquet")
     options = ["--timestamp-column", "at", "--k", 5, "--partitions", 3]
-    assert recommend_main("", job(tmp_path, *options, model="model", output=tmp_path / "lists")) == 0
+    assert main(job(tmp_path, *options, model="model", output=tmp_path / "lists")) == 0
     own = places_of(bundle, [bundle.history(user) for user in timed.user_ids], 5)
     wanted = {user: [place.item for place in places] for user, places in zip(timed.user_ids, own, strict=True)}
     assert dict(lists_in(tmp_path / "lists").select("user_id", "items").iter_rows()) == wanted
@@ -183,12 +178,12 @@ def test_a_model_of_the_order_of_clicks_reads_it_from_their_times(ray_cluster, t
 )
 def test_what_is_wrong_is_said_before_ray_is_asked(root, tmp_path, capsys, options, places, said):
     arguments = job(root, "--ray-address", "127.0.0.1:1", *options, **{"output": tmp_path / "lists", **places})
-    assert recommend_main("", arguments) == 1
+    assert main(arguments) == 1
     assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_lists_are_not_put_among_the_histories(root, capsys):
-    assert recommend_main("", job(root, output=root / "histories" / "lists")) == 1
+    assert main(job(root, output=root / "histories" / "lists")) == 1
     assert "is inside of the histories" in capsys.readouterr().err
 
 
@@ -222,7 +217,7 @@ def test_a_job_that_is_killed_is_finished_by_the_same_command(root, finished, ra
     before = {path: path.stat().st_mtime_ns for path in lists.glob("part-*")}
     assert 3 <= len(before) < 120
     assert not (lists / "summary.json").exists()
-    assert recommend_main("", job(root, *options, "--resume", output=lists)) == 0
+    assert main(job(root, *options, "--resume", output=lists)) == 0
     after = {path: path.stat().st_mtime_ns for path in lists.glob("part-*")}
     assert len(after) == 120
     assert {path: after[path] for path in before} == before

@@ -10,8 +10,8 @@ from mlflow.tracking import MlflowClient
 
 from coldray.bundle.io import load_bundle, save_bundle
 from coldray.bundle.model import fit_bundle
-from coldray.cli.command import serve_main
 from coldray.cli.jobs.serve import serving
+from coldray.command.app import main
 from coldray.core.errors import TrackingError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
@@ -244,7 +244,7 @@ def test_the_interface_documents_itself(call):
 
 def test_a_registry_without_a_champion_is_said_before_anything_starts(tmp_path, capsys):
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
-    assert serve_main("Serve.", ["--tracking-uri", empty]) == 1
+    assert main(["serve", "--tracking-uri", empty]) == 1
     assert "has no model with the alias 'champion'. Run a tuning job first" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(TrackingError, match="has no model 'other' with the alias"):
         RegistrySource(empty, "other").current()

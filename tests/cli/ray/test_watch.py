@@ -151,7 +151,7 @@ import sys, threading, time
 import psutil, ray
 from coldray.experiments.listeners import StudyListener
 from coldray.cli.ray.cluster import connected_ray
-from coldray.cli.command import reported
+from coldray.cli.reported import reported
 
 @ray.remote
 def task():

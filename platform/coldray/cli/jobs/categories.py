@@ -25,7 +25,7 @@ from coldray.cli.jobs.tune import (
     tracking,
 )
 from coldray.cli.lines import from_here
-from coldray.cli.options.studies import CategoriesOptions
+from coldray.cli.options.studies import StudyOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.promotion import decide
 from coldray.cli.ray.cluster import connected_ray
@@ -60,7 +60,7 @@ _SAVED = "study_"
 """What begins the name of the file with the result of a category."""
 
 
-def tune_categories(options: CategoriesOptions, console: Console) -> CategoryResults:
+def tune_categories(options: StudyOptions, console: Console) -> CategoryResults:
     """Run the job.
 
     A category that cannot be read or studied is reported, and the others go on.
@@ -113,7 +113,7 @@ def tune_categories(options: CategoriesOptions, console: Console) -> CategoryRes
     console.print()
     console.print(terminal(category_report(result)))
     console.print(f"Summary of all studies: {from_here(summary / PAGE)}", soft_wrap=True, highlight=False)
-    print_next_steps(console, folder / PAGE, options)
+    print_next_steps(console, folder / PAGE, options, "amazon --data-dir FOLDER")
     return result
 
 
@@ -126,7 +126,7 @@ def _study(
     category: str,
     study: PreparedStudy,
     state: StudyFolder,
-    options: CategoriesOptions,
+    options: StudyOptions,
     progress: StudyProgress,
     without_bundle: list[BundleFitError],
 ) -> StudyResult:

@@ -61,7 +61,7 @@ def compare(options: ComparisonOptions, console: Console) -> ComparisonResult | 
     ComparisonResult or None
         None where it was written before, and the bundle alone was left to be made.
     """
-    comparison = load_comparison(options.file, options.settings, trials=options.trials, models=options.models)
+    comparison = load_comparison(options.file, options.settings, trials=options.trials, models=options.entries)
     with AblationProgress(console) as progress, writable_folder(options.output):
         check_tracking(options)
         dataset = read_dataset(options.source, comparison.config, progress)

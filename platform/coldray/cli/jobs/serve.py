@@ -19,9 +19,10 @@ from rich.console import Console
 from coldray.cli.options.service import KEYS_VARIABLE, ServeOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.ray.cluster import connected_ray
+from coldray.core.commands import called
 from coldray.core.environment import variable
 from coldray.core.errors import ClusterError, ConfigError
-from coldray.serving.admission.access import key_lines, new_key, read_keys
+from coldray.serving.admission.access import key_lines, read_keys
 from coldray.serving.api.app import application
 from coldray.serving.api.settings import ServiceSettings
 from coldray.serving.exploration.explore import ExplorationConfig
@@ -109,7 +110,7 @@ def _access_keys(options: ServeOptions) -> tuple[str, ...]:
         return ()
     raise ConfigError(
         f"At --host {options.host} the service can be reached from other machines, and it has no keys. Make one with "
-        "`jobs/serve.py --new-key NAME`, put the line it prints into a file and name the file with --keys; or let "
+        f"`{called('serve')} --new-key NAME`, put the line it prints into a file and name the file with --keys; or let "
         "everybody ask with --open."
     )
 
@@ -122,20 +123,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _print_new_key(name: str, console: Console) -> None:
-    """Make a key and print it, this once, and the line of a file of keys that admits it."""
-    key, entry = new_key(name)
-    console.print(f"Key of {name}, to be sent as `Authorization: Bearer KEY`; it is shown this once:", highlight=False)
-    console.print(key, highlight=False, markup=False, soft_wrap=True)
-    console.print("Its line for the file of --keys (a number behind it limits requests a second):", highlight=False)
-    console.print(entry.line, highlight=False, markup=False, soft_wrap=True)
-
-
 def run_service(options: ServeOptions, console: Console) -> None:
     """Serve until interrupted; the model is looked at before anything starts."""
-    if options.new_key is not None:
-        _print_new_key(options.new_key, console)
-        return
     settings = _service_settings(options)
     version = settings.source().current()
     options.output_dir.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from coldray.bundle.fit import fit_on_worker
 from coldray.cli.devices import check_this_process, check_workers
-from coldray.cli.lines import from_here, job_file, tool, typed
+from coldray.cli.lines import from_here, other_command, tool, typed
 from coldray.cli.options.studies import JobOptions, RegisteredRunOptions, RunOptions, StudyOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.promotion import decide
@@ -36,6 +36,7 @@ from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import StudyResult, mean_metric
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.study import prepare_study, run_study
+from coldray.models.registry import NETWORKS
 from coldray.reports.console import terminal
 from coldray.reports.export import write_files
 from coldray.reports.labels import counted
@@ -64,7 +65,7 @@ def tune(options: StudyOptions, console: Console) -> StudyResult:
         result, folder = search_and_publish(study, options, progress)
     console.print()
     console.print(terminal(study_report(result)))
-    print_next_steps(console, folder / PAGE, options)
+    print_next_steps(console, folder / PAGE, options, "ml-100k" if config.model in NETWORKS else "hetrec")
     return result
 
 
@@ -194,8 +195,7 @@ def tracking(
 def _sync_command(study: str, output: Path, *options: str) -> str:
     """Return what sends the calls of a study that wait, as it is typed; passwords in it are masked."""
     shown = map(masked, options)
-    folder = ("--output-dir", from_here(output))
-    return typed(tool("python"), job_file("sync_runs.py"), study, *folder, *shown)
+    return typed(*other_command("sync"), study, "--output-dir", from_here(output), *shown)
 
 
 def registered_name(given: str | None, dataset: str, what: str) -> str:
@@ -279,7 +279,7 @@ def _id_type(ids: Ids) -> DataType:
     return DataType.string if ids.dtype.kind == "U" else DataType.long
 
 
-def print_next_steps(console: Console, report: Path, options: JobOptions) -> None:
+def print_next_steps(console: Console, report: Path, options: JobOptions, real_data: str = "hetrec") -> None:
     """Say where the report is and what to type next: on the sample, the same job on real data."""
     console.print(f"Report: {from_here(report)}", soft_wrap=True, highlight=False, markup=False)
     console.print("Next:", highlight=False)
@@ -293,7 +293,5 @@ def print_next_steps(console: Console, report: Path, options: JobOptions) -> Non
         markup=False,
     )
     if options.source.name == "sample":
-        file = () if options.file == options.default_file else (options.file_option, options.file)
-        name, *words = options.job.split()
-        command = typed(tool("python"), job_file(name), *words, *file, "--dataset", *options.real_data.split())
+        command = " ".join([*options.command, "--dataset", real_data])
         console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)

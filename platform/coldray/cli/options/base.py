@@ -1,75 +1,121 @@
-"""What the options of jobs are made of."""
+"""What the options of commands are made of: each command has a dataclass, whose annotated fields are its options.
+
+The modules of options load nothing that takes long: ``coldray --help`` reads them all.
+"""
 
 from __future__ import annotations
 
-import argparse
 import re
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
 
-from coldray.cli.lines import HelpFormatter
-from coldray.core.environment import variable
-
-
-def job_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser whose help shows defaults, and no password."""
-    return argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
+from typer import BadParameter, Option
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a job is told: its fields are named as the arguments are."""
+    """What a command is told: a field that is annotated with an option or an argument of typer is one."""
 
-    @classmethod
-    def read(cls, given: argparse.Namespace, **more: Any) -> Self:
-        """Return what was given on the command line, with `more` in its place.
+    command: Sequence[str] = ()
+    """As it was typed, for who goes on with it."""
+
+    def check(self) -> None:
+        """Find out what is wrong with what was typed, before anything is loaded that takes long.
 
         Raises
         ------
         ConfigError
             If an option has no valid value, or two of them do not go together.
         """
-        values = {**vars(given), **more}
-        return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
+
+    def status(self, result: Any) -> int:
+        """Return the exit status of a command that has come to its end with a result.
+
+        Raises
+        ------
+        ColdrayError
+            If something is to be told at the very end.
+        """
+        return 0
 
 
-def add_tracking(parser: argparse._ActionsContainer, *, experiment: bool = False) -> None:
-    """Add where runs and models are registered."""
-    default = variable("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    parser.add_argument("--tracking-uri", default=default, help="MLflow tracking and registry URI")
-    if experiment:
-        parser.add_argument("--experiment", default="coldray", help="MLflow experiment")
+@dataclass(frozen=True)
+class OfSource:
+    """Marks an option that some sources alone read: with others it is refused, and not in the help."""
+
+    names: tuple[str, ...]
 
 
-def add_ray(parser: argparse.ArgumentParser) -> None:
-    """Add which cluster does the work."""
-    parser.add_argument("--ray-address", default=variable("RAY_ADDRESS", "local"), help="cluster, or 'local'")
-    parser.add_argument("--cpus", type=positive, default=None, help="CPUs of a local Ray; all by default")
+class Values(Enum):
+    """Marks an option that takes another number of values than one, parted by blanks."""
+
+    OPTIONAL = "none, which is the empty text, or one"
+    SEVERAL = "one or more"
 
 
-def positive(text: str) -> int:
-    """Return a number of at least 1 from the command line."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
-    return number
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(Options):
+    """Where results go."""
+
+    output_dir: Annotated[Path, Option(help="where reports and bundles go", file_okay=False)] = Path("runs")
+
+    @property
+    def output(self) -> Path:
+        """Where results go, absolute."""
+        return self.output_dir.absolute()
 
 
-def seed(text: str) -> int:
-    """Return a seed from the command line."""
-    number = int(text)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"{number} is no seed from 0 to {2**32 - 1}")
-    return number
+@dataclass(frozen=True, kw_only=True)
+class TrackingOptions(Options):
+    """Where runs and models are registered."""
+
+    tracking_uri: Annotated[
+        str,
+        Option(
+            help="MLflow tracking and registry URI", envvar="MLFLOW_TRACKING_URI", rich_help_panel="Tracking",
+        ),
+    ] = "sqlite:///mlflow.db"  # fmt: skip
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Return names that commas part."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+@dataclass(frozen=True, kw_only=True)
+class ExperimentOptions(TrackingOptions):
+    """Where runs are logged."""
+
+    experiment: Annotated[str, Option(help="MLflow experiment", rich_help_panel="Tracking")] = "coldray"
 
 
-def registry_name(text: str) -> str:
-    """Return a name that the registry takes; argparse shows the error."""
-    if not re.fullmatch(r"[\w .-]+", text):  # of the rest, MLflow refuses some, and its search language others
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a model; use letters, digits, '_', '.' and '-'")
+@dataclass(frozen=True, kw_only=True)
+class RayOptions(Options):
+    """Which cluster does the work."""
+
+    ray_address: Annotated[str, Option(help="cluster, or 'local'", envvar="RAY_ADDRESS", rich_help_panel="Ray")] = (
+        "local"
+    )
+    cpus: Annotated[int | None, Option(min=1, help="CPUs of a local Ray; all by default", rich_help_panel="Ray")] = None
+
+
+def told_of(hint: Any, kind: type | tuple[type, ...]) -> Any:
+    """Return what the annotation of a field has of some kind beside its type; None if it has nothing of it."""
+    return next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, kind)), None)
+
+
+def names(given: list[str] | None) -> list[str] | None:
+    """Return names that commas part; of an option that may be repeated."""
+    return None if given is None else [name.strip() for text in given for name in text.split(",") if name.strip()]
+
+
+def registry_name(text: str | None) -> str | None:
+    """Return a name that the registry takes.
+
+    Raises
+    ------
+    BadParameter
+        If it is none.
+    """
+    if text is not None and not re.fullmatch(r"[\w .-]+", text):
+        # of the rest, MLflow refuses some, and its search language others
+        raise BadParameter(f"{text!r} is no name of a model; use letters, digits, '_', '.' and '-'")
     return text

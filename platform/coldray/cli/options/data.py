@@ -2,100 +2,185 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from pydantic import ValidationError
+from typer import Option
 
-from coldray.cli.options.base import names
+from coldray.cli.options.base import OfSource, Options, names, told_of
 from coldray.core.errors import ConfigError
-from coldray.data.sources.registry import FOLDER_SOURCES, SOURCES, SourceConfig
-from coldray.data.sources.tabular import TabularConfig
+
+if TYPE_CHECKING:
+    from coldray.data.sources.registry import SourceConfig
+    from coldray.data.sources.tabular import TabularConfig
+
+_DATA = "Data"
+_OWN = "Data of your own"
+_TABLES = ("csv", "parquet")
+_NAMES: dict[str, Any] = {"callback": names, "metavar": "A,B", "rich_help_panel": _OWN}
 
 
-def add_data(parser: argparse.ArgumentParser, *, many: bool) -> None:
-    """Add them; with `many`, several categories may be named."""
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset", default="sample", help=f"one of {', '.join(SOURCES)}")
-    data.add_argument("--data-dir", type=Path, default=None, help="folder of the dataset, or the folder it lies in")
-    if many:
-        data.add_argument(
-            "--category",
-            action="append",
-            default=None,
-            help="category of --dataset amazon; may be repeated; all there by default",
-        )
-    else:
-        data.add_argument(
-            "--category", default=None, help="category of --dataset amazon; the only one there by default"
-        )
-    data.add_argument("--size", default=None, help="the <size> in the names of the files of --dataset amazon")
-    data.add_argument(
-        "--strict-ratings", action="store_true", help="refuse ratings of --dataset amazon beyond 1 to 5, not clip them"
+def source_names(incomplete: str) -> list[str]:
+    """Return the names of sources that begin so, for a shell."""
+    from coldray.data.sources.registry import SOURCES  # reads tables, which takes half a second to load
+
+    return [name for name in SOURCES if name.startswith(incomplete)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """Which data a job reads."""
+
+    dataset: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="a name that 'coldray datasets' lists; with --help behind it, the options of that one are shown",
+            show_default="sample",
+            rich_help_panel=_DATA,
+            autocompletion=source_names,
+        ),
+    ] = None
+    data_dir: Annotated[
+        Path | None, Option(help="folder of the dataset, or the folder it lies in", rich_help_panel=_DATA)
+    ] = None
+    category: Annotated[
+        list[str] | None,
+        Option(help="category of --dataset amazon, may be repeated; all there by default", rich_help_panel=_DATA),
+        OfSource(("amazon",)),
+    ] = None
+    size: Annotated[
+        str | None,
+        Option(help="the <size> in the names of the files of --dataset amazon", rich_help_panel=_DATA),
+        OfSource(("amazon",)),
+    ] = None
+    strict_ratings: Annotated[
+        bool,
+        Option(
+            "--strict-ratings",
+            help="refuse ratings of --dataset amazon beyond 1 to 5, not clip them",
+            rich_help_panel=_DATA,
+        ),
+        OfSource(("amazon",)),
+    ] = False
+    texts: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="CSV or parquet file with texts of items: a column item_id and one for each kind of text",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    no_download: Annotated[
+        bool, Option("--no-download", help="do not fetch a missing dataset", rich_help_panel=_DATA)
+    ] = False
+    interactions: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="CSV or parquet file with a row for each interaction; with --help behind it, the options of its "
+            "columns are shown",
+            rich_help_panel=_OWN,
+        ),
+    ] = None
+    items: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="file with a row for each item and its attributes", rich_help_panel=_OWN),
+    ] = None
+    user_column: Annotated[str, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = "user_id"
+    item_column: Annotated[str, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = "item_id"
+    rating_column: Annotated[str | None, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = None
+    timestamp_column: Annotated[str | None, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = None
+    label_columns: Annotated[list[str] | None, Option(help="attributes with labels", **_NAMES), OfSource(_TABLES)] = (
+        None
     )
-    data.add_argument(
-        "--texts",
-        type=Path,
-        default=None,
-        metavar="FILE",
-        help="CSV or parquet file with texts of items: a column item_id and one for each kind of text",
+    label_separator: Annotated[str, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = "|"
+    number_columns: Annotated[list[str] | None, Option(help="attributes with numbers", **_NAMES), OfSource(_TABLES)] = (
+        None
     )
-    data.add_argument("--no-download", action="store_true", help="do not fetch a missing dataset")
-    own = parser.add_argument_group("your own data (--dataset csv or parquet)")
-    own.add_argument("--interactions", type=Path, help="file with a row for each interaction")
-    own.add_argument("--items", type=Path, help="file with a row for each item and its attributes")
-    own.add_argument("--user-column", default="user_id")
-    own.add_argument("--item-column", default="item_id")
-    own.add_argument("--rating-column", default=None)
-    own.add_argument("--timestamp-column", default=None)
-    own.add_argument("--label-columns", type=names, default=(), metavar="A,B", help="attributes with labels")
-    own.add_argument("--label-separator", default="|")
-    own.add_argument("--number-columns", type=names, default=(), metavar="A,B", help="attributes with numbers")
-    own.add_argument("--text-columns", type=names, default=(), metavar="A,B", help="attributes with text")
+    text_columns: Annotated[list[str] | None, Option(help="attributes with text", **_NAMES), OfSource(_TABLES)] = None
 
+    @property
+    def _several_categories(self) -> bool:
+        """Whether each of several categories is read, one after another."""
+        return False
 
-def source_of(given: argparse.Namespace) -> SourceConfig:
-    """Return the data source the options describe.
+    def check(self) -> None:
+        """Find out whether the options describe a source."""
+        super().check()
+        _ = self.source
 
-    Raises
-    ------
-    ConfigError
-        If the source is unknown, its own files are not named, or files or a folder are named that it does not read.
-    """
-    tabular = None
-    if given.dataset in ("csv", "parquet"):
-        if given.interactions is None:
-            raise ConfigError(f"--dataset {given.dataset} needs --interactions FILE (and --items FILE for attributes).")
-        try:
-            tabular = TabularConfig(
-                **{name: value for name, value in vars(given).items() if name in TabularConfig.model_fields}
+    @cached_property
+    def source(self) -> SourceConfig:
+        """The data source that the options describe.
+
+        Raises
+        ------
+        ConfigError
+            If the source is unknown, its own files are not named, or something is given that it does not read.
+        """
+        from coldray.data.sources.registry import FOLDER_SOURCES, SOURCES, SourceConfig  # reads tables, half a second to load
+
+        name = source_name(self.dataset, self.interactions)
+        if name not in _TABLES and (self.interactions is not None or self.items is not None):
+            raise ConfigError(
+                f"--interactions and --items are read by --dataset csv and parquet alone, not by {name!r}."
             )
+        categories = self.category or []
+        source = SourceConfig(
+            name=name,
+            data_dir=self.data_dir,
+            category=None if self._several_categories or not categories else categories[0],
+            size=self.size,
+            strict=self.strict_ratings,
+            tabular=self._tables(name) if name in _TABLES else None,
+            texts=self.texts,
+            download=not self.no_download,
+        )
+        for option, readers in sources_of(type(self)).items():
+            if name not in readers and getattr(self, option) != type(self).__dataclass_fields__[option].default:
+                raise ConfigError(
+                    f"--{option.replace('_', '-')} is read by --dataset {' and '.join(readers)} alone, not by "
+                    f"{name!r}. Leave it out."
+                )
+        if len(categories) > 1 and not self._several_categories:
+            raise ConfigError(f"One category is read here, and --category names {', '.join(categories)}. Name one.")
+        if self.data_dir is not None and not SOURCES[name].in_folder:
+            raise ConfigError(
+                f"--data-dir is read by --dataset {', '.join(FOLDER_SOURCES)} alone, not by {name!r}. Leave it out, or "
+                "name one of them."
+            )
+        return source
+
+    def _tables(self, name: str) -> TabularConfig:
+        """Return the tables of one's own data, and what their columns mean."""
+        from pydantic import ValidationError
+
+        from coldray.data.sources.tabular import TabularConfig
+
+        if self.interactions is None:
+            raise ConfigError(f"--dataset {name} needs --interactions FILE (and --items FILE for attributes).")
+        values = {field: getattr(self, field, None) for field in TabularConfig.model_fields}
+        try:
+            return TabularConfig(**{field: value for field, value in values.items() if value is not None})
         except ValidationError as error:
             problem = error.errors()[0]
             option = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
             raise ConfigError(f"{option}: {problem['msg']}, got {problem['input']!r}.") from error
-    elif given.interactions is not None or given.items is not None:
-        raise ConfigError(
-            f"--interactions and --items are read by --dataset csv and parquet alone, not by {given.dataset!r}."
-        )
-    source = SourceConfig(
-        name=given.dataset,
-        data_dir=given.data_dir,
-        category=None if isinstance(given.category, list) else given.category,
-        size=given.size,
-        strict=given.strict_ratings,
-        tabular=tabular,
-        texts=given.texts,
-        download=not given.no_download,
-    )
-    for option in ("category", "size", "strict_ratings"):
-        if getattr(given, option) and source.name != "amazon":
-            raise ConfigError(
-                f"--{option.replace('_', '-')} is read by --dataset amazon alone, not by {source.name!r}. Leave it out."
-            )
-    if source.data_dir is not None and not SOURCES[source.name].in_folder:
-        raise ConfigError(
-            f"--data-dir is read by --dataset {', '.join(FOLDER_SOURCES)} alone, not by {source.name!r}. Leave it "
-            "out, or name one of them."
-        )
-    return source
+
+
+def source_name(dataset: str | None, interactions: Path | str | None) -> str:
+    """Return the name of the source: that of the dataset, or the format of tables of one's own; else the sample."""
+    if dataset is not None or interactions is None:
+        return dataset or "sample"
+    path = Path(interactions)
+    return "parquet" if path.suffix == ".parquet" or path.is_dir() else "csv"
+
+
+@cache
+def sources_of(options: type[Options]) -> dict[str, tuple[str, ...]]:
+    """Return the sources that read an option, for each option that some sources alone read."""
+    found = {name: told_of(hint, OfSource) for name, hint in get_type_hints(options, include_extras=True).items()}
+    return {name: mark.names for name, mark in found.items() if mark}

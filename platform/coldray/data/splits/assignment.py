@@ -12,8 +12,8 @@ import numpy as np
 from coldray.core.errors import EmptyDatasetError
 from coldray.data.dataset import Dataset
 from coldray.data.splits.interactions import interaction_splits
-from coldray.data.splits.items import InteractionProtocol
 from coldray.data.splits.parts import TRAIN, Parts
+from coldray.data.splits.protocols import InteractionProtocol
 from coldray.data.splits.published import PredefinedSplit
 
 _FOLDS = 5

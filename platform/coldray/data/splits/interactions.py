@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from coldray.core.errors import ConfigError
 from coldray.data.dataset import Dataset, rows_of
-from coldray.data.splits.items import InteractionProtocol
 from coldray.data.splits.parts import (
     CHRONOLOGICAL,
     TEST,
@@ -27,6 +26,7 @@ from coldray.data.splits.parts import (
     Parts,
     timestamps_of,
 )
+from coldray.data.splits.protocols import InteractionProtocol
 
 logger = logging.getLogger(__name__)
 _Counts = npt.NDArray[np.int64]

@@ -20,15 +20,8 @@ from coldray.core.errors import ConfigError, EmptyDatasetError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset, IntArray, keep_entries
 from coldray.data.signals import Reads
+from coldray.data.splits.protocols import Protocol
 
-ColdItemProtocol: TypeAlias = Literal["notebook", "balanced"]
-"""``notebook``: 60/20/20 of the items. ``balanced``: 80/20 of the interactions, twice."""
-InteractionProtocol: TypeAlias = Literal[
-    "holdout", "leave-last", "temporal", "per-user-temporal", "user-holdout", "k-fold", "rolling-origin", "predefined"
-]
-"""Which interactions are held out, see :func:`~coldray.data.splits.interactions.interaction_splits`; ``predefined``
-takes the parts that the data are published in, see :mod:`~coldray.data.splits.published`."""
-Protocol: TypeAlias = Literal[ColdItemProtocol, InteractionProtocol]
 HeldOut: TypeAlias = Literal["items", "interactions"]
 """What a protocol holds out: whole items, or interactions of any item."""
 

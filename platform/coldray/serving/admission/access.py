@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from coldray.core.commands import called
 from coldray.core.errors import ConfigError
 
 _SCHEME = "sha256:"
@@ -48,7 +49,7 @@ class KeyEntry:
         if len(digest) != 32 or not hashed.startswith(_SCHEME) or not limited or any(more):
             raise ConfigError(
                 f"The key {name!r} is not written as NAME {_SCHEME}HASH, with a number of requests a second behind it "
-                "if they are limited. `jobs/serve.py --new-key NAME` prints such a line."
+                f"if they are limited. `{called('serve')} --new-key NAME` prints such a line."
             )
         return cls(name, digest, per_second)
 
@@ -75,7 +76,7 @@ def key_lines(text: str) -> tuple[str, ...]:
     if repeated:
         raise ConfigError(f"There are two keys of the name {repeated[0]!r}; give each its own, to tell them apart.")
     if not lines:
-        raise ConfigError("There is no key among the keys. `jobs/serve.py --new-key NAME` makes one.")
+        raise ConfigError(f"There is no key among the keys. `{called('serve')} --new-key NAME` makes one.")
     return lines
 
 

@@ -17,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from coldray.bundle.family import MIN_ITEM_OVERLAP
+from coldray.bundle import MIN_ITEM_OVERLAP
+from coldray.core.commands import called
 from coldray.core.environment import variable
 from coldray.core.errors import ConfigError
 from coldray.core.spelling import nearest
@@ -169,8 +170,8 @@ class ServiceSettings(BaseModel):
         if not self.has_keys and not self.open:
             raise ConfigError(
                 "keys: there are none, and a cluster's service can be reached from other machines. Make one with "
-                "`jobs/serve.py --new-key NAME` and put the line it prints into keys, or the path of a file of such "
-                "lines into keys_file; or let everybody ask with `open: true`."
+                f"`{called('serve')} --new-key NAME` and put the line it prints into keys, or the path of a file of "
+                "such lines into keys_file; or let everybody ask with `open: true`."
             )
 
     def key_lines(self) -> tuple[str, ...]:

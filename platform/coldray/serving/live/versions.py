@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Literal, Protocol, TypeAlias, get_args
 
-from coldray.bundle.family import MIN_ITEM_OVERLAP, refusal
+from coldray.bundle import MIN_ITEM_OVERLAP
+from coldray.bundle.family import refusal
 from coldray.bundle.model import Bundle
 from coldray.core.errors import ColdrayError, ConfigError, TrackingError, UnknownIdError
 from coldray.serving.api.schemas import RecommendRequest

@@ -1,0 +1,16 @@
+"""The protocols of splits, by name."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+ColdItemProtocol: TypeAlias = Literal["notebook", "balanced"]
+"""``notebook``: 60/20/20 of the items. ``balanced``: 80/20 of the interactions, twice."""
+DrawnProtocol: TypeAlias = Literal[
+    "holdout", "leave-last", "temporal", "per-user-temporal", "user-holdout", "k-fold", "rolling-origin"
+]
+"""Which interactions are held out, see :func:`~coldray.data.splits.interactions.interaction_splits`."""
+InteractionProtocol: TypeAlias = Literal[DrawnProtocol, "predefined"]
+"""The same; ``predefined`` takes the parts that the data are published in, see
+:mod:`~coldray.data.splits.published`."""
+Protocol: TypeAlias = Literal[ColdItemProtocol, InteractionProtocol]
