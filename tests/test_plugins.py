@@ -112,7 +112,8 @@ def tuned(place):
 
 def test_it_is_listed_and_not_loaded(place):
     run(place, "-c", NOT_LOADED)
-    assert "events" in run(place, ROOT / "jobs" / "check_data.py", "--help")
+    assert "more-recommenders" in run(place, "-m", "coldray", "datasets")
+    assert "implicit_als" in run(place, "-m", "coldray", "models")
 
 
 def test_its_model_source_and_metric_go_through_a_study_to_a_bundle_and_back(place, tuned):

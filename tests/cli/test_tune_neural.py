@@ -43,7 +43,7 @@ def run(folder, tracking_uri, model, *fields):
         given += ["--set", field]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(job, "load_dataset", rated_sample)
+        patch.setattr(job, "load_filtered", rated_sample)
         return run_job("tune", "Tune a network.", given, networks=True)
 
 

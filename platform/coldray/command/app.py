@@ -17,8 +17,10 @@ from typer.main import get_command
 from coldray import __version__
 from coldray.cli.lines import command_line, timed
 from coldray.cli.options.base import Options
+from coldray.cli.options.catalogue import DatasetsOptions, ModelsOptions
 from coldray.cli.options.check import CheckOptions
 from coldray.cli.options.lists import ListsOptions
+from coldray.cli.options.models import EvaluateOptions, FitOptions
 from coldray.cli.options.service import ServeOptions
 from coldray.cli.options.studies import AblationOptions, ComparisonOptions, NetworkOptions, StudyOptions
 from coldray.cli.options.tracking import StatusOptions, SyncOptions
@@ -31,6 +33,8 @@ Arguments: TypeAlias = Sequence[str] | None
 """Of the command line; None for those of this process."""
 _STUDY_GOES_ON = "What was done before is kept; --resume goes on with the study."
 _LOADS = {
+    "coldray.command.fit": "torch",
+    "coldray.command.models": "torch",
     "coldray.cli.jobs.recommend_all": "Ray and MLflow",
     "coldray.cli.jobs.serve": "Ray and MLflow",
     "coldray.cli.jobs.sync_runs": "MLflow",
@@ -83,6 +87,30 @@ COMMANDS = {
         "Check a dataset and its split before anything is tuned on it: sizes, overlap, leaks, ratings, factors.",
         CheckOptions,
         _always("coldray.cli.jobs.check_data:check_data"),
+        panel="Data and models",
+    ),
+    "fit": Command(
+        "Fit a model without a study, and write it to a folder as a bundle.",
+        FitOptions,
+        _always("coldray.command.fit:fit"),
+        panel="Data and models",
+    ),
+    "evaluate": Command(
+        "Measure a bundle on the validation part of a split.",
+        EvaluateOptions,
+        _always("coldray.command.fit:evaluate"),
+        panel="Data and models",
+    ),
+    "models": Command(
+        "List the models, or the parameters of one: defaults, values and meaning.",
+        ModelsOptions,
+        _always("coldray.command.models:show_models"),
+        panel="Data and models",
+    ),
+    "datasets": Command(
+        "List the datasets and where they are, or read and describe one.",
+        DatasetsOptions,
+        _always("coldray.command.datasets:show_datasets"),
         panel="Data and models",
     ),
     "recommend": Command(

@@ -61,7 +61,7 @@ class OptionsCommand(TyperCommand):
         """Parse the command line."""
         kind = getattr(self.callback, _KIND)
         read = sources_of(kind)
-        source = source_name(_value(args, "--dataset"), _value(args, "--interactions"))
+        source = source_name(_value(args, "--dataset") or _named(kind, args), _value(args, "--interactions"))
         for parameter in self.params:
             parameter.hidden = source not in read.get(parameter.name, (source,))
         return super().parse_args(ctx, _spelled_out(args, _numbers_of_values(kind)))
@@ -77,6 +77,12 @@ def _as_option(hint: Any) -> Any:
     """Return the annotation of an argument as that of an option; another as it is."""
     argument = told_of(hint, ArgumentInfo)
     return hint if argument is None else Annotated[hint.__origin__, Option(help=argument.help, metavar="NAME")]
+
+
+def _named(kind: type[Options], args: list[str]) -> str | None:
+    """Return the dataset of a command line on which it is the argument."""
+    hint = get_type_hints(kind, include_extras=True).get("dataset")
+    return next((word for word in args if not word.startswith("-")), None) if told_of(hint, ArgumentInfo) else None
 
 
 def _value(args: list[str], option: str) -> str | None:

@@ -166,18 +166,22 @@ class Dataset:
         counts = f"{self.n_users:,} users, {self.n_items:,} items{unclicked}, {self.interactions.nnz:,} interactions"
         return f"Dataset {self.name!r}: {counts}; {known or 'no attributes'}"
 
-    def _repr_html_(self) -> str:
+    @property
+    def facts(self) -> list[tuple[str, object]]:
+        """What there is, by name: users, items, interactions, and what is known of items."""
         values = [name for name in ("ratings", "timestamps") if getattr(self, name) is not None]
         extra = f" with {' and '.join(values)}" if values else ""
-        facts: list[tuple[str, object]] = [
+        return [
             ("users", self.n_users),
             ("items", self.n_items),
             ("items without interactions", self.n_unclicked_items),
             ("interactions", f"{self.interactions.nnz:,}{extra}"),
             *((f"item attribute {name}", described) for name, described in self._described()),
         ]
+
+    def _repr_html_(self) -> str:
         title = f"Dataset {self.name}{' (synthetic)' if self.synthetic else ''}"
-        return facts_html(title, facts, self.notes)
+        return facts_html(title, self.facts, self.notes)
 
     def _described(self) -> list[tuple[str, str]]:
         """Return each attribute with what it holds."""

@@ -24,8 +24,7 @@ from coldray.core.errors import ConfigError
 from coldray.core.files import writable_folder
 from coldray.core.masking import masked
 from coldray.data.dataset import Dataset, Ids
-from coldray.data.filters import apply_filters
-from coldray.data.sources.registry import SOURCES, SourceConfig, load_dataset, load_predefined
+from coldray.data.sources.registry import SourceConfig, load_filtered, load_predefined
 from coldray.data.splits.published import PredefinedSplit
 from coldray.experiments.comparison.config import ComparisonConfig
 from coldray.experiments.listeners import Listeners
@@ -97,10 +96,9 @@ def read_data(
 def read_dataset(source: SourceConfig, config: StudyConfig | ComparisonConfig, progress: StudyProgress) -> Dataset:
     """Return the dataset of a job, filtered as the study asks or as its published protocol does."""
     progress.stage(f"reading the dataset {source.name}")
-    dataset = load_dataset(source)
+    dataset = load_filtered(source, config.filters)
     tell_notes(dataset, progress.stage)
-    filters = config.filters or SOURCES[source.name].filters
-    return apply_filters(dataset, filters) if filters else dataset
+    return dataset
 
 
 def tell_notes(dataset: Dataset, say: Callable[[str], None]) -> None:

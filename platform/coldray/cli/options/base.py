@@ -9,10 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from typer import BadParameter, Option
+
+from coldray.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,41 @@ class RayOptions(Options):
         "local"
     )
     cpus: Annotated[int | None, Option(min=1, help="CPUs of a local Ray; all by default", rich_help_panel="Ray")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsOptions(Options):
+    """What takes the place of fields by name."""
+
+    set: Annotated[
+        list[str] | None,
+        Option(
+            metavar="FIELD=VALUE",
+            help="set a field by dotted name, such as search.trials=64 of a file; may be repeated",
+        ),
+    ] = None
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Values by dotted name; they are read like YAML.
+
+        Raises
+        ------
+        ConfigError
+            If a setting has no ``=``, or its value is not valid YAML.
+        """
+        values = {}
+        for setting in self.set or ():
+            name, equals, text = setting.partition("=")
+            if not equals:
+                raise ConfigError(f"--set takes FIELD=VALUE, such as search.trials=64, not {setting!r}.")
+            try:
+                values[name] = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(
+                    f"--set {name}: {text!r} is not valid YAML; brackets and quotes must be closed."
+                ) from error
+        return values
 
 
 def told_of(hint: Any, kind: type | tuple[type, ...]) -> Any:

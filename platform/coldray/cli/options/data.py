@@ -121,7 +121,11 @@ class DataOptions(Options):
         ConfigError
             If the source is unknown, its own files are not named, or something is given that it does not read.
         """
-        from coldray.data.sources.registry import FOLDER_SOURCES, SOURCES, SourceConfig  # reads tables, half a second to load
+        from coldray.data.sources.registry import (  # reads tables, half a second to load
+            FOLDER_SOURCES,
+            SOURCES,
+            SourceConfig,
+        )
 
         name = source_name(self.dataset, self.interactions)
         if name not in _TABLES and (self.interactions is not None or self.items is not None):

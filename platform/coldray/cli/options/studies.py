@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-import yaml
 from typer import Argument, Option
 
-from coldray.cli.options.base import ExperimentOptions, OutputOptions, RayOptions, Values, names, registry_name
+from coldray.cli.options.base import (
+    ExperimentOptions,
+    OutputOptions,
+    RayOptions,
+    SettingsOptions,
+    Values,
+    names,
+    registry_name,
+)
 from coldray.cli.options.data import DataOptions
 from coldray.core.commands import called
 from coldray.core.errors import ConfigError, UnsentError
@@ -82,43 +88,13 @@ class RegisteredRunOptions(RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions(DataOptions, RunOptions):
+class JobOptions(DataOptions, SettingsOptions, RunOptions):
     """What every job of a study, a comparison or an ablation is told."""
-
-    set: Annotated[
-        list[str] | None,
-        Option(
-            metavar="FIELD=VALUE",
-            help="replace a field of the file, by dotted name (search.trials=64); may be repeated",
-        ),
-    ] = None
 
     @property
     def file(self) -> Path:
         """The study file, or that of the comparison."""
         raise NotImplementedError
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """Values that take the place of those in the file, by dotted name; they are read like YAML.
-
-        Raises
-        ------
-        ConfigError
-            If a setting has no ``=``, or its value is not valid YAML.
-        """
-        values = {}
-        for setting in self.set or ():
-            name, equals, text = setting.partition("=")
-            if not equals:
-                raise ConfigError(f"--set takes FIELD=VALUE, such as search.trials=64, not {setting!r}.")
-            try:
-                values[name] = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise ConfigError(
-                    f"--set {name}: {text!r} is not valid YAML; brackets and quotes must be closed."
-                ) from error
-        return values
 
     def check(self) -> None:
         """Find out whether there is such a file, and whether the settings and the source can be read."""

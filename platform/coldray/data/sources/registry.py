@@ -15,7 +15,7 @@ from coldray.core.errors import ConfigError, DataFileError
 from coldray.core.plugins import Plugins
 from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
-from coldray.data.filters import FilterConfig
+from coldray.data.filters import FilterConfig, apply_filters
 from coldray.data.sources.amazon import amazon_categories, read_amazon
 from coldray.data.sources.download import fetch_hetrec
 from coldray.data.sources.hetrec import MOVIE_FILE, RATING_FILES, read_hetrec
@@ -76,6 +76,10 @@ class Source:
     read: Callable[[SourceConfig], Dataset]
     location: Location | None = None
     """Where it lies, if it is found and has one layout."""
+    find: Callable[[SourceConfig], Path] | None = None
+    """Returns its folder or archive, if it is looked for; nothing is downloaded."""
+    downloads: bool = False
+    """Whether it is downloaded where it is not found."""
     in_folder: bool = True
     """Whether it is looked for in `data_dir`."""
     scale: tuple[float, float] | None = None
@@ -97,6 +101,18 @@ def load_dataset(source: SourceConfig) -> Dataset:
         If the files are missing, cannot be fetched or are malformed. Real data is never replaced by the sample.
     """
     return _complete(SOURCES[source.name].read(source), source)
+
+
+def load_filtered(source: SourceConfig, filters: FilterConfig | None = None) -> Dataset:
+    """Return the dataset of `source`, filtered as asked, or as its published protocol does.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As :func:`load_dataset`, or if nothing is left.
+    """
+    dataset, chosen = load_dataset(source), filters or SOURCES[source.name].filters
+    return apply_filters(dataset, chosen) if chosen else dataset
 
 
 def _complete(dataset: Dataset, source: SourceConfig) -> Dataset:
@@ -152,9 +168,11 @@ def _found(
     published: Callable[[SourceConfig, str | None], PredefinedSplit | None] | None = None,
 ) -> Source:
     """Return a source that is found and has one layout."""
-    return Source(
-        lambda source: reader(find_dataset(source.name, source.data_dir)), location, scale=scale, published=published
-    )
+    return Source(lambda source: reader(_find(source)), location, _find, scale=scale, published=published)
+
+
+def _find(source: SourceConfig) -> Path:
+    return find_dataset(source.name, source.data_dir)
 
 
 def _release(name: str, folder: str, files: str, scale: tuple[float, float]) -> Source:
@@ -255,11 +273,15 @@ _OWN: dict[str, Source] = {
     "sample": Source(lambda source: sample_dataset(source.seed), in_folder=False),
     "hetrec": Source(
         lambda source: read_hetrec(_find_hetrec(source.data_dir, download=source.download)),
+        find=lambda source: _find_hetrec(source.data_dir, download=False),
+        downloads=True,
         scale=_HALVES,
         filters=_HETREC_FILTERS,
     ),
     "ml1m-hetrec": Source(
-        lambda source: read_hetrec(_find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec"), scale=_STARS
+        lambda source: read_hetrec(_find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec"),
+        find=lambda source: _find_ml1m_hetrec(source.data_dir),
+        scale=_STARS,
     ),
     "ml-100k": _found(
         read_movielens,
@@ -279,6 +301,7 @@ _OWN: dict[str, Source] = {
     "amazon": Source(
         lambda source: _amazon(source).dataset,
         Location("amazon", "amazon", "*.5core.*.parquet", _AMAZON_FILES, zipped=False),
+        _find,
         scale=_STARS,
         published=lambda source, split: _amazon(source) if split is None else None,
     ),
