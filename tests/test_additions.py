@@ -185,5 +185,4 @@ def test_an_encoder_that_was_added_encodes_what_a_bundle_has_and_what_comes_late
 
 def test_what_was_added_is_in_every_list(package):
     """Options, and what a study is told of a name that is not known, come from the same lines."""
-    printed = run(package, ROOT / "jobs" / "check_data.py", "--help")
-    assert "lines, lastfm" in " ".join(printed.split())
+    assert "\n lines " in run(package, "-m", "coldray", "datasets")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from coldray.command.app import COMMANDS, application, job, main
-from coldray.core.studies import study_names
+from coldray.core.study_files import shipped
 from coldray.models.registry import MODELS, NETWORKS
 
 HEAVY = ("numpy", "scipy", "polars", "pyarrow", "torch", "ray", "mlflow", "matplotlib")
@@ -122,7 +122,7 @@ def test_a_misspelt_command_is_told_with_the_nearest(pair):
     assert f"No such command {pair[0]!r}. Did you mean" in told.line
 
 
-@given(misspelt(study_names()))
+@given(misspelt(shipped("study")))
 def test_a_misspelt_study_is_told_with_the_nearest(pair):
     told = Told("tune", pair[0])
     assert told.status == 2

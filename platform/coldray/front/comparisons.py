@@ -116,7 +116,7 @@ def compare(
     trials, settings
         Trials of every model, and what takes the place of fields of the comparison file, by dotted name.
     output, resume, tracking_uri, ray_address, cpus, quiet
-        As of :func:`coldray.tune`.
+        As of :func:`~coldray.front.studies.tune`.
 
     Raises
     ------
