@@ -14,6 +14,7 @@ author = "the authors of coldray"
 release = metadata.version("coldray")
 extensions = [
     "generated",
+    "model_facts",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
