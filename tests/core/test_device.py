@@ -15,9 +15,9 @@ def asked(monkeypatch):
     """Return the list of times that torch was asked for CUDA, which it claims to find."""
     times = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: times.append(1) or True)
-    device._has_driver.cache_clear()
+    device.has_driver.cache_clear()
     yield times
-    device._has_driver.cache_clear()
+    device.has_driver.cache_clear()
 
 
 def test_without_a_driver_there_is_no_device_and_torch_is_not_asked(monkeypatch, asked):
@@ -48,7 +48,7 @@ def test_cuda_asked_for_and_absent_is_an_error_whatever_drivers_there_are(monkey
 
 def test_torch_finds_nothing_where_there_is_no_driver():
     """What ``auto`` relies on."""
-    assert device._has_driver() or not torch.cuda.is_available()
+    assert device.has_driver() or not torch.cuda.is_available()
 
 
 def test_the_product_is_that_of_numpy():

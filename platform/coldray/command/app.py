@@ -19,6 +19,7 @@ from coldray.cli.lines import command_line, timed
 from coldray.cli.options.base import Options
 from coldray.cli.options.catalogue import DatasetsOptions, ModelsOptions
 from coldray.cli.options.check import CheckOptions
+from coldray.cli.options.doctor import DoctorOptions
 from coldray.cli.options.lists import ListsOptions
 from coldray.cli.options.models import EvaluateOptions, FitOptions
 from coldray.cli.options.service import ServeOptions
@@ -33,6 +34,7 @@ Arguments: TypeAlias = Sequence[str] | None
 """Of the command line; None for those of this process."""
 _STUDY_GOES_ON = "What was done before is kept; --resume goes on with the study."
 _LOADS = {
+    "coldray.command.doctor": "Ray, torch and MLflow",
     "coldray.command.fit": "torch",
     "coldray.command.models": "torch",
     "coldray.cli.jobs.recommend_all": "Ray and MLflow",
@@ -135,6 +137,12 @@ COMMANDS = {
         "Send what studies have logged, and the tracking server has not taken yet, to the server.",
         SyncOptions,
         _always("coldray.cli.jobs.sync_runs:sync_runs"),
+    ),
+    "doctor": Command(
+        "Look at this machine: versions, CPUs, memory, BLAS, GPU, disk, Ray, MLflow and store, each with the way out.",
+        DoctorOptions,
+        _always("coldray.command.doctor:examine"),
+        panel="Help",
     ),
 }  # fmt: skip
 """By name, as they are listed."""

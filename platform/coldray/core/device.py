@@ -34,7 +34,7 @@ def resolve_device(name: DeviceName) -> Device:
     ConfigError
         If CUDA is asked for and absent.
     """
-    if name == "cpu" or (name == "auto" and not _has_driver()):
+    if name == "cpu" or (name == "auto" and not has_driver()):
         return "cpu"
     import torch
 
@@ -45,7 +45,7 @@ def resolve_device(name: DeviceName) -> Device:
 
 
 @cache
-def _has_driver() -> bool:
+def has_driver() -> bool:
     """Return whether this machine has what a CUDA device needs; without it there is no need to ask torch."""
     for library in _DRIVERS:
         try:

@@ -39,6 +39,13 @@ def _available_bytes(cgroup: Path = _CGROUP) -> int:
     return machine if container is None else min(machine, container[1])
 
 
+def memory_here() -> tuple[int, int | None]:
+    """Return the bytes this process may still allocate, and the limit of its container; None without one."""
+    container = _container(_CGROUP)
+    limited = container is not None and container[0] < psutil.virtual_memory().total
+    return _available_bytes(), container[0] if container is not None and limited else None
+
+
 def fit_bytes(free: int | None = None) -> int:
     """Return the bytes that the form of a fit is chosen by, a share of those that are `free`; here, by default.
 
