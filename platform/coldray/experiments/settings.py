@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coldray.core.errors import ConfigError
 from coldray.core.spelling import choices, nearest
+from coldray.data.sources.registry import SourceConfig
 
 
 class Section(BaseModel):
     """Base of every part of a file: frozen, and a misspelt field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WithData(Section):
+    """Base of a whole file of a study or a comparison, which may say what data it is of."""
+
+    data: SourceConfig | None = Field(default=None, exclude=True)
+    """The data, unless the command line names others. Relative paths begin at the folder of the file. It is no part of
+    what a study is known by: the data are told by what they hold."""
+
+    def found_in(self, folder: Path) -> Self:
+        """Return what a file in a folder says."""
+        return self if self.data is None else self.model_copy(update={"data": self.data.below(folder)})
 
 
 class _UniqueKeys(yaml.SafeLoader):

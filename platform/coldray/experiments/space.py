@@ -25,7 +25,7 @@ from coldray.data.filters import FilterConfig
 from coldray.data.signals import Reads
 from coldray.evaluation.metrics import METRICS
 from coldray.evaluation.ratings import RATING_METRICS
-from coldray.experiments.settings import Section, explain, read_settings, replace_settings
+from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import FeatureConfig
 from coldray.models.base import ModelConfig, Recommender, current_names
@@ -107,7 +107,7 @@ class FailureConfig(Section):
         return allowed if isinstance(allowed, int) else math.floor(allowed * n_trials)
 
 
-class StudyConfig(Section):
+class StudyConfig(WithData):
     """A whole study file."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
@@ -256,7 +256,7 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyC
     content = read_settings(path, "study file", "'name', 'model' and 'space'")
     replace_settings(content, overrides or {})
     try:
-        return StudyConfig.model_validate(content)
+        return StudyConfig.model_validate(content).found_in(path.parent)
     except ValidationError as error:
         raise ConfigError(f"Study file {path}: {explain(error, StudyConfig)}") from error
     except ConfigError as error:

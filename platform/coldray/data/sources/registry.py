@@ -59,6 +59,16 @@ class SourceConfig(BaseModel):
     download: bool = True
     """Whether ``hetrec`` may be downloaded when it is not found."""
 
+    def below(self, folder: Path) -> SourceConfig:
+        """Return the same with paths that are relative taken from a folder: that of the file that names them."""
+        tables = self.tabular
+        if tables is not None:
+            items = None if tables.items is None else folder / tables.items
+            tables = tables.model_copy(update={"interactions": folder / tables.interactions, "items": items})
+        named = {"data_dir": self.data_dir, "texts": self.texts}
+        moved = {name: None if path is None else folder / path for name, path in named.items()}
+        return self.model_copy(update={**moved, "tabular": tables})
+
     @field_validator("name", mode="before")
     @classmethod
     def _known(cls, name: Any) -> Any:

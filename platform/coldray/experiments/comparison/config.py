@@ -14,7 +14,7 @@ from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
 from coldray.experiments.inspection.config import InspectionConfig
-from coldray.experiments.settings import Section, explain, read_settings, replace_settings
+from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.space import Candidates, StudyConfig, check_metric, load_study
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import FeatureConfig, attribute_names
@@ -24,7 +24,7 @@ Track: TypeAlias = Literal["clicks", "strict", "full"]
 """``clicks`` reads no attribute; ``strict`` reads exactly the dataset's default attributes, those that MARec uses, and
 nothing learned elsewhere; ``full`` may read any attribute, such as the title, count labels, and embed texts."""
 Name: TypeAlias = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
-_SHARED = ("name", "splits", "candidates", "cutoffs", "filters", "selection.metric", "search.seed")
+_SHARED = ("name", "data", "splits", "candidates", "cutoffs", "filters", "selection.metric", "search.seed")
 """Fields of a study that the comparison decides for all entries."""
 
 
@@ -55,7 +55,7 @@ class CriterionConfig(Section):
     """Validation metric by which each entry chooses its configuration, and the comparison its champion."""
 
 
-class ComparisonConfig(Section):
+class ComparisonConfig(WithData):
     """A whole comparison file."""
 
     name: Name
@@ -139,7 +139,7 @@ def load_comparison(
         _keep_models(content, models, path.parent)
     replace_settings(content, overrides or {})
     try:
-        config = ComparisonConfig.model_validate(content)
+        config = ComparisonConfig.model_validate(content).found_in(path.parent)
     except ValidationError as error:
         raise ConfigError(f"Comparison file {path}: {explain(error, ComparisonConfig)}") from error
     except ConfigError as error:

@@ -1,0 +1,108 @@
+"""A study file for data of one's own: columns guessed, with the reason for each, and a study of a model that fits."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from coldray.data.guess.guess import Guess
+from coldray.data.guess.tables import GuessedTables
+
+_UNSURE = "(?) "
+"""What a guess begins with that ought to be looked at."""
+
+
+def study_text(tables: GuessedTables, study: str, folder: Path, command: str) -> str:
+    """Return a commented study file of the tables.
+
+    Parameters
+    ----------
+    study
+        Text of the study file that is taken as it is, but for its name.
+    folder
+        Where the file will lie: its paths begin there.
+    command
+        What was typed, for the first line.
+    """
+    named = re.sub(r"(?m)^name:.*$", f"name: {_name_of(tables)}", study, count=1)
+    first, end, rest = named.partition("\nspace:")
+    doubts = sum(not guess.sure for guess in _guesses(tables))
+    marked = f"; {doubts} that begin with {_UNSURE.strip()} ought to be looked at" if doubts else ""
+    guessed = f"# What columns mean is guessed, and the reason stands behind it{marked}.\n"
+    head = f"# Written by `{_in_a_line(command)}`.\n{guessed}#\n{first.rstrip()}\n\n"
+    return f"{head}{data_section(tables, folder)}{end}{rest}"
+
+
+def data_section(tables: GuessedTables, folder: Path) -> str:
+    """Return the section ``data`` of a study file, with a comment for every column, those that are left out too."""
+    lines = [("data:", ""), (f"  name: {_source_of(tables.interactions)}", ""), ("  tabular:", "")]
+    rows, n_items = tables.rows
+    lines.append((f"    interactions: {_path(tables.interactions, folder)}", f"{rows:,} rows"))
+    if tables.items is not None:
+        lines.append((f"    items: {_path(tables.items, folder)}", f"{n_items:,} rows"))
+    fields = tables.columns
+    guesses = {guess.column: guess for guess in tables.of_interactions}
+    named = [one for one in ("user_column", "item_column", "rating_column", "timestamp_column") if one in fields]
+    lines += [(f"    {field}: {_scalar(fields[field])}", _comment(guesses[fields[field]])) for field in named]
+    if "item_id_column" in fields and tables.key is not None:
+        lines.append((f"    item_id_column: {_scalar(fields['item_id_column'])}", _comment(tables.key)))
+    described = {guess.column: guess for guess in tables.of_items}
+    for field in ("label_columns", "number_columns", "text_columns"):
+        if field in fields:
+            lines.append((f"    {field}:", ""))
+            lines += [(f"      - {_scalar(name)}", _comment(described[name])) for name in fields[field]]
+    if "label_separator" in fields:
+        lines.append((f"    label_separator: {_scalar(fields['label_separator'])}", ""))
+    text = "".join(_line(*one) for one in lines)
+    for path, left in ((tables.interactions, tables.of_interactions), (tables.items, tables.of_items)):
+        out = [guess for guess in left if guess.use is None]
+        if path is not None and out:
+            text += f"  # Left out of {path.name}:\n"
+            text += "".join(f"  #   {_in_a_line(guess.column)}: {_comment(guess)}\n" for guess in out)
+    middles = [guess.middle for guess in tables.of_interactions if guess.middle is not None]
+    if middles:
+        low = f"filters: {{min_rating_exclusive: {middles[0]:g}}}"
+        text += f"\n# {low}   # every row counts as a click, however low; this leaves out those rated low\n"
+    return text
+
+
+def _guesses(tables: GuessedTables) -> Iterable[Guess]:
+    return (*tables.of_interactions, *tables.of_items, *([] if tables.key is None else [tables.key]))
+
+
+def _name_of(tables: GuessedTables) -> str:
+    stem = re.sub(r"\.(csv|tsv|parquet)$", "", re.sub(r"\.(gz|zst)$", "", tables.interactions.name))
+    return re.sub(r"^[^\w]+", "", re.sub(r"[^\w.-]+", "-", stem)) or "own"
+
+
+def _source_of(path: Path) -> str:
+    return "csv" if re.search(r"\.[ct]sv(\.\w+)?$", path.name) else "parquet"
+
+
+def _path(path: Path, folder: Path) -> str:
+    return _scalar(
+        os.path.relpath(path, folder) if path.absolute().is_relative_to(folder.absolute()) else str(path.absolute())
+    )
+
+
+def _scalar(value: Any) -> str:
+    """Return a value as YAML writes it in one line."""
+    return yaml.safe_dump(value, width=10**6, allow_unicode=True).removesuffix("\n").removesuffix("\n...")
+
+
+def _comment(guess: Guess) -> str:
+    return ("" if guess.sure else _UNSURE) + _in_a_line(guess.reason)
+
+
+def _in_a_line(text: str) -> str:
+    """Return a text of a file as it may stand in a comment."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
+def _line(text: str, comment: str) -> str:
+    return f"{text}\n" if not comment else f"{text:<38}  # {comment}\n"
