@@ -20,6 +20,7 @@ from coldray.cli.options.base import Options
 from coldray.cli.options.catalogue import DatasetsOptions, ModelsOptions
 from coldray.cli.options.check import CheckOptions
 from coldray.cli.options.doctor import DoctorOptions
+from coldray.cli.options.init import DemoOptions, InitOptions
 from coldray.cli.options.lists import ListsOptions
 from coldray.cli.options.models import EvaluateOptions, FitOptions
 from coldray.cli.options.service import ServeOptions
@@ -35,6 +36,7 @@ Arguments: TypeAlias = Sequence[str] | None
 _STUDY_GOES_ON = "What was done before is kept; --resume goes on with the study."
 _LOADS = {
     "coldray.command.doctor": "Ray, torch and MLflow",
+    "coldray.command.demo": "Ray, torch and MLflow",
     "coldray.command.fit": "torch",
     "coldray.command.models": "torch",
     "coldray.cli.jobs.recommend_all": "Ray and MLflow",
@@ -45,6 +47,7 @@ _LOADS = {
     "coldray.cli.jobs.categories": "Ray, torch and MLflow",
     "coldray.cli.jobs.compare": "Ray, torch and MLflow",
     "coldray.cli.jobs.ablation": "Ray, torch and MLflow",
+    "coldray.cli.jobs.dry_run": "Ray, torch and MLflow",
 }
 """What takes seconds to load, of which a command's first line tells."""
 
@@ -66,17 +69,23 @@ def _always(work: str) -> Callable[[Options], str]:
     return lambda _: work
 
 
+def _tuning(options: Any) -> str:
+    if options.dry_run:
+        return "dry_run:dry_study"
+    return "tune:tune" if options.phase is None else "categories:tune_categories"
+
+
 COMMANDS = {
     "tune": Command(
         "Tune a model on a dataset, test the winner once, and register it.",
         StudyOptions,
-        lambda options: f"coldray.cli.jobs.{'tune:tune' if options.phase is None else 'categories:tune_categories'}",
+        lambda options: f"coldray.cli.jobs.{_tuning(options)}",
         _STUDY_GOES_ON,
     ),
     "compare": Command(
         "Compare models on the same splits: quality, significance, costs, nearest items.",
         ComparisonOptions,
-        _always("coldray.cli.jobs.compare:compare"),
+        lambda options: f"coldray.cli.jobs.{'dry_run:dry_comparison' if options.dry_run else 'compare:compare'}",
         _STUDY_GOES_ON,
     ),
     "ablation": Command(
@@ -89,6 +98,18 @@ COMMANDS = {
         "Check a dataset and its split before anything is tuned on it: sizes, overlap, leaks, ratings, factors.",
         CheckOptions,
         _always("coldray.cli.jobs.check_data:check_data"),
+        panel="Data and models",
+    ),
+    "demo": Command(
+        "Show all of it on generated data: study, comparison, service, and a new item that is recommended.",
+        DemoOptions,
+        _always("coldray.command.demo:show_demo"),
+        panel="Data and models",
+    ),
+    "init": Command(
+        "Look at files of your own, guess what their columns mean, and write a study file.",
+        InitOptions,
+        _always("coldray.cli.jobs.init:write_study"),
         panel="Data and models",
     ),
     "fit": Command(

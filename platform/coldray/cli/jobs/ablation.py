@@ -39,7 +39,7 @@ def ablate(options: AblationOptions, console: Console) -> AblationResult:
     config = load_study(options.file, {"splits.seeds": options.seeds, **options.settings})
     with AblationProgress(console) as progress, writable_folder(options.output):
         check_tracking(options)
-        dataset = read_dataset(options.source, config, progress)
+        dataset = read_dataset(options.source_for(config.data), config, progress)
         study = prepare_ablation(config, dataset)
         check_this_process(config)
         result, report, files = _run_and_publish(study, options, progress)

@@ -70,7 +70,8 @@ def tune_categories(options: StudyOptions, console: Console) -> CategoryResults:
     DataError
         If no category can be studied.
     """
-    source, settings, output = options.source, options.settings, options.output
+    settings, output = options.settings, options.output
+    source = options.source_for(load_study(options.file, settings).data)
     if source.name == "amazon":  # the files are the parts: another split would have to be asked for
         settings = {"splits.protocol": "predefined", "splits.n_splits": 1, **settings}
     config = load_study(options.file, settings)
@@ -113,7 +114,7 @@ def tune_categories(options: StudyOptions, console: Console) -> CategoryResults:
     console.print()
     console.print(terminal(category_report(result)))
     console.print(f"Summary of all studies: {from_here(summary / PAGE)}", soft_wrap=True, highlight=False)
-    print_next_steps(console, folder / PAGE, options, "amazon --data-dir FOLDER")
+    print_next_steps(console, folder / PAGE, options, source, "amazon --data-dir FOLDER")
     return result
 
 

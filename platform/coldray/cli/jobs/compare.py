@@ -64,7 +64,8 @@ def compare(options: ComparisonOptions, console: Console) -> ComparisonResult | 
     comparison = load_comparison(options.file, options.settings, trials=options.trials, models=options.entries)
     with AblationProgress(console) as progress, writable_folder(options.output):
         check_tracking(options)
-        dataset = read_dataset(options.source, comparison.config, progress)
+        source = options.source_for(comparison.config.data)
+        dataset = read_dataset(source, comparison.config, progress)
         checked = check_comparison(comparison, dataset, progress)
         for study in checked.studies.values():
             check_this_process(study.config)
@@ -72,7 +73,7 @@ def compare(options: ComparisonOptions, console: Console) -> ComparisonResult | 
     console.print()
     if result is not None:
         console.print(terminal(comparison_report(result)))
-    print_next_steps(console, folder / PAGE, options)
+    print_next_steps(console, folder / PAGE, options, source)
     return result
 
 

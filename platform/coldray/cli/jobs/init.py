@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 
+from coldray.cli.lines import from_here, other_command, typed
+from coldray.cli.options.init import InitOptions
+from coldray.core.errors import OutputError
+from coldray.core.study_files import named_file
 from coldray.data.guess.guess import Guess
-from coldray.data.guess.tables import GuessedTables
+from coldray.data.guess.tables import GuessedTables, guess_tables
 
 _UNSURE = "(?) "
 """What a guess begins with that ought to be looked at."""
+
+
+def write_study(options: InitOptions, console: Console) -> None:
+    """Look at the files, and print a study file or write it.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, or is not what it is taken for.
+    OutputError
+        If the file cannot be written.
+    """
+    tables = guess_tables(options.interactions, options.items, time.time())
+    known = any(guess.use for guess in tables.of_items)
+    study = named_file(options.study or ("marec" if known else "ease"), "study")
+    folder = Path.cwd() if options.output is None else options.output.absolute().parent
+    text = study_text(tables, study.read_text(encoding="utf-8"), folder, " ".join(options.command))
+    if options.output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        options.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{options.output} cannot be written: {error.strerror}. Name a file elsewhere.") from error
+    command = typed(*other_command("tune"), from_here(options.output.absolute()), "--dry-run")
+    console.print(f"Next:\n  {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def study_text(tables: GuessedTables, study: str, folder: Path, command: str) -> str:

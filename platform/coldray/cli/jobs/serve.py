@@ -128,15 +128,15 @@ def run_service(options: ServeOptions, console: Console) -> None:
     settings = _service_settings(options)
     version = settings.source().current()
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    with _fast_serve(), connected_ray(options.ray_address, options.cpus, StudyProgress(console)):
+    with fast_serve(), connected_ray(options.ray_address, options.cpus, StudyProgress(console)):
         console.print(f"loading {version.name}, version {version.version}", highlight=False)
         with serving(settings, host=options.host, port=options.port) as address:
             console.print(f"Serving at {address} (interface: {address}/docs). Ctrl-C ends it.", highlight=False)
-            _wait_for_the_end()
+            wait_for_the_end()
 
 
 @contextmanager
-def _fast_serve() -> Iterator[None]:
+def fast_serve() -> Iterator[None]:
     """Have Serve take its fastest way; to be entered before Ray starts, whose processes read it from the environment.
 
     The proxy's files and its ports of metrics are this service's own, so that several can run on one machine. These two
@@ -186,7 +186,8 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _wait_for_the_end() -> None:
+def wait_for_the_end() -> None:
+    """Return when this process is asked to end."""
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -58,13 +58,14 @@ def tune(options: StudyOptions, console: Console) -> StudyResult:
     progress = StudyProgress(console)
     with writable_folder(options.output):
         check_tracking(options)
-        dataset, published = read_data(options.source, config, progress)
+        source = options.source_for(config.data)
+        dataset, published = read_data(source, config, progress)
         study = prepare_study(config, dataset, published)
         check_this_process(config)
         result, folder = search_and_publish(study, options, progress)
     console.print()
     console.print(terminal(study_report(result)))
-    print_next_steps(console, folder / PAGE, options, "ml-100k" if config.model in NETWORKS else "hetrec")
+    print_next_steps(console, folder / PAGE, options, source, "ml-100k" if config.model in NETWORKS else "hetrec")
     return result
 
 
@@ -277,7 +278,9 @@ def _id_type(ids: Ids) -> DataType:
     return DataType.string if ids.dtype.kind == "U" else DataType.long
 
 
-def print_next_steps(console: Console, report: Path, options: JobOptions, real_data: str = "hetrec") -> None:
+def print_next_steps(
+    console: Console, report: Path, options: JobOptions, source: SourceConfig, real_data: str = "hetrec"
+) -> None:
     """Say where the report is and what to type next: on the sample, the same job on real data."""
     console.print(f"Report: {from_here(report)}", soft_wrap=True, highlight=False, markup=False)
     console.print("Next:", highlight=False)
@@ -290,6 +293,6 @@ def print_next_steps(console: Console, report: Path, options: JobOptions, real_d
         highlight=False,
         markup=False,
     )
-    if options.source.name == "sample":
+    if source.name == "sample":
         command = " ".join([*options.command, "--dataset", real_data])
         console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)

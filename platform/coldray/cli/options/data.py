@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -157,6 +157,12 @@ class DataOptions(Options):
                 "name one of them."
             )
         return source
+
+    def source_for(self, written: SourceConfig | None) -> SourceConfig:
+        """Return the source that is read: that of the options if they name any data, else that of the file."""
+        defaults = {one.name: one.default for one in fields(DataOptions)}
+        named = any(getattr(self, name) != default for name, default in defaults.items() if name != "command")
+        return self.source if written is None or named else written
 
     def _tables(self, name: str) -> TabularConfig:
         """Return the tables of one's own data, and what their columns mean."""

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from coldray.cli.options.base import (
     ExperimentOptions,
+    Options,
     OutputOptions,
     RayOptions,
     SettingsOptions,
@@ -108,6 +109,19 @@ class JobOptions(DataOptions, SettingsOptions, RunOptions):
         return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class _DryRunOptions(Options):
+    """Whether anything runs."""
+
+    dry_run: Annotated[
+        bool,
+        Option(
+            "--dry-run",
+            help="say what would run, and stop: data, splits, trials, memory, and the time by one fit; write nothing",
+        ),
+    ] = False
+
+
 _StudyName: TypeAlias = Annotated[
     str,
     Argument(metavar="STUDY", help="name of a study, such as marec, or a study file", autocompletion=_studies),
@@ -115,7 +129,7 @@ _StudyName: TypeAlias = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(JobOptions, RegisteredRunOptions):
+class StudyOptions(_DryRunOptions, JobOptions, RegisteredRunOptions):
     """What a job is told that tunes a model, on one dataset or on each of several categories."""
 
     study: _StudyName
@@ -127,6 +141,12 @@ class StudyOptions(JobOptions, RegisteredRunOptions):
             "without a search; all: both",
         ),
     ] = None
+
+    def check(self) -> None:
+        """Find out whether the options go together."""
+        super().check()
+        if self.dry_run and self.phase is not None:
+            raise ConfigError(f"--dry-run looks at one dataset, --phase {self.phase} tunes several. Leave one out.")
 
     @property
     def file(self) -> Path:
@@ -158,7 +178,7 @@ class NetworkOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonOptions(JobOptions, RegisteredRunOptions):
+class ComparisonOptions(_DryRunOptions, JobOptions, RegisteredRunOptions):
     """What a comparison job is told."""
 
     comparison: Annotated[

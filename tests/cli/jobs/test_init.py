@@ -1,0 +1,136 @@
+"""A study file is written for files of one's own, and is tuned as it is."""
+
+import string
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coldray.cli.jobs.init import study_text
+from coldray.command.app import main
+from coldray.core.study_files import named_file
+from coldray.data.dataset import LabelAttribute
+from coldray.data.guess.guess import Guess
+from coldray.data.guess.tables import GuessedTables
+from coldray.data.sources.sample import sample_dataset
+from coldray.experiments.space import load_study
+
+NAMES = st.text(min_size=1, max_size=12) | st.sampled_from(
+    ["a: b", "# c", "'q\"", "- x", "null", "1e3", "naïve", "é|ü"]
+)
+
+
+def sample_files(folder):
+    """Write the sample as a team would have it, and return its files."""
+    films = sample_dataset(0, 150, 110)
+    clicks = films.interactions.tocoo()
+    generator = np.random.default_rng(0)
+    pl.DataFrame(
+        {
+            "user_id": films.user_ids[clicks.row],
+            "film_id": films.item_ids[clicks.col],
+            "stars": generator.integers(1, 6, clicks.nnz),
+            "source": "web",
+        }
+    ).write_parquet(folder / "clicks.parquet")
+    labels = {
+        name: ["|".join(one.labels[one.matrix[[row]].indices]) for row in range(films.n_items)]
+        for name, one in films.attributes.items()
+        if isinstance(one, LabelAttribute)
+    }
+    votes = np.bincount(clicks.col, minlength=films.n_items) * 17
+    pl.DataFrame({"film_id": films.item_ids, **labels, "vote_count": votes}).write_csv(folder / "films.csv")
+    return "clicks.parquet", "films.csv"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_is_printed_is_a_study_file_and_no_more(here, capsys):
+    assert main(["init", *sample_files(here)]) == 0
+    printed = capsys.readouterr().out
+    (here / "mine.yaml").write_text(printed, encoding="utf-8")
+    study = load_study(here / "mine.yaml")
+    assert (study.name, study.model) == ("clicks", "marec")
+    assert (study.data.name, study.data.tabular.interactions) == ("parquet", here / "clicks.parquet")
+    tables = study.data.tabular
+    assert (tables.user_column, tables.item_column, tables.rating_column) == ("user_id", "film_id", "stars")
+    assert tables.label_columns == ("genres", "directors", "actors")
+    assert "vote_count: by its name it comes with an audience" in printed
+    assert "source: it is the same in every row" in printed
+    assert "# filters: {min_rating_exclusive: 3}" in printed
+    assert study.space == load_study(named_file("marec", "study")).space
+
+
+def test_without_items_the_study_is_one_of_clicks(here, capsys):
+    assert main(["init", sample_files(here)[0], "--output", "mine.yaml"]) == 0
+    assert "mine.yaml --dry-run" in capsys.readouterr().out
+    assert load_study(here / "mine.yaml").model == "ease"
+
+
+def test_paths_begin_at_the_folder_of_the_file(here):
+    (here / "data").mkdir()
+    (here / "studies").mkdir()
+    files = [f"data/{name}" for name in sample_files(here / "data")]
+    assert main(["init", *files, "--study", "kernel_align", "--output", "data/near.yaml"]) == 0
+    assert main(["init", *files, "--output", "studies/far.yaml"]) == 0
+    near, far = (yaml.safe_load((here / name).read_text()) for name in ("data/near.yaml", "studies/far.yaml"))
+    assert near["data"]["tabular"]["items"] == "films.csv"
+    assert near["model"] == "kernel_align"
+    assert far["data"]["tabular"]["items"] == str(here / "data" / "films.csv")
+    for name in ("data/near.yaml", "studies/far.yaml"):
+        assert load_study(here / name).data.tabular.interactions == here / "data" / "clicks.parquet"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clicks.parquet", "--study", "mrec"], "There is no study 'mrec'. Did you mean 'marec'?"),
+        (["clicks.parquet", "--output", "films.csv"], "--output films.csv is there, and would be replaced"),
+        (["clicks.parquet", "--output", "nowhere/mine.yaml"], "nowhere/mine.yaml cannot be written"),
+        (["films.csv"], "Users and items are columns of ids"),
+        (["nothing.csv"], "nothing.csv does not exist"),
+        (["clicks.parquet", "clicks.parquet"], "No column of clicks.parquet"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_writes_nothing(here, capsys, arguments, message):
+    sample_files(here)
+    before = sorted(here.rglob("*"))
+    assert main(["init", *arguments]) in (1, 2)
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("error: ")) == ("", 1)
+    assert message in " ".join(told.err.split())
+    assert sorted(here.rglob("*")) == before
+
+
+@given(st.lists(NAMES, min_size=9, max_size=9, unique=True), st.text(string.printable, max_size=20))
+def test_any_names_of_columns_are_written_so_that_they_are_read_back(names, reason):
+    uses = ("user", "item", "rating", "timestamp", None)
+    clicks = tuple(Guess(name, use, reason, sure=False) for name, use in zip(names, uses, strict=False))
+    items = tuple(Guess(name, use, reason) for name, use in zip(names[5:], ("labels", "number", "text"), strict=False))
+    tables = GuessedTables(Path("a b.csv"), Path("c#d.csv"), (3, 2), clicks, items, Guess(names[8], "item", reason))
+    study = named_file("marec", "study").read_text(encoding="utf-8")
+    read = yaml.safe_load(study_text(tables, study, Path.cwd(), f"coldray init {reason}"))
+    assert read["name"] == "a-b"
+    assert read["data"]["tabular"] == {"interactions": "a b.csv", "items": "c#d.csv", **tables.columns}
+    assert read["space"] == yaml.safe_load(study)["space"]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_was_written_is_tuned_and_options_name_other_data(here, capsys):
+    assert main(["init", *sample_files(here), "--output", "mine.yaml"]) == 0
+    few = ("--set", "search.trials=1", "--set", "splits.n_splits=1", "--set", "cutoffs=[10]", "--offline")
+    assert main(["tune", "mine.yaml", *few]) == 0
+    printed = capsys.readouterr().out
+    assert "reading the dataset parquet" in printed
+    (bundle,) = here.glob("runs/clicks-clicks-*/bundle")
+    assert (bundle / "manifest.json").is_file()
+    assert main(["tune", "mine.yaml", *few, "--dataset", "sample", "--dry-run"]) == 0
+    assert "dataset sample: 600 users" in capsys.readouterr().out
