@@ -95,7 +95,6 @@ def test_paths_begin_at_the_folder_of_the_file(here):
         (["clicks.parquet", "--study", "mrec"], "There is no study 'mrec'. Did you mean 'marec'?"),
         (["clicks.parquet", "--output", "films.csv"], "--output films.csv is there, and would be replaced"),
         (["clicks.parquet", "--output", "nowhere/mine.yaml"], "nowhere/mine.yaml cannot be written"),
-        (["films.csv"], "Users and items are columns of ids"),
         (["nothing.csv"], "nothing.csv does not exist"),
         (["clicks.parquet", "clicks.parquet"], "No column of clicks.parquet"),
     ],

@@ -195,6 +195,27 @@ def test_clicks_alone_are_enough(tables):
     assert guess_tables(tables[0], None, NOW).columns == {"user_column": "user", "item_column": "item"}
 
 
+def test_a_table_of_items_is_not_taken_for_one_of_clicks_for_sure(tables):
+    """Every item is in one row."""
+    items = pl.DataFrame({"item": ["x", "y", "z"], "maker": ["p", "p", "q"], "year": [1999, 2000, 2001]})
+    found = guess_tables(written(items, tables[0].parent, "films", False), None, NOW)
+    assert not any(guess.sure for guess in found.of_interactions if guess.use in ("user", "item"))
+
+
+def test_rows_that_repeat_a_user_and_an_item_are_counted(tmp_path):
+    clicks = pl.DataFrame({"user": ["a", "a", "b", "a"], "item": [1, 1, 1, 1], "time": [1.3e9, 1.4e9, 1.5e9, 1.6e9]})
+    assert guess_tables(written(clicks, tmp_path, "clicks", True), None, NOW).repeated == 2
+
+
+def test_labels_that_another_sign_divides_are_unsure(tables, tmp_path):
+    items = pl.DataFrame(
+        {"item": ["x", "y", "z", "w"], "a": ["p|q", "q|r", "p|r", "p|q"], "b": ["s,t", "s,u", "t,u", "u,s"]}
+    )
+    found = guess_tables(tables[0], written(items, tmp_path, "items", False), NOW)
+    assert (found.separator, [guess.sure for guess in found.of_items]) == ("|", [True, False])
+    assert "taken whole" in found.of_items[1].reason
+
+
 def test_ids_that_look_like_those_of_the_other_column_are_told(tmp_path):
     clicks = pl.DataFrame({"user": [f"item-{n % 7}" for n in range(40)], "item": [f"user-{n % 9}" for n in range(40)]})
     found = guess_tables(written(clicks, tmp_path, "clicks", True), None, NOW)

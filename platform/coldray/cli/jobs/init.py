@@ -64,8 +64,8 @@ def study_text(tables: GuessedTables, study: str, folder: Path, command: str) ->
     """
     named = re.sub(r"(?m)^name:.*$", f"name: {_name_of(tables)}", study, count=1)
     first, end, rest = named.partition("\nspace:")
-    doubts = sum(not guess.sure for guess in _guesses(tables))
-    marked = f"; {doubts} that begin with {_UNSURE.strip()} ought to be looked at" if doubts else ""
+    doubts = sum(not guess.sure for guess in _guesses(tables)) + bool(tables.repeated)
+    marked = f"; look at what is marked {_UNSURE.strip()}: {doubts} of them" if doubts else ""
     guessed = f"# What columns mean is guessed, and the reason stands behind it{marked}.\n"
     head = f"# Written by `{_in_a_line(command)}`.\n{guessed}#\n{first.rstrip()}\n\n"
     return f"{head}{data_section(tables, folder)}{end}{rest}"
@@ -75,7 +75,9 @@ def data_section(tables: GuessedTables, folder: Path) -> str:
     """Return the section ``data`` of a study file, with a comment for every column, those that are left out too."""
     lines = [("data:", ""), (f"  name: {_source_of(tables.interactions)}", ""), ("  tabular:", "")]
     rows, n_items = tables.rows
-    lines.append((f"    interactions: {_path(tables.interactions, folder)}", f"{rows:,} rows"))
+    again = f"; {_UNSURE}{tables.repeated:,} repeat a user and an item, and are refused: keep one row each"
+    read = f"{rows:,} rows{again if tables.repeated else ''}"
+    lines.append((f"    interactions: {_path(tables.interactions, folder)}", read))
     if tables.items is not None:
         lines.append((f"    items: {_path(tables.items, folder)}", f"{n_items:,} rows"))
     fields = tables.columns
@@ -125,7 +127,8 @@ def _path(path: Path, folder: Path) -> str:
 
 def _scalar(value: Any) -> str:
     """Return a value as YAML writes it in one line."""
-    return yaml.safe_dump(value, width=10**6, allow_unicode=True).removesuffix("\n").removesuffix("\n...")
+    readable = str(value).isprintable()  # PyYAML writes some line breaks of Unicode as they are, and reads others
+    return yaml.safe_dump(value, width=10**6, allow_unicode=readable).removesuffix("\n").removesuffix("\n...")
 
 
 def _comment(guess: Guess) -> str:

@@ -124,9 +124,12 @@ def _best(ids: Sequence[Column], words: Sequence[str], use: str, others: Sequenc
     if best:
         first = [column for column in ids if named[column.name] == best]
         chosen = max(first, key=lambda column: column.distinct)
-        same = len(first) > 1
         reason = f"named so; {chosen.distinct:,} different ones in {len(chosen.cells):,} rows"
-        return Guess(chosen.name, use, reason + ("; others are named so, too" if same else ""), best == 2 and not same)  # type: ignore[arg-type]
+        if alone := chosen.distinct == len(chosen.cells) > 1:
+            reason += ", none twice: is this a table of items?"
+        if same := len(first) > 1:
+            reason += "; others are named so, too"
+        return Guess(chosen.name, use, reason, best == 2 and not same and not alone)  # type: ignore[arg-type]
     rest = [column for column in ids if column not in others] or list(ids)
     chosen = max(
         rest,

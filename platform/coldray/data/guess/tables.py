@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,12 @@ class GuessedTables:
     of_interactions: tuple[Guess, ...]
     of_items: tuple[Guess, ...]
     """But for the column of ids."""
-    key: Guess | None
+    key: Guess | None = None
     """The column of ids of the items."""
-
-    @property
-    def separator(self) -> str:
-        """What divides labels: the sign that most columns have, ``|`` where none has one."""
-        signs = Counter(guess.separator for guess in self.of_items if guess.separator)
-        return max(signs, key=lambda sign: (sign == "|", signs[sign])) if signs else "|"
+    separator: str = "|"
+    """What divides labels."""
+    repeated: int = 0
+    """Interactions of a user and an item that have one before."""
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -75,8 +73,9 @@ def guess_tables(
     """
     clicks = read_table(interactions, file_format)
     if items is None:
+        found = guess_interactions(clicks, None, now)
         return GuessedTables(
-            interactions, None, (_height(clicks), 0), tuple(guess_interactions(clicks, None, now)), (), None
+            interactions, None, (_height(clicks), 0), tuple(found), (), repeated=_repeated(clicks, found)
         )
     table = read_table(items, file_format)
     matched = _match(clicks, table)
@@ -95,14 +94,38 @@ def guess_tables(
     rows = key.cells.cast(pl.String).alias("id").to_frame()
     of_row = rows.join(counts, on="id", how="left", maintain_order="left")["clicks"].fill_null(0)
     others = guess_items([one for one in table if one is not key], of_row, now)
+    separator = _separator(others)
     return GuessedTables(
         interactions,
         items,
         (_height(clicks), _height(table)),
         tuple(found),
-        tuple(others),
+        tuple(_taken_whole(guess, separator) for guess in others),
         Guess(key.name, "item", reason, sure),
+        separator,
+        _repeated(clicks, found),
     )
+
+
+def _separator(guesses: Sequence[Guess]) -> str:
+    """Return the sign that divides labels in most columns, ``|`` where one has it."""
+    signs = Counter(guess.separator for guess in guesses if guess.separator)
+    return max(signs, key=lambda sign: (sign == "|", signs[sign])) if signs else "|"
+
+
+def _taken_whole(guess: Guess, separator: str) -> Guess:
+    """Return a guess of labels; unsure if another sign divides them than the one read, or ``;``, which is found out."""
+    if guess.separator in (None, separator, ";"):
+        return guess
+    reason = f"{guess.reason}; taken whole, as labels of other columns are divided by {separator!r}"
+    return replace(guess, reason=reason, sure=False)
+
+
+def _repeated(clicks: Sequence[Column], guesses: Sequence[Guess]) -> int:
+    """Return how many rows have a user and an item that a row before has."""
+    ids = {guess.column: guess.use for guess in guesses if guess.use in ("user", "item")}
+    pairs = pl.DataFrame([column.cells.alias(column.name) for column in clicks if column.name in ids])
+    return pairs.height - pairs.n_unique()
 
 
 def _height(columns: Sequence[Column]) -> int:
