@@ -195,6 +195,16 @@ def test_clicks_alone_are_enough(tables):
     assert guess_tables(tables[0], None, NOW).columns == {"user_column": "user", "item_column": "item"}
 
 
+@pytest.mark.parametrize("name", ["score", "film", "c1"])
+def test_a_column_whose_ids_the_table_of_items_has_is_that_of_items(tmp_path, name):
+    """Whatever it is called, and whatever ids of the other column look like."""
+    clicks = pl.DataFrame({"who": [f"item-{n % 7}" for n in range(40)], name: [f"user-{n % 9}" for n in range(40)]})
+    items = pl.DataFrame({"key": [f"user-{n}" for n in range(9)], "kind": ["p", "q", "p"] * 3})
+    found = guess_tables(*(written(one, tmp_path, str(place), True) for place, one in enumerate((clicks, items))), NOW)
+    assert found.columns["item_column"] == name
+    assert found.columns["user_column"] == "who"
+
+
 def test_a_table_of_items_is_not_taken_for_one_of_clicks_for_sure(tables):
     """Every item is in one row."""
     items = pl.DataFrame({"item": ["x", "y", "z"], "maker": ["p", "p", "q"], "year": [1999, 2000, 2001]})

@@ -59,7 +59,8 @@ def guess_interactions(columns: Sequence[Column], item: Guess | None, now: float
     DataFormatError
         If no two columns can be users and items.
     """
-    ids = [column for column in columns if column.names_things and _may_be_id(column)]
+    told = None if item is None else item.column
+    ids = [column for column in columns if column.names_things and (column.name == told or _may_be_id(column))]
     found = _users_and_items(ids, item)
     taken = {guess.column for guess in found}
     left = [column for column in columns if column.name not in taken]
@@ -96,13 +97,14 @@ def _users_and_items(ids: Sequence[Column], item: Guess | None) -> list[Guess]:
             f"Users and items are columns of ids with one in every row; such are {choices(one.name for one in ids)}. "
             "Name them yourself: --interactions FILE --user-column A --item-column B."
         )
+    told = item is not None
     if item is None:
         item = _best(ids, ITEMS, "item", [column for column in ids if column.named(USERS) == 2])
     others = [column for column in ids if column.name != item.column]
     user = _best(others, USERS, "user", [column for column in others if column.named(ITEMS) == 2])
     pairs = pl.DataFrame({one.use: _cells(ids, one.column) for one in (user, item)}).head(1000)
     swapped = ids_swapped(pairs)
-    if swapped is not None and not (user.sure and item.sure):
+    if swapped is not None and not (user.sure and item.sure) and not (swapped and told):
         if swapped:
             user, item = item, user
         looks = "by what its ids look like"
