@@ -2,6 +2,7 @@
 
 import pytest
 
+from coldray.models.forms import StudyOutlook
 from coldray.models.kernel_align.form import _exact_seconds, exact_bytes, inducing_bytes
 from coldray.models.linalg.singular import solver_bytes
 from coldray.models.linalg.solver_costs import FitsOfAMatrix, ease_seconds, marec_seconds
@@ -53,6 +54,15 @@ def test_memory_of_cold_items_and_of_the_learned_kernel():
 def test_seconds_of_three_fits_of_marec_on_each_of_nine_matrices(n_users, coupled, spectra, factors):
     found = marec_seconds(n_users, 14_000, FITS, coupled=coupled)
     assert found == (pytest.approx(spectra, abs=1e-3), pytest.approx(factors, abs=1e-3))
+
+
+@pytest.mark.parametrize("lambda_0", [0.0, 0.01, 0.9, 3.0])
+def test_a_solver_of_marec_is_chosen_by_the_seconds_of_coupled_items_wherever_they_are(lambda_0):
+    outlook = StudyOutlook(50_000, 14_000, 10**12, trials=9, splits=3, distinct={"lambda_1": 3})
+    config = MARecConfig(lambda_0=lambda_0, beta=0.001, delta=1.0, device="cpu")
+    taken, _ = MARec._exact_solver(config, outlook)
+    spectra, factors = marec_seconds(50_000, 14_000, FitsOfAMatrix.of(outlook, "lambda_1"), coupled=lambda_0 > 0)
+    assert taken.seconds == {"exact": spectra, "cholesky": factors}[taken.solver] == min(spectra, factors)
 
 
 def test_seconds_of_ease_and_of_the_learned_kernel():

@@ -134,3 +134,14 @@ def test_memory_is_checked_before_the_index_is_made(monkeypatch):
     monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 100)
     with pytest.raises(CatalogTooLargeError, match=r"An index of 5 items .* scoring all items"):
         VectorIndex(Drawn(2, 5), np.arange(5))
+
+
+@pytest.mark.parametrize(("hnsw_from", "numbers"), [(100, 3 * 8), (1, 3 * 8 + 3 * vector_index.LINKS)])
+def test_an_index_of_just_what_there_is_is_made(hnsw_from, numbers, monkeypatch):
+    """Of each item its vector three times, single precision, and in a graph its links."""
+    need = 50 * 4 * numbers
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need)
+    VectorIndex(Drawn(2, 50), np.arange(50), hnsw_from=hnsw_from)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need - 1)
+    with pytest.raises(CatalogTooLargeError):
+        VectorIndex(Drawn(2, 50), np.arange(50), hnsw_from=hnsw_from)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from coldray.core.errors import CatalogTooLargeError, ConfigError, NumericalError, SingularMatrixError
-from coldray.features.feature_set import FeatureSet, ScalarFeature
+from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.linalg import panel_cholesky
@@ -316,6 +316,34 @@ def test_a_model_without_cold_items_is_evened_for_those_that_will_be_added(param
     sides = np.split(found, [model.n_items], axis=1)
     tops = [np.nanquantile(side, 0.9, axis=1).sum() for side in sides]
     assert 0.2 < tops[1] / tops[0] < 5  # not all places, nor none: β alone moves it by four orders of magnitude
+
+
+def test_the_weight_for_items_to_come_is_that_of_copies_of_warm_ones():
+    train = random_training_set(9, n_cold=0, n_users=40)
+    model = MARec(MARecConfig(delta=1.0, lambda_1=10.0, beta=0.001)).fit(train)
+    n_items, clicks = model.n_items, train.interactions
+    copied = model.add_items(train.features)  # each item once more, without its clicks
+    histories = sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], 2 * n_items))
+    scores = copied.score(histories, np.arange(2 * n_items)).astype(float)
+    known = np.flatnonzero(np.diff(clicks.indptr))
+    new, old = [], []
+    for user in known:
+        seen = clicks[[user]].indices
+        left = np.setdiff1d(np.arange(n_items), seen)  # who knows an item knows its copy
+        old.append(np.quantile(scores[user, left], 0.9))
+        new.append(np.quantile(scores[user, n_items + left], 0.9))
+    assert len(known) > 30
+    assert model.evened(clicks).config.cold_weight == pytest.approx(sum(old) / sum(new), rel=1e-5)
+
+
+def test_a_model_whose_cold_items_are_like_no_warm_one_stays_as_it_is():
+    train = random_training_set(5, n_users=60)
+    labels = np.zeros((train.features.n_items, 2), np.float32)
+    labels[train.warm_items, 0] = labels[train.cold_items, 1] = 1
+    features = FeatureSet({"kind": VectorFeature(sp.csr_array(labels), ("warm", "cold"))}, train.features.n_items)
+    model = MARec(MARecConfig(delta=1.0, lambda_1=10.0)).fit(TrainingSet(train.interactions, features, "apart"))
+    assert np.abs(model.score(train.interactions, train.cold_items)).max() == 0
+    assert model.evened(train.interactions) is model
 
 
 def test_no_order_is_promised_where_alpha_and_beta_reach_the_warm_items():
