@@ -32,7 +32,7 @@ def measured() -> dict[str, dict[str, str]]:
         return {row["model"]: row for row in csv.DictReader(file)}
 
 
-def facts(name: str, cost: dict[str, str] | None) -> str:
+def facts(name: str, cost: dict[str, str]) -> str:
     """Return the table at the top of the page of a model."""
     kind = model_type(name)
     path, study = study_of(name)
@@ -47,12 +47,9 @@ def facts(name: str, cost: dict[str, str] | None) -> str:
         "items that nobody has clicked": new,
         "study file": f"`{path.name}`: {trials}, protocol `{study.splits.protocol}`, candidates `{study.candidates}`, "
         f"chosen by {study.selection.metric}",
+        "one fit on `ml-100k`": f"{cost['CPU seconds of a fit']} s of one core, {cost['MiB at its peak']} MiB at its "
+        f"peak ({cost['MiB reckoned']} reckoned beforehand); a list in {cost['CPU ms a list']} ms",
     }
-    if cost is not None:
-        rows["one fit on `ml-100k`"] = (
-            f"{cost['CPU seconds of a fit']} s of one core, {cost['MiB at its peak']} MiB at its peak "
-            f"({cost['MiB reckoned']} reckoned beforehand); a list in {cost['CPU ms a list']} ms"
-        )
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]) + "\n"
 
 
@@ -92,7 +89,7 @@ def write_facts(app: Any = None) -> None:
     costs = measured()
     pages = {"reckoned": reckoned()}
     for name in MODELS:
-        pages |= {f"{name}_facts": facts(name, costs.get(name)), f"{name}_space": space(name)}
+        pages |= {f"{name}_facts": facts(name, costs[name]), f"{name}_space": space(name)}
     for name, text in pages.items():
         path = FOLDER / "generated" / f"{name}.md"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
