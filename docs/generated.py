@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 FOLDER = Path(__file__).parent / "reference" / "generated"
 
@@ -101,7 +101,41 @@ def python_api() -> str:
     return "\n".join([*parts, "```\n"])
 
 
-PAGES: dict[str, Callable[[], str]] = {"http_api": http_api, "python_api": python_api}
+def command_line() -> str:
+    """Return the commands with their options, as their help has them."""
+    from typer.main import get_command
+
+    from coldray.command.app import application
+
+    app: Any = get_command(application())
+    parts = []
+    for name, command in app.commands.items():
+        parts += [f"## `coldray {name}`\n", f"{command.help}\n"]
+        panels = list(dict.fromkeys(getattr(one, "rich_help_panel", None) for one in command.params))
+        for panel in sorted(panels, key=lambda panel: panel is not None):
+            parts += [f"**{panel}**\n"] if panel else []
+            parts += ["| | takes | default | |", "|---|---|---|---|"]
+            shown = [one for one in command.params if getattr(one, "rich_help_panel", None) == panel]
+            parts += map(_option, sorted(shown, key=lambda one: one.param_type_name))  # arguments before options
+            parts.append("")
+    return "\n".join(parts)
+
+
+def _option(parameter: Any) -> str:
+    argument = parameter.param_type_name == "argument"
+    flag = getattr(parameter, "is_flag", False)
+    names = [parameter.metavar or parameter.name.upper()] if argument else [*parameter.opts, *parameter.secondary_opts]
+    annotation = parameter.type_descriptor.annotation
+    words = " or ".join(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ""
+    kinds = {Path: "path", int: "number", float: "number"}
+    takes = "" if flag or argument else parameter.metavar or words or kinds.get(annotation, "text")
+    set_by = f"`{parameter.envvar}`, else " if parameter.envvar else ""
+    default = "" if flag or parameter.default in (None, (), "", False) else f"{set_by}`{parameter.default}`"
+    cells = (", ".join(f"`{name}`" for name in names), takes, "required" if parameter.required else default)
+    return f"| {' | '.join(map(_cell, map(str, (*cells, parameter.help or ''))))} |"
+
+
+PAGES: dict[str, Callable[[], str]] = {"http_api": http_api, "python_api": python_api, "command_line": command_line}
 """What is made, by the name of its file."""
 
 

@@ -11,7 +11,9 @@ import nbformat
 import pytest
 import yaml
 from nbclient import NotebookClient
+from typer.main import get_command
 
+from coldray.command.app import application
 from coldray.core import errors
 
 ROOT = Path(__file__).parents[2]
@@ -183,6 +185,20 @@ def test_the_commands_it_shows_exist(name):
             assert words[1] in TARGETS, command
         for job in re.findall(r"\bjobs/\w+\.(?:py|yaml)\b", command):
             assert (ROOT / job).is_file(), command
+        for part in re.split(r" && | \| | > ", command):
+            given = part.split()
+            if given[0] == "coldray" and not given[1].startswith("-"):
+                assert given[1] in options_of_commands(), command
+                options = {word.partition("=")[0] for word in given if word.startswith("--")}
+                assert options <= options_of_commands()[given[1]], command
+
+
+@cache
+def options_of_commands():
+    return {
+        name: {"--help", *(name for option in command.params for name in (*option.opts, *option.secondary_opts))}
+        for name, command in get_command(application()).commands.items()
+    }
 
 
 def test_what_a_page_shows_is_found(tmp_path, monkeypatch):
