@@ -120,8 +120,9 @@ def test_modules_that_it_and_docstrings_name_are_there():
 
 
 def test_options_and_fields_of_a_study_that_it_names_exist():
-    others = {"--help", "--head", "--runtime-env", "--backend-store-uri"}  # of every job, of Ray, and of MLflow
-    others |= {"--detach", "--env-file", "--file", "--no-deps", "--wait"}  # of docker compose, and of pip
+    others = {"--help", "--head", "--runtime-env", "--backend-store-uri"}  # of every job, Ray and MLflow
+    others |= {"--detach", "--env-file", "--file", "--no-deps", "--wait"}  # of docker compose and pip
+    others |= {"--install-completion"}  # of every command of typer
     options = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", TEXTS)) - others
     known = {
         name
