@@ -118,10 +118,14 @@ class StudyConfig(WithData):
     ``{int_uniform: [low, high]}``. Parameters left out keep the model's default."""
     search: SearchConfig = SearchConfig()
     scheduler: SchedulerConfig | None = None
+    """Whether weak configurations stop early; null runs every trial to its end."""
     failures: FailureConfig = FailureConfig()
     splits: SplitConfig = SplitConfig()
     candidates: Candidates = "cold"
+    """What competes for the places of a list: ``cold``, the held-out cold items alone; ``all``, every item but the
+    user's train positives."""
     cutoffs: tuple[PositiveInt, ...] = Field(default=(10, 25, 50), min_length=1)
+    """Lengths of a list at which it is measured."""
     features: FeatureConfig = FeatureConfig()
     filters: FilterConfig | None = None
     """Filters on the dataset; by default those of its published protocol, or none."""
