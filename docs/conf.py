@@ -45,7 +45,8 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = f"coldray {release}"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 html_show_copyright = False
 
 
