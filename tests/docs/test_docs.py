@@ -2,9 +2,12 @@
 
 import importlib
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import nbformat
@@ -15,6 +18,9 @@ from typer.main import get_command
 
 from coldray.command.app import application
 from coldray.core import errors
+from coldray.experiments.comparison.config import load_comparison
+from coldray.experiments.space import load_study
+from coldray.models.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -199,6 +205,32 @@ def options_of_commands():
         name: {"--help", *(name for option in command.params for name in (*option.opts, *option.secondary_opts))}
         for name, command in get_command(application()).commands.items()
     }
+
+
+def settings_shown(word):
+    """Return the YAML that pages show and that has a field, each with the name of its page."""
+    shown = [(name, body) for name in NAMES for _, kind, body in FENCE.findall(text_of(DOCS / name)) if kind == "yaml"]
+    return [pytest.param(body, id=name) for name, body in shown if word in (yaml.safe_load(body) or {})]
+
+
+@pytest.mark.parametrize("text", settings_shown("entries"))
+def test_a_comparison_that_is_shown_can_be_run(tmp_path, text):
+    folder = shutil.copytree(ROOT / "tune_spaces", tmp_path / "studies")
+    (folder / "shown.yaml").write_text(text, encoding="utf-8")
+    assert len(load_comparison(folder / "shown.yaml").entries) > 1
+
+
+@pytest.mark.parametrize("text", settings_shown("space"))
+def test_a_study_that_is_shown_can_be_run(tmp_path, monkeypatch, text):
+    """Those that packages of others tune too: the package of the examples is there."""
+    monkeypatch.syspath_prepend(DOCS / "examples" / "more-recommenders")
+    project = tomllib.loads((DOCS / "examples/more-recommenders/pyproject.toml").read_text(encoding="utf-8"))["project"]
+    points = project["entry-points"]["coldray.models"]
+    monkeypatch.setattr(
+        MODELS, "_added", {name: [EntryPoint(name, at, "coldray.models")] for name, at in points.items()}
+    )
+    (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
+    assert load_study(tmp_path / "shown.yaml").searched
 
 
 def test_what_a_page_shows_is_found(tmp_path, monkeypatch):
