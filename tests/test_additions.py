@@ -22,6 +22,7 @@ from pydantic import NonNegativeFloat
 from coldray.core.errors import DataError
 from coldray.models.base import ModelConfig
 from coldray.models.state import ArrayModel
+from coldray.training.options import FitOptions
 
 
 class CoClicksConfig(ModelConfig):
@@ -34,7 +35,8 @@ class CoClicks(ArrayModel[CoClicksConfig]):
     config_type: ClassVar[type[CoClicksConfig]] = CoClicksConfig
     item_array: ClassVar[str] = "weights"
 
-    def fit(self, train, computations=None):
+    def fit(self, train, computations=None, options=FitOptions()):
+        self.check_options(options)
         clicks = train.interactions
         if clicks.nnz == 0:
             raise DataError("No item has a click.")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from coldray.front.models import Evaluation, evaluate, fit
     from coldray.front.studies import Study, tune
     from coldray.models.base import Recommender
+    from coldray.training.options import FitOptions
 
 try:
     __version__ = version("coldray")
@@ -49,6 +50,7 @@ _PLACES = {
     "Bundle": "bundle.model",
     "Evaluation": "front.models",
     "ColdrayError": "core.errors",
+    "FitOptions": "training.options",
 }
 """In which module of the package each name is."""
 
@@ -57,6 +59,7 @@ __all__ = [
     "ColdrayError",
     "Dataset",
     "Evaluation",
+    "FitOptions",
     "ModelComparison",
     "Recommender",
     "ScoreParts",

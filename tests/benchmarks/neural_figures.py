@@ -34,7 +34,8 @@ from coldray.models.neural.two_tower import TwoTower, TwoTowerConfig
 from coldray.models.neural.vae import VAE, VAEConfig
 from coldray.models.popularity.model import Popularity
 from coldray.training.history import EpochRecord
-from coldray.training.progress import TrainingListener, watching
+from coldray.training.options import FitOptions
+from coldray.training.progress import TrainingListener
 
 NDCG = "ndcg@10"
 LAMBDAS = (127.0, 336.0, 546.0, 886.0, 1438.0, 2336.0)
@@ -63,11 +64,19 @@ ASKED = 500
 """Users whose retrieval is timed."""
 
 
-def metric(model: Recommender[Any], task: EvaluationFold, candidates: Candidates = "all", name: str = NDCG) -> float:
+def metric(
+    model: Recommender[Any],
+    task: EvaluationFold,
+    candidates: Candidates = "all",
+    name: str = NDCG,
+    options: FitOptions = FitOptions(),
+) -> float:
     """Fit a model, and return a metric of its lists; tell both."""
     started = time.perf_counter()
     cutoff = int(name.partition("@")[2])
-    value = evaluate(model.fit(task.train), task, candidates=candidates, cutoffs=(cutoff,)).means()[name]
+    value = evaluate(model.fit(task.train, options=options), task, candidates=candidates, cutoffs=(cutoff,)).means()[
+        name
+    ]
     seconds = time.perf_counter() - started
     print(
         f"{type(model).__name__}, split {task.split}: {name} {value:.4f} ({seconds:.0f} s)", file=sys.stderr, flush=True
@@ -180,6 +189,5 @@ def epoch_of_text_graph() -> float:
     tuning = task_of(keep_entries(train, ~held), keep_entries(train, held), "u1 / validation")
     metric(tuned([EASE(EASEConfig(regularization=value)) for value in LAMBDAS], [tuning], "all"), task)
     epochs = Epochs()
-    with watching(epochs):
-        metric(TextGraph(U1_GRAPH), task)
+    metric(TextGraph(U1_GRAPH), task, options=FitOptions(listener=epochs))
     return statistics.median(epochs.seconds)

@@ -19,11 +19,12 @@ from coldray.features.builder import FeatureConfig
 from coldray.models.neural.base import METRIC
 from coldray.models.registry import NETWORKS, model_type
 from coldray.training.history import EpochRecord
-from coldray.training.progress import TrainingListener, watching
+from coldray.training.options import FitConfig
+from coldray.training.progress import TrainingListener
 
 EPOCHS = 6
 """The defaults otherwise; by then every network has left the lists that it begins with."""
-BY_WORKERS = {"one worker": {"workers": 1}, "two": {"workers": 2}}
+BY_WORKERS = {"one worker": FitConfig(), "two": FitConfig(workers=2)}
 
 
 @figure("neural_two_workers_gap", unit=METRIC, bar=0.01)
@@ -53,7 +54,7 @@ def one_gpu() -> dict[str, float]:
     start_ray()
     try:
         rates: list[list[float]] = []
-        gaps = [gap(name, fold, {"CPU": {}, "GPU": {"use_gpu": True}}, rates) for name in NETWORKS]
+        gaps = [gap(name, fold, {"CPU": FitConfig(), "GPU": FitConfig(device="cuda")}, rates) for name in NETWORKS]
     finally:
         ray.shutdown()
     return {
@@ -73,16 +74,16 @@ class Rates(TrainingListener):
 
 
 def gap(
-    name: str, fold: Any, ways: Mapping[str, Mapping[str, Any]] = BY_WORKERS, rates: list[list[float]] | None = None
+    name: str, fold: Any, ways: Mapping[str, FitConfig] = BY_WORKERS, rates: list[list[float]] | None = None
 ) -> float:
     """Return by how much the best validation metric differs between two ways to train; tell it, and keep the rates."""
     kind = model_type(name)
     train = prepare_task(fold, FeatureConfig(), reads=kind(kind.config_type()).reads).train
     best, told, measured = [], [], []
-    for way, changes in ways.items():
-        settings, epochs = {"epochs": EPOCHS, "patience": None, "refit": False, **changes}, Rates()
-        with watching(epochs):
-            model: Any = kind(kind.config_type.model_validate(settings)).fit(train)
+    config = kind.config_type.model_validate({"epochs": EPOCHS, "patience": None, "refit": False})
+    for way, how in ways.items():
+        epochs = Rates()
+        model: Any = kind(config).fit(train, options=how.options(epochs))
         best.append(float(model.history[METRIC].max()))
         measured.append(statistics.median(epochs.epochs))
         told.append(f"{best[-1]:.4f} by {way} ({measured[-1]:,.0f} examples/s)")

@@ -31,6 +31,7 @@ from coldray.models.profiles import item_profiles
 from coldray.models.transfer.carec import CARecConfig, ContrastiveTowers
 from coldray.models.transfer.training import HeldOut, TransferTask
 from coldray.training.history import TrainingResult
+from coldray.training.options import FitOptions
 from coldray.training.task import Batch, Loss, Step
 from coldray.training.trainer import train
 
@@ -84,7 +85,7 @@ def told(name: str, result: TrainingResult, seconds: float) -> float:
 def trained(name: str, task: TransferTask, config: CARecConfig, workers: int = 1) -> tuple[TrainingResult, float]:
     """Train and return the result with its validation metric."""
     start = time.perf_counter()
-    result = train(task, config.model_copy(update={"workers": workers}))
+    result = train(task, config, FitOptions(workers=workers))
     return result, told(name, result, time.perf_counter() - start)
 
 

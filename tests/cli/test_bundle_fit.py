@@ -44,24 +44,24 @@ STUDY = {
 class Segmented(EASE):
     """Its fit ends the process by the signal that a native crash ends it by."""
 
-    def fit(self, train, computations=None):
+    def fit(self, train, computations=None, options=None):
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
 class Killed(EASE):
     """Its fit ends the process as the kernel does where memory is short."""
 
-    def fit(self, train, computations=None):
+    def fit(self, train, computations=None, options=None):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Refused(EASE):
-    def fit(self, train, computations=None):
+    def fit(self, train, computations=None, options=None):
         raise ConfigError("alpha: no.")
 
 
 class Broken(EASE):
-    def fit(self, train, computations=None):
+    def fit(self, train, computations=None, options=None):
         raise KeyError("what")
 
 
@@ -132,9 +132,9 @@ def test_the_training_of_a_bundle_is_told_from_its_beginning_to_its_end(dataset,
 class Searched(TwoTower):
     """The process that fits it takes an index however few items there are."""
 
-    def fit(self, train, computations=None):
+    def fit(self, train, computations=None, options=None):
         vector_index._INDEX_FROM = vector_index.HNSW_FROM = 1
-        return super().fit(train, computations)
+        return super().fit(train, computations, options)
 
 
 def test_the_form_of_lists_is_settled_with_the_bundle_told_and_kept(dataset, tmp_path):

@@ -1,4 +1,4 @@
-"""``device: cuda`` is refused where no trial, or no bundle, could be fitted with it."""
+"""``fit.device: cuda`` is refused where no trial, or no bundle, could be fitted with it."""
 
 import pytest
 import torch
@@ -9,42 +9,36 @@ from coldray.core.errors import ConfigError
 from coldray.experiments.space import StudyConfig
 
 
-def study(device):
-    space = {"lambda_1": {"log_uniform": [1, 100]}} | ({} if device is None else {"device": device})
-    return StudyConfig.model_validate({"name": "small", "model": "marec", "space": space})
+def study(device, model="marec", space=None):
+    space = space or {"lambda_1": {"log_uniform": [1, 100]}}
+    return StudyConfig.model_validate({"name": "small", "model": model, "space": space, "fit": {"device": device}})
 
 
-CUDA = ["cuda", {"choice": ["cpu", "cuda"]}]
-OTHER = [None, "auto", "cpu", {"choice": ["cpu", "auto"]}]
-
-
-@pytest.mark.parametrize("device", CUDA, ids=str)
-def test_cuda_that_this_process_does_not_find_is_refused(device, monkeypatch):
-    assert _asks_for_cuda(study(device))
+def test_cuda_that_this_process_does_not_find_is_refused(monkeypatch):
+    assert _asks_for_cuda(study("cuda"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    check_this_process(study(device))
+    check_this_process(study("cuda"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"space\.device: .*no CUDA device.*Use device='auto'.*winner"):
-        check_this_process(study(device))
+    with pytest.raises(ConfigError, match=r"fit\.device: .*no CUDA device.*Use device='auto'.*winner"):
+        check_this_process(study("cuda"))
 
 
-@pytest.mark.parametrize("device", OTHER, ids=str)
-def test_a_study_that_does_not_insist_on_cuda_asks_nobody(device, monkeypatch):
+@pytest.mark.parametrize("config", [study("auto"), study("cpu"), study("cuda", "carec", {"temperature": 0.2})])
+def test_a_study_that_does_not_insist_on_cuda_or_has_workers_with_it_asks_nobody(config, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     asked = []
     monkeypatch.setattr(devices, "_workers_with_cuda", lambda: asked.append(True) or [])
-    check_this_process(study(device))
-    check_workers(study(device))
+    check_this_process(config)
+    check_workers(config)
     assert asked == []
 
 
-@pytest.mark.parametrize("device", CUDA, ids=str)
-def test_cuda_that_no_worker_finds_is_refused_and_one_is_enough(device, monkeypatch):
+def test_cuda_that_no_worker_finds_is_refused_and_one_is_enough(monkeypatch):
     monkeypatch.setattr(devices, "_workers_with_cuda", lambda: [False, True])
-    check_workers(study(device))
+    check_workers(study("cuda"))
     monkeypatch.setattr(devices, "_workers_with_cuda", lambda: [False, False])
     with pytest.raises(ConfigError, match=r"no worker .* finds a CUDA device.*gpus_per_trial"):
-        check_workers(study(device))
+        check_workers(study("cuda"))
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -1,17 +1,28 @@
 """Study files: what is valid, and what a bad one is told."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from coldray.core.errors import ConfigError
-from coldray.experiments.space import StudyConfig, grid_points, is_range, listed_values, load_study, metric_names
+from coldray.experiments.space import (
+    StudyConfig,
+    current_settings,
+    grid_points,
+    is_range,
+    listed_values,
+    load_study,
+    metric_names,
+)
 from coldray.models.marec.config import MARecConfig
 from coldray.models.registry import model_type
+from coldray.training.options import FitConfig
 
 STUDIES = Path(__file__).parents[2] / "tune_spaces"
 GOOD = {
@@ -71,6 +82,47 @@ def test_a_study_file_may_name_the_seed_as_it_was_called_earlier():
     assert config.space == {"seed": 3, "epochs": 2}
 
 
+EARLIER = {
+    "name": "earlier",
+    "model": "ease",
+    "space": {"regularization": {"choice": [1.0, 2.0]}, "workers": 2, "device": "cpu"},
+    "splits": {"protocol": "holdout"},
+    "candidates": "all",
+}
+
+
+def test_how_a_fit_runs_is_refused_in_the_space_with_its_place():
+    with pytest.raises(ConfigError, match=r"space\.workers says how a fit runs .* Write fit: \{workers: …\}"):
+        StudyConfig.model_validate(EARLIER)
+    with pytest.raises(ConfigError, match=r"space\.use_gpu says how .* Write fit: \{device: cuda\}"):
+        StudyConfig.model_validate({**EARLIER, "model": "vae", "space": {"epochs": 1, "use_gpu": True}})
+
+
+def test_an_option_that_the_model_would_not_heed_is_refused():
+    study = {**EARLIER, "space": {"regularization": 1.0}}
+    assert StudyConfig.model_validate({**study, "fit": {"workers": 2}}).fit == FitConfig(workers=2)
+    with pytest.raises(ConfigError, match=r"precision='float16' .* 'ease' heeds"):
+        StudyConfig.model_validate({**study, "fit": {"precision": "float16"}})
+    with pytest.raises(ConfigError, match=r"workers=2 count .* Use workers=1, or solver='exact'"):
+        StudyConfig.model_validate({**study, "fit": {"workers": 2}, "space": {"solver": "blocks"}})
+    with pytest.raises(ValidationError, match="listener"):
+        StudyConfig.model_validate({**study, "fit": {"listener": None}})
+
+
+def test_what_an_earlier_version_recorded_of_a_study_is_what_is_written_now():
+    written = StudyConfig.model_validate(
+        {**EARLIER, "space": {"regularization": {"choice": [1.0, 2.0]}}, "fit": {"workers": 2, "device": "cpu"}}
+    ).model_dump(mode="json")
+    earlier = {name: value for name, value in written.items() if name != "fit"} | {"space": EARLIER["space"]}
+    assert json.dumps(current_settings(earlier)) == json.dumps(written)
+    assert current_settings(written) == written
+    assert current_settings({"comparison": {}, "entries": {"a": earlier}})["entries"] == {"a": written}
+    network = {"model": "vae", "space": {"epochs": 1, "use_gpu": True, "learning_rate": {"choice": [0.1]}}}
+    found = current_settings(network)
+    assert found["space"] == {"epochs": 1, "learning_rate": {"choice": [0.1]}}
+    assert found["fit"]["device"] == "cuda"
+
+
 def test_a_name_given_twice_is_refused_not_read_as_the_last(tmp_path):
     text = yaml.safe_dump(GOOD).replace("search:\n", "search:\n  trials: 9\n")
     with pytest.raises(ConfigError, match=r"study\.yaml: 'trials' is given twice"):
@@ -79,8 +131,8 @@ def test_a_name_given_twice_is_refused_not_read_as_the_last(tmp_path):
 
 def test_the_published_study_searches_the_whole_space_of_the_model():
     config = load_study(STUDIES / "marec.yaml")
-    of_blocks = {"block_items", "learning_items", "seed", "workers"}
-    assert set(config.space) == set(MARecConfig.model_fields) - {"solver", "device", "cold_weight", *of_blocks}
+    of_blocks = {"block_items", "learning_items", "seed"}
+    assert set(config.space) == set(MARecConfig.model_fields) - {"solver", "cold_weight", *of_blocks}
     assert config.searched == ("lambda_1", "lambda_0", "beta", "delta", "w0", "order", "learner")  # αβ alone matters
 
 

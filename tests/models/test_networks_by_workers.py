@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coldray.models.registry import NETWORKS, model_type
 from coldray.training.batches import share
-from coldray.training.row_random import batch_rows, row_uniforms
+from coldray.training.row_random import BatchRows, batch_rows, row_uniforms
 from coldray.training.task import Step
 from contracts.problems import as_read, random_training_set
 
@@ -71,9 +71,9 @@ def step_of(task, module, examples, n_workers, seed, dtype=torch.float32):
     def work(rank):
         mine = share(len(examples), rank, n_workers)
         batch = task.batch(examples[mine], torch.Generator().manual_seed(seed))
-        rows = batch_rows(mine.start, len(examples), seed)
+        rows = batch_rows(copies[rank], BatchRows(mine.start, len(examples), seed))
         with rows, torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss = task.loss(copies[rank], batch, Step(3, 3.5, group.member(rank)))
+            loss = task.loss(copies[rank], batch, Step(3, 3.5, group.member(rank), mine.start))
         found[rank] = loss.per_example
 
     def guarded(rank):

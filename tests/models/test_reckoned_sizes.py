@@ -26,7 +26,7 @@ FITS = FitsOfAMatrix(matrices=9, fits=3, ridges=3)
     ],
 )
 def test_memory_of_marec_on_15_000_users_and_20_000_items(solver, lambda_0, gigabytes):
-    model = MARec(MARecConfig(device="cpu", solver=solver, lambda_0=lambda_0))
+    model = MARec(MARecConfig(solver=solver, lambda_0=lambda_0))
     assert model.memory_bytes(15_000, 20_000) == gigabytes * 10**9
 
 

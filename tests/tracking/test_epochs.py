@@ -16,6 +16,7 @@ from coldray.tracking.server import MlflowServer
 from coldray.tracking.spool import Spool
 from coldray.training.config import TrainingConfig
 from coldray.training.history import EpochRecord
+from coldray.training.options import FitOptions
 from coldray.training.progress import TrainingListener, TrainingPlace
 from coldray.training.trainer import train
 from contracts.service import free_port
@@ -187,7 +188,7 @@ def test_epochs_wait_for_a_server_that_is_away(tracking_uri, client, dataset, tm
     tracker = StudyTracker(away, "away", spool=spool)
     tracker.study_started(STUDY, dataset, "s", {})
     tracker.trial_started("t", 3, {"learning_rate": 0.01})
-    result = train(Regression(), CONFIG, listener=tracker.training_of(PLACE))
+    result = train(Regression(), CONFIG, FitOptions(listener=tracker.training_of(PLACE)))
     monkeypatch.setattr("coldray.tracking.spool._PATIENCE_SECONDS", 0.0)
     assert spool.close() > 0
     assert any("The study goes on" in line for line in told)
@@ -228,7 +229,7 @@ def values(client, run_id, name):
 
 
 def test_all_of_an_epoch_is_on_the_server_after_one_call(spool, client, run_id, calls):
-    result = train(Regression(), CONFIG, listener=EpochTracker(spool, "run", PLACE))
+    result = train(Regression(), CONFIG, FitOptions(listener=EpochTracker(spool, "run", PLACE)))
     spool.close()
     assert values(client, run_id, "epoch_loss") == pytest.approx({r.epoch: r.loss for r in result.history})
     assert values(client, run_id, "epoch_loss_half") == pytest.approx({r.epoch: r.loss / 2 for r in result.history})
@@ -243,7 +244,7 @@ def test_all_of_an_epoch_is_on_the_server_after_one_call(spool, client, run_id, 
 
 def test_time_sends_too(spool, calls, monkeypatch):
     monkeypatch.setattr(epochs, "_SEND_SECONDS", 0.0)
-    train(Regression(), CONFIG, listener=EpochTracker(spool, "run", PLACE))
+    train(Regression(), CONFIG, FitOptions(listener=EpochTracker(spool, "run", PLACE)))
     spool.close()
     assert len(calls) == 6
 
@@ -260,12 +261,11 @@ def test_a_call_holds_no_more_than_the_server_takes(spool, client, run_id, calls
 
 def test_what_was_not_logged_before_a_training_was_lost_is_learnt_from_its_checkpoint(spool, client, run_id, tmp_path):
     """The first tracker is lost with what it had not sent."""
-    kept = {"storage": tmp_path, "name": "run", "resume": True}
     with pytest.raises(Interrupted):
-        train(Regression(), CONFIG, listener=InterruptAt(2), **kept)
-    train(Regression(), CONFIG, listener=EpochTracker(spool, "run", PLACE), **kept)
+        train(Regression(), CONFIG, FitOptions(listener=InterruptAt(2), checkpoints=tmp_path))
+    train(Regression(), CONFIG, FitOptions(listener=EpochTracker(spool, "run", PLACE), checkpoints=tmp_path))
     again = EpochTracker(spool, "run", PLACE)
-    train(Regression(), CONFIG, listener=again, **kept)
+    train(Regression(), CONFIG, FitOptions(listener=again, checkpoints=tmp_path))
     spool.close()
     assert steps(client, run_id, f"epoch_loss/{FOLDS[0]}") == [0, 1, 2, 3, 4]
     assert steps(client, run_id, f"epoch_best/{FOLDS[0]}") == [0]
@@ -295,7 +295,7 @@ def test_trainings_of_one_run_have_names_of_their_own(spool, client, run_id):
 def test_a_refusal_is_told_and_does_not_stop_the_training(tracking_uri):
     told = []
     spool = Spool(None, MlflowServer(tracking_uri, ""), runs={"run": "0" * 32}, say=told.append)
-    result = train(Regression(), CONFIG, listener=EpochTracker(spool, "run", PLACE))
+    result = train(Regression(), CONFIG, FitOptions(listener=EpochTracker(spool, "run", PLACE)))
     assert len(result.history) == CONFIG.epochs
     assert spool.close() == 1
     assert "is no more at sqlite:" in told[0]

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from coldray.training.cluster.workers import ProcessGroupWorkers
 from coldray.training.gradients import Divergence
 from coldray.training.loop import TrainingLoop
-from coldray.training.progress import TrainingListener
+from coldray.training.options import FitOptions
 from training.planted import Awkward
 
 
@@ -19,12 +19,12 @@ def run(rank, size, folder, config):
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
     folder = Path(folder)
     workers, cpu = ProcessGroupWorkers(), torch.device("cpu")
-    loop = TrainingLoop(Awkward(), config, workers, cpu, TrainingListener(), lambda snapshot: None)
+    loop = TrainingLoop(Awkward(), config, FitOptions(), workers, cpu, lambda snapshot: None)
     loop.run()
     losses = torch.tensor([record.loss for record in loop.progress.history], dtype=torch.float64)
     hits = torch.tensor([record.metrics["hit"] for record in loop.progress.history], dtype=torch.float64)
     save_file({**loop.best, "losses": losses, "hits": hits}, folder / f"trained-{rank}.safetensors")
-    diverging = TrainingLoop(Awkward(diverges=True), config, workers, cpu, TrainingListener(), lambda snapshot: None)
+    diverging = TrainingLoop(Awkward(diverges=True), config, FitOptions(), workers, cpu, lambda snapshot: None)
     try:
         diverging.run()
     except Divergence as divergence:

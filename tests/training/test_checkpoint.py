@@ -25,10 +25,10 @@ from coldray.training.state import Progress
 RECORD = EpochRecord(0, 1.25, {"kl": 0.5}, {"ndcg@10": 0.125}, 0.01, 1000.0, 2.0)
 
 
-def snapshot(epoch=1, step=0, *, config=None, model=None, name="towers", n_examples=50):
+def snapshot(epoch=1, step=0, *, config=None, precision="auto", model=None, name="towers", n_examples=50):
     model = model or {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
     return Snapshot(
-        identity=identify(name, n_examples, config or TrainingConfig(), model),
+        identity=identify(name, n_examples, config or TrainingConfig(), precision, model),
         progress=Progress(epoch=epoch, step=step, history=[RECORD], best_metric=0.125, best_epoch=0, parts={"kl": 2.0}),
         model=model,
         best={key: value + 1 for key, value in model.items()},
@@ -121,6 +121,7 @@ def test_another_schema_is_refused(tmp_path, schema):
             r"weight 'c' \[1\] of the model is missing",
         ),
         ({"config": TrainingConfig(schedule="cosine")}, "epochs was 'absent' and is 100; schedule was 'constant'"),
+        ({"precision": "bfloat16"}, "precision was 'auto' and is 'bfloat16'"),
     ],
 )
 def test_a_checkpoint_of_something_else_says_what_differs(tmp_path, changes, message):
@@ -129,7 +130,7 @@ def test_a_checkpoint_of_something_else_says_what_differs(tmp_path, changes, mes
 
 
 def test_what_changes_no_step_may_change(tmp_path):
-    other = TrainingConfig(workers=2, epochs=7, patience=None, num_to_keep=9, checkpoint_every=3)
+    other = TrainingConfig(epochs=7, patience=None)
     first, second = snapshot().identity, snapshot(config=other).identity
     require_same(tmp_path, first, second)
     assert first == second

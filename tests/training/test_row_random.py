@@ -4,19 +4,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from coldray.training.batches import share
-from coldray.training.row_random import RowDropout, batch_rows, normal_rows
+from coldray.training.row_random import BatchRows, RowDropout, RowNormal, batch_rows
 
 
 @given(seed=st.integers(0, 2**63 - 1), total=st.integers(1, 12), workers=st.integers(1, 4))
 def test_any_number_of_workers_draws_what_one_draws(seed, total, workers):
     rows = torch.ones(total, 7)
-    dropout = RowDropout(0.5)
+    layers = nn.ModuleList([RowDropout(0.5), RowNormal()])
+    dropout, normal = layers
 
     def drawn(part, first):
-        with batch_rows(first, total, seed):
-            return torch.stack([dropout(part), dropout(part), normal_rows(part)])
+        with batch_rows(layers, BatchRows(first, total, seed)):
+            return torch.stack([dropout(part), dropout(part), normal(part)])
 
     alone = drawn(rows, 0)
     shares = [share(total, rank, workers) for rank in range(workers)]
@@ -28,7 +30,7 @@ def test_any_number_of_workers_draws_what_one_draws(seed, total, workers):
 
 def test_units_are_left_out_at_the_rate_and_the_mean_is_kept():
     dropout = RowDropout(0.2)
-    with batch_rows(0, 2000, 3):
+    with batch_rows(dropout, BatchRows(0, 2000, 3)):
         out = dropout(torch.ones(2000, 50))
     assert out.unique().tolist() == pytest.approx([0, 1.25])
     assert float((out == 0).float().mean()) == pytest.approx(0.2, abs=0.01)
@@ -36,8 +38,9 @@ def test_units_are_left_out_at_the_rate_and_the_mean_is_kept():
 
 
 def test_normal_rows_are_standard_normal():
-    with batch_rows(0, 3000, 5):
-        values = normal_rows(torch.empty(3000, 20))
+    normal = RowNormal()
+    with batch_rows(normal, BatchRows(0, 3000, 5)):
+        values = normal(torch.empty(3000, 20))
     assert float(values.mean()) == pytest.approx(0, abs=0.02)
     assert float(values.std()) == pytest.approx(1, abs=0.02)
 
@@ -52,9 +55,9 @@ def test_outside_a_step_draws_come_from_the_global_generator():
     rows = torch.ones(6, 8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        first = RowDropout(0.5)(rows), normal_rows(rows)
+        first = RowDropout(0.5)(rows), RowNormal()(rows)
         torch.manual_seed(1)
-        again = RowDropout(0.5)(rows), normal_rows(rows)
+        again = RowDropout(0.5)(rows), RowNormal()(rows)
         torch.manual_seed(2)
         other = RowDropout(0.5)(rows)
     assert torch.equal(first[0], again[0])

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.training.softmax import summed_powers
+from coldray.training.negatives import summed_powers
 
 
 @given(

@@ -22,9 +22,10 @@ from coldray.training import progress as progress_module
 from coldray.training.checkpoint import latest_checkpoint, position_of, read_checkpoint
 from coldray.training.cluster.workers import OneWorker
 from coldray.training.config import TrainingConfig
-from coldray.training.progress import TrainingListener, TrainingListeners, watching
+from coldray.training.options import FitOptions
+from coldray.training.progress import TrainingListener, TrainingListeners
 from coldray.training.task import Loss
-from coldray.training.trainer import keeping, train
+from coldray.training.trainer import train
 from coldray.training.validation import evaluate_module
 from training.planted import Matching, Regression
 
@@ -122,15 +123,14 @@ def test_a_resumed_training_equals_one_that_was_not_interrupted(tmp_path, interr
             "plateau_patience": 1,
             "warmup_epochs": 1.5,
             "clip_norm": 1.0,
-            "checkpoint_every_steps": 2,
         }
     )
-    whole = train(task, config)
+    whole, kept = train(task, config), FitOptions(checkpoints=tmp_path, checkpoint_every_steps=2)
     with pytest.raises(Interrupted):
-        train(task, config, storage=tmp_path, listener=InterruptAt(*interruption))
-    position = position_of(latest_checkpoint(tmp_path / "training"))
+        train(task, config, kept.model_copy(update={"listener": InterruptAt(*interruption)}))
+    position = position_of(latest_checkpoint(tmp_path / "regression"))
     assert position == ((interruption[0], 2) if interruption != (2, 2) else (2, 0)) or interruption == (0, 2)
-    resumed = train(task, config, storage=tmp_path, resume=True)
+    resumed = train(task, config, kept)
     same_history(whole.history, resumed.history)
     assert (resumed.best_epoch, resumed.best_metric) == (whole.best_epoch, pytest.approx(whole.best_metric, rel=1e-6))
     for name, tensor in whole.weights.items():
@@ -168,7 +168,7 @@ def test_the_callers_random_state_is_left_alone():
     torch.manual_seed(5)
     train(Regression(dropout=0.5), CONFIG)
     with pytest.raises(Interrupted):
-        train(Regression(dropout=0.5), CONFIG, listener=InterruptAt(1))
+        train(Regression(dropout=0.5), CONFIG, FitOptions(listener=InterruptAt(1)))
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -208,8 +208,8 @@ def test_training_stops_when_patience_runs_out_and_gives_back_the_best():
 def test_the_best_weights_survive_a_resume(tmp_path):
     values, config = [0.1, 0.9, 0.2, 0.3], CONFIG.model_copy(update={"epochs": 4})
     with pytest.raises(Interrupted):
-        train(Rehearsed(values), config, storage=tmp_path, listener=InterruptAt(2))
-    result = train(Rehearsed(values), config, storage=tmp_path, resume=True)
+        train(Rehearsed(values), config, FitOptions(checkpoints=tmp_path, listener=InterruptAt(2)))
+    result = train(Rehearsed(values), config, FitOptions(checkpoints=tmp_path))
     assert (result.best_epoch, result.best_metric, result.weights["epoch"]) == (1, pytest.approx(0.9), 1.0)
 
 
@@ -230,28 +230,29 @@ def test_without_validation_users_all_epochs_are_trained_and_the_last_weights_ke
 
 
 def test_a_finished_training_is_not_repeated_but_can_go_on(tmp_path):
-    first = train(Regression(), CONFIG, storage=tmp_path, name="r")
+    first = train(Regression(), CONFIG, FitOptions(checkpoints=tmp_path))
     recorder = Recorder()
-    again = train(Regression(), CONFIG, storage=tmp_path, name="r", resume=True, listener=recorder)
+    again = train(Regression(), CONFIG, FitOptions(checkpoints=tmp_path, listener=recorder))
     assert again.history == first.history
     assert [kind for kind, _ in recorder.events] == ["started", "ended"]
-    more = train(Regression(), CONFIG.model_copy(update={"epochs": 8}), storage=tmp_path, name="r", resume=True)
+    more = train(Regression(), CONFIG.model_copy(update={"epochs": 8}), FitOptions(checkpoints=tmp_path))
     same_history(more.history, train(Regression(), CONFIG.model_copy(update={"epochs": 8})).history)
 
 
 def test_trainings_that_are_kept_go_on_each_by_itself(tmp_path):
-    """As those of a fit, which names no storage: the second is interrupted, the first is not trained again."""
+    """As those of a fit: the refit is interrupted, the first training is not done again."""
     whole = train(Regression(), CONFIG)
 
     def fit(listener):
-        with keeping(tmp_path / "fit"):
-            return train(Regression(), CONFIG), train(Regression(), CONFIG, listener=listener)
+        first = train(Regression(), CONFIG, FitOptions(checkpoints=tmp_path / "fit", listener=recorder))
+        second = FitOptions(checkpoints=tmp_path / "fit", listener=listener)
+        return first, train(Regression(), CONFIG, second, refit=True)
 
+    recorder = Recorder()
     with pytest.raises(Interrupted):
         fit(InterruptAt(3))
     recorder = Recorder()
-    with watching(recorder):
-        again = fit(recorder)
+    again = fit(recorder)
     epochs = [event.epoch for kind, event in recorder.events if kind == "epoch"]
     assert epochs == [3, 4, 5]  # nothing of the first
     for result in again:
@@ -260,26 +261,17 @@ def test_trainings_that_are_kept_go_on_each_by_itself(tmp_path):
 
 
 def test_a_resume_with_nothing_to_resume_begins(tmp_path):
-    begun = train(Regression(), CONFIG, storage=tmp_path, resume=True)
+    begun = train(Regression(), CONFIG, FitOptions(checkpoints=tmp_path))
     assert begun.history[0].epoch == 0
     same_history(begun.history, train(Regression(), CONFIG).history)
 
 
-def test_checkpoints_of_an_earlier_training_are_not_overwritten(tmp_path):
-    train(Regression(), CONFIG, storage=tmp_path, name="r")
-    with pytest.raises(OutputError, match=r"/r has checkpoints of an earlier training\. Set resume"):
-        train(Regression(), CONFIG, storage=tmp_path, name="r")
-    train(Regression(), CONFIG, storage=tmp_path, name="other")
-
-
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    train(Regression(), CONFIG, storage=tmp_path)
-    with pytest.raises(CheckpointError, match="it is of 'regression', not of 'matching'"):
-        train(Matching(), CONFIG, storage=tmp_path, resume=True)
+    train(Regression(), CONFIG, FitOptions(checkpoints=tmp_path))
     with pytest.raises(CheckpointError, match=r"trained on 53 examples; there are 60"):
-        train(Regression(60), CONFIG, storage=tmp_path, resume=True)
+        train(Regression(60), CONFIG, FitOptions(checkpoints=tmp_path))
     with pytest.raises(CheckpointError, match=r"clip_norm was None and is 2\.0"):
-        train(Regression(), CONFIG.model_copy(update={"clip_norm": 2.0}), storage=tmp_path, resume=True)
+        train(Regression(), CONFIG.model_copy(update={"clip_norm": 2.0}), FitOptions(checkpoints=tmp_path))
 
 
 class Diverging(Regression):
@@ -314,8 +306,8 @@ class Diverging(Regression):
 )
 def test_divergence_names_the_place_and_keeps_the_last_good_checkpoint(tmp_path, what, step, message):
     with pytest.raises(DivergedError, match=message) as caught:
-        train(Diverging(what), CONFIG, storage=tmp_path)
-    latest = latest_checkpoint(tmp_path / "training")
+        train(Diverging(what), CONFIG, FitOptions(checkpoints=tmp_path))
+    latest = latest_checkpoint(tmp_path / "regression")
     assert position_of(latest) == (2, 0)
     for part in (f"epoch 2, step {step} of 4", "learning rate 0.05", str(latest), "Use a lower learning_rate"):
         assert part in str(caught.value)
@@ -385,40 +377,35 @@ def test_a_module_no_checkpoint_can_hold_is_refused():
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_built(monkeypatch, task, changes, error, message):
     monkeypatch.setattr(task, "build", lambda: pytest.fail("built"))
+    options = FitOptions(workers=changes.get("workers", 1))
     with pytest.raises(error, match=message):
-        train(task, CONFIG.model_copy(update=changes))
-
-
-def test_a_resume_needs_a_storage_and_a_name_must_be_one(tmp_path):
-    with pytest.raises(ConfigError, match="no storage to resume from"):
-        train(Regression(), CONFIG, resume=True)
-    with pytest.raises(ConfigError, match=r"'\.\./x' cannot be one"):
-        train(Regression(), CONFIG, storage=tmp_path, name="../x")
+        train(task, CONFIG.model_copy(update=changes), options)
 
 
 def test_a_storage_that_cannot_be_written_is_refused_first(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="Cannot write"):
-        train(Regression(), CONFIG, storage=tmp_path / "file")
+        train(Regression(), CONFIG, FitOptions(checkpoints=tmp_path / "file"))
 
 
 def test_several_workers_without_a_cluster_are_refused_at_once(monkeypatch):
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(ClusterError, match="Training with 2 workers needs a Ray cluster"):
-        train(Regression(), CONFIG.model_copy(update={"workers": 2}))
+        train(Regression(), CONFIG, FitOptions(workers=2))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_learns_and_resumes_with_float32_weights(tmp_path, precision):
-    config = CONFIG.model_copy(update={"precision": precision, "epochs": 30, "checkpoint_every_steps": 1})
-    result = train(Regression(), config)
+    config, options = CONFIG.model_copy(update={"epochs": 30}), FitOptions(precision=precision)
+    result = train(Regression(), config, options)
     assert result.weights["1.weight"].dtype == torch.float32
     assert result.best_metric > -0.05
+    kept = options.model_copy(update={"checkpoints": tmp_path, "checkpoint_every_steps": 1})
     with pytest.raises(Interrupted):
-        train(Regression(), config, storage=tmp_path, listener=InterruptAt(1, 3))
+        train(Regression(), config, kept.model_copy(update={"listener": InterruptAt(1, 3)}))
     if precision == "float16":
-        assert read_checkpoint(latest_checkpoint(tmp_path / "training")).scaler["scale"] > 1
-    same_history(train(Regression(), config, storage=tmp_path, resume=True).history, result.history)
+        assert read_checkpoint(latest_checkpoint(tmp_path / "regression")).scaler["scale"] > 1
+    same_history(train(Regression(), config, kept).history, result.history)
 
 
 def test_float16_gradients_that_overflow_are_left_out_of_the_training():
@@ -426,14 +413,15 @@ def test_float16_gradients_that_overflow_are_left_out_of_the_training():
         def loss(self, module, batch, step):
             return Loss(super().loss(module, batch, step).per_example * 1e35)
 
-    result = train(Overflowing(), CONFIG.model_copy(update={"precision": "float16", "epochs": 2}))
+    result = train(Overflowing(), CONFIG.model_copy(update={"epochs": 2}), FitOptions(precision="float16"))
     start = train(Regression(), CONFIG.model_copy(update={"learning_rate": 1e-12, "epochs": 1}))
     assert torch.allclose(result.weights["1.weight"], start.weights["1.weight"])
 
 
 def test_listeners_hear_every_event_in_order():
     recorder, other = Recorder(), Recorder()
-    result = train(Regression(), CONFIG.model_copy(update={"epochs": 2}), listener=TrainingListeners(recorder, other))
+    both = TrainingListeners(recorder, other)
+    result = train(Regression(), CONFIG.model_copy(update={"epochs": 2}), FitOptions(listener=both))
     assert [kind for kind, _ in recorder.events] == ["started", *["step"] * 4, "epoch", *["step"] * 4, "epoch", "ended"]
     assert other.events == recorder.events
     plan = recorder.events[0][1]
@@ -452,14 +440,14 @@ def test_listeners_hear_every_event_in_order():
 def test_steps_in_quick_succession_are_left_out(monkeypatch):
     monkeypatch.setattr(progress_module, "_STEP_SECONDS", 1e9)
     recorder = Recorder()
-    train(Regression(), CONFIG, listener=recorder)
+    train(Regression(), CONFIG, FitOptions(listener=recorder))
     assert [kind for kind, _ in recorder.events].count("step") == 1
 
 
 def test_a_failed_training_ends_for_its_listeners_too():
     recorder = Recorder()
     with pytest.raises(DivergedError):
-        train(Diverging("loss"), CONFIG, listener=recorder)
+        train(Diverging("loss"), CONFIG, FitOptions(listener=recorder))
     assert recorder.events[-1] == ("ended", None)
 
 
@@ -487,7 +475,7 @@ def test_evaluation_gives_each_user_and_the_mean_over_all():
 def test_a_config_survives_json_and_names_its_mistakes():
     config = TrainingConfig(schedule="cosine", clip_norm=1.5, patience=None, warmup_epochs=0.5)
     assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
-    for wrong in ({"lerning_rate": 1}, {"batch_size": 0}, {"plateau_factor": 1.0}, {"precision": "half"}):
+    for wrong in ({"lerning_rate": 1}, {"batch_size": 0}, {"plateau_factor": 1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             TrainingConfig.model_validate(wrong)
 
@@ -496,9 +484,9 @@ def test_a_model_configuration_inherits_the_parameters(tmp_path):
     class TowersConfig(TrainingConfig):
         embedding_dim: int = 8
 
-    train(Regression(), TowersConfig(**CONFIG.model_dump()), storage=tmp_path)
+    train(Regression(), TowersConfig(**CONFIG.model_dump()), FitOptions(checkpoints=tmp_path))
     with pytest.raises(CheckpointError, match="embedding_dim was 8 and is 16"):
-        train(Regression(), TowersConfig(**CONFIG.model_dump(), embedding_dim=16), storage=tmp_path, resume=True)
+        train(Regression(), TowersConfig(**CONFIG.model_dump(), embedding_dim=16), FitOptions(checkpoints=tmp_path))
 
 
 def test_records_do_not_change(tmp_path: Path):

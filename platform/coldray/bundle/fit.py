@@ -24,7 +24,8 @@ from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
 from coldray.training.cluster.mailbox import Delivery, Forwarding, ListenerOf, new_mailbox
-from coldray.training.progress import TrainingListener, TrainingPlace, watching
+from coldray.training.options import FitConfig
+from coldray.training.progress import TrainingListener, TrainingPlace
 
 _CRASH = "bundle-fit.crash"
 """The file, beside the bundle, where the process says where it was when a signal ended it."""
@@ -42,6 +43,7 @@ def fit_on_worker(
     folder: Path,
     listener_of: ListenerOf | None = None,
     *,
+    fit: FitConfig = FitConfig(),
     even: bool = False,
     gpus: float = 0.0,
 ) -> tuple[str, ...]:
@@ -51,6 +53,8 @@ def fit_on_worker(
     ----------
     listener_of
         Gives the listener of each training of the fit.
+    fit
+        How it is fitted.
     even
         As of :func:`~coldray.bundle.model.even_bundle`.
     gpus
@@ -73,7 +77,7 @@ def fit_on_worker(
     mailbox = new_mailbox()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     fitting = _fit.options(scheduling_strategy=here, num_gpus=gpus).remote(
-        winner, [ray.put(dataset)], features, dict(manifest), even, folder, crash, mailbox
+        winner, [ray.put(dataset)], features, dict(manifest), fit, even, folder, crash, mailbox
     )
     try:
         with Delivery(mailbox, listener_of or (lambda _: TrainingListener())):
@@ -114,6 +118,7 @@ def _fit(
     data: list[ray.ObjectRef[Dataset]],
     features: FeatureConfig,
     manifest: dict[str, Any],
+    fit: FitConfig,
     even: bool,
     folder: Path,
     crash: Path,
@@ -127,9 +132,9 @@ def _fit(
         faulthandler.enable(stack.enter_context(crash.open("w", encoding="utf-8")), all_threads=False)
         stack.callback(faulthandler.enable)
         stack.enter_context(threadpool_limits(available_threads()))
-        stack.enter_context(watching(Forwarding(mailbox, TrainingPlace("bundle"))))
         notes = stack.enter_context(kept_warnings())
-        bundle = fit_bundle(winner, ray.get(data[0]), FeatureEncoder(features), manifest)
+        options = fit.options(Forwarding(mailbox, TrainingPlace("bundle")))
+        bundle = fit_bundle(winner, ray.get(data[0]), FeatureEncoder(features), manifest, options)
         bundle, note = even_bundle(bundle) if even else (bundle, None)
         form = bundle.lists_form
         save_bundle(replace(bundle, manifest={**bundle.manifest, "lists": asdict(form)}), folder)

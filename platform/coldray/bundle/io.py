@@ -112,7 +112,7 @@ def load_bundle(folder: str | Path) -> Bundle:
             name, version = manifest["package"].rsplit(" ", 1)
             raise BundleError(f"its model {manifest['model']!r} is of {name} {version}. pip install {name}=={version}")
         kind = model_type(manifest["model"])
-        config = kind.config_type.model_validate(manifest["config"])
+        config = kind.config_type.model_validate(kind.config_type.stored(manifest["config"]))
         attributes = attributes_of(items, encoder.kinds)
         embedded = {name: _embedding(matrix) for name, matrix in _part(arrays, "embedding/").items()}
         features = encoder.transform(attributes, items.height, encoded=embedded)

@@ -30,6 +30,7 @@ from coldray.features.feature_set import FeatureSet, VectorFeature
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.forms import Form
 from coldray.models.linalg.vector_index import VectorIndex, settled_index
+from coldray.training.options import FitOptions
 
 logger = logging.getLogger(__name__)
 History: TypeAlias = Sequence[Any] | Mapping[Any, float | None]
@@ -459,7 +460,11 @@ class Bundle:
 
 
 def fit_bundle(
-    model: Recommender[Any], dataset: Dataset, encoder: FeatureEncoder, manifest: Mapping[str, Any]
+    model: Recommender[Any],
+    dataset: Dataset,
+    encoder: FeatureEncoder,
+    manifest: Mapping[str, Any],
+    options: FitOptions = FitOptions(),
 ) -> Bundle:
     """Fit `model` on every interaction of `dataset`, for serving.
 
@@ -470,7 +475,7 @@ def fit_bundle(
     """
     interactions = model.reads.of(dataset).interactions
     features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
-    model.fit(TrainingSet(interactions, features, "all interactions"))
+    model.fit(TrainingSet(interactions, features, "all interactions"), options=options)
     return Bundle(
         model,
         encoder,

@@ -1,4 +1,4 @@
-"""Whether ``device: cuda`` can be had: in this process, which fits the winner in the end, and in Ray's workers."""
+"""Whether ``fit.device: cuda`` can be had: in this process, which fits the winner in the end, and in Ray's workers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coldray.core.device import resolve_device
 from coldray.core.errors import ConfigError
-from coldray.experiments.space import StudyConfig, listed_values
+from coldray.experiments.space import StudyConfig
+from coldray.training.options import TRAINING_OPTIONS
 
 
 def _asks_for_cuda(config: StudyConfig) -> bool:
-    """Tell whether a trial of the study may be asked to compute on a CUDA device and nowhere else."""
-    return ("device", "cuda") in listed_values(config.space)
+    """Tell whether fits compute on a CUDA device themselves; the workers of a training have GPUs of their own."""
+    return config.fit.device == "cuda" and config.kind.fit_options != TRAINING_OPTIONS
 
 
 def check_this_process(config: StudyConfig) -> None:
@@ -29,7 +30,7 @@ def check_this_process(config: StudyConfig) -> None:
     try:
         resolve_device("cuda")
     except ConfigError as error:
-        raise ConfigError(f"space.device: {error} The winner is fitted for its bundle where the job runs.") from error
+        raise ConfigError(f"fit.device: {error} The winner is fitted for its bundle where the job runs.") from error
 
 
 def check_workers(config: StudyConfig) -> None:
@@ -51,7 +52,7 @@ def check_workers(config: StudyConfig) -> None:
             )
     elif _asks_for_cuda(config) and not any(_workers_with_cuda()):
         raise ConfigError(
-            "space.device is 'cuda', but no worker of the Ray cluster finds a CUDA device. Ray hides GPUs from workers "
+            "fit.device is 'cuda', but no worker of the Ray cluster finds a CUDA device. Ray hides GPUs from workers "
             "that reserve none: set search.gpus_per_trial, or use 'auto' or 'cpu'."
         )
 

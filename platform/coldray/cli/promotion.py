@@ -114,6 +114,7 @@ def _champion_study(champion: Champion, config: StudyConfig) -> StudyConfig:
             "name": f"champion-{champion.version}",
             "model": champion.model,
             "space": champion.config,
+            "fit": told["fit"] if champion.model == config.model else {},
             "features": {**champion.features, **cache},
             "search": {"seed": config.search.seed, "gpus_per_trial": config.search.gpus_per_trial},
             "selection": {"metric": config.selection.metric},

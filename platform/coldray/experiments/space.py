@@ -28,8 +28,9 @@ from coldray.evaluation.ratings import RATING_METRICS
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import FeatureConfig
-from coldray.models.base import ModelConfig, Recommender, current_names
+from coldray.models.base import ModelConfig, Recommender, current_names, option_words
 from coldray.models.registry import model_type
+from coldray.training.options import FitConfig
 
 Candidates: TypeAlias = Literal["cold", "all"]
 """``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""
@@ -116,6 +117,8 @@ class StudyConfig(WithData):
     space: dict[str, Any] = Field(min_length=1)
     """For each parameter a value, or ``{choice: […]}``, ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``,
     ``{int_uniform: [low, high]}``. Parameters left out keep the model's default."""
+    fit: FitConfig = FitConfig()
+    """How the model is fitted: nothing that a search could choose by its metric."""
     search: SearchConfig = SearchConfig()
     scheduler: SchedulerConfig | None = None
     """Whether weak configurations stop early; null runs every trial to its end."""
@@ -147,6 +150,9 @@ class StudyConfig(WithData):
     @model_validator(mode="after")
     def _check(self) -> Self:
         config_type = self.kind.config_type
+        for name in self.space:
+            if config_type.was_option(name):
+                raise ConfigError(f"space.{option_words(name)}")
         for name, spec in self.space.items():
             _check_parameter(name, spec, config_type)
         check_metric("selection.metric", self.selection.metric, self.cutoffs, ratings=self.kind.predicts_ratings)
@@ -164,7 +170,7 @@ class StudyConfig(WithData):
             )
         if self.search.algorithm == "grid":
             _check_grid(self.space)
-        _check_some_valid(self.space, config_type)
+        _check_some_valid(self)
         _check_first(self.first_points, self.space, self.search)
         for entry in self.selection.simplest:
             _check_preferences(entry, self.space, config_type)
@@ -265,6 +271,26 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyC
         raise ConfigError(f"Study file {path}: {explain(error, StudyConfig)}") from error
     except ConfigError as error:
         raise ConfigError(f"Study file {path}: {error}") from error
+
+
+def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a study, or of the entries of a comparison, that an earlier version may have recorded.
+
+    How a fit runs was part of the space then. What was fixed there is moved to `fit`, so that the study can go on.
+    """
+    if "entries" in settings:
+        entries = {name: current_settings(entry) for name, entry in settings["entries"].items()}
+        return {**settings, "entries": entries}
+    if "fit" in settings or "space" not in settings:
+        return dict(settings)
+    config_type, space = model_type(settings["model"]).config_type, settings["space"]
+    moved = {name: value for name, value in space.items() if config_type.was_option(name) and not is_range(value)}
+    if moved.pop("use_gpu", False):
+        moved["device"] = "cuda"
+    rest = {name: value for name, value in space.items() if config_type.was_option(name) <= is_range(value)}
+    values = {**settings, "space": rest, "fit": FitConfig.model_validate(moved).model_dump(mode="json")}
+    ordered = [name for name in StudyConfig.model_fields if name in values]
+    return {name: values[name] for name in dict.fromkeys([*ordered, *values])}
 
 
 def is_range(spec: Any) -> bool:
@@ -382,16 +408,16 @@ def _check_first(points: Iterable[Mapping[str, Any]], space: Mapping[str, Any], 
                 raise ConfigError(f"search.first: {name}={value!r} is outside of {kind} {values!r}. Widen the one.")
 
 
-def _check_some_valid(space: Mapping[str, Any], config_type: type[ModelConfig]) -> None:
+def _check_some_valid(config: StudyConfig) -> None:
     """Refuse a space whose values exclude each other in every combination; where some go together, it can be searched.
 
     A value drawn from a range lies inside it, so inside it the combinations are tried.
     """
-    axes = [_samples(spec) for spec in space.values()]
+    axes = [_samples(spec) for spec in config.space.values()]
     refusal: ConfigError | None = None
     for values in itertools.islice(itertools.product(*axes), _MAX_COMBINATIONS):
         try:
-            config_type.model_validate(dict(zip(space, values, strict=True)))
+            config.configured(dict(zip(config.space, values, strict=True))).check_options(config.fit)
             return
         except ConfigError as error:
             refusal = refusal or error

@@ -27,7 +27,8 @@ from coldray.experiments.results import FoldMetrics, Selection
 from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
 from coldray.training.cluster.mailbox import Delivery, Forwarding, new_mailbox
-from coldray.training.progress import TrainingPlace, watching
+from coldray.training.options import FitConfig
+from coldray.training.progress import TrainingPlace
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def measure_winner(
     config = study.config
     tasks = prepare_tasks([split.test_fold for split in study.splits], config)
     model = config.configured(selection.winner.config)
-    wanted = _Wanted(model, config.candidates, config.cutoffs, inspection)
+    wanted = _Wanted(model, config.fit, config.candidates, config.cutoffs, inspection)
     watcher, step = listener or StudyListener(), f"test of {config.name}"
     on_worker = _measure.options(num_gpus=config.search.gpus_per_trial)
     mailbox = new_mailbox()
@@ -130,6 +131,7 @@ class _Wanted:
 
     model: Recommender[Any]
     """With the winner's parameters, not fitted yet."""
+    fit: FitConfig
     candidates: Candidates
     cutoffs: tuple[int, ...]
     inspection: InspectionConfig | None
@@ -152,8 +154,8 @@ def _measure(task: EvaluationFold, wanted: _Wanted, mailbox: Any, mapped: bool) 
     if wanted.inspection is not None:
         import torch  # noqa: F401 - which a fit would otherwise load, at the price of its memory
     place = TrainingPlace("test", fold=task.train.key)
-    with watching(Forwarding(mailbox, place)), kept_warnings() as notes, FitMeter() as fit:
-        model.fit(task.train)
+    with kept_warnings() as notes, FitMeter() as fit:
+        model.fit(task.train, options=wanted.fit.options(Forwarding(mailbox, place)))
     asked: dict[str, Any] = {"candidates": wanted.candidates, "cutoffs": wanted.cutoffs}
     metrics = evaluate(model, task, **asked)
     fold = FoldMetrics(task.seed, task.split, metrics.means(), time.perf_counter() - started)

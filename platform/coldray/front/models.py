@@ -25,6 +25,7 @@ from coldray.features.builder import FeatureConfig, FeatureEncoder, attribute_ki
 from coldray.front.configs import validated
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.registry import model_type
+from coldray.training.options import FitOptions
 
 logger = logging.getLogger(__name__)
 Part: TypeAlias = Literal["validation", "test"]
@@ -35,6 +36,7 @@ def fit(
     data: Dataset | Split | TuningSplit,
     *,
     features: FeatureConfig | Mapping[str, Any] | None = None,
+    options: FitOptions = FitOptions(),
     **parameters: Any,
 ) -> Bundle:
     """Fit a model, and return it with the ids and the attributes of what it was fitted on.
@@ -47,6 +49,8 @@ def fit(
         Of a split, its train part; of a dataset, all.
     features
         Which item attributes are read and how, see :class:`~coldray.features.builder.FeatureConfig`.
+    options
+        How the fit runs: workers, device, who is told of its epochs.
 
     Raises
     ------
@@ -69,9 +73,10 @@ def fit(
     if isinstance(data, Dataset):
         _check(unfitted, data, read)
         trained = f"all interactions of {data.name}"
-        return fit_bundle(unfitted, data, FeatureEncoder(read), {"trained_on": trained, "notes": list(data.notes)})
+        manifest = {"trained_on": trained, "notes": list(data.notes)}
+        return fit_bundle(unfitted, data, FeatureEncoder(read), manifest, options)
     tuning = data if isinstance(data, TuningSplit) else data.for_tuning()
-    return _fit_on(unfitted, tuning.fold, read, tuning.protocol)
+    return _fit_on(unfitted, tuning.fold, read, tuning.protocol, options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +125,7 @@ def evaluate(
     part: Part = "validation",
     candidates: Candidates | None = None,
     seed: int = 0,
+    options: FitOptions = FitOptions(),
 ) -> Evaluation:
     """Measure a model on what a split holds out.
 
@@ -138,6 +144,8 @@ def evaluate(
         items.
     seed
         Of the bootstrap.
+    options
+        How the fit for the test part runs.
 
     Raises
     ------
@@ -171,7 +179,8 @@ def evaluate(
     if part == "test":
         logger.warning("The test part is measured: the model is fitted again, with the test items known.")
         fold = split.test_fold
-        bundle = _fit_on(type(bundle.model)(bundle.model.config), fold, bundle.encoder.config, split.protocol)
+        unfitted = type(bundle.model)(bundle.model.config)
+        bundle = _fit_on(unfitted, fold, bundle.encoder.config, split.protocol, options)
     elif part != "validation":
         raise ConfigError(f"part is {part!r}; it is 'validation' or 'test'.")
     task = EvaluationFold.of(
@@ -218,7 +227,9 @@ def _check(model: Recommender[Any], data: Dataset, features: FeatureConfig) -> N
     model.check_size(data.n_users, data.n_items)
 
 
-def _fit_on(model: Recommender[Any], fold: Fold, features: FeatureConfig, protocol: Protocol) -> Bundle:
+def _fit_on(
+    model: Recommender[Any], fold: Fold, features: FeatureConfig, protocol: Protocol, options: FitOptions
+) -> Bundle:
     """Fit on the train part of a fold alone; its items all are in the bundle, known by their attributes."""
     data = fold.dataset
     _check(model, data, features)
@@ -227,7 +238,7 @@ def _fit_on(model: Recommender[Any], fold: Fold, features: FeatureConfig, protoc
         encoder.check_usable()
     encoded = encoder.transform(data.attributes, data.n_items)
     train = fold.as_read(model.reads).train
-    model.fit(TrainingSet(train, encoded, fold.name))
+    model.fit(TrainingSet(train, encoded, fold.name), options=options)
     manifest = {"trained_on": _train_part(fold, protocol), "notes": list(data.notes)}
     return Bundle(model, encoder, data.user_ids, data.item_ids, data.attributes, encoded, train, manifest)
 

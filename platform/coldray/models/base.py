@@ -17,14 +17,16 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from coldray.core.errors import NotFittedError
+from coldray.core.errors import ConfigError, NotFittedError
 from coldray.core.memory import fit_bytes, require_memory
+from coldray.core.spelling import choices
 from coldray.data.signals import Reads
 from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
 from coldray.models.computations import Computations
 from coldray.models.forms import Form, StudyOutlook
+from coldray.training.options import ONCE_PARAMETERS, FitConfig, FitOptions
 
 logger = logging.getLogger(__name__)
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -42,6 +44,15 @@ def current_names(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return seed | {name: value for name, value in parameters.items() if name not in _EARLIER_SEEDS}
 
 
+def option_words(name: str) -> str:
+    """Return where to say how a fit runs, as no parameter of a model does."""
+    given = "device: cuda" if name == "use_gpu" else f"{name}: …"
+    return (
+        f"{name} says how a fit runs and is no parameter of the model. Write fit: {{{given}}} in the study file, or "
+        "give options=FitOptions(…) to the fit."
+    )
+
+
 class ModelConfig(BaseModel):
     """Base of every model's parameters: frozen, and a misspelt name is an error.
 
@@ -54,7 +65,22 @@ class ModelConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_current_names(cls, parameters: Any) -> Any:
-        return current_names(parameters) if isinstance(parameters, Mapping) else parameters
+        if not isinstance(parameters, Mapping):
+            return parameters
+        for name in parameters:
+            if cls.was_option(name):
+                raise ConfigError(option_words(name))
+        return current_names(parameters)
+
+    @classmethod
+    def was_option(cls, name: str) -> bool:
+        """Tell whether a name is no parameter, but says how a fit runs, which earlier versions had among them."""
+        return name in ONCE_PARAMETERS and name not in cls.model_fields
+
+    @classmethod
+    def stored(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters that an earlier version stored, but for how the fit ran."""
+        return {name: value for name, value in parameters.items() if not cls.was_option(name)}
 
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
@@ -116,6 +142,8 @@ class Recommender(ABC, Generic[ConfigT]):
     """What helps where a fit does not fit in memory."""
     trains_by_epochs: ClassVar[bool] = False
     """True if a fit is trainings that validate as they go: a study may stop a weak one before its end."""
+    fit_options: ClassVar[tuple[str, ...]] = ()
+    """Names of the options in :class:`~coldray.training.options.FitConfig` that a fit heeds."""
     predicts_ratings: ClassVar[bool] = False
     """True if it predicts how users rate items; it then reads ratings, and its errors are measured beside its lists."""
 
@@ -161,14 +189,27 @@ class Recommender(ABC, Generic[ConfigT]):
         """
         return None
 
-    def settle_on(self, train: TrainingSet) -> ConfigT:
+    def check_options(self, options: FitConfig) -> None:
+        """Raise :class:`~coldray.core.errors.ConfigError` if a fit would not heed one of the options.
+
+        A subclass adds those that do not go with its configuration.
+        """
+        plain = FitConfig()
+        for name in FitConfig.model_fields:
+            value = getattr(options, name)
+            if value != getattr(plain, name) and name not in self.fit_options:
+                heeded = f"heeds {choices(self.fit_options)} alone" if self.fit_options else "heeds none of them"
+                raise ConfigError(f"{name}={value!r} says how a fit runs, and the model {self.name!r} {heeded}.")
+
+    def settle_on(self, train: TrainingSet, options: FitConfig) -> ConfigT:
         """Name the forms that the configuration leaves open by the size of a training set; return the configuration.
 
         A fit begins with it. In a study they are named already, by the largest of its fits.
         """
+        self.check_options(options)
         n_users, n_items = train.interactions.shape
         labels, label_kinds = train.features.labels
-        outlook = StudyOutlook(n_users, n_items, fit_bytes(), labels=labels, label_kinds=label_kinds)
+        outlook = StudyOutlook(n_users, n_items, fit_bytes(), labels=labels, label_kinds=label_kinds, options=options)
         self.config, self.forms = self.settle(self._given, outlook)
         for form in self.forms:
             if not form.exact and self.config != self._given:
@@ -185,7 +226,9 @@ class Recommender(ABC, Generic[ConfigT]):
         return Reads()
 
     @abstractmethod
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Learn from `train` and return self; a second call starts afresh.
 
         Parameters
@@ -194,6 +237,8 @@ class Recommender(ABC, Generic[ConfigT]):
             Clicks and features.
         computations
             Where results that other configurations share are kept; a private cache by default.
+        options
+            How it runs, and who is told of its epochs; the model heeds its :attr:`fit_options`.
         """
 
     @property

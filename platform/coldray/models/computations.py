@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
+from coldray.training.options import FitOptions
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -62,7 +64,8 @@ class Computations:
             Told from other data by its ``key``.
         **parameters
             Plain values, told from others by their ``repr``, or :func:`result_of` another function. Positional ones
-            are refused.
+            are refused. :class:`~coldray.training.options.FitOptions` tell nothing apart: whoever asks first says how
+            it is computed.
         """
         if args:
             raise TypeError(f"{function.__name__} was given positional parameters; name them.")
@@ -90,5 +93,6 @@ class Computations:
 
 def computation_key(function: Callable[..., Any], data: str, parameters: dict[str, Any]) -> str:
     """Return the name under which a result of the data with this key is shared."""
-    listed = ", ".join(f"{name}={parameters[name]!r}" for name in sorted(parameters))
+    told = sorted(name for name, value in parameters.items() if not isinstance(value, FitOptions))
+    listed = ", ".join(f"{name}={parameters[name]!r}" for name in told)
     return f"{function.__module__}.{function.__qualname__}({data}; {listed})"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coldray.core.memory import GIB
+from coldray.training.options import FitConfig
 
 _MAX_SECONDS = 3600.0
 """The longest that one fit may take in its exact form."""
@@ -85,6 +86,8 @@ class StudyOutlook:
     """Labels of all items, one that n items have n times; None where nobody counted."""
     label_kinds: int = 0
     """Different labels among them."""
+    options: FitConfig = FitConfig()
+    """How the fits run."""
 
 
 def form_by_memory(

@@ -54,6 +54,8 @@ def _fault(name: str, found: Any) -> str:
         return f"does not implement {choices(found.__abstractmethods__)}"
     if getattr(found, "name", None) != name:
         return f"calls itself {getattr(found, 'name', None)!r}, and its `name` must be that of the entry point"
+    if "options" not in inspect.signature(found.fit).parameters:
+        return "has a fit without `options`, see coldray.models.base.Recommender.fit"
     parameters = getattr(found, "config_type", None)
     if not (isinstance(parameters, type) and issubclass(parameters, ModelConfig)):
         return "has no `config_type` that is a subclass of coldray.models.base.ModelConfig"

@@ -16,6 +16,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from coldray.bundle.family import Family
 from coldray.bundle.io import FILES, read_manifest
 from coldray.core.errors import BundleError, TrackingError
+from coldray.models.registry import model_type
 from coldray.tracking.access import open_client
 from coldray.tracking.placement import champion_key, present_version
 from coldray.tracking.server import active_server
@@ -43,7 +44,7 @@ class Champion:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration of the model."""
-        return dict(self.manifest["config"])
+        return model_type(self.model).config_type.stored(self.manifest["config"])
 
     @property
     def features(self) -> dict[str, Any]:

@@ -34,11 +34,9 @@ NAME = "checkpoint-{:06d}-{:08d}"
 """Folder of a checkpoint, by epoch and step. Ray Train names its own ``checkpoint_…``."""
 _OWN_NAME = re.compile(r"checkpoint-\d{6,}-\d{8,}")
 
-_FREE_TO_CHANGE = {
-    *("workers", "use_gpu", "checkpoint_every", "checkpoint_every_steps", "num_to_keep", "max_failures"),
-    *("patience", "min_delta", "epochs"),
-}
-"""Parameters that a resume may change: none of them alters a step that is still to be made."""
+_FREE_TO_CHANGE = {"patience", "min_delta", "epochs"}
+"""Parameters that a resume may change, beside the options of the fit but for its precision: none of them alters a step
+that is still to be made."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,13 @@ class Snapshot:
     scaler: Mapping[str, Any]
 
 
-def identify(name: str, n_examples: int, config: TrainingConfig, model: Mapping[str, torch.Tensor]) -> Identity:
+def identify(
+    name: str, n_examples: int, config: TrainingConfig, precision: str, model: Mapping[str, torch.Tensor]
+) -> Identity:
     """Return what a training is of."""
     free = _FREE_TO_CHANGE - {"epochs"} if config.schedule == "cosine" else _FREE_TO_CHANGE
     chosen = {key: value for key, value in config.model_dump(mode="json").items() if key not in free}
+    chosen["precision"] = precision
     return Identity(name, n_examples, chosen, _shapes_of(model))
 
 

@@ -39,19 +39,5 @@ class TrainingConfig(BaseModel):
     """By how much the metric must exceed the best so far to count as an improvement."""
     validate_every: PositiveInt = 1
     """Epochs from one validation to the next; the last epoch always ends with one."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """``auto``: bfloat16 on GPUs that have it, float16 on other GPUs, float32 on the CPU. Weights stay float32."""
     seed: NonNegativeInt = 0
     """Seed of the first weights, the order of the examples, dropout and what batches draw."""
-    workers: PositiveInt = 1
-    """Processes that train together. One without a GPU runs in the calling process."""
-    use_gpu: bool = False
-    """Give each worker a GPU of the cluster."""
-    checkpoint_every: PositiveInt = 1
-    """Epochs from one checkpoint to the next."""
-    checkpoint_every_steps: PositiveInt | None = None
-    """Steps from one checkpoint within an epoch to the next, for long epochs; None takes none within epochs."""
-    num_to_keep: PositiveInt = 2
-    """Checkpoints kept. Each holds the best weights so far, so neither they nor the last position is ever deleted."""
-    max_failures: NonNegativeInt = 3
-    """Times that lost workers are replaced before training fails; each time it goes on from the last checkpoint."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,8 +29,16 @@ from coldray.training.cluster.workers import WorkerGroup
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence, GradientStep
 from coldray.training.history import EpochRecord
+from coldray.training.options import FitOptions
 from coldray.training.progress import RateLimit, StepProgress, TrainingListener, TrainingPlan
-from coldray.training.row_random import Purpose, batch_rows, derived_generator, derived_seed, seed_default_generator
+from coldray.training.row_random import (
+    BatchRows,
+    Purpose,
+    batch_rows,
+    derived_generator,
+    derived_seed,
+    seed_default_generator,
+)
 from coldray.training.state import Progress, told_of_memory
 from coldray.training.task import Step, TrainingTask
 from coldray.training.validation import evaluate_module
@@ -72,10 +81,10 @@ Keep: TypeAlias = Callable[[Callable[[], Snapshot]], None]
 """Keeps a checkpoint; called by all workers alike, of which those that write ask for the snapshot."""
 
 
-def _step_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype:
+def _step_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the type the module computes in."""
-    if config.precision != "auto":
-        dtype: torch.dtype = getattr(torch, config.precision)
+    if precision != "auto":
+        dtype: torch.dtype = getattr(torch, precision)
         return dtype
     if device.type != "cuda":
         return torch.float32
@@ -102,12 +111,12 @@ class TrainingLoop:
     ----------
     task, config
         What is trained, and how.
+    options
+        The precision, how often a checkpoint is kept, and who is told of every epoch, by worker 0.
     workers
         The workers that train together.
     device
         Where this one computes.
-    listener
-        Told of every epoch, by worker 0.
     keep
         Keeps checkpoints.
     """
@@ -116,17 +125,18 @@ class TrainingLoop:
         self,
         task: TrainingTask,
         config: TrainingConfig,
+        options: FitOptions,
         workers: WorkerGroup,
         device: torch.device,
-        listener: TrainingListener,
         keep: Keep,
     ) -> None:
-        self.task, self.config, self.workers, self.device, self.keep = task, config, workers, device, keep
-        self.listener = listener if workers.rank == 0 else TrainingListener()
-        with told_of_memory(task.name, config, device):
+        self.task, self.config, self.options = task, config, options
+        self.workers, self.device, self.keep = workers, device, keep
+        self.listener = options.listener if workers.rank == 0 else TrainingListener()
+        with self._told_of_memory():
             self.module = _new_module(task, config.seed, device)
         workers.copy_from_first(self.module.state_dict().values())
-        self.dtype = _step_dtype(config, device)
+        self.dtype = _step_dtype(options.precision, device)
         self.descend = GradientStep(self.module, config, workers, device, self.dtype)
         self.progress = Progress()
         self.best = self._weights()
@@ -136,7 +146,9 @@ class TrainingLoop:
     @property
     def identity(self) -> Identity:
         """What this training is of."""
-        return identify(self.task.name, self.task.n_examples, self.config, self.module.state_dict())
+        return identify(
+            self.task.name, self.task.n_examples, self.config, self.options.precision, self.module.state_dict()
+        )
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint.
@@ -188,9 +200,12 @@ class TrainingLoop:
                 history=tuple(self.progress.history),
             )
         )
-        with told_of_memory(self.task.name, self.config, self.device):
+        with self._told_of_memory():
             while self.progress.reason is None:
                 self._epoch()
+
+    def _told_of_memory(self) -> AbstractContextManager[None]:
+        return told_of_memory(self.task.name, self.config.batch_size, self.workers.size, self.device)
 
     def describe(self, divergence: Divergence) -> str:
         """Return where in the training it diverged, and how."""
@@ -219,12 +234,12 @@ class TrainingLoop:
         progress.end_epoch(record)
         progress.decide(self.config)
         self.listener.epoch_done(record)
-        if progress.reason is not None or progress.epoch % self.config.checkpoint_every == 0:
+        if progress.reason is not None or progress.epoch % self.options.checkpoint_every == 0:
             self.keep(self.snapshot)
 
     def _steps(self, batches: Batches, offset: float) -> float:
         """Make the steps that are left of an epoch; return examples a second, time for checkpoints not counted."""
-        progress, every = self.progress, self.config.checkpoint_every_steps
+        progress, every = self.progress, self.options.checkpoint_every_steps
         resumed, busy, speed = progress.examples, 0.0, 0.0
         self.module.train()
         while progress.step < self.steps:
@@ -253,9 +268,12 @@ class TrainingLoop:
             for name, tensor in self.task.batch(examples, generator).items()
         }
         seed_default_generator(derived_seed(seed, Purpose.MODULE, epoch, step, rank), self.device)  # for dropout
-        where = Step(epoch, epoch + step / self.steps, self.workers)
-        rows = batch_rows(mine.start, n_batch, derived_seed(seed, Purpose.ROWS, epoch, step))
-        with rows, torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        where = Step(epoch, epoch + step / self.steps, self.workers, mine.start)
+        rows = BatchRows(mine.start, n_batch, derived_seed(seed, Purpose.ROWS, epoch, step))
+        with (
+            batch_rows(self.module, rows),
+            torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32),
+        ):
             loss = self.task.loss(self.module, batch, where)
         sums = self.descend(loss, len(examples), n_batch, self._learning_rate(step))
         self.progress.add(sums, n_batch)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Self
 
@@ -122,27 +119,6 @@ class TrainingListeners(TrainingListener):
         """Pass on."""
         for listener in self.listeners:
             listener.training_ended(result)
-
-
-_watcher: ContextVar[TrainingListener | None] = ContextVar("watcher", default=None)
-
-
-@contextmanager
-def watching(listener: TrainingListener) -> Iterator[None]:
-    """Let `listener` receive the events of all trainings begun meanwhile that name no listener of their own.
-
-    A model's `fit` trains without one; this is how a job shows the progress of a fit that it waits for.
-    """
-    token = _watcher.set(listener)
-    try:
-        yield
-    finally:
-        _watcher.reset(token)
-
-
-def current_listener() -> TrainingListener:
-    """Return the listener of the innermost :func:`watching`, or one that does nothing."""
-    return _watcher.get() or TrainingListener()
 
 
 class RateLimit:

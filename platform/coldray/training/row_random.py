@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -59,7 +58,7 @@ _GOLDEN = -0x61C8864680B583EB
 
 
 @dataclass
-class _BatchRows:
+class BatchRows:
     """Which rows of the whole batch this worker has, and the seed of what is drawn for them."""
 
     first: int
@@ -69,20 +68,32 @@ class _BatchRows:
     """Draws so far: each has a stream of its own."""
 
 
-_rows: ContextVar[_BatchRows | None] = ContextVar("rows", default=None)
+class RowModule(nn.Module):
+    """A layer that draws for the rows of a batch; within a training step it is told which they are."""
+
+    rows: BatchRows | None = None
+    """Those of the current step; None outside of one."""
+
+    def _space(self, rows: torch.Tensor) -> BatchRows | None:
+        """Return the rows of the current step, unless the tensor is of something else than its examples."""
+        space = self.rows
+        return space if space is not None and space.first + len(rows) <= space.total else None
 
 
 @contextmanager
-def batch_rows(first: int, total: int, seed: int) -> Iterator[None]:
-    """Say which rows of a batch a module is about to see."""
-    token = _rows.set(_BatchRows(first, total, seed))
+def batch_rows(module: nn.Module, rows: BatchRows) -> Iterator[None]:
+    """Tell the layers of a module that draw which rows of a batch they are about to see."""
+    layers = [layer for layer in module.modules() if isinstance(layer, RowModule)]
+    for layer in layers:
+        layer.rows = rows
     try:
         yield
     finally:
-        _rows.reset(token)
+        for layer in layers:
+            layer.rows = None
 
 
-class RowDropout(nn.Module):
+class RowDropout(RowModule):
     """Dropout for inputs whose first dimension is the examples of the batch.
 
     Of more than two dimensions, such as the places of a session, the same units of an example are left out throughout:
@@ -118,9 +129,9 @@ class RowDropout(nn.Module):
     def _draws(self, rows: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor | None:
         """Return uniform numbers that broadcast to `rows`; None outside a training step."""
         if keys is not None:
-            return _of_keys(rows, keys)
+            return _of_keys(self.rows, rows, keys)
         units = rows if rows.dim() < 3 else rows[(slice(None), *[slice(1)] * (rows.dim() - 2))]
-        space = _space(units)
+        space = self._space(units)
         if space is None:
             return None
         whole = torch.rand(_whole(units, space), generator=_generator(units, space), device=rows.device)
@@ -132,10 +143,22 @@ class SharedDropout(RowDropout):
 
     def _draws(self, rows: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor | None:
         """Return uniform numbers of the shape of `rows`, which is any; None outside a training step."""
-        space = _rows.get()
+        space = self.rows
         if keys is not None or space is None:
-            return None if keys is None else _of_keys(rows, keys)
+            return None if keys is None else _of_keys(space, rows, keys)
         return torch.rand(rows.shape, generator=_generator(rows, space), device=rows.device)
+
+
+class RowNormal(RowModule):
+    """Standard normal values for the examples of the batch, a stream an example."""
+
+    def forward(self, like: torch.Tensor) -> torch.Tensor:
+        """Return values of the shape of `like` ``[b, …]``."""
+        space = self._space(like)
+        if space is None:
+            return torch.randn_like(like)
+        whole = torch.randn(_whole(like, space), generator=_generator(like, space), device=like.device)
+        return _own(whole, like, space).to(like.dtype)
 
 
 def row_uniforms(generator: torch.Generator, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -159,9 +182,8 @@ def row_uniforms(generator: torch.Generator, rows: torch.Tensor, places: torch.T
     return _uniforms(int(torch.randint(2**62, (), generator=generator)), rows, places)
 
 
-def _of_keys(rows: torch.Tensor, keys: torch.Tensor) -> torch.Tensor | None:
+def _of_keys(space: BatchRows | None, rows: torch.Tensor, keys: torch.Tensor) -> torch.Tensor | None:
     """Return uniform numbers for rows ``[b]`` or ``[b, d]`` by their keys; None outside a training step."""
-    space = _rows.get()
     if space is None:
         return None
     space.draws += 1
@@ -188,36 +210,14 @@ def _shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
     return (values >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def normal_rows(like: torch.Tensor) -> torch.Tensor:
-    """Return standard normal values of the shape of `like` ``[b, …]``, a stream an example."""
-    space = _space(like)
-    if space is None:
-        return torch.randn_like(like)
-    whole = torch.randn(_whole(like, space), generator=_generator(like, space), device=like.device)
-    return _own(whole, like, space).to(like.dtype)
-
-
-def row_numbers(rows: torch.Tensor) -> torch.Tensor:
-    """Return the places of rows ``[b, …]`` in the whole batch, int64 ``[b]``; from 0 outside a training step."""
-    space = _space(rows)
-    first = 0 if space is None else space.first
-    return torch.arange(first, first + len(rows), device=rows.device)
-
-
-def _space(rows: torch.Tensor) -> _BatchRows | None:
-    """Return the rows of the current step, unless the tensor is of something else than its examples."""
-    space = _rows.get()
-    return space if space is not None and space.first + len(rows) <= space.total else None
-
-
-def _whole(rows: torch.Tensor, space: _BatchRows) -> tuple[int, ...]:
+def _whole(rows: torch.Tensor, space: BatchRows) -> tuple[int, ...]:
     return (space.total, *rows.shape[1:])
 
 
-def _own(whole: torch.Tensor, rows: torch.Tensor, space: _BatchRows) -> torch.Tensor:
+def _own(whole: torch.Tensor, rows: torch.Tensor, space: BatchRows) -> torch.Tensor:
     return whole[space.first : space.first + len(rows)]
 
 
-def _generator(rows: torch.Tensor, space: _BatchRows) -> torch.Generator:
+def _generator(rows: torch.Tensor, space: BatchRows) -> torch.Generator:
     space.draws += 1
     return torch.Generator(rows.device).manual_seed((space.seed + space.draws) % 2**63)

@@ -115,7 +115,7 @@ def training_result(
 
 
 @contextmanager
-def told_of_memory(name: str, config: TrainingConfig, device: torch.device) -> Iterator[None]:
+def told_of_memory(name: str, batch_size: int, n_workers: int, device: torch.device) -> Iterator[None]:
     """Raise :class:`~coldray.core.errors.CatalogTooLargeError` where torch runs out of memory.
 
     It raises a RuntimeError then, which would be taken for the loss of a worker, and tried again in vain.
@@ -127,9 +127,9 @@ def told_of_memory(name: str, config: TrainingConfig, device: torch.device) -> I
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(one in said for one in _NO_MEMORY):
             raise
         where = "the GPU" if device.type == "cuda" else "this machine"
-        workers = f"{config.workers} worker{'' if config.workers == 1 else 's'}"
+        workers = f"{n_workers} worker{'' if n_workers == 1 else 's'}"
         raise CatalogTooLargeError(
-            f"{name}: a step with batch_size {config.batch_size} over {workers} takes more memory than {where} has "
+            f"{name}: a step with batch_size {batch_size} over {workers} takes more memory than {where} has "
             f"left ({said.splitlines()[0] if said else type(error).__name__}). Use a smaller batch_size or fewer "
             "dimensions, or more memory."
         ) from error

@@ -46,6 +46,8 @@ class Step:
     """Epochs done so far, with the fraction of the current one: what warm-ups are scheduled by."""
     workers: Workers
     """For losses that look at the examples of all workers, such as in-batch negatives."""
+    first: int = 0
+    """Place of this worker's first example in the batch of all."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A model states what is special to it as a :class:`~coldray.training.task.TrainingTask`; then ::
 
-    result = train(task, config, storage=Path("runs"), name="two-tower", resume=True)
+    result = train(task, config, FitOptions(workers=2, checkpoints=Path("run")))
     module.load_state_dict(result.weights)
 
 What a training needs is checked before anything long begins.
@@ -10,29 +10,29 @@ What a training needs is checked before anything long begins.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import ray
 import torch
 
-from coldray.core.errors import ClusterError, ConfigError, DataError, OutputError
+from coldray.core.errors import ClusterError, ConfigError, DataError
 from coldray.core.files import check_writable
-from coldray.training.checkpoint import MANIFEST, Snapshot, latest_checkpoint, save_checkpoint
+from coldray.training.checkpoint import Snapshot, latest_checkpoint, save_checkpoint
 from coldray.training.cluster.workers import OneWorker
 from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence
 from coldray.training.history import TrainingResult
 from coldray.training.loop import TrainingLoop
-from coldray.training.progress import TrainingListener, current_listener
+from coldray.training.options import FitOptions
 from coldray.training.state import diverged, training_result
 from coldray.training.task import TrainingTask
 
+CPU = torch.device("cpu")
 
-def _require_trainable(task: TrainingTask, config: TrainingConfig) -> None:
+
+def _require_trainable(task: TrainingTask, config: TrainingConfig, workers: int) -> None:
     """Refuse a configuration that does not suit the task.
 
     Raises
@@ -44,17 +44,17 @@ def _require_trainable(task: TrainingTask, config: TrainingConfig) -> None:
     """
     if task.n_examples < 1:
         raise DataError(f"{task.name} has no training example. Filter less, or check the split.")
-    if task.n_examples < config.workers:
-        raise DataError(f"{task.name} has {task.n_examples} examples for {config.workers} workers. Use fewer workers.")
+    if task.n_examples < workers:
+        raise DataError(f"{task.name} has {task.n_examples} examples for {workers} workers. Use fewer workers.")
     if config.batch_size > task.n_examples:
         raise ConfigError(
             f"batch_size is {config.batch_size:,}, but {task.name} has {task.n_examples:,} training examples. Use "
             f"{task.n_examples:,} or less."
         )
-    if config.batch_size < config.workers:
+    if config.batch_size < workers:
         raise ConfigError(
-            f"batch_size is {config.batch_size} for {config.workers} workers; it counts the examples of all of them. "
-            f"Use {config.workers} or more."
+            f"batch_size is {config.batch_size} for {workers} workers; it counts the examples of all of them. "
+            f"Use {workers} or more."
         )
     if config.warmup_epochs >= config.epochs:
         raise ConfigError(
@@ -81,77 +81,20 @@ def require_cluster(workers: int, use_gpu: bool) -> None:
         raise ClusterError(
             f"Training with {workers} workers{' on GPUs' if use_gpu else ''} needs a Ray cluster, and this process is "
             "not connected to any. Connect with coldray.cli.ray.cluster.connected_ray, or use workers=1 and "
-            "use_gpu=False."
+            "device='cpu'."
         )
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if workers > cpus:
         raise ConfigError(f"workers is {workers}, but the Ray cluster has {cpus} CPUs. Use {cpus} or fewer.")
     if use_gpu and not gpus:
-        raise ConfigError("use_gpu is set, but the Ray cluster has no GPU. Use use_gpu=False.")
+        raise ConfigError("device is 'cuda', but the Ray cluster has no GPU. Use device='cpu'.")
     if use_gpu and workers > gpus:
         raise ConfigError(f"workers is {workers}, but the Ray cluster has {gpus} GPUs. Use {gpus} or fewer.")
 
 
-def _require_storage(storage: Path | None, name: str, resume: bool) -> None:
-    """Refuse a folder that cannot be written, or that holds another run's checkpoints.
-
-    Raises
-    ------
-    ConfigError
-        If the name is no folder name, or a resume has no storage to resume from.
-    OutputError
-        If the folder cannot be written, or has checkpoints that nobody asked to resume.
-    """
-    if not name or Path(name).name != name:
-        raise ConfigError(f"The name of a training is the name of its folder; {name!r} cannot be one.")
-    if storage is None:
-        if resume:
-            raise ConfigError("resume is set, but there is no storage to resume from. Give the folder of the run.")
-        return
-    if not resume and any((storage / name).glob(f"*/{MANIFEST}")):
-        raise OutputError(
-            f"{storage / name} has checkpoints of an earlier training. Set resume to go on with it, or use another "
-            "name."
-        )
-    check_writable(storage)
-
-
-CPU = torch.device("cpu")
-
-
-class _Kept:
-    """Where the trainings of a context are kept, and how many there have been."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.trainings = folder, itertools.count()
-
-
-_kept: ContextVar[_Kept | None] = ContextVar("kept", default=None)
-
-
-@contextmanager
-def keeping(folder: Path) -> Iterator[None]:
-    """Let all trainings begun meanwhile that name no storage go on from checkpoints in `folder`, and leave them there.
-
-    A model's `fit` trains without storage; this is how whoever waits for one does not wait again for what is done. The
-    trainings are told from one another by their order.
-    """
-    token = _kept.set(_Kept(folder))
-    try:
-        yield
-    finally:
-        _kept.reset(token)
-
-
 def train(
-    task: TrainingTask,
-    config: TrainingConfig,
-    *,
-    storage: Path | None = None,
-    name: str = "training",
-    resume: bool = False,
-    listener: TrainingListener | None = None,
+    task: TrainingTask, config: TrainingConfig, options: FitOptions = FitOptions(), *, refit: bool = False
 ) -> TrainingResult:
     """Train until the epochs or the patience run out, and return the best weights.
 
@@ -163,15 +106,12 @@ def train(
     ----------
     task, config
         What is trained, and how.
-    storage
-        Folder of runs, which all nodes of a cluster must share; None keeps no checkpoint beyond the training, but
-        within :func:`keeping`.
-    name
-        Name of the run: its checkpoints are in that folder of `storage`.
-    resume
-        Go on from the last checkpoint of that name, if there is one. A training that had ended is not repeated.
-    listener
-        Told of every epoch; by default the one of :func:`~coldray.training.progress.watching`.
+    options
+        By how many workers and where, who is told of every epoch, and where checkpoints are kept: a training goes on
+        from its own, and one that had ended is not repeated.
+    refit
+        Whether it trains again on all that another one of the same task held out a part of: its checkpoints are kept
+        apart.
 
     Raises
     ------
@@ -184,46 +124,42 @@ def train(
     NumericalError
         If a validation metric is not finite.
     TrainingFailedError
-        If workers failed otherwise, or were lost more often than `config.max_failures`.
+        If workers failed otherwise, or were lost more often than `options.max_failures`.
     """
-    kept = _kept.get()
-    if storage is None and kept is not None:
-        storage, name, resume = kept.folder, f"{name}-{next(kept.trainings)}", True
-    _require_trainable(task, config)
-    _require_storage(storage, name, resume)
-    listener = listener or current_listener()
+    _require_trainable(task, config, options.workers)
+    run = None if options.checkpoints is None else options.checkpoints / f"{task.name}{'-refit' if refit else ''}"
+    if run is not None:
+        check_writable(run.parent)
     try:
-        if config.workers == 1 and not config.use_gpu:
-            result = _train_here(task, config, None if storage is None else storage / name, resume, listener)
+        if options.workers == 1 and options.device != "cuda":
+            result = _train_here(task, config, options, run)
         else:
             from coldray.training.cluster.distributed import train_on_cluster  # Ray Train takes seconds to import
 
-            require_cluster(config.workers, config.use_gpu)
-            result = train_on_cluster(task, config, storage, name, resume, listener)
+            require_cluster(options.workers, options.device == "cuda")
+            result = train_on_cluster(task, config, options, run)
     except BaseException:
         with suppress(Exception):  # why the training failed is the error to see
-            listener.training_ended(None)
+            options.listener.training_ended(None)
         raise
-    listener.training_ended(result)
+    options.listener.training_ended(result)
     return result
 
 
-def _train_here(
-    task: TrainingTask, config: TrainingConfig, run: Path | None, resume: bool, listener: TrainingListener
-) -> TrainingResult:
-    latest = latest_checkpoint(run) if run is not None and resume else None
+def _train_here(task: TrainingTask, config: TrainingConfig, options: FitOptions, run: Path | None) -> TrainingResult:
+    latest = None if run is None else latest_checkpoint(run)
 
     def keep(snapshot: Callable[[], Snapshot]) -> None:
         nonlocal latest
         if run is not None:
-            latest = save_checkpoint(run, snapshot(), config.num_to_keep)
+            latest = save_checkpoint(run, snapshot(), options.num_to_keep)
 
     with torch.random.fork_rng(devices=[]):
-        loop = TrainingLoop(task, config, OneWorker(), CPU, listener, keep)
+        loop = TrainingLoop(task, config, options, OneWorker(), CPU, keep)
         if latest is not None:
             loop.restore(latest)
         try:
             loop.run()
         except Divergence as divergence:
             raise diverged(loop.describe(divergence), latest) from divergence
-    return training_result(loop.progress, loop.best, config.workers, "cpu", latest)
+    return training_result(loop.progress, loop.best, 1, "cpu", latest)

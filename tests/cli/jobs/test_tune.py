@@ -201,8 +201,9 @@ def test_a_study_file_that_does_not_exist(refused, tmp_path):
         ("space.delta={genre: 5}", "Did you mean 'genres'?"),
         ("space.delta={genres: 5}", "leaves out"),
         ("space={solver: users, lambda_0: 0.5}", "the space has no valid configuration"),
-        ("space.device=cuda", "torch finds no CUDA device"),
-        ("space.device={choice: [cpu, cuda]}", "The winner is fitted for its bundle where the job runs."),
+        ("fit.device=cuda", "torch finds no CUDA device"),
+        ("fit.device=cuda", "The winner is fitted for its bundle where the job runs."),
+        ("space.device=cuda", "Write fit: {device: …}"),
         ("features.text={genres: tfidf}", "which holds labels"),
     ],
 )
@@ -288,7 +289,7 @@ def test_cuda_that_the_workers_of_the_cluster_do_not_find(tmp_path, tracking_uri
     monkeypatch.setattr("coldray.cli.devices._workers_with_cuda", lambda: [False])
     monkeypatch.setattr(job, "run_study", lambda *_, **__: pytest.fail("a search began"))
     output = tmp_path / "runs"
-    assert run("--output-dir", output, "--tracking-uri", tracking_uri, "--set", "space.device=cuda") == 2
+    assert run("--output-dir", output, "--tracking-uri", tracking_uri, "--set", "fit.device=cuda") == 2
     assert "no worker of the Ray cluster finds a CUDA device" in capsys.readouterr().err
     assert not output.exists()
 

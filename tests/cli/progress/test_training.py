@@ -7,11 +7,8 @@ from coldray.cli.progress.training import Pace, ShownTraining
 from coldray.training.history import EpochRecord, TrainingResult
 from coldray.training.progress import (
     StepProgress,
-    TrainingListener,
     TrainingPlace,
     TrainingPlan,
-    current_listener,
-    watching,
 )
 
 PLAN = TrainingPlan("two-tower", "ndcg@10", 20, 0, 1500, 1_500_000, 2, "cpu")
@@ -112,20 +109,3 @@ def test_time_left_is_known_once_something_is_done(clock):
     assert pace.left(0.5) is None
     assert pace.words(0.75, "{} left") == "10.0 s left"
     assert pace.left(1.0) == 0
-
-
-def test_a_fit_that_names_no_listener_tells_the_one_that_watches():
-    class Names(TrainingListener):
-        def __init__(self):
-            self.names = []
-
-        def training_started(self, plan):
-            self.names.append(plan.name)
-
-    outer, inner = Names(), Names()
-    with watching(outer):
-        with watching(inner):
-            current_listener().training_started(TrainingPlan("one", None, 3, 0, 2, 20, 1, "cpu"))
-        current_listener().training_started(TrainingPlan("two", None, 3, 0, 2, 20, 1, "cpu"))
-    current_listener().training_started(TrainingPlan("three", None, 3, 0, 2, 20, 1, "cpu"))
-    assert (outer.names, inner.names) == (["two"], ["one"])

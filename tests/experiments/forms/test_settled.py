@@ -34,6 +34,7 @@ from coldray.models.registry import model_type
 from coldray.reports.console import terminal
 from coldray.reports.html import page
 from coldray.reports.study.report import study_report
+from coldray.training.options import FitConfig
 
 HOLDOUT = {"protocol": "holdout", "n_splits": 1}
 GIB = 2**30
@@ -80,7 +81,7 @@ def large(monkeypatch):
 
 @given(st.integers(2, 10**6), st.integers(2**20, 2**45), st.integers(1, 4))
 def test_the_form_is_exact_wherever_it_fits_and_is_told_with_the_sizes(n_items, memory, workers):
-    config, (form,) = EASE.settle(EASEConfig(workers=workers), StudyOutlook(1000, n_items, memory))
+    config, (form,) = EASE.settle(EASEConfig(), StudyOutlook(1000, n_items, memory, options=FitConfig(workers=workers)))
     fits = _BYTES_PER_PAIR * n_items**2 <= memory
     smaller = EASE(EASEConfig(solver="blocks")).memory_bytes(1000, n_items) < _BYTES_PER_PAIR * n_items**2
     assert config.solver == form.value
@@ -145,10 +146,10 @@ def test_blocks_that_do_not_go_with_the_rest_are_not_taken_and_the_reason_is_tol
 
 
 def test_values_that_trials_can_take_are_counted():
-    space = {"regularization": {"log_uniform": [1, 10]}, "block_items": {"int_uniform": [3, 5]}, "workers": 1}
+    space = {"regularization": {"log_uniform": [1, 10]}, "block_items": {"int_uniform": [3, 5]}}
     config = study(space=space | {"block_share": {"choice": [0.1, 0.5]}}, search={"trials": 3})
     found = {name: _distinct_values(config, name) for name in EASEConfig.model_fields}
-    single = {"workers": 1, "solver": 1, "device": 1, "factorisation": 1}
+    single = {"solver": 1, "factorisation": 1}
     assert found == {"regularization": 3, "block_items": 3, "block_share": 2} | single
 
 

@@ -10,13 +10,14 @@ from coldray.core.errors import ConfigError
 from coldray.core.journal import Journal
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.record.record import StudyRecord
-from coldray.experiments.search.epochs import EpochReports, kept_training
+from coldray.experiments.search.epochs import EpochReports, kept_checkpoints
 from coldray.experiments.search.run import scheduler, search
 from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.study import draw_splits
 from coldray.models.registry import MODELS, NETWORKS, model_type
 from coldray.training.history import EpochRecord
+from coldray.training.options import FitOptions
 from coldray.training.trainer import train
 from training.planted import Regression
 from training.test_trainer import CONFIG, InterruptAt, Interrupted
@@ -88,8 +89,8 @@ def test_a_training_that_was_lost_goes_on_and_one_that_ended_leaves_nothing(tmp_
     told = []
 
     def fit(listener):
-        with kept_training(folder):
-            return train(Regression(), CONFIG, listener=listener)
+        with kept_checkpoints(folder) as kept:
+            return train(Regression(), CONFIG, FitOptions(listener=listener, checkpoints=kept))
 
     with pytest.raises(Interrupted):
         fit(InterruptAt(2))
@@ -101,14 +102,14 @@ def test_a_training_that_was_lost_goes_on_and_one_that_ended_leaves_nothing(tmp_
 
 
 def test_a_node_that_does_not_see_the_folder_keeps_nothing(tmp_path):
-    with kept_training(tmp_path / "elsewhere" / "trial-0"):
-        assert train(Regression(), CONFIG).checkpoint is None
+    with kept_checkpoints(tmp_path / "elsewhere" / "trial-0") as kept:
+        assert train(Regression(), CONFIG, FitOptions(checkpoints=kept)).checkpoint is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_epoch_without_a_metric_is_not_judged():
     told = []
     reports = EpochReports(lambda *values: told.append(values))
-    train(Regression(), CONFIG, listener=reports)
+    train(Regression(), CONFIG, FitOptions(listener=reports))
     reports.epoch_done(EpochRecord(9, 1.0, {}, {}, 0.1, 1.0, 1.0))
     assert len(told) == CONFIG.epochs

@@ -28,6 +28,7 @@ from coldray.models.linalg import sharded as shard_sums
 from coldray.models.linalg.gram_shards import CoClicks, gram, sharded_co_clicks
 from coldray.models.linalg.sharded import ParquetShard, _read_shard, click_shards, parquet_shards
 from coldray.models.linear.ease import EASE, EASEConfig
+from coldray.training.options import FitOptions
 from contracts.losses import Deadly
 from contracts.problems import random_training_set
 from contracts.recommender import all_items
@@ -251,7 +252,7 @@ def test_an_error_of_a_worker_is_the_error(ray_cluster, tmp_path):
 def test_a_cluster_with_enough_cpus_is_needed(ray_cluster, monkeypatch):
     train = random_training_set(0)
     with pytest.raises(ConfigError, match="workers is 3, but the Ray cluster has 2 CPUs"):
-        EASE(EASEConfig(workers=3)).fit(train)
+        EASE().fit(train, options=FitOptions(workers=3))
     with pytest.raises(ConfigError, match="workers is 3"):
         gram([train.interactions], 30, workers=3)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
@@ -281,9 +282,8 @@ def test_co_clicks_are_those_of_one_process(ray_cluster, monkeypatch):
 
 @pytest.mark.parametrize("computations", [None, Computations])
 def test_weights_of_ease_are_those_of_one_process(ray_cluster, computations):
-    train, config = random_training_set(3), EASEConfig(regularization=2.0, device="cpu")
+    train, config = random_training_set(3), EASEConfig(regularization=2.0)
     alone, sharded = (
-        EASE(config.model_copy(update={"workers": workers})).fit(train, computations and computations())
-        for workers in (1, 2)
+        EASE(config).fit(train, computations and computations(), FitOptions(workers=workers)) for workers in (1, 2)
     )
     np.testing.assert_array_equal(*(model.score(train.interactions, all_items(model)) for model in (alone, sharded)))

@@ -12,6 +12,7 @@ from coldray.core.errors import ClusterError, ConfigError, SingularMatrixError, 
 from coldray.models.linalg.weighted_ridge import RidgeParameters, WeightedRidge
 from coldray.models.linear import als as module
 from coldray.models.linear.als import ALS, ALSConfig, _ShardedSide
+from coldray.training.options import FitOptions
 from contracts.losses import Deadly
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import all_items
@@ -35,7 +36,7 @@ def test_two_workers_find_the_factors_of_one(ray_cluster, cg_steps):
     train, _ = genre_groups()
     config = ALSConfig(n_factors=3, regularization=1.0, alpha=10.0, iterations=4, cg_steps=cg_steps, seed=3)
     alone = ALS(config).fit(train)
-    sharded = ALS(config.model_copy(update={"workers": 2})).fit(train)
+    sharded = ALS(config).fit(train, options=FitOptions(workers=2))
     np.testing.assert_allclose(sharded.state()["factors"], alone.state()["factors"], atol=1e-4)
     np.testing.assert_allclose(sharded.objective, alone.objective, rtol=1e-5)
     scores = [model.score(train.interactions, all_items(model)) for model in (sharded, alone)]
@@ -83,7 +84,7 @@ def test_an_error_of_a_worker_is_the_error(ray_cluster, side):
 def test_a_cluster_with_enough_cpus_is_needed(ray_cluster, monkeypatch):
     train = random_training_set(0)
     with pytest.raises(ConfigError, match="workers is 3, but the Ray cluster has 2 CPUs"):
-        ALS(ALSConfig(n_factors=3, workers=3)).fit(train)
+        ALS(ALSConfig(n_factors=3)).fit(train, options=FitOptions(workers=3))
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ClusterError, match="2 workers needs a Ray cluster"):
-        ALS(ALSConfig(n_factors=3, workers=2)).fit(train)
+        ALS(ALSConfig(n_factors=3)).fit(train, options=FitOptions(workers=2))

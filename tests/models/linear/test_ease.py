@@ -16,6 +16,7 @@ from coldray.models.forms import StudyOutlook
 from coldray.models.linalg import panel_cholesky
 from coldray.models.linear import ease
 from coldray.models.linear.ease import EASE, EASEConfig
+from coldray.training.options import FitOptions
 from contracts.problems import random_features, random_training_set
 from contracts.recommender import ClickedItemContract
 from models.learned import CountingComputations
@@ -30,11 +31,11 @@ class TestEASEOfAStudy(ClickedItemContract):
     """The same, with all weights from the spectrum."""
 
     class Model(EASE):
-        def fit(self, train, computations=None):
-            return super().fit(train, computations or Computations())
+        def fit(self, train, computations=None, options=FitOptions()):
+            return super().fit(train, computations or Computations(), options)
 
     model = Model
-    config = EASEConfig(regularization=3.0, device="cpu")
+    config = EASEConfig(regularization=3.0)
 
     test_is_registered_under_its_name = None  # the model it is made of is
 
@@ -63,7 +64,7 @@ def test_weights_are_those_of_a_plain_inverse(seed, exponent, shared, wide):
     """Both ways to them, with more users than items or fewer, at any regularisation."""
     size = {"n_users": 12, "n_warm": 30} if wide else {"n_users": 60, "n_warm": 20}
     train, regularization = random_training_set(seed, n_cold=4, **size), 10.0**exponent
-    config = EASEConfig(regularization=regularization, device="cpu")
+    config = EASEConfig(regularization=regularization)
     found = weights_of(EASE(config).fit(train, Computations() if shared else None))
     expected = reference(train, regularization)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max() + 2e-6)
@@ -110,10 +111,10 @@ def test_more_regularisation_means_smaller_weights():
 def test_a_sweep_decomposes_once_and_gives_what_single_fits_do():
     train, shared = random_training_set(5, n_users=80), CountingComputations()
     for regularization in np.geomspace(1, 10_000, 6):
-        config = EASEConfig(regularization=regularization, device="cpu")
+        config = EASEConfig(regularization=regularization)
         together, alone = (weights_of(EASE(config).fit(train, given)) for given in (shared, None))
         np.testing.assert_allclose(together, alone, atol=1e-5 * np.abs(alone).max() + 1e-6)
-    assert shared.computed == {"co_click_spectrum": [{"device": "cpu", "workers": 1}]}
+    assert shared.computed == {"co_click_spectrum": [{"device": "auto", "workers": 1}]}
 
 
 def test_a_fit_on_its_own_decomposes_nothing(monkeypatch):
@@ -190,7 +191,7 @@ def test_a_catalogue_that_is_too_large_is_refused_before_anything_is_allocated(m
 @pytest.mark.parametrize("computations", [None, Computations])
 def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(computations):
     train = random_training_set(11, n_users=60, n_warm=500, n_cold=20)
-    model = EASE(EASEConfig(device="cpu"))
+    model = EASE()
     tracemalloc.start()
     try:
         model.fit(train, computations and computations()).scorer(np.arange(520))

@@ -34,8 +34,7 @@ def shards_of(folder, clicks, count=3):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_weights_are_those_of_all_clicks_at_once(train, tmp_path, ray_cluster, workers):
     held = EASE(CONFIG).fit(train)
-    config = CONFIG.model_copy(update={"workers": workers})
-    read = fit_ease_on_shards(shards_of(tmp_path, train.interactions), config, n_items=35)
+    read = fit_ease_on_shards(shards_of(tmp_path, train.interactions), CONFIG, n_items=35, workers=workers)
     assert read.state()["warm_items"].tolist() == held.state()["warm_items"].tolist()
     every = np.arange(35)
     found, expected = (model.score(train.interactions, every) for model in (read, held))

@@ -17,6 +17,7 @@ from coldray.models.marec import model as marec
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.model import MARec
 from coldray.models.marec.plus import MARecPlusConfig
+from coldray.training.options import FitOptions
 from contracts.pairwise import pairwise
 from contracts.problems import genre_groups, random_training_set
 from contracts.recommender import ColdItemContract
@@ -92,7 +93,8 @@ def test_what_is_learned_from_is_as_configured(monkeypatch):
         return real(train, **{**parameters, **one})
 
     monkeypatch.setattr(marec, "sampled_moments", recorded)
-    MARec(MARecConfig(order=1, workers=2, learning_items=9, seed=5, **BLOCKS)).fit(train)
+    config = MARecConfig(order=1, learning_items=9, seed=5, **BLOCKS)
+    MARec(config).fit(train, options=FitOptions(workers=2))
     assert given == [{"delta": 1.5, "order": 1, "items": 9, "seed": 5, "workers": 2}]
 
 
@@ -162,14 +164,17 @@ def test_what_does_not_fit_is_refused(monkeypatch):
         MARec(MARecConfig(order=1, **BLOCKS)).fit(train, Computations())
 
 
+TWO = FitOptions(workers=2)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: MARecConfig(lambda_0=0.5, **BLOCKS), "lambda_0=0.5 is no part of"),
         (lambda: MARecConfig(learner="correlation", **BLOCKS), "learner='correlation' needs the item × item"),
-        (lambda: MARecConfig(workers=2), "workers=2 share what solver='blocks' learns from; solver='auto'"),
+        (lambda: MARec().check_options(TWO), "workers=2 share what solver='blocks' learns from; solver='auto'"),
         (lambda: MARecPlusConfig(**BLOCKS), "Use another solver, or the model marec"),
-        (lambda: EASEConfig(solver="blocks", workers=2), "workers=2 count the item × item co-clicks"),
+        (lambda: EASE(EASEConfig(solver="blocks")).check_options(TWO), "workers=2 count the item × item co-clicks"),
     ],
     ids=["lambda_0", "correlation", "workers", "marec_plus", "ease"],
 )

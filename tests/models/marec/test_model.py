@@ -18,6 +18,7 @@ from coldray.models.marec.cold_elimination import _elimination_bytes
 from coldray.models.marec.config import MARecConfig
 from coldray.models.marec.mixture import _require_moments_memory, moments_bytes
 from coldray.models.marec.model import MARec
+from coldray.training.options import FitOptions
 from contracts.pairwise import pairwise
 from contracts.problems import (
     genre_groups,
@@ -550,7 +551,7 @@ def test_users_solver_with_attributes_in_the_gram_matrix_is_refused():
 def test_an_absent_cuda_device_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ConfigError, match="cuda"):
-        MARec(MARecConfig(device="cuda")).fit(random_training_set(45))
+        MARec().fit(random_training_set(45), options=FitOptions(device="cuda"))
 
 
 def test_attributes_are_checked_before_the_fit_as_by_the_fit():
@@ -597,7 +598,7 @@ COUPLED = {"lambda_0": 0.1, "beta": 0.01}
 def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(monkeypatch, parameters, n_users):
     monkeypatch.setattr("coldray.models.marec.mixture._BLOCK_FLOATS", 2**12)
     train = random_training_set(48, n_users=n_users, n_warm=400, n_cold=100)
-    model = MARec(MARecConfig(order=1, delta=1.0, device="cpu", **parameters))
+    model = MARec(MARecConfig(order=1, delta=1.0, **parameters))
     tracemalloc.start()
     try:
         model.fit(train).scorer(np.arange(500))
@@ -610,7 +611,7 @@ def test_a_fit_and_its_scores_keep_within_what_they_are_said_to_need(monkeypatch
 @pytest.mark.parametrize("parameters", [{}, {"lambda_0": 0.1, "beta": 0.01}], ids=str)
 def test_what_is_stored_is_checked_before_it_is_allocated(monkeypatch, parameters):
     train = random_training_set(49, n_users=60, n_warm=400, n_cold=100)
-    model = MARec(MARecConfig(order=1, delta=1.0, device="cpu", **parameters)).fit(train)
+    model = MARec(MARecConfig(order=1, delta=1.0, **parameters)).fit(train)
     monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 2**20)
     tracemalloc.start()
     try:
@@ -624,7 +625,7 @@ def test_what_is_stored_is_checked_before_it_is_allocated(monkeypatch, parameter
 
 def test_an_inverse_of_coupled_items_is_checked_before_it_is_allocated(monkeypatch):
     train = random_training_set(50, n_users=60, n_warm=400, n_cold=100)
-    config = MARecConfig(order=1, delta=1.0, device="cpu", **COUPLED)
+    config = MARecConfig(order=1, delta=1.0, **COUPLED)
     every = 32 * 500**2 + 24 * 500 * 100
     for solver, items, need in (
         ("items", train.cold_items, every),
@@ -672,7 +673,6 @@ def test_a_closed_form_that_does_not_fit_is_refused_before_it_is_allocated(monke
         {"order": 3},
         {"learner": "magic"},
         {"solver": "gpu"},
-        {"device": "tpu"},
     ],
     ids=str,
 )

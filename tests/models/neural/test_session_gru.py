@@ -13,7 +13,7 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig, SessionNetwork, SessionTask
 from coldray.models.neural.validation import hold_out_last
-from coldray.training.row_random import batch_rows
+from coldray.training.row_random import BatchRows, batch_rows
 from contracts.problems import clicks_alone, in_random_order, random_training_set
 from contracts.recommender import ClickedItemContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
@@ -189,13 +189,13 @@ def test_what_is_read_and_what_is_predicted_by_lose_units_in_training():
     config = SessionGRUConfig(**{**QUICK, "dropout": 0.5})
     network = SessionNetwork(config, 9)
     batch = {"history": torch.randint(0, 9, (400, 3)), "lengths": torch.full((400,), 3)}
-    with batch_rows(0, 400, 5):
+    with batch_rows(network, BatchRows(0, 400, 5)):
         outputs = network.train()(batch)[0]
     left_out = outputs == 0  # [b, L, d]
     assert left_out.float().mean() == pytest.approx(0.5, abs=0.03)
     assert (left_out == left_out[:, :1]).all(), "the same units at all places of a session"
     assert not (network.eval()(batch)[0] == 0).any()
-    with batch_rows(0, 400, 5):
+    with batch_rows(network, BatchRows(0, 400, 5)):
         again, inner = network.train()(batch)[0], network.outputs(batch["history"], batch["lengths"])
     assert torch.equal(again, outputs)
     assert not torch.allclose(inner, network.eval().outputs(batch["history"], batch["lengths"])), "inputs lose some too"

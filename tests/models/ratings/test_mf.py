@@ -16,6 +16,7 @@ from coldray.models.ratings import base as rating_model
 from coldray.models.ratings import mf as mf_training
 from coldray.models.ratings.base import RatingScale
 from coldray.models.ratings.mf import MF, MFConfig, Ratings, _fold_in, _learn_factors, _MFTask
+from coldray.training.options import FitOptions
 from contracts.problems import random_ratings, random_training_set, rated_genre_groups
 from contracts.recommender import RatingContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
@@ -257,7 +258,8 @@ def test_the_same_seed_gives_the_same_factors():
 def test_two_workers_learn_what_one_does():
     train = random_ratings(9)
     config = MFConfig(**{**QUICK, "epochs": 2})
-    one, two = (MF(config.model_copy(update={"workers": workers})).fit(train).state()["factors"] for workers in (1, 2))
+    ways = (FitOptions(workers=workers) for workers in (1, 2))
+    one, two = (MF(config).fit(train, options=way).state()["factors"] for way in ways)
     np.testing.assert_allclose(one, two, atol=1e-4)
 
 

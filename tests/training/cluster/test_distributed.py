@@ -15,6 +15,7 @@ from coldray.training.checkpoint import latest_checkpoint, position_of
 from coldray.training.cluster.mailbox import Delivery, Forwarding, new_mailbox
 from coldray.training.config import TrainingConfig
 from coldray.training.history import EpochRecord
+from coldray.training.options import FitOptions
 from coldray.training.progress import TrainingListener, TrainingPlace, TrainingPlan
 from coldray.training.trainer import train
 from training import planted
@@ -26,10 +27,9 @@ AT_FIRST = signal.getsignal(signal.SIGINT)
 # The tests are not installed where Ray's workers run.
 ray.cloudpickle.register_pickle_by_value(planted)
 
-TWO = TrainingConfig(
-    batch_size=14, epochs=5, learning_rate=0.05, patience=None, schedule="cosine", workers=2, checkpoint_every_steps=3
-)
-ONE = TWO.model_copy(update={"workers": 1})
+CONFIG = TrainingConfig(batch_size=14, epochs=5, learning_rate=0.05, patience=None, schedule="cosine")
+ONE = FitOptions(checkpoint_every_steps=3)
+TWO = FitOptions(workers=2, checkpoint_every_steps=3)
 """Of 53 examples and 7 users: batches of 7 + 7 and 6 + 5 examples, validations of 4 + 3 users."""
 
 
@@ -69,7 +69,7 @@ def recorder():
 @pytest.fixture(scope="module")
 def result(ray_cluster, recorder):
     """An uninterrupted training by two workers."""
-    return train(Telling(), TWO, listener=recorder)
+    return train(Telling(), CONFIG, TWO.model_copy(update={"listener": recorder}))
 
 
 def trajectory(found):
@@ -77,7 +77,7 @@ def trajectory(found):
 
 
 def test_two_workers_go_the_way_of_one(result):
-    alone = train(Regression(), ONE)
+    alone = train(Regression(), CONFIG, ONE)
     assert [value for row in trajectory(result) for value in row] == pytest.approx(
         [value for row in trajectory(alone) for value in row], rel=1e-5, abs=1e-12
     )
@@ -119,17 +119,20 @@ def test_events_reach_the_calling_process(result, recorder):
 
 def test_validation_by_two_workers_is_that_of_one(ray_cluster):
     still = {"learning_rate": 1e-20, "epochs": 1}  # the first weights are those of both
-    found, alone = (train(Regression(), config.model_copy(update=still)).history[0].metrics for config in (TWO, ONE))
+    config = CONFIG.model_copy(update=still)
+    found, alone = (train(Regression(), config, options).history[0].metrics for options in (TWO, ONE))
     assert dict(found) == pytest.approx(dict(alone), rel=1e-6)
 
 
 def test_a_worker_killed_in_mid_epoch_changes_nothing(result, ray_cluster, tmp_path):
     """The training was begun by one worker, whose process was lost, before two took over and one was killed."""
     with pytest.raises(Lost):
-        train(Regression(), ONE, storage=tmp_path, name="run", listener=LostAt())
-    assert position_of(latest_checkpoint(tmp_path / "run")) == (1, 3)
+        train(Regression(), CONFIG, ONE.model_copy(update={"checkpoints": tmp_path, "listener": LostAt()}))
+    assert position_of(latest_checkpoint(tmp_path / "regression")) == (1, 3)
     listener, kill = Recorder(), tmp_path / "killed"
-    found = train(Regression(kill=str(kill)), TWO, storage=tmp_path, name="run", resume=True, listener=listener)
+    found = train(
+        Regression(kill=str(kill)), CONFIG, TWO.model_copy(update={"checkpoints": tmp_path, "listener": listener})
+    )
     assert kill.exists()
     # Two workers began where one had stopped; those that replaced them began there or later, as Ray, which keeps a
     # checkpoint some time after it is reported, had come to.
@@ -141,15 +144,15 @@ def test_a_worker_killed_in_mid_epoch_changes_nothing(result, ray_cluster, tmp_p
     )
     assert [record.epoch for record in listener.records] == [1, 2, 3, 4]
     assert position_of(found.checkpoint) == (5, 0)
-    again = train(Regression(), ONE, storage=tmp_path, name="run", resume=True)
+    again = train(Regression(), CONFIG, ONE.model_copy(update={"checkpoints": tmp_path}))
     assert again.history == found.history
 
 
 def test_divergence_on_one_worker_ends_the_training_with_the_checkpoint_to_go_on_from(ray_cluster, tmp_path):
     listener = Recorder()
     with pytest.raises(DivergedError, match=r"diverged in epoch 2, step 3 of 4.*the loss is nan") as caught:
-        train(Telling(diverges=True), TWO, storage=tmp_path, name="run", listener=listener)
-    latest = latest_checkpoint(tmp_path / "run")
+        train(Telling(diverges=True), CONFIG, TWO.model_copy(update={"checkpoints": tmp_path, "listener": listener}))
+    latest = latest_checkpoint(tmp_path / "regression")
     assert position_of(latest) == (2, 3)
     assert str(latest) in str(caught.value)
     assert len(listener.plans) == 1  # it would only diverge again
@@ -160,12 +163,12 @@ def test_divergence_on_one_worker_ends_the_training_with_the_checkpoint_to_go_on
     ("changes", "message"),
     [
         ({"workers": 3}, "workers is 3, but the Ray cluster has 2 CPUs. Use 2 or fewer"),
-        ({"workers": 1, "use_gpu": True}, "use_gpu is set, but the Ray cluster has no GPU. Use use_gpu=False"),
+        ({"workers": 1, "device": "cuda"}, "device is 'cuda', but the Ray cluster has no GPU. Use device='cpu'"),
     ],
 )
 def test_what_the_cluster_does_not_have_is_not_waited_for(ray_cluster, changes, message):
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
-        train(Regression(), TWO.model_copy(update=changes))
+        train(Regression(), CONFIG, TWO.model_copy(update=changes))
 
 
 def test_a_mailbox_and_the_fit_of_a_bundle_do_not_load_what_takes_seconds():

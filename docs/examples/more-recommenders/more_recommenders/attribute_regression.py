@@ -20,6 +20,7 @@ from coldray.features.feature_set import FeatureSet, VectorFeature
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.state import ArrayModel
+from coldray.training.options import FitOptions
 
 
 class AttributeRegressionConfig(ModelConfig):
@@ -41,8 +42,11 @@ class AttributeRegression(ArrayModel[AttributeRegressionConfig]):
     item_array: ClassVar[str] = "vectors"
     scores_cold_items: ClassVar[bool] = True
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Learn how attributes give vectors, and give each item its own."""
+        self.check_options(options)
         self.check_size(*train.interactions.shape)
         attributes, warm = _columns(train.features), train.warm_items
         clicks = sp.csr_array(train.interactions.T)[warm]

@@ -11,6 +11,7 @@ from coldray.evaluation.ranking import Scorer
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.state import ArrayModel
+from coldray.training.options import FitOptions
 
 
 class ImplicitALSConfig(ModelConfig):
@@ -35,8 +36,11 @@ class ImplicitALS(ArrayModel[ImplicitALSConfig]):
     config_type: ClassVar[type[ModelConfig]] = ImplicitALSConfig
     item_array: ClassVar[str] = "factors"
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Learn the factors of items."""
+        self.check_options(options)
         self.check_size(*train.interactions.shape)
         als = self._als()
         als.fit(sp.csr_matrix(train.interactions), show_progress=False)

@@ -235,7 +235,7 @@ def register_winner(study: PreparedStudy, result: StudyResult, to: Publication, 
     config, dataset, path, progress = study.config, study.dataset, to.folder / "bundle", to.progress
     progress.stage("fitting the winner on all interactions for the bundle")
     winner = config.configured(result.selection.winner.config)
-    gpus = config.search.gpus_per_trial if getattr(winner.config, "workers", 1) == 1 else 0.0
+    gpus = config.search.gpus_per_trial if config.fit.workers == 1 else 0.0
     notes = fit_on_worker(
         winner,
         dataset,
@@ -243,6 +243,7 @@ def register_winner(study: PreparedStudy, result: StudyResult, to: Publication, 
         manifest,
         path,
         Listeners(progress, to.tracker).training_of,
+        fit=config.fit,
         even=config.candidates == "cold",
         gpus=gpus,
     )

@@ -27,6 +27,7 @@ from coldray.features.builder import FeatureConfig
 from coldray.models.computations import Computations
 from coldray.models.marec.plus import MARecPlus, MARecPlusConfig
 from coldray.models.neural.inputs import AttributeInputs
+from coldray.training.options import FitConfig
 
 _PROFILE_USERS = 500
 """Users whose scores make an item's score profile in the diagnostics."""
@@ -51,10 +52,14 @@ class FoldPlan:
     cutoffs: tuple[int, ...]
     metric: str
     """What the stages are tuned by."""
+    fit: FitConfig = FitConfig()
+    """How the model is fitted, on which no result depends."""
 
     def key(self) -> dict[str, Any]:
         """Return what results depend on, whatever is computed, as plain values."""
-        return {**asdict(self), "features": self.features.model_dump(mode="json")}
+        values = {**asdict(self), "features": self.features.model_dump(mode="json")}
+        del values["fit"]
+        return values
 
 
 @ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)
@@ -144,7 +149,7 @@ def _validated(
 ) -> tuple[float, str]:
     cutoff = int(plan.metric.partition("@")[2])
     try:
-        model = _model(parameters, task).fit(task.train, shared)
+        model = _model(parameters, task).fit(task.train, shared, plan.fit.options())
         value = evaluate(model, task, candidates=plan.candidates, cutoffs=(cutoff,)).means()[plan.metric]
         return value, "" if np.isfinite(value) else f"NumericalError: {plan.metric} is {value}"
     except (ColdrayError, MemoryError, np.linalg.LinAlgError) as error:
@@ -174,7 +179,7 @@ def _tested_modes(
     models = {}
     for name, parameters in modes.items():
         started = time.perf_counter()
-        models[name] = _model(parameters, task).fit(task.train, shared)
+        models[name] = _model(parameters, task).fit(task.train, shared, plan.fit.options())
         metrics = evaluate(models[name], task, candidates=plan.candidates, cutoffs=plan.cutoffs)
         means[name] = {"metrics": metrics.means(), "seconds": time.perf_counter() - started}
         arrays |= {f"per_user/{name}/{metric}": values for metric, values in metrics.per_user.items()}

@@ -208,7 +208,9 @@ def run_ablation(
         watcher.stage(f"form of every fit: {form.told}")
     cutoffs = tuple(sorted({*_CURVE_CUTOFFS, *config.cutoffs}))
     drawn = f"{config.splits.protocol}, {config.splits.n_splits} a seed"
-    plan = FoldPlan(dataset.fingerprint, drawn, config.features, config.candidates, cutoffs, config.selection.metric)
+    plan = FoldPlan(
+        dataset.fingerprint, drawn, config.features, config.candidates, cutoffs, config.selection.metric, config.fit
+    )
     with FoldWorkers(plan, len(splits)) as workers:
         modes = _tune(config, [split.fold for split in study.tuning], workers, kept, watcher)
         tested = _test([split.test_fold for split in splits], modes, workers, kept, watcher)

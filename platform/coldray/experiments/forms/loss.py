@@ -91,7 +91,8 @@ def _compare_forms(task: EvaluationFold, config: StudyConfig, parameters: dict[s
     pair = _both_forms(kind, chosen, drawn.train.features.n_items / n_items)
     metric = config.selection.metric
     asked: dict[str, Any] = {"candidates": config.candidates, "cutoffs": config.cutoffs}
-    values = [evaluate(kind(one).fit(drawn.train), drawn, **asked).means()[metric] for one in pair]
+    options = config.fit.model_copy(update={"workers": 1}).options()  # for the exact form may have no more
+    values = [evaluate(kind(one).fit(drawn.train, options=options), drawn, **asked).means()[metric] for one in pair]
     return _Compared(values[0], values[1], drawn.train.features.n_items)
 
 

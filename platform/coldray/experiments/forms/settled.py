@@ -140,6 +140,7 @@ def _outlook_of(config: StudyConfig, dataset: Dataset, memory: int) -> StudyOutl
         distinct={name: _distinct_values(config, name) for name in config.kind.config_type.model_fields},
         labels=sum(matrix.nnz for matrix in matrices),
         label_kinds=sum(matrix.shape[1] for matrix in matrices),
+        options=config.fit,
     )
 
 

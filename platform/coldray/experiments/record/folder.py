@@ -20,6 +20,7 @@ from coldray import __version__
 from coldray.core.errors import ConfigError, DataError, OtherStudyError, SelectionError, StudyError, StudyLockedError
 from coldray.core.files import replacing
 from coldray.experiments.record.record import StudyRecord
+from coldray.experiments.space import current_settings
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +94,9 @@ class StudyFolder:
             If the file is absent or damaged.
         """
         try:
-            return dict(json.loads((self.path / MANIFEST).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            values = dict(json.loads((self.path / MANIFEST).read_text(encoding="utf-8")))
+            return {**values, "settings": current_settings(values["settings"])} if "settings" in values else values
+        except (OSError, ValueError, ConfigError) as error:
             raise StudyError(f"{self.path / MANIFEST} of the study cannot be read: {error}.") from error
 
     def write(self, manifest: Mapping[str, Any]) -> None:

@@ -147,6 +147,8 @@ class StudyRecord(StudyListener):
             If the record is of other data.
         """
         self.study = self.study or study_id
+        stored = config.kind.config_type.stored  # an earlier version may have begun the study
+        self.ended = {n: dataclasses.replace(trial, config=stored(trial.config)) for n, trial in self.ended.items()}
         if self._fingerprint not in ("", dataset.fingerprint):
             raise OtherStudyError(
                 f"The record of {self.study} is of other data: their fingerprint was {self._fingerprint[:12]}, that of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from coldray.data.dataset import Dataset
 from coldray.experiments.forms.settled import Settled
 from coldray.experiments.results import TrialResult
 from coldray.experiments.search.run import SearchOutcome
-from coldray.experiments.space import StudyConfig
+from coldray.experiments.space import StudyConfig, current_settings
 
 _NOTHING = Settled()
 
@@ -77,10 +78,11 @@ def load_search(path: Path, config: StudyConfig, dataset: Dataset) -> tuple[Sear
     except ValidationError as error:
         raise StudyError(f"The saved search {path} cannot be read: {error.errors()[0]['msg']}. {way_out}") from error
     study = config.model_dump(mode="json")
-    other = [name for name in study if saved.study.get(name) != study[name]]
+    known = current_settings(saved.study)
+    other = [name for name in study if known.get(name) != study[name]]
     if other:
         raise StudyError(
-            f"The saved search {path} is of another study: {other[0]} was {saved.study.get(other[0])!r} and is "
+            f"The saved search {path} is of another study: {other[0]} was {known.get(other[0])!r} and is "
             f"{study[other[0]]!r}. Give the settings it was made with, or search again."
         )
     if saved.fingerprint != dataset.fingerprint:
@@ -88,4 +90,6 @@ def load_search(path: Path, config: StudyConfig, dataset: Dataset) -> tuple[Sear
             f"The saved search {path} is of other data: their fingerprint was {saved.fingerprint[:12]} and is "
             f"{dataset.fingerprint[:12]}. Read the data it was made on, or search again."
         )
-    return SearchOutcome(saved.trials, saved.seconds), saved.settled
+    stored = config.kind.config_type.stored
+    trials = tuple(replace(trial, config=stored(trial.config)) for trial in saved.trials)
+    return SearchOutcome(trials, saved.seconds), saved.settled

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from coldray.training.history import EpochRecord
 from coldray.training.progress import TrainingListener, TrainingPlan
-from coldray.training.trainer import keeping
 
 
 class EpochReports(TrainingListener):
@@ -30,14 +29,13 @@ class EpochReports(TrainingListener):
 
 
 @contextmanager
-def kept_training(folder: Path) -> Iterator[None]:
-    """Let the trainings begun meanwhile go on from checkpoints in `folder`, if this node sees where it is to be.
+def kept_checkpoints(folder: Path | None) -> Iterator[Path | None]:
+    """Yield a folder for the checkpoints of a fit, or None where this node does not see the one it is to be in.
 
     It is removed when all is well.
     """
-    if not folder.parent.is_dir():
-        yield
+    if folder is None or not folder.parent.is_dir():
+        yield None
         return
-    with keeping(folder):
-        yield
+    yield folder
     shutil.rmtree(folder, ignore_errors=True)

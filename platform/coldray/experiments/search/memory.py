@@ -24,7 +24,9 @@ def largest_parameters(config: StudyConfig, n_users: int, n_items: int) -> dict[
 
     def need(parameters: dict[str, Any]) -> int:
         try:
-            return config.configured(parameters).memory_bytes(n_users, n_items)
+            model = config.configured(parameters)
+            model.check_options(config.fit)
+            return model.memory_bytes(n_users, n_items)
         except (ValidationError, ConfigError):  # values that do not go together
             return -1
 

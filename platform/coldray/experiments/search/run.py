@@ -129,9 +129,8 @@ def _run(
     tasks = {(split.fold.seed, split.fold.split): prepared[split.fold.name] for split in splits}
     epochs = config.scheduler is not None and config.scheduler.by == "epochs"
     metric = config.selection.metric
-    plan = TrialPlan(
-        config.model, config.candidates, config.cutoffs, metric, study_id, epochs, record.checkpoints(config.model)
-    )
+    asked = config.model, config.candidates, config.cutoffs, metric, study_id
+    plan = TrialPlan(*asked, config.fit, epochs, record.checkpoints(config.model))
     trainable = tune.with_parameters(run_trials, plan=plan, tasks=tasks, results=results)
     resources = _trial_resources(config, splits)
     chosen = scheduler(config, len(splits))
@@ -176,7 +175,7 @@ def _ahead(
         first = config.configured(proposer(config).propose(0))
     except ColdrayError:  # the trial will say so
         return []
-    return [fit_ahead.remote(first, tasks, results)]
+    return [fit_ahead.remote(first, config.fit, tasks, results)]
 
 
 def _trial_resources(config: StudyConfig, splits: Sequence[TuningSplit]) -> dict[str, float]:

@@ -15,7 +15,8 @@ from ray.actor import ActorHandle
 from coldray.models.base import Recommender
 from coldray.models.computations import Computations, D, P, Shared, T, computation_key
 from coldray.training.cluster.mailbox import Events, Forwarding
-from coldray.training.progress import TrainingListener, TrainingPlace, watching
+from coldray.training.options import FitConfig
+from coldray.training.progress import TrainingPlace
 
 State: TypeAlias = Literal["running", "done"]
 
@@ -57,12 +58,9 @@ class SharedStatus:
 
 
 @ray.remote(num_cpus=0)
-def _compute(
-    function: Callable[..., Any], data: Any, parameters: dict[str, Any], listener: TrainingListener, **shared: Any
-) -> Any:
+def _compute(function: Callable[..., Any], data: Any, parameters: dict[str, Any], **shared: Any) -> Any:
     # No CPU is reserved: whoever waits for the result holds one and does nothing meanwhile.
-    with watching(listener):
-        return function(data, **parameters, **shared)
+    return function(data, **parameters, **shared)
 
 
 @ray.remote(num_cpus=0)
@@ -89,24 +87,21 @@ class SharedResults(Events):
         function: Callable[..., Any],
         data_key: str,
         parameters: dict[str, Any],
-        listener: TrainingListener,
     ) -> Any:
         """Return the reference of a result in a list, starting its computation if nobody has.
 
-        A training that many share is told to the `listener` of the one who asked first.
+        A training that many share is told to the listener of the one who asked first.
         """
         if key not in self._results:
             task = _compute.options(name=function.__name__, scheduling_strategy="SPREAD", num_gpus=self._gpus)
             # References are keyword arguments of the task: Ray waits for those and puts the results in their places.
             shared = {
-                name: self.request(
-                    computation_key(value.function, data_key, {}), value.function, data_key, {}, listener
-                )[0]
+                name: self.request(computation_key(value.function, data_key, {}), value.function, data_key, {})[0]
                 for name, value in parameters.items()
                 if isinstance(value, Shared)
             }
             plain = {name: value for name, value in parameters.items() if name not in shared}
-            self._results[key] = [task.remote(function, self._data[data_key][0], plain, listener, **shared)]
+            self._results[key] = [task.remote(function, self._data[data_key][0], plain, **shared)]
             label = _label(function, data_key, parameters)
             self._status[key] = (label, "running", time.monotonic(), 0.0)
         return self._results[key]
@@ -132,8 +127,6 @@ class ClusterComputations(Computations):
         super().__init__()
         self._actor = results
         self._at_hand: OrderedDict[str, Any] = OrderedDict()
-        self.listener = TrainingListener()
-        """Told of trainings that are asked for here first."""
 
     def get(self, function: Callable[Concatenate[D, P], T], data: D, /, *args: P.args, **parameters: P.kwargs) -> T:
         """Return ``function(data, **parameters)``, computed once in the cluster."""
@@ -141,7 +134,7 @@ class ClusterComputations(Computations):
             raise TypeError(f"{function.__name__} was given positional parameters; name them.")
         key = computation_key(function, data.key, parameters)
         if key not in self._at_hand:
-            request: Any = self._actor.request.remote(key, function, data.key, parameters, self.listener)
+            request: Any = self._actor.request.remote(key, function, data.key, parameters)
             reference: ray.ObjectRef[T] = ray.get(request)[0]
             self._at_hand[key] = ray.get(reference)
             if len(self._at_hand) > _AT_HAND:
@@ -152,7 +145,9 @@ class ClusterComputations(Computations):
 
 
 @ray.remote(num_cpus=0)
-def fit_ahead(model: Recommender[Any], tasks: Sequence[ray.ObjectRef[Any]], results: ActorHandle[Any]) -> None:
+def fit_ahead(
+    model: Recommender[Any], how: FitConfig, tasks: Sequence[ray.ObjectRef[Any]], results: ActorHandle[Any]
+) -> None:
     """Fit the model of trial 0 on one split after the other, for trials to find there what they share with it.
 
     Workers take seconds to start, and a trial comes to a split when it is done with the one before. One split after the
@@ -162,8 +157,8 @@ def fit_ahead(model: Recommender[Any], tasks: Sequence[ray.ObjectRef[Any]], resu
     with suppress(Exception):
         for task in tasks:
             train = ray.get(task).train
-            shared.listener = Forwarding(results, TrainingPlace.of_trial(0, train.key))
-            model.fit(train, shared)
+            listener = Forwarding(results, TrainingPlace.of_trial(0, train.key))
+            model.fit(train, shared, how.options(listener))
 
 
 def _label(function: Callable[..., Any], data_key: str, parameters: dict[str, Any]) -> str:

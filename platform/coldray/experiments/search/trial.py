@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,13 @@ from coldray.core.memory import peak_bytes
 from coldray.data.splits.items import fold_name
 from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache, evaluate
 from coldray.experiments.results import FoldMetrics, reached
+from coldray.experiments.search.epochs import EpochReports, kept_checkpoints
 from coldray.experiments.search.shared import ClusterComputations
 from coldray.models.base import Recommender
 from coldray.models.registry import model_type
 from coldray.training.cluster.mailbox import Forwarding
-from coldray.training.progress import TrainingListener, TrainingListeners, TrainingPlace, watching
+from coldray.training.options import FitConfig, FitOptions
+from coldray.training.progress import TrainingListener, TrainingListeners, TrainingPlace
 
 _REPORT_SECONDS = 0.25
 """Shortest time between two reports of a worker with several trials: each costs the driver some milliseconds."""
@@ -44,6 +46,8 @@ class TrialPlan:
     metric: str
     """The metric reported to search and scheduler."""
     study_id: str
+    fit: FitConfig = FitConfig()
+    """How the model is fitted."""
     by_epochs: bool = False
     """True if a scheduler judges the epochs of the first split."""
     checkpoints: Path | None = None
@@ -132,31 +136,27 @@ def _run(
         model = model_type(plan.model)
         config = model.config_type.model_validate(dict(trial["parameters"]))
         for fold, reference in tasks.items():
-            listener = Forwarding(results, TrainingPlace.of_trial(trial["number"], fold_name(*fold)))
-            with _trainings(plan, trial["number"], fold, listener, reports if not folds else None):
-                folds.append(known.get(fold) or _evaluated(model(config), reference, fold, plan, results, listener))
+            with _options(plan, trial["number"], fold, results, reports if not folds else None) as options:
+                folds.append(known.get(fold) or _evaluated(model(config), reference, fold, plan, results, options))
             reports.add(trial["number"], folds, started, ended=len(folds) == len(tasks))
     except (ColdrayError, MemoryError, np.linalg.LinAlgError) as error:
         reports.add(trial["number"], folds, started, ended=True, error=_reason(error))
 
 
-def _trainings(
-    plan: TrialPlan, number: int, fold: FoldKey, listener: TrainingListener, reports: _Reports | None
-) -> ExitStack:
-    """Tell `listener` of the trainings begun meanwhile, and let them go on where they were lost.
+@contextmanager
+def _options(
+    plan: TrialPlan, number: int, fold: FoldKey, results: ActorHandle[Any], reports: _Reports | None
+) -> Iterator[FitOptions]:
+    """Yield how a trial is fitted on a fold: its trainings are told to `results`, and go on where they were lost.
 
     With `reports`, and if a scheduler judges epochs, it is told of them.
     """
-    stack, listeners = ExitStack(), [listener]
-    if model_type(plan.model).trains_by_epochs:
-        from coldray.experiments.search.epochs import EpochReports, kept_training  # imports torch, not all need it
-
-        if reports is not None and plan.by_epochs:
-            listeners.append(EpochReports(partial(reports.add_epoch, number)))
-        if plan.checkpoints:
-            stack.enter_context(kept_training(plan.checkpoints / f"trial-{number}-seed-{fold[0]}-split-{fold[1]}"))
-    stack.enter_context(watching(TrainingListeners(*listeners)))
-    return stack
+    listeners: list[TrainingListener] = [Forwarding(results, TrainingPlace.of_trial(number, fold_name(*fold)))]
+    if reports is not None and plan.by_epochs:
+        listeners.append(EpochReports(partial(reports.add_epoch, number)))
+    name = f"trial-{number}-seed-{fold[0]}-split-{fold[1]}"
+    with kept_checkpoints(plan.checkpoints and plan.checkpoints / name) as folder:
+        yield plan.fit.options(TrainingListeners(*listeners), folder)
 
 
 def _evaluated(
@@ -165,15 +165,15 @@ def _evaluated(
     fold: FoldKey,
     plan: TrialPlan,
     results: ActorHandle[Any],
-    listener: TrainingListener,
+    options: FitOptions,
 ) -> FoldMetrics:
     """Fit the model on the train side of a split, and measure it on the validation side."""
     started, cpu = time.perf_counter(), time.process_time()
     kept = _kept(plan.study_id, results)
     if fold not in kept.tasks:
         kept.tasks[fold] = ray.get(reference)
-    task, kept.shared.listener = kept.tasks[fold], listener
-    fitted = model.fit(task.train, kept.shared)
+    task = kept.tasks[fold]
+    fitted = model.fit(task.train, kept.shared, options)
     metrics = evaluate(fitted, task, candidates=plan.candidates, cutoffs=plan.cutoffs, cache=kept.rankings).means()
     if not all(np.isfinite(value) for value in metrics.values()):
         raise NumericalError(f"{task.train.key}: a metric is not finite.")

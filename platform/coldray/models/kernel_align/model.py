@@ -47,6 +47,7 @@ from coldray.models.kernel_align.smoothing_cg import smooth_by_conjugate_gradien
 from coldray.models.kernel_align.weights import ExactWeights, LatestScores
 from coldray.models.linalg.panel_cholesky import PanelCholesky
 from coldray.models.popularity.head import PopularityHead, known_or_predicted
+from coldray.training.options import FitOptions
 
 Matrix = npt.NDArray[np.float32]
 _KERNEL_BYTES = 2**30
@@ -88,8 +89,6 @@ class KernelAlignConfig(ModelConfig):
     is lost by the same share: a study measures what its lists lose, and tells it."""
     most_inducing: PositiveInt = 10_000
     """Inducing items at most, where the tolerance asks for more; a study lowers it to what fits in memory."""
-    device: DeviceName = "auto"
-    """Where smoothing through inducing items runs; ``auto`` takes CUDA when there is one."""
 
     @property
     def n_inducing(self) -> int:
@@ -101,11 +100,13 @@ class KernelAlign(Recommender[KernelAlignConfig]):
     """Conditional means of a Gaussian process over item attributes, smoothed over users.
 
     An item with no attribute at all falls back to what the constant part of the covariance says, the mean of all;
-    :meth:`falls_back` names such items.
+    :meth:`falls_back` names such items. Of the options of a fit, the `device` is where smoothing through inducing items
+    runs.
     """
 
     name: ClassVar[str] = "kernel_align"
     config_type: ClassVar[type[ModelConfig]] = KernelAlignConfig
+    fit_options: ClassVar[tuple[str, ...]] = ("device",)
     scores_cold_items: ClassVar[bool] = True
 
     def __init__(self, config: KernelAlignConfig | None = None) -> None:
@@ -114,7 +115,9 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         self._learned: dict[str, npt.NDArray[Any]] = {}
         self._features: FeatureSet | None = None
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Learn the covariance, invert it and smooth.
 
         Raises
@@ -126,7 +129,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         ConfigError
             If no attribute tells items apart.
         """
-        shared, config = computations or Computations(), self.settle_on(train)
+        shared, config = computations or Computations(), self.settle_on(train, options)
         self.check_size(*train.interactions.shape)
         exact = config.form == "exact"
         # A fit on its own asks for each kernel about once: holding all of them would only take time.
@@ -142,7 +145,9 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             min_noise=config.min_noise,
             seed=config.seed,
         )
-        form = partial(self._exact, matrices=matrices) if exact else self._through_inducing
+        form = (
+            partial(self._exact, matrices=matrices) if exact else partial(self._through_inducing, device=options.device)
+        )
         self._weights, variances = form(train, shared, tuple(map(float, logarithms)))
         self._features = train.features
         self._learned = {"logarithms": logarithms, "likelihood": likelihood, "variance": variances}
@@ -173,7 +178,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         return weights, variances
 
     def _through_inducing(
-        self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...]
+        self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...], device: DeviceName
     ) -> tuple[InducingWeights, Matrix]:
         config = self.config
         items, posterior, coordinates, variances = shared.get(
@@ -193,7 +198,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
                 ridge=config.ridge,
                 right=posterior.projection,
                 tolerance=_TOLERANCE,
-                device=config.device,
+                device=device,
             )
 
         key = (train.key, logarithms, items.tobytes(), config.alpha, config.ridge)

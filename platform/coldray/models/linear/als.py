@@ -48,6 +48,7 @@ from coldray.models.linalg.sharded import row_shards
 from coldray.models.linalg.singular import usable_factors
 from coldray.models.linalg.weighted_ridge import BLOCK_FLOATS, Matrix, RidgeParameters, RidgeSolutions, WeightedRidge
 from coldray.models.state import FactorModel
+from coldray.training.options import FitOptions
 from coldray.training.trainer import require_cluster
 
 _RETRIES = 3
@@ -137,9 +138,6 @@ class ALSConfig(ModelConfig):
     by Cholesky, which takes longer the more factors there are."""
     seed: NonNegativeInt = 0
     """Seed of the first factors of items."""
-    workers: PositiveInt = 1
-    """Workers of the Ray cluster over which users and items are sharded; 1 fits in this process. The factors are the
-    same but for rounding."""
 
 
 class ALS(FactorModel[ALSConfig]):
@@ -147,8 +145,11 @@ class ALS(FactorModel[ALSConfig]):
 
     name: ClassVar[str] = "als"
     config_type: ClassVar[type[ModelConfig]] = ALSConfig
+    fit_options: ClassVar[tuple[str, ...]] = ("workers",)
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Learn the factors of items; the same on the same number of threads.
 
         More factors than the clicks can have are reduced, with a warning; the state tells how many are used.
@@ -170,6 +171,7 @@ class ALS(FactorModel[ALSConfig]):
         TrainingFailedError
             If workers were lost more often than allowed.
         """
+        self.check_options(options)
         config = self.config
         used = usable_factors(self.name, config.n_factors, train)
         n_users, n_items = train.interactions.shape
@@ -177,7 +179,7 @@ class ALS(FactorModel[ALSConfig]):
         items = np.zeros((n_items, used), np.float32)
         generator = np.random.default_rng(config.seed)
         items[train.warm_items] = generator.normal(0, _START_SCALE, (len(train.warm_items), used))
-        items, objective = self._alternate(train, items)
+        items, objective = self._alternate(train, items, options.workers)
         if np.abs(items).max() < _VANISHED:
             logger.warning(
                 "als: with regularization %g and alpha %g the factors of %s vanish, and scores are next to 0. "
@@ -187,10 +189,10 @@ class ALS(FactorModel[ALSConfig]):
         self._state = {"factors": items, "objective": objective, "n_factors": np.array([used])}
         return self
 
-    def _alternate(self, train: TrainingSet, items: Matrix) -> tuple[Matrix, npt.NDArray[np.float64]]:
+    def _alternate(self, train: TrainingSet, items: Matrix, workers: int) -> tuple[Matrix, npt.NDArray[np.float64]]:
         """Return the factors of items after all iterations, and the objective after each."""
         config = self.config
-        solve_users, solve_items = self._sides(train)
+        solve_users, solve_items = self._sides(train, workers)
         users = np.zeros((train.interactions.shape[0], items.shape[1]), np.float32)
         objective = np.empty(config.iterations)
         for iteration in range(config.iterations):
@@ -207,17 +209,17 @@ class ALS(FactorModel[ALSConfig]):
                 )
         return items, objective
 
-    def _sides(self, train: TrainingSet) -> tuple[_Side, _Side]:
+    def _sides(self, train: TrainingSet, workers: int) -> tuple[_Side, _Side]:
         """Return what solves for the users and what solves for the items, here or in the cluster."""
         config = self.config
         by_user = sp.csr_array(train.interactions, dtype=np.float32)
         parameters = RidgeParameters(config.alpha, config.regularization, config.cg_steps)
         both = by_user, sp.csr_array(by_user.T)
-        if config.workers == 1:
+        if workers == 1:
             of_users, of_items = (partial(_solve_here, clicks, parameters) for clicks in both)
             return of_users, of_items
-        require_cluster(config.workers, use_gpu=False)
-        sharded_users, sharded_items = (_ShardedSide(clicks, parameters, config.workers) for clicks in both)
+        require_cluster(workers, use_gpu=False)
+        sharded_users, sharded_items = (_ShardedSide(clicks, parameters, workers) for clicks in both)
         return sharded_users, sharded_items
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:

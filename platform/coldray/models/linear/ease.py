@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 from threadpoolctl import threadpool_limits
 
 from coldray.core.device import DeviceName, matmul, resolve_device, symmetric_eigen
@@ -48,6 +48,7 @@ from coldray.models.linalg.products import SparseProducts, click_products
 from coldray.models.linalg.solver_costs import FitsOfAMatrix, chosen_words, ease_seconds, exact_choice
 from coldray.models.linear.ease_blocks import block_bytes, block_weights, item_blocks
 from coldray.models.marec.alignment import GramSpectrum
+from coldray.training.options import FitConfig, FitOptions
 
 Matrix = npt.NDArray[np.float32]
 _BYTES_PER_PAIR = 34
@@ -75,20 +76,6 @@ class EASEConfig(ModelConfig):
     block_share: float = Field(default=0.5, gt=0, le=1)
     """r, the share of a block's items that it gives weights to; the smaller, the better they are, and the more blocks
     there are. The smallest gives each item its own block."""
-    device: DeviceName = "auto"
-    """Where the decomposition of a study and its matrix products run; ``blocks`` run on the CPU."""
-    workers: PositiveInt = 1
-    """Workers of the Ray cluster that count ``XᵀX`` for ``exact``, each its share of the users; 1 counts in this
-    process. The counts are the same."""
-
-    @model_validator(mode="after")
-    def _check_workers(self) -> Self:
-        if self.solver == "blocks" and self.workers > 1:
-            raise ConfigError(
-                f"workers={self.workers} count the item × item co-clicks, which solver='blocks' does without. Use "
-                "workers=1, or solver='exact'."
-            )
-        return self
 
 
 def co_click_spectrum(train: TrainingSet, *, device: DeviceName, workers: int = 1) -> GramSpectrum:
@@ -129,10 +116,15 @@ def counted(train: TrainingSet, workers: int) -> Matrix:
 
 
 class EASE(Recommender[EASEConfig]):
-    """Item weights by ridge regression of each item's clicks on those of all others."""
+    """Item weights by ridge regression of each item's clicks on those of all others.
+
+    Of the options of a fit, `workers` count ``XᵀX`` for ``exact``, each for its share of the users, and the `device`
+    is where the decomposition of a study and its matrix products run; ``blocks`` run on the CPU.
+    """
 
     name: ClassVar[str] = "ease"
     config_type: ClassVar[type[ModelConfig]] = EASEConfig
+    fit_options: ClassVar[tuple[str, ...]] = ("workers", "device")
 
     def __init__(self, config: EASEConfig | None = None) -> None:
         super().__init__(config or EASEConfig())
@@ -148,8 +140,8 @@ class EASE(Recommender[EASEConfig]):
             named = form_as_named("solver", config.solver, exact=config.solver == "exact")
             return cls._with_factorisation(config, outlook, named)
         n_items = outlook.n_items
-        if config.workers > 1:
-            form = Form("solver", "exact", True, f"{config.workers} workers count for the exact form alone.")
+        if outlook.options.workers > 1:
+            form = Form("solver", "exact", True, f"{outlook.options.workers} workers count for the exact form alone.")
             return cls._with_factorisation(config.model_copy(update={"solver": "exact"}), outlook, form)
         form = form_by_memory(
             "solver",
@@ -170,7 +162,7 @@ class EASE(Recommender[EASEConfig]):
         """Name the factorisation of a study that fits in exact form on the CPU, and tell why it is taken."""
         fits = FitsOfAMatrix.of(outlook, "regularization", apart=())
         undecided = config.factorisation == "auto" and bool(outlook.distinct)
-        if config.solver != "exact" or not undecided or resolve_device(config.device) != "cpu":
+        if config.solver != "exact" or not undecided or resolve_device(outlook.options.device) != "cpu":
             return config, (form,)
         costs = ease_seconds(outlook.n_items, fits)
         need = _BYTES_PER_PAIR * outlook.n_items**2
@@ -188,7 +180,18 @@ class EASE(Recommender[EASEConfig]):
         exact = config.model_copy(update={"solver": "exact"})
         return exact, config.model_copy(update={"block_items": max(2, round(share * config.block_items))})
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def check_options(self, options: FitConfig) -> None:
+        """Refuse several workers for blocks, besides what is not heeded."""
+        super().check_options(options)
+        if self.config.solver == "blocks" and options.workers > 1:
+            raise ConfigError(
+                f"workers={options.workers} count the item × item co-clicks, which solver='blocks' does without. Use "
+                "workers=1, or solver='exact'."
+            )
+
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Compute B: from the spectrum that `computations` share, without them from a factor of this one matrix.
 
         Raises
@@ -202,7 +205,7 @@ class EASE(Recommender[EASEConfig]):
         ClusterError, ConfigError, TrainingFailedError
             If there are several workers, as for :func:`counted`.
         """
-        config, warm = self.settle_on(train), train.warm_items
+        config, warm = self.settle_on(train, options), train.warm_items
         if len(warm) == 0:
             raise DataError("No item has a click, so there are no weights to learn. Check the filters and the split.")
         self._blocks = None
@@ -210,11 +213,11 @@ class EASE(Recommender[EASEConfig]):
             self._fit_blocks(train, computations or Computations())
         elif computations is None or config.factorisation == "cholesky":
             _require_memory(len(warm))
-            counts = (computations or Computations()).get(counted, train, workers=config.workers)
+            counts = (computations or Computations()).get(counted, train, workers=options.workers)
             self._weights = weights_of(counts.copy() if computations else counts, config.regularization)
         else:
-            spectrum = computations.get(co_click_spectrum, train, device=config.device, workers=config.workers)
-            self._weights = _spectral_weights(spectrum, config.regularization, config.device)
+            spectrum = computations.get(co_click_spectrum, train, device=options.device, workers=options.workers)
+            self._weights = _spectral_weights(spectrum, config.regularization, options.device)
         self._warm, self._n_items = warm, train.interactions.shape[1]
         return self
 
@@ -228,13 +231,13 @@ class EASE(Recommender[EASEConfig]):
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the ``I × I`` matrices of a fit take, or its blocks."""
         exact, blocks = _BYTES_PER_PAIR * n_items**2, block_bytes(n_users, n_items, self.config.block_items)
-        if self.config.solver == "auto" and self.config.workers == 1:
+        if self.config.solver == "auto":
             return min(exact, blocks)
         return blocks if self.config.solver == "blocks" else exact
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
-        if self.config.solver == "exact" or self.config.workers > 1:
+        if self.config.solver == "exact":
             return _require_memory(n_items)
         return self.require_size(
             n_users,

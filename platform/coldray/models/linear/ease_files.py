@@ -13,8 +13,8 @@ from coldray.models.linalg.sharded import Shard
 from coldray.models.linear.ease import EASE, EASEConfig, weights_of
 
 
-def fit_ease_on_shards(shards: Sequence[Shard], config: EASEConfig, *, n_items: int) -> EASE:
-    """Fit EASE, exactly as on all clicks at once: they are counted by `config.workers`, shard by shard.
+def fit_ease_on_shards(shards: Sequence[Shard], config: EASEConfig, *, n_items: int, workers: int = 1) -> EASE:
+    """Fit EASE, exactly as on all clicks at once: they are counted by `workers`, shard by shard.
 
     Parameters
     ----------
@@ -25,6 +25,8 @@ def fit_ease_on_shards(shards: Sequence[Shard], config: EASEConfig, *, n_items: 
         Its solver must be ``exact``, or ``auto``, which is taken for it: blocks are chosen by looking at all clicks.
     n_items
         I; what is kept in memory is ``I × I``.
+    workers
+        Of the Ray cluster; 1 counts in this process.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def fit_ease_on_shards(shards: Sequence[Shard], config: EASEConfig, *, n_items: 
         raise ConfigError(f"solver is {config.solver!r}; shards are counted for solver='exact' alone.")
     config = config.model_copy(update={"solver": "exact"})
     EASE(config).check_size(1, n_items)
-    counts = gram(shards, n_items, workers=config.workers, kind=np.float32)
+    counts = gram(shards, n_items, workers=workers, kind=np.float32)
     warm = np.flatnonzero(counts.diagonal()).astype(np.int32)
     if len(warm) == 0:
         raise DataError("No item has a click, so there are no weights to learn. Check the files.")

@@ -26,6 +26,7 @@ from coldray.models.kernel_align.smoothing import damping_of
 from coldray.models.linalg.products import click_products
 from coldray.models.linalg.singular import most_factors, singular_vectors
 from coldray.models.linear.singular_model import SingularConfig, SingularModel
+from coldray.training.options import FitOptions
 
 
 class SVDConfig(SingularConfig):
@@ -43,7 +44,9 @@ class SVD(SingularModel[SVDConfig]):
     name: ClassVar[str] = "svd"
     config_type: ClassVar[type[ModelConfig]] = SVDConfig
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Decompose the clicks, or take the leading vectors of a decomposition that is shared.
 
         More factors than the clicks have are reduced to what there is, with a warning; the state tells how many.
@@ -55,6 +58,7 @@ class SVD(SingularModel[SVDConfig]):
         CatalogTooLargeError
             If the matrices do not fit in memory.
         """
+        self.check_options(options)
         config = self.config
         computed = self.n_computed(most_factors(train))
         found = (computations or Computations()).get(

@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from coldray.core.device import DeviceName
 from coldray.core.errors import ConfigError
 from coldray.models.base import ModelConfig
 from coldray.models.marec.alignment import Solver, check_solver
@@ -51,11 +50,6 @@ class MARecConfig(ModelConfig):
     """With ``blocks``, warm items whose cells the similarity weights are learned from; all of them where fewer."""
     seed: NonNegativeInt = 0
     """Seed by which they are drawn; with learned similarities (``marec_plus``), that of their training."""
-    workers: PositiveInt = 1
-    """With ``blocks``, workers of the Ray cluster that learn the similarity weights, each from its share of the users;
-    1 learns in this process."""
-    device: DeviceName = "auto"
-    """Where dense algebra runs."""
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -64,11 +58,6 @@ class MARecConfig(ModelConfig):
             raise ConfigError(
                 "learner='correlation' needs the item × item co-clicks, which solver='blocks' does without. Use "
                 "learner='regression' or 'nonnegative'."
-            )
-        if self.solver != "blocks" and self.workers > 1:
-            raise ConfigError(
-                f"workers={self.workers} share what solver='blocks' learns from; solver={self.solver!r} learns in one "
-                "process. Use workers=1, or solver='blocks'."
             )
         return self
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.core.device import Matrix, resolve_device
+from coldray.core.device import DeviceName, Matrix, resolve_device
 from coldray.core.errors import ConfigError, NumericalError
 from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
@@ -48,12 +48,13 @@ from coldray.models.marec.ridge import CHOLESKY_BYTES, COUPLED_BYTES, CholeskyRi
 from coldray.models.marec.sampled_moments import sampled_moments
 from coldray.models.marec.similarity import Delta, Order, Similarities, check_delta, mix, term_names
 from coldray.models.marec.weights import INVERSE_BYTES, FittedWeights, StoredWeights
+from coldray.training.options import FitConfig, FitOptions
 
 if TYPE_CHECKING:
     from coldray.models.marec.weights import Refinement
 
 
-def mixture_weights(train: TrainingSet, computations: Computations, config: MARecConfig) -> Weights:
+def mixture_weights(train: TrainingSet, computations: Computations, config: MARecConfig, options: FitConfig) -> Weights:
     """Return μ, one a term in the order of :func:`~coldray.models.marec.similarity.term_names`."""
     if config.solver == "blocks":
         sampled = computations.get(
@@ -63,13 +64,13 @@ def mixture_weights(train: TrainingSet, computations: Computations, config: MARe
             order=config.order,
             items=config.learning_items,
             seed=config.seed,
-            workers=config.workers,
+            workers=options.workers,
         )
         return learn_weights(sampled, w0=config.w0, nonnegative=config.learner == "nonnegative")
     if config.learner == "correlation":
         return correlation_weights(computations.get(coclick_moments, train, delta=config.smoothing, order=config.order))
     moments = computations.get(
-        regression_moments, train, delta=config.smoothing, order=config.order, device=config.device
+        regression_moments, train, delta=config.smoothing, order=config.order, device=options.device
     )
     return learn_weights(moments, w0=config.w0, nonnegative=config.learner == "nonnegative")
 
@@ -95,12 +96,16 @@ class MARec(Recommender[MARecConfig]):
     After :meth:`fit`, :attr:`mixture` tells the weight of each similarity. The item weights themselves are computed
     when first asked for, the cold columns without the warm ones; with ``solver: blocks`` without any item × item
     matrix (:mod:`~coldray.models.marec.blocks`).
+
+    Of the options of a fit, the `device` is where dense algebra runs, and with ``blocks`` the `workers` learn the
+    similarity weights, each from its share of the users.
     """
 
     name: ClassVar[str] = "marec"
     config_type: ClassVar[type[ModelConfig]] = MARecConfig
     scores_cold_items: ClassVar[bool] = True
     fits_by_shared_results: ClassVar[bool] = True
+    fit_options: ClassVar[tuple[str, ...]] = ("workers", "device")
 
     def __init__(self, config: MARecConfig | None = None) -> None:
         super().__init__(config or MARecConfig())
@@ -141,7 +146,7 @@ class MARec(Recommender[MARecConfig]):
             model = cls(config.model_copy(update={"solver": solver}))
             return model.memory_bytes(outlook.n_users, outlook.n_items)
 
-        if resolve_device(config.device) != "cpu":
+        if resolve_device(outlook.options.device) != "cpu":
             return Choice("exact", 0.0, need("exact")), None
         fits = FitsOfAMatrix.of(outlook, "lambda_1")
         coupled = config.lambda_0 > 0
@@ -155,10 +160,20 @@ class MARec(Recommender[MARecConfig]):
         if config.solver != "blocks":
             return None
         smaller = {name: max(2, round(share * getattr(config, name))) for name in ("block_items", "learning_items")}
-        exact = config.model_copy(update={"solver": "exact", "workers": 1})
-        return exact, config.model_copy(update={**smaller, "workers": 1})
+        return config.model_copy(update={"solver": "exact"}), config.model_copy(update=smaller)
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def check_options(self, options: FitConfig) -> None:
+        """Refuse several workers for anything but blocks, besides what is not heeded."""
+        super().check_options(options)
+        if self.config.solver != "blocks" and options.workers > 1:
+            raise ConfigError(
+                f"workers={options.workers} share what solver='blocks' learns from; solver={self.config.solver!r} "
+                "learns in one process. Use workers=1, or solver='blocks'."
+            )
+
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Learn the mixture and factorise the co-clicks.
 
         Raises
@@ -173,9 +188,9 @@ class MARec(Recommender[MARecConfig]):
             If there are several workers, as for :func:`~coldray.models.linalg.gram_shards.gram`.
         """
         shared = computations or Computations()
-        if self.settle_on(train).solver == "blocks":
+        if self.settle_on(train, options).solver == "blocks":
             self.check_size(*train.interactions.shape)
-        weights = mixture_weights(train, shared, self.config)
+        weights = mixture_weights(train, shared, self.config, options)
         if not np.isfinite(weights).all():
             raise NumericalError("The similarity weights are not finite; check the attributes for extreme values.")
         if self.config.solver == "blocks":
@@ -190,15 +205,16 @@ class MARec(Recommender[MARecConfig]):
             lambda_0=self.config.lambda_0,
         )
         aligned = train.features.take(Alignment.of(train, lambda_0=self.config.lambda_0).items)
-        refinements = self._refinements(train, shared, similarity, aligned)
+        refinements = self._refinements(train, shared, similarity, aligned, options)
         for refinement in refinements:
             similarity = similarity + refinement.between(aligned)
-        ridge = self._ridge(train, None if computations is None and self.config.closed_form == "auto" else shared)
+        alone = computations is None and self.config.closed_form == "auto"
+        ridge = self._ridge(train, None if alone else shared, options.device)
         self._fitted = FittedWeights(train, self.config, weights, similarity, ridge, refinements)
         return self
 
     def _refinements(
-        self, train: TrainingSet, shared: Computations, similarity: Matrix, aligned: FeatureSet
+        self, train: TrainingSet, shared: Computations, similarity: Matrix, aligned: FeatureSet, options: FitOptions
     ) -> Sequence[Refinement]:
         """Return learned similarities to be added to the mixture g between warm and aligned items; none here."""
         return ()
@@ -219,7 +235,7 @@ class MARec(Recommender[MARecConfig]):
         """
         if self.config.solver == "blocks":
             return blocked_bytes(n_users, n_items, self.config.block_items)
-        if self.config.solver == "cholesky" and resolve_device(self.config.device) == "cpu":
+        if self.config.solver == "cholesky":
             each = COUPLED_BYTES if self.config.lambda_0 > 0 else CHOLESKY_BYTES
             return max(moments_bytes(n_items, 1), each * n_items**2)
         closed_form = spectrum_bytes(n_users, n_items, users=self.config.solver == "users") + n_items**2
@@ -237,17 +253,17 @@ class MARec(Recommender[MARecConfig]):
             way_out="Use smaller block_items, or fewer items through the filters." if blocks else WAY_OUT,
         )
 
-    def _ridge(self, train: TrainingSet, shared: Computations | None) -> RidgeSystem:
+    def _ridge(self, train: TrainingSet, shared: Computations | None, device: DeviceName) -> RidgeSystem:
         config = self.config
         if shared is None or config.solver == "cholesky":  # no other λ₁ will follow
-            if resolve_device(config.device) == "cpu":
+            if resolve_device(device) == "cpu":
                 return CholeskyRidge(train, lambda_0=config.lambda_0, lambda_1=config.lambda_1)
             shared = shared or Computations()
         solver: Solver = "auto" if config.solver == "cholesky" else config.closed_form
         spectrum: GramSpectrum = shared.get(
-            gram_spectrum, train, lambda_0=config.lambda_0, solver=solver, device=config.device
+            gram_spectrum, train, lambda_0=config.lambda_0, solver=solver, device=device
         )
-        return SpectralRidge(spectrum, config.lambda_1, config.device)
+        return SpectralRidge(spectrum, config.lambda_1, device)
 
     @property
     def n_items(self) -> int:

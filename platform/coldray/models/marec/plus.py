@@ -28,6 +28,7 @@ from coldray.models.transfer.model import LearnedTransfer
 from coldray.models.transfer.similarity import LearnedSimilarity, TransferConfig
 from coldray.models.transfer.training import learn_similarity
 from coldray.models.transfer.uarec import UARec
+from coldray.training.options import FitOptions
 
 REFINEMENTS: dict[str, type[LearnedTransfer[Any]]] = {"ca": CARec, "ua": UARec, "ge": GERec}
 """By the prefix of their parameters."""
@@ -106,29 +107,31 @@ class MARecPlus(MARec):
 
     name: ClassVar[str] = "marec_plus"
     config_type: ClassVar[type[ModelConfig]] = MARecPlusConfig
+    fit_options: ClassVar[tuple[str, ...]] = ("device",)
 
     def __init__(self, config: MARecPlusConfig | None = None) -> None:
         super().__init__(config or MARecPlusConfig())
 
     def _refinements(
-        self, train: TrainingSet, shared: Computations, similarity: Matrix, aligned: FeatureSet
+        self, train: TrainingSet, shared: Computations, similarity: Matrix, aligned: FeatureSet, options: FitOptions
     ) -> Sequence[Refinement]:
         if aligned.n_items == 0:  # no item has fewer clicks than p; new ones will be known by attributes alone
-            similarity, aligned = self._among_warm(train, shared)
+            similarity, aligned = self._among_warm(train, shared, options)
         refinements = []
+        on_cpu = options.model_copy(update={"device": "cpu"})  # they are small, and a GPU would be one of Ray Train's
         for prefix, weight, config in _parts(self.config):
             network = REFINEMENTS[prefix].network
-            arrays = shared.get(learn_similarity, train, network=network, config=config.learning())
+            arrays = shared.get(learn_similarity, train, network=network, config=config.learning(), options=on_cpu)
             learned = LearnedSimilarity.from_arrays(network, config, arrays)
             refinements.append(Refinement.of(prefix, learned, weight, arrays, similarity, aligned))
         return refinements
 
-    def _among_warm(self, train: TrainingSet, shared: Computations) -> tuple[Matrix, FeatureSet]:
+    def _among_warm(self, train: TrainingSet, shared: Computations, options: FitOptions) -> tuple[Matrix, FeatureSet]:
         """Return the mixture between the warm items and some of themselves, to take the unit from."""
         warm = train.warm_items
         some = train.features.take(warm[:: -(-len(warm) // _UNIT_ITEMS)])
         similarities = Similarities(train.features.take(warm), some, self.config.smoothing)
-        return mix(similarities, mixture_weights(train, shared, self.config), self.config.order), some
+        return mix(similarities, mixture_weights(train, shared, self.config, options), self.config.order), some
 
     @classmethod
     def _stored_refinements(cls, config: MARecConfig, state: Mapping[str, npt.NDArray[Any]]) -> Sequence[Refinement]:

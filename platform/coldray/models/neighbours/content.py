@@ -31,6 +31,7 @@ from coldray.models.marec.mixture import coclick_moments, correlation_weights
 from coldray.models.marec.similarity import Similarities, mix
 from coldray.models.neighbours.nearest import Neighbours
 from coldray.models.state import ArrayModel
+from coldray.training.options import FitOptions
 
 _ITEMS_PER_BLOCK = 256
 """Items whose similarities to all warm items are held at once."""
@@ -153,7 +154,9 @@ class ContentKNN(ArrayModel[ContentKNNConfig]):
         super().__init__(config)
         self._features: FeatureSet | None = None
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Find the neighbours of all items.
 
         Raises
@@ -167,6 +170,7 @@ class ContentKNN(ArrayModel[ContentKNNConfig]):
         CatalogTooLargeError
             If the similarities do not fit in memory.
         """
+        self.check_options(options)
         if len(train.warm_items) == 0:
             raise DataError("No item has a click, so there is no neighbour. Filter less, or check the split.")
         self._check_weights(train.features.features)

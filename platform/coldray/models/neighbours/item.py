@@ -27,6 +27,7 @@ from coldray.models.linalg.products import PANEL_ROWS, Matrix, SparseProducts
 from coldray.models.neighbours.nearest import Neighbours, by_neighbour
 from coldray.models.neighbours.similarity import Measure, NeighbourConfig, click_similarity
 from coldray.models.state import ArrayModel
+from coldray.training.options import FitOptions
 
 _BLOCK_CELLS = 1 << 21
 """Co-click counts that a thread holds at once at most."""
@@ -103,7 +104,9 @@ class ItemKNN(ArrayModel[ItemKNNConfig]):
     config_type: ClassVar[type[ItemKNNConfig]] = ItemKNNConfig
     item_array: ClassVar[str] = "neighbours"
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Find the neighbours of all items.
 
         Raises
@@ -113,6 +116,7 @@ class ItemKNN(ArrayModel[ItemKNNConfig]):
         CatalogTooLargeError
             If the neighbours do not fit in memory.
         """
+        self.check_options(options)
         if train.interactions.nnz == 0:
             raise DataError("No item has a click, so there is no neighbour. Filter less, or check the split.")
         self.check_size(*train.interactions.shape)

@@ -28,6 +28,7 @@ from coldray.models.computations import Computations
 from coldray.models.linalg.products import PANEL_ROWS, SparseProducts
 from coldray.models.neighbours.nearest import nearest
 from coldray.models.neighbours.similarity import NeighbourConfig, click_similarity
+from coldray.training.options import FitOptions
 
 _BLOCK_CELLS = 1 << 21
 """Counts of clicks in common that are held at once at most."""
@@ -49,7 +50,9 @@ class UserKNN(Recommender[UserKNNConfig]):
         super().__init__(config or UserKNNConfig())
         self._clicks = sp.csr_array((0, 0), dtype=np.float32)
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Keep the clicks of the users.
 
         Raises
@@ -59,6 +62,7 @@ class UserKNN(Recommender[UserKNNConfig]):
         CatalogTooLargeError
             If the counts of a history do not fit in memory.
         """
+        self.check_options(options)
         if train.interactions.nnz == 0:
             raise DataError("No user has a click, so there is no neighbour. Filter less, or check the split.")
         self.check_size(*train.interactions.shape)

@@ -32,6 +32,7 @@ from coldray.models.state import ArrayModel, Arrays
 from coldray.models.transfer.similarity import arrays_under
 from coldray.training.config import TrainingConfig
 from coldray.training.history import TrainingResult
+from coldray.training.options import TRAINING_OPTIONS, FitOptions
 from coldray.training.task import PerUser, TrainingTask
 from coldray.training.trainer import train as run_training
 
@@ -110,6 +111,7 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
 
     item_array: ClassVar[str] = "clicks"
     trains_by_epochs: ClassVar[bool] = True
+    fit_options: ClassVar[tuple[str, ...]] = TRAINING_OPTIONS
 
     def __init__(self, config: ConfigT | None = None) -> None:
         super().__init__(config)
@@ -140,7 +142,9 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
 
     # ---- what all share
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Train the network.
 
         Raises
@@ -155,13 +159,13 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
         self.check_size(*train.interactions.shape)
         if train.interactions.nnz == 0:
             raise EmptyDatasetError(f"{train.key}: there is no click to train {self.name} on.")
-        first, inputs = self._stopped(train)
+        first, inputs = self._stopped(train, options)
         last = first
         if first.best_metric is not None and self.config.refit and self.config.schedule != "plateau":
             epochs = first.best_epoch + 1
             again = {"epochs": epochs, "warmup_epochs": min(self.config.warmup_epochs, epochs / 2)}
             inputs = self.inputs(train)
-            last = self._trained(self.task(train, inputs, None), again)
+            last = self._trained(self.task(train, inputs, None), options, again)
         return self.keep(last, inputs, train.clicks, course=first)
 
     def keep(
@@ -199,7 +203,7 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
         """Tell whether whole items are held out to stop by, as if they were new, or single clicks."""
         return self.scores_cold_items
 
-    def _stopped(self, train: TrainingSet) -> tuple[TrainingResult, Arrays]:
+    def _stopped(self, train: TrainingSet, options: FitOptions) -> tuple[TrainingResult, Arrays]:
         """Train until the lists of what is held out get no better; return that and what the network was built of."""
         rest, validation = self.hold_out(train)
         try:
@@ -216,12 +220,16 @@ class NeuralModel(ArrayModel[ConfigT], Generic[ConfigT]):
             )
             inputs = self.inputs(train)
             task = self.task(train, inputs, None)
-        return self._trained(task), inputs
+        return self._trained(task, options), inputs
 
-    def _trained(self, task: NeuralTask, changes: Mapping[str, Any] | None = None) -> TrainingResult:
+    def _trained(
+        self, task: NeuralTask, options: FitOptions, changes: Mapping[str, Any] | None = None
+    ) -> TrainingResult:
+        """Train as configured, or again with some parameters changed."""
         # A batch of more examples than there are is all of them.
         size = min(self.config.batch_size, task.n_examples)
-        return run_training(task, self.config.model_copy(update={"batch_size": size, **(changes or {})}))
+        config = self.config.model_copy(update={"batch_size": size, **(changes or {})})
+        return run_training(task, config, options, refit=changes is not None)
 
     @property
     def history(self) -> Mapping[str, npt.NDArray[np.float64]]:

@@ -38,8 +38,8 @@ from coldray.models.neural.base import HISTORY, INPUTS, Network, NeuralConfig, N
 from coldray.models.neural.validation import Validation
 from coldray.models.state import Arrays
 from coldray.training.histories import Histories
-from coldray.training.negatives import DrawnNegatives, InBatchNegatives, NegativesConfig
-from coldray.training.softmax import summed_powers
+from coldray.training.negatives import DrawnNegatives, InBatchNegatives, NegativesConfig, summed_powers
+from coldray.training.options import FitOptions
 from coldray.training.task import Batch, Loss, Step
 
 _FIRST_SCALE = 0.1
@@ -294,7 +294,7 @@ class LightGCNTask(NeuralTask):
         if self.negatives is None:
             return self._softmax(users, found, of_items, batch)
         scores = torch.einsum("bd,bwd->bw", users, of_items[batch["negatives"]])
-        kept = self.negatives.kept(batch["negatives"], scores, step.progress)
+        kept = self.negatives.kept(batch["negatives"], scores, step.progress, step.first)
         margins = (users * found).sum(dim=1, keepdim=True) - scores.gather(1, kept)
         return Loss(functional.softplus(-margins).mean(dim=1))
 
@@ -341,7 +341,9 @@ class LightGCN(NeuralModel[LightGCNConfig]):
         """Return the training on `train`."""
         return LightGCNTask(self.config, train, validation)
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Train the vectors of items, and mix them.
 
         Raises
@@ -359,7 +361,7 @@ class LightGCN(NeuralModel[LightGCNConfig]):
             purpose=f"The graph of {n_clicks:,} clicks",
             way_out="Use fewer users or items through the filters, or a machine with more memory.",
         )
-        super().fit(train, computations)
+        super().fit(train, computations, options)
         with torch.no_grad():
             vectors = self.fitted_network.vectors().numpy()
         counts = np.bincount(self._state[f"{INPUTS}items"], minlength=len(vectors))

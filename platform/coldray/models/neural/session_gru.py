@@ -31,9 +31,9 @@ from coldray.models.neural.base import Network, NeuralConfig, NeuralModel, Neura
 from coldray.models.neural.validation import Validation, hold_out_last
 from coldray.models.state import Arrays
 from coldray.training.histories import Histories
-from coldray.training.negatives import DrawnNegatives, NegativesConfig
+from coldray.training.negatives import DrawnNegatives, NegativesConfig, summed_powers
+from coldray.training.options import FitOptions
 from coldray.training.row_random import RowDropout
-from coldray.training.softmax import summed_powers
 from coldray.training.task import Batch, Loss, Step
 
 _BLOCK_SESSIONS = 256
@@ -255,7 +255,9 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
             return train, None
         return rest, validation
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Train the network.
 
         Raises
@@ -280,7 +282,7 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
                 f"{train.key}: all {clicks.nnz:,} clicks have the same place, so nobody knows what came after what. "
                 "Give the model places (with_order of a dataset with timestamps)."
             )
-        return super().fit(train, computations)
+        return super().fit(train, computations, options)
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what weights with their moments, the steps of a batch and their logits take."""

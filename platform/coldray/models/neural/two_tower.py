@@ -42,6 +42,7 @@ from coldray.models.transfer.networks import AttributeTower, dense_tower
 from coldray.models.transfer.similarity import arrays_under
 from coldray.training.histories import Histories
 from coldray.training.negatives import InBatchNegatives
+from coldray.training.options import FitOptions
 from coldray.training.row_random import RowDropout, row_uniforms
 from coldray.training.task import Batch, Loss, Step
 
@@ -338,7 +339,9 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
         """Tell whether whole items are held out to stop by."""
         return self.config.stop_by == "items" and bool(train.features.features)
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Train the towers.
 
         Raises
@@ -351,7 +354,7 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
             If the loss is not finite any more.
         """
         self._vectors = None
-        return super().fit(train, computations)
+        return super().fit(train, computations, options)
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what weights with their moments, attributes, and the logits and towers of a step take."""

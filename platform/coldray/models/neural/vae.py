@@ -30,7 +30,7 @@ from coldray.models.neural.validation import Validation
 from coldray.models.state import Arrays
 from coldray.models.transfer.gerec import kl_divergence
 from coldray.training.histories import Histories
-from coldray.training.row_random import normal_rows
+from coldray.training.row_random import RowNormal
 from coldray.training.task import Batch, Loss, Step
 
 _LOG_VARIANCE = 8.0
@@ -117,7 +117,7 @@ class VariationalAutoencoder(Network):
     def __init__(self, clicks: npt.NDArray[np.integer[Any]], config: VAEConfig) -> None:
         super().__init__()
         n_items = len(clicks)
-        self.encoder = _Encoder(n_items, config)
+        self.encoder, self.noise = _Encoder(n_items, config), RowNormal()
         width = config.latent_dim
         layers: list[nn.Module] = []
         for _ in range(config.n_layers):
@@ -132,7 +132,7 @@ class VariationalAutoencoder(Network):
     def sample(self, batch: Batch) -> tuple[torch.Tensor, Encoded]:
         """Return hidden units ``[b, h]`` of z drawn once for each user, and what it is drawn from."""
         encoded = self.encoder(batch)
-        z = encoded.mean + normal_rows(encoded.mean) * torch.exp(encoded.log_variance / 2)
+        z = encoded.mean + self.noise(encoded.mean) * torch.exp(encoded.log_variance / 2)
         return self.decoder(z), encoded
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, Encoded]:

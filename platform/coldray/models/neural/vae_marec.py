@@ -56,6 +56,7 @@ from coldray.models.neural.vae import (
 from coldray.models.neural.validation import Validation
 from coldray.models.state import Arrays
 from coldray.models.transfer.similarity import arrays_under
+from coldray.training.options import FitConfig, FitOptions
 from coldray.training.task import Batch, Loss, Step
 
 
@@ -257,7 +258,9 @@ class VAEMARec(NeuralModel[VAEMARecConfig]):
         self._features = FeatureSet({}, 0)
         self._shared: tuple[TrainingSet, Computations] | None = None
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Learn the mixture of similarities and train the network.
 
         Raises
@@ -276,7 +279,7 @@ class VAEMARec(NeuralModel[VAEMARecConfig]):
         # What is left after some items are held out is another set at each seed: only the whole one is shared.
         self._shared = (train, computations or Computations())
         try:
-            super().fit(train)
+            super().fit(train, computations, options)
         finally:
             self._shared = None
         self._features = train.features
@@ -289,7 +292,7 @@ class VAEMARec(NeuralModel[VAEMARecConfig]):
             shared = self._shared[1]
         config = self.config
         marec = MARecConfig(delta=config.delta, w0=config.w0, order=config.order, learner=config.learner)
-        mixture = mixture_weights(train, shared, marec)
+        mixture = mixture_weights(train, shared, marec, FitConfig())
         weights = tuple(map(float, mixture))
         similarity = shared.get(
             aligned_similarity, train, delta=config.smoothing, order=config.order, weights=weights, lambda_0=0.0

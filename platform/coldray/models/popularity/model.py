@@ -20,6 +20,7 @@ from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.popularity.head import PopularityHead, forest_bytes, learn_popularity
 from coldray.models.state import ArrayModel
+from coldray.training.options import FitOptions
 
 
 class PopularityConfig(ModelConfig):
@@ -48,7 +49,9 @@ class Popularity(ArrayModel[PopularityConfig]):
     scores_cold_items: ClassVar[bool] = True
     personalised: ClassVar[bool] = False
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Count the clicks and learn to predict them.
 
         Raises
@@ -58,6 +61,7 @@ class Popularity(ArrayModel[PopularityConfig]):
         CatalogTooLargeError
             If what is learned does not fit in memory.
         """
+        self.check_options(options)
         config = self.config
         head = (computations or Computations()).get(
             learn_popularity,

@@ -43,6 +43,7 @@ from coldray.models.linalg.singular import most_factors
 from coldray.models.neighbours.nearest import Neighbours, by_neighbour, nearest
 from coldray.models.ratings.base import RatingModel, RatingScale
 from coldray.models.ratings.baseline import BaselineConfig, RatingBaseline
+from coldray.training.options import FitOptions
 
 Measure: TypeAlias = Literal["cosine", "pearson", "adjusted_cosine"]
 _Double: TypeAlias = npt.NDArray[np.float64]
@@ -155,7 +156,9 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
     config_type: ClassVar[type[ModelConfig]] = RatingKNNConfig
     item_array: ClassVar[str] = "item_biases"
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Find the neighbours of all items, or keep the ratings of the users.
 
         Raises
@@ -165,6 +168,7 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
         CatalogTooLargeError
             If the neighbours do not fit in memory.
         """
+        self.check_options(options)
         scale, config, ratings = RatingScale.of(train), self.config, train.interactions
         most_factors(train)  # refuses a matrix of a single row or column
         self.check_size(*ratings.shape)

@@ -38,6 +38,7 @@ from coldray.models.state import FactorModel
 from coldray.models.transfer.similarity import arrays_under
 from coldray.training.config import TrainingConfig
 from coldray.training.history import TrainingResult
+from coldray.training.options import TRAINING_OPTIONS, FitOptions
 from coldray.training.task import Batch, Loss, PerUser, Step, TrainingTask
 from coldray.training.trainer import train as run_training
 
@@ -231,7 +232,9 @@ class _MFTask(TrainingTask):
         return {self.metric: -((batch["values"] - predicted) ** 2).double().cpu().numpy()}
 
 
-def _learn_factors(train: TrainingSet, *, n_factors: int, config: MFConfig) -> dict[str, npt.NDArray[np.float64]]:
+def _learn_factors(
+    train: TrainingSet, n_factors: int, config: MFConfig, options: FitOptions
+) -> dict[str, npt.NDArray[np.float64]]:
     """Train on the ratings of `train`.
 
     Returns
@@ -261,11 +264,11 @@ def _learn_factors(train: TrainingSet, *, n_factors: int, config: MFConfig) -> d
     # The decay is in the loss, and none of the optimizer's.
     size = min(config.batch_size, len(ratings) - n_held)
     settings = config.model_copy(update={"weight_decay": 0.0, "batch_size": size})
-    first = last = run_training(task(ratings.take(order[n_held:]), held_out), settings)
+    first = last = run_training(task(ratings.take(order[n_held:]), held_out), settings, options)
     if held_out is not None and config.refit and config.schedule != "plateau":
         epochs = first.best_epoch + 1
         again = {"epochs": epochs, "warmup_epochs": min(config.warmup_epochs, epochs / 2)}
-        last = run_training(task(ratings, None), settings.model_copy(update=again))
+        last = run_training(task(ratings, None), settings.model_copy(update=again), options, refit=True)
     return {
         "factors": last.weights["items.weight"].double().numpy(),
         "biases": last.weights["item_biases.weight"][:, 0].double().numpy(),
@@ -296,8 +299,11 @@ class MF(RatingModel[MFConfig], FactorModel[MFConfig]):
 
     name: ClassVar[str] = "mf"
     config_type: ClassVar[type[ModelConfig]] = MFConfig
+    fit_options: ClassVar[tuple[str, ...]] = TRAINING_OPTIONS
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Learn factors and biases of items.
 
         More factors than the ratings can have are reduced, with a warning; the state tells how many are used.
@@ -314,7 +320,7 @@ class MF(RatingModel[MFConfig], FactorModel[MFConfig]):
         scale = RatingScale.of(train)
         used = usable_factors(self.name, self.config.n_factors, train)
         self.check_size(*train.interactions.shape)
-        learned = _learn_factors(train, n_factors=used, config=self.config)
+        learned = _learn_factors(train, used, self.config, options)
         n_items, warm = train.interactions.shape[1], train.warm_items
         factors, biases = np.zeros((n_items, used), np.float32), np.zeros(n_items)
         factors[warm], biases[warm] = learned["factors"], learned["biases"]

@@ -25,6 +25,7 @@ from coldray.models.linalg.singular import SingularVectors, most_factors, singul
 from coldray.models.linear.singular_model import SingularConfig, SingularModel
 from coldray.models.ratings.base import RatingModel, RatingScale
 from coldray.models.ratings.baseline import BaselineConfig, RatingBaseline
+from coldray.training.options import FitOptions
 
 
 class RatingSVDConfig(SingularConfig, BaselineConfig):
@@ -61,7 +62,9 @@ class RatingSVD(RatingModel[RatingSVDConfig], SingularModel[RatingSVDConfig]):
     name: ClassVar[str] = "rating_svd"
     config_type: ClassVar[type[ModelConfig]] = RatingSVDConfig
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Decompose what the baseline leaves, or take the leading vectors of a decomposition that is shared.
 
         More factors than the ratings have are reduced to what there is, with a warning; the state tells how many.
@@ -73,6 +76,7 @@ class RatingSVD(RatingModel[RatingSVDConfig], SingularModel[RatingSVDConfig]):
         CatalogTooLargeError
             If the matrices do not fit in memory.
         """
+        self.check_options(options)
         scale, config = RatingScale.of(train), self.config
         computed = self.n_computed(most_factors(train))
         dampings = {"item_damping": config.item_damping, "user_damping": config.user_damping}

@@ -21,7 +21,7 @@ from coldray.models.base import ModelConfig
 from coldray.models.transfer.model import LearnedTransfer
 from coldray.models.transfer.networks import AttributeTower, dense_tower
 from coldray.models.transfer.similarity import Outputs, TransferConfig, TransferNetwork
-from coldray.training.row_random import normal_rows
+from coldray.training.row_random import RowNormal
 from coldray.training.task import Batch, Loss, Step
 
 _LOG_VARIANCE = 8.0
@@ -60,6 +60,7 @@ class ConditionalAutoencoder(TransferNetwork):
         self.condition = AttributeTower(n_inputs, hidden, hidden, dropout)
         self.encoder = dense_tower(n_profile + hidden, hidden, 2 * latent, 0.0)
         self.decoder = dense_tower(latent + hidden, hidden, n_profile, dropout)
+        self.draws = RowNormal()
         # The same draws for all items: an item's profile depends neither on the others of a block nor on the call.
         generator = torch.Generator().manual_seed(config.seed)
         self.register_buffer("noise", torch.randn(config.draws, latent, generator=generator), persistent=False)
@@ -74,7 +75,7 @@ class ConditionalAutoencoder(TransferNetwork):
         condition = self.condition(batch)  # [b, h]
         mean, log_variance = self.encoder(torch.cat([batch["profiles"], condition], dim=1)).chunk(2, dim=1)
         log_variance = log_variance.clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
-        z = mean + normal_rows(mean) * torch.exp(log_variance / 2)
+        z = mean + self.draws(mean) * torch.exp(log_variance / 2)
         return {"profiles": self.decode(z, condition), "mean": mean, "log_variance": log_variance}
 
     def decode(self, z: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ from coldray.models.transfer.similarity import (
     arrays_under,
 )
 from coldray.models.transfer.training import learn_similarity
+from coldray.training.options import TRAINING_OPTIONS, FitOptions
 
 ConfigT = TypeVar("ConfigT", bound=TransferConfig)
 
@@ -39,12 +40,15 @@ class LearnedTransfer(ArrayModel[ConfigT], Generic[ConfigT]):
     network: ClassVar[type[TransferNetwork]]
     item_array: ClassVar[str] = "confidence"
     scores_cold_items: ClassVar[bool] = True
+    fit_options: ClassVar[tuple[str, ...]] = TRAINING_OPTIONS
 
     def __init__(self, config: ConfigT | None = None) -> None:
         super().__init__(config)
         self._learned: LearnedSimilarity | None = None
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Train the network and compute the similarity of all items to the warm ones.
 
         Raises
@@ -58,7 +62,8 @@ class LearnedTransfer(ArrayModel[ConfigT], Generic[ConfigT]):
         """
         shared = computations or Computations()
         self.check_size(*train.interactions.shape)
-        arrays = shared.get(learn_similarity, train, network=self.network, config=self.config.learning())
+        learning = self.config.learning()
+        arrays = shared.get(learn_similarity, train, network=self.network, config=learning, options=options)
         self._learned = LearnedSimilarity.from_arrays(self.network, self.config, arrays)
         weights = self._learned.between(train.features)
         warm = train.warm_items

@@ -23,6 +23,7 @@ from coldray.models.neural.inputs import AttributeInputs, bag
 from coldray.models.profiles import Profiles, item_profiles
 from coldray.models.transfer.similarity import LearnedSimilarity, Matrix, TransferConfig, TransferNetwork
 from coldray.training.history import TrainingResult
+from coldray.training.options import FitOptions
 from coldray.training.task import Batch, Loss, PerUser, Step, TrainingTask
 from coldray.training.trainer import train as run_training
 
@@ -133,7 +134,7 @@ class TransferTask(TrainingTask):
 
 
 def learn_similarity(
-    train: TrainingSet, *, network: type[TransferNetwork], config: TransferConfig
+    train: TrainingSet, *, network: type[TransferNetwork], config: TransferConfig, options: FitOptions
 ) -> dict[str, npt.NDArray[Any]]:
     """Train a network on the warm items of `train`.
 
@@ -157,12 +158,13 @@ def learn_similarity(
     generator = np.random.default_rng(config.seed)
     held_out = HeldOut.of(train, config.validation_share, generator) if config.validation_share > 0 else None
     task = TransferTask(network, config, inputs, profiles, held_out)
-    first = run_training(task, config)
+    first = run_training(task, config, options)
     last = first
     if held_out is not None and config.refit and config.schedule != "plateau":
         epochs = first.best_epoch + 1
         again = {"epochs": epochs, "warmup_epochs": min(config.warmup_epochs, epochs / 2)}
-        last = run_training(TransferTask(network, config, inputs, profiles, None), config.model_copy(update=again))
+        every = TransferTask(network, config, inputs, profiles, None)
+        last = run_training(every, config.model_copy(update=again), options, refit=True)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, to be overwritten
         module = task.build()
     module.load_state_dict(dict(last.weights))

@@ -33,7 +33,7 @@ from coldray.training.config import TrainingConfig
 from coldray.training.gradients import Divergence
 from coldray.training.history import TrainingResult
 from coldray.training.loop import TrainingLoop
-from coldray.training.progress import TrainingListener
+from coldray.training.options import FitOptions
 from coldray.training.state import diverged, training_result
 from coldray.training.task import TrainingTask
 
@@ -84,14 +84,14 @@ own two seconds would be most of a short epoch. Whoever sets RAY_TRAIN_HEALTH_CH
 
 
 def train_on_cluster(
-    task: TrainingTask,
-    config: TrainingConfig,
-    storage: Path | None,
-    name: str,
-    resume: bool,
-    listener: TrainingListener,
+    task: TrainingTask, config: TrainingConfig, options: FitOptions, run: Path | None
 ) -> TrainingResult:
     """Train with Ray Train; see :func:`coldray.training.trainer.train`.
+
+    Parameters
+    ----------
+    run
+        Folder of the checkpoints; None keeps none beyond the training.
 
     Raises
     ------
@@ -102,57 +102,57 @@ def train_on_cluster(
     TrainingFailedError
         If workers failed otherwise, or were lost more often than allowed.
     """
-    with _folder(storage) as folder:
-        require_shared(folder)
-        run = folder / name
-        initial = latest_checkpoint(run) if resume else None
+    with _folder(run) as folder:
+        require_shared(folder.parent)
+        initial = latest_checkpoint(folder)
         mailbox = new_mailbox()
-        parameters = {"task": ray.put(task), "config": config, "mailbox": mailbox, "initial": initial}
-        with Delivery(mailbox, lambda _: listener):
-            failure = _fit(_train_worker, parameters, config, run)[1]
+        forwarded = options.model_copy(update={"listener": Forwarding(mailbox)})
+        parameters = {"task": ray.put(task), "config": config, "options": forwarded, "initial": initial}
+        with Delivery(mailbox, lambda _: options.listener):
+            failure = _fit(_train_worker, {**parameters, "mailbox": mailbox}, options, folder)[1]
         error = ray.get(mailbox.error.remote())
-        latest = latest_checkpoint(run)
+        latest = latest_checkpoint(folder)
         if isinstance(error, str):
-            raise diverged(error, latest if storage else None)
+            raise diverged(error, latest if run else None)
         if error is not None:
             raise error
         if failure is not None or latest is None:
-            raise _failed(task, failure, latest if storage else None) from failure
+            raise _failed(task, failure, latest if run else None) from failure
         snapshot = read_checkpoint(latest)
-    device = "cuda" if config.use_gpu else "cpu"
-    return training_result(snapshot.progress, snapshot.best, config.workers, device, latest if storage else None)
+    device = "cuda" if options.device == "cuda" else "cpu"
+    return training_result(snapshot.progress, snapshot.best, options.workers, device, latest if run else None)
 
 
 @contextmanager
-def _folder(storage: Path | None) -> Iterator[Path]:
+def _folder(run: Path | None) -> Iterator[Path]:
     """Yield an absolute folder, one for the time of the block if none is given."""
-    if storage is not None:
-        yield storage.absolute()
+    if run is not None:
+        yield run.absolute()
         return
     with tempfile.TemporaryDirectory(prefix="coldray-training-") as temporary:
-        yield Path(temporary)
+        yield Path(temporary) / "training"
 
 
 def _fit(
     worker: Callable[[dict[str, Any]], Any],
     parameters: dict[str, Any],
-    config: TrainingConfig,
+    options: FitOptions,
     run: Path,
 ) -> tuple[Any, Exception | None]:
     """Run a function in all workers; return what worker 0 returned, and what made Ray Train give up."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _POLL_SECONDS)
-    resources = {"CPU": _CPUS_PER_WORKER, **({"GPU": 1} if config.use_gpu else {})}
+    resources = {"CPU": _CPUS_PER_WORKER, **({"GPU": 1} if options.device == "cuda" else {})}
     trainer = TorchTrainer(
         worker,
         train_loop_config=parameters,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers, use_gpu=config.use_gpu, resources_per_worker=resources
+            num_workers=options.workers, use_gpu=options.device == "cuda", resources_per_worker=resources
         ),
         run_config=ray.train.RunConfig(
             name=run.name,
             storage_path=str(run.parent),
-            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.num_to_keep),
+            failure_config=ray.train.FailureConfig(max_failures=options.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=options.num_to_keep),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg] # types are Train V1's
         ),
     )
@@ -221,7 +221,7 @@ def _train_worker(parameters: Mapping[str, Any]) -> None:
     workers, device = _set_up()
     with _reporting_errors(mailbox):
         task = ray.get(parameters["task"])
-        loop = TrainingLoop(task, parameters["config"], workers, device, Forwarding(mailbox), _report)
+        loop = TrainingLoop(task, parameters["config"], parameters["options"], workers, device, _report)
         checkpoint = _newest(parameters["initial"], ray.train.get_checkpoint())
         try:
             if checkpoint is not None:

@@ -8,7 +8,7 @@ from torch.nn import functional
 from coldray.models.neural.text_graph.config import TextGraphConfig
 from coldray.models.neural.text_graph.model import TextGraph
 from coldray.models.neural.text_graph.network import Outputs
-from coldray.training.row_random import SharedDropout, batch_rows
+from coldray.training.row_random import BatchRows, SharedDropout, batch_rows
 from contracts.problems import random_training_set
 from models.learned import Shard, one_thread, step_at  # noqa: F401
 
@@ -189,7 +189,7 @@ def test_shared_dropout_is_the_same_for_all_workers_and_others_in_the_next_step(
     table = torch.ones(50, 20)
     found = {}
     for first, seed in ((0, 5), (3, 5), (0, 6)):
-        with batch_rows(first, 60, seed):
+        with batch_rows(dropout, BatchRows(first, 60, seed)):
             found[first, seed] = (dropout(table), dropout(table))
     for mine, other in zip(found[0, 5], found[3, 5], strict=True):
         assert torch.equal(mine, other)

@@ -55,6 +55,7 @@ from coldray.models.state import Arrays
 from coldray.models.transfer.similarity import arrays_under
 from coldray.training.histories import Histories
 from coldray.training.negatives import DrawnNegatives, NegativesConfig
+from coldray.training.options import FitOptions
 from coldray.training.task import Batch, Loss, Step
 
 
@@ -180,7 +181,7 @@ class TextGraphTask(NeuralTask):
         outputs = module(batch)
         is_target = batch["is_target"]
         positive, drawn = outputs.scores.split([is_target.shape[1], self.negatives.width], dim=1)
-        columns = self.negatives.kept(batch["items"][:, is_target.shape[1] :], drawn, step.progress)
+        columns = self.negatives.kept(batch["items"][:, is_target.shape[1] :], drawn, step.progress, step.first)
         margins = positive[:, :, None] - drawn.gather(1, columns)[:, None, :]  # [b, t, c]
         ranking = (functional.softplus(-margins).mean(dim=2) * is_target).sum(dim=1) / self.mean_predicted
         parts = {"bpr": ranking.detach()}
@@ -245,7 +246,9 @@ class TextGraph(NeuralModel[TextGraphConfig]):
         """Not a number where ratings are read: a click of unknown rating is told by its item alone."""
         return float("nan") if self.config.rating_embedding else 1.0
 
-    def fit(self, train: TrainingSet, computations: Computations | None = None) -> Self:
+    def fit(
+        self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
+    ) -> Self:
         """Train the network, and tell what the views could not read.
 
         Raises
@@ -268,8 +271,8 @@ class TextGraph(NeuralModel[TextGraphConfig]):
                 f"time_buckets is {self.config.time_buckets}, but the clicks of {train.key} come without their places "
                 "in time. Use time_buckets=0."
             )
-        self.settle_on(train)
-        super().fit(train)
+        self.settle_on(train, options)
+        super().fit(train, computations, options)
         for line in _left_out(train.features, arrays_under(INPUTS, self._state)):
             logger.warning("%s on %s: %s", self.name, train.key, line)
         return self
