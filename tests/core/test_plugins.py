@@ -31,6 +31,12 @@ class WithoutDefault(EASE):
     name: ClassVar[str] = "without_default"
     config_type = Demanding
 
+class WithoutOptions(EASE):
+    name: ClassVar[str] = "without_options"
+
+    def fit(self, train, computations=None):
+        return self
+
 class WithoutConfig(EASE):
     name: ClassVar[str] = "without_config"
     config_type = dict
@@ -91,6 +97,7 @@ def test_what_is_added_is_listed_without_being_loaded_and_then_used(install, kin
         ("model", "unfinished", "added_things:Unfinished", "it does not implement fit, from_state, n_items"),
         ("model", "better", "added_things:Good", "it calls itself 'good'"),
         ("model", "without_default", "added_things:WithoutDefault", "no valid default of its parameter 'needed'"),
+        ("model", "without_options", "added_things:WithoutOptions", "has a fit without `options`"),
         ("model", "without_config", "added_things:WithoutConfig", "has no `config_type`"),
         ("source", "s", "added_things:Good", "it is no coldray.data.sources.registry.Source"),
         ("metric", "m", "added_things:SOURCE", "it is no function of hits and cutoffs"),

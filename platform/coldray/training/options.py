@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
@@ -34,6 +35,12 @@ class FitConfig(BaseModel):
     max_failures: NonNegativeInt = 3
     """Times that lost workers are replaced before training fails; each time it goes on from the last checkpoint."""
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show what is not as by default."""
+        for name, value in super().__repr_args__():
+            if value != type(self).model_fields[str(name)].default:
+                yield name, value
+
     def options(self, listener: TrainingListener | None = None, checkpoints: Path | None = None) -> FitOptions:
         """Return the options of one fit that runs like this."""
         asked = {name: getattr(self, name) for name in FitConfig.model_fields}
@@ -41,7 +48,7 @@ class FitConfig(BaseModel):
 
 
 class FitOptions(FitConfig):
-    """How one fit runs, and who hears of it."""
+    """How one fit runs, and who hears of it: ``coldray.fit("ease", films, options=FitOptions(workers=2))``."""
 
     listener: TrainingListener = Field(default_factory=TrainingListener, repr=False)
     """Told of every epoch of its trainings."""
