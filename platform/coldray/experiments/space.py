@@ -281,7 +281,7 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "entries" in settings:
         entries = {name: current_settings(entry) for name, entry in settings["entries"].items()}
         return {**settings, "entries": entries}
-    if "fit" in settings or "space" not in settings:
+    if "fit" in settings or not {"model", "space"} <= {*settings}:
         return dict(settings)
     config_type, space = model_type(settings["model"]).config_type, settings["space"]
     moved = {name: value for name, value in space.items() if config_type.was_option(name) and not is_range(value)}

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,26 @@ def begin(output, identity=IDENTITY, resume=None, *, fails=True, said=None, erro
     except type(error):
         assert fails
     return folder
+
+
+def test_a_study_that_an_earlier_version_began_goes_on_by_what_is_written_now(tmp_path, dataset):
+    """How a fit runs was a part of the space, and of the configurations of trials, then."""
+    config = StudyConfig.model_validate({**dict(CONFIG), "fit": {"device": "cpu"}})
+    now = StudyIdentity("study", "small", "sample", dataset.fingerprint, config.model_dump(mode="json"))
+    was = {name: value for name, value in now.settings.items() if name != "fit"}
+    was["space"] = {**was["space"], "device": "cpu"}
+    first = begin(tmp_path, replace(now, settings=was))
+    record = first.record()
+    record.trial_started("a", 0, {"lambda_1": 1.0})
+    record.trial_ended(TrialResult("a", 0, {"lambda_1": 1.0, "device": "cpu", "workers": 1}, (), "finished"))
+    again = begin(tmp_path, now, resume="")
+    assert again.path == first.path
+    known = again.record()
+    known.study_started(config, dataset, "small", {})
+    assert dict(known.ended[0].config) == {"lambda_1": 1.0}
+    cuda = StudyConfig.model_validate({**dict(CONFIG), "fit": {"device": "cuda"}})
+    with pytest.raises(OtherStudyError, match=r"fit\.device was 'cpu' and is 'cuda'"):
+        begin(tmp_path, replace(now, settings=cuda.model_dump(mode="json")), resume=first.id)
 
 
 def test_an_interrupted_study_goes_on_in_its_folder_and_says_so(tmp_path):

@@ -56,6 +56,15 @@ def test_the_forms_come_back_too_and_a_file_without_them_is_read(saved, dataset,
     assert load_search(path, CONFIG, dataset) == (OUTCOME, Settled())
 
 
+def test_a_search_that_an_earlier_version_saved_is_read_without_how_its_fits_ran(saved, dataset):
+    older = json.loads(saved.read_text(encoding="utf-8"))
+    del older["study"]["fit"]
+    for trial in older["trials"]:
+        trial["config"] |= {"workers": 1, "device": "auto"}
+    saved.write_text(json.dumps(older), encoding="utf-8")
+    assert load_search(saved, CONFIG, dataset) == (OUTCOME, Settled())
+
+
 def test_a_search_of_another_study_is_refused_by_what_differs(saved, dataset):
     other = CONFIG.model_copy(update={"space": {"n_factors": {"choice": [2, 8]}}})
     with pytest.raises(StudyError, match=r"is of another study: space was .*4.* and is .*8"):
