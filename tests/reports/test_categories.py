@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from coldray.evaluation.metrics import METRICS
 from coldray.experiments.categories import CategoryResults
 from coldray.experiments.results import mean_metric
 from coldray.reports.categories.figures import _swept_parameter, category_pictures, choices
@@ -69,6 +70,7 @@ def test_what_there_is_to_draw_is_drawn(result):
     pictures = category_pictures(result)
     assert [picture.name for picture in pictures] == ["choices", "final_results", "validation_against_test"]
     assert all(picture.figure.axes and picture.caption and picture.alt for picture in pictures)
+    assert len(pictures[1].figure.axes) == len(METRICS), "a panel for each metric there is"
     assert [picture.name for picture in category_pictures(untested(result))] == ["choices"]
     assert _swept_parameter(result) == "n_factors"
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from coldray.evaluation.metrics import METRICS
 from coldray.experiments.categories import CategoryResults
 from coldray.experiments.results import StudyResult, mean_metric
 from coldray.reports.labels import metric_label, parameter_label, shortened
@@ -29,8 +30,6 @@ from coldray.reports.style import (
     styled,
 )
 
-_FAMILIES = ("ndcg", "recall", "precision", "map", "hr", "mrr")
-_PANELS = 4
 _NAME_CHARACTERS = 22
 _ROOM = 110
 """Characters that fit beside each other under a figure of full width."""
@@ -59,7 +58,7 @@ def category_pictures(result: CategoryResults) -> tuple[Picture, ...]:
             "final_results",
             partial(_final_results, result),
             "Every test metric over the length of the list.",
-            f"Four panels with a line for each category; the table above holds the same numbers. {chosen}.",
+            f"A panel for each metric, with a line for each category; the table above holds the same numbers. {chosen}.",
         )
         both = Picture(
             "validation_against_test",
@@ -135,8 +134,7 @@ def _handles(axes: Axes, result: CategoryResults) -> list[Line2D]:
 def _final_results(result: CategoryResults) -> Figure:
     """Draw each test metric over the length k of the list, a line for each category."""
     cutoffs = sorted(result.first.cutoffs)
-    known = [family for family in _FAMILIES if all(_has(study, family, cutoffs) for study in result.studies.values())]
-    shown = known[:_PANELS]
+    shown = [name for name in METRICS if all(_has(study, name, cutoffs) for study in result.studies.values())]
     rows = math.ceil(len(shown) / 2)
     figure = new_figure(FULL_WIDTH, 1.2 + 2.2 * rows)
     panels = figure.subplots(rows, 2, squeeze=False)
