@@ -17,7 +17,7 @@ from coldray.experiments.space import StudyConfig, load_study, metric_names
 from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.models.ratings.mf import MF, MFConfig
 from coldray.reports.console import terminal
-from coldray.reports.html import page
+from coldray.reports.export import page
 from coldray.reports.study.report import study_report
 
 STUDIES = Path(__file__).parents[2] / "tune_spaces"

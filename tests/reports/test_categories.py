@@ -9,7 +9,7 @@ from coldray.experiments.categories import CategoryResults
 from coldray.experiments.results import mean_metric
 from coldray.reports.categories.figures import _swept_parameter, category_pictures, choices
 from coldray.reports.categories.report import FINAL, _final_table, _headline, category_report, tuning_table
-from coldray.reports.html import page
+from coldray.reports.export import page
 from reports.reading import printed, words
 
 HOSTILE = "<b>Toys</b> & 'Games'"

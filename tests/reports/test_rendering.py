@@ -14,8 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from coldray.core.errors import OutputError
-from coldray.reports.export import export, write_files, write_page
-from coldray.reports.html import page
+from coldray.reports.export import export, page, write_files, write_page
 from coldray.reports.report import (
     SYNTHETIC_LABEL,
     Callout,

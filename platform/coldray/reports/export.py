@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from coldray.core.errors import OutputError
 from coldray.core.files import replacing, replacing_folder
-from coldray.reports.html import page
-from coldray.reports.report import PAGE, Report
-from coldray.reports.style import save_figure
+from coldray.reports.report import PAGE, SYNTHETIC_LABEL, Report
+from coldray.reports.style import CSS_PIXELS_PER_INCH, HALF_WIDTH, as_data_uri, save_figure
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip file can hold
 
@@ -146,3 +146,17 @@ def _pack(folder: Path, archive: Path, name: str) -> None:
             entry.create_system = 3  # Unix, whichever system this is
             entry.external_attr = 0o100644 << 16
             packed.writestr(entry, path.read_bytes())
+
+
+def page(report: Report) -> str:
+    """Return the report as one page; every text in it is escaped."""
+    environment = Environment(
+        loader=PackageLoader("coldray", "reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"as_data_uri": as_data_uri, "half": HALF_WIDTH, "pixels": CSS_PIXELS_PER_INCH}
+    banner = SYNTHETIC_LABEL if report.synthetic else None
+    return environment.get_template("page.html").render(report=report, synthetic=banner)

@@ -1,7 +1,7 @@
 """A report: sections of text, tables, figures and callouts, in which everything that coldray tells of a result is told.
 
 Each kind of result has one function that returns its report; how a report looks as a page, in a terminal and as files
-is written once, in :mod:`~coldray.reports.html`, :mod:`~coldray.reports.console` and :mod:`~coldray.reports.export`.
+is written once, in :mod:`~coldray.reports.console` and :mod:`~coldray.reports.export`.
 Nothing in a report is trusted: texts are escaped, and never read as markup.
 """
 

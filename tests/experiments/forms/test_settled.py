@@ -32,7 +32,7 @@ from coldray.models.linear.ease import _BYTES_PER_PAIR, EASE, EASEConfig
 from coldray.models.marec.model import MARec
 from coldray.models.registry import model_type
 from coldray.reports.console import terminal
-from coldray.reports.html import page
+from coldray.reports.export import page
 from coldray.reports.study.report import study_report
 from coldray.training.options import FitConfig
 

@@ -10,8 +10,8 @@ from coldray.core.errors import ConfigError
 from coldray.core.journal import Journal
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.record.record import StudyRecord
-from coldray.experiments.search.epochs import EpochReports, kept_checkpoints
 from coldray.experiments.search.run import scheduler, search
+from coldray.experiments.search.trial import EpochReports, kept_checkpoints
 from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.study import draw_splits

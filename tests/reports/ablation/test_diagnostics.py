@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from coldray.experiments.ablation.result import Cloud, LossCurve
 from coldray.experiments.results import mean_metric, std_metric
 from coldray.reports.ablation.diagnostics import _PANELS, _panel_figure, diagnostics
-from coldray.reports.ablation.learning_panels import _mean_curve
+from coldray.reports.ablation.panels import _mean_curve
 from coldray.reports.ablation.report import ablation_report
 from coldray.reports.published import HETREC
 from coldray.reports.style import new_figure, save_figure

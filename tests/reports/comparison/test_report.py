@@ -9,9 +9,8 @@ import pytest
 
 from coldray.experiments.inspection.item_map import agreement
 from coldray.reports.comparison.figures import FIGURES
-from coldray.reports.comparison.files import results_table, summary_table, values_of
 from coldray.reports.comparison.inspection import agreement_words, nearest_items
-from coldray.reports.comparison.report import comparison_report
+from coldray.reports.comparison.report import comparison_report, results_table, summary_table, values_of
 from coldray.reports.comparison.words import TRACKS, findings, headline, shown_metrics
 from coldray.reports.tables import known_mean
 from reports.reading import cells, printed, table, tables, words

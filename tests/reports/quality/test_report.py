@@ -9,7 +9,6 @@ import pytest
 
 from coldray.reports.export import export
 from coldray.reports.quality.figures import left_out
-from coldray.reports.quality.files import summary_table, values_of
 from coldray.reports.quality.report import (
     _day_label,
     _factor_table,
@@ -18,6 +17,8 @@ from coldray.reports.quality.report import (
     _parts_table,
     _rating_table,
     quality_report,
+    summary_table,
+    values_of,
 )
 from coldray.reports.quality.words import amount_label, headline, level_labels
 from reports.quality_checks import HOSTILE, SHAPES, quality_check

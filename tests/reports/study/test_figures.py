@@ -187,7 +187,7 @@ def test_global_state_is_left_alone(study):
     as_data_uri(parameter_effects(study()))
     assert dict(matplotlib.rcParams) == before
     code = (
-        "import sys, coldray.reports.study.report, coldray.reports.html; sys.exit('matplotlib.pyplot' in sys.modules)"
+        "import sys, coldray.reports.study.report, coldray.reports.export; sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -1,9 +1,10 @@
-"""Trials: configurations, each evaluated split after split on validation data."""
+"""Trials: configurations, each evaluated split after split on validation data, their epochs judged by a scheduler."""
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,13 +23,13 @@ from coldray.core.memory import peak_bytes
 from coldray.data.splits.items import fold_name
 from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache, evaluate
 from coldray.experiments.results import FoldMetrics, reached
-from coldray.experiments.search.epochs import EpochReports, kept_checkpoints
 from coldray.experiments.search.shared import ClusterComputations
 from coldray.models.base import Recommender
 from coldray.models.registry import model_type
 from coldray.training.cluster.mailbox import Forwarding
+from coldray.training.history import EpochRecord
 from coldray.training.options import FitConfig, FitOptions
-from coldray.training.progress import TrainingListener, TrainingListeners, TrainingPlace
+from coldray.training.progress import TrainingListener, TrainingListeners, TrainingPlace, TrainingPlan
 
 _REPORT_SECONDS = 0.25
 """Shortest time between two reports of a worker with several trials: each costs the driver some milliseconds."""
@@ -204,3 +205,33 @@ def _kept(study_id: str, results: ActorHandle[Any]) -> _Kept:
         _studies.clear()
         _studies[study_id] = _Kept(RankingCache(), ClusterComputations(results))
     return _studies[study_id]
+
+
+class EpochReports(TrainingListener):
+    """Tells how many epochs of a training are done, and what the last one validates at."""
+
+    def __init__(self, told: Callable[[int, float], None]) -> None:
+        self._told = told
+        self._metric: str | None = None
+
+    def training_started(self, plan: TrainingPlan) -> None:
+        """Learn what the training stops by."""
+        self._metric = plan.metric
+
+    def epoch_done(self, record: EpochRecord) -> None:
+        """Report an epoch; one of a training on everything validates nothing."""
+        if self._metric is not None and self._metric in record.metrics:
+            self._told(record.epoch + 1, record.metrics[self._metric])
+
+
+@contextmanager
+def kept_checkpoints(folder: Path | None) -> Iterator[Path | None]:
+    """Yield a folder for the checkpoints of a fit, or None where this node does not see the one it is to be in.
+
+    It is removed when all is well.
+    """
+    if folder is None or not folder.parent.is_dir():
+        yield None
+        return
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -11,16 +11,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coldray.experiments.ablation.result import AblationResult
-from coldray.reports.ablation.learning_panels import contrastive_loss, gaussian_loss, generative_loss, learning_note
 from coldray.reports.ablation.panels import (
     ablation_long_list,
     ablation_short_list,
+    contrastive_loss,
     coverage_by_length,
+    feature_space,
+    gaussian_loss,
+    generative_loss,
     hit_rate_by_length,
+    learning_note,
     lift,
+    neighbour_distances,
     published_numbers,
+    score_space,
 )
-from coldray.reports.ablation.space_panels import feature_space, neighbour_distances, score_space
 from coldray.reports.ablation.words import headline, verdicts
 from coldray.reports.labels import counted, is_synthetic, metric_label, metric_number, shortened
 from coldray.reports.report import Picture

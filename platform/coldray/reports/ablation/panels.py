@@ -1,4 +1,4 @@
-"""Panels of an ablation that compare its modes: metrics, lifts, curves over the length of the list, published numbers.
+"""The panels of an ablation: its modes compared, how its parts learned, and where cold items lie among warm ones.
 
 Each draws into axes that it is given, so that it can stand alone or among others.
 """
@@ -8,17 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from coldray.experiments.ablation.result import AblationResult, ModeResult
+from coldray.experiments.ablation.result import AblationResult, Cloud, FloatArray, LossCurve, ModeResult
 from coldray.experiments.results import std_metric
 from coldray.reports.ablation.words import change, leading_metric
 from coldray.reports.labels import SIGNIFICANT, counted, metric_label, metric_number, shortened
 from coldray.reports.placement import leave_headroom
 from coldray.reports.published import HETREC, published_for
-from coldray.reports.style import BLUE, GREY, INK, LEGEND, SKY_BLUE, VERMILION, grid_along, line_mark, write_instead
+from coldray.reports.style import (
+    BLUE,
+    DARK_VERMILION,
+    GREY,
+    INK,
+    LEGEND,
+    SKY_BLUE,
+    VERMILION,
+    grid_along,
+    line_mark,
+    write_instead,
+)
 from coldray.reports.tables import has_metric, known_mean, long_cutoff, short_cutoff
 
 _MEASURES = (("hr", BLUE, "o", -0.15), ("ndcg", VERMILION, "s", 0.15))
@@ -201,4 +213,187 @@ def _no_comparison(result: AblationResult) -> str:
     return (
         f"No published number is comparable: {name} is {kind}. Published: {HETREC.title}, {HETREC.n_users:,} users × "
         f"{HETREC.n_items:,} items."
+    )
+
+
+def contrastive_loss(axes: Axes, result: AblationResult) -> None:
+    """Draw the InfoNCE loss by epoch: a thin line for each fold, the mean bold."""
+    _draw_single(axes, result, "InfoNCE", "InfoNCE (nats)")
+
+
+def gaussian_loss(axes: Axes, result: AblationResult) -> None:
+    """Draw the negative log likelihood of the Gaussian by epoch: a thin line for each fold, the mean bold."""
+    _draw_single(axes, result, "Gaussian NLL", "Gaussian NLL (a dim.)")
+
+
+def generative_loss(axes: Axes, result: AblationResult) -> None:
+    """Draw the two terms of the conditional VAE by epoch, each on an axis of its own."""
+    left, right = _curves(result, "reconstruction"), _curves(result, "KL")
+    if not left and not right:
+        _say_absent(axes, "reconstruction and KL")
+        return
+    if left:
+        _draw_term(axes, left, BLUE, "-")
+        _color_axis(axes, "reconstruction (a dim.)", BLUE)
+    if right:
+        beside = axes.twinx() if left else axes
+        _draw_term(beside, right, DARK_VERMILION, (0, (3.0, 1.2)))
+        _color_axis(beside, "KL (a dimension)", DARK_VERMILION)
+        beside.grid(not left)
+        beside.spines["right"].set_visible(bool(left))
+    _count_epochs(axes)
+
+
+def _mean_curve(curves: Sequence[LossCurve]) -> FloatArray:
+    """Return the mean over folds up to the longest curve ``[epochs]``.
+
+    A fold that stopped early counts with its last value: otherwise the mean would jump where a fold leaves it.
+    """
+    length = max(len(curve.values) for curve in curves)
+    padded = [np.pad(curve.values.astype(np.float64), (0, length - len(curve.values)), mode="edge") for curve in curves]
+    mean: FloatArray = np.mean(padded, axis=0)
+    return mean
+
+
+def _curves(result: AblationResult, term: str) -> list[LossCurve]:
+    return [curve for curve in result.curves.get(term, ()) if len(curve.values)]
+
+
+def _say_absent(axes: Axes, term: str) -> None:
+    write_instead(axes, f"No mode of this ablation trains with {term}.")
+
+
+def _draw_single(axes: Axes, result: AblationResult, term: str, label: str) -> None:
+    curves = _curves(result, term)
+    if not curves:
+        _say_absent(axes, term)
+        return
+    _draw_term(axes, curves, BLUE, "-")
+    axes.set_ylabel(label)
+    axes.locator_params(axis="y", nbins=5)
+    _count_epochs(axes)
+    if len(curves) > 1:
+        leave_headroom(axes, 0.16)
+        axes.legend(loc="upper right", ncols=2, borderaxespad=0.1, **LEGEND).set_in_layout(False)
+
+
+def _draw_term(
+    axes: Axes, curves: Sequence[LossCurve], color: str, linestyle: str | tuple[int, tuple[float, ...]]
+) -> None:
+    """Draw thin lines for the folds, a dot where each stopped, and the mean over them."""
+    for number, curve in enumerate(curves if len(curves) > 1 else ()):
+        epochs = np.arange(1, len(curve.values) + 1)
+        label = "a fold" if number == 0 else None
+        axes.plot(epochs, curve.values, color=color, linewidth=0.8, alpha=0.4, linestyle=linestyle, label=label)
+        axes.plot(epochs[-1:], curve.values[-1:], "o", color=color, markersize=3, alpha=0.6, markeredgewidth=0)
+    mean = _mean_curve(curves)
+    marker = "o" if len(mean) == 1 else ""
+    label = f"mean of {len(curves)}" if len(curves) > 1 else None
+    axes.plot(
+        np.arange(1, len(mean) + 1), mean, color=color, linewidth=2.2, linestyle=linestyle, marker=marker, label=label
+    )
+
+
+def _color_axis(axes: Axes, label: str, color: str) -> None:
+    axes.set_ylabel(label, color=color)
+    axes.tick_params(axis="y", labelcolor=color)
+    axes.locator_params(axis="y", nbins=5)
+
+
+def _count_epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+
+
+def learning_note(result: AblationResult, term: str) -> str:
+    """Return how long the folds trained with `term`, in words."""
+    lengths = [len(curve.values) for curve in _curves(result, term)]
+    if not lengths:
+        return f"no curve of {term}"
+    span = counted(lengths[0], "epoch") if min(lengths) == max(lengths) else f"{min(lengths)} to {max(lengths)} epochs"
+    return f"{counted(len(lengths), 'fold')}, {span}"
+
+
+_KINDS = (("warm", SKY_BLUE, "o", 0.45), ("cold", VERMILION, "^", 0.6))
+_BINS = 30
+
+
+def feature_space(axes: Axes, result: AblationResult) -> None:
+    """Draw warm and cold items by the first two principal components of their features."""
+    if not len(result.features.points):
+        write_instead(axes, "The first fold has no item features to project.")
+        return
+    _draw_cloud(axes, result.features)
+    axes.locator_params(nbins=4)
+    leave_headroom(axes, 0.16)
+    axes.legend(handles=_handles(), loc="upper right", ncols=2, borderaxespad=0.1, **LEGEND).set_in_layout(False)
+
+
+def score_space(axes: Axes, result: AblationResult) -> None:
+    """Draw warm and cold items by the first two components of their scores: the baseline and the full stack.
+
+    Each mode has components of its own, so the two clouds share no axis and stand side by side.
+    """
+    shown = [name for name, cloud in result.scores.items() if len(cloud.points)]
+    if not shown:
+        write_instead(axes, "No score profiles were kept for this ablation.")
+        return
+    shown = list(dict.fromkeys((shown[0], shown[-1])))
+    axes.set_axis_off()
+    width = 1.0 if len(shown) == 1 else 0.44
+    for position, name in enumerate(shown):
+        inset = axes.inset_axes((position * (1 - width), 0.0, width, 0.76))
+        _draw_cloud(inset, result.scores[name])
+        inset.set_title(shortened(name, 12), fontsize=9, pad=3)
+        # Only the distances within a cloud mean anything; its coordinates have no unit to read.
+        inset.set_xticks([])
+        inset.set_yticks([])
+    axes.legend(handles=_handles(), loc="upper center", ncols=2, borderaxespad=0.0, **LEGEND).set_in_layout(False)
+
+
+def _draw_cloud(axes: Axes, cloud: Cloud) -> None:
+    size = min(16.0, max(4.0, 5000.0 / max(len(cloud.points), 1)))
+    for (_, color, marker, alpha), chosen in zip(_KINDS, (~cloud.cold, cloud.cold), strict=True):
+        across, up = cloud.points[chosen].T
+        axes.scatter(across, up, s=size, c=color, marker=marker, alpha=alpha, linewidths=0, rasterized=True)
+    first, second = cloud.explained
+    axes.set_xlabel(f"PC 1 ({100 * first:.0f} %)")
+    axes.set_ylabel(f"PC 2 ({100 * second:.0f} %)")
+
+
+def _handles() -> list[Line2D]:
+    return [
+        Line2D([], [], linestyle="none", marker=marker, color=color, markersize=5, label=f"{name} items")
+        for name, color, marker, _ in _KINDS
+    ]
+
+
+def neighbour_distances(axes: Axes, result: AblationResult) -> None:
+    """Draw how far each held-out cold item is from its nearest warm item, with the median marked."""
+    distances = result.neighbour_distance[np.isfinite(result.neighbour_distance)]
+    if not len(distances):
+        write_instead(axes, "The first fold has no cold item with a warm neighbour.")
+        return
+    end = max(float(distances.max()), 1e-6)
+    bins = min(_BINS, max(5, math.isqrt(len(distances))))
+    axes.hist(np.clip(distances, 0.0, None), bins=bins, range=(0.0, end), color=SKY_BLUE, edgecolor="white")
+    axes.set_xlabel("cosine distance to the\nnearest warm item")
+    axes.set_ylabel("cold items")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.locator_params(axis="x", nbins=5)
+    grid_along(axes, "y")
+    leave_headroom(axes, 0.15)
+    median = float(np.median(distances))
+    axes.axvline(median, color=DARK_VERMILION, linewidth=1.6)
+    side, gap = ("left", 4) if median < end / 2 else ("right", -4)
+    axes.annotate(
+        f"median {median:.2f}",
+        (median, 1.0),
+        (gap, -2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha=side,
+        va="top",
+        fontsize=9,
+        color=DARK_VERMILION,
     )

@@ -58,7 +58,7 @@ def category_pictures(result: CategoryResults) -> tuple[Picture, ...]:
             "final_results",
             partial(_final_results, result),
             "Every test metric over the length of the list.",
-            f"A panel for each metric, with a line for each category; the table above holds the same numbers. {chosen}.",
+            f"A panel for each metric, with a line for each category; the table above has the same numbers. {chosen}.",
         )
         both = Picture(
             "validation_against_test",
