@@ -203,7 +203,7 @@ from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.study import prepare_study, run_study
-from coldray.training.cluster.distributed import require_shared
+from coldray.training.cluster.distributed import _require_shared
 from coldray.core.errors import OutputError
 from pathlib import Path
 import os, tempfile
@@ -215,10 +215,10 @@ ray.init(address=cluster.address, log_to_driver=False)
 cluster.wait_for_nodes()
 
 with tempfile.TemporaryDirectory() as folder:
-    require_shared(Path(folder))
+    _require_shared(Path(folder))
     mine = os.open(folder, os.O_RDONLY)
     try:
-        require_shared(Path(f"/proc/self/fd/{mine}"))  # a path that each process understands in its own way
+        _require_shared(Path(f"/proc/self/fd/{mine}"))  # a path that each process understands in its own way
     except OutputError as error:
         print(json.dumps({"refused": str(error)}), flush=True)
 

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from coldray.core.errors import EmptyDatasetError, NumericalError
 from coldray.data.dataset import Dataset
-from coldray.data.splits.items import ColdItemFold
+from coldray.data.splits.items import _ColdItemFold
 from coldray.experiments.evaluation import EvaluationFold, RankingCache, _rank_task, evaluate
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
@@ -21,7 +21,7 @@ def fold_of(clicks, warm, held_out):
     clicks = np.asarray(clicks, np.float32)
     n_users, n_items = clicks.shape
     dataset = Dataset("small", np.arange(n_users), np.arange(n_items), sp.csr_array(clicks), {})
-    return ColdItemFold(dataset, np.asarray(warm, np.int32), np.asarray(held_out, np.int32), split=2, seed=42)
+    return _ColdItemFold(dataset, np.asarray(warm, np.int32), np.asarray(held_out, np.int32), split=2, seed=42)
 
 
 def task_of(fold):

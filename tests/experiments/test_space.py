@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from coldray.core.errors import ConfigError
 from coldray.experiments.space import (
     StudyConfig,
+    _metric_names,
     current_settings,
     grid_points,
     is_range,
     listed_values,
     load_study,
-    metric_names,
 )
 from coldray.models.marec.config import MARecConfig
 from coldray.models.registry import model_type
@@ -291,7 +291,7 @@ def test_an_override_fills_a_section_left_empty_in_the_file(tmp_path):
 
 def test_a_study_may_be_selected_by_every_metric_that_is_computed():
     names = ("hr", "ndcg", "recall", "precision", "map", "mrr", "coverage")
-    assert metric_names((5, 10)) == [f"{name}@{k}" for name in names for k in (5, 10)]
+    assert _metric_names((5, 10)) == [f"{name}@{k}" for name in names for k in (5, 10)]
 
 
 def test_a_grid_takes_every_combination_once_and_keeps_fixed_values():

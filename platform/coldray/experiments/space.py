@@ -234,7 +234,7 @@ class StudyConfig(WithData):
         return self.search.algorithm == "grid" or not self.searched
 
 
-def metric_names(cutoffs: Iterable[int], *, ratings: bool = False) -> list[str]:
+def _metric_names(cutoffs: Iterable[int], *, ratings: bool = False) -> list[str]:
     """Return every metric a study computes, the errors of predicted ratings too if its model predicts `ratings`."""
     ranking = [f"{name}@{k}" for name in (*METRICS.usable[0], "coverage") for k in cutoffs]
     return [*ranking, *(RATING_METRICS if ratings else ())]
@@ -242,7 +242,7 @@ def metric_names(cutoffs: Iterable[int], *, ratings: bool = False) -> list[str]:
 
 def check_metric(where: str, metric: str, cutoffs: Iterable[int], *, ratings: bool = False) -> None:
     """Refuse a metric that is not computed, and one of another package that cannot be used."""
-    known = metric_names(cutoffs, ratings=ratings)
+    known = _metric_names(cutoffs, ratings=ratings)
     if metric in known:
         return
     if (name := metric.partition("@")[0]) in METRICS:

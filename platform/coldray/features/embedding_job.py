@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class EmbeddingCounts:
+class _EmbeddingCounts:
     """What came of a job."""
 
     texts: int
@@ -50,7 +50,7 @@ class EmbeddingCounts:
     """How many were encoded now."""
 
 
-def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int, fewest: int = 0) -> EmbeddingCounts:
+def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int, fewest: int = 0) -> _EmbeddingCounts:
     """Encode the texts that the cache has not, by workers of the connected cluster.
 
     Parameters
@@ -77,7 +77,7 @@ def embed_texts(texts: Sequence[str], config: EmbeddingConfig, *, workers: int, 
     encoder = _ClusterEncoder(config, workers, fewest)
     if wanted:
         encoder.fit(TextAttribute(tuple(wanted)))
-    return EmbeddingCounts(len(wanted), len(wanted) - encoder.encoded, encoder.encoded)
+    return _EmbeddingCounts(len(wanted), len(wanted) - encoder.encoded, encoder.encoded)
 
 
 class _ClusterEncoder(EmbeddingEncoder):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from coldray.core.errors import ConfigError, EmptyDatasetError
 from coldray.data.dataset import Dataset, LabelAttribute, TextAttribute, binary_matrix
 from coldray.data.sources.sample import sample_dataset
-from coldray.data.splits.items import ColdItemSplit, cold_item_splits
+from coldray.data.splits.items import _ColdItemSplit, cold_item_splits
 
 
 def canary_dataset(n_items=40, n_users=30) -> Dataset:
@@ -116,7 +116,7 @@ def test_the_test_fold_trains_on_train_alone():
 def test_counts_say_how_many_users_have_no_click_in_train():
     users, items = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
     dataset = Dataset("tiny", np.arange(3), np.arange(3), binary_matrix(users, items, (3, 3)), {})
-    split = ColdItemSplit(dataset, *(np.array([i], np.int32) for i in range(3)), split=0, seed=0, protocol="notebook")
+    split = _ColdItemSplit(dataset, *(np.array([i], np.int32) for i in range(3)), split=0, seed=0, protocol="notebook")
     assert split.counts() == {
         "train_items": 1,
         "validation_items": 1,
@@ -131,7 +131,7 @@ def test_counts_say_how_many_users_have_no_click_in_train():
 def test_a_part_without_interactions_is_refused_by_name():
     dataset = Dataset("tiny", np.arange(2), np.arange(3), binary_matrix(np.arange(2), np.arange(2), (2, 3)), {})
     with pytest.raises(EmptyDatasetError, match="the test part has 1 items and no interaction"):
-        ColdItemSplit(dataset, *(np.array([i], np.int32) for i in range(3)), split=0, seed=0, protocol="notebook")
+        _ColdItemSplit(dataset, *(np.array([i], np.int32) for i in range(3)), split=0, seed=0, protocol="notebook")
 
 
 def test_too_few_items_for_three_parts_are_refused():

@@ -13,7 +13,7 @@ from coldray.data.dataset import rows_of
 from coldray.data.splits.parts import PART_WORDS
 from coldray.data.splits.parts import TEST as TEST_PART
 from coldray.data.splits.parts import VALIDATION as VALIDATION_PART
-from coldray.data.splits.published import PARTS, PredefinedSplit, TimeLeaks, assemble_split
+from coldray.data.splits.published import PARTS, PredefinedSplit, _TimeLeaks, assemble_split
 
 TRAIN = [("b", 3, 4.0, 100), ("a", 7, 0.0, 50), ("a", 3, 2.0, 60)]
 VALIDATION = [("b", 7, 5.0, 110)]
@@ -75,11 +75,11 @@ def test_the_counts_name_users_and_items_without_train():
 
 
 def test_held_out_interactions_before_train_ones_are_counted():
-    assert build().time_leaks() == TimeLeaks(within_user=1, across_users=1)
+    assert build().time_leaks() == _TimeLeaks(within_user=1, across_users=1)
     later = [(user, item, rating, time + 1000) for user, item, rating, time in TEST]
-    assert build(test=later).time_leaks() == TimeLeaks(within_user=0, across_users=0)
+    assert build(test=later).time_leaks() == _TimeLeaks(within_user=0, across_users=0)
     # At the same time is not earlier; b's history ends at 100, a's at 60.
-    assert build(validation=[("a", 9, 1.0, 60)], test=[("b", 9, 1.0, 100)]).time_leaks() == TimeLeaks(0, 1)
+    assert build(validation=[("a", 9, 1.0, 60)], test=[("b", 9, 1.0, 100)]).time_leaks() == _TimeLeaks(0, 1)
 
 
 def test_each_flaw_is_warned_of_once_with_its_count(caplog):
@@ -143,7 +143,7 @@ def test_the_parts_divide_the_interactions_and_leaks_are_those_of_a_plain_count(
     held_out = rows[1] + rows[2]
     within = sum(any(u == user and t > time for u, _, _, t in rows[0]) for user, _, _, time in held_out)
     across = sum(any(t > time for _, _, _, t in rows[0]) for _, _, _, time in held_out)
-    assert split.time_leaks() == TimeLeaks(within, across)
+    assert split.time_leaks() == _TimeLeaks(within, across)
 
 
 # ---- what a study takes

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from coldray.core.errors import StudyError
 from coldray.evaluation.metrics import RankingMetrics
 from coldray.experiments.promotion.outcome import Promotion
-from coldray.experiments.record.saved_study import SavedResult, read_study, save_study
+from coldray.experiments.record.saved_study import _SavedResult, read_study, save_study
 from coldray.experiments.results import FoldMetrics, Selection, StudyResult, TrialResult
 from coldray.models.forms import Form
 
@@ -65,7 +65,7 @@ def test_a_study_comes_back_as_it_was(tmp_path_factory, trial, test, value, prom
 
 
 def test_every_field_is_saved_but_the_values_of_single_users():
-    assert {field.name for field in dataclasses.fields(StudyResult)} == {*SavedResult.model_fields, "measured"}
+    assert {field.name for field in dataclasses.fields(StudyResult)} == {*_SavedResult.model_fields, "measured"}
 
 
 def test_what_cannot_be_read_is_said(tmp_path):

@@ -11,7 +11,7 @@ from coldray.core.journal import Journal
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.search.run import scheduler, search
-from coldray.experiments.search.trial import EpochReports, kept_checkpoints
+from coldray.experiments.search.trial import _EpochReports, _kept_checkpoints
 from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.study import draw_splits
@@ -89,27 +89,27 @@ def test_a_training_that_was_lost_goes_on_and_one_that_ended_leaves_nothing(tmp_
     told = []
 
     def fit(listener):
-        with kept_checkpoints(folder) as kept:
+        with _kept_checkpoints(folder) as kept:
             return train(Regression(), CONFIG, FitOptions(listener=listener, checkpoints=kept))
 
     with pytest.raises(Interrupted):
         fit(InterruptAt(2))
     assert folder.is_dir()
-    result = fit(EpochReports(lambda *values: told.append(values)))
+    result = fit(_EpochReports(lambda *values: told.append(values)))
     assert [epochs for epochs, _ in told] == [3, 4, 5, 6]
     assert told[-1][1] == result.history[-1].metrics[Regression.metric]
     assert not folder.exists()
 
 
 def test_a_node_that_does_not_see_the_folder_keeps_nothing(tmp_path):
-    with kept_checkpoints(tmp_path / "elsewhere" / "trial-0") as kept:
+    with _kept_checkpoints(tmp_path / "elsewhere" / "trial-0") as kept:
         assert train(Regression(), CONFIG, FitOptions(checkpoints=kept)).checkpoint is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_epoch_without_a_metric_is_not_judged():
     told = []
-    reports = EpochReports(lambda *values: told.append(values))
+    reports = _EpochReports(lambda *values: told.append(values))
     train(Regression(), CONFIG, FitOptions(listener=reports))
     reports.epoch_done(EpochRecord(9, 1.0, {}, {}, 0.1, 1.0, 1.0))
     assert len(told) == CONFIG.epochs

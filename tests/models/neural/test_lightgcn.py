@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from coldray.core.errors import CatalogTooLargeError, EmptyDatasetError
 from coldray.evaluation.ranking import rank
 from coldray.models.linalg.vector_index import VectorIndex
-from coldray.models.neural.lightgcn import LightGCN, LightGCNConfig, LightGCNTask, PropagatedItems, _SparseProduct
+from coldray.models.neural.lightgcn import LightGCN, LightGCNConfig, _LightGCNTask, _PropagatedItems, _SparseProduct
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import ClickedItemContract, all_items
 from models.learned import one_thread, step_at  # noqa: F401
@@ -49,7 +49,7 @@ class TestGCNThatStopsEarly(ClickedItemContract):
 
 
 def task_of(train, **changes):
-    task = LightGCNTask(LightGCNConfig(**{**QUICK, **changes}), train, None)
+    task = _LightGCNTask(LightGCNConfig(**{**QUICK, **changes}), train, None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return task, task.build()
@@ -197,7 +197,7 @@ def test_the_graph_that_does_not_fit_is_refused_before_it_is_built(monkeypatch):
     train = random_training_set(7)
     model = LightGCN(TestLightGCN.config)
     monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 1000)
-    monkeypatch.setattr(PropagatedItems, "__init__", lambda *_: pytest.fail("a graph was built"))
+    monkeypatch.setattr(_PropagatedItems, "__init__", lambda *_: pytest.fail("a graph was built"))
     with pytest.raises(CatalogTooLargeError, match=rf"The graph of {train.interactions.nnz} clicks needs"):
         model.fit(train)
 
@@ -206,7 +206,7 @@ def test_the_graph_that_does_not_fit_is_refused_before_it_is_built(monkeypatch):
 def test_clicks_of_a_user_who_has_clicked_everything_are_no_examples(loss):
     clicks = np.vstack([np.ones(4), np.eye(4)])
     config = LightGCNConfig(**{**QUICK, "validation_share": 0, "loss": loss})
-    task = LightGCNTask(config, clicks_alone(clicks), None)
+    task = _LightGCNTask(config, clicks_alone(clicks), None)
     assert task.users[torch.arange(task.n_examples)].tolist() == [1, 2, 3, 4]
     batch = task.batch(torch.tensor([2, 0]), torch.Generator())
     assert batch["items"].tolist() == [2, 0]

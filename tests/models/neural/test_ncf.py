@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coldray.core.errors import EmptyDatasetError
 from coldray.models.neural import ncf as ncf_network
-from coldray.models.neural.ncf import NCF, NCFConfig, NCFNetwork, NCFTask, _weight_bytes
+from coldray.models.neural.ncf import NCF, NCFConfig, _NCFNetwork, _NCFTask, _weight_bytes
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import ClickedItemContract, histories_of
 from models.learned import one_thread, step_at  # noqa: F401
@@ -42,7 +42,7 @@ class TestMLP(ClickedItemContract):
 
 
 def task_of(train=None, **changes):
-    return NCFTask(NCFConfig(**{**QUICK, **changes}), train or random_training_set(4), None)
+    return _NCFTask(NCFConfig(**{**QUICK, **changes}), train or random_training_set(4), None)
 
 
 def batch_of(task, examples=None, seed=0):
@@ -53,7 +53,7 @@ def batch_of(task, examples=None, seed=0):
 def network_of(train, **changes):
     """Return a network whose biases are not all the same."""
     torch.manual_seed(3)
-    network = NCFNetwork(train.clicks, NCFConfig(**{**QUICK, **changes}))
+    network = _NCFNetwork(train.clicks, NCFConfig(**{**QUICK, **changes}))
     torch.nn.init.normal_(network.bias.weight)
     return network.eval()
 
@@ -179,7 +179,7 @@ def test_scores_by_plain_products(kind):
 
 @pytest.mark.parametrize(("hidden", "units"), [(20, [20, 10, 5, 2]), (2, [2, 1, 1, 1])])
 def test_each_layer_has_half_the_units_of_the_one_before(hidden, units):
-    network = NCFNetwork(np.ones(30, np.int64), NCFConfig(**{**QUICK, "hidden_dim": hidden, "n_layers": 4}))
+    network = _NCFNetwork(np.ones(30, np.int64), NCFConfig(**{**QUICK, "hidden_dim": hidden, "n_layers": 4}))
     layers = network.towers["mlp"].rest
     assert network.towers["mlp"].of_user.out_features == units[0]
     assert [layer.in_features for layer in layers if isinstance(layer, torch.nn.Linear)] == units
@@ -218,6 +218,6 @@ def test_an_empty_history_is_answered_by_what_is_popular():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_weights_take_what_is_reckoned(kind):
     config = NCFConfig(**{**QUICK, "kind": kind})
-    parameters = NCFNetwork(np.ones(5000, np.int64), config).parameters()
+    parameters = _NCFNetwork(np.ones(5000, np.int64), config).parameters()
     found = sum(4 * each.numel() for each in parameters)
     assert found <= _weight_bytes(5000, config) < 1.02 * found

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from coldray.core.errors import DataError, EmptyDatasetError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
-from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig, SessionNetwork, SessionTask
+from coldray.models.neural.session_gru import SessionGRU, SessionGRUConfig, _SessionNetwork, _SessionTask
 from coldray.models.neural.validation import hold_out_last
 from coldray.training.row_random import BatchRows, batch_rows
 from contracts.problems import clicks_alone, in_random_order, random_training_set
@@ -47,7 +47,7 @@ def round_trips(n_sessions, n_items, seed=0):
 
 
 def task_of(train, **changes):
-    task = SessionTask(SessionGRUConfig(**{**QUICK, **changes}), train, None)
+    task = _SessionTask(SessionGRUConfig(**{**QUICK, **changes}), train, None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return task, task.build().eval()
@@ -187,7 +187,7 @@ def test_a_value_out_of_range_is_refused_by_name(field, value):
 
 def test_what_is_read_and_what_is_predicted_by_lose_units_in_training():
     config = SessionGRUConfig(**{**QUICK, "dropout": 0.5})
-    network = SessionNetwork(config, 9)
+    network = _SessionNetwork(config, 9)
     batch = {"history": torch.randint(0, 9, (400, 3)), "lengths": torch.full((400,), 3)}
     with batch_rows(network, BatchRows(0, 400, 5)):
         outputs = network.train()(batch)[0]

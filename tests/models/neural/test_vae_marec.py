@@ -6,7 +6,13 @@ import torch
 
 from coldray.core.errors import ConfigError, DataError
 from coldray.models.marec.model import MARec, MARecConfig
-from coldray.models.neural.vae_marec import AlignedItems, VAEMARec, VAEMARecConfig, VAEMARecTask, _aligned_weight_bytes
+from coldray.models.neural.vae_marec import (
+    VAEMARec,
+    VAEMARecConfig,
+    _aligned_weight_bytes,
+    _AlignedItems,
+    _VAEMARecTask,
+)
 from contracts.problems import clicks_alone, random_training_set
 from contracts.recommender import ColdItemContract, histories_of
 from models.learned import CountingComputations, one_thread, step_at  # noqa: F401
@@ -48,8 +54,8 @@ def few_cold():
 
 def task_of(train, **changes):
     config = config_of(**changes)
-    items = AlignedItems.from_arrays(VAEMARec(config).inputs(train))
-    return VAEMARecTask(config, train, items, None), items
+    items = _AlignedItems.from_arrays(VAEMARec(config).inputs(train))
+    return _VAEMARecTask(config, train, items, None), items
 
 
 def batch_of(task):

@@ -13,7 +13,13 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.popularity.forest import Forest
-from coldray.models.popularity.head import PopularityDesign, PopularityHead, _fold_ridge, forest_bytes, learn_popularity
+from coldray.models.popularity.head import (
+    PopularityHead,
+    _fold_ridge,
+    _PopularityDesign,
+    forest_bytes,
+    learn_popularity,
+)
 from coldray.models.popularity.target_encoding import aggregates, deal, label_encodings
 from contracts.problems import random_features, random_training_set, scalar_feature, vector_feature
 
@@ -117,7 +123,7 @@ def test_a_columns_own_target_does_not_reach_it():
     changed = np.where(folds == 2, target + 5.0 * np.arange(40), target)
     options = {"shrinkage": 2.0, "ridge": 0.5}
     before, after = (
-        PopularityDesign.of(train, each, folds, **options).matrix(train.features, folds) for each in (target, changed)
+        _PopularityDesign.of(train, each, folds, **options).matrix(train.features, folds) for each in (target, changed)
     )
     np.testing.assert_allclose(after[folds == 2], before[folds == 2], atol=1e-5)
     assert np.abs(after[folds != 2] - before[folds != 2]).max() > 0.1
@@ -216,7 +222,7 @@ def test_where_a_number_is_unknown_is_a_column_if_it_ever_is():
     for values, told in ((np.where(missing, np.nan, np.arange(20)), True), (np.arange(20.0), False)):
         items = FeatureSet({"year": scalar_feature(values)}, 20)
         known = TrainingSet(train.interactions, items, "year")
-        design = PopularityDesign.of(known, target, folds, shrinkage=1.0, ridge=1.0).matrix(items, folds)
+        design = _PopularityDesign.of(known, target, folds, shrinkage=1.0, ridge=1.0).matrix(items, folds)
         assert any(np.array_equal(column, missing) for column in design.T) == told
         np.testing.assert_allclose(design[:, 1], np.where(np.isnan(values), np.nanmean(values), values), rtol=1e-6)
 

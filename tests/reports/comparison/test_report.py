@@ -10,7 +10,7 @@ import pytest
 from coldray.experiments.inspection.item_map import agreement
 from coldray.reports.comparison.figures import FIGURES
 from coldray.reports.comparison.inspection import agreement_words, nearest_items
-from coldray.reports.comparison.report import comparison_report, results_table, summary_table, values_of
+from coldray.reports.comparison.report import _results_table, comparison_report, summary_table, values_of
 from coldray.reports.comparison.words import TRACKS, findings, headline, shown_metrics
 from coldray.reports.tables import known_mean
 from reports.reading import cells, printed, table, tables, words
@@ -225,7 +225,7 @@ def test_costs_and_parts_are_in_the_export(comparison):
 
 def test_results_have_a_row_for_each_value(comparison):
     result = comparison(failed=("content_knn",))
-    read = {tuple(row[:6]): row[6] for row in results_table(result).iter_rows()}
+    read = {tuple(row[:6]): row[6] for row in _results_table(result).iter_rows()}
     assert read == {
         (entry.name, entry.track, part, fold.seed, fold.split, metric): value
         for entry in result.entries
@@ -242,7 +242,7 @@ def test_results_have_a_row_for_each_value(comparison):
 def test_the_summary_has_a_row_for_each_entry_and_metric(any_comparison):
     table = summary_table(any_comparison)
     assert len(table) == sum(len(entry.folds[0].metrics) for entry in any_comparison.entries)
-    assert len(results_table(any_comparison)) == 2 * len(table) * len(any_comparison.entries[0].folds)
+    assert len(_results_table(any_comparison)) == 2 * len(table) * len(any_comparison.entries[0].folds)
     for entry in any_comparison.entries:
         metric = any_comparison.metric
         (row,) = table.filter(pl.col("entry") == entry.name, pl.col("metric") == metric).iter_rows(named=True)

@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FiveCoreReport:
+class _FiveCoreReport:
     """What became of the raw ratings."""
 
     files: Mapping[Part, Path]
@@ -86,7 +86,7 @@ class FiveCoreReport:
 
 def write_five_core(
     raw: Path, folder: Path, category: str, config: FiveCoreConfig | None = None, *, size: str | None = None
-) -> FiveCoreReport:
+) -> _FiveCoreReport:
     """Write the three parquet files of a category from its raw ratings; complete or not at all.
 
     Of a user's ratings of one item the latest is kept, of equally late ones the highest. Interactions of one time are
@@ -132,7 +132,7 @@ def write_five_core(
         )
     files = {part: part_path(folder, category, part, size) for part in PARTS}
     _write(parts, files)
-    return FiveCoreReport(
+    return _FiveCoreReport(
         files=files,
         ratings_read=read,
         ratings_clipped=clipped,

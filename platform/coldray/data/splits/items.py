@@ -121,7 +121,7 @@ class Split(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class ColdItemFold(Fold):
+class _ColdItemFold(Fold):
     """A fold whose held-out items have no train clicks.
 
     Items of `dataset` fall into three kinds: *warm* (`warm_items`, their clicks are `train`), the *held-out* cold
@@ -149,7 +149,7 @@ class ColdItemFold(Fold):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ColdItemSplit(Split):
+class _ColdItemSplit(Split):
     """An assignment of the items with clicks to train, validation or test.
 
     Items that nobody has clicked are in no part. If `dataset` has them they are known to every fold, the one of the
@@ -182,7 +182,7 @@ class ColdItemSplit(Split):
     def for_tuning(self) -> TuningSplit:
         """Return the split without its test items, and without the labels that only they have."""
         visible = np.setdiff1d(np.arange(self.dataset.n_items, dtype=np.int32), self.test_items)
-        fold = ColdItemFold(
+        fold = _ColdItemFold(
             self.dataset.take_items(visible).without_unused_labels(),
             np.searchsorted(visible, self.train_items).astype(np.int32),
             np.searchsorted(visible, self.validation_items).astype(np.int32),
@@ -192,9 +192,9 @@ class ColdItemSplit(Split):
         return TuningSplit(fold, self.protocol)
 
     @property
-    def test_fold(self) -> ColdItemFold:
+    def test_fold(self) -> _ColdItemFold:
         """Fit on train, measure on test: to be used once, after the selection."""
-        return ColdItemFold(self.dataset, self.train_items, self.test_items, split=self.split, seed=self.seed)
+        return _ColdItemFold(self.dataset, self.train_items, self.test_items, split=self.split, seed=self.seed)
 
     def counts(self) -> dict[str, int]:
         """Return the size of each part, and how many users have no click in train."""
@@ -214,7 +214,7 @@ class ColdItemSplit(Split):
 
 def cold_item_splits(
     dataset: Dataset, *, protocol: Protocol = "notebook", n_splits: int, seed: int
-) -> Iterator[ColdItemSplit]:
+) -> Iterator[_ColdItemSplit]:
     """Yield `n_splits` cold-item splits, drawn one after another from one ``RandomState(seed)``.
 
     They are drawn among the items that have clicks: how many others the dataset has changes no part.
@@ -247,7 +247,7 @@ def cold_item_splits(
         else:
             raise ConfigError(f"Unknown split protocol {protocol!r}; choose 'notebook' or 'balanced'.")
         train, validation, test = (clicked[part] for part in parts)
-        yield ColdItemSplit(dataset, train, validation, test, split=number, seed=seed, protocol=protocol)
+        yield _ColdItemSplit(dataset, train, validation, test, split=number, seed=seed, protocol=protocol)
 
 
 def _notebook_parts(n_items: int, generator: np.random.RandomState) -> tuple[IntArray, IntArray, IntArray]:

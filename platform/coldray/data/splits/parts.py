@@ -33,7 +33,7 @@ _OF_EVERYBODY = ("temporal", "rolling-origin")
 
 
 @dataclass(frozen=True, eq=False)
-class InteractionFold(Fold):
+class _InteractionFold(Fold):
     """A fold whose held-out clicks are of any item; all items compete for a place."""
 
     train_entries: BoolArray
@@ -132,7 +132,7 @@ class InteractionSplit(Split):
         """
         visible = ~np.isin(self.parts, (TEST, TEST_GIVEN, UNUSED))
         parts = self.parts[visible]
-        fold = InteractionFold(
+        fold = _InteractionFold(
             _take_interactions(self.dataset, visible),
             parts == TRAIN,
             parts == VALIDATION,
@@ -143,7 +143,7 @@ class InteractionSplit(Split):
         return TuningSplit(fold, self.protocol)
 
     @property
-    def test_fold(self) -> InteractionFold:
+    def test_fold(self) -> _InteractionFold:
         """Fit on all but test, measure on test: to be used once, after the selection.
 
         What was held out for the selection is train then: a click of the validation part is known, and would
@@ -151,7 +151,7 @@ class InteractionSplit(Split):
         """
         parts = self.parts
         train = np.isin(parts, (TRAIN, VALIDATION, VALIDATION_GIVEN))
-        return InteractionFold(
+        return _InteractionFold(
             self.dataset, train, parts == TEST, parts == TEST_GIVEN, split=self.split, seed=self.seed
         )
 

@@ -29,7 +29,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True)
-class TimeLeaks:
+class _TimeLeaks:
     """How far the held-out interactions are from lying after those that a model is fitted on."""
 
     within_user: int
@@ -108,7 +108,7 @@ class PredefinedSplit:
             "items_without_train": int((items & ~known_items).sum()),
         }
 
-    def time_leaks(self) -> TimeLeaks | None:
+    def time_leaks(self) -> _TimeLeaks | None:
         """Count the held-out interactions that are earlier than train interactions; None without times."""
         if self.dataset.timestamps is None:
             return None
@@ -118,7 +118,7 @@ class PredefinedSplit:
         last = np.full(self.dataset.n_users, np.iinfo(np.int64).min)
         np.maximum.at(last, users[in_train], times[in_train])
         held_out = ~in_train
-        return TimeLeaks(
+        return _TimeLeaks(
             within_user=int((times[held_out] < last[users[held_out]]).sum()),
             across_users=int((times[held_out] < last.max()).sum()),
         )
@@ -239,7 +239,7 @@ def _refuse_shared(pairs: pl.DataFrame, file: str) -> None:
     )
 
 
-def _warn(split: PredefinedSplit, leaks: TimeLeaks | None) -> None:
+def _warn(split: PredefinedSplit, leaks: _TimeLeaks | None) -> None:
     counts = split.counts()
     if users := counts["users_without_train"]:
         logger.warning(

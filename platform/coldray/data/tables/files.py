@@ -21,7 +21,7 @@ FileFormat: TypeAlias = Literal["csv", "parquet"]
 
 
 @dataclass(frozen=True)
-class TableRead:
+class _TableRead:
     """The rows of a file, and what is to be known of how they were read."""
 
     rows: pl.DataFrame
@@ -40,7 +40,7 @@ class Table(Protocol):
     def untyped(self) -> bool:
         """True if its columns are text whatever they hold, as in CSV."""
 
-    def read(self, columns: Mapping[str, str], roles: Mapping[str, Role]) -> TableRead:
+    def read(self, columns: Mapping[str, str], roles: Mapping[str, Role]) -> _TableRead:
         """Return `columns` (new name → name there), refused as :func:`read_columns` refuses them."""
 
 
@@ -61,7 +61,7 @@ class TableFile:
         """True of delimited text."""
         return is_csv(self.path, self.file_format)
 
-    def read(self, columns: Mapping[str, str], roles: Mapping[str, Role]) -> TableRead:
+    def read(self, columns: Mapping[str, str], roles: Mapping[str, Role]) -> _TableRead:
         """Return the rows as :func:`read_columns` does."""
         return read_columns(self.path, columns, self.file_format, roles)
 
@@ -74,11 +74,11 @@ class TableFrame:
     name: str
     untyped: ClassVar[bool] = False
 
-    def read(self, columns: Mapping[str, str], roles: Mapping[str, Role]) -> TableRead:
+    def read(self, columns: Mapping[str, str], roles: Mapping[str, Role]) -> _TableRead:
         """Return the rows of `columns`, whose types are checked."""
         require_columns(self.frame.columns, columns.values(), self.name)
         check_types(self.frame.schema, {columns[new]: role for new, role in roles.items()}, self.name)
-        return TableRead(self.frame.select(pl.col(name).alias(new) for new, name in columns.items()), ())
+        return _TableRead(self.frame.select(pl.col(name).alias(new) for new, name in columns.items()), ())
 
 
 def table_columns(path: Path, file_format: FileFormat = "parquet", wanted: Sequence[str] = ()) -> list[str]:
@@ -93,7 +93,7 @@ def table_columns(path: Path, file_format: FileFormat = "parquet", wanted: Seque
 
 def read_columns(
     path: Path, columns: Mapping[str, str], file_format: FileFormat = "parquet", roles: Mapping[str, Role] | None = None
-) -> TableRead:
+) -> _TableRead:
     """Read only `columns` (new name → name in the file); CSV columns stay text, to be typed without loss later.
 
     Parameters
@@ -117,10 +117,10 @@ def read_columns(
         schema = scan.collect_schema()
         check_types(schema, {columns[new]: role for new, role in (roles or {}).items()}, path.name)
         chosen = scan.select(pl.col(name).alias(new) for new, name in columns.items())
-        return TableRead(chosen.collect(engine="streaming"), tuple(notes))
+        return _TableRead(chosen.collect(engine="streaming"), tuple(notes))
 
 
-def _read_delimited(path: Path, columns: Mapping[str, str]) -> TableRead:
+def _read_delimited(path: Path, columns: Mapping[str, str]) -> _TableRead:
     file = look_at(path, _separator(path), wanted=tuple(columns.values()))
     for name in columns.values():
         if name not in file.columns:
@@ -133,7 +133,7 @@ def _read_delimited(path: Path, columns: Mapping[str, str]) -> TableRead:
         raise
     file.check_rows(rows.height)
     notes = list(file.notes)
-    return TableRead(_without_no_rows(rows, file, columns, notes), tuple(notes))
+    return _TableRead(_without_no_rows(rows, file, columns, notes), tuple(notes))
 
 
 def _without_no_rows(

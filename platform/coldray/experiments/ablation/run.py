@@ -32,7 +32,7 @@ _BASELINE = "MARec"
 
 
 @dataclass(frozen=True)
-class Stage:
+class _Stage:
     """One row of the ablation."""
 
     name: str
@@ -41,13 +41,13 @@ class Stage:
     """Prefix of the parameters that it adds; None for the baseline, which has all others."""
 
 
-def _stages() -> tuple[Stage, ...]:
+def _stages() -> tuple[_Stage, ...]:
     """Return the stages in order: the baseline, then one refinement more each time."""
     added = list(REFINEMENTS)
     refined = tuple(
-        Stage("".join(f"+{prefix.upper()}" for prefix in added[: i + 1]), prefix) for i, prefix in enumerate(added)
+        _Stage("".join(f"+{prefix.upper()}" for prefix in added[: i + 1]), prefix) for i, prefix in enumerate(added)
     )
-    return (Stage(_BASELINE, None), *refined)
+    return (_Stage(_BASELINE, None), *refined)
 
 
 def _stage_of(name: str) -> str | None:
@@ -94,7 +94,7 @@ def _of_training() -> set[str]:
     return {name for name in own if _stage_of(name) is None}
 
 
-def _stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _stage_configurations(config: StudyConfig, stage: _Stage, chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the configurations a stage is tuned over.
 
     What earlier stages chose stays; refinements of later stages have the weight 0. There are at most `search.trials`
@@ -117,7 +117,7 @@ def _stage_configurations(config: StudyConfig, stage: Stage, chosen: Mapping[str
     return [*left_out, *drawn_points(trained, config.search.trials - len(left_out), config.search.seed)]
 
 
-def neighbours(config: StudyConfig, stage: Stage, best: Mapping[str, Any]) -> list[dict[str, Any]]:
+def neighbours(config: StudyConfig, stage: _Stage, best: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the configurations of a stage that differ from `best` in one of its own parameters.
 
     Of a refinement that was left out, with the weight 0, there are none: it has nothing else to choose.
@@ -142,7 +142,7 @@ def _beside_edge(config: StudyConfig, edge: Edge, chosen: Mapping[str, Any]) -> 
     return {**chosen, edge.parameter: values[1] if edge.end == "low" else values[-2]}
 
 
-def _stage_edges(config: StudyConfig, stage: Stage, chosen: Mapping[str, Any]) -> tuple[Edge, ...]:
+def _stage_edges(config: StudyConfig, stage: _Stage, chosen: Mapping[str, Any]) -> tuple[Edge, ...]:
     """Return which of the parameters that a stage chose are on the edge of what it tried.
 
     Those of a refinement that was left out, with the weight 0, are no choice.
@@ -243,7 +243,7 @@ def _tune(
 
 def _refined(
     config: StudyConfig,
-    stage: Stage,
+    stage: _Stage,
     chosen: dict[str, Any],
     reached: dict[str, float],
     folds: Sequence[Fold],
@@ -284,12 +284,12 @@ def _means(points: Sequence[Mapping[str, Any]], table: Sequence[Sequence[tuple[f
     return {repr(point): mean for point, mean in zip(points, means, strict=True)}
 
 
-def _tuned(config: StudyConfig, stage: Stage) -> set[str]:
+def _tuned(config: StudyConfig, stage: _Stage) -> set[str]:
     """Return the parameters that a stage is told by."""
     return {name for name in config.searched if _stage_of(name) == stage.prefix}
 
 
-def _best(stage: Stage, table: Sequence[Sequence[tuple[float, str]]], listener: StudyListener) -> tuple[int, float]:
+def _best(stage: _Stage, table: Sequence[Sequence[tuple[float, str]]], listener: StudyListener) -> tuple[int, float]:
     """Return the configuration with the best mean over folds, the first of equals.
 
     A refinement that cannot be trained is an error: its weight 0, which always can, would say that it does not help.
@@ -310,7 +310,7 @@ def _best(stage: Stage, table: Sequence[Sequence[tuple[float, str]]], listener: 
 
 
 def _validate(
-    stage: Stage,
+    stage: _Stage,
     configurations: Sequence[Mapping[str, Any]],
     folds: Sequence[Fold],
     workers: FoldWorkers,

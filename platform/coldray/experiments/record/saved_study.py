@@ -19,7 +19,7 @@ from coldray.experiments.results import FoldMetrics, Selection, StudyResult, Tri
 from coldray.models.forms import Form
 
 
-class SavedResult(BaseModel):
+class _SavedResult(BaseModel):
     """The fields of a :class:`~coldray.experiments.results.StudyResult`, but for the values of single users."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
@@ -52,11 +52,11 @@ class SavedStudy(BaseModel):
     """The whole study file, defaults included."""
     saved: float
     """When, in seconds since 1970."""
-    result: SavedResult
+    result: _SavedResult
 
     def restored(self) -> StudyResult:
         """Return what the study found."""
-        names = [field.name for field in fields(StudyResult) if field.name in SavedResult.model_fields]
+        names = [field.name for field in fields(StudyResult) if field.name in _SavedResult.model_fields]
         return StudyResult(**{name: getattr(self.result, name) for name in names})
 
 
@@ -68,8 +68,8 @@ def save_study(path: Path, category: str, settings: Mapping[str, Any], result: S
     OutputError
         If the file cannot be written.
     """
-    names = [field.name for field in fields(StudyResult) if field.name in SavedResult.model_fields]
-    values = SavedResult(**{name: getattr(result, name) for name in names})
+    names = [field.name for field in fields(StudyResult) if field.name in _SavedResult.model_fields]
+    values = _SavedResult(**{name: getattr(result, name) for name in names})
     saved = SavedStudy(category=category, settings=dict(settings), saved=time.time(), result=values)
     with replacing(path) as temporary:
         temporary.write_text(saved.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from coldray.evaluation.ratings import is_error
 
 
 @dataclass(frozen=True)
-class StageTime:
+class _StageTime:
     """What a stage took of the process that worked on the study, and the search of the workers too."""
 
     name: str
@@ -42,7 +42,7 @@ class SearchState:
     finished: bool
     seconds_left: float | None
     """Estimated from the trials that this process has ended; None while there are none."""
-    stages: Sequence[StageTime] = field(default_factory=tuple)
+    stages: Sequence[_StageTime] = field(default_factory=tuple)
 
     def count(self, status: str) -> int:
         """Return how many trials ended so: ``finished``, ``pruned`` or ``failed``."""
@@ -118,7 +118,7 @@ def search_state(records: Sequence[Record], *, working: bool, now: float | None 
         finished=any(record["event"] == "finished" for record in records),
         seconds_left=left * spent / since if since and left and working else None,
         stages=[
-            StageTime(record["stage"], record["seconds"], record["cpu_seconds"], record["peak_bytes"])
+            _StageTime(record["stage"], record["seconds"], record["cpu_seconds"], record["peak_bytes"])
             for record in records
             if record["event"] == "stage"
         ],

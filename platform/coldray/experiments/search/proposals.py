@@ -35,7 +35,7 @@ Parameters = dict[str, Any]
 
 
 @dataclass
-class Proposal:
+class _Proposal:
     """A configuration with its place in the order of the proposals."""
 
     number: int
@@ -48,13 +48,13 @@ class Proposal:
     """True once a worker was lost that had it: given one by one, it is plain at which one a worker is lost again."""
 
 
-class Proposer(Protocol):
+class _Proposer(Protocol):
     """Where configurations come from."""
 
     def propose(self, number: int) -> Parameters:
         """Return the configuration of a number; numbers are asked for in order."""
 
-    def tell(self, proposals: Sequence[Proposal]) -> None:
+    def tell(self, proposals: Sequence[_Proposal]) -> None:
         """Learn what a batch of proposals reached."""
 
 
@@ -68,7 +68,7 @@ class _ListedPoints:
         """Return the point at that place."""
         return dict(self._points[number])
 
-    def tell(self, proposals: Sequence[Proposal]) -> None:
+    def tell(self, proposals: Sequence[_Proposal]) -> None:
         """Learn nothing."""
 
 
@@ -94,7 +94,7 @@ class _RandomPoints:
             return min(max(drawn, low), high)  # the exponential may round beyond an end
         return float(self._generator.uniform(low, high))
 
-    def tell(self, proposals: Sequence[Proposal]) -> None:
+    def tell(self, proposals: Sequence[_Proposal]) -> None:
         """Learn nothing."""
 
 
@@ -121,7 +121,7 @@ class _TPEPoints:
         trial = self._asked[number] = self._study.ask(self._searched)
         return {**self._fixed, **trial.params}
 
-    def tell(self, proposals: Sequence[Proposal]) -> None:
+    def tell(self, proposals: Sequence[_Proposal]) -> None:
         """Tell what a batch reached, in the order in which it was proposed."""
         for proposal in proposals:
             trial, failed = self._asked.pop(proposal.number), proposal.value is None
@@ -133,7 +133,7 @@ class _TPEPoints:
             if not failed:
                 self._study.add_trial(self._as_it_was(proposal))
 
-    def _as_it_was(self, proposal: Proposal) -> FrozenTrial:
+    def _as_it_was(self, proposal: _Proposal) -> FrozenTrial:
         searched = {name: proposal.parameters[name] for name in self._searched}
         return create_trial(params=searched, distributions=self._searched, value=proposal.value)
 
@@ -151,7 +151,7 @@ def _distribution(spec: Mapping[str, Any]) -> BaseDistribution:
     return FloatDistribution(low, high, log=kind == "log_uniform")
 
 
-def proposer(config: StudyConfig) -> Proposer:
+def proposer(config: StudyConfig) -> _Proposer:
     """Return where a study's configurations come from."""
     if config.enumerated:
         return _ListedPoints(config.points)
@@ -201,9 +201,9 @@ class Proposals(Searcher):
         # Not the record itself, which writes a file: Ray Tune pickles this.
         self._ended, self._known, self._folds = record.ended, record.parameters, record.folds
         self._proposed = 0
-        self._batch: list[Proposal] = []
-        self._waiting: deque[Proposal] = deque()
-        self._running: dict[str, list[Proposal]] = {}
+        self._batch: list[_Proposal] = []
+        self._waiting: deque[_Proposal] = deque()
+        self._running: dict[str, list[_Proposal]] = {}
         self._lost: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> Parameters | None:
@@ -228,14 +228,14 @@ class Proposals(Searcher):
             given.append(self._waiting.popleft())
         return {"trials": [self._told(proposal) for proposal in given]}
 
-    def _told(self, proposal: Proposal) -> Parameters:
+    def _told(self, proposal: _Proposal) -> Parameters:
         folds = [asdict(fold) for fold in self._folds.get(proposal.number, ())]
         return {"number": proposal.number, "parameters": proposal.parameters, "folds": folds}
 
     def _propose(self) -> None:
         last = min(self._proposed + self._batch_size, self._n_trials)
         for number in range(self._proposed, last):
-            proposal = Proposal(number, self._proposer.propose(number))
+            proposal = _Proposal(number, self._proposer.propose(number))
             if number in self._ended:
                 trial = self._ended[number]
                 proposal.parameters = {**proposal.parameters, **self._known.get(number, {})}

@@ -154,9 +154,9 @@ def _options(
     """
     listeners: list[TrainingListener] = [Forwarding(results, TrainingPlace.of_trial(number, fold_name(*fold)))]
     if reports is not None and plan.by_epochs:
-        listeners.append(EpochReports(partial(reports.add_epoch, number)))
+        listeners.append(_EpochReports(partial(reports.add_epoch, number)))
     name = f"trial-{number}-seed-{fold[0]}-split-{fold[1]}"
-    with kept_checkpoints(plan.checkpoints and plan.checkpoints / name) as folder:
+    with _kept_checkpoints(plan.checkpoints and plan.checkpoints / name) as folder:
         yield plan.fit.options(TrainingListeners(*listeners), folder)
 
 
@@ -207,7 +207,7 @@ def _kept(study_id: str, results: ActorHandle[Any]) -> _Kept:
     return _studies[study_id]
 
 
-class EpochReports(TrainingListener):
+class _EpochReports(TrainingListener):
     """Tells how many epochs of a training are done, and what the last one validates at."""
 
     def __init__(self, told: Callable[[int, float], None]) -> None:
@@ -225,7 +225,7 @@ class EpochReports(TrainingListener):
 
 
 @contextmanager
-def kept_checkpoints(folder: Path | None) -> Iterator[Path | None]:
+def _kept_checkpoints(folder: Path | None) -> Iterator[Path | None]:
     """Yield a folder for the checkpoints of a fit, or None where this node does not see the one it is to be in.
 
     It is removed when all is well.

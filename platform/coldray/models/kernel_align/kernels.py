@@ -29,7 +29,7 @@ _FARTHEST = 1e30
 
 
 @dataclass(frozen=True)
-class KernelTerm:
+class _KernelTerm:
     """One kernel of one attribute."""
 
     attribute: str
@@ -64,12 +64,12 @@ class KernelMatrices:
 class KernelBasis:
     """Which kernels there are, with what was fitted on the warm items."""
 
-    terms: tuple[KernelTerm, ...]
+    terms: tuple[_KernelTerm, ...]
     product: tuple[int, ...]
     """Positions of the terms that the product part is made of: one cosine an attribute."""
     numbers: tuple[str, ...]
     """Attributes that are numbers."""
-    weights: dict[KernelTerm | str, npt.NDArray[np.float32]]
+    weights: dict[_KernelTerm | str, npt.NDArray[np.float32]]
     """Column weights by term, for ``centred`` ones the warm items' mean; mean and standard deviation
     ``[2]`` by name of the number."""
     units: npt.NDArray[np.float64]
@@ -86,9 +86,9 @@ class KernelBasis:
         ConfigError
             If no attribute tells items apart.
         """
-        terms: list[KernelTerm] = []
+        terms: list[_KernelTerm] = []
         product, numbers, units = [], [], []
-        weights: dict[KernelTerm | str, npt.NDArray[np.float32]] = {}
+        weights: dict[_KernelTerm | str, npt.NDArray[np.float32]] = {}
         for name, feature in warm.features.items():
             if isinstance(feature, ScalarFeature):
                 known = feature.values[np.isfinite(feature.values)]
@@ -100,7 +100,7 @@ class KernelBasis:
             if kinds:
                 product.append(len(terms))
             for kind in kinds:
-                term = KernelTerm(name, kind)
+                term = _KernelTerm(name, kind)
                 weights[term], unit = _weights(feature, kind)
                 terms.append(term)
                 units.append(unit)
@@ -151,7 +151,7 @@ class KernelBasis:
             squared += np.isnan(right)[None, :]
             yield np.minimum(squared, _FARTHEST).astype(np.float32)
 
-    def _vectors(self, features: FeatureSet, term: KernelTerm) -> sp.csr_array | Matrix:
+    def _vectors(self, features: FeatureSet, term: _KernelTerm) -> sp.csr_array | Matrix:
         matrix = _vector(features, term.attribute).matrix
         if term.kind == "centred":
             return self._centred(matrix, term)
@@ -161,7 +161,7 @@ class KernelBasis:
         norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
         return sp.csr_array(sp.diags_array(1 / np.where(norms > 0, norms, 1)) @ rows, dtype=np.float32)
 
-    def _centred(self, matrix: sp.csr_array, term: KernelTerm) -> Matrix:
+    def _centred(self, matrix: sp.csr_array, term: _KernelTerm) -> Matrix:
         described = np.diff(matrix.indptr)[:, None] > 0
         rows = np.where(described, matrix.toarray() - self.weights[term], np.float32(0))
         norms = np.linalg.norm(rows, axis=1, keepdims=True)

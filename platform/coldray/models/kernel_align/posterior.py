@@ -126,7 +126,7 @@ def conditional(
     return factor.cells, means, variances
 
 
-class HasInverse(Protocol):
+class _HasInverse(Protocol):
     """Knows the diagonal of the inverse of a covariance."""
 
     def inverse_diagonal(self, places: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
@@ -198,7 +198,7 @@ def fit_bytes(n_warm: int, n_cold: int, itemsize: int | None = None) -> int:
     return size * cells_of(n_warm) + 4 * n_warm * n_cold + working
 
 
-def warm_variance(factor: HasInverse, noise: float, places: npt.NDArray[np.integer[Any]]) -> Matrix:
+def warm_variance(factor: _HasInverse, noise: float, places: npt.NDArray[np.integer[Any]]) -> Matrix:
     """Return the variance with the noise of some warm items, by their places among these, float32 ``[n]``.
 
     ``k_w`` is a column of ``K_ww``, so it is ``2σ² − σ⁴ (K_ww + σ²I)⁻¹_jj``.

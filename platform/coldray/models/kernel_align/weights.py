@@ -35,17 +35,17 @@ class LatestScores:
 
     def __init__(self, smoother: UserSmoother) -> None:
         self.smoother = smoother
-        self._held: ItemScores | None = None
+        self._held: _ItemScores | None = None
 
-    def of(self, items: Items, means: Callable[[Items], Matrix]) -> ItemScores:
+    def of(self, items: Items, means: Callable[[Items], Matrix]) -> _ItemScores:
         """Return the scores of `items`, whose conditional means are given by a function."""
         held = self._held
         if held is None or not np.array_equal(held.items, items):
-            held = self._held = ItemScores(np.array(items), self.smoother.weights(means(items)))
+            held = self._held = _ItemScores(np.array(items), self.smoother.weights(means(items)))
         return held
 
 
-class ItemScores:
+class _ItemScores:
     """Smoothed weights of some items ``[W, n]``, and the last products of histories with them."""
 
     def __init__(self, items: Items, weights: Matrix) -> None:
@@ -72,7 +72,7 @@ def _same(left: sp.csr_array, right: sp.csr_array) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Precision:
+class _Precision:
     """The inverse of the warm items' covariance as it is, which bundles of earlier versions hold."""
 
     cells: Matrix
@@ -95,7 +95,7 @@ class ExactWeights:
     """Indices ``[W]``."""
     cold_items: Items
     """Indices ``[C]``, added items last."""
-    factor: PanelCholesky | Precision
+    factor: PanelCholesky | _Precision
     """Solves with ``K_ww + σ²I`` ``[W, W]``."""
     noise: float
     """σ²."""
@@ -189,7 +189,7 @@ class ExactWeights:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that :meth:`from_state` needs."""
-        solver = "precision" if isinstance(self.factor, Precision) else "factor"
+        solver = "precision" if isinstance(self.factor, _Precision) else "factor"
         return {
             "warm_items": self.warm_items,
             "cold_items": self.cold_items,
@@ -208,7 +208,7 @@ class ExactWeights:
         return cls(
             warm,
             state["cold_items"],
-            Precision(state["precision"]) if old else PanelCholesky(state["factor"], len(warm)),
+            _Precision(state["precision"]) if old else PanelCholesky(state["factor"], len(warm)),
             float(state["noise"][0]),
             state["cold_means"],
             LatestScores(UserSmoother.from_state(smoother)),

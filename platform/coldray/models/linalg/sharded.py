@@ -175,7 +175,7 @@ _PANEL_BYTES = 2**26
 """Bytes of the rows that are sent at once."""
 
 
-class ShardTerms(Protocol):
+class _ShardTerms(Protocol):
     """What is added up: matrices that each shard adds a term to."""
 
     @property
@@ -187,7 +187,7 @@ class ShardTerms(Protocol):
 
 
 def sum_over_shards(
-    terms: ShardTerms, shards: Sequence[Shard], *, workers: int = 1, kind: npt.DTypeLike = np.float64
+    terms: _ShardTerms, shards: Sequence[Shard], *, workers: int = 1, kind: npt.DTypeLike = np.float64
 ) -> list[npt.NDArray[Any]]:
     """Return the sums over all shards; zeros without any.
 
@@ -243,7 +243,7 @@ def _panels(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, slice]]:
     return panels
 
 
-def _tree(terms: ShardTerms, shards: list[Shard], workers: int, panels: list[tuple[int, slice]]) -> _Panels:
+def _tree(terms: _ShardTerms, shards: list[Shard], workers: int, panels: list[tuple[int, slice]]) -> _Panels:
     """Return the panels of the sums over all shards."""
     # One result more than there are panels: it is small, and tells whether the task failed.
     count, shared = len(panels) + 1, ray.put(terms)
@@ -279,7 +279,7 @@ def _collected(
 
 # No CPU is reserved: a trial that waits for its sums holds one, and would wait for ever where all are held by trials.
 @ray.remote(num_cpus=0, max_retries=_RETRIES, scheduling_strategy="SPREAD")
-def _add_share(terms: ShardTerms, shards: list[Shard], panels: list[tuple[int, slice]]) -> Iterator[Sum | None]:
+def _add_share(terms: _ShardTerms, shards: list[Shard], panels: list[tuple[int, slice]]) -> Iterator[Sum | None]:
     _require_sums(8 * int(sum(np.prod(shape) for shape in terms.shapes)))
     sums = [np.zeros(shape) for shape in terms.shapes]
     for shard in shards:

@@ -31,7 +31,7 @@ Inverse: TypeAlias = Callable[[Matrix, float], npt.NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True, eq=False)
-class ItemBlock:
+class _ItemBlock:
     """Items that predict, and those among them that are predicted from all the others."""
 
     members: Indices
@@ -40,7 +40,7 @@ class ItemBlock:
     """Items of D, each in one block only."""
 
 
-def item_blocks(train: TrainingSet, *, size: int, share: float) -> list[ItemBlock]:
+def item_blocks(train: TrainingSet, *, size: int, share: float) -> list[_ItemBlock]:
     """Return the blocks that cover all warm items.
 
     Parameters
@@ -52,9 +52,9 @@ def item_blocks(train: TrainingSet, *, size: int, share: float) -> list[ItemBloc
     """
     warm = train.warm_items
     if size >= len(warm):
-        return [ItemBlock(warm, warm)]
+        return [_ItemBlock(warm, warm)]
     if size == 1:
-        return [ItemBlock(warm[place : place + 1], warm[place : place + 1]) for place in range(len(warm))]
+        return [_ItemBlock(warm[place : place + 1], warm[place : place + 1]) for place in range(len(warm))]
     found, similar = similar_items(train, k=size - 1, measure="cosine", shrinkage=0.0)
     counts = np.count_nonzero(similar, axis=1)
     covered = np.zeros(len(counts), np.bool_)
@@ -66,11 +66,13 @@ def item_blocks(train: TrainingSet, *, size: int, share: float) -> list[ItemBloc
         nearest = members[: max(1, round(share * len(members)))]
         targets = nearest[~covered[nearest]]
         covered[targets] = True
-        blocks.append(ItemBlock(np.sort(members), np.sort(targets)))
+        blocks.append(_ItemBlock(np.sort(members), np.sort(targets)))
     return blocks
 
 
-def block_weights(train: TrainingSet, blocks: list[ItemBlock], regularization: float, inverse: Inverse) -> sp.csr_array:
+def block_weights(
+    train: TrainingSet, blocks: list[_ItemBlock], regularization: float, inverse: Inverse
+) -> sp.csr_array:
     """Return the weights of each item's block, CSR ``[I, I]`` float32: row j has what predicts item j, column j of B.
 
     Raises

@@ -330,7 +330,7 @@ def _collinear(terms: tuple[str, ...], used: npt.NDArray[np.bool_], vectors: npt
 
 
 @dataclass(frozen=True, eq=False)
-class CoclickMoments:
+class _CoclickMoments:
     """What the correlation between a mixture and the co-clicks needs, over ordered pairs of distinct warm items."""
 
     covariance: npt.NDArray[np.float64]
@@ -339,7 +339,7 @@ class CoclickMoments:
     """Between each term and the cosine of co-clicks ``[T]``."""
 
 
-def coclick_moments(train: TrainingSet, *, delta: Delta, order: Order) -> CoclickMoments:
+def coclick_moments(train: TrainingSet, *, delta: Delta, order: Order) -> _CoclickMoments:
     """Return the moments of the similarities against the co-click cosine ``C_ij / √(C_ii C_jj)``.
 
     Raises
@@ -374,10 +374,10 @@ def coclick_moments(train: TrainingSet, *, delta: Delta, order: Order) -> Coclic
         cross += flat @ cosine[start:stop].ravel()
     cells = max(size * (size - 1), 1)
     means, mean_cosine = sums / cells, float(cosine.sum(dtype=np.float64)) / cells
-    return CoclickMoments(products / cells - np.multiply.outer(means, means), cross / cells - means * mean_cosine)
+    return _CoclickMoments(products / cells - np.multiply.outer(means, means), cross / cells - means * mean_cosine)
 
 
-def correlation_weights(moments: CoclickMoments) -> Weights:
+def correlation_weights(moments: _CoclickMoments) -> Weights:
     """Return the grid weights whose mixture correlates best with the co-clicks.
 
     Proportional weights correlate alike; of those the largest are returned, since the size of g matters beside αβ.
@@ -404,7 +404,7 @@ def correlation_weights(moments: CoclickMoments) -> Weights:
     return ends[int(np.argmax(_correlations(moments, np.stack(ends))))]
 
 
-def _cyclic_search(moments: CoclickMoments, start: Weights) -> Weights:
+def _cyclic_search(moments: _CoclickMoments, start: Weights) -> Weights:
     weights, best = start.copy(), float(_correlations(moments, start[None])[0])
     improved = True
     while improved:
@@ -418,7 +418,7 @@ def _cyclic_search(moments: CoclickMoments, start: Weights) -> Weights:
     return weights
 
 
-def _correlations(moments: CoclickMoments, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _correlations(moments: _CoclickMoments, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the correlation of each row of weights, up to the constant spread of the co-clicks."""
     spread = np.sqrt(np.maximum(np.einsum("gt,ts,gs->g", weights, moments.covariance, weights, optimize=True), 0))
     covariance = weights @ moments.with_coclicks

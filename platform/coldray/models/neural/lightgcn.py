@@ -78,7 +78,7 @@ class LightGCNConfig(NeuralConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class Bags:
+class _Bags:
     """Rows of a sparse matrix, as an embedding bag reads them."""
 
     starts: torch.Tensor
@@ -97,7 +97,7 @@ class _SparseProduct(torch.autograd.Function):
     """``A X`` for a constant sparse A; its transpose is given, which makes the way back as fast as the way there."""
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, matrix: Bags, transposed: Bags) -> torch.Tensor:
+    def forward(ctx: Any, rows: torch.Tensor, matrix: _Bags, transposed: _Bags) -> torch.Tensor:
         """Return ``A X``."""
         ctx.transposed = transposed
         return matrix.sums(rows)
@@ -113,7 +113,7 @@ def _graph_bytes(n_users: int, n_items: int, n_clicks: int) -> int:
     return 2 * (16 * n_clicks + 8 * (n_users + n_items)) + 16 * n_clicks
 
 
-class PropagatedItems(Network):
+class _PropagatedItems(Network):
     """Vectors of items, and what mixes them.
 
     Parameters
@@ -154,14 +154,14 @@ class PropagatedItems(Network):
         self.register_buffer("scales", torch.from_numpy(scales), persistent=False)
 
     @property
-    def of_users(self) -> Bags:
+    def of_users(self) -> _Bags:
         """R ``[U, I]``."""
-        return Bags(self.starts, self.columns, self.values)
+        return _Bags(self.starts, self.columns, self.values)
 
     @property
-    def of_items(self) -> Bags:
+    def of_items(self) -> _Bags:
         """Rᵀ ``[I, U]``."""
-        return Bags(self.starts_of_items, self.users_of_items, self.values_of_items)
+        return _Bags(self.starts_of_items, self.users_of_items, self.values_of_items)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the vectors of all users, ``R V`` ``[U, d]``, and of all items, V ``[I, d]``."""
@@ -200,7 +200,7 @@ class PropagatedItems(Network):
             bags = (torch.from_numpy(np.array(part, np.int64)) for part in (histories.indptr, histories.indices))
             starts, columns = (part.to(vectors.device) for part in bags)
             roots = torch.from_numpy(_inverse_roots(np.diff(histories.indptr))).to(vectors.device)
-            users = roots[:, None] * Bags(starts, columns, torch.ones_like(columns)).sums(scaled)
+            users = roots[:, None] * _Bags(starts, columns, torch.ones_like(columns)).sums(scaled)
             found: Scores = (users @ wanted).float().cpu().numpy()
             return found
 
@@ -220,7 +220,7 @@ _CLICKS = 200
 """Clicks of a user that the check of memory reckons with, before it is known how many there are."""
 
 
-class LightGCNTask(NeuralTask):
+class _LightGCNTask(NeuralTask):
     """The training of propagated items.
 
     Parameters
@@ -254,9 +254,9 @@ class LightGCNTask(NeuralTask):
         """Number of clicks that something can be told from."""
         return len(self.places)
 
-    def build(self) -> PropagatedItems:
+    def build(self) -> _PropagatedItems:
         """Return a new network."""
-        return PropagatedItems(self.config, self.clicks)
+        return _PropagatedItems(self.config, self.clicks)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return clicks and the items that they are to be told from.
@@ -331,15 +331,15 @@ class LightGCN(NeuralModel[LightGCNConfig]):
         clicks = train.interactions
         return {"starts": clicks.indptr, "items": clicks.indices, "size": np.array(clicks.shape)}
 
-    def network(self, inputs: Arrays, n_items: int) -> PropagatedItems:
+    def network(self, inputs: Arrays, n_items: int) -> _PropagatedItems:
         """Return a new network."""
         ones = np.ones(len(inputs["items"]), np.float32)
         shape = tuple(map(int, inputs["size"]))
-        return PropagatedItems(self.config, sp.csr_array((ones, inputs["items"], inputs["starts"]), shape=shape))
+        return _PropagatedItems(self.config, sp.csr_array((ones, inputs["items"], inputs["starts"]), shape=shape))
 
-    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> LightGCNTask:
+    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> _LightGCNTask:
         """Return the training on `train`."""
-        return LightGCNTask(self.config, train, validation)
+        return _LightGCNTask(self.config, train, validation)
 
     def fit(
         self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
@@ -392,10 +392,10 @@ class LightGCN(NeuralModel[LightGCNConfig]):
         )
 
     @property
-    def fitted_network(self) -> PropagatedItems:
+    def fitted_network(self) -> _PropagatedItems:
         """The trained network, while the model is fitted."""
         network = super().fitted_network
-        if not isinstance(network, PropagatedItems):  # pragma: no cover  network() makes no other
+        if not isinstance(network, _PropagatedItems):  # pragma: no cover  network() makes no other
             raise TypeError("This is no graph of items.")
         return network
 
@@ -403,7 +403,7 @@ class LightGCN(NeuralModel[LightGCNConfig]):
         """Return the vectors of items, float32 ``[n, d]``: scores are their inner products with those of users."""
         self.check_fitted()
         vectors: Scores = self._state["vectors"][items]
-        if self.config.loss == "softmax":  # as PropagatedItems.compared
+        if self.config.loss == "softmax":  # as _PropagatedItems.compared
             lengths: Scores = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
             return vectors / lengths
         return vectors

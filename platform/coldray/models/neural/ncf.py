@@ -149,7 +149,7 @@ class _MLPTower(Tower):
         return scores
 
 
-class NCFNetwork(Network):
+class _NCFNetwork(Network):
     """One tower, or the sum of both, and a bias an item, which is what an empty history is answered by.
 
     Parameters
@@ -221,8 +221,8 @@ def _training_bytes(n_items: int, config: NCFConfig) -> int:
     return _COPIES * _weight_bytes(n_items, config) + 4 * (batch + 2 * max(_BLOCK_FLOATS, n_items * config.hidden_dim))
 
 
-class NCFTask(NeuralTask):
-    """The training of :class:`NCFNetwork`. An example is some clicks of a user; together these are all their clicks.
+class _NCFTask(NeuralTask):
+    """The training of :class:`_NCFNetwork`. An example is some clicks of a user; together these are all their clicks.
 
     Parameters
     ----------
@@ -250,9 +250,9 @@ class NCFTask(NeuralTask):
         self.first = torch.from_numpy(train.interactions.indptr[of_users] + numbers * config.positives).long()
         self.mean_clicks = counts.sum() / max(len(of_users), 1)
 
-    def build(self) -> NCFNetwork:
+    def build(self) -> _NCFNetwork:
         """Return a new network."""
-        return NCFNetwork(self.clicks, self.config)
+        return _NCFNetwork(self.clicks, self.config)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return histories, clicks to be predicted, and items drawn for each of these.
@@ -299,13 +299,13 @@ class NCF(NeuralModel[NCFConfig]):
         """Return the clicks of each item."""
         return {"clicks": train.clicks}
 
-    def network(self, inputs: Arrays, n_items: int) -> NCFNetwork:
+    def network(self, inputs: Arrays, n_items: int) -> _NCFNetwork:
         """Return a new network."""
-        return NCFNetwork(inputs["clicks"], self.config)
+        return _NCFNetwork(inputs["clicks"], self.config)
 
-    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> NCFTask:
+    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> _NCFTask:
         """Return the training on `train`."""
-        return NCFTask(self.config, train, validation)
+        return _NCFTask(self.config, train, validation)
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what a training takes."""

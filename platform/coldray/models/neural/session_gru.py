@@ -66,7 +66,7 @@ class SessionGRUConfig(NeuralConfig):
     patience: PositiveInt | None = 5
 
 
-class SessionNetwork(Network):
+class _SessionNetwork(Network):
     """The unit, and two vectors of each item: as it is read, and as it is predicted.
 
     Parameters
@@ -144,7 +144,7 @@ class SessionNetwork(Network):
         return scores
 
 
-class SessionTask(NeuralTask):
+class _SessionTask(NeuralTask):
     """The training of a session network.
 
     Parameters
@@ -170,9 +170,9 @@ class SessionTask(NeuralTask):
             read &= self.negatives.possible.numpy()
         self.users = torch.from_numpy(np.flatnonzero(read))
 
-    def build(self) -> SessionNetwork:
+    def build(self) -> _SessionNetwork:
         """Return a new network."""
-        return SessionNetwork(self.config, self.n_items)
+        return _SessionNetwork(self.config, self.n_items)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return sessions without their last click, what comes next, and ``negatives`` ``[b, w]`` if any are drawn."""
@@ -237,13 +237,13 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
         """Return nothing: the weights are all there is."""
         return {}
 
-    def network(self, inputs: Arrays, n_items: int) -> SessionNetwork:
+    def network(self, inputs: Arrays, n_items: int) -> _SessionNetwork:
         """Return a new network."""
-        return SessionNetwork(self.config, n_items)
+        return _SessionNetwork(self.config, n_items)
 
-    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> SessionTask:
+    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> _SessionTask:
         """Return the training on `train`."""
-        return SessionTask(self.config, train, validation)
+        return _SessionTask(self.config, train, validation)
 
     def hold_out(self, train: TrainingSet) -> tuple[TrainingSet, Validation | None]:
         """Hold out the last clicks; nothing where too few are left to learn from."""

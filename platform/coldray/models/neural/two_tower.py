@@ -90,7 +90,7 @@ class TwoTowerConfig(NeuralConfig):
     it is clicks, as a new item could not be told from another."""
 
 
-class TwoTowers(Network):
+class _TwoTowers(Network):
     """Vectors of users and items.
 
     Parameters
@@ -136,7 +136,7 @@ class TwoTowers(Network):
         Parameters
         ----------
         batch
-            What :meth:`~coldray.models.neural.two_tower.TwoTowerTask.batch` makes.
+            What :meth:`~coldray.models.neural.two_tower._TwoTowerTask.batch` makes.
 
         Returns
         -------
@@ -208,7 +208,7 @@ def _sums(rows: torch.Tensor, items: torch.Tensor, starts: torch.Tensor) -> torc
     return functional.embedding_bag(items, rows, starts, mode="sum")
 
 
-class TwoTowerTask(NeuralTask):
+class _TwoTowerTask(NeuralTask):
     """The training of two towers.
 
     Parameters
@@ -240,9 +240,9 @@ class TwoTowerTask(NeuralTask):
         self.negatives = InBatchNegatives(clicks)
         self.log_shares = torch.from_numpy(_log_shares(clicks))
 
-    def build(self) -> TwoTowers:
+    def build(self) -> _TwoTowers:
         """Return new towers."""
-        return TwoTowers(self.config, self.attributes, self.warm)
+        return _TwoTowers(self.config, self.attributes, self.warm)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return what users clicked, some of it to be found, and the attributes of all items in that.
@@ -326,13 +326,13 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
         """Return the encoded attributes, and which items have vectors of their own."""
         return {**ItemAttributes.of(train).arrays(), "warm": train.warm_items}
 
-    def network(self, inputs: Arrays, n_items: int) -> TwoTowers:
+    def network(self, inputs: Arrays, n_items: int) -> _TwoTowers:
         """Return new towers."""
-        return TwoTowers(self.config, ItemAttributes.from_arrays(inputs), inputs["warm"])
+        return _TwoTowers(self.config, ItemAttributes.from_arrays(inputs), inputs["warm"])
 
-    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> TwoTowerTask:
+    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> _TwoTowerTask:
         """Return the training on `train`."""
-        return TwoTowerTask(self.config, train, ItemAttributes.from_arrays(inputs), validation)
+        return _TwoTowerTask(self.config, train, ItemAttributes.from_arrays(inputs), validation)
 
     def stops_by_items(self, train: TrainingSet) -> bool:
         """Tell whether whole items are held out to stop by."""
@@ -398,10 +398,10 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
         return self.extended({**longer.arrays(), "warm": inputs["warm"]}, features.n_items)
 
     @property
-    def fitted_network(self) -> TwoTowers:
+    def fitted_network(self) -> _TwoTowers:
         """The trained towers."""
         network = super().fitted_network
-        if not isinstance(network, TwoTowers):  # pragma: no cover  network() makes no other
+        if not isinstance(network, _TwoTowers):  # pragma: no cover  network() makes no other
             raise TypeError("These are no two towers.")
         return network
 

@@ -83,7 +83,7 @@ class VAEMARecConfig(VAEConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class AlignedItems:
+class _AlignedItems:
     """Which items are warm and which are aligned, and how similar these are."""
 
     warm: npt.NDArray[np.int64]
@@ -126,7 +126,7 @@ class AlignedItems:
         return places
 
 
-class AlignedAutoencoder(VariationalAutoencoder):
+class _AlignedAutoencoder(VariationalAutoencoder):
     """A variational autoencoder of the warm items that also has logits of the cold ones.
 
     Parameters
@@ -141,7 +141,7 @@ class AlignedAutoencoder(VariationalAutoencoder):
 
     similarity: torch.Tensor
 
-    def __init__(self, clicks: npt.NDArray[np.integer[Any]], items: AlignedItems, config: VAEConfig) -> None:
+    def __init__(self, clicks: npt.NDArray[np.integer[Any]], items: _AlignedItems, config: VAEConfig) -> None:
         super().__init__(clicks, config)
         self.alignment = nn.Linear(self.items.in_features, len(clicks))  # a, and what gives a cold item its bias
         nn.init.xavier_uniform_(self.alignment.weight)
@@ -194,8 +194,8 @@ def _aligned_training_bytes(n_users: int, n_items: int, config: VAEConfig) -> in
     return training_bytes(n_users, n_items, config) + more + similarities + target
 
 
-class VAEMARecTask(VAETask):
-    """The training of :class:`AlignedAutoencoder`.
+class _VAEMARecTask(VAETask):
+    """The training of :class:`_AlignedAutoencoder`.
 
     Parameters
     ----------
@@ -213,17 +213,17 @@ class VAEMARecTask(VAETask):
     config: VAEMARecConfig
 
     def __init__(
-        self, config: VAEMARecConfig, train: TrainingSet, items: AlignedItems, validation: Validation | None
+        self, config: VAEMARecConfig, train: TrainingSet, items: _AlignedItems, validation: Validation | None
     ) -> None:
         self.clicks = sp.csr_array(train.interactions[:, items.warm])
         super().__init__(config, self.clicks, validation)
         self.items = items
         self.aligned = torch.from_numpy(items.places[items.aligned])
 
-    def build(self) -> AlignedAutoencoder:
+    def build(self) -> _AlignedAutoencoder:
         """Return a new network."""
         clicks = np.bincount(self.clicks.indices, minlength=self.clicks.shape[1])
-        return AlignedAutoencoder(clicks, self.items, self.config)
+        return _AlignedAutoencoder(clicks, self.items, self.config)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return the same as for clicks alone, and ``aligned`` float32 ``[b, J]``, what the attributes say."""
@@ -299,7 +299,7 @@ class VAEMARec(NeuralModel[VAEMARecConfig]):
         )
         alignment = Alignment.of(train, lambda_0=0.0)
         lengths = np.sqrt((similarity**2).sum(axis=0))
-        items = AlignedItems(
+        items = _AlignedItems(
             warm=train.warm_items.astype(np.int64),
             aligned=alignment.items.astype(np.int64),
             strength=alignment.strength,
@@ -309,13 +309,13 @@ class VAEMARec(NeuralModel[VAEMARecConfig]):
         )
         return {**items.arrays(), "clicks": train.clicks[train.warm_items]}
 
-    def network(self, inputs: Arrays, n_items: int) -> AlignedAutoencoder:
+    def network(self, inputs: Arrays, n_items: int) -> _AlignedAutoencoder:
         """Return a new network."""
-        return AlignedAutoencoder(inputs["clicks"], AlignedItems.from_arrays(inputs), self.config)
+        return _AlignedAutoencoder(inputs["clicks"], _AlignedItems.from_arrays(inputs), self.config)
 
-    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> VAEMARecTask:
+    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> _VAEMARecTask:
         """Return the training on `train`."""
-        return VAEMARecTask(self.config, train, AlignedItems.from_arrays(inputs), validation)
+        return _VAEMARecTask(self.config, train, _AlignedItems.from_arrays(inputs), validation)
 
     def check_attributes(self, kinds: Mapping[str, AttributeKind]) -> None:
         """Check that a δ by attribute names every attribute compared by its cosine, and nothing else."""
@@ -328,10 +328,10 @@ class VAEMARec(NeuralModel[VAEMARecConfig]):
         """
         self.check_fitted()
         inputs = arrays_under(INPUTS, self._state)
-        items, n_new = AlignedItems.from_arrays(inputs), features.n_items
+        items, n_new = _AlignedItems.from_arrays(inputs), features.n_items
         similarities = Similarities(self._features.take(items.warm), features, self.config.smoothing)
         columns = mix(similarities, items.mixture, self.config.order)
-        extended = AlignedItems(
+        extended = _AlignedItems(
             warm=items.warm,
             aligned=np.concatenate([items.aligned, np.arange(self.n_items, self.n_items + n_new)]),
             strength=np.concatenate([items.strength, np.ones(n_new, np.float32)]),

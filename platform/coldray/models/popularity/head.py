@@ -88,7 +88,7 @@ _FEW_TERMS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class PopularityDesign:
+class _PopularityDesign:
     """What was learned from the warm items to describe any item by a few columns.
 
     Numbers are columns, and so are the labels of a small vocabulary. The labels or words of an attribute are also
@@ -264,7 +264,7 @@ def learn_popularity(
     _check_size(train, trees=trees, min_leaf=min_leaf, folds=folds)
     target = np.log1p(train.clicks[warm])
     dealt = deal(len(warm), folds, seed)
-    design = PopularityDesign.of(train, target, dealt, shrinkage=shrinkage, ridge=ridge)
+    design = _PopularityDesign.of(train, target, dealt, shrinkage=shrinkage, ridge=ridge)
     from sklearn.ensemble import ExtraTreesRegressor  # imported by those who grow trees alone
 
     regressor = ExtraTreesRegressor(
@@ -309,7 +309,7 @@ class PopularityHead:
     Made for items without clicks: the prediction of a warm item is not out of fold, it knows the item's own clicks.
     """
 
-    def __init__(self, mean: float, design: PopularityDesign, forest: Forest) -> None:
+    def __init__(self, mean: float, design: _PopularityDesign, forest: Forest) -> None:
         self.mean = mean
         """Mean of ``log(clicks + 1)`` over the warm items, and so of the predictions of them out of fold."""
         self._design, self._forest = design, forest
@@ -317,7 +317,7 @@ class PopularityHead:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Return the head that :func:`learn_popularity` learned; other names in `arrays` are not read."""
-        return cls(float(arrays["mean"][0]), PopularityDesign.from_arrays(arrays), Forest.from_arrays(arrays))
+        return cls(float(arrays["mean"][0]), _PopularityDesign.from_arrays(arrays), Forest.from_arrays(arrays))
 
     def predict(self, features: FeatureSet) -> npt.NDArray[np.float32]:
         """Return the predicted popularity, float32 ``[n]``.

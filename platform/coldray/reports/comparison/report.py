@@ -52,7 +52,7 @@ def comparison_report(result: ComparisonResult) -> Report:
         sections=tuple(section(result) for section in _SECTIONS),
         synthetic=is_synthetic(result),
         files={
-            "results.csv": results_table(result),
+            "results.csv": _results_table(result),
             "summary.csv": summary_table(result),
             "results.json": values_of(result),
         },
@@ -267,7 +267,7 @@ _SECTIONS = (
 """All sections, in their order."""
 
 
-def results_table(result: ComparisonResult) -> pl.DataFrame:
+def _results_table(result: ComparisonResult) -> pl.DataFrame:
     """Return a row for each entry, part (validation or test), seed, split and metric."""
     parts = (
         ((entry.name, entry.track, part), folds)

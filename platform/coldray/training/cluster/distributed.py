@@ -38,7 +38,7 @@ from coldray.training.state import diverged, training_result
 from coldray.training.task import TrainingTask
 
 
-def require_shared(folder: Path) -> None:
+def _require_shared(folder: Path) -> None:
     """Check that every node of the cluster reads in `folder` what this process writes there.
 
     Raises
@@ -103,7 +103,7 @@ def train_on_cluster(
         If workers failed otherwise, or were lost more often than allowed.
     """
     with _folder(run) as folder:
-        require_shared(folder.parent)
+        _require_shared(folder.parent)
         initial = latest_checkpoint(folder)
         mailbox = new_mailbox()
         forwarded = options.model_copy(update={"listener": Forwarding(mailbox)})

@@ -18,7 +18,7 @@ PAIRS_PER_BLOCK = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
-class FusedItems:
+class _FusedItems:
     """Items ready to be paired with users."""
 
     mixed: torch.Tensor
@@ -61,13 +61,13 @@ class ViewFusion(nn.Module):
         """Return users ``[b, d]`` mixed from their views."""
         return _gated(self.user_gate, text, graph)
 
-    def items(self, text: torch.Tensor, graph: torch.Tensor) -> FusedItems:
+    def items(self, text: torch.Tensor, graph: torch.Tensor) -> _FusedItems:
         """Return items ``[n, d]`` mixed from their views."""
         of_graph = self.value(graph)
         mixed = _gated(self.item_gate, text, graph) + of_graph
-        return FusedItems(mixed, self.key(text) - self.key(graph), self.value(text) - of_graph)
+        return _FusedItems(mixed, self.key(text) - self.key(graph), self.value(text) - of_graph)
 
-    def score(self, users: torch.Tensor, items: FusedItems) -> torch.Tensor:
+    def score(self, users: torch.Tensor, items: _FusedItems) -> torch.Tensor:
         """Return the scores ``[…]`` of users ``[…, d]`` and items ``[…, d]``, which broadcast."""
         queries = self._by_head(self.query(users))
         keys = self._by_head(items.keys)
@@ -80,7 +80,7 @@ class ViewFusion(nn.Module):
     def _by_head(self, vectors: torch.Tensor) -> torch.Tensor:
         return vectors.reshape(*vectors.shape[:-1], self.heads, vectors.shape[-1] // self.heads)
 
-    def all_scores(self, users: torch.Tensor, items: FusedItems) -> torch.Tensor:
+    def all_scores(self, users: torch.Tensor, items: _FusedItems) -> torch.Tensor:
         """Return the scores ``[b, n]`` of all pairs; only so many pairs at once have vectors."""
         n_items = len(items.mixed)
         found = users.new_empty(len(users), n_items)

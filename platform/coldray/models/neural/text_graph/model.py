@@ -103,7 +103,7 @@ _LARGEST_SHARE = 4
 """At most one click in so many is predicted, so that a history is left."""
 
 
-class TextGraphTask(NeuralTask):
+class _TextGraphTask(NeuralTask):
     """The training of :class:`TextGraphNetwork`.
 
     An example is a user with some clicks that are drawn to be predicted. A user has as many examples as it takes to
@@ -307,7 +307,7 @@ class TextGraph(NeuralModel[TextGraphConfig]):
         """Return a new network."""
         return TextGraphNetwork(self.config, inputs)
 
-    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> TextGraphTask:
+    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> _TextGraphTask:
         """Return the training on `train`, over the whole graph or on samples of it, as settled.
 
         Raises
@@ -316,14 +316,14 @@ class TextGraph(NeuralModel[TextGraphConfig]):
             If the step over the whole graph does not fit in memory.
         """
         if self._samples:
-            return TextGraphTask(self.config, train, inputs, validation, self.config.neighbours or _SAMPLED)
+            return _TextGraphTask(self.config, train, inputs, validation, self.config.neighbours or _SAMPLED)
         graph = ItemGraph.from_arrays(arrays_under(GRAPH, inputs))
         require_memory(
             _graph_bytes(self.config.dim, graph.n_nodes, graph.n_edges) + step_bytes(arrays_under(TEXT, inputs)),
             purpose=f"A step over the whole graph of {graph.n_items:,} items and {graph.n_edges:,} edges",
             way_out="Use graph='sampled', a smaller head_dim, or fewer items through the filters.",
         )
-        return TextGraphTask(self.config, train, inputs, validation, None)
+        return _TextGraphTask(self.config, train, inputs, validation, None)
 
     @property
     def _samples(self) -> bool:
