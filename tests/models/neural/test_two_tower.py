@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from coldray.core.errors import DataError
-from coldray.models.neural.inputs import ItemAttributes
+from coldray.models.neural.item_attributes import ItemAttributes
 from coldray.models.neural.two_tower import (
     _LEAST_TEMPERATURE,
     TwoTower,

@@ -34,7 +34,8 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.neural.base import INPUTS, Network, NeuralConfig, NeuralModel, NeuralTask
-from coldray.models.neural.inputs import ItemAttributes, bag
+from coldray.models.neural.inputs import bag
+from coldray.models.neural.item_attributes import ItemAttributes
 from coldray.models.neural.validation import Validation
 from coldray.models.state import Arrays
 from coldray.models.transfer.networks import AttributeTower, dense_tower
