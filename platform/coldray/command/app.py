@@ -22,7 +22,7 @@ from coldray.cli.options.check import CheckOptions
 from coldray.cli.options.doctor import DoctorOptions
 from coldray.cli.options.init import DemoOptions, InitOptions
 from coldray.cli.options.lists import ListsOptions
-from coldray.cli.options.models import EvaluateOptions, FitOptions
+from coldray.cli.options.models import EvaluateOptions, FitJobOptions
 from coldray.cli.options.service import ServeOptions
 from coldray.cli.options.studies import AblationOptions, ComparisonOptions, NetworkOptions, StudyOptions
 from coldray.cli.options.tracking import StatusOptions, SyncOptions
@@ -114,7 +114,7 @@ COMMANDS = {
     ),
     "fit": Command(
         "Fit a model without a study, and write it to a folder as a bundle.",
-        FitOptions,
+        FitJobOptions,
         _always("coldray.command.fit:fit"),
         panel="Data and models",
     ),

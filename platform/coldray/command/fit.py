@@ -12,14 +12,16 @@ from rich.text import Text
 import coldray
 from coldray.bundle.io import save_bundle
 from coldray.cli.lines import from_here, timed, typed
-from coldray.cli.options.models import EvaluateOptions, FitOptions, SplitOptions
+from coldray.cli.options.models import EvaluateOptions, FitJobOptions, SplitOptions
 from coldray.core.errors import ConfigError
 from coldray.data.dataset import Dataset
 from coldray.data.sources.registry import load_filtered
 from coldray.experiments.settings import replace_settings
+from coldray.front.configs import validated
+from coldray.training.options import FitConfig
 
 
-def fit(options: FitOptions, console: Console) -> None:
+def fit(options: FitJobOptions, console: Console) -> None:
     """Fit a model, and write its bundle.
 
     Raises
@@ -37,10 +39,11 @@ def fit(options: FitOptions, console: Console) -> None:
     parameters: dict[str, Any] = {}
     replace_settings(parameters, options.settings)
     features = parameters.pop("features", None)
+    how = validated(FitConfig, parameters.pop("fit", {})).options()
     dataset = _dataset(options, console)
     data = coldray.split(dataset, options.split, seed=options.seed) if options.split else dataset
     console.print(timed(f"fitting {options.model}"), highlight=False)
-    bundle = coldray.fit(options.model, data, features=features, **parameters)
+    bundle = coldray.fit(options.model, data, features=features, options=how, **parameters)
     save_bundle(bundle, folder)
     console.print(timed(repr(bundle)), highlight=False)
     console.print(f"Bundle: {from_here(folder)}", soft_wrap=True, highlight=False, markup=False)

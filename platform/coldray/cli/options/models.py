@@ -31,7 +31,7 @@ class SplitOptions(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions(SplitOptions, SettingsOptions):
+class FitJobOptions(SplitOptions, SettingsOptions):
     """Which model is fitted to what."""
 
     model: Annotated[
