@@ -37,3 +37,14 @@ def test_values_are_told_in_words():
     assert told["w0"] == "number > 0 and ≤ 1"
     assert told["order"] == "1, 2"
     assert told["delta"] == "number > 0 or number > 0 for each name"
+
+
+def test_a_fit_is_told_how_it_runs_and_a_model_refuses_what_it_would_not_heed(tmp_path, capsys):
+    data = ("--dataset", "sample", "--output", str(tmp_path / "bundle"))
+    assert main(["fit", "svd", *data, "--set", "fit.workers=2"]) != 0
+    assert "workers=2 says how a fit runs, and the model 'svd' heeds none of them" in capsys.readouterr().err
+    assert main(["fit", "ease", *data, "--set", "workers=2"]) != 0
+    assert "Write fit: {workers: …} in the study file" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+    assert main(["fit", "ease", *data, "--set", "fit.device=cpu"]) == 0
+    assert (tmp_path / "bundle" / "manifest.json").is_file()
