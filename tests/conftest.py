@@ -28,8 +28,8 @@ settings.load_profile("coldray")
 
 # Beside other workers of pytest-xdist, threads of one would take the cores from another; read when numpy is loaded.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
-    own_cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
-    os.environ.setdefault("OMP_NUM_THREADS", str(own_cores))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from coldray.core import device
 from coldray.core.errors import ConfigError
+from coldray.evaluation.topk import available_threads
 
 
 @pytest.fixture
@@ -55,3 +56,9 @@ def test_the_product_is_that_of_numpy():
     generator = np.random.default_rng(0)
     left, right = generator.normal(size=(5, 4)), generator.normal(size=(4, 3))
     np.testing.assert_allclose(device.matmul(left, right, "cpu"), left @ right, rtol=1e-6)
+
+
+def test_where_the_system_does_not_say_which_cpus_a_process_has_they_are_those_of_the_machine(monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    assert device.cpu_count() == available_threads() == 6

@@ -63,8 +63,8 @@ def load_torch_aside() -> None:
 
 
 def cpu_count() -> int:
-    """Return the CPUs this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """Return the CPUs this process may run on; those of the machine where the system does not say, as macOS."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def matmul(left: npt.NDArray[Any], right: npt.NDArray[Any], device: Device) -> Matrix:

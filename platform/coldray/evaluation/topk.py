@@ -9,7 +9,6 @@ Notation used for shapes: b rows, n columns, k list length, g column groups, c k
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.core.device import cpu_count
 from coldray.core.errors import ConfigError, ModelError, NumericalError
 
 IntArray: TypeAlias = npt.NDArray[np.int32]
@@ -37,7 +37,7 @@ _NOTHING = np.int64(np.iinfo(np.int64).max)
 
 def available_threads() -> int:
     """Return the number of CPUs this process may use."""
-    return len(os.sched_getaffinity(0))
+    return cpu_count()
 
 
 def check_list_length(k: int) -> None:
