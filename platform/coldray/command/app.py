@@ -248,7 +248,7 @@ def _run(app: Typer, arguments: Sequence[str], program: str) -> int:
     except TyperException as error:
         message = " ".join(error.format_message().split())
         if possible := getattr(error, "possibilities", None):
-            message = f"{error.message}.{nearest(error.option_name, possible)}"
+            message = f"{error.message}.{nearest(getattr(error, 'option_name', ''), possible)}"
         context = getattr(error, "ctx", None)
         tell(ConfigError(message if context is None else f"{message} See {context.command_path} --help."))
         return error.exit_code

@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
-from functools import cache
 from typing import Annotated, Any, get_type_hints
 
-from typer import Context, Option
-from typer.core import TyperCommand
+from typer import Option
+from typer.core import TyperArgument, TyperCommand, TyperOption
 from typer.models import ArgumentInfo, OptionInfo
 
 from coldray.cli.options.base import Options, Values, told_of
@@ -57,13 +56,14 @@ def callback_of(
 class OptionsCommand(TyperCommand):
     """A command whose help has what the named source reads, and whose options may take no value or several."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line."""
         kind = getattr(self.callback, _KIND)
         read = sources_of(kind)
         source = source_name(_value(args, "--dataset") or _named(kind, args), _value(args, "--interactions"))
         for parameter in self.params:
-            parameter.hidden = source not in read.get(parameter.name, (source,))
+            if isinstance(parameter, TyperArgument | TyperOption):
+                parameter.hidden = source not in read.get(parameter.name, (source,))
         return super().parse_args(ctx, _spelled_out(args, _numbers_of_values(kind)))
 
 
@@ -96,7 +96,6 @@ def _value(args: list[str], option: str) -> str | None:
     return found
 
 
-@cache
 def _numbers_of_values(kind: type[Options]) -> dict[str, Values]:
     """Return the options with another number of values than one."""
     hints = get_type_hints(kind, include_extras=True)

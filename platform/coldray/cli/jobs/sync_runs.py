@@ -40,7 +40,7 @@ def sync_runs(options: SyncOptions, console: Console) -> int:
 
     quiet_libraries()
     check_reachable(options.tracking_uri)
-    named = [study_folder(options.output_dir, study) for study in options.studies]
+    named = [study_folder(options.output_dir, study) for study in options.studies or ()]
     paths = sorted((options.output_dir / RECORDS).glob(f"*/{MANIFEST}"))
     found = named or [StudyFolder(path.parent.absolute()) for path in paths]
     sent, missing = 0, []

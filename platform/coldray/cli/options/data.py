@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -189,7 +189,6 @@ def source_name(dataset: str | None, interactions: Path | str | None) -> str:
     return "parquet" if path.suffix == ".parquet" or path.is_dir() else "csv"
 
 
-@cache
 def sources_of(options: type[Options]) -> dict[str, tuple[str, ...]]:
     """Return the sources that read an option, for each option that some sources alone read."""
     found = {name: told_of(hint, OfSource) for name, hint in get_type_hints(options, include_extras=True).items()}
