@@ -4,6 +4,7 @@ import sys
 
 import batch_figures  # noqa: F401 - importing registers its figures
 import classical_figures  # noqa: F401 - importing registers its figures
+import command_figures  # noqa: F401
 import docs_figures  # noqa: F401
 import figures
 import gram_figures  # noqa: F401

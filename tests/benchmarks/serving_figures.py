@@ -31,7 +31,7 @@ from ray import serve
 
 from coldray.bundle.io import save_bundle
 from coldray.bundle.model import Bundle, fit_bundle
-from coldray.cli.jobs.serve import _APPLICATION, _fast_serve, serving
+from coldray.cli.jobs.serve import _APPLICATION, fast_serve, serving
 from coldray.cli.ray.cluster import start_ray
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
@@ -98,7 +98,7 @@ def free_port() -> int:
 @contextmanager
 def service(settings: ServiceSettings) -> Iterator[int]:
     """Run the service as its job does, on an embedded Ray of its own; yield its port."""
-    with _fast_serve():
+    with fast_serve():
         start_ray(cpus=settings.replicas + 1)
         try:
             port = free_port()

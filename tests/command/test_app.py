@@ -178,3 +178,12 @@ def test_a_shell_completes_commands_studies_models_and_options():
     assert completed("coldray datasets ml-1") == ["ml-100k", "ml-1m", "ml-10m"]
     assert "--output-dir" in completed("coldray tune marec --out")
     assert completed("coldray tune marec --promote if") == ["if-better"]
+
+
+def test_a_variable_of_blanks_is_no_default(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", " ")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", " ")
+    told = Told("sync")
+    assert (told.status, told.err.getvalue()) == (0, "")
+    assert "nothing waits in the 0 folders of studies" in told.out.getvalue()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coldray.bundle.io import save_bundle
 from coldray.bundle.model import fit_bundle
-from coldray.cli.jobs.serve import _fast_serve, serving
+from coldray.cli.jobs.serve import fast_serve, serving
 from coldray.core.errors import DataFormatError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
@@ -284,7 +284,7 @@ def test_a_user_of_another_type_who_sent_feedback_before_is_served(numbers, stor
 
 def test_the_proxy_takes_an_address_with_the_longest_id(monkeypatch):
     monkeypatch.delenv("RAY_SERVE_HAPROXY_TUNE_BUFSIZE", raising=False)
-    with _fast_serve():
+    with fast_serve():
         assert int(os.environ["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"]) >= 12 * MAX_ID + 4096
 
 

@@ -28,6 +28,7 @@ from coldray.cli.options.studies import AblationOptions, ComparisonOptions, Netw
 from coldray.cli.options.tracking import StatusOptions, SyncOptions
 from coldray.cli.reported import printable, reported, tell
 from coldray.command.parameters import OptionsCommand, callback_of
+from coldray.core.environment import unset_empty
 from coldray.core.errors import ConfigError
 from coldray.core.spelling import nearest
 
@@ -243,6 +244,8 @@ def _work(command: Command, arguments: Sequence[str], options: Options) -> int:
 def _run(app: Typer, arguments: Sequence[str], program: str) -> int:
     """Run an application; what is wrong with a command line is one line."""
     printable()  # the help is printed, too
+    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):  # defaults of options
+        unset_empty(name)
     try:
         return get_command(app).main(arguments, prog_name=program, standalone_mode=False) or 0
     except TyperException as error:
