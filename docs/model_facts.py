@@ -11,6 +11,7 @@ from coldray.core.memory import GIB
 from coldray.core.study_files import named_file
 from coldray.experiments.space import StudyConfig, is_range, load_study
 from coldray.models.registry import MODELS, model_type
+from coldray.training.options import TRAINING_OPTIONS
 
 FOLDER = Path(__file__).parent / "models"
 SHARED = {"item_knn": "knn", "user_knn": "knn"}
@@ -41,12 +42,16 @@ def facts(name: str, cost: dict[str, str]) -> str:
     read += ["attributes of items"] if kind.scores_cold_items else []
     new = "scored by their attributes" if kind.scores_cold_items else "not listed: nothing is known of them"
     trials = f"{study.n_trials} configurations" if study.enumerated else f"{study.n_trials} trials"
+    heeded = ", ".join(f"`{option}`" for option in kind.fit_options) or "nothing"
     rows = {
         "class": f"`{kind.__module__}.{kind.__name__}`, configured by `{kind.config_type.__name__}`",
         "reads": ", ".join(read),
         "items that nobody has clicked": new,
         "study file": f"`{path.name}`: {trials}, protocol `{study.splits.protocol}`, candidates `{study.candidates}`, "
         f"chosen by {study.selection.metric}",
+        "of [`fit`](../reference/study_file.md#fit) it heeds": "all"
+        if kind.fit_options == TRAINING_OPTIONS
+        else heeded,
         "one fit on `ml-100k`": f"{cost['CPU seconds of a fit']} s of one core, {cost['MiB at its peak']} MiB at its "
         f"peak ({cost['MiB reckoned']} reckoned beforehand); a list in {cost['CPU ms a list']} ms",
     }
