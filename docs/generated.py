@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Literal, get_args, get_origin
 
 FOLDER = Path(__file__).parent / "reference" / "generated"
@@ -101,6 +102,20 @@ def python_api() -> str:
     return "\n".join([*parts, "```\n"])
 
 
+def errors() -> str:
+    """Return every error, the general ones first, with what it is and what to do."""
+    from coldray.core import errors as module
+
+    parts = ["```{eval-rst}"]
+    for name, kind in vars(module).items():
+        if inspect.isclass(kind):
+            base = kind.__base__.__name__
+            parts += [f".. py:exception:: coldray.core.errors.{name}", ""]
+            parts += ["" if base == "Exception" else f"   A :class:`~coldray.core.errors.{base}`.", ""]
+            parts += [indent(inspect.getdoc(kind) or "", "   "), ""]
+    return "\n".join([*parts, "```\n"])
+
+
 def command_line() -> str:
     """Return the commands with their options, as their help has them."""
     from typer.main import get_command
@@ -135,7 +150,12 @@ def _option(parameter: Any) -> str:
     return f"| {' | '.join(map(_cell, map(str, (*cells, parameter.help or ''))))} |"
 
 
-PAGES: dict[str, Callable[[], str]] = {"http_api": http_api, "python_api": python_api, "command_line": command_line}
+PAGES: dict[str, Callable[[], str]] = {
+    "errors": errors,
+    "http_api": http_api,
+    "python_api": python_api,
+    "command_line": command_line,
+}
 """What is made, by the name of its file."""
 
 
