@@ -48,13 +48,28 @@ def test_a_comparison_is_told_entry_by_entry(here, capsys):
     assert list(here.iterdir()) == []
 
 
+POLE = {
+    "name": "pole", "model": "marec", "splits": {"n_splits": 1}, "search": {"algorithm": "grid"},
+    "space": {"lambda_0": 10, "alpha": 1.0, "beta": {"choice": [50.0]}, "learner": "correlation"},
+}  # fmt: skip
+"""With λ₀ > 0 a pole lies at αβ = 1, and such a configuration is refused when it is fitted."""
+
+
+def test_an_entry_that_cannot_be_fitted_costs_the_estimate_alone(here, capsys):
+    easy = {**POLE, "name": "easy", "model": "popularity", "space": {"trees": 20}}
+    for study in (POLE, easy):
+        (here / f"{study['name']}.yaml").write_text(yaml.safe_dump(study))
+    entries = {name: {"study": f"{name}.yaml"} for name in ("pole", "easy")}
+    comparison = {"name": "both", "baseline": "easy", "entries": entries, "splits": POLE["splits"]}
+    (here / "both.yaml").write_text(yaml.safe_dump(comparison))
+    assert main(["compare", "both.yaml", "--dry-run"]) == 0
+    told = said(capsys)
+    assert re.search(r"pole marec 1 1 \? .* \? \? easy popularity 1 1 \d", told)
+    assert "time: no estimate: pole: the first fit failed" in told
+
+
 def test_a_first_fit_that_fails_is_told_in_the_place_of_the_time(here, capsys):
-    """With λ₀ > 0 a pole lies at αβ = 1, and such a configuration is refused when it is fitted."""
-    study = {
-        "name": "pole", "model": "marec", "splits": {"n_splits": 1}, "search": {"algorithm": "grid"},
-        "space": {"lambda_0": 10, "alpha": 1.0, "beta": {"choice": [50.0]}, "learner": "correlation"},
-    }  # fmt: skip
-    (here / "study.yaml").write_text(yaml.safe_dump(study))
+    (here / "study.yaml").write_text(yaml.safe_dump(POLE))
     assert main(["tune", "study.yaml", "--dry-run"]) == 0
     assert "time: no estimate: the first fit failed: " in said(capsys)
 

@@ -96,7 +96,9 @@ def dry_comparison(options: ComparisonOptions, console: Console) -> None:
         table.add_column(column, justify="left" if column in ("entry", "model") else "right")
     for name, cost in costs.items():
         probe, seconds = cost.probe, cost.seconds
-        shown = "?" if probe is None or seconds is None else duration_label(probe.fitting), duration_label(seconds)
+        shown = ("?", "?")
+        if probe is not None and seconds is not None:
+            shown = duration_label(probe.fitting), duration_label(seconds)
         table.add_row(
             name,
             cost.study.config.model,
