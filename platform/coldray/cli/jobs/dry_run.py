@@ -92,13 +92,13 @@ def dry_comparison(options: ComparisonOptions, console: Console) -> None:
         costs[name] = _cost(name, study, options.cpus, progress)
     _print_data(console, dataset, next(iter(checked.studies.values())))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("entry", "model", "trials", "fits", "shared a split", "largest fit", "a fit", "study"):
+    for column in ("entry", "model", "trials", "fits", "shared a split", "largest fit", "first fit", "study"):
         table.add_column(column, justify="left" if column in ("entry", "model") else "right")
     for name, cost in costs.items():
         probe, seconds = cost.probe, cost.seconds
         shown = ("?", "?")
         if probe is not None and seconds is not None:
-            shown = duration_label(probe.fitting), duration_label(seconds)
+            shown = duration_label(probe.sharing + probe.fitting), duration_label(seconds)
         table.add_row(
             name,
             cost.study.config.model,
@@ -159,9 +159,9 @@ def _memory_words(cost: _Cost) -> str:
 
 
 def _gib(size: int) -> str:
-    return (
-        "an unknown size" if not size else f"{size / GIB:,.1f} GiB" if size >= 0.1 * GIB else f"{size / 2**20:,.0f} MiB"
-    )
+    if not size:
+        return "an unknown size"
+    return f"{size / GIB:,.1f} GiB" if size >= 0.1 * GIB else f"{max(size / 2**20, 1):,.0f} MiB"
 
 
 def _print_facts(console: Console, facts: Mapping[str, str]) -> None:
