@@ -92,7 +92,7 @@ def dry_comparison(options: ComparisonOptions, console: Console) -> None:
         costs[name] = _cost(name, study, options.cpus, progress)
     _print_data(console, dataset, next(iter(checked.studies.values())))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("entry", "model", "trials", "fits", "shared a split", "largest fit", "first fit", "study"):
+    for column in ("entry", "model", "trials", "fits", "shared", "largest fit", "first fit", "study"):
         table.add_column(column, justify="left" if column in ("entry", "model") else "right")
     for name, cost in costs.items():
         probe, seconds = cost.probe, cost.seconds
