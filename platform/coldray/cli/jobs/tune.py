@@ -55,13 +55,13 @@ def tune(options: StudyOptions, console: Console) -> StudyResult:
     Everything that can be wrong is checked before anything takes long.
     """
     config = load_study(options.file, options.settings)
+    check_this_process(config)
     progress = StudyProgress(console)
     with writable_folder(options.output):
         check_tracking(options)
         source = options.source_for(config.data)
         dataset, published = read_data(source, config, progress)
         study = prepare_study(config, dataset, published)
-        check_this_process(config)
         result, folder = search_and_publish(study, options, progress)
     console.print()
     console.print(terminal(study_report(result)))
