@@ -9,12 +9,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 from coldray.cli.options.base import Options, OutputOptions
+from coldray.cli.options.studies import study_names
 from coldray.core.errors import ConfigError
-from coldray.core.study_files import named_file, shipped
-
-
-def _studies(incomplete: str) -> list[str]:
-    return [name for name in shipped("study") if name.startswith(incomplete)]
+from coldray.core.study_files import named_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +26,7 @@ class InitOptions(Options):
             metavar="STUDY",
             help="study that is taken as it is but for the data; by default marec, or ease where nothing is known of "
             "the items",
-            autocompletion=_studies,
+            autocompletion=study_names,
         ),
     ] = None
     output: Annotated[Path | None, Option(metavar="FILE", help="file to write; by default it is printed")] = None

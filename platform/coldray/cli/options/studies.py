@@ -30,14 +30,14 @@ _COMPARISON = "compare_models"
 """What is compared unless another comparison is named."""
 
 
-def _studies(incomplete: str) -> list[str]:
+def study_names(incomplete: str) -> list[str]:
     """Return the names of studies that begin so, for a shell."""
     return [name for name in shipped("study") if name.startswith(incomplete)]
 
 
 def _comparisons(incomplete: str) -> list[str]:
     """Return the names of comparisons and of studies that begin so, for a shell."""
-    return [*(name for name in shipped("comparison") if name.startswith(incomplete)), *_studies(incomplete)]
+    return [*(name for name in shipped("comparison") if name.startswith(incomplete)), *study_names(incomplete)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class _DryRunOptions(Options):
 
 _StudyName: TypeAlias = Annotated[
     str,
-    Argument(metavar="STUDY", help="name of a study, such as marec, or a study file", autocompletion=_studies),
+    Argument(metavar="STUDY", help="name of a study, such as marec, or a study file", autocompletion=study_names),
 ]
 
 
