@@ -29,6 +29,20 @@ def test_the_first_configuration_is_fitted_and_its_shared_results_counted():
     assert min(probe.preparing, probe.sharing, probe.fitting) > 0
 
 
+def test_a_study_of_several_workers_is_probed_by_one():
+    config = StudyConfig.model_validate(
+        {
+            "name": "probe",
+            "model": "als",
+            "space": {"n_factors": 2, "iterations": 1},
+            "fit": {"workers": 2},
+            "splits": {"protocol": "holdout", "n_splits": 1},
+            "candidates": "all",
+        }
+    )
+    assert probe_study(prepare_study(config, sample_dataset(0, 80, 60))).fitting > 0
+
+
 class Data:
     key = "data"
 

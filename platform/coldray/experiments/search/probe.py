@@ -66,6 +66,8 @@ class _TimedComputations(Computations):
 def probe_study(study: PreparedStudy) -> Probe:
     """Fit the first configuration of a study on the train part of its first split, and measure it on validation.
 
+    It is fitted by one worker, however many the study asks for.
+
     Raises
     ------
     ColdrayError
@@ -82,7 +84,8 @@ def probe_study(study: PreparedStudy) -> Probe:
     )
     ready = time.perf_counter()
     parameters, shared = proposer(config).propose(0), _TimedComputations()
-    fitted = config.configured(parameters).fit(task.train, shared)
+    alone = config.fit.model_copy(update={"workers": 1}).options()  # there is no cluster yet
+    fitted = config.configured(parameters).fit(task.train, shared, alone)
     evaluate(fitted, task, candidates=config.candidates, cutoffs=config.cutoffs)
     fitting = time.perf_counter() - ready - shared.seconds
     return Probe(parameters, shared.count, ready - started, shared.seconds, fitting)
