@@ -6,4 +6,4 @@ import sys
 from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(job("ablation", __doc__))
+    sys.exit(job("ablation", __doc__, study="marec_plus"))

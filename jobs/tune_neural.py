@@ -6,4 +6,4 @@ import sys
 from coldray.command.app import job
 
 if __name__ == "__main__":
-    sys.exit(job("tune", __doc__, networks=True))
+    sys.exit(job("tune", __doc__, networks=True, study=""))

@@ -44,7 +44,7 @@ def run(folder, tracking_uri, model, *fields):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(job, "load_filtered", rated_sample)
-        return run_job("tune", "Tune a network.", given, networks=True)
+        return run_job("tune", "Tune a network.", given, networks=True, study="")
 
 
 @pytest.mark.parametrize("model", PROTOCOLS)

@@ -2,18 +2,24 @@
 
 import io
 import os
+import runpy
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
 from coldray.command.app import COMMANDS, application, job, main
 from coldray.core.study_files import shipped
+from coldray.data.sources.registry import SOURCES
+from coldray.experiments.space import StudyConfig
 from coldray.models.registry import MODELS, NETWORKS
 
+ROOT = Path(__file__).parents[2]
 HEAVY = ("numpy", "scipy", "polars", "pyarrow", "torch", "ray", "mlflow", "matplotlib")
 LOADED = f"""
 import sys
@@ -146,6 +152,47 @@ def test_a_misspelt_option_is_told_with_the_nearest(name, data):
     assert told.line.startswith(f"error: No such option: --{wrong}. Did you mean '--")
 
 
+@given(misspelt({*shipped("comparison"), *MODELS}))
+def test_a_misspelt_comparison_or_model_is_told_with_the_nearest(pair):
+    told = Told("compare", pair[0])
+    assert told.status == 2
+    assert told.line.startswith(f"error: There is no comparison or model {pair[0]!r}. Did you mean ")
+
+
+@given(misspelt({name for name in SOURCES if len(name) > 4}))
+def test_a_misspelt_dataset_is_told_with_the_nearest(pair):
+    for command in (["tune", "marec"], ["check"], ["fit", "ease", "--output", "nowhere"]):
+        told = Told(*command, "--dataset", pair[0])
+        assert told.status == 2
+        assert told.line.startswith(f"error: Unknown data source {pair[0]!r}. Did you mean ")
+
+
+@settings(max_examples=20)
+@given(misspelt(StudyConfig.model_fields), misspelt({f"{name}@10" for name in ("ndcg", "recall", "precision")}))
+def test_a_misspelt_field_or_metric_of_a_study_is_told_with_the_nearest(field, metric):
+    settings = {f"{field[0]}=1": "unknown field", f"selection.metric={metric[0]}": f"{metric[0]!r} is not computed"}
+    with TemporaryDirectory() as folder:
+        for setting, expected in settings.items():
+            told = Told("tune", "marec", "--offline", "--output-dir", f"{folder}/runs", "--set", setting)
+            assert told.status == 2
+            assert expected in told.line
+            assert "Did you mean '" in told.line
+        assert list(Path(folder).iterdir()) == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "jobs").glob("*.py")), ids=lambda file: file.name)
+def test_each_job_is_one_of_the_commands_with_a_help_of_its_own(file, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [str(file), "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(file), run_name="__main__")
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Usage: {file.name} [OPTIONS]" in shown
+    studies = {"ablation", "tune_als", "tune_marec", "tune_neural", "tune_svd"}
+    assert ("--study" in shown) == (file.stem in studies)
+    assert ("--comparison" in shown) == (file.stem in ("compare_models", "tune_coldstart"))
+
+
 def test_jobs_take_as_options_what_commands_take_as_arguments(capsys, tmp_path):
     assert "Missing argument 'STUDY'" in refused(capsys, ["tune"])
     line = refused(
@@ -154,7 +201,9 @@ def test_jobs_take_as_options_what_commands_take_as_arguments(capsys, tmp_path):
         lambda arguments: job("tune", "Tune.", arguments, study="marec"),
     )
     assert line.endswith(f"Cannot read the study file {tmp_path / 'mine.yaml'}: No such file or directory.")
-    line = refused(capsys, ["--model", "ease"], lambda arguments: job("tune", "Tune.", arguments, networks=True))
+    line = refused(
+        capsys, ["--model", "ease"], lambda arguments: job("tune", "Tune.", arguments, networks=True, study="")
+    )
     assert all(name in line for name in NETWORKS)
 
 

@@ -139,7 +139,7 @@ class StudyJob:
 def options_of(command, *arguments):
     """Return the options of a command as its command line gives them."""
     app, found = Typer(add_completion=False), []
-    parsed = callback_of(COMMANDS[command].options, found.append, defaults={}, named=False)
+    parsed = callback_of(COMMANDS[command].options, found.append, {})
     app.command(command, cls=OptionsCommand)(parsed)
     get_command(app).main([str(argument) for argument in arguments], prog_name=command, standalone_mode=False)
     return found[0]

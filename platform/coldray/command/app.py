@@ -177,21 +177,21 @@ def main(arguments: Arguments = None) -> int:
 
 
 def job(name: str, description: str | None, arguments: Arguments = None, **defaults: Any) -> int:
-    """Run a command as the file of a job, in which an argument is an option; return its exit status.
+    """Run a command as the file of a job; return its exit status.
 
     Parameters
     ----------
     description
         What the job does, for its help.
     defaults
-        Values in the place of the defaults of some options.
+        Values in the place of the defaults of some options; an argument among them is an option of the job.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     command = COMMANDS[name]
     if defaults.pop("networks", False):
         command = replace(command, options=NetworkOptions)
     app = Typer(add_completion=False)
-    _add(app, name, replace(command, help=description or command.help), given, defaults=defaults, named=True)
+    _add(app, name, replace(command, help=description or command.help), given, defaults)
     return _run(app, given, Path(sys.argv[0]).name)
 
 
@@ -199,7 +199,7 @@ def application(arguments: Sequence[str] = ()) -> Typer:
     """Return the application of typer, with all commands; `arguments` are kept to say how to go on."""
     app = Typer(help="Train, tune, compare and serve recommenders; cold-start items first.")
     for name, command in COMMANDS.items():
-        _add(app, name, command, arguments)
+        _add(app, name, command, arguments, {})
     app.callback()(_version)
     return app
 
@@ -217,12 +217,10 @@ def _add(
     name: str,
     command: Command,
     arguments: Sequence[str],
-    *,
-    defaults: Mapping[str, Any] | None = None,
-    named: bool = False,
+    defaults: Mapping[str, Any],
 ) -> None:
     run = partial(_work, command, arguments)
-    callback = callback_of(command.options, run, defaults=defaults or {}, named=named)
+    callback = callback_of(command.options, run, defaults)
     app.command(name, cls=OptionsCommand, help=command.help, rich_help_panel=command.panel)(callback)
 
 

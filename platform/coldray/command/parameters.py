@@ -18,9 +18,7 @@ _KIND = "options_kind"
 """Where the function of a command keeps its options' class."""
 
 
-def callback_of(
-    kind: type[Options], run: Callable[[Any], int], *, defaults: Mapping[str, Any], named: bool
-) -> Callable[..., int]:
+def callback_of(kind: type[Options], run: Callable[[Any], int], defaults: Mapping[str, Any]) -> Callable[..., int]:
     """Return a function whose parameters are the options of a dataclass, for typer to read.
 
     Parameters
@@ -28,9 +26,8 @@ def callback_of(
     run
         What is done with them.
     defaults
-        Values in the place of the defaults of some fields.
-    named
-        Whether arguments become options of the fields' names, as those of jobs are.
+        Values in the place of the defaults of some fields; an argument among them becomes an option, as in
+        jobs.
     """
 
     def callback(**given: Any) -> int:
@@ -42,7 +39,7 @@ def callback_of(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=defaults.get(field.name, _default(field)),
-            annotation=_as_option(hints[field.name]) if named else hints[field.name],
+            annotation=_as_option(hints[field.name]) if field.name in defaults else hints[field.name],
         )
         for field in fields(kind)
         if told_of(hints[field.name], (ArgumentInfo, OptionInfo))

@@ -212,6 +212,19 @@ class ComparisonOptions(_DryRunOptions, JobOptions, RegisteredRunOptions):
         """The entries or models to be compared; None for those of the file."""
         return [*self._named[1], *(self.models or ())] or None
 
+    def check(self) -> None:
+        """Find out whether the first word names a comparison or a model, as well."""
+        super().check()
+        from coldray.models.registry import MODELS  # loads what models are made of, half a second
+
+        file, models = self._named
+        known = {*shipped("comparison"), *MODELS}
+        if file == _COMPARISON and models and models[0] not in known:
+            raise ConfigError(
+                f"There is no comparison or model {models[0]!r}.{nearest(models[0], known)} Comparisons: "
+                f"{choices(shipped('comparison'))}; or give a file. Models: {choices(MODELS)}."
+            )
+
     @property
     def _named(self) -> tuple[str, list[str]]:
         """The comparison and the models among the words that are given."""
