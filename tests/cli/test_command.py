@@ -8,7 +8,13 @@ from coldray.cli.reported import reported
 from coldray.command.app import COMMANDS, main
 from contracts.jobs import options_of
 
-NEEDED = {"tune": ["marec"], "recommend": ["--histories", "here", "--output", "there"]}
+NEEDED = {
+    "tune": ["marec"],
+    "init": ["clicks.csv"],
+    "fit": ["ease", "--output", "bundle"],
+    "evaluate": ["."],
+    "recommend": ["--histories", "here", "--output", "there"],
+}
 """What a command does not begin without."""
 
 

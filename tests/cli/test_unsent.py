@@ -104,9 +104,8 @@ def test_no_refusal_and_no_help_shows_a_password(tmp_path, monkeypatch, capsys, 
     uri = uri.replace("{}", password if "?" not in uri else quote(PASSWORD, safe=""))
     assert run(uri, tmp_path) == 1
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(SystemExit):
-        run(uri, tmp_path, "--help")
+    assert run(uri, tmp_path, "--help") == 0
     printed = capsys.readouterr()
     assert holds_no_secret(printed.out, printed.err)
     assert "***" in printed.err
-    assert "***" in printed.out
+    assert "env var: MLFLOW_TRACKING_URI" in printed.out
