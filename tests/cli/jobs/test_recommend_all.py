@@ -165,25 +165,25 @@ def test_a_model_of_the_order_of_clicks_reads_it_from_their_times(ray_cluster, t
 
 
 @pytest.mark.parametrize(
-    ("options", "places", "said"),
+    ("options", "places", "status", "said"),
     [
-        ([], {"histories": "nowhere"}, "There is no file or folder"),
-        ([], {"model": "nowhere"}, "there is no such folder. Write models:/NAME@ALIAS"),
-        ([], {"model": "histories"}, "is no bundle"),
-        (["--item-column", "movie"], {}, "has no column 'movie'; it has 'user_id', 'item_id'"),
-        (["--candidates", "cold"], {}, "no item to list: candidates are 'cold'"),
-        (["--candidates", "nowhere.txt"], {}, "nowhere.txt cannot be read"),
-        ([], {"output": "/proc/lists"}, "Cannot write to /proc/lists"),
+        ([], {"histories": "nowhere"}, 1, "There is no file or folder"),
+        ([], {"model": "nowhere"}, 2, "there is no such folder. Write models:/NAME@ALIAS"),
+        ([], {"model": "histories"}, 1, "is no bundle"),
+        (["--item-column", "movie"], {}, 1, "has no column 'movie'; it has 'user_id', 'item_id'"),
+        (["--candidates", "cold"], {}, 2, "no item to list: candidates are 'cold'"),
+        (["--candidates", "nowhere.txt"], {}, 1, "nowhere.txt cannot be read"),
+        ([], {"output": "/proc/lists"}, 1, "Cannot write to /proc/lists"),
     ],
 )
-def test_what_is_wrong_is_said_before_ray_is_asked(root, tmp_path, capsys, options, places, said):
+def test_what_is_wrong_is_said_before_ray_is_asked(root, tmp_path, capsys, options, places, status, said):
     arguments = job(root, "--ray-address", "127.0.0.1:1", *options, **{"output": tmp_path / "lists", **places})
-    assert main(arguments) == 1
+    assert main(arguments) == status
     assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_lists_are_not_put_among_the_histories(root, capsys):
-    assert main(job(root, output=root / "histories" / "lists")) == 1
+    assert main(job(root, output=root / "histories" / "lists")) == 2
     assert "is inside of the histories" in capsys.readouterr().err
 
 
