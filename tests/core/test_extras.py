@@ -23,7 +23,12 @@ importlib.util.find_spec = lambda name, package=None: None if name in BLOCKED el
 """
 """Begins a program to which the packages are not there."""
 OF_EXTRAS = {name for names in EXTRAS.values() for name in names} | {"ray.serve"}
-NEEDS_AN_EXTRA = ("coldray.serving", "coldray.models.neural.text_graph", "coldray.cli.jobs.serve")
+NEEDS_AN_EXTRA = (
+    "coldray.serving",
+    "coldray.models.neural.text_graph",
+    "coldray.cli.jobs.serve",
+    "coldray.command.demo",
+)
 
 
 def run_without(packages, code, folder):
@@ -72,6 +77,14 @@ except coldray.ColdrayError as error:
     assert "MissingExtraError" in done.stdout
     assert f"{EXTRAS[extra][0]}, which is not installed here" in done.stdout
     assert f"pip install 'coldray[{extra}]'" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_the_service_is_refused_before_anything_is_loaded(command, tmp_path):
+    program = f"from coldray.command.app import main; sys.exit(main([{command!r}]))"
+    done = run_without([*EXTRAS["serve"], "ray.serve"], program, tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install 'coldray[serve]'" in done.stderr
 
 
 def test_what_is_imported_of_an_extra_is_named_in_it():

@@ -11,6 +11,7 @@ from typer import Argument, Option
 from coldray.cli.options.base import Options, OutputOptions
 from coldray.cli.options.studies import study_names
 from coldray.core.errors import ConfigError
+from coldray.core.extras import require_extra
 from coldray.core.study_files import named_file
 
 
@@ -46,3 +47,8 @@ class DemoOptions(OutputOptions):
     port: Annotated[int, Option(help="port of the service")] = 8000
     no_browser: Annotated[bool, Option("--no-browser", help="open no page")] = False
     once: Annotated[bool, Option("--once", help="end after the last step, and open no page")] = False
+
+    def check(self) -> None:
+        """Find out whether what the service needs is installed."""
+        super().check()
+        require_extra("serve", "The demonstration, which starts the service,")

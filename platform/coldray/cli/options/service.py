@@ -10,6 +10,7 @@ from typer import Option
 
 from coldray.bundle import MIN_ITEM_OVERLAP
 from coldray.cli.options.base import RayOptions, TrackingOptions, registry_name
+from coldray.core.extras import require_extra
 
 KEYS_VARIABLE = "COLDRAY_KEYS"
 """The environment variable that holds the lines of keys where no file does, parted by semicolons."""
@@ -78,3 +79,9 @@ class ServeOptions(TrackingOptions, RayOptions):
         str | None,
         Option(metavar="NAME", help="print a new key and its line for --keys, and end", rich_help_panel=_ACCESS),
     ] = None
+
+    def check(self) -> None:
+        """Find out whether what the service needs is installed."""
+        super().check()
+        if self.new_key is None:
+            require_extra("serve", "The service")
