@@ -190,7 +190,7 @@ def test_a_study_whose_bundle_dies_is_reported_recorded_and_logged_and_goes_on_w
         "--model-name",
         "dying",
     ]
-    assert main("Tune.", place / "study.yaml", arguments) == 1
+    assert main(["tune", "study.yaml", *arguments]) == 1
     told = capsys.readouterr()
     assert "died of a signal (Segmentation fault)" in told.err
     assert "Traceback" not in told.out + told.err
@@ -201,7 +201,7 @@ def test_a_study_whose_bundle_dies_is_reported_recorded_and_logged_and_goes_on_w
     assert run.info.status == "FAILED"
     written = report.stat().st_mtime_ns
     dying.undo()
-    assert main("Tune.", place / "study.yaml", [*arguments, "--resume"]) == 0
+    assert main(["tune", "study.yaml", *arguments, "--resume"]) == 0
     printed = capsys.readouterr().out
     assert "has been tested before" in printed
     assert "the bundle alone is left to be made" in printed
