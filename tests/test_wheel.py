@@ -7,7 +7,6 @@ import ast
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,41 +19,14 @@ import pytest
 
 from contracts.notebooks import check_notebook
 from contracts.service import free_port
+from contracts.wheel import installed_wheel, run
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("platform", "tune_spaces", "pyproject.toml", "README.md", "LICENSE")
-
-
-def run(*command, cwd, **options):
-    done = subprocess.run(
-        list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=400, check=False, **options
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Return the folder of an environment with the wheel and, beside it, what it needs."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for name in SOURCES:  # a copy: to build leaves files beside what is built
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / "tree" / name, symlinks=True, ignore=shutil.ignore_patterns("*.egg-info"))
-        else:
-            shutil.copy(source, folder / "tree" / name)
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    build = ("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, folder / "tree")
-    run(*pip, *build, cwd=folder)
-    (wheel,) = folder.glob("coldray-*.whl")
-    run(sys.executable, "-m", "venv", "--without-pip", folder / "env", cwd=folder)
-    python = folder / "env" / "bin" / "python"
-    run(*pip, "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
-    (site,) = (folder / "env" / "lib").glob("python*/site-packages")
-    # A line of a .pth file is a folder whose own .pth files are not read: an editable coldray there is not found.
-    needs = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
-    (site / "what_it_needs.pth").write_text("\n".join(needs) + "\n")
-    return folder / "env" / "bin"
+    return installed_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
