@@ -27,7 +27,7 @@ from coldray.experiments.winner import measure_winner
 from coldray.features.builder import FeatureEncoder
 from coldray.tracking.placement import champion_key, present_version
 from coldray.tracking.runs import StudyTracker
-from contracts.jobs import study_options
+from contracts.jobs import options_of
 
 GOOD, BAD = {"lambda_1": 10.0, "delta": 5.0}, {"lambda_1": 1e9, "delta": 5.0}
 NAMES = ("earned", "offline")
@@ -71,7 +71,9 @@ class Studies:
         return self.known[key]
 
     def promotion(self, name, config, data, *, promote="if-better", offline=False, now=None):
-        options = study_options("--promote", promote, "--tracking-uri", self.uri, *(["--offline"] * offline))
+        options = options_of(
+            "tune", "marec", "--promote", promote, "--tracking-uri", self.uri, *(["--offline"] * offline)
+        )
         result, study = self.result(config, data)
         return result, gate.decide(options, name, replace(study, dataset=now or data), result, self.progress)
 
@@ -142,7 +144,7 @@ def test_the_measured_difference_is_that_of_two_studies_on_the_same_folds(earned
 def test_a_study_that_goes_on_after_its_test_is_paired_as_well(earned, study, shop):
     """Its record has what the winner reached, and not the values of single users."""
     result, prepared = study.result(config(GOOD), shop)
-    options = study_options("--tracking-uri", study.uri)
+    options = options_of("tune", "marec", "--tracking-uri", study.uri)
     found = [
         gate.decide(options, "earned", prepared, one, study.progress) for one in (result, replace(result, measured=()))
     ]

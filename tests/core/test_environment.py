@@ -4,7 +4,7 @@ import pytest
 
 from coldray.core.environment import variable
 from coldray.data.sources.locations import data_root
-from contracts.jobs import ROOT, study_options
+from contracts.jobs import ROOT, options_of
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, "x"), ("", "x"), (" \t", "x"), (" a b ", "a b")])
@@ -18,7 +18,7 @@ def test_an_empty_variable_is_none(value, expected, monkeypatch):
 def test_options_and_folders_take_an_empty_variable_for_none(monkeypatch):
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "COLDRAY_DATA"):
         monkeypatch.setenv(name, "")
-    options = study_options()
+    options = options_of("tune", "marec")
     assert (options.ray_address, options.tracking_uri) == ("local", "sqlite:///mlflow.db")
     assert data_root(None) is None
 

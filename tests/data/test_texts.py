@@ -15,7 +15,7 @@ from coldray.data.sources.registry import SourceConfig, load_dataset, load_prede
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.texts import _MOST_TEXTS, with_texts
 from coldray.features.builder import FeatureConfig, choose_methods
-from contracts.jobs import study_options
+from contracts.jobs import options_of
 
 DATASET = sample_dataset(0, 60, 30)
 IDS = DATASET.item_ids.tolist()
@@ -99,7 +99,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_texts_are_named_on_the_command_line_and_encoded_by_a_pattern(tmp_path):
     path = written(tmp_path / "t.csv", [("item-0001", "Good."), ("item-0001", "Long."), ("item-0002", "Short.")])
-    source = study_options("--texts", path).source
+    source = options_of("tune", "marec", "--texts", path).source
     assert source == SourceConfig(name="sample", texts=path)
     dataset = load_dataset(source)
     config = FeatureConfig(attributes="all", text={"review_*": "embedding"})
