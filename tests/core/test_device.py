@@ -1,6 +1,9 @@
 """Where dense algebra runs, and when torch is asked."""
 
 import ctypes
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,3 +65,37 @@ def test_where_the_system_does_not_say_which_cpus_a_process_has_they_are_those_o
     monkeypatch.delattr("os.sched_getaffinity")
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     assert device.cpu_count() == available_threads() == 6
+
+
+MEASURED = """
+import sys
+import numpy as np
+from coldray.core.device import symmetric_eigen
+def kilobytes(name):
+    with open("/proc/self/status") as file:
+        return int(next(line.split()[1] for line in file if line.startswith(name)))
+symmetric_eigen(np.eye(100), "cpu")
+rows = np.random.default_rng(0).normal(size=(2000, 2000)).astype(np.float32)
+matrix = np.asarray(rows @ rows.T, np.float64, order=sys.argv[1])
+del rows
+before = kilobytes("VmRSS")
+symmetric_eigen(matrix, "cpu")
+print((kilobytes("VmHWM") - before) * 1024 / 2000**2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_eigendecomposition_takes_what_is_reckoned_whatever_the_order_of_the_matrix(order):
+    done = subprocess.run([sys.executable, "-c", MEASURED, order], capture_output=True, text=True, check=True)
+    beside_the_matrix = float(done.stdout)
+    assert 15 < beside_the_matrix < 18  # bytes a cell, where 24 are reckoned with the 8 of the matrix; a copy is 8 more
+
+
+def test_eigenvectors_are_those_of_numpy():
+    rows = np.random.default_rng(1).normal(size=(6, 6))
+    matrix = rows @ rows.T
+    expected, vectors = np.linalg.eigh(matrix)
+    values, found = device.symmetric_eigen(matrix.copy(), "cpu")
+    np.testing.assert_allclose(values, expected, rtol=1e-10)
+    np.testing.assert_allclose(np.abs(found), np.abs(vectors), rtol=1e-8)

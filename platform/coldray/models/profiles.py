@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg
 
+from coldray.core.device import symmetric_eigen
 from coldray.core.errors import DataError
 from coldray.core.memory import require_memory
 from coldray.models.base import TrainingSet
@@ -68,7 +69,7 @@ def _leading(matrix: sp.csr_array, dim: int) -> tuple[npt.NDArray[np.float64], n
             purpose=f"The profiles of {n_items:,} items in {dim} dimensions",
             way_out="Use fewer dimensions (profile_dim) or fewer items.",
         )
-        values, vectors = np.linalg.eigh((matrix.T @ matrix).toarray())
+        values, vectors = symmetric_eigen((matrix.T @ matrix).toarray(), "cpu")
         return np.sqrt(np.maximum(values[::-1][:dim], 0)), vectors[:, ::-1][:, :dim]
     # A seeded start: a plain one, such as ones, is an eigenvector of many a regular X, and at an eigenvector ARPACK
     # starts again from a draw that nothing seeds.

@@ -1,7 +1,7 @@
 """What MLflow does not take as it is, in a form that it takes, and told: it would cut in silence, or refuse.
 
 Names have at most 250 characters, of an alphabet of its own, and are paths that stay as they are; parameters have at
-most 6,000 characters and tags 8,000; infinite metrics become the largest number there is.
+most 6,000 characters and tags 8,000; infinite metrics are told and left out.
 """
 
 from __future__ import annotations

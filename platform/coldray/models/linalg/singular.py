@@ -13,6 +13,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg
 
+from coldray.core.device import symmetric_eigen
 from coldray.core.errors import DataError
 from coldray.core.memory import require_memory
 from coldray.models.base import TrainingSet
@@ -141,12 +142,12 @@ def _by_gram_matrix(damped: sp.csr_array, count: int, centred: bool) -> tuple[_D
         gram = (damped.T @ damped).toarray()
         if centred:
             gram -= n_users * np.outer(means, means)
-        eigenvalues, vectors = np.linalg.eigh(gram)
+        eigenvalues, vectors = symmetric_eigen(gram, "cpu")
         return np.sqrt(np.maximum(eigenvalues[::-1][:count], 0)), vectors[:, ::-1][:, :count]
     gram = (damped @ damped.T).toarray()
     if centred:
         gram += gram.mean() - gram.mean(axis=0) - gram.mean(axis=1)[:, None]
-    eigenvalues, left = np.linalg.eigh(gram)
+    eigenvalues, left = symmetric_eigen(gram, "cpu")
     values, left = np.sqrt(np.maximum(eigenvalues[::-1][:count], 0)), left[:, ::-1][:, :count]
     right = damped.T @ left - np.outer(means, left.sum(axis=0))
     return values, right / np.maximum(values, np.finfo(np.float64).tiny)
