@@ -28,7 +28,7 @@ from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.linear.ease import EASE
 from coldray.bundle.io import save_bundle
-from coldray.bundle.model import fit_bundle
+from coldray.bundle.fitting import fit_bundle
 folder, n_users, n_items, clicks, n_fitted = Path(sys.argv[1]), *map(int, sys.argv[2:])
 generator = np.random.default_rng(0)
 popularity = np.cumsum((np.arange(n_items) + 20.0) ** -0.8)

@@ -29,8 +29,9 @@ from marec_figures import dataset
 from mlflow.tracking import MlflowClient
 from ray import serve
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import save_bundle
-from coldray.bundle.model import Bundle, fit_bundle
+from coldray.bundle.model import Bundle
 from coldray.cli.jobs.serve import _APPLICATION, fast_serve, serving
 from coldray.cli.ray.cluster import start_ray
 from coldray.features.builder import FeatureConfig, FeatureEncoder

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.bundle.family import Family, refusal
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import load_bundle, save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.data.dataset import NumberAttribute, TextAttribute
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder

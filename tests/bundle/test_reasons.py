@@ -2,7 +2,7 @@
 
 import pytest
 
-from coldray.bundle.model import fit_bundle
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.reasons import EVERYBODY, HISTORY, explain
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder

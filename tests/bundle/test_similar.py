@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldray.bundle import similar
-from coldray.bundle.model import fit_bundle
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.similar import SimilaritySearch, _Projection
 from coldray.data.dataset import Dataset, LabelAttribute
 from coldray.features.builder import FeatureConfig, FeatureEncoder

@@ -9,8 +9,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.cli import promotion as gate
 from coldray.cli.jobs.sync_runs import sync_runs
 from coldray.cli.jobs.tune import _id_type, bundle_manifest, registered_name

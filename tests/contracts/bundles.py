@@ -2,7 +2,8 @@
 
 from functools import lru_cache
 
-from coldray.bundle.model import Bundle, fit_bundle
+from coldray.bundle.fitting import fit_bundle
+from coldray.bundle.model import Bundle
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from coldray.bundle.model import fit_bundle
+from coldray.bundle.fitting import fit_bundle
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.registry import model_type

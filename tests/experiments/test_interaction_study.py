@@ -9,8 +9,8 @@ import pytest
 import ray
 import scipy.sparse as sp
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import load_bundle, save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.core.errors import ConfigError, MissingFieldError, UnknownAttributeError
 from coldray.data.dataset import Dataset, binary_matrix, rows_of
 from coldray.data.sources.sample import sample_dataset

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import load_bundle, save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.core.errors import DataFormatError, MissingFieldError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder

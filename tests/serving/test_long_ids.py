@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from mlflow.types import DataType
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import load_bundle, save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.recommend_all import _as_known, _candidates
 from coldray.cli.jobs.tune import _id_type
 from coldray.data.sources.sample import sample_dataset

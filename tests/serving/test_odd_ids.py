@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.serve import fast_serve, serving
 from coldray.core.errors import DataFormatError
 from coldray.data.sources.sample import sample_dataset

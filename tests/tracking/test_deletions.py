@@ -11,8 +11,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import DataType
 from rich.console import Console
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.sync_runs import sync_runs
 from coldray.cli.options.tracking import SyncOptions
 from coldray.core.errors import TrackingError, UnsentError

@@ -13,8 +13,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from mlflow.types import DataType
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import load_bundle, save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.core.errors import TrackingError
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.edges import Edge

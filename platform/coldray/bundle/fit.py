@@ -15,8 +15,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
+from coldray.bundle.fitting import even_bundle, fit_bundle
 from coldray.bundle.io import save_bundle
-from coldray.bundle.model import even_bundle, fit_bundle
 from coldray.core.errors import BundleFitError, ColdrayError, ModelError
 from coldray.data.dataset import Dataset
 from coldray.evaluation.topk import available_threads
@@ -56,7 +56,7 @@ def fit_on_worker(
     fit
         How it is fitted.
     even
-        As of :func:`~coldray.bundle.model.even_bundle`.
+        As of :func:`~coldray.bundle.fitting.even_bundle`.
     gpus
         GPUs that are reserved for it.
 
@@ -70,7 +70,7 @@ def fit_on_worker(
     BundleFitError
         If the process ended, by a signal or for want of memory.
     ColdrayError
-        What :func:`~coldray.bundle.model.fit_bundle` and :func:`~coldray.bundle.io.save_bundle` raise.
+        What :func:`~coldray.bundle.fitting.fit_bundle` and :func:`~coldray.bundle.io.save_bundle` raise.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     crash = folder.parent / _CRASH

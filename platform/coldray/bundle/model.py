@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,16 +21,15 @@ from coldray.bundle.new_items import records_of, unread_labels
 from coldray.bundle.similar import SimilaritySearch
 from coldray.core.errors import ConfigError, UnknownIdError
 from coldray.core.notebook import facts_html
-from coldray.data.dataset import Attribute, Dataset, Ids, LabelAttribute
+from coldray.data.dataset import Attribute, Ids, LabelAttribute
 from coldray.data.signals import places_in, ratings_in
 from coldray.data.tables.frames import Frame
 from coldray.data.tables.labels import refuse_list_text
 from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds, attributes_from_records
 from coldray.features.feature_set import FeatureSet, VectorFeature
-from coldray.models.base import Recommender, TrainingSet
+from coldray.models.base import Recommender
 from coldray.models.forms import Form
 from coldray.models.linalg.vector_index import VectorIndex, settled_index
-from coldray.training.options import FitOptions
 
 logger = logging.getLogger(__name__)
 History: TypeAlias = Sequence[Any] | Mapping[Any, float | None]
@@ -457,49 +456,3 @@ class Bundle:
             attribute = self.attributes.get(name)
             if isinstance(attribute, LabelAttribute):
                 refuse_list_text(value, set(attribute.labels.tolist()), name)
-
-
-def fit_bundle(
-    model: Recommender[Any],
-    dataset: Dataset,
-    encoder: FeatureEncoder,
-    manifest: Mapping[str, Any],
-    options: FitOptions = FitOptions(),
-) -> Bundle:
-    """Fit `model` on every interaction of `dataset`, for serving.
-
-    Raises
-    ------
-    MissingFieldError
-        If the model reads ratings or the order of clicks, and the dataset has no ratings or no timestamps.
-    """
-    interactions = model.reads.of(dataset).interactions
-    features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
-    model.fit(TrainingSet(interactions, features, "all interactions"), options=options)
-    return Bundle(
-        model,
-        encoder,
-        dataset.user_ids,
-        dataset.item_ids,
-        dataset.attributes,
-        features,
-        interactions,
-        manifest,
-    )
-
-
-def even_bundle(bundle: Bundle) -> tuple[Bundle, str | None]:
-    """Return a bundle whose lists mix items with clicks and without on one scale, and what its notes say if it changes.
-
-    For the winner of a study that ranked cold items among themselves: how they compare with the others it has not
-    measured.
-    """
-    model = bundle.model.evened(bundle.interactions)
-    if model is bundle.model:
-        return bundle, None
-    note = (
-        "Lists mix items with and without clicks so that both reach the top as easily, as the study ranked cold items "
-        "among themselves; the order within each kind is that of the study."
-    )
-    notes = [*bundle.manifest.get("notes", ()), note]
-    return replace(bundle, model=model, manifest={**bundle.manifest, "notes": notes}), note

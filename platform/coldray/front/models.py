@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
-from coldray.bundle.model import Bundle, fit_bundle
+from coldray.bundle.fitting import fit_bundle
+from coldray.bundle.model import Bundle
 from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset

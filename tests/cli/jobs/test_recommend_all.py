@@ -18,8 +18,8 @@ import ray
 import ray.cloudpickle
 import scipy.sparse as sp
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import load_bundle, save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.recommend_all import _model_source
 from coldray.command.app import main
 from coldray.core.errors import CatalogTooLargeError, ConfigError, NumericalError, TrackingError

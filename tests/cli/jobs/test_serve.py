@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import load_bundle, save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.serve import serving
 from coldray.command.app import main
 from coldray.core.errors import TrackingError

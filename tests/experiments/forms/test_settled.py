@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import save_bundle
-from coldray.bundle.model import fit_bundle
 from coldray.cli.jobs.tune import bundle_manifest
 from coldray.core.errors import CatalogTooLargeError, ConfigError
 from coldray.core.memory import _FIT_SHARE

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.lists import ORIGINS
-from coldray.bundle.model import fit_bundle
 from coldray.core.errors import ConfigError, DataFormatError, UnknownIdError
 from coldray.data.dataset import keep_entries
 from coldray.data.sources.sample import sample_dataset

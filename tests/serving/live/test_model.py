@@ -2,7 +2,7 @@
 
 import pytest
 
-from coldray.bundle.model import fit_bundle
+from coldray.bundle.fitting import fit_bundle
 from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeError
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.linear.ease import EASE

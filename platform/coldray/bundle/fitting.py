@@ -1,0 +1,59 @@
+"""A bundle of a model that is fitted on a whole dataset, and of one whose lists are to mix new items with others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from coldray.bundle.model import Bundle
+from coldray.data.dataset import Dataset
+from coldray.features.builder import FeatureEncoder
+from coldray.models.base import Recommender, TrainingSet
+from coldray.training.options import FitOptions
+
+
+def fit_bundle(
+    model: Recommender[Any],
+    dataset: Dataset,
+    encoder: FeatureEncoder,
+    manifest: Mapping[str, Any],
+    options: FitOptions = FitOptions(),
+) -> Bundle:
+    """Fit `model` on every interaction of `dataset`, for serving.
+
+    Raises
+    ------
+    MissingFieldError
+        If the model reads ratings or the order of clicks, and the dataset has no ratings or no timestamps.
+    """
+    interactions = model.reads.of(dataset).interactions
+    features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
+    model.fit(TrainingSet(interactions, features, "all interactions"), options=options)
+    return Bundle(
+        model,
+        encoder,
+        dataset.user_ids,
+        dataset.item_ids,
+        dataset.attributes,
+        features,
+        interactions,
+        manifest,
+    )
+
+
+def even_bundle(bundle: Bundle) -> tuple[Bundle, str | None]:
+    """Return a bundle whose lists mix items with clicks and without on one scale, and what its notes say if it changes.
+
+    For the winner of a study that ranked cold items among themselves: how they compare with the others it has not
+    measured.
+    """
+    model = bundle.model.evened(bundle.interactions)
+    if model is bundle.model:
+        return bundle, None
+    note = (
+        "Lists mix items with and without clicks so that both reach the top as easily, as the study ranked cold items "
+        "among themselves; the order within each kind is that of the study."
+    )
+    notes = [*bundle.manifest.get("notes", ()), note]
+    return replace(bundle, model=model, manifest={**bundle.manifest, "notes": notes}), note
