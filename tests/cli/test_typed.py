@@ -65,7 +65,7 @@ def test_what_to_type_next(patched, folder, study, database):
     given = ["--tracking-uri", f"sqlite:////{database}/m.db", "--set", f"name={study}"]
     options = replace(options_of("tune", "marec", *given), command=command_line(given))
     written = io.StringIO()
-    print_next_steps(Console(file=written, width=60), Path("/report.html"), options)
+    print_next_steps(Console(file=written, width=60), Path("/report.html"), options, options.source)
     interface, job = (shlex.split(line) for line in written.getvalue().split("\n")[2:4])
     assert interface == [str(tool("mlflow")), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000"]
     assert job == [str(tool("python")), f"/{folder}/jobs/tune.py", *given, "--dataset", "hetrec"]

@@ -11,6 +11,7 @@ from coldray.models.linear.ease_blocks import block_bytes
 from coldray.models.marec.cold_elimination import _elimination_bytes
 from coldray.models.marec.model import MARec, MARecConfig
 from coldray.models.neighbours.item import counting_bytes
+from coldray.training.options import FitConfig
 
 FITS = FitsOfAMatrix(matrices=9, fits=3, ridges=3)
 
@@ -58,8 +59,10 @@ def test_seconds_of_three_fits_of_marec_on_each_of_nine_matrices(n_users, couple
 
 @pytest.mark.parametrize("lambda_0", [0.0, 0.01, 0.9, 3.0])
 def test_a_solver_of_marec_is_chosen_by_the_seconds_of_coupled_items_wherever_they_are(lambda_0):
-    outlook = StudyOutlook(50_000, 14_000, 10**12, trials=9, splits=3, distinct={"lambda_1": 3})
-    config = MARecConfig(lambda_0=lambda_0, beta=0.001, delta=1.0, device="cpu")
+    outlook = StudyOutlook(
+        50_000, 14_000, 10**12, trials=9, splits=3, distinct={"lambda_1": 3}, options=FitConfig(device="cpu")
+    )
+    config = MARecConfig(lambda_0=lambda_0, beta=0.001, delta=1.0)
     taken, _ = MARec._exact_solver(config, outlook)
     spectra, factors = marec_seconds(50_000, 14_000, FitsOfAMatrix.of(outlook, "lambda_1"), coupled=lambda_0 > 0)
     assert taken.seconds == {"exact": spectra, "cholesky": factors}[taken.solver] == min(spectra, factors)

@@ -129,7 +129,7 @@ def test_a_database_deleted_in_mid_study_takes_nothing_for_sent(database, whole,
     tracker.spool.log("study", [Metric("later", 1.0, 1000, 0)])
     assert tracker.close(failed=False) == 1
     assert "was deleted or replaced" in tracker.spool.missing()
-    assert "sync_runs.py STUDY --again" in tracker.spool.missing()
+    assert "`coldray sync STUDY --again`" in tracker.spool.missing()
     assert not database.exists()
 
 

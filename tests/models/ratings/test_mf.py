@@ -204,8 +204,8 @@ def trainings(monkeypatch):
     """Return what is trained: task, configuration and result of each training."""
     seen, real = [], mf_training.run_training
 
-    def spy(task, config):
-        seen.append((task, config, real(task, config)))
+    def spy(task, config, options, **refit):
+        seen.append((task, config, real(task, config, options, **refit)))
         return seen[-1][2]
 
     monkeypatch.setattr(mf_training, "run_training", spy)
@@ -221,7 +221,7 @@ def triples(ratings):
 
 def test_held_out_ratings_are_of_the_train_part_and_trained_on_in_the_refit_alone(trainings):
     train = random_ratings(7)
-    learned = _learn_factors(train, n_factors=2, config=STOPPING)
+    learned = _learn_factors(train, n_factors=2, config=STOPPING, options=FitOptions())
     (first, _, _), (second, again, last) = trainings
     n = train.interactions.nnz
     assert (len(first.held_out), len(first.ratings), len(second.ratings)) == (round(0.2 * n), n - round(0.2 * n), n)
@@ -234,12 +234,16 @@ def test_held_out_ratings_are_of_the_train_part_and_trained_on_in_the_refit_alon
     assert again.epochs == int(np.nanargmin(learned["history.validation_mse"])) + 1
     assert {config.weight_decay for _, config, _ in trainings} == {0.0}  # it is in the loss
     np.testing.assert_array_equal(learned["factors"], last.weights["items.weight"].numpy())
-    _learn_factors(train, n_factors=2, config=STOPPING.model_copy(update={"seed": 4, "epochs": 1}))
+    _learn_factors(
+        train, n_factors=2, config=STOPPING.model_copy(update={"seed": 4, "epochs": 1}), options=FitOptions()
+    )
     assert triples(trainings[2][0].held_out) != triples(first.held_out)
 
 
 def test_without_a_refit_the_best_weights_by_the_held_out_ratings_are_kept(trainings):
-    learned = _learn_factors(random_ratings(7), n_factors=2, config=STOPPING.model_copy(update={"refit": False}))
+    learned = _learn_factors(
+        random_ratings(7), n_factors=2, config=STOPPING.model_copy(update={"refit": False}), options=FitOptions()
+    )
     ((_, _, result),) = trainings
     np.testing.assert_array_equal(learned["factors"], result.weights["items.weight"].numpy())
     assert result.best_metric == pytest.approx(-np.nanmin(learned["history.validation_mse"]))

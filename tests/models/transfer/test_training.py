@@ -1,6 +1,7 @@
 """What learned transfers are trained and validated on, and which weights come out."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,13 +17,18 @@ from coldray.models.transfer import training as transfer_training
 from coldray.models.transfer.carec import CARecConfig, ContrastiveTowers
 from coldray.models.transfer.gerec import ConditionalAutoencoder, GERecConfig
 from coldray.models.transfer.similarity import LearnedSimilarity, arrays_under
-from coldray.models.transfer.training import HeldOut, TransferTask, learn_similarity
+from coldray.models.transfer.training import HeldOut, TransferTask
+from coldray.models.transfer.training import learn_similarity as learn_as_asked
 from coldray.models.transfer.uarec import GaussianHeads, UARecConfig
+from coldray.training.options import FitOptions
 from contracts.problems import random_training_set, vector_feature
 from models.learned import QUICK, one_thread  # noqa: F401
 
 NETWORKS = {ContrastiveTowers: CARecConfig, GaussianHeads: UARecConfig, ConditionalAutoencoder: GERecConfig}
 each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
+
+
+learn_similarity = partial(learn_as_asked, options=FitOptions())
 
 
 def quick(network=GaussianHeads, **changes):
