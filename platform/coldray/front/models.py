@@ -254,7 +254,8 @@ def _check_fitted_on(bundle: Bundle, fold: Fold, protocol: Protocol) -> None:
     if not (same_ids and np.array_equal(bundle.user_ids, fold.dataset.user_ids) and (known != train).nnz == 0):
         raise LeakageError(
             f"The model was fitted on {bundle.manifest.get('trained_on', 'other interactions')}, not on "
-            f"{_train_part(fold, protocol)}: it may have seen what it is to find. Fit it on the split."
+            f"{_train_part(fold, protocol)}: it may have seen what it is to find. Fit it on the split: "
+            "coldray.fit(model, split), or coldray fit with the same --split and --seed."
         )
 
 

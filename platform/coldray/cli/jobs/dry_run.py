@@ -173,7 +173,8 @@ def _print_facts(console: Console, facts: Mapping[str, str]) -> None:
 def _print_time(console: Console, seconds: float | None, slots: int, address: str, reason: str) -> None:
     words = f"no estimate: {reason}"
     if seconds is not None:
-        words = f"about {duration_label(seconds)} with {counted(slots, 'trial')} at once, an estimate by one fit here"
+        words = f"all fits take about {duration_label(seconds)} with {counted(slots, 'trial')} at once, an estimate by "
+        words += "one fit here; the start of Ray, the test and the report come on top"
         words += "" if address == "local" else f", for a cluster like this machine; {address} was not asked"
     _print_facts(console, {"time": words})
     console.print(timed("nothing was written; without --dry-run it runs"), highlight=False)
