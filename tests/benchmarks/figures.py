@@ -28,6 +28,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import psutil
 
+from coldray.core.device import cpu_count
 from coldray.core.spelling import nearest
 
 Better: TypeAlias = Literal["lower", "higher"] | tuple[Literal["within"], float, float]
@@ -129,7 +130,7 @@ def best_of(run: Callable[[], object], *, runs: int = 7) -> float:
 
 def machine() -> str:
     """Return ``2 cores, 23 GiB, AMD EPYC``: what the process may use, and the name of the processor."""
-    cores = len(os.sched_getaffinity(0))
+    cores = cpu_count()
     memory = psutil.virtual_memory().total // 2**30
     return f"{cores} {'core' if cores == 1 else 'cores'}, {memory} GiB, {_processor()}"
 

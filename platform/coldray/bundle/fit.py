@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_limits
 
 from coldray.bundle.fitting import even_bundle, fit_bundle
 from coldray.bundle.io import save_bundle
+from coldray.core.device import cpu_count
 from coldray.core.errors import BundleFitError, ColdrayError, ModelError
 from coldray.data.dataset import Dataset
-from coldray.evaluation.topk import available_threads
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
@@ -125,13 +125,13 @@ def _fit(
     mailbox: Any,
 ) -> list[str]:
     """Fit and save with all threads of the node: no trial runs beside it."""
-    os.environ["OMP_NUM_THREADS"] = str(available_threads())  # for what is loaded from now on
+    os.environ["OMP_NUM_THREADS"] = str(cpu_count())  # for what is loaded from now on
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(available_threads())
+        sys.modules["torch"].set_num_threads(cpu_count())
     with ExitStack() as stack:
         faulthandler.enable(stack.enter_context(crash.open("w", encoding="utf-8")), all_threads=False)
         stack.callback(faulthandler.enable)
-        stack.enter_context(threadpool_limits(available_threads()))
+        stack.enter_context(threadpool_limits(cpu_count()))
         notes = stack.enter_context(kept_warnings())
         options = fit.options(Forwarding(mailbox, TrainingPlace("bundle")))
         bundle = fit_bundle(winner, ray.get(data[0]), FeatureEncoder(features), manifest, options)

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.core.device import cpu_count
 from coldray.core.errors import ConfigError, ModelError
-from coldray.evaluation.topk import available_threads, check_list_length, nonzero_pattern, run_blocks, top_k
+from coldray.evaluation.topk import check_list_length, nonzero_pattern, run_blocks, top_k
 
 IntArray: TypeAlias = npt.NDArray[np.int32]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -108,7 +109,7 @@ def rank(
     _check_indices(candidates, n_items, requested, n_users)
     chosen = requested.astype(np.int32)
     block_size = _block_size(len(candidates)) if block_size is None else block_size
-    threads = available_threads() if n_threads is None else n_threads
+    threads = cpu_count() if n_threads is None else n_threads
     if block_size < 1 or threads < 1:
         raise ConfigError(f"block_size is {block_size} and n_threads {threads}; both must be at least 1.")
     banned = None if exclude is None else _in_candidates(exclude, histories.shape, candidates)

@@ -35,11 +35,6 @@ _NOTHING = np.int64(np.iinfo(np.int64).max)
 """The key of no cell; sorts last. No score has it: its upper half would be the key of a NaN."""
 
 
-def available_threads() -> int:
-    """Return the number of CPUs this process may use."""
-    return cpu_count()
-
-
 def check_list_length(k: int) -> None:
     """Raise :class:`ConfigError` unless a list of `k` makes sense."""
     if k < 1:
@@ -297,7 +292,7 @@ def _refuse_nan(cells: ScoreArray, names: npt.NDArray[np.integer[Any]]) -> None:
 
 def _checked_threads(n_threads: int | None) -> int:
     if n_threads is None:
-        return available_threads()
+        return cpu_count()
     if n_threads < 1:
         raise ConfigError(f"n_threads is {n_threads}; at least 1 thread is needed.")
     return n_threads

@@ -33,7 +33,9 @@ def test_a_study_is_told_and_nothing_is_left(here, capsys):
     assert re.search(r"shared computations: [1-9]\d* a split for one configuration", told)
     assert re.search(r"the largest fit takes [\d.,]+ [MG]iB; [\d.,]+ GiB is free", told)
     assert "form: solver=cholesky (exact)" in told
-    assert re.search(r"time: all fits take about [\d.]+ (s|min).* with 2 trials at once, an estimate by one fit here", told)
+    assert re.search(
+        r"time: all fits take about [\d.]+ (s|min).* with 2 trials at once, an estimate by one fit here", told
+    )
     assert "nothing was written" in told
     assert list(here.iterdir()) == []
     assert ray.is_initialized() == connected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from coldray.cli.jobs.tune import read_data, read_dataset
 from coldray.cli.lines import timed
 from coldray.cli.options.studies import ComparisonOptions, StudyOptions
 from coldray.cli.progress.study import StudyProgress
+from coldray.core.device import cpu_count
 from coldray.core.errors import ColdrayError
 from coldray.core.memory import GIB, fit_bytes
 from coldray.data.dataset import Dataset
@@ -118,7 +118,7 @@ def dry_comparison(options: ComparisonOptions, console: Console) -> None:
 def _cost(name: str, study: PreparedStudy, cpus: int | None, progress: StudyProgress) -> _Cost:
     """Fit a model once, and reckon with that."""
     config, data = study.config, study.dataset
-    slots = max(1, min(cpus or len(os.sched_getaffinity(0)), config.n_trials, config.search.max_concurrent))
+    slots = max(1, min(cpus or cpu_count(), config.n_trials, config.search.max_concurrent))
     memory = largest_fit_bytes(config, data.n_users, data.n_items)
     methods = choose_methods(data, config.features) if config.encoded_features is not None else {}
     if "embedding" in methods.values():

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from coldray.core.device import cpu_count
 from coldray.core.errors import SingularMatrixError
 from coldray.core.memory import require_memory
-from coldray.evaluation.topk import available_threads, run_blocks
+from coldray.evaluation.topk import run_blocks
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.kernel_align.covariance import ItemCovariance, Weights, learn_weights
@@ -154,7 +155,7 @@ class _Across:
         def work(tile: slice) -> None:
             found[tile] = self.covariance.between(self.train.features.take(rows[tile]), columns)
 
-        run_blocks(work, len(rows), _TILE_ROWS, available_threads())
+        run_blocks(work, len(rows), _TILE_ROWS, cpu_count())
         return found
 
     def panel(self, start: int, stop: int) -> Matrix:

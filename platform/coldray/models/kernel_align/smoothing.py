@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.core.device import cpu_count
 from coldray.core.errors import SingularMatrixError
 from coldray.core.memory import require_memory
-from coldray.evaluation.topk import available_threads, run_blocks
+from coldray.evaluation.topk import run_blocks
 from coldray.models.base import TrainingSet
 from coldray.models.linalg.panel_cholesky import PANEL, PanelCholesky, cells_of
 from coldray.models.linalg.products import COUNTED_ROWS, SparseProducts, click_products, common_counts
@@ -64,7 +65,7 @@ def _factorised(
             some = slice(start + block.start, start + block.stop)
             cells[block] = products.dense(rows[some]) if counts is None else counts[some, start:stop]
 
-        run_blocks(work, len(cells), COUNTED_ROWS, available_threads())
+        run_blocks(work, len(cells), COUNTED_ROWS, cpu_count())
         places = np.arange(stop - start)
         cells[places, places] += diagonal[start:stop].astype(kind)
         return cells

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.core.device import cpu_count
 from coldray.core.one_thread import one_thread
-from coldray.evaluation.topk import available_threads, run_blocks
+from coldray.evaluation.topk import run_blocks
 
 Matrix = npt.NDArray[np.float32]
 PANEL = 128
@@ -111,5 +112,5 @@ def common_counts(clicks: sp.csr_array) -> Matrix:
     def work(rows: slice) -> None:
         counts[rows] = products.dense(by_column[rows])
 
-    run_blocks(work, len(counts), COUNTED_ROWS, available_threads())
+    run_blocks(work, len(counts), COUNTED_ROWS, cpu_count())
     return counts

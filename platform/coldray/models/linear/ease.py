@@ -32,12 +32,11 @@ import scipy.sparse as sp
 from pydantic import Field, PositiveFloat, PositiveInt
 from threadpoolctl import threadpool_limits
 
-from coldray.core.device import DeviceName, matmul, resolve_device, symmetric_eigen
+from coldray.core.device import DeviceName, cpu_count, matmul, resolve_device, symmetric_eigen
 from coldray.core.errors import ConfigError, DataError, SingularMatrixError
 from coldray.core.memory import require_memory
 from coldray.core.one_thread import one_thread
 from coldray.evaluation.ranking import Scorer
-from coldray.evaluation.topk import available_threads
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
 from coldray.models.computations import Computations
@@ -91,7 +90,7 @@ def co_click_spectrum(train: TrainingSet, *, device: DeviceName, workers: int = 
     _require_memory(len(train.warm_items))
     counts = counted(train, workers).astype(np.float64)
     # Ray gives a task one thread, while the trials that wait for this one leave their CPUs idle.
-    with threadpool_limits(available_threads(), user_api="blas"):
+    with threadpool_limits(cpu_count(), user_api="blas"):
         values, vectors = symmetric_eigen(counts, resolve_device(device))
     return GramSpectrum(np.maximum(values, 0), vectors.astype(np.float32))
 
@@ -151,7 +150,7 @@ class EASE(Recommender[EASEConfig]):
             other_need=block_bytes(outlook.n_users, n_items, config.block_items),
             outlook=outlook,
             what=f"EASE on {n_items:,} items",
-            seconds=_SECONDS_PER_CUBE * n_items**3 / available_threads(),
+            seconds=_SECONDS_PER_CUBE * n_items**3 / cpu_count(),
         )
         return cls._with_factorisation(config.model_copy(update={"solver": form.value}), outlook, form)
 

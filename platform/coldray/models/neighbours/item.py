@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.core.device import cpu_count
 from coldray.core.errors import DataError
 from coldray.evaluation.ranking import Scorer
-from coldray.evaluation.topk import available_threads, run_blocks, top_k
+from coldray.evaluation.topk import run_blocks, top_k
 from coldray.models.base import Items, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.linalg.products import PANEL_ROWS, Matrix, SparseProducts
@@ -73,7 +74,7 @@ def similar_items(train: TrainingSet, *, k: int, measure: Measure, shrinkage: fl
             places, similar[rows, :width] = top_k(likeness, width, n_threads=1)
             found[rows, :width] = np.where(similar[rows, :width] > 0, columns[places], 0)
 
-    run_blocks(work, n_items, _block_items(n_items), available_threads())
+    run_blocks(work, n_items, _block_items(n_items), cpu_count())
     return found, similar
 
 
@@ -94,7 +95,7 @@ def _block_items(n_items: int) -> int:
 
 def counting_bytes(n_users: int, n_items: int) -> int:
     """Return what :func:`similar_items` takes beside the neighbours."""
-    return available_threads() * (_CELL_BYTES * _block_items(n_items) * n_items + 4 * PANEL_ROWS * n_users)
+    return cpu_count() * (_CELL_BYTES * _block_items(n_items) * n_items + 4 * PANEL_ROWS * n_users)
 
 
 class ItemKNN(ArrayModel[ItemKNNConfig]):

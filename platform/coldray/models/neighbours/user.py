@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from coldray.core.device import cpu_count
 from coldray.core.errors import DataError
 from coldray.evaluation.ranking import Scorer
-from coldray.evaluation.topk import available_threads
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items, Recommender, Scores, TrainingSet
 from coldray.models.computations import Computations
@@ -71,7 +71,7 @@ class UserKNN(Recommender[UserKNNConfig]):
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the counts of the histories that are looked at at once take."""
-        return available_threads() * (_CELL_BYTES * max(_BLOCK_CELLS, n_users) + 4 * PANEL_ROWS * max(n_users, n_items))
+        return cpu_count() * (_CELL_BYTES * max(_BLOCK_CELLS, n_users) + 4 * PANEL_ROWS * max(n_users, n_items))
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""

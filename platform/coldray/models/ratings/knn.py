@@ -33,10 +33,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import NonNegativeFloat, PositiveInt
 
+from coldray.core.device import cpu_count
 from coldray.data.dataset import rows_of
 from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.ratings import ones_where_stored
-from coldray.evaluation.topk import available_threads, run_blocks, top_k
+from coldray.evaluation.topk import run_blocks, top_k
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.linalg.singular import most_factors
@@ -121,7 +122,7 @@ def similarly_rated(train: TrainingSet, *, k: int, measure: Measure, shrinkage: 
         places, similar[rows] = top_k(likeness, count, n_threads=1)
         found[rows] = np.where(similar[rows] > 0, places, 0)
 
-    run_blocks(work, n_items, _block_rows(n_items), available_threads())
+    run_blocks(work, n_items, _block_rows(n_items), cpu_count())
     return found, similar
 
 
@@ -187,7 +188,7 @@ class RatingKNN(RatingModel[RatingKNNConfig]):
         """Return what the similarities that are looked at at once take, and the neighbours that are kept."""
         by_items = self.config.by == "items"
         others, kept = (n_items, n_items * min(self.config.k, n_items)) if by_items else (n_users, 0)
-        return _CELL_BYTES * available_threads() * max(_BLOCK_CELLS, others) + 24 * kept
+        return _CELL_BYTES * cpu_count() * max(_BLOCK_CELLS, others) + 24 * kept
 
     def check_size(self, n_users: int, n_items: int) -> None:
         """Check :meth:`memory_bytes`."""
