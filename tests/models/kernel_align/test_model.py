@@ -275,6 +275,53 @@ def test_scorers_of_different_items_do_not_meet(exact_items):
     assert not np.allclose(found[0], found[1], rtol=1e-3)
 
 
+@given(st.permutations(range(30)), st.integers(1, 30), st.integers(1, 30), st.booleans())
+def test_weights_of_items_that_were_asked_for_before_are_theirs(order, first, second, popular):
+    """Whatever was asked for before, and after an item has come."""
+    model, alone, history = SHARED[popular]
+    asked = np.array(order[:first]), np.append(order[::-1][:second], 30)
+    grown = model.add_items(random_features(np.random.default_rng(1), 1))
+    model.scorer(asked[0])
+    for one in (grown, grown, model.add_items(random_features(np.random.default_rng(1), 1))):
+        np.testing.assert_allclose(one.score(history, asked[1]), alone[:, asked[1]], rtol=2e-4, atol=1e-6)
+
+
+def _shared(popular):
+    train = random_training_set(4)
+    config = KernelAlignConfig(n_factors=8, steps=5, popularity=0.3 if popular else 0.0, exact_items=1000)
+    history = extended_histories(train, 1)
+    grown = KernelAlign(config).fit(train).add_items(random_features(np.random.default_rng(1), 1))
+    return KernelAlign(config).fit(train), grown.score(history, np.arange(31)), history
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fits():
+    SHARED.update({popular: _shared(popular) for popular in (False, True)})
+    yield
+    SHARED.clear()
+
+
+SHARED = {}
+
+
+def test_a_new_item_costs_its_own_system_and_no_other(monkeypatch):
+    solved, solve = [], PanelCholesky.solve
+
+    def counted(self, right):
+        solved.append(right.shape[1])
+        return solve(self, right)
+
+    monkeypatch.setattr(PanelCholesky, "solve", counted)
+    train = random_training_set(4)
+    model = KernelAlign(KernelAlignConfig(n_factors=8, steps=5, exact_items=1000)).fit(train)
+    model.scorer(np.arange(model.n_items))
+    before = len(solved)
+    grown = model.add_items(random_features(np.random.default_rng(1), 1))
+    grown.scorer(np.arange(grown.n_items))
+    assert solved[before:]
+    assert max(solved[before:]) == 1
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"alpha": 0.6}, {"ridge": 1.0}, {"inducing": 6}])
 def test_what_is_reused_through_inducing_items_is_of_the_same_configuration(change):
     train, shared = random_training_set(4), Computations()

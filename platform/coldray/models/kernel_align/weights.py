@@ -33,16 +33,34 @@ _COLUMNS = 1024
 class LatestScores:
     """The scores of the items that were asked for last: configurations of a grid ask for the same items and users."""
 
-    def __init__(self, smoother: UserSmoother) -> None:
+    def __init__(self, smoother: UserSmoother, held: _ItemScores | None = None) -> None:
         self.smoother = smoother
-        self._held: _ItemScores | None = None
+        self._held = held
 
     def of(self, items: Items, means: Callable[[Items], Matrix]) -> _ItemScores:
-        """Return the scores of `items`, whose conditional means are given by a function."""
+        """Return the scores of `items`, whose conditional means are given by a function.
+
+        Weights that are held are not made again: of a catalogue to which an item has been added, those of all others.
+        """
         held = self._held
         if held is None or not np.array_equal(held.items, items):
-            held = self._held = _ItemScores(np.array(items), self.smoother.weights(means(items)))
+            held = self._held = _ItemScores(np.array(items), self._weights(np.asarray(items), means, held))
         return held
+
+    def _weights(self, items: Items, means: Callable[[Items], Matrix], held: _ItemScores | None) -> Matrix:
+        if held is None:
+            return self.smoother.weights(means(items))
+        known = np.isin(items, held.items)
+        order = np.argsort(held.items)
+        weights = np.empty((len(held.weights), len(items)), np.float32)
+        weights[:, known] = held.weights[:, order[np.searchsorted(held.items, items[known], sorter=order)]]
+        if not known.all():
+            weights[:, ~known] = self.smoother.weights(means(items[~known]))
+        return weights
+
+    def appended(self) -> LatestScores:
+        """Return the same for a catalogue with more items: those that are there keep their weights."""
+        return LatestScores(self.smoother, self._held)
 
 
 class _ItemScores:
@@ -183,7 +201,7 @@ class ExactWeights:
         means = np.asarray(self.factor.solve(between), np.float32)
         added = np.arange(between.shape[1]) + self.n_items
         joined = np.concatenate([self.cold_means, means], axis=1)
-        cold, smoothed = np.append(self.cold_items, added), LatestScores(self.smoothed.smoother)
+        cold, smoothed = np.append(self.cold_items, added), self.smoothed.appended()
         appended = replace(self, cold_items=cold, cold_means=joined, smoothed=smoothed)
         return appended, np.einsum("wn,wn->n", between, means)
 
