@@ -126,19 +126,41 @@ def assert_same(found, expected):
         assert scores == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("restricted", ["all", "blocked", "warm", "cold", "named", "named and blocked"])
+@pytest.mark.parametrize("restricted", ["all", "blocked", "warm", "named", "named and blocked"])
 def test_all_four_give_the_same_lists(bundle, restricted):
     items, histories = bundle.item_ids.tolist(), users_of(bundle)
     best = [place.item for place in places_of(bundle, [histories["stranger"]], 3)[0]]
     blocked = [best[0], *items[20:24]] if "blocked" in restricted else []
-    candidates = tuple(items[5:40]) if "named" in restricted else "all"
-    candidates = restricted if restricted in ("warm", "cold") else candidates
+    candidates = tuple(bundle.item_ids[bundle.listed_items].tolist()[5:40]) if "named" in restricted else "all"
+    candidates = restricted if restricted == "warm" else candidates
     expected = by_bundle(bundle, histories, candidates, blocked)
     assert_same(by_service(bundle, histories, candidates, blocked), expected)
     assert_same(by_job(bundle, histories, candidates, blocked), expected)
     assert [origin for _, _, origin in expected][-1] == "popularity"
-    assert {origin for _, _, origin in expected[:-1]} == {"attributes" if restricted == "cold" else "history"}
+    assert {origin for _, _, origin in expected[:-1]} == {"history"}
     assert not any(set(blocked) & set(listed) for listed, _, _ in expected)
+
+
+@pytest.mark.parametrize("bundle", ["ratings and order", "index"], indirect=True)
+def test_all_four_give_the_same_lists_of_items_without_clicks(bundle):
+    histories = users_of(bundle)
+    expected = by_bundle(bundle, histories, "cold", [])
+    assert_same(by_service(bundle, histories, "cold", []), expected)
+    assert_same(by_job(bundle, histories, "cold", []), expected)
+    assert [origin for _, _, origin in expected] == ["attributes"] * (len(histories) - 1) + ["popularity"]
+
+
+@pytest.mark.parametrize("bundle", ["clicks", "ratings"], indirect=True)
+@pytest.mark.parametrize("named", [False, True])
+def test_all_refuse_those_of_a_model_that_knows_clicks_alone(bundle, named):
+    candidates = tuple(bundle.item_ids[:9].tolist()) if named else "cold"
+    words = "2 of the 9 candidates have none, " if named else "cold items have none"
+    with pytest.raises(ConfigError, match=f"knows items by their clicks alone, and {words}"):
+        by_bundle(bundle, {"nobody": []}, candidates, [])
+    with pytest.raises(ConfigError, match=words):
+        Engine(bundle).check(Query(k=K, history={}, candidates=candidates))
+    with pytest.raises(ConfigError, match=words):
+        BatchLists.of(bundle, k=K, candidates=candidates)
 
 
 def test_the_mlflow_model_gives_the_lists_of_the_bundle_and_of_the_service(bundle):

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from mlflow.tracking import MlflowClient
 
+import coldray
 from coldray.cli.jobs import tune as job
 from coldray.command.app import main
 from contracts.jobs import end
@@ -85,6 +86,26 @@ def test_an_experiment_deleted_in_mid_study_is_the_exit_status(tmp_path, server,
     assert len(files) > 20
     shown = [str(path) for path in files if not holds_no_secret(path.read_bytes().decode("latin-1"))]
     assert shown == []
+
+
+def test_a_notebook_has_it_as_a_warning_and_in_the_study(tmp_path, server, ray_cluster, monkeypatch, caplog):
+    client, real = MlflowClient(server.uri, server.uri), job.run_study
+
+    def meddled(*values, listener, **named):
+        client.delete_experiment(client.get_experiment_by_name("coldray").experiment_id)
+        return real(*values, listener=listener, **named)
+
+    monkeypatch.setattr(job, "run_study", meddled)
+    small = {"search.trials": 1, "splits.n_splits": 1, "space.order": 1, "space.delta": 5}
+    study = coldray.tune(
+        "marec", coldray.load_dataset("sample"), settings=small, quiet=True,
+        output=tmp_path / "runs", tracking_uri=server.uri,
+    )  # fmt: skip
+    (missing,) = study.unsent
+    assert missing.startswith("missing on the tracking server: 2 runs")
+    assert missing in [record.getMessage() for record in caplog.records]
+    assert "mlflow experiments restore" in study._repr_html_()
+    assert study.winner.recommend(["user-0001"], k=3).height == 3
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """Lists as frames, by ids, with a policy for ids that are unknown."""
 
+import dataclasses
 import logging
 
 import polars as pl
 import pytest
+import scipy.sparse as sp
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 import coldray
 from coldray.core.errors import ConfigError, UnknownIdError
@@ -16,6 +20,11 @@ FILMS = {"film": ["a", "b", "c", "d", "new"], "genre": [["x"], ["x", "y"], ["y"]
 def bundle():
     dataset = coldray.load_dataset(CLICKS, FILMS, item="film", labels=["genre"], texts=["title"])
     return coldray.fit("content_knn", dataset, features={"attributes": ["genre"], "min_items": 1})
+
+
+@pytest.fixture(scope="module")
+def clicks_alone():
+    return coldray.fit("ease", coldray.load_dataset(CLICKS, FILMS, item="film", labels=["genre"], texts=["title"]))
 
 
 def lists(frame):
@@ -57,7 +66,11 @@ def test_new_items_are_in_the_next_list(bundle):
 
 @pytest.mark.parametrize(
     ("asked", "words"),
-    [({"users": [1, 9]}, "1 of 2 users"), ({"histories": [["a", "zz"], []]}, "1 of 2 items in histories")],
+    [
+        ({"users": [1, 9]}, "1 of 2 users are unknown"),
+        ({"histories": [["a", "zz"], []]}, "1 of 2 items in histories"),
+        ({"histories": [["a"], []]}, "1 of 2 histories have no known item"),
+    ],
 )
 def test_ids_that_are_unknown_are_refused_told_or_passed_over(bundle, asked, words, caplog):
     with pytest.raises(UnknownIdError, match=words):
@@ -72,6 +85,54 @@ def test_ids_that_are_unknown_are_refused_told_or_passed_over(bundle, asked, wor
     assert set(told.filter(pl.col("user") == last)["origin"]) == {"popularity"}
 
 
+CANDIDATES = [
+    ("content_knn", {"candidates": ("c", "zz")}, "1 of 2 candidates are unknown", {"c"}),
+    ("content_knn", {"candidates": ("c", "d"), "exclude": ["d", "zz"]}, "1 of 2 excluded items are unknown", {"c"}),
+    ("clicks", {"candidates": ("c", "new")}, "1 of 2 candidates have no clicks, by which alone ease knows", {"c"}),
+]
+
+
+@pytest.mark.parametrize(("model", "asked", "words", "listed"), CANDIDATES)
+def test_so_are_items_that_may_be_listed(model, asked, words, listed, request, caplog):
+    bundle = request.getfixturevalue("bundle" if model == "content_knn" else "clicks_alone")
+    for policy in ("raise", {"items": "raise", "users": "ignore"}):
+        with pytest.raises(UnknownIdError, match=words):
+            bundle.recommend([1], **asked, policy=policy)
+    with caplog.at_level(logging.WARNING):
+        told = bundle.recommend([1], **asked)
+    assert words in caplog.text
+    assert set(told["item"]) == listed
+    caplog.clear()
+    for policy in ("ignore", {"items": "ignore"}, {"users": "raise", "items": "ignore"}):
+        assert bundle.recommend([1], **asked, policy=policy).equals(told)
+    assert caplog.text == ""
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", "d", "new", "zz"]), min_size=1, unique=True), st.booleans())
+def test_no_list_has_an_item_that_the_model_cannot_tell_apart(bundle, clicks_alone, candidates, by_clicks):
+    chosen, known = (clicks_alone, set("abcd")) if by_clicks else (bundle, {*"abcd", "new"})
+    assume(known & set(candidates))
+    found = chosen.recommend([3], k=9, candidates=tuple(candidates), policy="ignore")
+    assert set(found["item"]) == known & set(candidates) - {"a", "c", "d"}
+
+
+def test_items_without_clicks_are_no_candidates_of_a_model_that_knows_clicks_alone(clicks_alone):
+    with pytest.raises(ConfigError, match="'ease' knows items by their clicks alone, and cold items have none"):
+        clicks_alone.recommend([1], candidates="cold")
+    with pytest.raises(ConfigError, match="1 of the 2 candidates have none, 'new' first"):
+        clicks_alone.list_maker(("a", "new"))
+
+
+def test_a_user_without_clicks_is_told_apart_from_one_that_is_unknown(bundle, caplog):
+    silent = dataclasses.replace(bundle, interactions=sp.csr_array(bundle.interactions.shape, dtype="float32"))
+    with pytest.raises(UnknownIdError, match="2 of 2 users are known without a click"):
+        silent.recommend([1, 2], policy={"users": "raise"})
+    with caplog.at_level(logging.WARNING):
+        assert set(silent.recommend([1, 9])["origin"]) == {"popularity"}
+    assert "1 of 2 users are unknown" in caplog.text
+    assert "1 of 2 users are known without a click" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -81,6 +142,8 @@ def test_ids_that_are_unknown_are_refused_told_or_passed_over(bundle, asked, wor
         ({"users": [1], "candidates": ["a"]}, "a tuple of ids"),
         ({"users": [1, "a"]}, "of one type"),
         ({"users": [1], "policy": "skip"}, "raise, warn, ignore"),
+        ({"users": [1], "policy": {"items": "skip"}}, "raise, warn, ignore"),
+        ({"users": [1], "policy": {"films": "warn"}}, "policy names 'films'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(bundle, asked, words):

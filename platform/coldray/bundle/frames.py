@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from coldray.bundle.model import Bundle, History
 
 logger = logging.getLogger(__name__)
-Policy: TypeAlias = Literal["raise", "warn", "ignore"]
-"""What becomes of ids that are unknown."""
+_Act: TypeAlias = Literal["raise", "warn", "ignore"]
+Policy: TypeAlias = _Act | Mapping[Literal["users", "items"], _Act]
+"""What becomes of users and items that the model can say nothing of: one for both, or each its own (``warn`` if it is
+not named)."""
 _POPULAR, _LEFT_OUT = "They get the items with the most clicks.", "They are left out."
 
 
@@ -37,13 +39,19 @@ def list_frame(
     """Return lists as :meth:`~coldray.bundle.model.Bundle.recommend` says."""
     if (users is None) == (histories is None):
         raise ConfigError("recommend takes users or histories, one of the two.")
-    if policy not in get_args(Policy):
-        raise ConfigError(f"policy is {policy!r}; it is one of {', '.join(get_args(Policy))}.")
+    acts = _acts(policy)
     if isinstance(users, str) or isinstance(candidates, list):
         wrong, right = ("users", "a list") if isinstance(users, str) else ("candidates", "a tuple")
         raise ConfigError(f"{wrong} takes {right} of ids, or is left out.")
     known = users is not None
-    asked = _histories_of(bundle, users or (), policy) if known else _known_parts(bundle, histories or (), policy)
+    if users is not None:
+        asked = _histories_of(bundle, users, acts["users"])
+    else:
+        asked = _known_parts(bundle, histories or (), acts)
+    if not isinstance(candidates, str):
+        candidates = _usable(bundle, candidates, acts["items"])
+    _tell([item for item in exclude if item not in bundle.item_places], len(exclude), acts["items"],
+          "excluded items are unknown", "No list has them anyway.")  # fmt: skip
     lists = bundle.lists(asked, k, candidates=candidates, exclude=exclude, known=known)
     frame = _places_frame(bundle, [places for _, places in lists])
     whence = [origin for origin, places in lists for _ in places]
@@ -134,30 +142,58 @@ def _titled(bundle: Bundle, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(title=pl.Series(shown, dtype=pl.String))
 
 
-def _histories_of(bundle: Bundle, users: Sequence[Any], policy: Policy) -> list[History]:
+def _acts(policy: Policy) -> dict[str, _Act]:
+    """Return the policy of users and that of items."""
+    acts: dict[str, Any] = {"users": "warn", "items": "warn"}
+    given = policy if isinstance(policy, Mapping) else dict.fromkeys(acts, policy)
+    for name, act in given.items():
+        if name not in acts:
+            raise ConfigError(f"policy names {name!r}; it is of users and items.")
+        if act not in get_args(_Act):
+            raise ConfigError(f"policy is {act!r}; it is one of {', '.join(get_args(_Act))}.")
+    return acts | dict(given)
+
+
+def _histories_of(bundle: Bundle, users: Sequence[Any], act: _Act) -> list[History]:
     if len(types := {str if isinstance(user, str) else int for user in users}) > 1:
         raise ConfigError(f"users are of {len(types)} types, text and numbers. Ids are of one type.")
-    unknown = [user for user in users if user not in bundle.user_places]
-    _refuse_or_tell(policy, unknown, len(users), "users", _POPULAR)
-    return [bundle.history(user) if user in bundle.user_places else [] for user in users]
+    _tell([user for user in users if user not in bundle.user_places], len(users), act, "users are unknown", _POPULAR)
+    histories = [bundle.history(user) if user in bundle.user_places else [] for user in users]
+    silent = [user for user, own in zip(users, histories, strict=True) if not own and user in bundle.user_places]
+    _tell(silent, len(users), act, "users are known without a click", _POPULAR)
+    return histories
 
 
-def _known_parts(bundle: Bundle, histories: Sequence[History], policy: Policy) -> list[History]:
+def _known_parts(bundle: Bundle, histories: Sequence[History], acts: Mapping[str, _Act]) -> list[History]:
     places = bundle.item_places
     unknown = [item for history in histories for item in history if item not in places]
-    _refuse_or_tell(policy, unknown, sum(map(len, histories)), "items in histories", _LEFT_OUT)
-    return [
+    _tell(unknown, sum(map(len, histories)), acts["items"], "items in histories are unknown", _LEFT_OUT)
+    kept: list[History] = [
         {item: rating for item, rating in history.items() if item in places}
         if isinstance(history, Mapping)
         else [item for item in history if item in places]
         for history in histories
     ]
+    empty = [row for row, history in enumerate(kept) if not history]
+    _tell(empty, len(kept), acts["users"], "histories have no known item", _POPULAR)
+    return kept
 
 
-def _refuse_or_tell(policy: Policy, unknown: Sequence[Any], total: int, what: str, becomes: str) -> None:
-    if not unknown or policy == "ignore":
+def _usable(bundle: Bundle, candidates: tuple[Any, ...], act: _Act) -> tuple[Any, ...]:
+    """Return the candidates that the model can tell apart."""
+    unknown = [item for item in candidates if item not in bundle.item_places]
+    _tell(unknown, len(candidates), act, "candidates are unknown", _LEFT_OUT)
+    silent = bundle.silent_items([item for item in candidates if item in bundle.item_places])
+    _tell(silent, len(candidates), act, f"candidates have no clicks, by which alone {bundle.model.name} knows items",
+          _LEFT_OUT)  # fmt: skip
+    left_out = {*unknown, *silent}
+    return tuple(item for item in candidates if item not in left_out)
+
+
+def _tell(those: Sequence[Any], total: int, act: _Act, what: str, becomes: str) -> None:
+    if not those or act == "ignore":
         return
-    text = f"{len(unknown):,} of {total:,} {what} are unknown; the first is {unknown[0]!r}."
-    if policy == "raise":
+    text = f"{len(those):,} of {total:,} {what}; the first is {those[0]!r}."
+    if act == "raise":
         raise UnknownIdError(f"{text} Leave them out, or use policy='warn': {becomes[0].lower()}{becomes[1:]}")
     logger.warning("%s %s", text, becomes)

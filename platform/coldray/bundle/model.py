@@ -15,9 +15,8 @@ import polars as pl
 import scipy.sparse as sp
 
 from coldray.bundle.frames import Policy, ScoreParts, explained_frame, list_frame, similar_frame
-from coldray.bundle.item_table import joined
 from coldray.bundle.lists import Candidates, Indices, ListMaker, ListOrigin, Place
-from coldray.bundle.new_items import records_of, unread_labels
+from coldray.bundle.new_items import with_items
 from coldray.bundle.similar import SimilaritySearch
 from coldray.core.errors import ConfigError, UnknownIdError
 from coldray.core.notebook import facts_html
@@ -25,7 +24,7 @@ from coldray.data.dataset import Attribute, Ids, LabelAttribute
 from coldray.data.signals import places_in, ratings_in
 from coldray.data.tables.frames import Frame
 from coldray.data.tables.labels import refuse_list_text
-from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds, attributes_from_records
+from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds
 from coldray.features.feature_set import FeatureSet, VectorFeature
 from coldray.models.base import Recommender
 from coldray.models.forms import Form
@@ -160,7 +159,7 @@ class Bundle:
         UnknownIdError
             If a named candidate is none of the bundle's items.
         ConfigError
-            If no item may be listed.
+            If no item may be listed, or the model knows a named candidate neither by clicks nor by attributes.
         """
         chosen = self.listed_items if candidates == "all" else self._chosen(candidates)
         if len(chosen) == 0:
@@ -173,6 +172,7 @@ class Bundle:
 
     def _chosen(self, candidates: Candidates) -> Indices:
         if candidates in ("warm", "cold"):
+            self.check_candidates(candidates)
             return np.flatnonzero((self.clicks > 0) == (candidates == "warm")).astype(np.int32)
         unknown = [item for item in candidates if item not in self.item_places]
         if unknown:
@@ -180,7 +180,29 @@ class Bundle:
                 f"{len(unknown):,} of the {len(candidates):,} candidates are no items of the model; the first is "
                 f"{unknown[0]!r}. Leave them out, or fit the model on them."
             )
+        self.check_candidates(candidates)
         return np.unique(np.asarray([self.item_places[item] for item in candidates], np.int32))
+
+    def silent_items(self, items: Sequence[Any]) -> list[Any]:
+        """Return those of the items, by id, that the model knows neither by clicks nor by attributes."""
+        return [item for item in items if not self.model.scores_cold_items and self._cold[self.item_places[item]]]
+
+    def check_candidates(self, candidates: Candidates) -> None:
+        """Refuse candidates that the model cannot tell apart, whose scores would all be nothing.
+
+        Raises
+        ------
+        ConfigError
+            If the model knows items by their clicks alone, and items without any are to be ranked.
+        """
+        which = "cold items have none" if candidates == "cold" and not self.model.scores_cold_items else ""
+        if not isinstance(candidates, str) and (silent := self.silent_items(candidates)):
+            which = f"{len(silent):,} of the {len(candidates):,} candidates have none, {silent[0]!r} first"
+        if which:
+            raise ConfigError(
+                f"The model {self.model.name!r} knows items by their clicks alone, and {which}. Leave them out, or use "
+                "a model that reads attributes."
+            )
 
     def recommend(
         self,
@@ -208,9 +230,11 @@ class Bundle:
         exclude
             Items that nobody is to be shown.
         policy
-            What becomes of users and of items in histories that the bundle does not know. ``raise``: an error.
-            ``warn``: such a user gets the items with the most clicks, such an item is left out, and both are counted in
-            a warning. ``ignore``: the same without it; the column ``origin`` tells.
+            What becomes of users and items that the model can say nothing of: users that are unknown or have no
+            clicks; unknown items among histories, candidates or exclusions; of a model that knows items by clicks
+            alone, candidates without any. ``raise``: an error. ``warn``: such users get the items with the most clicks,
+            such items are left out, and both are counted in a warning. ``ignore``: the same without it; the column
+            ``origin`` tells. One for both, or ``{"users": ..., "items": ...}``.
 
         Returns
         -------
@@ -224,7 +248,7 @@ class Bundle:
         ConfigError
             If both or none of `users` and `histories` are given, or no item may be listed.
         UnknownIdError
-            If a candidate is no item of the bundle, or the policy is ``raise`` and an id is unknown.
+            If the policy is ``raise`` and there are such users or items.
 
         Examples
         --------
@@ -410,39 +434,7 @@ class Bundle:
         >>> more.recommend(["user-0001"], k=1, candidates=("new",))["title"].to_list()
         ['The new one']
         """
-        if isinstance(items, Mapping) and all(isinstance(record, Mapping) for record in items.values()):
-            records: Mapping[Any, Mapping[str, object]] = items
-        else:
-            records, notes = records_of(self, items, item, label_separator)
-            for note in notes:
-                logger.warning("%s", note)
-        for name, labels in unread_labels(self, records.values()).items():
-            logger.warning(
-                "%d labels of %r are unknown to the model, which makes nothing of them; the first is %r.",
-                len(labels), name, labels[0],
-            )  # fmt: skip
-        for record in records.values() if not list_text else ():
-            self.refuse_list_text(record)
-        repeated = [item for item in records if item in self.item_places]
-        if repeated:
-            raise UnknownIdError(f"Item {repeated[0]!r} is in the bundle already; new items need new ids.")
-        new = attributes_from_records(list(records.values()), self.kinds)
-        features = self.encoder.transform(new, len(records))
-        attributes = {name: joined(attribute, new[name]) for name, attribute in self.attributes.items()}
-        added = np.asarray(list(records)).astype(self.item_ids.dtype.kind if self.item_ids.dtype.kind == "U" else int)
-        width = len(self.item_ids) + len(records)
-        clicks = self.interactions
-        return Bundle(
-            self.model.add_items(features),
-            self.encoder,
-            self.user_ids,
-            np.concatenate([self.item_ids, added]),
-            attributes,
-            self.features.append(features),
-            sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], width)),
-            self.manifest,
-            self.before or self,
-        )
+        return with_items(self, items, item, label_separator, list_text=list_text)
 
     def refuse_list_text(self, record: Mapping[str, object]) -> None:
         """Refuse labels of a new item that are lists written as text, unless there are such labels.

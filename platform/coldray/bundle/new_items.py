@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+import scipy.sparse as sp
 
-from coldray.core.errors import DataFormatError, UnknownAttributeError
+from coldray.bundle.item_table import joined
+from coldray.core.errors import DataFormatError, UnknownAttributeError, UnknownIdError
 from coldray.core.spelling import choices, nearest
 from coldray.data.tables.frames import Frame, as_polars
 from coldray.data.tables.ids import read_ids
+from coldray.features.builder import attributes_from_records
 
 if TYPE_CHECKING:
     from coldray.bundle.model import Bundle
 
+logger = logging.getLogger(__name__)
 _WHAT = "New items"
 
 
-def records_of(
+def with_items(
+    bundle: Bundle, items: Mapping[Any, Mapping[str, object]] | Frame, id_column: str, separator: str, *,
+    list_text: bool,
+) -> Bundle:  # fmt: skip
+    """Return a bundle that also knows new items, as :meth:`~coldray.bundle.model.Bundle.add_items` says."""
+    if isinstance(items, Mapping) and all(isinstance(record, Mapping) for record in items.values()):
+        records: Mapping[Any, Mapping[str, object]] = items
+    else:
+        records, notes = _records_of(bundle, items, id_column, separator)
+        for note in notes:
+            logger.warning("%s", note)
+    for name, labels in unread_labels(bundle, records.values()).items():
+        logger.warning(
+            "%d labels of %r are unknown to the model, which makes nothing of them; the first is %r.",
+            len(labels), name, labels[0],
+        )  # fmt: skip
+    for record in records.values() if not list_text else ():
+        bundle.refuse_list_text(record)
+    repeated = [item for item in records if item in bundle.item_places]
+    if repeated:
+        raise UnknownIdError(f"Item {repeated[0]!r} is in the bundle already; new items need new ids.")
+    new = attributes_from_records(list(records.values()), bundle.kinds)
+    features = bundle.encoder.transform(new, len(records))
+    known, clicks = bundle.item_ids, bundle.interactions
+    added = np.asarray(list(records)).astype(known.dtype.kind if known.dtype.kind == "U" else int)
+    width = len(known) + len(records)
+    return replace(
+        bundle,
+        model=bundle.model.add_items(features),
+        item_ids=np.concatenate([known, added]),
+        attributes={name: joined(attribute, new[name]) for name, attribute in bundle.attributes.items()},
+        features=bundle.features.append(features),
+        interactions=sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], width)),
+        before=bundle.before or bundle,
+    )
+
+
+def _records_of(
     bundle: Bundle, items: Frame, id_column: str, separator: str
 ) -> tuple[dict[Any, dict[str, Any]], list[str]]:
     """Return the attributes of new items by id, from a table with a row an item, and notes on how ids were read.

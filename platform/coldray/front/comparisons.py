@@ -25,7 +25,7 @@ from coldray.experiments.comparison.config import load_comparison
 from coldray.experiments.comparison.result import ComparisonResult
 from coldray.experiments.comparison.run import check_comparison
 from coldray.experiments.results import mean_metric
-from coldray.front.studies import notebook_options
+from coldray.front.studies import notebook_options, told_unsent
 from coldray.models.registry import MODELS, model_type
 from coldray.reports.report import PAGE
 
@@ -37,6 +37,8 @@ class ModelComparison:
     result: ComparisonResult
     folder: Path
     """Where its report, figures, tables and bundle are."""
+    unsent: tuple[str, ...] = ()
+    """What the tracking server has refused, in words; it is kept in the folder."""
 
     @cached_property
     def champion(self) -> Bundle:
@@ -86,7 +88,7 @@ class ModelComparison:
     def _repr_html_(self) -> str:
         best = self.frame.select("model", "validation", "test")
         facts = [(name, f"validation {chosen:.4f}, test {tested:.4f}") for name, chosen, tested in best.rows()]
-        notes = [f"{one.name} failed: {one.reason}" for one in self.result.failed]
+        notes = [*(f"{one.name} failed: {one.reason}" for one in self.result.failed), *self.unsent]
         return facts_html(f"Comparison by {self.result.metric}", [*facts, ("report", self.report)], notes)
 
 
@@ -155,7 +157,7 @@ def compare(
             f"The comparison was written before, to {folder}, and its bundle, which alone was left, is made now. Load "
             f"it: coldray.load_bundle({str(folder / 'bundle')!r}); or compare anew: resume=False."
         )
-    return ModelComparison(result, folder)
+    return ModelComparison(result, folder, told_unsent(options))
 
 
 def _file_for(models: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from coldray.experiments.study import prepare_study
 from coldray.front.configs import validated
 from coldray.reports.report import PAGE
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
@@ -37,6 +40,8 @@ class Study:
     result: StudyResult
     folder: Path
     """Where its report, figures and bundle are."""
+    unsent: tuple[str, ...] = ()
+    """What the tracking server has refused, in words; it is kept in the folder."""
 
     @cached_property
     def winner(self) -> Bundle:
@@ -87,7 +92,7 @@ class Study:
     def _repr_html_(self) -> str:
         tested = [(f"test {name}", f"{value:.4f}") for name, value in self.test.items()]
         facts = [("trials", len(self.result.trials)), *self.config.items(), *tested, ("report", self.report)]
-        return facts_html(f"Study {self.result.name}", facts, self.result.notes)
+        return facts_html(f"Study {self.result.name}", facts, (*self.result.notes, *self.unsent))
 
 
 def tune(
@@ -149,7 +154,7 @@ def tune(
     with writable_folder(options.output):
         check_tracking(options)
         result, path = search_and_publish(prepare_study(config, dataset), options, progress)
-    return Study(result, path)
+    return Study(result, path, told_unsent(options))
 
 
 def notebook_options(
@@ -165,6 +170,13 @@ def notebook_options(
         resume="" if resume else None,
         command=(command,),
     )
+
+
+def told_unsent(options: RegisteredRunOptions) -> tuple[str, ...]:
+    """Return what the tracking server has refused, and warn of it: a notebook has no exit status."""
+    for missing in options.unsent:
+        logger.warning("%s", missing)
+    return tuple(options.unsent)
 
 
 def _config(study: str | Path | Mapping[str, Any] | StudyConfig, settings: Mapping[str, Any]) -> StudyConfig:

@@ -171,7 +171,7 @@ def test_the_output_says_what_happened_and_what_to_do_next(finished, folder):
     assert "\x1b[" not in printed
     lines = printed.splitlines()
     assert f"Report: {(folder / 'report.html').relative_to(output.parent)}" in lines
-    following = lines[lines.index("Next:") + 2]
+    following = lines[lines.index("Next:") + 3]
     assert re.search(r" compare \S+/comparison.yaml --output-dir .* --dataset hetrec$", following)
 
 

@@ -94,11 +94,13 @@ def test_the_output_says_what_happened_and_what_to_do_next(finished, study_folde
     lines = printed.splitlines()
     assert f"Report: {(study_folder / 'report.html').relative_to(output.parent)}" in lines
     following = lines[lines.index("Next:") + 1 :]
-    assert len(following) == 2
+    assert len(following) == 3
     assert "registered job-model version 1, alias champion: the first champion of that name" in printed
     assert "Registry: alias champion: the first champion of that name" in printed
     assert "mlflow ui --backend-store-uri sqlite:///" in following[0]
-    assert re.search(r" tune \S+marec.yaml --output-dir .* --dataset hetrec$", following[1])
+    bundle = (study_folder / "bundle").relative_to(output.parent)
+    assert re.search(rf" serve(\.py)? --bundle {bundle}$", following[1])
+    assert re.search(r" tune \S+marec.yaml --output-dir .* --dataset hetrec$", following[2])
 
 
 def test_the_server_knows_the_study_and_serves_its_winner(finished, study_folder, tracking_uri):

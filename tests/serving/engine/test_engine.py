@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+import coldray
 from coldray.core.errors import ConfigError, UnknownAttributeError, UnknownIdError
 from coldray.data.dataset import LabelAttribute
 from coldray.serving.engine.engine import Engine
@@ -196,3 +197,12 @@ def test_ids_in_an_address_take_the_type_of_the_catalogue(bundle):
     assert Engine(numbered).typed("12") == 12
     assert Engine(bundle).typed("item-0001") == "item-0001"
     assert Engine(numbered).typed("x") == "x"
+
+
+@pytest.mark.parametrize("candidates", ["cold", ("b", "new")])
+def test_items_that_a_model_of_clicks_alone_cannot_tell_apart_are_no_candidates(candidates):
+    clicks, items = {"user_id": [1, 1, 2], "item_id": ["a", "b", "a"]}, {"item_id": ["a", "b", "new"]}
+    engine = Engine(coldray.fit("ease", coldray.load_dataset(clicks, items)))
+    with pytest.raises(ConfigError, match="knows items by their clicks alone"):
+        engine.check(Query(k=3, user_id=2, candidates=candidates))
+    assert items_of(engine.answer([Query(k=3, user_id=2, candidates=("b",))])[0]) == ["b"]

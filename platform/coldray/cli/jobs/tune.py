@@ -285,15 +285,13 @@ def print_next_steps(
     """Say where the report is and what to type next: on the sample, the same job on real data."""
     console.print(f"Report: {from_here(report)}", soft_wrap=True, highlight=False, markup=False)
     console.print("Next:", highlight=False)
+    local = options.tracking_uri.startswith("sqlite")
     interface = typed(tool("mlflow"), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000")
-    console.print(
-        f"  {interface}"
-        if options.tracking_uri.startswith("sqlite")
-        else f"  compare the trials at {masked(options.tracking_uri)}",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
-    )
+    steps = [interface if local else f"compare the trials at {masked(options.tracking_uri)}"]
+    bundle = report.parent / "bundle"
+    if bundle.is_dir():
+        steps.append(typed(*other_command("serve"), "--bundle", from_here(bundle)))
     if source.name == "sample":
-        command = " ".join([*options.command, "--dataset", real_data])
-        console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+        steps.append(" ".join([*options.command, "--dataset", real_data]))
+    for step in steps:
+        console.print(f"  {step}", soft_wrap=True, highlight=False, markup=False)

@@ -200,7 +200,7 @@ class Engine:
         UnknownAttributeError
             If a condition names an attribute that items do not have.
         ConfigError
-            If a condition is not one of that attribute's kind.
+            If a condition is not one of that attribute's kind, or the model cannot tell the candidates apart.
         DataFormatError
             If no user can have the id that is given.
         """
@@ -212,6 +212,7 @@ class Engine:
         if not isinstance(query.candidates, str):
             for item in query.candidates:
                 self.place(item, "candidates")
+        self.bundle.check_candidates(query.candidates)
         for name, condition in query.conditions.items():
             self._meeting(name, condition)
 
