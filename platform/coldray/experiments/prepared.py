@@ -121,6 +121,8 @@ def split_words(splits: SplitConfig) -> str:
     return {
         "notebook": "items permuted; 60 % train, 20 % validation, 20 % test",
         "balanced": "80/20 of the interactions, best of ten assignments of items, twice",
+        "item-file": f"the parts of items that {splits.items.name if splits.items else 'a table'} lists, others train"
+        + (f"; lists of the users of {splits.only_users.name}" if splits.only_users else ""),
         "holdout": f"a random {test} of each user's interactions is test, {validation} of the rest validation",
         "leave-last": f"the {last} of each user test, those before validation",
         "temporal": f"the latest {test} of all interactions are test, the latest {validation} of the rest validation",
@@ -139,8 +141,13 @@ def _more_of_first(counts: Mapping[str, int]) -> str:
     """Return what there is beside train, validation and test."""
     given = counts.get("given_for_validation_interactions", 0) + counts.get("given_for_test_interactions", 0)
     kept = counts.get("users_kept_in_train", 0)
+    absent = counts.get("listed_items_left_out", 0)
     few = f"; {kept:,} user{'s' * (kept != 1)} with too few interactions to hold one out, all in train"
-    return (f", {given:,} given" if given else "") + (few if kept else "")
+    return (
+        (f", {given:,} given" if given else "")
+        + (few if kept else "")
+        + (f"; {absent:,} listed items without a click here left out" if absent else "")
+    )
 
 
 def _filter_words(entry: Mapping[str, Any]) -> str:

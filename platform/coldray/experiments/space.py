@@ -176,6 +176,11 @@ class StudyConfig(WithData):
             _check_preferences(entry, self.space, config_type)
         return self
 
+    def found_in(self, folder: Path) -> Self:
+        """Return what a file in a folder says."""
+        found = super().found_in(folder)
+        return found.model_copy(update={"splits": found.splits.below(folder)})
+
     @property
     def kind(self) -> type[Recommender[Any]]:
         """The class of the model."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self, TypeAlias, get_args
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeAlias, get_args
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from coldray.core.errors import ConfigError
+from coldray.core.errors import ConfigError, DataFileError
 from coldray.core.spelling import choices
+from coldray.data.sources.locations import found_below
 from coldray.data.splits.interactions import check_interaction_protocol
 from coldray.data.splits.items import HeldOut
 from coldray.data.splits.protocols import InteractionProtocol, Protocol
@@ -15,12 +18,16 @@ from coldray.experiments.settings import Section
 
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
+_FILES = ("items", "only_users")
+"""Fields that name files."""
 _READ_BY = {
     "test_share": ("holdout", "temporal", "per-user-temporal", "user-holdout"),
     "validation_share": ("holdout", "temporal", "per-user-temporal", "user-holdout", "predefined"),
     "last": ("leave-last",),
     "given_share": ("user-holdout",),
     "name": ("predefined",),
+    "items": ("item-file",),
+    "only_users": ("item-file",),
 }
 """Which protocols read a field of the splits."""
 
@@ -29,8 +36,9 @@ class SplitConfig(Section):
     """The splits every configuration is evaluated on: `n_splits` for each seed."""
 
     protocol: Protocol = "notebook"
-    """``notebook`` and ``balanced`` hold out items, which are cold then; the others hold out interactions, see
-    :func:`~coldray.data.splits.interactions.interaction_splits`. ``predefined`` takes the published parts."""
+    """``notebook``, ``balanced`` and ``item-file`` hold out items, which are cold then; the others hold out
+    interactions, see :func:`~coldray.data.splits.interactions.interaction_splits`. ``predefined`` takes the published
+    parts, ``item-file`` those of `items`."""
     n_splits: PositiveInt = 3
     """Splits for each seed; the folds of ``k-fold``. The protocols by time have one."""
     seeds: tuple[int, ...] = Field(default=(42,), min_length=1)
@@ -46,8 +54,41 @@ class SplitConfig(Section):
     """Which of the splits that the data are published with, of ``predefined``: ``u1`` of MovieLens 100K. Null where
     there is one."""
 
+    items: Path | None = None
+    """Table of ``item-file``: a column ``part`` (``validation``, ``test``, ``train``) and one of ids; see
+    :func:`~coldray.data.splits.item_file.item_file_split`. It is looked for in the folder of the file, then in that of
+    the data (COLDRAY_DATA)."""
+    only_users: Path | None = None
+    """Table of ``item-file`` with ids of the users whose lists are measured; null for all."""
+
     users: PositiveInt | None = None
     """Users of each split whose lists are measured, drawn by its seed; null for all. Models are fitted on all."""
+
+    def below(self, folder: Path) -> Self:
+        """Return the same with the paths of files that a file in `folder` names."""
+        named = {name: getattr(self, name) for name in _FILES}
+        return self.model_copy(
+            update={name: None if path is None else found_below(path, folder) for name, path in named.items()}
+        )
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that is named, by field: what the splits are is in them.
+
+        Raises
+        ------
+        DataFileError
+            If one cannot be read.
+        """
+        named = {name: path for name in _FILES if (path := getattr(self, name)) is not None}
+        try:
+            return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in named.items()}
+        except OSError as error:
+            raise DataFileError(f"A file of the splits cannot be read: {error}.") from error
+
+    @property
+    def drawn_by(self) -> dict[str, Any]:
+        """The arguments of :func:`~coldray.data.splits.interactions.interaction_splits`."""
+        return self.model_dump(exclude={"name", "users", *_FILES})
 
     @property
     def holds_out_items(self) -> bool:
@@ -78,6 +119,9 @@ class SplitConfig(Section):
                     f"splits.{name}: {value} is not read by the protocol {self.protocol!r}, but by "
                     f"{choices(protocols)}. Leave it out."
                 )
+        if self.protocol == "item-file" and (self.items is None or self.n_splits * len(self.seeds) > 1):
+            what = "needs items: the table of parts" if self.items is None else "gives one split: n_splits: 1, one seed"
+            raise ConfigError(f"splits: the protocol 'item-file' {what}.")
         if not self.holds_out_items:
             check_interaction_protocol(self.protocol, self.n_splits, self.seeds)
         return self

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from coldray.core.errors import ConfigError, MissingFieldError
 from coldray.data.dataset import Dataset
 from coldray.data.splits.interactions import interaction_splits
+from coldray.data.splits.item_file import item_file_split
 from coldray.data.splits.items import Split, cold_item_splits
 from coldray.data.splits.published import PredefinedSplit
 from coldray.evaluation.metrics import METRICS
@@ -46,10 +47,12 @@ def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSpli
             )
         return [published.for_study(validation_share=drawn.validation_share, seed=drawn.seeds[0])]
     if not drawn.holds_out_items:
-        return list(interaction_splits(dataset, **drawn.model_dump(exclude={"name", "users"})))
+        return list(interaction_splits(dataset, **drawn.drawn_by))
     # Elsewhere items that nobody has clicked could only change what is known of the others, such as how rare a label
     # is, and with it figures that were measured without them.
     measured = dataset if config.candidates == "all" else dataset.of_clicked_items()
+    if drawn.protocol == "item-file":
+        return [item_file_split(measured, drawn.items, drawn.only_users, seed=drawn.seeds[0])]
     return [
         split
         for seed in drawn.seeds

@@ -88,10 +88,10 @@ def measure_winner(
     metrics, folds = tuple(one.metrics for one in measured), tuple(one.fold for one in measured)
     found = tuple(one.inspection for one in measured if one.inspection is not None)
     notes = tuple(dict.fromkeys(note for one in measured for note in one.notes))
-    return WinnerMetrics(folds, _intervals(metrics, config.search.seed), metrics, found, notes)
+    return WinnerMetrics(folds, metric_intervals(metrics, config.search.seed), metrics, found, notes)
 
 
-def _intervals(measured: Sequence[RankingMetrics], seed: int) -> dict[str, tuple[float, float]]:
+def metric_intervals(measured: Sequence[RankingMetrics], seed: int) -> dict[str, tuple[float, float]]:
     """Return the interval of each metric over the users of all folds; coverage, one number for all, has none.
 
     What errors of ratings leave out is logged.

@@ -14,6 +14,7 @@ from coldray.data.sources.registry import SOURCES, SourceConfig
 from coldray.data.sources.registry import load_dataset as read_source
 from coldray.data.sources.tabular import TabularColumns, TabularConfig, dataset_of_frames
 from coldray.data.splits.interactions import interaction_splits
+from coldray.data.splits.item_file import item_file_split
 from coldray.data.splits.items import Split, cold_item_splits
 from coldray.data.tables.frames import Frame, as_polars, is_frame
 from coldray.experiments.split_config import SplitConfig
@@ -107,7 +108,8 @@ def split(dataset: Dataset, protocol: str = _ITEM_COLD, *, seed: int = 42, numbe
     Parameters
     ----------
     protocol
-        ``item-cold`` (the same as ``notebook``) or ``balanced``: whole items are held out, which are cold then.
+        ``item-cold`` (the same as ``notebook``) or ``balanced``: whole items are held out, which are cold then; so are
+        those that a table lists, of ``item-file`` (``items="parts.csv"``).
         ``holdout``, ``leave-last``, ``temporal``, ``per-user-temporal``, ``user-holdout``, ``k-fold`` and
         ``rolling-origin`` hold out interactions, see :func:`~coldray.data.splits.interactions.interaction_splits`.
     seed
@@ -141,10 +143,12 @@ def split(dataset: Dataset, protocol: str = _ITEM_COLD, *, seed: int = 42, numbe
         },
     )
     drawn_splits: list[Split]
-    if drawn.holds_out_items:
+    if drawn.protocol == "item-file":
+        drawn_splits = [item_file_split(dataset, drawn.items, drawn.only_users, seed=seed)]
+    elif drawn.holds_out_items:
         drawn_splits = list(cold_item_splits(dataset, protocol=drawn.protocol, n_splits=drawn.n_splits, seed=seed))
     else:
-        drawn_splits = list(interaction_splits(dataset, **drawn.model_dump(exclude={"name", "users"})))
+        drawn_splits = list(interaction_splits(dataset, **drawn.drawn_by))
     return drawn_splits[number]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset
 from coldray.data.splits.items import Fold, Split, TuningSplit
-from coldray.data.splits.protocols import Protocol
+from coldray.data.splits.protocols import ColdItemProtocol, Protocol
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.evaluation import Candidates, EvaluationFold
@@ -166,7 +166,7 @@ def evaluate(
     """
     wanted = _metrics(metrics, ratings=bundle.model.predicts_ratings)
     cutoffs = tuple(dict.fromkeys(int(name.partition("@")[2]) for name in wanted if "@" in name)) or (10,)
-    cold = split.protocol in ("notebook", "balanced")
+    cold = split.protocol in get_args(ColdItemProtocol)
     chosen: Candidates = candidates or ("cold" if cold else "all")
     if chosen == "cold" and not cold:
         raise ConfigError(f"candidates='cold' ranks held-out items, and {split.protocol!r} holds out interactions.")

@@ -114,7 +114,12 @@ class ComparisonTracker(StudyTracker):
             The report of each entry's study, by name.
         """
         for entry in result.entries:
-            tracker = self.studies[entry.name]
+            tracker = self.studies.get(entry.name)
+            if tracker is None:  # vectors by file, of which there is no study
+                measured = [("val", entry.validation), ("test", entry.folds)]
+                values = [one for part, folds in measured for one in fold_metrics(f"{entry.name}_{part}", folds)]
+                self.spool.log(self._study_id, values)
+                continue
             report = (reports or {}).get(entry.name)
             tracker.finish(entry.study, [report] if report else [])
             self.spool.log(tracker.key, [*lift_metrics(entry.over_baseline), *inspection_metrics(entry.inspections)])

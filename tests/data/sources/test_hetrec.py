@@ -125,6 +125,19 @@ def test_tags_are_resolved_where_possible_and_are_no_default(folder):
     )
 
 
+def test_tags_may_be_those_of_another_folder(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("tags")
+    for name in ("movie_tags.dat", "tags.dat"):
+        (folder / name).rename(other / name)
+    assert "tags" not in read_hetrec(folder).attributes
+    dataset = read_hetrec(folder, tags=other)
+    assert labels_of(dataset, "tags", 2) == ["whimsical"]
+    assert "tags" not in dataset.default_attributes
+    (other / "movie_tags.dat").unlink()
+    with pytest.raises(DataFileError, match=r"has no movie_tags\.dat"):
+        read_hetrec(folder, tags=other)
+
+
 def test_popularity_columns_of_the_movies_are_never_read(folder):
     plain = read_hetrec(folder).fingerprint
     (folder / "movies.dat").write_bytes(FILES["movies.dat"].replace("\t9\n", "\t0\n").encode("iso-8859-1"))

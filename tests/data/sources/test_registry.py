@@ -123,6 +123,20 @@ def test_a_folder_that_does_not_exist_is_named_with_who_named_it(tmp_path, monke
         load_dataset(SourceConfig(name="ml1m-hetrec"))
 
 
+def test_tags_are_found_beside_the_file_that_names_them_or_in_the_folder_of_the_data(tmp_path, monkeypatch):
+    put_files(tmp_path / "data" / "ml1m-hetrec")
+    (tmp_path / "data" / HETREC).mkdir()
+    (tmp_path / "data" / HETREC / "movie_tags.dat").write_text("movieID\ttagID\n1\t7\n")
+    monkeypatch.setenv("COLDRAY_DATA", str(tmp_path / "data"))
+    written = SourceConfig(name="ml1m-hetrec", tags=HETREC).below(tmp_path)
+    assert load_dataset(written).attributes["tags"].labels.tolist() == ["7"]
+    shutil.copytree(tmp_path / "data" / HETREC, tmp_path / HETREC)
+    assert written.below(tmp_path).tags == tmp_path / "data" / HETREC
+    assert SourceConfig(name="ml1m-hetrec", tags=HETREC).below(tmp_path).tags == tmp_path / HETREC
+    with pytest.raises(ConfigError, match=r"data\.tags: .* is read by 'ml1m-hetrec' alone, not by 'lastfm'"):
+        SourceConfig(name="lastfm", tags=HETREC)
+
+
 @pytest.mark.parametrize("name", ["csv", "parquet"])
 def test_own_tables_need_their_description(name):
     with pytest.raises(ConfigError, match=f"'{name}' needs `tabular`"):
@@ -154,6 +168,17 @@ FOUND = {
             "artists.dat": "id\tname\n2\tA\n",
             "user_taggedartists.dat": "artistID\ttagID\n2\t1\n",
             "tags.dat": "tagID\ttagValue\n1\trock\n",
+        },
+    ),
+    "citeulike-t": (
+        "citeulike-t",
+        {
+            "users.dat": "1 0\n",
+            "mult.dat": "1 0:2\n",
+            "vocabulary.dat": "graph\n",
+            "tag-item.dat": "0\n",
+            "tags.dat": "a-tag\n",
+            "citations.dat": "0\n",
         },
     ),
     "yelp": (

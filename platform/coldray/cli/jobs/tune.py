@@ -134,7 +134,8 @@ def search_and_publish(
 
 def settings_of(config: StudyConfig) -> dict[str, Any]:
     """Return all of a study file that its results depend on: what failures cost may change when it goes on."""
-    return config.model_dump(mode="json", exclude={"failures"})
+    settings = config.model_dump(mode="json", exclude={"failures"})
+    return {**settings, "files": digests} if (digests := config.splits.digests()) else settings
 
 
 def check_tracking(options: RunOptions) -> None:

@@ -17,13 +17,13 @@ import polars as pl
 from coldray.core.errors import DataFormatError
 from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.archive import DataFiles, parse_numbers
 from coldray.data.sources.tabular import (
     assemble,
     label_attribute,
     plain_attribute,
     refuse_repeated,
 )
+from coldray.data.tables.archive import DataFiles, parse_numbers
 from coldray.data.tables.delimited import look_at
 from coldray.data.tables.files import require_columns
 from coldray.data.tables.streaming import readable
@@ -53,7 +53,7 @@ _PUBLISHED_RATINGS = 855_598
 """Ratings in the published hetrec2011-movielens-2k-v2."""
 
 
-def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
+def read_hetrec(path: Path, name: str = "hetrec", tags: Path | None = None) -> Dataset:
     """Read a dataset in the HetRec 2011 layout.
 
     Items are the movies of ``movies.dat``, whether anybody rated them or not, and those that are rated; what
@@ -65,11 +65,13 @@ def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
         A folder with the files, or a ``.zip`` of them.
     name
         Name of the dataset; ``hetrec`` also notes in the provenance whether all published ratings are there.
+    tags
+        A folder with ``movie_tags.dat`` and ``tags.dat``, or a ``.zip`` of them, in the place of those in `path`.
 
     Raises
     ------
     DataFileError
-        If the ratings or ``movies.dat`` are missing or a file cannot be read.
+        If the ratings or ``movies.dat`` are missing, `tags` is named and has none, or a file cannot be read.
     DataFormatError
         If a column is missing, a value is not of its type, or a movie or a (user, item) pair is repeated.
     """
@@ -77,13 +79,14 @@ def read_hetrec(path: Path, name: str = "hetrec") -> Dataset:
     rating_file = next((file for file in RATING_FILES if files.content(file) is not None), RATING_FILES[1])
     pairs = _ratings(files, rating_file)
     movies = _movies(files)
+    tag_files = files if tags is None else DataFiles(tags, "HetRec", files.notes)
     provenance: dict[str, Any] = {"source": name, "ratings_file": rating_file, "ratings": pairs.height}
     provenance["later_attributes"] = ["tags"]  # users give them once a film is out: a new one has none
     if name == "hetrec":
         provenance["complete"] = pairs.height == _PUBLISHED_RATINGS
     return assemble(
         pairs,
-        lambda item_ids: _attributes(files, movies, item_ids, provenance),
+        lambda item_ids: _attributes(files, tag_files, movies, item_ids, provenance),
         name=name,
         file=rating_file,
         default_attributes=_DEFAULT_ATTRIBUTES,
@@ -135,7 +138,7 @@ def _movies(files: DataFiles) -> pl.DataFrame:
 
 
 def _attributes(
-    files: DataFiles, movies: pl.DataFrame, item_ids: Ids, provenance: dict[str, Any]
+    files: DataFiles, tag_files: DataFiles, movies: pl.DataFrame, item_ids: Ids, provenance: dict[str, Any]
 ) -> dict[str, Attribute]:
     built: dict[str, Attribute] = {}
     for name, (file, column) in _LABEL_FILES.items():
@@ -152,7 +155,7 @@ def _attributes(
         built["locations"] = plain_attribute(_location_texts(locations), "text", item_ids)
     built["year"] = plain_attribute(movies, "year", item_ids)
     built["title"] = plain_attribute(movies, "title", item_ids)
-    tags = _tags(files)
+    tags = _tags(tag_files, required=tag_files is not files)
     if tags is not None:
         note_strays(provenance, _TAG_FILE, tags["item"], item_ids)
         built["tags"] = label_attribute(tags, item_ids)
@@ -182,7 +185,9 @@ def _location_texts(locations: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("item", maintain_order=True).agg(pl.col("text").str.join(" "))
 
 
-def _tags(files: DataFiles) -> pl.DataFrame | None:
+def _tags(files: DataFiles, *, required: bool) -> pl.DataFrame | None:
+    if required:
+        files.required_table(_TAG_FILE, ("movieID", "tagID"))
     edges = _edges(files, _TAG_FILE, ("tagID",))
     if edges is None:
         return None

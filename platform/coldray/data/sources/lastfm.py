@@ -16,8 +16,8 @@ import polars as pl
 
 from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.archive import DataFiles, parse_numbers, refuse_values
 from coldray.data.sources.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
+from coldray.data.tables.archive import DataFiles, parse_numbers, refuse_values
 
 NAME = "lastfm"
 _PLAY_FILE = "user_artists.dat"

@@ -62,6 +62,15 @@ def find_files(location: Location, data_dir: Path | None, others: Set[str] = fro
     )
 
 
+def found_below(path: Path, folder: Path) -> Path:
+    """Return where a file is that one in `folder` names: there, else in the folder of the data; there if in neither."""
+    root = data_root(None)
+    beside = folder / path
+    if beside.exists() or root is None or not (root / path).exists():
+        return beside
+    return root / path
+
+
 def data_root(data_dir: Path | None) -> Path | None:
     """Return the folder to look in, which must exist when somebody named it."""
     named = variable(DATA_VARIABLE)

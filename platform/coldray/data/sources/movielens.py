@@ -18,9 +18,9 @@ from coldray.core.errors import ConfigError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.archive import DataFiles, parse_numbers, refuse_values
 from coldray.data.sources.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
 from coldray.data.splits.published import PredefinedSplit, assemble_split
+from coldray.data.tables.archive import DataFiles, parse_numbers, refuse_values
 
 _SplitName: TypeAlias = Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"]
 _SPLITS: tuple[_SplitName, ...] = get_args(_SplitName)

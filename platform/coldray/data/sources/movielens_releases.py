@@ -18,9 +18,9 @@ from coldray.core.errors import ConfigError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Dataset
-from coldray.data.sources.archive import LATIN, DataFiles, parse_numbers
 from coldray.data.sources.movielens import DEFAULT_ATTRIBUTES, YEAR_IN_TITLE, movie_attributes
 from coldray.data.sources.tabular import assemble, refuse_repeated
+from coldray.data.tables.archive import LATIN, DataFiles, parse_numbers
 from coldray.data.tables.delimited import DelimitedFile
 from coldray.data.tables.files import require_columns
 from coldray.data.tables.streaming import collect_typed, readable, scan_delimited

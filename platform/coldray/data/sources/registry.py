@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator, model_validator
 
 from coldray.core.errors import ConfigError, DataFileError
 from coldray.core.plugins import Plugins
@@ -17,10 +17,11 @@ from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig, apply_filters
 from coldray.data.sources.amazon import amazon_categories, read_amazon
+from coldray.data.sources.citeulike import TAG_FILE, read_citeulike
 from coldray.data.sources.download import fetch_hetrec
 from coldray.data.sources.hetrec import MOVIE_FILE, RATING_FILES, read_hetrec
 from coldray.data.sources.lastfm import read_lastfm
-from coldray.data.sources.locations import DATA_VARIABLE, Location, data_root, find_files
+from coldray.data.sources.locations import DATA_VARIABLE, Location, data_root, find_files, found_below
 from coldray.data.sources.movielens import read_movielens, read_movielens_split
 from coldray.data.sources.movielens_releases import read_movielens_release
 from coldray.data.sources.sample import sample_dataset
@@ -54,6 +55,9 @@ class SourceConfig(BaseModel):
     """The ``<size>`` in the names of the files of ``amazon``; null means those without one."""
     strict: bool = False
     """Whether a rating of ``amazon`` beyond 1 to 5 is an error; else it is clipped and counted."""
+    tags: Path | None = None
+    """Folder with ``movie_tags.dat`` and ``tags.dat`` of HetRec, for ``ml1m-hetrec``, whose own folder may lack them.
+    It is looked for in the folder of the file that names it, then in that of the data."""
     seed: NonNegativeInt = 0
     """Seed of ``sample``; without effect on real data."""
     download: bool = True
@@ -67,6 +71,7 @@ class SourceConfig(BaseModel):
             tables = tables.model_copy(update={"interactions": folder / tables.interactions, "items": items})
         named = {"data_dir": self.data_dir, "texts": self.texts}
         moved = {name: None if path is None else folder / path for name, path in named.items()}
+        moved["tags"] = None if self.tags is None else found_below(self.tags, folder)
         return self.model_copy(update={**moved, "tabular": tables})
 
     @field_validator("name", mode="before")
@@ -77,6 +82,14 @@ class SourceConfig(BaseModel):
                 f"Unknown data source {name!r}.{nearest(str(name), SOURCES)} There are: {choices(SOURCES)}."
             )
         return name
+
+    @model_validator(mode="after")
+    def _tags_are_read(self) -> Self:
+        if self.tags is not None and self.name != "ml1m-hetrec":
+            raise ConfigError(
+                f"data.tags: {self.tags} is read by 'ml1m-hetrec' alone, not by {self.name!r}. Leave it out."
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -268,6 +281,7 @@ def _holds_files(folder: Path) -> bool:
 
 
 _MOVIES_DAT, _MOVIES_CSV = "movies.dat and ratings.dat", "movies.csv and ratings.csv"
+_CITEULIKE_FILES = "users.dat, mult.dat, vocabulary.dat, tag-item.dat, tags.dat and citations.dat"
 _LASTFM_FILES = "user_artists.dat, artists.dat, user_taggedartists.dat and tags.dat"
 _YELP_FILES = "yelp_academic_dataset_review.json and yelp_academic_dataset_business.json"
 _AMAZON_FILES = "the <CATEGORY>.5core.{train,valid,test}.parquet"
@@ -289,7 +303,7 @@ _OWN: dict[str, Source] = {
         filters=_HETREC_FILTERS,
     ),
     "ml1m-hetrec": Source(
-        lambda source: read_hetrec(_find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec"),
+        lambda source: read_hetrec(_find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec", tags=source.tags),
         find=lambda source: _find_ml1m_hetrec(source.data_dir),
         scale=_STARS,
     ),
@@ -305,6 +319,7 @@ _OWN: dict[str, Source] = {
     "ml-25m": _release("ml-25m", "ml-25m", _MOVIES_CSV, _HALVES),
     "ml-latest-small": _release("ml-latest-small", "ml-latest-small", _MOVIES_CSV, _HALVES),
     "lastfm": _found(read_lastfm, Location("lastfm", "hetrec2011-lastfm-2k", "user_artists.dat", _LASTFM_FILES)),
+    "citeulike-t": _found(read_citeulike, Location("citeulike-t", "citeulike-t", TAG_FILE, _CITEULIKE_FILES)),
     "yelp": _found(
         read_yelp, Location("yelp", "yelp", "yelp_academic_dataset_review.json", _YELP_FILES, zipped=False), _STARS
     ),

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from coldray.core.errors import ConfigError, EmptyDatasetError
 from coldray.core.notebook import facts_html
-from coldray.data.dataset import Dataset, IntArray, keep_entries
+from coldray.data.dataset import Dataset, IntArray, keep_entries, rows_of
 from coldray.data.signals import Reads
 from coldray.data.splits.protocols import Protocol
 
@@ -131,6 +131,8 @@ class _ColdItemFold(Fold):
 
     warm_items: IntArray
     held_out_items: IntArray
+    measured_users: IntArray | None = field(default=None, kw_only=True)
+    """Users whose lists are measured; None for all."""
 
     @property
     def train(self) -> sp.csr_array:
@@ -139,8 +141,11 @@ class _ColdItemFold(Fold):
 
     @property
     def held_out(self) -> sp.csr_array:
-        """Clicks of the held-out items ``[U, I]``."""
-        return _keep_columns(self.dataset.interactions, self.held_out_items)
+        """Clicks of the held-out items ``[U, I]``, by the users whose lists are measured."""
+        clicks = _keep_columns(self.dataset.interactions, self.held_out_items)
+        if self.measured_users is None:
+            return clicks
+        return keep_entries(clicks, np.isin(rows_of(clicks), self.measured_users))
 
     @property
     def cold_items(self) -> IntArray:
@@ -164,6 +169,10 @@ class _ColdItemSplit(Split):
     train_items: IntArray
     validation_items: IntArray
     test_items: IntArray
+    measured_users: IntArray | None = field(default=None, kw_only=True)
+    """Users whose lists are measured; None for all."""
+    left_out: int = field(default=0, kw_only=True)
+    """Items that were to be in a part, and are not in the dataset or have no click."""
 
     def __post_init__(self) -> None:
         clicks = np.bincount(self.dataset.interactions.indices, minlength=self.dataset.n_items)
@@ -186,6 +195,7 @@ class _ColdItemSplit(Split):
             self.dataset.take_items(visible).without_unused_labels(),
             np.searchsorted(visible, self.train_items).astype(np.int32),
             np.searchsorted(visible, self.validation_items).astype(np.int32),
+            measured_users=self.measured_users,
             split=self.split,
             seed=self.seed,
         )
@@ -194,7 +204,14 @@ class _ColdItemSplit(Split):
     @property
     def test_fold(self) -> _ColdItemFold:
         """Fit on train, measure on test: to be used once, after the selection."""
-        return _ColdItemFold(self.dataset, self.train_items, self.test_items, split=self.split, seed=self.seed)
+        return _ColdItemFold(
+            self.dataset,
+            self.train_items,
+            self.test_items,
+            measured_users=self.measured_users,
+            split=self.split,
+            seed=self.seed,
+        )
 
     def counts(self) -> dict[str, int]:
         """Return the size of each part, and how many users have no click in train."""
@@ -209,7 +226,33 @@ class _ColdItemSplit(Split):
             "validation_interactions": int(clicks[self.validation_items].sum()),
             "test_interactions": int(clicks[self.test_items].sum()),
             "users_without_train_clicks": int(self.dataset.n_users - users_with_train.sum()),
+            **({"listed_items_left_out": self.left_out} if self.left_out else {}),
+            **({} if self.measured_users is None else {"measured_users": len(self.measured_users)}),
         }
+
+
+def listed_item_split(
+    dataset: Dataset,
+    train: IntArray,
+    validation: IntArray,
+    test: IntArray,
+    *,
+    users: IntArray | None = None,
+    left_out: int = 0,
+    seed: int = 0,
+) -> Split:
+    """Return the split in which items are dealt as given, each part ascending; see its fields."""
+    return _ColdItemSplit(
+        dataset,
+        train,
+        validation,
+        test,
+        measured_users=users,
+        left_out=left_out,
+        split=0,
+        seed=seed,
+        protocol="item-file",
+    )
 
 
 def cold_item_splits(

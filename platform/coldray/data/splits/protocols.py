@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-ColdItemProtocol: TypeAlias = Literal["notebook", "balanced"]
-"""``notebook``: 60/20/20 of the items. ``balanced``: 80/20 of the interactions, twice."""
+ColdItemProtocol: TypeAlias = Literal["notebook", "balanced", "item-file"]
+"""``notebook``: 60/20/20 of the items. ``balanced``: 80/20 of the interactions, twice. ``item-file``: as a table lists
+them, see :mod:`~coldray.data.splits.item_file`."""
 DrawnProtocol: TypeAlias = Literal[
     "holdout", "leave-last", "temporal", "per-user-temporal", "user-holdout", "k-fold", "rolling-origin"
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -13,6 +13,7 @@ from coldray.core.errors import ConfigError
 from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
+from coldray.data.sources.locations import found_below
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.space import Candidates, StudyConfig, check_metric, load_study
@@ -24,15 +25,41 @@ Track: TypeAlias = Literal["clicks", "strict", "full"]
 """``clicks`` reads no attribute; ``strict`` reads exactly the dataset's default attributes, those that MARec uses, and
 nothing learned elsewhere; ``full`` may read any attribute, such as the title, count labels, and embed texts."""
 Name: TypeAlias = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+VECTORS = "vectors"
+"""What stands for the model of an entry that is vectors by file."""
 _SHARED = ("name", "data", "splits", "candidates", "cutoffs", "filters", "selection.metric", "search.seed")
 """Fields of a study that the comparison decides for all entries."""
 
 
-class EntryConfig(Section):
-    """One of the studies compared."""
+class VectorsConfig(Section):
+    """Vectors of users and items that others trained: a score is the product of the two.
 
-    study: Path
+    Vectors are ``.npy`` files ``[rows, dimensions]``; the first column of a table of ids (CSV with a header, or
+    parquet) tells whose they are, row by row. Files are looked for in the folder of the comparison file, then in that
+    of the data (COLDRAY_DATA).
+    """
+
+    users: Path
+    """Vectors of users."""
+    user_ids: Path
+    """Their ids."""
+    items: Path
+    """Vectors of items."""
+    item_ids: Path
+    """Their ids."""
+
+    def below(self, folder: Path) -> VectorsConfig:
+        """Return the same with the paths of files that a file in `folder` names."""
+        return self.model_copy(update={name: found_below(path, folder) for name, path in self})
+
+
+class EntryConfig(Section):
+    """One of the studies compared, or vectors that are measured beside them."""
+
+    study: Path | None = None
     """Its file, relative to the comparison file."""
+    vectors: VectorsConfig | None = None
+    """Vectors by file in the place of a study: nothing is tuned or fitted, and they are never the champion."""
     track: Track | None = None
     """By default what the study reads: nothing but clicks, the default attributes, or what it names itself."""
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -82,9 +109,33 @@ class ComparisonConfig(WithData):
                 f"Entries: {choices(self.entries)}."
             )
         check_metric("selection.metric", self.selection.metric, self.cutoffs)
+        given = [name for name, entry in self.entries.items() if entry.vectors is not None]
+        if len(given) == len(self.entries):
+            raise ConfigError(
+                "A comparison needs an entry that is a study: of vectors by file no champion can be fitted."
+            )
+        if given and self.inspection is not None:
+            raise ConfigError(
+                f"inspection: it looks into fitted models, and {choices(given)} are vectors by file. Leave it out."
+            )
         for name, entry in self.entries.items():
+            if (entry.study is None) == (entry.vectors is None):
+                raise ConfigError(f"entries.{name}.study: an entry is a study or vectors; name one of both.")
+            if entry.vectors is not None and entry.overrides:
+                raise ConfigError(
+                    f"entries.{name}.overrides are of a study file, and vectors have none. Leave them out."
+                )
             _check_overrides(name, entry.overrides)
         return self
+
+    def found_in(self, folder: Path) -> Self:
+        """Return what a file in a folder says."""
+        found = super().found_in(folder)
+        entries = {
+            name: entry if entry.vectors is None else entry.model_copy(update={"vectors": entry.vectors.below(folder)})
+            for name, entry in found.entries.items()
+        }
+        return found.model_copy(update={"splits": found.splits.below(folder), "entries": entries})
 
     def shared(self) -> dict[str, Any]:
         """Return the values that all entries have in common, by dotted name."""
@@ -101,6 +152,30 @@ class Entry:
     track: Track
     study: StudyConfig
 
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.study.model
+
+
+@dataclass(frozen=True)
+class VectorsEntry:
+    """Vectors by file that are measured beside the studies."""
+
+    name: str
+    track: Track
+    config: VectorsConfig
+
+    @property
+    def model(self) -> str:
+        """What stands for a model in tables."""
+        return VECTORS
+
+    @property
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Its files, by field."""
+        return iter(self.config)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -108,6 +183,8 @@ class Comparison:
 
     config: ComparisonConfig
     entries: tuple[Entry, ...]
+    """Those that are studies."""
+    vectors: tuple[VectorsEntry, ...] = ()
 
 
 def load_comparison(
@@ -145,15 +222,18 @@ def load_comparison(
     except ConfigError as error:
         raise ConfigError(f"Comparison file {path}: {error}") from error
     fixed = {} if trials is None else {"search.trials": trials, "search.points": trials}
-    entries = []
+    entries, vectors = [], []
     for name, entry in config.entries.items():
+        if entry.vectors is not None:
+            vectors.append(VectorsEntry(name, entry.track or "full", entry.vectors))
+            continue
         settings = {**config.shared(), "name": name, **entry.overrides, **fixed}
         try:
-            study = load_study(path.parent / entry.study, settings)
+            study = load_study(path.parent / str(entry.study), settings)
             entries.append(Entry(name, entry.track or _natural_track(study), study))
         except ConfigError as error:
             raise ConfigError(f"Comparison file {path}: entries.{name}: {error}") from error
-    return Comparison(config, tuple(entries))
+    return Comparison(config, tuple(entries), tuple(vectors))
 
 
 def _keep_models(content: dict[str, Any], models: Sequence[str], folder: Path) -> None:

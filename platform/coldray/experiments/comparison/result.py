@@ -93,7 +93,7 @@ class ComparisonResult:
     baseline: str
     """Name of the entry that the others are held against; it may have failed."""
     champion: str
-    """Name of the entry with the best mean validation metric."""
+    """Name of the entry with the best mean validation metric, of those that are studies."""
     entries: tuple[EntryResult, ...]
     """In the order of the comparison file; at least one."""
     failed: tuple[FailedEntry, ...]

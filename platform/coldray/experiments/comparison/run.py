@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -20,8 +20,9 @@ from coldray.data.splits.items import Split
 from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.ablation.statistics import CORRECTION, Values, mean_by_user, paired_lifts
-from coldray.experiments.comparison.config import Comparison, Entry, check_track
+from coldray.experiments.comparison.config import Comparison, Entry, VectorsEntry, check_track
 from coldray.experiments.comparison.result import ComparisonResult, EntryResult, FailedEntry
+from coldray.experiments.comparison.vectors import Vectors, load_vectors, vectors_study
 from coldray.experiments.forms.loss import with_losses
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.item_facts import label_attribute, shown_facts
@@ -41,7 +42,7 @@ from coldray.features.builder import choose_methods
 class _TestedEntry:
     """An entry after its one test."""
 
-    entry: Entry
+    entry: Entry | VectorsEntry
     study: StudyResult
     attributes: Mapping[str, str]
     """How each attribute was encoded, by name."""
@@ -163,6 +164,8 @@ class Checked:
     """Those of the entries that can run, by name."""
     failed: tuple[FailedEntry, ...]
     """Entries that cannot run on this dataset."""
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)
+    """Those by file, by the name of the entry."""
 
     def study(self, name: str) -> PreparedStudy:
         """Return the study of an entry; raise StudyError if it cannot run."""
@@ -210,6 +213,12 @@ def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyLi
             raise ConfigError(f"The entry {entry.name!r}: {error}") from error
         except (DataError, ModelError) as error:
             failed.append(failed_entry(entry, error, listener or StudyListener()))
+    loaded = {}
+    for given in comparison.vectors:
+        try:
+            loaded[given.name] = load_vectors(given.config, dataset)
+        except (DataError, ModelError) as error:
+            failed.append(failed_entry(given, error, listener or StudyListener()))
     if not usable:
         raise _nothing_left(failed)
     splits = tuple(draw_splits(dataset, comparison.entries[0].study))
@@ -218,7 +227,7 @@ def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyLi
         for entry in comparison.entries
         if entry.name in usable
     }
-    return Checked(dataset, splits, studies, tuple(failed))
+    return Checked(dataset, splits, studies, tuple(failed), loaded)
 
 
 def run_comparison(
@@ -272,6 +281,7 @@ def run_comparison(
         raise _nothing_left(failed)
     config = comparison.config
     usable = {one.entry.name for one in tested}
+    tested = _in_order([*tested, *_measured_vectors(comparison, checked, watcher)], comparison)
     champion = _choose_champion([found for found in tuned if found.entry.name in usable])
     dataset = checked.dataset
     described = describe_dataset(dataset, comparison.entries[0].study)
@@ -291,6 +301,26 @@ def run_comparison(
         inspection=config.inspection,
         shown=shown_facts(checked.splits[0].dataset, config.inspection, [one.inspections for one in tested]),
     )
+
+
+def _measured_vectors(comparison: Comparison, checked: Checked, listener: StudyListener) -> list[_TestedEntry]:
+    """Measure the vectors by file on the folds of all entries."""
+    found = []
+    for entry in comparison.vectors:
+        if entry.name in checked.vectors:
+            vectors, study = checked.vectors[entry.name], comparison.entries[0].study
+            result = vectors_study(entry, vectors, checked.dataset, checked.splits, study)
+            for note in result.notes:
+                listener.stage(f"{entry.name}: {note}")
+            listener.stage(f"tested {entry.name}, vectors by file")
+            found.append(_TestedEntry(entry, result, {}, result.measured, result.seconds))
+    return found
+
+
+def _in_order(tested: list[_TestedEntry], comparison: Comparison) -> list[_TestedEntry]:
+    """Return entries in the order of the comparison file."""
+    names = list(comparison.config.entries)
+    return sorted(tested, key=lambda one: names.index(one.entry.name))
 
 
 def tested_before(study: PreparedStudy, record: StudyRecord, listener: StudyListener) -> StudyResult:
@@ -396,9 +426,9 @@ def _study_id(comparison_id: str, entry: Entry) -> str:
     return f"{comparison_id}-{entry.name}"
 
 
-def failed_entry(entry: Entry, error: Exception, listener: StudyListener) -> FailedEntry:
+def failed_entry(entry: Entry | VectorsEntry, error: Exception, listener: StudyListener) -> FailedEntry:
     """Return the record of an entry that costs itself alone, and tell the listener why."""
-    failed = FailedEntry(entry.name, entry.track, entry.study.model, f"{type(error).__name__}: {error}")
+    failed = FailedEntry(entry.name, entry.track, entry.model, f"{type(error).__name__}: {error}")
     listener.stage(f"{entry.name} failed, the others go on: {failed.reason}")
     return failed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coldray.experiments.comparison.config import Track
+from coldray.experiments.comparison.config import VECTORS, Track
 from coldray.experiments.comparison.result import ComparisonResult, EntryResult
 from coldray.experiments.results import Lift
 from coldray.reports.labels import (
@@ -36,7 +36,9 @@ def headline(result: ComparisonResult) -> str:
     """Return in one sentence who won on validation, what it reaches on test, and by how much it beats the baseline."""
     champion, metric = result.entry(result.champion), result.metric
     label = metric_label(metric)
-    among = f"among {counted(len(result.entries), 'entry').replace('entrys', 'entries')}"
+    tuned = [entry for entry in result.entries if entry.model != VECTORS]
+    among = f"among {counted(len(tuned), 'entry').replace('entrys', 'entries')}"
+    among += "" if len(tuned) == len(result.entries) else " that are studies"
     validated = spread(champion.validation, metric)
     chosen = f"{champion.name} ({champion.track} track) has the best validation {label} {among}, {validated}"
     interval = champion.intervals.get(metric)
