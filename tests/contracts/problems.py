@@ -3,7 +3,10 @@
 import numpy as np
 import scipy.sparse as sp
 
+from coldray.data.dataset import keep_entries
 from coldray.data.signals import Reads
+from coldray.data.splits.items import Warming
+from coldray.experiments.evaluation import EvaluationFold
 from coldray.features.builder import FeatureEncoder
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
 from coldray.models.base import TrainingSet
@@ -74,6 +77,28 @@ def rated(train, values, key):
     clicks = train.interactions
     ratings = sp.csr_array((np.asarray(values, np.float32), clicks.indices, clicks.indptr), shape=clicks.shape)
     return TrainingSet(ratings, train.features, key)
+
+
+def warming_task(train, *, ratings=False):
+    """Return the task in which every third warm item of a training set is cold, and then known by two clicks.
+
+    Of users with two clicks on other items, one is held out.
+    """
+    clicks = train.interactions
+    rows = np.repeat(np.arange(clicks.shape[0]), np.diff(clicks.indptr))
+    cold_items = train.warm_items[::3]
+    cold = np.isin(clicks.indices, cold_items)
+    later = ~cold & (np.diff(rows, prepend=-1) == 0)  # no user's first click
+    hidden = np.zeros_like(cold)
+    hidden[[np.flatnonzero(later & (rows == row))[0] for row in np.unique(rows[later])]] = True
+    places = np.array([(clicks.indices[:at] == item).sum() + 1 for at, item in enumerate(clicks.indices)], np.int32)
+    everything = np.arange(clicks.shape[1], dtype=np.int32)
+    warming = Warming((0, 2), keep_entries(clicks, cold), places[cold], True, everything)
+    known = TrainingSet(keep_entries(clicks, ~cold & ~hidden), train.features, f"{train.key}, before it warms up")
+    users = np.flatnonzero(np.diff(known.interactions.indptr) > 0).astype(np.int32)
+    held_out = keep_entries(clicks, cold | hidden)
+    task = EvaluationFold(known, held_out, cold_items, users, 0, 0, ratings=ratings, warming=warming)
+    return task if ratings else task.with_clicks_to_be_found()
 
 
 def random_places(clicks, seed=0):

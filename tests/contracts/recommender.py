@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from pydantic import ValidationError
 
 from coldray.core.errors import CatalogTooLargeError, NotFittedError
+from coldray.experiments.tasks.warming import TASKS, evaluate_warming
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.forms import StudyOutlook
 from coldray.models.registry import model_type
@@ -24,6 +25,7 @@ from contracts.problems import (
     random_ratings,
     random_training_set,
     rated_genre_groups,
+    warming_task,
 )
 
 
@@ -278,6 +280,27 @@ class RecommenderContract:
         clicked = train.interactions.toarray()[:, warm]
         best = warm[np.where(clicked > 0, -np.inf, scores).argmax(axis=1)]
         np.testing.assert_array_equal(genres[best], group)
+
+    # ---- warming
+
+    def test_cold_items_warm_up(self, train):
+        """Its lists are measured before a click on some items is known, and after two of each are."""
+        task = warming_task(train, ratings=self.model.predicts_ratings)
+        model = self.fit_once(task.train)
+        measured = evaluate_warming(model, task, candidates="all", cutoffs=(5,))
+        found = measured.part_means()
+        assert {f"{name}.n{n}.ndcg@5" for name in TASKS for n in (0, 2)} <= set(found)
+        assert all(0 <= value <= 1 for value in found.values())
+        assert (measured.ratings is not None) == self.model.predicts_ratings
+        warmer = task.after(2).train
+        if self.model.takes_clicks:
+            knowing = model.with_clicks(warmer)
+            same = model.with_clicks(task.train).score(train.interactions, all_items(model))
+            self.assert_close(same, model.score(train.interactions, all_items(model)))
+            assert np.isfinite(knowing.score(warmer.interactions, all_items(model))).all()
+        else:
+            with pytest.raises(NotImplementedError, match=self.model.__name__):
+                model.with_clicks(warmer)
 
     # ---- storage
 

@@ -56,7 +56,7 @@ def written(tmp_path, content):
     return path
 
 
-COMPARISONS = {"coldstart", "compare_models", "compare_cold", "compare_published"}
+COMPARISONS = {"coldstart", "compare_models", "compare_cold", "compare_published", "compare_warming"}
 STUDY_FILES = [path for path in sorted(STUDIES.glob("*.yaml")) if path.stem not in COMPARISONS]
 
 

@@ -16,6 +16,7 @@ from coldray.experiments.split_config import SplitConfig
 COLD = ("notebook", "balanced")
 BY_TIME = ("leave-last", "temporal", "per-user-temporal", "rolling-origin")
 AT_RANDOM = ("holdout", "user-holdout", "k-fold")
+WARMING = ("item-warming", "user-warming")
 STUDIES = Path(__file__).parents[2] / "tune_spaces"
 
 
@@ -28,7 +29,7 @@ def study(**fields):
     return StudyConfig.model_validate({**base, **fields})
 
 
-@pytest.mark.parametrize("protocol", [*COLD, *BY_TIME, *AT_RANDOM])
+@pytest.mark.parametrize("protocol", [*COLD, *BY_TIME, *AT_RANDOM, *WARMING])
 def test_every_protocol_survives_json_and_says_what_it_holds_out(protocol):
     config = splits_of(protocol)
     assert SplitConfig.model_validate_json(config.model_dump_json()) == config
@@ -79,6 +80,30 @@ def test_a_field_that_the_protocol_does_not_read_is_refused(protocol, field):
 def test_a_share_lies_between_0_and_1(field, share):
     with pytest.raises(ValidationError, match=field):
         splits_of("user-holdout", **{field: share})
+
+
+def test_the_clicks_of_what_warms_up():
+    assert splits_of("item-warming").schedule == (0, 1, 2, 5, 10, 20, 50)
+    assert splits_of("user-warming").schedule == (0, 1, 2, 5, 10, 20)
+    assert splits_of("item-warming", clicks=[0, 3], warm_share=0).schedule == (0, 3)
+    assert splits_of("holdout").schedule == ()
+    for clicks in ([1, 1], [5, 2]):
+        with pytest.raises(ConfigError, match=r"splits\.clicks: .* do not ascend"):
+            splits_of("item-warming", clicks=clicks)
+    for wrong in ({"clicks": []}, {"clicks": [-1, 2]}, {"warm_share": 1}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            splits_of("item-warming", **wrong)
+    for protocol, field in (("notebook", {"clicks": (0, 1)}), ("user-warming", {"warm_share": 0.1})):
+        with pytest.raises(ConfigError, match=rf"splits\.{next(iter(field))}: .* is not read by the protocol"):
+            splits_of(protocol, **field)
+
+
+def test_cold_items_that_warm_up_compete_among_themselves_or_with_all():
+    for candidates in ("cold", "all"):
+        config = study(splits={"protocol": "item-warming"}, candidates=candidates)
+        assert (config.splits.held_out, config.splits.warms_items) == ("interactions", True)
+    with pytest.raises(ConfigError, match=r"'user-warming'.*Use candidates: all"):
+        study(splits={"protocol": "user-warming"})
 
 
 @pytest.mark.parametrize("protocol", BY_TIME[:-1])

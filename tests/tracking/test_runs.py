@@ -263,6 +263,15 @@ def test_nothing_measured_is_nothing_logged():
     assert fold_metrics("val", ()) == []
 
 
+def test_parts_of_a_test_are_logged_where_every_split_has_them():
+    parts = {"overall.n5.ndcg@10": 0.2, "overall.n50.ndcg@10": 0.4}
+    folds = [FoldMetrics(42, split, {"ndcg@10": 0.3}, parts=dict(list(parts.items())[: 2 - split])) for split in (0, 1)]
+    logged = {metric.key: metric.value for metric in fold_metrics("test", folds)}
+    assert logged["test_overall.n5.ndcg_at_10"] == pytest.approx(0.2)
+    assert logged["test_ndcg_at_10"] == pytest.approx(0.3)
+    assert not any("n50" in name for name in logged)
+
+
 # The registry.
 
 

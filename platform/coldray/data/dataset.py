@@ -279,6 +279,23 @@ def rows_of(matrix: sp.csr_array) -> npt.NDArray[np.intp]:
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
+def joined(matrix: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
+    """Return the stored entries of two matrices that have none in common."""
+    rows = np.concatenate([rows_of(matrix), rows_of(other)])
+    columns = np.concatenate([matrix.indices, other.indices])
+    values = np.concatenate([matrix.data, other.data])
+    order = np.lexsort((columns, rows))  # not through a sum, which would drop a stored rating of 0
+    ends = (matrix.indptr + other.indptr).astype(matrix.indptr.dtype)
+    return sp.csr_array((values[order], columns[order], ends), shape=matrix.shape)
+
+
+def without_pairs(matrix: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
+    """Return `matrix` without the stored entries for which `other` stores one, too."""
+    n = matrix.shape[1]
+    own, theirs = (rows_of(one) * n + one.indices for one in (matrix, other))
+    return keep_entries(matrix, ~np.isin(own, theirs))
+
+
 def _take_columns(matrix: sp.csr_array, items: npt.NDArray[np.integer[Any]]) -> sp.csr_array:
     taken = sp.csr_array(matrix[:, items])
     taken.sort_indices()

@@ -19,7 +19,7 @@ Notation used for shapes: U users, I items, m ranked users, e evaluated users, K
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -51,11 +51,22 @@ class RankingMetrics:
     """By cutoff, such as ``coverage@10``; over all lists of the ranking, also those of users left out above."""
     ratings: RatingMetrics | None = None
     """How near a model that predicts ratings comes to the held-out ones; None for others."""
+    parts: Mapping[str, RankingMetrics] = field(default_factory=dict)
+    """Measures of parts of the test, by name; each has users of its own."""
 
     def means(self) -> dict[str, float]:
         """Return the mean over users of every measure, summed in float64, the coverage, and the errors of ratings."""
         means = {name: float(values.mean(dtype=np.float64)) for name, values in self.per_user.items()}
         return means | dict(self.coverage) | ({} if self.ratings is None else self.ratings.means())
+
+    def every_per_user(self) -> dict[str, FloatArray]:
+        """Return the values of users by name, those of parts as in :meth:`part_means`."""
+        of_parts = ((f"{part}.{name}", of) for part, one in self.parts.items() for name, of in one.per_user.items())
+        return {**self.per_user, **dict(of_parts)}
+
+    def part_means(self) -> dict[str, float]:
+        """Return the means of every part, such as ``overall.n5.ndcg@10``."""
+        return {f"{part}.{name}": value for part, one in self.parts.items() for name, value in one.means().items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.core.errors import EmptyDatasetError
-from coldray.data.dataset import keep_entries
-from coldray.data.splits.items import Fold
+from coldray.core.errors import ConfigError, EmptyDatasetError
+from coldray.data.dataset import joined, keep_entries, without_pairs
+from coldray.data.splits.items import Fold, Warming
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank
 from coldray.evaluation.ratings import ones_where_stored, rating_metrics
 from coldray.evaluation.topk import merge_top_k
 from coldray.models.base import Recommender, TrainingSet
+
+
+def known_key(key: str, clicks: int) -> str:
+    """Return the key of a training set with so many known clicks of each cold item."""
+    return f"{key}, {clicks} known clicks"
+
 
 Candidates: TypeAlias = Literal["cold", "all"]
 """``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""
@@ -41,6 +47,8 @@ class EvaluationFold:
     """Clicks ``[U, I]`` that describe users the model is not fitted on; None where the train clicks describe all."""
     ratings: bool = False
     """True if the held-out clicks are ratings to be predicted."""
+    warming: Warming | None = None
+    """What becomes known of cold items, or users; the fold itself is as at the first number of known clicks."""
 
     @property
     def histories(self) -> sp.csr_array:
@@ -64,10 +72,11 @@ class EvaluationFold:
         EmptyDatasetError
             If no user has both a train and a held-out click.
         """
-        held_out, given = fold.held_out, fold.given
+        held_out, given, warming = fold.held_out, fold.given, fold.warming
         wanted = np.diff(held_out.indptr) > 0
-        known = np.diff((train.interactions if given is None else given).indptr) > 0
-        users = np.flatnonzero(wanted & known).astype(np.int32)
+        if warming is None or warming.refits:  # cold users are asked for before anything is known of them
+            wanted &= np.diff((train.interactions if given is None else given).indptr) > 0
+        users = np.flatnonzero(wanted).astype(np.int32)
         if len(users) == 0:
             raise EmptyDatasetError(f"{fold.name}: no user has clicks both in train and among the held-out items.")
         if limit is not None and limit < len(users):
@@ -76,8 +85,39 @@ class EvaluationFold:
             asked[users] = True
             held_out = keep_entries(held_out, np.repeat(asked, np.diff(held_out.indptr)))
         return cls(
-            train, held_out, fold.cold_items, users, split=fold.split, seed=fold.seed, given=given, ratings=ratings
+            train,
+            held_out,
+            fold.cold_items,
+            users,
+            split=fold.split,
+            seed=fold.seed,
+            given=given,
+            ratings=ratings,
+            warming=warming,
         )
+
+    def after(self, clicks: int) -> EvaluationFold:
+        """Return the fold as it is when so many clicks of each cold item, or user, are known; nothing warms up in it.
+
+        Parameters
+        ----------
+        clicks
+            One of the numbers of :attr:`warming`.
+        """
+        warming = self.warming
+        if warming is None:
+            raise ConfigError(f"{self.train.key} has nothing that becomes known, be it {clicks} clicks or fewer.")
+        plain = replace(self, warming=None)
+        known = warming.known(clicks, before=warming.clicks[0])
+        if known.nnz == 0:
+            return plain
+        held_out = without_pairs(self.held_out, known)
+        if not warming.refits:
+            return replace(plain, held_out=held_out, given=joined(self.histories, known))
+        train = replace(
+            self.train, interactions=joined(self.train.interactions, known), key=known_key(self.train.key, clicks)
+        )
+        return replace(plain, held_out=held_out, train=train)
 
     def with_clicks_to_be_found(self) -> EvaluationFold:
         """Return the fold with ones for what is to be found, whatever the model reads of what is known."""
@@ -117,7 +157,7 @@ def _rank_task(
         return _side(model, task, task.held_out_items, k, cache, warm=False, exclude=False)
     if model.ranking_key() is None or len(task.train.cold_items) == 0:
         everything = np.arange(model.n_items, dtype=np.int32)
-        return _rank(model, task, everything, k, exclude=True)
+        return rank_items(model, task, everything, k, exclude=True)
     # Of cold items only a given history, not the train clicks, can hold one.
     cold = _side(model, task, task.train.cold_items, k, cache, warm=False, exclude=task.given is not None)
     warm = _side(model, task, task.train.warm_items, k, cache, warm=True, exclude=True)
@@ -162,7 +202,7 @@ def _side(
     """Rank only warm or only cold items; with `exclude` without what the user has clicked."""
     order = model.ranking_key()
     if cache is None or order is None:
-        return _rank(model, task, items, k, exclude=exclude)
+        return rank_items(model, task, items, k, exclude=exclude)
     scale = 1.0 if warm else model.cold_scale
     key = (task.train.key, order, warm, len(items), k)
     kept = cache.get(key)
@@ -173,13 +213,14 @@ def _side(
         # A scale beyond float32 is for the model to be judged by, whatever was kept before.
         if np.array_equal(np.isfinite(scores), np.isfinite(ranking.scores)):
             return replace(ranking, scores=scores)
-    ranking = _rank(model, task, items, k, exclude=exclude)
+    ranking = rank_items(model, task, items, k, exclude=exclude)
     cache.put(key, ranking, scale)
     return ranking
 
 
-def _rank(
+def rank_items(
     model: Recommender[Any], task: EvaluationFold, items: npt.NDArray[np.int32], k: int, *, exclude: bool
 ) -> Ranking:
+    """Return the top `k` of `items` of every user of the task; with `exclude` without what the user has clicked."""
     known = task.known if exclude else None
     return rank(model.scorer(items), task.histories, items, k=k, exclude=known, users=task.users)

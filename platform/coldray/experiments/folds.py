@@ -13,7 +13,7 @@ from coldray.core.errors import ConfigError
 from coldray.core.ray_errors import of_ray
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold
-from coldray.experiments.evaluation import EvaluationFold
+from coldray.experiments.evaluation import EvaluationFold, known_key
 from coldray.experiments.space import StudyConfig
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
@@ -114,11 +114,22 @@ def _nothing(task: EvaluationFold) -> None:
     """Wait for a task without fetching it."""
 
 
-def share_training(results: ActorHandle[Any], tasks: Mapping[str, ray.ObjectRef[EvaluationFold]]) -> None:
-    """Give the train sides of `tasks` to the actor that shares computations on them."""
-    ray.get([results.add_data.remote(key, [_train_of.remote(reference)]) for key, reference in tasks.items()])
+def share_training(
+    results: ActorHandle[Any], tasks: Mapping[str, ray.ObjectRef[EvaluationFold]], clicks: Sequence[int] = ()
+) -> None:
+    """Give the train sides of `tasks` to the actor that shares computations on them.
+
+    Parameters
+    ----------
+    clicks
+        Numbers of known clicks of cold items that models learn from, one after another; none where nothing warms up.
+    """
+    first = clicks[0] if clicks else 0
+    named = [(key, reference, None) for key, reference in tasks.items()]
+    later = [(known_key(key, n), reference, n) for key, reference in tasks.items() for n in clicks if n > first]
+    ray.get([results.add_data.remote(key, [_train_of.remote(task, n)]) for key, task, n in (*named, *later)])
 
 
 @ray.remote(num_cpus=0)
-def _train_of(task: EvaluationFold) -> TrainingSet:
-    return task.train
+def _train_of(task: EvaluationFold, clicks: int | None) -> TrainingSet:
+    return (task if clicks is None else task.after(clicks)).train

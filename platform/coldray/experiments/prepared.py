@@ -83,6 +83,13 @@ def describe_protocol(
         "cold": "the held-out cold items",
         "all": f"every item but the user's {known} positives",
     }
+    if config.splits.warms:
+        listed["all"] = "every item but what is known of the user"
+    if config.splits.warms_items:
+        listed = {
+            "cold": f"the cold items among themselves decide; {listed['all']} is ranked, too",
+            "all": f"{listed['all']} decides; the cold items are ranked among themselves, too",
+        }
     counts = [split.counts() for split in splits]
     left_out = sum(count["users_without_train_clicks"] for count in counts)
     part_sizes = [f"{counts[0][f'{part}_{held_out}']:,} {part}" for part in ("train", "validation", "test")]
@@ -90,6 +97,7 @@ def describe_protocol(
         "split": f"{config.splits.protocol}: {split_words(config.splits)}",
         "splits": f"{config.splits.n_splits} for each seed ({', '.join(map(str, config.splits.seeds))})",
         "first split": f"{', '.join(part_sizes)} {held_out}" + _more_of_first(counts[0]),
+        **_warming_words(config.splits, dataset, counts[0]),
         "candidates": f"{config.candidates}: {listed[config.candidates]}",
         **_unclicked_words(config, dataset),
         "users": f"with a {known} and a held-out click"
@@ -133,8 +141,28 @@ def split_words(splits: SplitConfig) -> str:
         "rolling-origin": f"all interactions by time in {splits.n_splits + 2} blocks; train up to one, the next "
         "validation, the one after it test",
         "predefined": "the parts that the data are published in" + (f", {splits.name}" if splits.name else ""),
+        "item-warming": "items permuted; 60 % train, 20 % validation, 20 % test, which become known click by click; a "
+        f"random {100 * splits.warm_share:g} % of each user's clicks on train items is test, as much of the rest "
+        "validation",
+        "user-warming": f"a random {test} of the users is tested, {validation} of the rest validates; they become "
+        "known click by click",
         "k-fold": f"each user's interactions are dealt to {splits.n_splits} folds; one is test, the next validation",
     }[splits.protocol]
+
+
+def _warming_words(splits: SplitConfig, dataset: Dataset, first: Mapping[str, int]) -> dict[str, str]:
+    """Return which clicks become known, and of how many items, or users, there are fewer; nothing if none does."""
+    if not splits.warms:
+        return {}
+    noun = "item" if splits.warms_items else "user"
+    by = "by time" if dataset.timestamps is not None else "drawn by the seed, as the data have no timestamps"
+    short = {n: first[f"{noun}s_without_{n}_test_clicks"] for n in splits.schedule if n}
+    fewer = ", ".join(f"{count:,} fewer than {n}" for n, count in short.items() if count)
+    told = f"; of the {first[f'test_{noun}s']:,} test {noun}s of the first split have {fewer}: there all are known"
+    what = (
+        f"the first {', '.join(map(str, splits.schedule))} clicks of each cold {noun}, {by}; the later ones are to be"
+    )
+    return {"known clicks": f"{what} found{told if fewer else ''}"}
 
 
 def _more_of_first(counts: Mapping[str, int]) -> str:

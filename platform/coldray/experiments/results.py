@@ -34,11 +34,23 @@ class FoldMetrics:
     """Of the process that fitted and scored."""
     peak_bytes: int = 0
     """The most resident memory it had had until then."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of parts of what was held out, such as ``cold_among_all.n5.ndcg@10``: at 5 known clicks, see
+    :mod:`~coldray.experiments.tasks.warming`."""
+
+    @property
+    def every(self) -> dict[str, float]:
+        """The metrics, and those of parts."""
+        return {**self.metrics, **self.parts}
+
+    def value(self, metric: str) -> float:
+        """Return a metric, be it of a part; KeyError where it was not measured."""
+        return self.metrics[metric] if metric in self.metrics else self.parts[metric]
 
 
 def mean_metric(folds: tuple[FoldMetrics, ...], metric: str) -> float:
     """Return the mean over splits; NaN when there is none."""
-    return statistics.fmean(fold.metrics[metric] for fold in folds) if folds else math.nan
+    return statistics.fmean(fold.value(metric) for fold in folds) if folds else math.nan
 
 
 def reached(metric: str, folds: Sequence[Mapping[str, float]], *, failed: bool = False) -> float:
@@ -50,7 +62,13 @@ def reached(metric: str, folds: Sequence[Mapping[str, float]], *, failed: bool =
 
 def std_metric(folds: tuple[FoldMetrics, ...], metric: str) -> float:
     """Return the sample standard deviation over splits; 0 for a single split."""
-    return statistics.stdev(fold.metrics[metric] for fold in folds) if len(folds) > 1 else 0.0
+    return statistics.stdev(fold.value(metric) for fold in folds) if len(folds) > 1 else 0.0
+
+
+def common_metrics(folds: Sequence[FoldMetrics]) -> tuple[str, ...]:
+    """Return the names of what was measured on every split, those of parts last."""
+    first, *others = folds
+    return tuple(name for name in first.every if all(name in other.every for other in others))
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias, get_args
+from typing import Annotated, Self, TypeAlias, get_args
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from coldray.core.errors import ConfigError, DataFileError
 from coldray.core.spelling import choices
+from coldray.data.dataset import Dataset
 from coldray.data.sources.locations import found_below
-from coldray.data.splits.interactions import check_interaction_protocol
-from coldray.data.splits.items import HeldOut
-from coldray.data.splits.protocols import InteractionProtocol, Protocol
+from coldray.data.splits.interactions import check_interaction_protocol, interaction_splits
+from coldray.data.splits.item_file import item_file_split
+from coldray.data.splits.items import HeldOut, Split, cold_item_splits
+from coldray.data.splits.protocols import ColdItemProtocol, Protocol, WarmingProtocol
+from coldray.data.splits.warming import WARMING_CLICKS, warming_splits
 from coldray.experiments.settings import Section
 
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
@@ -21,13 +25,15 @@ Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 _FILES = ("items", "only_users")
 """Fields that name files."""
 _READ_BY = {
-    "test_share": ("holdout", "temporal", "per-user-temporal", "user-holdout"),
-    "validation_share": ("holdout", "temporal", "per-user-temporal", "user-holdout", "predefined"),
+    "test_share": ("holdout", "temporal", "per-user-temporal", "user-holdout", "user-warming"),
+    "validation_share": ("holdout", "temporal", "per-user-temporal", "user-holdout", "user-warming", "predefined"),
     "last": ("leave-last",),
     "given_share": ("user-holdout",),
     "name": ("predefined",),
     "items": ("item-file",),
     "only_users": ("item-file",),
+    "clicks": ("item-warming", "user-warming"),
+    "warm_share": ("item-warming",),
 }
 """Which protocols read a field of the splits."""
 
@@ -61,6 +67,11 @@ class SplitConfig(Section):
     only_users: Path | None = None
     """Table of ``item-file`` with ids of the users whose lists are measured; null for all."""
 
+    clicks: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    """Numbers n of known clicks, ascending, of ``item-warming`` and ``user-warming``: the first n of each cold item, or
+    user, are known, the later ones are to be found. Null: 0, 1, 2, 5, 10, 20 and, of items, 50."""
+    warm_share: float = Field(default=0.2, ge=0, lt=1)
+    """Of ``item-warming``: share of each user's clicks on train items that is test, and of the rest that validates."""
     users: PositiveInt | None = None
     """Users of each split whose lists are measured, drawn by its seed; null for all. Models are fitted on all."""
 
@@ -86,14 +97,24 @@ class SplitConfig(Section):
             raise DataFileError(f"A file of the splits cannot be read: {error}.") from error
 
     @property
-    def drawn_by(self) -> dict[str, Any]:
-        """The arguments of :func:`~coldray.data.splits.interactions.interaction_splits`."""
-        return self.model_dump(exclude={"name", "users", *_FILES})
+    def holds_out_items(self) -> bool:
+        """True if whole items are held out for good, False if interactions are."""
+        return self.protocol in get_args(ColdItemProtocol)
 
     @property
-    def holds_out_items(self) -> bool:
-        """True if whole items are held out, False if interactions are."""
-        return self.protocol not in get_args(InteractionProtocol)
+    def warms_items(self) -> bool:
+        """True if cold items become known click by click."""
+        return self.protocol == "item-warming"
+
+    @property
+    def warms(self) -> bool:
+        """True if cold items or users become known click by click."""
+        return self.protocol in get_args(WarmingProtocol)
+
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        """Numbers of known clicks at which is measured; none where nothing becomes known."""
+        return self.clicks or WARMING_CLICKS.get(self.protocol, ())
 
     @property
     def held_out(self) -> HeldOut:
@@ -122,6 +143,42 @@ class SplitConfig(Section):
         if self.protocol == "item-file" and (self.items is None or self.n_splits * len(self.seeds) > 1):
             what = "needs items: the table of parts" if self.items is None else "gives one split: n_splits: 1, one seed"
             raise ConfigError(f"splits: the protocol 'item-file' {what}.")
-        if not self.holds_out_items:
+        if self.clicks is not None and any(later <= n for n, later in pairwise(self.clicks)):
+            raise ConfigError(f"splits.clicks: {list(self.clicks)} do not ascend. Write numbers such as [0, 1, 5, 20].")
+        if not self.holds_out_items and not self.warms:
             check_interaction_protocol(self.protocol, self.n_splits, self.seeds)
         return self
+
+
+def drawn_splits(dataset: Dataset, config: SplitConfig) -> list[Split]:
+    """Return the splits of a dataset by any protocol but ``predefined``: `n_splits` for each seed.
+
+    Raises
+    ------
+    ConfigError
+        If the data do not go with the protocol.
+    EmptyDatasetError
+        If a part is left without interactions.
+    """
+    if config.protocol == "item-file" and config.items is not None:
+        return [item_file_split(dataset, config.items, config.only_users, seed=config.seeds[0])]
+    if config.protocol in get_args(ColdItemProtocol):
+        return [
+            split
+            for seed in config.seeds
+            for split in cold_item_splits(dataset, protocol=config.protocol, n_splits=config.n_splits, seed=seed)
+        ]
+    if config.warms:
+        shares = {name: getattr(config, name) for name in ("warm_share", "test_share", "validation_share")}
+        return list(
+            warming_splits(
+                dataset,
+                protocol=config.protocol,
+                n_splits=config.n_splits,
+                seeds=config.seeds,
+                clicks=config.schedule,
+                **shares,
+            )
+        )
+    fields = ("protocol", "n_splits", "seeds", "test_share", "validation_share", "last", "given_share")
+    return list(interaction_splits(dataset, **{name: getattr(config, name) for name in fields}))

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 from coldray.core.errors import ConfigError, MissingFieldError
 from coldray.data.dataset import Dataset
-from coldray.data.splits.interactions import interaction_splits
-from coldray.data.splits.item_file import item_file_split
-from coldray.data.splits.items import Split, cold_item_splits
+from coldray.data.splits.items import Split
 from coldray.data.splits.published import PredefinedSplit
 from coldray.evaluation.metrics import METRICS
 from coldray.experiments.edges import found_edges
@@ -22,6 +20,7 @@ from coldray.experiments.results import Selection, StudyResult, TrialResult
 from coldray.experiments.search.run import SearchOutcome, search
 from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig, listed_values
+from coldray.experiments.split_config import drawn_splits
 from coldray.experiments.winner import WinnerMetrics, measure_winner
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
 from coldray.features.counts import count_attributes
@@ -46,18 +45,9 @@ def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSpli
                 "splits.name, or another protocol."
             )
         return [published.for_study(validation_share=drawn.validation_share, seed=drawn.seeds[0])]
-    if not drawn.holds_out_items:
-        return list(interaction_splits(dataset, **drawn.drawn_by))
-    # Elsewhere items that nobody has clicked could only change what is known of the others, such as how rare a label
-    # is, and with it figures that were measured without them.
-    measured = dataset if config.candidates == "all" else dataset.of_clicked_items()
-    if drawn.protocol == "item-file":
-        return [item_file_split(measured, drawn.items, drawn.only_users, seed=drawn.seeds[0])]
-    return [
-        split
-        for seed in drawn.seeds
-        for split in cold_item_splits(measured, protocol=drawn.protocol, n_splits=drawn.n_splits, seed=seed)
-    ]
+    # Where cold items alone are ranked, items that nobody has clicked could only change what is known of the others,
+    # such as how rare a label is, and with it figures that were measured without them.
+    return drawn_splits(dataset if config.candidates == "all" else dataset.of_clicked_items(), drawn)
 
 
 def prepare_study(config: StudyConfig, dataset: Dataset, published: PredefinedSplit | None = None) -> PreparedStudy:
@@ -96,7 +86,7 @@ def check_model(config: StudyConfig, dataset: Dataset) -> tuple[StudyConfig, Set
         As :func:`prepare_study`.
     """
     names = choose_methods(dataset, config.features)
-    model, cold = config.kind, config.splits.holds_out_items
+    model, cold = config.kind, config.splits.holds_out_items  # where cold items warm up, clicks alone may do
     if not names and (cold or model.scores_cold_items):
         reason = "cold items have nothing else" if cold else f"the model {config.model!r} learns from them"
         raise MissingFieldError(

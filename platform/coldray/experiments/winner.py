@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import ray
 
 from coldray.core.errors import StudyError
@@ -16,7 +17,7 @@ from coldray.core.ray_errors import in_words
 from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.ratings import RatingMetrics
 from coldray.evaluation.significance import bootstrap_interval
-from coldray.experiments.evaluation import Candidates, EvaluationFold, evaluate
+from coldray.experiments.evaluation import Candidates, EvaluationFold
 from coldray.experiments.folds import prepare_tasks
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.costs import FitMeter
@@ -24,6 +25,7 @@ from coldray.experiments.inspection.measure import Inspection, inspect
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.results import FoldMetrics, Selection
+from coldray.experiments.tasks.warming import evaluate_warming
 from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
 from coldray.training.cluster.mailbox import Delivery, Forwarding, new_mailbox
@@ -96,11 +98,13 @@ def metric_intervals(measured: Sequence[RankingMetrics], seed: int) -> dict[str,
 
     What errors of ratings leave out is logged.
     """
+    values: dict[str, list[npt.NDArray[np.float32]]] = {}
+    for metrics in measured:
+        for name, of_users in metrics.every_per_user().items():
+            values.setdefault(name, []).append(of_users)
     intervals = {
-        name: bootstrap_interval(
-            np.concatenate([metrics.per_user[name] for metrics in measured]), generator=np.random.default_rng(seed)
-        )
-        for name in measured[0].per_user
+        name: bootstrap_interval(np.concatenate(of_folds), generator=np.random.default_rng(seed))
+        for name, of_folds in values.items()
     }
     ratings = [metrics.ratings for metrics in measured if metrics.ratings is not None]
     if ratings:
@@ -157,8 +161,11 @@ def _measure(task: EvaluationFold, wanted: _Wanted, mailbox: Any, mapped: bool) 
     with kept_warnings() as notes, FitMeter() as fit:
         model.fit(task.train, options=wanted.fit.options(Forwarding(mailbox, place)))
     asked: dict[str, Any] = {"candidates": wanted.candidates, "cutoffs": wanted.cutoffs}
-    metrics = evaluate(model, task, **asked)
-    fold = FoldMetrics(task.seed, task.split, metrics.means(), time.perf_counter() - started)
+    with kept_warnings() as later:
+        metrics = evaluate_warming(model, task, **asked, options=wanted.fit.options())
+    notes = list(dict.fromkeys((*notes, *later)))
+    seconds = time.perf_counter() - started
+    fold = FoldMetrics(task.seed, task.split, metrics.means(), seconds, parts=metrics.part_means())
     found = None
     if wanted.inspection is not None:
         found = inspect(model, task, fit, metrics, config=wanted.inspection, mapped=mapped, **asked)

@@ -13,11 +13,9 @@ from coldray.data.filters import FilterConfig, apply_filters
 from coldray.data.sources.registry import SOURCES, SourceConfig
 from coldray.data.sources.registry import load_dataset as read_source
 from coldray.data.sources.tabular import TabularColumns, TabularConfig, dataset_of_frames
-from coldray.data.splits.interactions import interaction_splits
-from coldray.data.splits.item_file import item_file_split
-from coldray.data.splits.items import Split, cold_item_splits
+from coldray.data.splits.items import Split
 from coldray.data.tables.frames import Frame, as_polars, is_frame
-from coldray.experiments.split_config import SplitConfig
+from coldray.experiments.split_config import SplitConfig, drawn_splits
 from coldray.front.configs import validated
 
 _ITEM_COLD = "item-cold"
@@ -112,6 +110,8 @@ def split(dataset: Dataset, protocol: str = _ITEM_COLD, *, seed: int = 42, numbe
         those that a table lists, of ``item-file`` (``items="parts.csv"``).
         ``holdout``, ``leave-last``, ``temporal``, ``per-user-temporal``, ``user-holdout``, ``k-fold`` and
         ``rolling-origin`` hold out interactions, see :func:`~coldray.data.splits.interactions.interaction_splits`.
+        ``item-warming`` and ``user-warming``: what is cold becomes known click by click, see
+        :mod:`~coldray.data.splits.warming`.
     seed
         The same seed gives the same split.
     number
@@ -142,14 +142,7 @@ def split(dataset: Dataset, protocol: str = _ITEM_COLD, *, seed: int = 42, numbe
             **options,
         },
     )
-    drawn_splits: list[Split]
-    if drawn.protocol == "item-file":
-        drawn_splits = [item_file_split(dataset, drawn.items, drawn.only_users, seed=seed)]
-    elif drawn.holds_out_items:
-        drawn_splits = list(cold_item_splits(dataset, protocol=drawn.protocol, n_splits=drawn.n_splits, seed=seed))
-    else:
-        drawn_splits = list(interaction_splits(dataset, **drawn.drawn_by))
-    return drawn_splits[number]
+    return drawn_splits(dataset, drawn)[number]
 
 
 def _known(name: str, items: Any, columns: Mapping[str, Any], source: Mapping[str, Any]) -> Dataset:

@@ -20,8 +20,8 @@ from coldray.data.splits.protocols import ColdItemProtocol, Protocol
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.evaluation import Candidates, EvaluationFold
-from coldray.experiments.evaluation import evaluate as measure
 from coldray.experiments.space import check_metric
+from coldray.experiments.tasks.warming import evaluate_warming
 from coldray.features.builder import FeatureConfig, FeatureEncoder, attribute_kinds, choose_methods
 from coldray.front.configs import validated
 from coldray.models.base import Recommender, TrainingSet
@@ -168,9 +168,9 @@ def evaluate(
     cutoffs = tuple(dict.fromkeys(int(name.partition("@")[2]) for name in wanted if "@" in name)) or (10,)
     cold = split.protocol in get_args(ColdItemProtocol)
     chosen: Candidates = candidates or ("cold" if cold else "all")
-    if chosen == "cold" and not cold:
+    if chosen == "cold" and not (cold or split.protocol == "item-warming"):
         raise ConfigError(f"candidates='cold' ranks held-out items, and {split.protocol!r} holds out interactions.")
-    if chosen == "cold" and not bundle.model.scores_cold_items:
+    if chosen == "cold" and cold and not bundle.model.scores_cold_items:
         raise ConfigError(
             f"The model {bundle.model.name!r} knows items by their clicks alone and cannot rank cold ones. Use "
             "candidates='all', or hold out interactions: split(dataset, 'holdout')."
@@ -191,7 +191,7 @@ def evaluate(
     )
     if not task.ratings:
         task = task.with_clicks_to_be_found()
-    measured = measure(bundle.model, task, candidates=chosen, cutoffs=cutoffs)
+    measured = evaluate_warming(bundle.model, task, candidates=chosen, cutoffs=cutoffs, options=options)
     intervals = {
         name: bootstrap_interval(measured.per_user[name], generator=np.random.default_rng(seed))
         for name in wanted

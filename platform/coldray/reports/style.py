@@ -36,6 +36,8 @@ VERMILION = "#D55E00"
 DARK_VERMILION = "#A84300"
 """Vermilion for text: dark enough to be read on white (contrast 6:1)."""
 SKY_BLUE = "#56B4E9"
+COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", SKY_BLUE, "#882255")
+"""Of what has no order; a wine red is in the place of their yellow."""
 GREY = "#6B6B6B"
 INK = "#222222"
 

@@ -70,7 +70,7 @@ def interval_label(interval: tuple[float, float] | None, none: str = "") -> str:
 
 def has_metric(folds: tuple[FoldMetrics, ...], metric: str) -> bool:
     """Tell whether every fold, of one at least, has `metric`."""
-    return bool(folds) and all(metric in fold.metrics for fold in folds)
+    return bool(folds) and all(metric in fold.metrics or metric in fold.parts for fold in folds)
 
 
 def known_mean(folds: tuple[FoldMetrics, ...], metric: str) -> float:
@@ -97,7 +97,7 @@ def fold_table(names: Sequence[str], measured: Iterable[tuple[Sequence[str], tup
         (*labels, fold.seed, fold.split, metric, float(value))
         for labels, folds in measured
         for fold in folds
-        for metric, value in fold.metrics.items()
+        for metric, value in fold.every.items()
     ]
     return pl.DataFrame(rows, schema=schema, orient="row")
 

@@ -12,7 +12,7 @@ from mlflow.entities import Metric
 
 from coldray.experiments.inspection.measure import Inspection
 from coldray.experiments.inspection.slices import named
-from coldray.experiments.results import FoldMetrics, Lift, mean_metric, std_metric
+from coldray.experiments.results import FoldMetrics, Lift, common_metrics, mean_metric, std_metric
 
 
 def fold_metrics(prefix: str, folds: Sequence[FoldMetrics]) -> list[Metric]:
@@ -20,11 +20,11 @@ def fold_metrics(prefix: str, folds: Sequence[FoldMetrics]) -> list[Metric]:
     if not folds:
         return []
     logged = []
-    for name in folds[0].metrics:
+    for name in common_metrics(folds):
         key = f"{prefix}_{name.replace('@', '_at_')}"
         logged.append(metric_of(key, mean_metric(tuple(folds), name)))
         logged.append(metric_of(f"{key}_std", std_metric(tuple(folds), name)))
-        logged += [metric_of(f"{key}_split", fold.metrics[name], step) for step, fold in enumerate(folds)]
+        logged += [metric_of(f"{key}_split", fold.value(name), step) for step, fold in enumerate(folds)]
     return logged
 
 

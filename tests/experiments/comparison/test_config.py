@@ -202,13 +202,18 @@ SHIPPED = FILE.with_name("compare_models.yaml")
 
 
 @pytest.mark.parametrize(
-    ("file", "held_out"), [("compare_models.yaml", "interactions"), ("compare_cold.yaml", "items")]
+    ("file", "held_out", "splits"),
+    [
+        ("compare_models.yaml", "interactions", 3),
+        ("compare_cold.yaml", "items", 3),
+        ("compare_warming.yaml", "interactions", 1),
+    ],
 )
-def test_the_shipped_comparisons_can_start(file, held_out):
+def test_the_shipped_comparisons_can_start(file, held_out, splits):
     comparison = load_comparison(FILE.with_name(file))
     assert comparison.config.splits.held_out == held_out
     checked = check_comparison(comparison, timed(sample_dataset(0, 200, 120)))
-    assert (checked.failed, len(checked.splits)) == ((), 3)
+    assert (checked.failed, len(checked.splits)) == ((), splits)
 
 
 def timed(dataset):

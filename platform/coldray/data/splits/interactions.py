@@ -109,8 +109,8 @@ def interaction_splits(
             else:
                 times = timestamps_of(dataset, protocol) if protocol in CHRONOLOGICAL else None
                 lengths = np.diff(dataset.interactions.indptr).astype(np.int64)
-                held_out = _last_counts(lengths, last) if protocol == "leave-last" else _share_counts(lengths, shares)
-                parts, kept = _tail_parts(dataset, generator, times, *held_out)
+                held_out = _last_counts(lengths, last) if protocol == "leave-last" else share_counts(lengths, shares)
+                parts, kept = tail_parts(dataset, generator, times, *held_out)
             yield InteractionSplit(dataset, parts, users_kept_in_train=kept, split=number, seed=seed, protocol=protocol)
 
 
@@ -147,7 +147,7 @@ def _share(counts: npt.NDArray[Any], share: float, left: int) -> _Counts:
     return np.clip(np.floor(share * counts + 0.5), 1, np.maximum(counts - left, 1)).astype(np.int64)
 
 
-def _share_counts(lengths: _Counts, shares: tuple[float, float]) -> tuple[_Counts, _Counts]:
+def share_counts(lengths: _Counts, shares: tuple[float, float]) -> tuple[_Counts, _Counts]:
     """Return how many interactions of each user are test and validation ``[U]``; 0 where there are too few."""
     enough = lengths >= _LEAST_INTERACTIONS
     test = _share(lengths, shares[0], left=2)
@@ -160,7 +160,7 @@ def _last_counts(lengths: _Counts, last: int) -> tuple[_Counts, _Counts]:
     return counts, counts
 
 
-def _tail_parts(
+def tail_parts(
     dataset: Dataset,
     generator: np.random.Generator,
     times: npt.NDArray[np.int64] | None,
@@ -204,17 +204,23 @@ def _user_parts(
 ) -> tuple[Parts, int]:
     """Hold out whole users, with a given and a hidden side each."""
     lengths = np.diff(dataset.interactions.indptr).astype(np.int64)
-    enough = generator.permutation(np.flatnonzero(lengths >= 2))
-    side = np.full(len(lengths), TRAIN, np.uint8)
-    if len(enough) >= _LEAST_INTERACTIONS:
-        ((test,), (validation,)) = _share_counts(np.array([len(enough)]), shares)
-        side[enough[:test]], side[enough[test : test + validation]] = TEST, VALIDATION
+    side = user_sides(dataset, generator, shares)
     rows = rows_of(dataset.interactions)
     given = _places(dataset, generator, None) < _share(lengths, given_share, left=1)[rows]
     parts = side[rows]
     for found, shown in ((TEST, TEST_GIVEN), (VALIDATION, VALIDATION_GIVEN)):
         parts[given & (parts == found)] = shown
     return parts, int((lengths == 1).sum())
+
+
+def user_sides(dataset: Dataset, generator: np.random.Generator, shares: tuple[float, float]) -> Parts:
+    """Draw who is tested and who validates, of the users with two interactions; return the part of each ``[U]``."""
+    enough = generator.permutation(np.flatnonzero(np.diff(dataset.interactions.indptr) >= 2))
+    side = np.full(dataset.n_users, TRAIN, np.uint8)
+    if len(enough) >= _LEAST_INTERACTIONS:
+        ((test,), (validation,)) = share_counts(np.array([len(enough)]), shares)
+        side[enough[:test]], side[enough[test : test + validation]] = TEST, VALIDATION
+    return side
 
 
 def _deal(dataset: Dataset, generator: np.random.Generator, n_folds: int) -> tuple[_Counts, int]:

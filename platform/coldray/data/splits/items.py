@@ -35,6 +35,26 @@ def fold_name(seed: int, split: int) -> str:
 
 
 @dataclass(frozen=True, eq=False)
+class Warming:
+    """What is learnt, click by click, of items or users that were cold."""
+
+    clicks: tuple[int, ...]
+    """Numbers n of known clicks at which a fold is measured, ascending: the first n of each cold item, or user."""
+    early: sp.csr_array
+    """The clicks of the cold items, or users ``[U, I]``."""
+    places: npt.NDArray[np.int32]
+    """Place of each of them among those of its item, or user, from 1; aligned with ``early.data``."""
+    refits: bool
+    """True if models learn from what becomes known; False if it only describes the users."""
+    competing: IntArray
+    """Items that compete for a place where every item is a candidate, ascending."""
+
+    def known(self, clicks: int, before: int = 0) -> sp.csr_array:
+        """Return the first so many clicks of each cold item, or user ``[U, I]``, but for those known `before`."""
+        return keep_entries(self.early, (self.places > before) & (self.places <= clicks))
+
+
+@dataclass(frozen=True, eq=False)
 class Fold(ABC):
     """What a model is fitted on, and what its lists are held against."""
 
@@ -64,6 +84,11 @@ class Fold(ABC):
     @abstractmethod
     def cold_items(self) -> IntArray:
         """Held-out items without a train click, ascending: what is ranked when only cold items are candidates."""
+
+    @property
+    def warming(self) -> Warming | None:
+        """Which of the clicks to be found become known, one after another; None where none does."""
+        return None
 
     @property
     def name(self) -> str:

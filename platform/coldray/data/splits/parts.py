@@ -87,7 +87,7 @@ class InteractionSplit(Split):
     """Users with too few interactions to hold one out: all of them are in train."""
 
     def __post_init__(self) -> None:
-        _check_pairs(self.dataset)
+        check_pairs(self.dataset)
         if self.parts.shape != (self.dataset.interactions.nnz,) or self.parts.max() >= len(PART_WORDS):
             raise DataFormatError(
                 f"{self._name}: parts of shape {self.parts.shape} with numbers up to {self.parts.max(initial=0)} do "
@@ -133,7 +133,7 @@ class InteractionSplit(Split):
         visible = ~np.isin(self.parts, (TEST, TEST_GIVEN, UNUSED))
         parts = self.parts[visible]
         fold = _InteractionFold(
-            _take_interactions(self.dataset, visible),
+            take_interactions(self.dataset, visible),
             parts == TRAIN,
             parts == VALIDATION,
             parts == VALIDATION_GIVEN,
@@ -185,7 +185,7 @@ def timestamps_of(dataset: Dataset, protocol: str) -> npt.NDArray[np.int64]:
     return times.astype(np.int64, copy=False)
 
 
-def _check_pairs(dataset: Dataset) -> None:
+def check_pairs(dataset: Dataset) -> None:
     """Refuse interactions of which an entry is not a pair of its own, or not the entry of the same rating and time."""
     clicks = dataset.interactions
     rows, same = rows_of(clicks), np.diff(clicks.indices) <= 0
@@ -202,16 +202,17 @@ def _check_pairs(dataset: Dataset) -> None:
             raise DataFormatError(f"Dataset {dataset.name!r}: {what} and interactions are not on the same pairs.")
 
 
-def _take_interactions(dataset: Dataset, keep: BoolArray) -> Dataset:
-    """Return the dataset of some interactions ``[n]``, and of the users who have one of them."""
+def take_interactions(dataset: Dataset, keep: BoolArray, *, every_user: bool = False) -> Dataset:
+    """Return the dataset of some interactions ``[n]``, and of the users who have one of them, or of all."""
     users = np.unique(rows_of(dataset.interactions)[keep])
 
     def taken(matrix: sp.csr_array) -> sp.csr_array:
-        return sp.csr_array(keep_entries(matrix, keep)[users])
+        kept = keep_entries(matrix, keep)
+        return kept if every_user else sp.csr_array(kept[users])
 
     return replace(
         dataset,
-        user_ids=dataset.user_ids[users],
+        user_ids=dataset.user_ids if every_user else dataset.user_ids[users],
         interactions=taken(dataset.interactions),
         ratings=None if dataset.ratings is None else taken(dataset.ratings),
         timestamps=None if dataset.timestamps is None else taken(dataset.timestamps),

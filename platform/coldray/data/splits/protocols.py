@@ -14,4 +14,6 @@ DrawnProtocol: TypeAlias = Literal[
 InteractionProtocol: TypeAlias = Literal[DrawnProtocol, "predefined"]
 """The same; ``predefined`` takes the parts that the data are published in, see
 :mod:`~coldray.data.splits.published`."""
-Protocol: TypeAlias = Literal[ColdItemProtocol, InteractionProtocol]
+WarmingProtocol: TypeAlias = Literal["item-warming", "user-warming"]
+"""What was cold becomes known click by click, see :mod:`~coldray.data.splits.warming`."""
+Protocol: TypeAlias = Literal[ColdItemProtocol, WarmingProtocol, InteractionProtocol]

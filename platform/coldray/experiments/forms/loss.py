@@ -127,7 +127,15 @@ def _draw_items(task: EvaluationFold, share: float) -> EvaluationFold:
     if len(users) == 0:
         raise EmptyDatasetError(f"of {len(kept):,} items drawn, no user has both known and held-out ones")
     held = place[task.held_out_items]
-    return replace(task, train=smaller, held_out=held_out, held_out_items=held[held >= 0], users=users, given=given)
+    return replace(
+        task,
+        train=smaller,
+        held_out=held_out,
+        held_out_items=held[held >= 0],
+        users=users,
+        given=given,
+        warming=None,
+    )
 
 
 def _some(items: npt.NDArray[np.intp], share: float, generator: np.random.Generator) -> npt.NDArray[np.intp]:

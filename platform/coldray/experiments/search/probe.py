@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Concatenate
+from typing import Any, Concatenate
 
-from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.search.proposals import Parameters, proposer
+from coldray.experiments.tasks.warming import evaluate_warming
 from coldray.models.computations import Computations, D, P, T
 
 
@@ -86,6 +86,7 @@ def probe_study(study: PreparedStudy) -> Probe:
     parameters, shared = proposer(config).propose(0), _TimedComputations()
     alone = config.fit.model_copy(update={"workers": 1}).options()  # there is no cluster yet
     fitted = config.configured(parameters).fit(task.train, shared, alone)
-    evaluate(fitted, task, candidates=config.candidates, cutoffs=config.cutoffs)
+    asked: dict[str, Any] = {"candidates": config.candidates, "cutoffs": config.cutoffs}
+    evaluate_warming(fitted, task, **asked, computations=shared, options=alone)
     fitting = time.perf_counter() - ready - shared.seconds
     return Probe(parameters, shared.count, ready - started, shared.seconds, fitting)

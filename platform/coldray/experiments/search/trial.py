@@ -21,9 +21,10 @@ from coldray.core.errors import ColdrayError, NumericalError
 from coldray.core.masking import masked
 from coldray.core.memory import peak_bytes
 from coldray.data.splits.items import fold_name
-from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache, evaluate
+from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache
 from coldray.experiments.results import FoldMetrics, reached
 from coldray.experiments.search.shared import ClusterComputations
+from coldray.experiments.tasks.warming import evaluate_warming
 from coldray.models.base import Recommender
 from coldray.models.registry import model_type
 from coldray.training.cluster.mailbox import Forwarding
@@ -175,10 +176,21 @@ def _evaluated(
         kept.tasks[fold] = ray.get(reference)
     task = kept.tasks[fold]
     fitted = model.fit(task.train, kept.shared, options)
-    metrics = evaluate(fitted, task, candidates=plan.candidates, cutoffs=plan.cutoffs, cache=kept.rankings).means()
-    if not all(np.isfinite(value) for value in metrics.values()):
+    measured = evaluate_warming(
+        fitted,
+        task,
+        candidates=plan.candidates,
+        cutoffs=plan.cutoffs,
+        cache=kept.rankings,
+        computations=kept.shared,
+        options=options,
+    )
+    metrics, parts = measured.means(), measured.part_means()
+    if not all(np.isfinite(value) for value in (*metrics.values(), *parts.values())):
         raise NumericalError(f"{task.train.key}: a metric is not finite.")
-    return FoldMetrics(*fold, metrics, time.perf_counter() - started, time.process_time() - cpu, peak_bytes())
+    return FoldMetrics(
+        *fold, metrics, time.perf_counter() - started, time.process_time() - cpu, peak_bytes(), parts=parts
+    )
 
 
 def _reason(error: BaseException) -> str:

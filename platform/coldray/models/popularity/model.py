@@ -48,6 +48,7 @@ class Popularity(ArrayModel[PopularityConfig]):
     item_array: ClassVar[str] = "popularity"
     scores_cold_items: ClassVar[bool] = True
     personalised: ClassVar[bool] = False
+    takes_clicks: ClassVar[bool] = True
 
     def fit(
         self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
@@ -78,6 +79,14 @@ class Popularity(ArrayModel[PopularityConfig]):
         popularity[cold] = PopularityHead.from_arrays(head).log_clicks(train.features.take(cold))
         self._state = {**head, "popularity": popularity}
         return self
+
+    def with_clicks(self, train: TrainingSet) -> Self:
+        """Return the model with the clicks of `train` counted; items without one keep what is predicted of them."""
+        self.check_fitted()
+        counted = np.log1p(train.clicks).astype(np.float32)
+        knowing = type(self)(self.config)
+        knowing._state = {**self._state, "popularity": np.where(train.clicks > 0, counted, self._state["popularity"])}
+        return knowing
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the trees take; the fit, which knows the attributes, checks what those take."""

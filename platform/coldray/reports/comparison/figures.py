@@ -24,6 +24,7 @@ from coldray.reports.placement import label_points
 from coldray.reports.report import Picture
 from coldray.reports.style import (
     BLUE,
+    COLOURS,
     DARK_VERMILION,
     FULL_WIDTH,
     GREY,
@@ -37,11 +38,10 @@ from coldray.reports.style import (
     write_instead,
 )
 from coldray.reports.tables import known_mean
+from coldray.reports.warming import FIGURE as WARMING
 
 _COLUMNS = 3
 _PANEL_HEIGHT = 2.75
-_COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
-"""Of the labels most items have; Okabe and Ito's, and a wine red in the place of their yellow."""
 _OTHER = "#C4C4C4"
 _MARKS: dict[Track, tuple[str, str]] = {"strict": (BLUE, "o"), "full": (VERMILION, "s"), "clicks": (GREY, "D")}
 _COLOR_WORDS: dict[Track, str] = {
@@ -124,8 +124,8 @@ def _colours(shown: ItemFacts, items: npt.NDArray[np.int32]) -> tuple[list[str],
     """Return the colour of each item, that of the rarest of its labels that are drawn, and the legend."""
     having = shown.matrix[items]
     counts = np.bincount(having.indices, minlength=len(shown.labels))
-    drawn = [int(label) for label in np.argsort(-counts, kind="stable")[: len(_COLOURS)] if counts[label]]
-    colour_of = dict(zip(drawn, _COLOURS, strict=False))
+    drawn = [int(label) for label in np.argsort(-counts, kind="stable")[: len(COLOURS)] if counts[label]]
+    colour_of = dict(zip(drawn, COLOURS, strict=False))
     colours = []
     for row in range(len(items)):
         own = [label for label in having.indices[having.indptr[row] : having.indptr[row + 1]] if label in colour_of]
@@ -266,8 +266,8 @@ _DRAWN: dict[str, Callable[[ComparisonResult], Figure]] = {
     "quality_against_cost": _quality_against_cost,
     "item_maps": _item_maps,
 }
-FIGURES = tuple(_DRAWN)
-"""All that there can be; the last two only of a comparison that measures more than metrics."""
+FIGURES = (*_DRAWN, WARMING)
+"""All that there can be; the last three only of a comparison that measures more than metrics."""
 
 
 def comparison_pictures(result: ComparisonResult) -> tuple[Picture, ...]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from coldray.experiments.comparison.config import Track
 from coldray.experiments.comparison.result import ComparisonResult, EntryResult
-from coldray.experiments.results import FoldMetrics, Lift, mean_metric, std_metric
+from coldray.experiments.results import FoldMetrics, Lift, common_metrics, mean_metric, std_metric
 from coldray.reports.comparison.figures import FIGURES, comparison_pictures
 from coldray.reports.comparison.inspection import costs, nearest_items, slices
 from coldray.reports.comparison.words import TRACKS, edge_findings, findings, headline, shown_metrics
@@ -42,6 +42,7 @@ from coldray.reports.tables import (
     split_table,
     spread,
 )
+from coldray.reports.warming import Warmed, warming_in_short, warming_section
 
 
 def comparison_report(result: ComparisonResult) -> Report:
@@ -191,6 +192,18 @@ def _failures(result: ComparisonResult) -> Table | None:
     return Table("Failed entries and what stopped them", header, rows, look="messages") if rows else None
 
 
+def _warming(result: ComparisonResult) -> Section:
+    return warming_section(_warmed(result), synthetic=is_synthetic(result))
+
+
+def _warming_in_short(result: ComparisonResult) -> Section:
+    return warming_in_short(_warmed(result))
+
+
+def _warmed(result: ComparisonResult) -> list[Warmed]:
+    return [Warmed(entry.name, entry.folds, entry.study.test_intervals) for entry in result.entries]
+
+
 def _slices(result: ComparisonResult) -> Section:
     return Section("Cold and warm", (slices(result),), "page")
 
@@ -253,9 +266,11 @@ def _published(result: ComparisonResult) -> Section:
 _SECTIONS = (
     _in_short,
     _tracks_in_short,
+    _warming_in_short,
     _to_be_noticed,
     _findings,
     _entries,
+    _warming,
     _slices,
     _costs,
     _figures,
@@ -289,7 +304,7 @@ def summary_table(result: ComparisonResult) -> pl.DataFrame:
         "rival": pl.String,
         **dict.fromkeys((f"over_rival{end}" for end in lift), pl.Float64),
     }
-    rows = [_summary(entry, metric) for entry in result.entries for metric in entry.folds[0].metrics]
+    rows = [_summary(entry, metric) for entry in result.entries for metric in common_metrics(entry.folds)]
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -298,7 +313,8 @@ def _summary(entry: EntryResult, metric: str) -> tuple[Any, ...]:
     mean = mean_metric(entry.folds, metric) if known else None
     std = std_metric(entry.folds, metric) if known and len(entry.folds) > 1 else None
     low, high = entry.intervals.get(metric, (None, None))
-    measured = (len(entry.folds), mean_metric(entry.validation, metric), mean, std, low, high)
+    validated = mean_metric(entry.validation, metric) if has_metric(entry.validation, metric) else None
+    measured = (len(entry.folds), validated, mean, std, low, high)
     over_baseline, over_rival = entry.over_baseline.get(metric), entry.over_rival.get(metric)
     named = (entry.name, entry.track, metric)
     return (*named, *measured, *lift_values(over_baseline), entry.rival, *lift_values(over_rival))
@@ -347,4 +363,4 @@ def _entry(entry: EntryResult) -> dict[str, Any]:
 
 
 def _folds(folds: tuple[FoldMetrics, ...]) -> list[dict[str, Any]]:
-    return [{"seed": fold.seed, "split": fold.split, "metrics": fold.metrics} for fold in folds]
+    return [{"seed": fold.seed, "split": fold.split, "metrics": fold.every} for fold in folds]

@@ -29,6 +29,7 @@ from coldray.reports.tables import (
     split_table,
     spread,
 )
+from coldray.reports.warming import Warmed, warming_in_short, warming_section
 
 _TOP = 10
 _MANY_PARAMETERS = 5
@@ -88,6 +89,18 @@ def _tested_splits(result: StudyResult) -> Table:
     metrics = tuple(result.test[0].metrics)
     rows = ((fold, [fold.metrics[metric] for metric in metrics]) for fold in result.test)
     return split_table("Test metrics of each split", metric_header(metrics, "Split"), rows)
+
+
+def _warming(result: StudyResult) -> Section:
+    return warming_section(_warmed(result), synthetic=is_synthetic(result))
+
+
+def _warming_in_short(result: StudyResult) -> Section:
+    return warming_in_short(_warmed(result))
+
+
+def _warmed(result: StudyResult) -> list[Warmed]:
+    return [Warmed(result.model, result.test, result.test_intervals)]
 
 
 def _selection(result: StudyResult) -> Section:
@@ -275,8 +288,10 @@ _SECTIONS = (
     _in_short,
     _configurations_in_short,
     _tested_in_short,
+    _warming_in_short,
     _to_be_noticed,
     _tested,
+    _warming,
     _selection,
     _protocol,
     _search,
