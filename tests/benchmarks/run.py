@@ -20,6 +20,7 @@ import rating_figures  # noqa: F401
 import retrieval_figures  # noqa: F401
 import scale_figures  # noqa: F401
 import serving_figures  # noqa: F401
+import sparse_figures  # noqa: F401
 import study_figures  # noqa: F401
 import suite_figures  # noqa: F401
 import training_figures  # noqa: F401

@@ -2,18 +2,29 @@
 
 import pytest
 
+from coldray.core.memory import GIB
 from coldray.models.forms import StudyOutlook
 from coldray.models.kernel_align.form import _exact_seconds, exact_bytes, inducing_bytes
+from coldray.models.kernel_align.model import KernelAlign
 from coldray.models.linalg.singular import solver_bytes
 from coldray.models.linalg.solver_costs import FitsOfAMatrix, ease_seconds, marec_seconds
 from coldray.models.linear.ease import EASE, EASEConfig
 from coldray.models.linear.ease_blocks import block_bytes
 from coldray.models.marec.cold_elimination import _elimination_bytes
 from coldray.models.marec.model import MARec, MARecConfig
+from coldray.models.neighbours.content import ContentKNN
 from coldray.models.neighbours.item import counting_bytes
 from coldray.training.options import FitConfig
 
 FITS = FitsOfAMatrix(matrices=9, fits=3, ridges=3)
+
+
+@pytest.mark.parametrize("model", [MARec, ContentKNN, KernelAlign])
+def test_citeulike_is_fitted_exactly_in_24_gib(model):
+    """7,947 users and 25,975 articles, whatever the attributes."""
+    config, forms = model.settle(model.config_type(), StudyOutlook(7947, 25_975, 24 * GIB))
+    assert all(form.exact for form in forms)
+    assert 0 < model(config).memory_bytes(7947, 25_975) < 24 * GIB
 
 
 @pytest.mark.parametrize(

@@ -470,6 +470,24 @@ def test_single_precision_that_is_not_enough_gives_way_to_double(monkeypatch):
         KernelAlign(config).fit(train)
 
 
+@given(st.floats(0.5, 40.0))
+@settings(max_examples=6)
+def test_noise_may_be_raised_once_it_is_learned(factor):
+    """All else is learned as without it, and the weights are those of a dense solution with the noise as raised."""
+    train = random_training_set(5)
+    config = KernelAlignConfig(n_factors=8, subset=100, steps=8)
+    plain = KernelAlign(config).fit(train)
+    raised = KernelAlign(config.model_copy(update={"noise_factor": factor})).fit(train)
+    expected = {name: weight * (factor if name == "(noise)" else 1) for name, weight in plain.parts.items()}
+    assert raised.parts == pytest.approx(expected, rel=1e-6)
+    warm, cold = (train.features.take(items) for items in (train.warm_items, train.cold_items))
+    covariance = plain._covariance()
+    square = covariance.between(warm, warm).astype(np.float64)
+    np.fill_diagonal(square, covariance.variances(warm) + factor * plain.parts["(noise)"])
+    means = np.linalg.solve(square, covariance.between(warm, cold).astype(np.float64))
+    np.testing.assert_allclose(raised.state()["cold_means"], means, atol=1e-4)
+
+
 def test_all_warm_items_as_inducing_ones_give_the_exact_form():
     """Scores, variances, explanations and added items, up to the tolerance of the smoothing."""
     train = random_training_set(7)

@@ -52,6 +52,8 @@ from coldray.training.options import FitOptions
 Matrix = npt.NDArray[np.float32]
 _KERNEL_BYTES = 2**30
 """Kernels between warm items and all are held up to this size, and shared among configurations."""
+_NOISE = 1
+"""Place of σ² among the weights of a covariance."""
 _TREES = 200
 """Trees that predict the popularity."""
 _TOLERANCE = 1e-2
@@ -74,7 +76,10 @@ class KernelAlignConfig(ModelConfig):
     steps: PositiveInt = 40
     """Steps of Adam."""
     min_noise: PositiveFloat = 1e-3
-    """Floor of σ²."""
+    """Floor of σ² while the covariance is learned."""
+    noise_factor: PositiveFloat = 1.0
+    """What σ² is multiplied by once it is learned. It is learned on targets of a few factors, which know little of how
+    noisy the clicks of an item are that has but a handful of them."""
     seed: NonNegativeInt = 0
     """Seed of the subset, of the inducing items and of the popularity's trees."""
     form: Literal["auto", "exact", "inducing"] = "auto"
@@ -145,6 +150,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             min_noise=config.min_noise,
             seed=config.seed,
         )
+        logarithms = logarithms + np.log(config.noise_factor) * (np.arange(len(logarithms)) == _NOISE)
         form = (
             partial(self._exact, matrices=matrices) if exact else partial(self._through_inducing, device=options.device)
         )
@@ -171,7 +177,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             warm,
             train.cold_items,
             PanelCholesky(cells, len(warm)),
-            float(np.exp(logarithms[1])),
+            float(np.exp(logarithms[_NOISE])),
             means,
             shared.latest("smoothed", (train.key, logarithms, alpha, ridge), smoothed),
         )
