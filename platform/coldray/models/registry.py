@@ -36,6 +36,11 @@ _OWN = {
     "vae": "neural.vae:VAE",
     "vae_marec": "neural.vae_marec:VAEMARec",
     "ncf": "neural.ncf:NCF",
+    "dropoutnet": "neural.cold.dropoutnet:DropoutNet",
+    "heater": "neural.cold.heater:Heater",
+    "clcrec": "neural.cold.clcrec:CLCRec",
+    "gar": "neural.cold.gar:GAR",
+    "aldi": "neural.cold.aldi:ALDI",
     "text_graph": "neural.text_graph.model:TextGraph",
 }
 """Module and class of each of the library's own, by name. A worker imports that of its study alone, which spares it the

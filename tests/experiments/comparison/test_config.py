@@ -15,7 +15,7 @@ from coldray.experiments.comparison.config import check_track, load_comparison
 from coldray.experiments.comparison.run import check_comparison
 from coldray.experiments.space import load_study
 from coldray.features.builder import FeatureConfig
-from coldray.models.registry import MODELS, NETWORKS
+from coldray.models.registry import MODELS, NETWORKS, model_type
 
 FILE = Path(__file__).parents[3] / "tune_spaces" / "coldstart.yaml"
 STUDY = {
@@ -223,9 +223,12 @@ def timed(dataset):
     return replace(dataset, timestamps=sp.csr_array((times, clicks.indices, clicks.indptr), shape=clicks.shape))
 
 
-def test_every_network_is_in_the_comparison_of_interactions():
+def test_every_network_is_in_the_comparison_of_interactions_but_those_for_new_items_alone():
     models = {entry.study.model for entry in load_comparison(SHIPPED).entries}
-    assert {"marec", "svd", "als", "item_knn", "user_knn", "popularity", *NETWORKS} <= models
+    new = {name for name in NETWORKS if ".cold." in model_type(name).__module__}
+    assert {"marec", "svd", "als", "item_knn", "user_knn", "popularity", *NETWORKS} - new <= models
+    assert new <= {entry.study.model for entry in load_comparison(SHIPPED.with_name("compare_cold.yaml")).entries}
+    assert len(new) == 5
 
 
 def test_an_entry_that_reads_what_the_dataset_lacks_costs_itself_alone():
