@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from contracts.notebooks import check_notebook
+from contracts.notebooks import assert_notebook_runs
 from contracts.service import free_port
 from contracts.wheel import installed_wheel, run
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[1]
 
 
@@ -118,4 +119,4 @@ def asked(url, body, process):
 
 
 def test_the_notebook_runs_to_its_end_and_has_its_outputs_with_it(environment, tmp_path):
-    check_notebook(ROOT / "docs" / "quickstart.ipynb", tmp_path, environment / "python")
+    assert_notebook_runs(ROOT / "docs" / "quickstart.ipynb", tmp_path, environment / "python")

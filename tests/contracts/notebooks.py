@@ -8,7 +8,7 @@ import nbformat
 from nbclient import NotebookClient
 
 
-def check_notebook(path, folder, python):
+def assert_notebook_runs(path, folder, python):
     """Run a notebook in a folder: it ends without an error, and with outputs of the kinds that are stored in it."""
     kernel = Path(folder) / ".jupyter" / "kernels" / "tested"
     kernel.mkdir(parents=True)

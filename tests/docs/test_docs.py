@@ -19,8 +19,9 @@ from coldray.core import errors
 from coldray.experiments.comparison.config import load_comparison
 from coldray.experiments.space import load_study
 from coldray.models.registry import MODELS
-from contracts.notebooks import check_notebook
+from contracts.notebooks import assert_notebook_runs
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "generated", "examples"} & set(path.parts))
@@ -142,15 +143,16 @@ def blocks_to_run(path):
 )
 def test_its_python_runs_and_prints_what_it_says(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    space = {"__name__": "__main__"}
-    for block, printed in blocks_to_run(DOCS / name):
+    space, blocks = {"__name__": "__main__"}, blocks_to_run(DOCS / name)
+    assert blocks
+    for block, printed in blocks:
         exec(compile(block, name, "exec"), space)
         said = capsys.readouterr().out
         if printed is not None:
-            check_alike(said, printed)
+            assert_alike(said, printed)
 
 
-def check_alike(said, printed):
+def assert_alike(said, printed):
     """Compare two texts but for the last digits of numbers, which are those of a machine's BLAS."""
     numbers = re.compile(r"\d+\.\d+")
     assert numbers.sub("…", said).split() == numbers.sub("…", printed).split()
@@ -161,7 +163,7 @@ def check_alike(said, printed):
 def test_the_notebook_of_cold_starts_runs_to_its_end_and_has_its_outputs_with_it(tmp_path):
     """The other one is run by tests/test_wheel.py."""
     assert {path.name for path in DOCS.glob("*.ipynb")} == {"quickstart.ipynb", "cold_start.ipynb"}
-    check_notebook(DOCS / "cold_start.ipynb", tmp_path, sys.executable)
+    assert_notebook_runs(DOCS / "cold_start.ipynb", tmp_path, sys.executable)
 
 
 def commands_of(path):
