@@ -100,6 +100,19 @@ def test_a_covariance_that_is_not_definite_names_the_attribute():
         _MarginalLikelihood(basis, items, profiles)(broken)
 
 
+def test_learning_on_more_items_than_fit_is_refused_before_it_is_begun(monkeypatch):
+    items = random_features(np.random.default_rng(3), 20)
+    basis, profiles = KernelBasis.of(items), np.ones((20, 2), np.float32)
+    # Cells on and below the diagonal in float32: each term, three of a number and six more; three whole in float64.
+    need = 4 * 20 * 21 // 2 * (len(basis.terms) + 3 * len(basis.numbers) + 6) + 3 * 8 * 20**2
+    assert len(basis.numbers) == 1
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need)
+    _MarginalLikelihood(basis, items, profiles)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need - 1)
+    with pytest.raises(CatalogTooLargeError, match=r"Learning the covariance on 20 items.*Lower subset"):
+        _MarginalLikelihood(basis, items, profiles)
+
+
 def test_a_catalogue_that_does_not_fit_is_refused_before_it_is_begun(monkeypatch):
     monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 10 * 2**30)
     exact = KernelAlign(KernelAlignConfig(form="exact"))

@@ -168,9 +168,21 @@ def test_noise_that_is_none_is_refused():
 
 def test_matrices_that_do_not_fit_are_refused_before_they_are_allocated(monkeypatch):
     covariance, warm, _ = problem(3)
-    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 1000)
-    with pytest.raises(CatalogTooLargeError, match=r"The covariances of 30 items with 5 inducing ones"):
-        inducing_posterior(covariance, warm, np.arange(5))
+    clicks, free = np.ones(30, int), "coldray.core.memory._available_bytes"
+    # What 30 items take with 5: float32 projections, four matrices of the 5 in float64, and five of the block's rows.
+    for need, making, told in (
+        (4 * 30 * 5 + 32 * 5**2 + 40 * 30 * 5, lambda: inducing_posterior(covariance, warm, np.arange(5)), "30 items"),
+        (
+            24 * 20**2 + 24 * 20 * 7,
+            lambda: enough_inducing(covariance, warm, clicks, most=20, tolerance=0.1, seed=0),
+            "20 inducing items",
+        ),
+    ):
+        monkeypatch.setattr(free, lambda need=need: need)
+        making()
+        monkeypatch.setattr(free, lambda need=need: need - 1)
+        with pytest.raises(CatalogTooLargeError, match=rf"The covariances? of {told}"):
+            making()
 
 
 @settings(max_examples=15, deadline=None)

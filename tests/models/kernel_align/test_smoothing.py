@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from coldray.core.errors import SingularMatrixError
+from coldray.core.errors import CatalogTooLargeError, SingularMatrixError
 from coldray.models.base import TrainingSet
 from coldray.models.kernel_align.smoothing import UserSmoother, co_clicks, users_are_fewer
 from contracts.problems import random_training_set
@@ -61,6 +61,16 @@ def test_a_small_ridge_is_factorised_in_double_precision():
     train = random_training_set(5)
     assert UserSmoother.of(train, 0.2, 6.0).factor.cells.dtype == np.float32
     assert UserSmoother.of(train, 0.2, 1e-5).factor.cells.dtype == np.float64
+
+
+@pytest.mark.parametrize(("ridge", "size"), [(6.0, 4), (1e-5, 8)])
+def test_a_factor_that_does_not_fit_is_refused_before_it_is_allocated(monkeypatch, ridge, size):
+    train = random_training_set(5)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: size * 22**2)
+    UserSmoother.of(train, 0.2, ridge)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: size * 22**2 - 1)
+    with pytest.raises(CatalogTooLargeError, match="The factor of the co-clicks of 22 rows"):
+        UserSmoother.of(train, 0.2, ridge)
 
 
 def test_smoothing_leaves_its_arguments_alone():

@@ -130,7 +130,10 @@ def test_values_that_are_not_finite_are_refused():
 
 
 def test_a_block_that_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
-    train = random_training_set(7)
-    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: 100)
+    train, right = random_training_set(7), np.ones((22, 4), np.float32)
+    need = 4 * (4 * (30 + 8 * 22) + 4 * 22)  # of each column a value a user and eight an item; and what is returned
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need)
+    smooth_by_conjugate_gradients(train, alpha=0.2, ridge=6.0, right=right)
+    monkeypatch.setattr("coldray.core.memory._available_bytes", lambda: need - 1)
     with pytest.raises(CatalogTooLargeError, match=r"Smoothing 4 columns over 30 users and 22 items"):
-        smooth_by_conjugate_gradients(train, alpha=0.2, ridge=6.0, right=np.ones((22, 4), np.float32))
+        smooth_by_conjugate_gradients(train, alpha=0.2, ridge=6.0, right=right)
