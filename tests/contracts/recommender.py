@@ -4,6 +4,7 @@ A model's tests inherit the contract that it is under, and so get all of it: :cl
 :class:`ClickedItemContract` or :class:`RatingContract`. What does not apply to a model is not inherited.
 """
 
+import copy
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -56,9 +57,9 @@ class RecommenderContract:
     @classmethod
     def _fits(cls):
         """Keep the fits for as long as the tests of the class last; then each is what it was."""
-        cls.fits: dict[str, tuple[Recommender[Any], dict[str, np.ndarray]]] = {}
+        cls.fits: dict[str, tuple[Recommender[Any], dict[str, np.ndarray], TrainingSet]] = {}
         yield
-        for model, arrays in cls.fits.values():
+        for model, arrays, _ in cls.fits.values():
             assert cls.same_arrays(model.state(), arrays), "a test has changed the fit that it shares with others"
 
     @pytest.fixture
@@ -97,9 +98,17 @@ class RecommenderContract:
 
     def fit_once(self, train):
         if train.key not in self.fits:
-            model = self.model(self.config).fit(train)
-            self.fits[train.key] = model, {name: value.copy() for name, value in model.state().items()}
+            model = self.model(self.config)
+            assert model.fit(train) is model
+            self.fits[train.key] = model, {name: value.copy() for name, value in model.state().items()}, train
         return self.fits[train.key][0]
+
+    def eager_users(self):
+        """Return a training set in which two users have clicked every warm item."""
+        train = (random_ratings if self.reads.ratings else random_training_set)(13, n_users=26, n_warm=20, n_cold=5)
+        matrix = train.interactions.toarray()
+        matrix[:2, train.warm_items] = 2 if self.reads.ratings else 1
+        return as_read(TrainingSet(sp.csr_array(matrix), train.features, "two of everything"), self.reads)
 
     def assert_close(self, found, expected):
         scale = max(float(np.abs(expected).max(initial=0)), 1e-30)
@@ -192,28 +201,25 @@ class RecommenderContract:
 
     # ---- the fit
 
-    def test_fit_returns_the_model_and_leaves_the_data_alone(self):
-        train, untouched = self.problem(12), self.problem(12)
-        model = self.model(self.config)
-        assert model.fit(train) is model
-        assert model.n_items == train.interactions.shape[1]
-        assert (train.interactions != untouched.interactions).nnz == 0
-        for name, feature in train.features.features.items():
-            before = untouched.features.features[name]
+    def test_fit_knows_all_items_and_leaves_the_data_alone(self, train, fitted):
+        given = self.fits[train.key][2]
+        assert fitted.n_items == train.interactions.shape[1]
+        assert (given.interactions != train.interactions).nnz == 0
+        assert given.features.features.keys() == train.features.features.keys()
+        for name, feature in given.features.features.items():
+            before = train.features.features[name]
             for part in vars(feature):
                 found, expected = getattr(feature, part), getattr(before, part)
                 if sp.issparse(found):
                     found, expected = found.toarray(), expected.toarray()
                 np.testing.assert_array_equal(found, expected)
 
-    def test_a_second_fit_refits(self, train):
-        other = self.problem(13, n_users=26, n_warm=20, n_cold=5)
-        first = self.fit_once(train)
+    def test_a_second_fit_refits(self, train, fitted):
+        """As a fit on the same data without one before."""
+        other = self.eager_users()
         expected = self.fit_once(other)
-        model = self.model(self.config).fit(train)
-        before = model.score(train.interactions, all_items(model))
-        self.assert_close(before, first.score(train.interactions, all_items(first)))
-        model.fit(other)
+        before = fitted.score(train.interactions, all_items(fitted))
+        model = copy.deepcopy(fitted).fit(other)
         assert model.n_items == other.interactions.shape[1]
         after = model.score(other.interactions, all_items(model))
         self.assert_close(after, expected.score(other.interactions, all_items(expected)))
@@ -242,10 +248,7 @@ class RecommenderContract:
         assert np.allclose(scores[0], scores[1]) != self.model.personalised
 
     def test_users_who_clicked_everything_are_learnt_beside_others(self):
-        train = (random_ratings if self.reads.ratings else random_training_set)(16)
-        matrix = train.interactions.toarray()
-        matrix[:2, train.warm_items] = 2 if self.reads.ratings else 1
-        eager = as_read(TrainingSet(sp.csr_array(matrix), train.features, "two of everything"), self.reads)
+        eager = self.eager_users()
         model = self.fit_once(eager)
         assert np.isfinite(model.score(eager.interactions, all_items(model))).all()
 
