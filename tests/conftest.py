@@ -1,7 +1,10 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -39,8 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that need Ray: those that take long, at the end, would leave all but one process idle."""
+    """Begin with the files that need Ray or are marked: what takes long, at the end, would leave all but one idle."""
     long = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+    long |= {item.path for item in items if item.get_closest_marker("long")}
     items.sort(key=lambda item: item.path not in long)
 
 
@@ -63,15 +67,18 @@ def ray_cluster() -> Iterator[None]:
     import ray  # imported here, as most tests do without it
 
     from coldray.cli.ray.cluster import start_ray
+    from contracts.forked_workers import forked_workers
 
-    start_ray(cpus=2)
-    yield
-    ray.shutdown()
+    # Elsewhere, what libraries start as they are loaded does not bear a fork.
+    with forked_workers() if sys.platform == "linux" else nullcontext():
+        start_ray(cpus=2)
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")
-def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return one MLflow database for all tests, as setting one up takes seconds; experiments keep tests apart.
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Return what makes an MLflow database at a path, and returns its address: a copy, as to set one up takes seconds.
 
     It is set up in its own folder: MLflow keeps the artifacts of its default experiment where that is done.
     """
@@ -82,4 +89,10 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         MlflowClient(uri, uri).get_experiment("0")
-    return uri
+    return lambda where: f"sqlite:///{shutil.copy(folder / 'mlflow.db', where)}"
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(new_database: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return one MLflow database for all tests; experiments keep tests apart."""
+    return new_database(tmp_path_factory.mktemp("tracking") / "mlflow.db")

@@ -16,6 +16,7 @@ import yaml
 
 from contracts.service import Client, free_port, wait_for
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[1]
 STUDY = {
     "name": "added",

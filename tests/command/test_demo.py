@@ -5,7 +5,11 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from contracts.service import free_port
+
+pytestmark = pytest.mark.long
 
 
 def test_the_demonstration_tells_every_step_and_ends_by_itself(tmp_path):

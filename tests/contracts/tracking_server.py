@@ -27,8 +27,11 @@ class TrackingServer:
             *("--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--workers", "1"),
             *("--artifacts-destination", str(self.folder / "artifacts"), "--serve-artifacts"),
         ]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven processes that nobody needs
         with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):

@@ -6,6 +6,9 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+pytestmark = pytest.mark.long
 PROGRAM = """
 import os, psutil, coldray
 films = coldray.load_dataset("sample")

@@ -18,6 +18,7 @@ import psutil
 import pytest
 import yaml
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / "jobs" / "ray-env.yaml"
 TOOLS = Path(sys.executable).parent

@@ -46,10 +46,11 @@ class Server:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def impatient(monkeypatch, request):
+    """Wait a little; not at all in properties, where a server that is away stays so until the process has ended."""
     monkeypatch.setattr(spools, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(spools, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(spools, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(spools, "_PATIENCE_SECONDS", 0.01 if hasattr(request.function, "hypothesis") else 0.2)
 
 
 def fill(spool, count=4):

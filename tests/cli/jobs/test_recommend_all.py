@@ -279,9 +279,8 @@ def test_an_error_of_a_worker_is_that_of_the_job_and_leaves_no_part(root, begun,
     assert not list(begun.folder.glob("*part-*"))
 
 
-def test_a_registered_model_is_named_by_alias_or_version(root, tmp_path, monkeypatch):
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.chdir(tmp_path)
+def test_a_registered_model_is_named_by_alias_or_version(root, new_database, tmp_path):
+    uri = new_database(tmp_path / "mlflow.db")
     promote(uri, root / "first", "films")
     promote(uri, root / "second", "films", alias="next")
     for named, number in (

@@ -46,8 +46,8 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory):
-    return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
+def uri(new_database, tmp_path_factory):
+    return new_database(tmp_path_factory.mktemp("registry") / "mlflow.db")
 
 
 @pytest.fixture(scope="module")
@@ -242,8 +242,8 @@ def test_the_interface_documents_itself(call):
             assert operation["description"]
 
 
-def test_a_registry_without_a_champion_is_said_before_anything_starts(tmp_path, capsys):
-    empty = f"sqlite:///{tmp_path / 'empty.db'}"
+def test_a_registry_without_a_champion_is_said_before_anything_starts(new_database, tmp_path, capsys):
+    empty = new_database(tmp_path / "empty.db")
     assert main(["serve", "--tracking-uri", empty]) == 1
     assert "has no model with the alias 'champion'. Run a tuning job first" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(TrackingError, match="has no model 'other' with the alias"):

@@ -16,6 +16,7 @@ from coldray.cli.ray.local import _LONGEST_SOCKET, _SOCKET_BYTES, ray_folder, re
 from coldray.core.errors import ClusterError
 from contracts.jobs import ROOT, end
 
+pytestmark = pytest.mark.long
 ODD = "it's (b) & $HOME é#100%;\\n `x` *"
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=30)
 

@@ -15,6 +15,7 @@ from coldray.cli.ray.watch import _CAUSE_SECONDS, _LAST_SECONDS, _SLOW_SECONDS, 
 from coldray.core.errors import ClusterError
 from contracts.jobs import end
 
+pytestmark = pytest.mark.long
 STATE = "NodeManager:\nnum_waiting_for_resource: 7\nnum_tasks_waiting_for_workers: {}\n"
 STARTED = "[2026-11-29 10:37:22,765 I 14836 14836] (raylet) worker_pool.cc:564: Started worker process with pid {}"
 LINES = {
@@ -149,9 +150,12 @@ def test_logs_on_another_machine_are_not_looked_for(tmp_path):
 CODE = """
 import sys, threading, time
 import psutil, ray
+from coldray.cli.ray import watch
 from coldray.experiments.listeners import StudyListener
 from coldray.cli.ray.cluster import connected_ray
 from coldray.cli.reported import reported
+
+watch._LOOK_SECONDS, watch._CAUSE_SECONDS = 0.5, 3.0  # the second is longer than between two looks of Ray at itself
 
 @ray.remote
 def task():
@@ -180,10 +184,14 @@ sys.exit(reported(work))
     ],
 )
 def test_a_job_that_waits_for_ever_ends_with_the_cause_and_a_status(what, told, tmp_path):
-    log = tmp_path / "log.txt"
+    log, environment = tmp_path / "log.txt", {**os.environ, "RAY_debug_dump_period_milliseconds": "1000"}
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", CODE, what], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "-c", CODE, what],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             while "begun" not in log.read_text() and process.poll() is None:
