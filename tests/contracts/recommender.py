@@ -296,7 +296,7 @@ class RecommenderContract:
         assert all(0 <= value <= 1 for value in found.values())
         assert (measured.ratings is not None) == self.model.predicts_ratings
         warmer = task.after(2).train
-        if self.model.takes_clicks:
+        if model.takes_clicks:
             knowing = model.with_clicks(warmer)
             same = model.with_clicks(task.train).score(train.interactions, all_items(model))
             self.assert_close(same, model.score(train.interactions, all_items(model)))

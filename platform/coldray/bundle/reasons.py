@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from coldray.bundle.lists import ListMaker, Place
 from coldray.features.feature_set import VectorFeature
-from coldray.models.explanation import COMMON, POPULARITY, Explaining, Explanation
+from coldray.models.explanation import CLICKS, COMMON, POPULARITY, Explaining, Explanation
 
 if TYPE_CHECKING:
     from coldray.bundle.model import Bundle
@@ -127,8 +127,8 @@ def _by_item(history: Sequence[Any], shares: npt.NDArray[np.float64]) -> ItemRea
 
 
 def _by_attribute(bundle: Bundle, explanation: Explanation) -> ItemReasons:
-    attributes = [part for part in explanation.parts if part not in (COMMON, POPULARITY)]
-    cells = explanation.shares[:, : len(attributes)].ravel()  # those two come last
+    attributes = [part for part in explanation.parts if part not in (COMMON, POPULARITY, CLICKS)]
+    cells = explanation.shares[:, : len(attributes)].ravel()  # those come last
     strongest = []
     for cell in np.argsort(-cells, kind="stable")[:_STRONGEST].tolist():
         if cells[cell] > 0:

@@ -132,8 +132,6 @@ class Recommender(ABC, Generic[ConfigT]):
     config_type: ClassVar[type[ModelConfig]]
     scores_cold_items: ClassVar[bool] = False
     """True if an item without clicks gets a score from its attributes."""
-    takes_clicks: ClassVar[bool] = False
-    """True if clicks on items that it was fitted without are taken up without a new fit."""
     personalised: ClassVar[bool] = True
     """False if every user is given the same scores."""
     fits_by_shared_results: ClassVar[bool] = False
@@ -311,6 +309,11 @@ class Recommender(ABC, Generic[ConfigT]):
         The new items take the indices from `n_items` on. Only for models with `scores_cold_items`.
         """
         raise NotImplementedError(f"{type(self).__name__} needs clicks to score an item.")
+
+    @property
+    def takes_clicks(self) -> bool:
+        """True if clicks on items that it was fitted without are taken up without a new fit, in this configuration."""
+        return False
 
     def with_clicks(self, train: TrainingSet) -> Self:
         """Return a model that also knows clicks on items it was fitted without, with no new fit.

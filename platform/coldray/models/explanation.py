@@ -19,6 +19,8 @@ COMMON = "(all items)"
 """The part of a score that an item owes to what all items have in common."""
 POPULARITY = "(popularity)"
 """The part of a score that an item owes to its predicted popularity."""
+CLICKS = "(clicks)"
+"""The part of a score that an item owes to the clicks on it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class Explanation:
     history: Items
     """The clicked items that count ``[h]``."""
     parts: tuple[str, ...]
-    """Names of attributes, `COMMON` and, where the model has it, `POPULARITY` ``[p]``."""
+    """Names of attributes, `COMMON` and, where the model has them, `POPULARITY` and `CLICKS` ``[p]``."""
     shares: npt.NDArray[np.float64]
     """What each clicked item adds through each part ``[h, p]``; all of them add up to the score."""
 

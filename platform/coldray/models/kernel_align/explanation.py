@@ -17,9 +17,10 @@ import scipy.sparse as sp
 
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items
-from coldray.models.explanation import COMMON, POPULARITY, Explanation
+from coldray.models.explanation import CLICKS, COMMON, POPULARITY, Explanation
 from coldray.models.kernel_align.covariance import ItemCovariance
 from coldray.models.kernel_align.inducing_weights import InducingWeights
+from coldray.models.kernel_align.warming import Warming
 from coldray.models.kernel_align.weights import ExactWeights
 
 _FAR = 2.0
@@ -91,6 +92,7 @@ def kernel_explanations(
     items: Items,
     *,
     rises: npt.NDArray[np.float64] | None = None,
+    warming: Warming | None = None,
 ) -> list[Explanation]:
     """Return the explanation of each of `items` for the clicks of one user, CSR ``[1, I]``.
 
@@ -102,6 +104,8 @@ def kernel_explanations(
         Of all I items.
     rises
         By what share the popularity raises the score of each item ``[n]``; None if it has no part in it.
+    warming
+        What clicks on the items add, if they do.
     """
     clicked = np.flatnonzero(np.isin(weights.warm_items, history.indices))
     values = history[[0]][:, weights.warm_items[clicked]].toarray()[0]
@@ -113,7 +117,7 @@ def kernel_explanations(
         own = int(itself[0]) if len(itself) else None
         names, found = _covariance_parts(covariance, rows, features.take(np.array([item])), own=own)
         parts.append(found)
-    shares = _shares(weights, clicked, values, parts)
+    shares = _shares(weights, clicked, values, items, parts)
     named = (*names, COMMON)
     if rises is not None:
         shares = [
@@ -121,6 +125,13 @@ def kernel_explanations(
             for cells, r in zip(shares, rises, strict=True)
         ]
         named = (*named, POPULARITY)
+    if warming is not None and isinstance(weights, ExactWeights):
+        of_clicks = values[:, None] * warming.columns(items, weights)[clicked]
+        shares = [
+            np.append(factor * cells, added[:, None], axis=1)
+            for factor, cells, added in zip(warming.shares(items, weights), shares, of_clicks.T, strict=True)
+        ]
+        named = (*named, CLICKS)
     history_items = weights.warm_items[clicked]
     return [
         Explanation(int(item), float(cells.sum()), history_items, named, cells)
@@ -132,6 +143,7 @@ def _shares(
     weights: ExactWeights | InducingWeights,
     clicked: npt.NDArray[np.intp],
     values: npt.NDArray[np.float32],
+    items: Items,
     parts: list[npt.NDArray[np.float64]],
 ) -> list[npt.NDArray[np.float64]]:
     """Return what each clicked item adds through each part, for each item asked for: n times ``[h, p]``."""
@@ -141,6 +153,7 @@ def _shares(
         clicks = np.zeros((len(clicked[block]), len(weights.warm_items)), np.float32)
         clicks[np.arange(len(clicks)), clicked[block]] = values[block]
         influence = weights.influence(clicks)
-        for held, cells in zip(blocks, parts, strict=True):
-            held.append(influence @ cells)
+        for held, item, cells in zip(blocks, items, parts, strict=True):
+            on_item = weights.influence_on(influence, int(item)) if isinstance(weights, ExactWeights) else influence
+            held.append(on_item @ cells)
     return [np.concatenate(held) for held in blocks]

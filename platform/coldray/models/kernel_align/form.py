@@ -44,6 +44,11 @@ def _peak(n_users: int, n_warm: int, n_cold: int) -> int:
     return fit_bytes(n_warm, n_cold) + users + counts + 4 * n_warm * n_cold
 
 
+def warming_bytes(n_users: int, n_items: int) -> int:
+    """Return what clicks take besides: the factor of their smoothing, and the columns of all items three times."""
+    return 4 * cells_of(min(n_users, n_items)) + 12 * n_items**2
+
+
 def inducing_bytes(n_items: int, inducing: int) -> int:
     """Return what a fit through inducing items holds at its peak."""
     m = min(inducing, n_items)

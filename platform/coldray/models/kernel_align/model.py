@@ -5,7 +5,8 @@ with weights learned by marginal likelihood (:mod:`~coldray.models.kernel_align.
 an item without clicks is its conditional mean (:mod:`~coldray.models.kernel_align.posterior`), and users are
 smoothed by ridge (:mod:`~coldray.models.kernel_align.smoothing`). Catalogues too large for item × item matrices are
 seen through some of their items (:mod:`~coldray.models.kernel_align.inducing`). Optionally scores are multiplied by
-``exp(γ p̂)``, with the popularity p̂ that the attributes promise (:mod:`~coldray.models.popularity.head`).
+``exp(γ p̂)``, with the popularity p̂ that the attributes promise (:mod:`~coldray.models.popularity.head`), and items are
+known by their clicks as well, more and more (:mod:`~coldray.models.kernel_align.warming`).
 
 Notation used for shapes: W warm items, C cold items, n items, I all items.
 """
@@ -15,23 +16,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from coldray.core.device import DeviceName
+from coldray.core.errors import ConfigError
 from coldray.evaluation.ranking import Scorer
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items, ModelConfig, Recommender, TrainingSet
 from coldray.models.computations import Computations, result_of
 from coldray.models.explanation import Explanation
 from coldray.models.forms import Form, StudyOutlook
+from coldray.models.kernel_align.clickers import ClickerPopularity
+from coldray.models.kernel_align.config import KernelAlignConfig
 from coldray.models.kernel_align.covariance import ItemCovariance
 from coldray.models.kernel_align.explanation import kernel_explanations
-from coldray.models.kernel_align.form import exact_bytes, inducing_bytes, most_that_fits, settled_form
+from coldray.models.kernel_align.form import exact_bytes, inducing_bytes, most_that_fits, settled_form, warming_bytes
 from coldray.models.kernel_align.inducing_weights import InducingWeights, condition_on_inducing
 from coldray.models.kernel_align.kernels import KernelMatrices
 from coldray.models.kernel_align.posterior import (
@@ -42,8 +45,9 @@ from coldray.models.kernel_align.posterior import (
     kernel_matrices,
     learned_covariance,
 )
-from coldray.models.kernel_align.smoothing import UserSmoother, co_clicks, users_are_fewer
+from coldray.models.kernel_align.smoothing import UserSmoother, co_clicks, damping_of, users_are_fewer
 from coldray.models.kernel_align.smoothing_cg import smooth_by_conjugate_gradients
+from coldray.models.kernel_align.warming import Balance, Warming
 from coldray.models.kernel_align.weights import ExactWeights, LatestScores
 from coldray.models.linalg.panel_cholesky import PanelCholesky
 from coldray.models.popularity.head import PopularityHead, known_or_predicted
@@ -58,47 +62,6 @@ _TREES = 200
 """Trees that predict the popularity."""
 _TOLERANCE = 1e-2
 """Residual of the smoothing through inducing items; ndcg@10 does not tell it from an exact solution."""
-
-
-class KernelAlignConfig(ModelConfig):
-    """Parameters of :class:`KernelAlign`."""
-
-    alpha: NonNegativeFloat = Field(default=0.2, le=2)
-    """α, how far popular items are damped in the smoothing over users."""
-    ridge: PositiveFloat = 6.0
-    """λ of the smoothing over users, in units of the mean diagonal of A."""
-    popularity: NonNegativeFloat = 0.0
-    """γ, the weight of the predicted popularity; 0 leaves it out, unlearned."""
-    n_factors: PositiveInt = 64
-    """Dimensions of the profiles that the covariance is learned from; fewer where there are fewer items or users."""
-    subset: PositiveInt = 900
-    """Warm items the covariance is learned on; all of them are inverted."""
-    steps: PositiveInt = 40
-    """Steps of Adam."""
-    min_noise: PositiveFloat = 1e-3
-    """Floor of σ² while the covariance is learned."""
-    noise_factor: PositiveFloat = 1.0
-    """What σ² is multiplied by once it is learned. It is learned on targets of a few factors, which know little of how
-    noisy the clicks of an item are that has but a handful of them."""
-    seed: NonNegativeInt = 0
-    """Seed of the subset, of the inducing items and of the popularity's trees."""
-    form: Literal["auto", "exact", "inducing"] = "auto"
-    """``exact`` solves with the covariance of all warm items, ``inducing`` sees all items through some of them.
-    ``auto`` is exact where that fits in memory and takes less than an hour; a study decides once for all its fits."""
-    exact_items: NonNegativeInt | None = None
-    """Items beyond which ``auto`` is not exact, whatever fits."""
-    inducing: PositiveInt | None = None
-    """Warm items through which all others are seen; by default as many as `inducing_tolerance` asks for."""
-    inducing_tolerance: PositiveFloat = Field(default=0.15, lt=1)
-    """What inducing items may leave unexplained of the variance of clicked ones. The fewer labels items share, the more
-    is lost by the same share: a study measures what its lists lose, and tells it."""
-    most_inducing: PositiveInt = 10_000
-    """Inducing items at most, where the tolerance asks for more; a study lowers it to what fits in memory."""
-
-    @property
-    def n_inducing(self) -> int:
-        """Inducing items at most."""
-        return self.inducing or self.most_inducing
 
 
 class KernelAlign(Recommender[KernelAlignConfig]):
@@ -117,6 +80,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
     def __init__(self, config: KernelAlignConfig | None = None) -> None:
         super().__init__(config or KernelAlignConfig())
         self._weights: ExactWeights | InducingWeights | None = None
+        self._warming: Warming | None = None
         self._learned: dict[str, npt.NDArray[Any]] = {}
         self._features: FeatureSet | None = None
 
@@ -155,6 +119,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             partial(self._exact, matrices=matrices) if exact else partial(self._through_inducing, device=options.device)
         )
         self._weights, variances = form(train, shared, tuple(map(float, logarithms)))
+        self._warming = self._warmed(train, shared, tuple(map(float, logarithms)))
         self._features = train.features
         self._learned = {"logarithms": logarithms, "likelihood": likelihood, "variance": variances}
         if config.popularity > 0:
@@ -168,10 +133,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
     ) -> tuple[ExactWeights, Matrix]:
         cells, means, variances = shared.get(conditional, train, logarithms=logarithms, matrices=matrices)
         alpha, ridge, warm = self.config.alpha, self.config.ridge, train.warm_items
-
-        def smoothed() -> LatestScores:
-            held = len(warm) <= DOUBLE_ITEMS and not users_are_fewer(train)
-            return LatestScores(UserSmoother.of(train, alpha, ridge, shared.get(co_clicks, train) if held else None))
+        by_others = self.config.click_ridge is not None
 
         weights = ExactWeights(
             warm,
@@ -179,9 +141,32 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             PanelCholesky(cells, len(warm)),
             float(np.exp(logarithms[_NOISE])),
             means,
-            shared.latest("smoothed", (train.key, logarithms, alpha, ridge), smoothed),
+            shared.latest(
+                "smoothed",
+                (train.key, logarithms, alpha, ridge, by_others),
+                partial(_smoothed, train, shared, alpha, ridge),
+            ),
+            by_others,
         )
         return weights, variances
+
+    def _warmed(self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...]) -> Warming | None:
+        config, weights = self.config, self._weights
+        if config.click_ridge is None or not isinstance(weights, ExactWeights):
+            return None
+        balance = Balance(
+            config.prior_clicks * float(train.clicks[train.warm_items].mean()),
+            float(np.exp(np.log(damping_of(train, config.alpha)).mean())),
+            config.new_weight,
+            config.clickers,
+        )
+        smoothed = shared.latest(
+            "smoothed clicks",
+            (train.key, config.click_ridge),
+            partial(_smoothed, train, shared, 0.0, config.click_ridge),
+        )
+        learn = partial(ClickerPopularity.of, train, weights)
+        return Warming.of(train, balance, smoothed, shared.latest("clickers", (train.key, logarithms), learn))
 
     def _through_inducing(
         self, train: TrainingSet, shared: Computations, logarithms: tuple[float, ...], device: DeviceName
@@ -216,7 +201,8 @@ class KernelAlign(Recommender[KernelAlignConfig]):
     def settle(cls, config: KernelAlignConfig, outlook: StudyOutlook) -> tuple[KernelAlignConfig, tuple[Form, ...]]:
         """Name the form: exact where the covariance of all items fits in memory and is factorised in time."""
         fewer = config.model_copy(update={"most_inducing": most_that_fits(config.most_inducing, outlook)})
-        form = settled_form(config.form, outlook, exact_items=config.exact_items, inducing=fewer.n_inducing)
+        wanted = config.form if config.click_ridge is None else "exact"
+        form = settled_form(wanted, outlook, exact_items=config.exact_items, inducing=fewer.n_inducing)
         settled = fewer if form.value == "inducing" and config.form == "auto" else config
         return settled.model_copy(update={"form": form.value}), (form,)
 
@@ -235,6 +221,8 @@ class KernelAlign(Recommender[KernelAlignConfig]):
     def _needs_exact(self, n_users: int, n_items: int) -> bool:
         """Return whether that many items cannot be had for less than the exact form needs."""
         config = self.config
+        if config.click_ridge is not None:
+            return True
         if config.form != "auto":
             return config.form == "exact"
         beyond = config.exact_items is not None and n_items > config.exact_items
@@ -248,7 +236,8 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         smaller need.
         """
         if self._needs_exact(n_users, n_items):
-            return exact_bytes(n_users, n_items)
+            clicks = 0 if self.config.click_ridge is None else warming_bytes(n_users, n_items)
+            return exact_bytes(n_users, n_items) + clicks
         return inducing_bytes(n_items, self.config.n_inducing)
 
     def check_size(self, n_users: int, n_items: int) -> None:
@@ -258,7 +247,8 @@ class KernelAlign(Recommender[KernelAlignConfig]):
                 n_users,
                 n_items,
                 purpose=f"The covariance of {n_items:,} items with its factor",
-                way_out="Use form='auto' or 'inducing', to see all items through some of them, or use fewer items.",
+                way_out="Use form='auto' or 'inducing', and no click_ridge, to see all items through some of them, or "
+                "use fewer items.",
             )
         return self.require_size(
             n_users,
@@ -306,6 +296,8 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         weights, factors = self._require(), None
         if self.config.popularity:
             factors = np.exp(np.float32(self.config.popularity) * self._learned["popularity"][items])
+        if self._warming is not None and isinstance(weights, ExactWeights):
+            return self._warming.scorer(weights, items, factors)
         return weights.scorer(items, factors)
 
     def explain(self, history: sp.csr_array, item: int) -> Explanation:
@@ -326,7 +318,13 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         if self.config.popularity:
             rises = np.expm1(self.config.popularity * self._learned["popularity"][items].astype(np.float64))
         return kernel_explanations(
-            self._require(), self._covariance(), self._known_features(), history, items, rises=rises
+            self._require(),
+            self._covariance(),
+            self._known_features(),
+            history,
+            items,
+            rises=rises,
+            warming=self._warming,
         )
 
     def add_items(self, features: FeatureSet) -> Self:
@@ -336,6 +334,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         extended = type(self)(self.config)
         extended._features = self._known_features().append(features)
         extended._weights, explained = weights.append(between)
+        extended._warming = None if self._warming is None else self._warming.appended(features.n_items)
         prior = covariance.variances(features) + np.float32(covariance.weights.noise)
         added = {"variance": np.asarray(np.maximum(prior - explained, 0), np.float32)}
         if self.config.popularity > 0:
@@ -344,9 +343,36 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         extended._learned = {**self._learned, **joined}
         return extended
 
+    @property
+    def takes_clicks(self) -> bool:
+        """True where items are known by their clicks."""
+        return self.config.click_ridge is not None
+
+    def with_clicks(self, train: TrainingSet) -> Self:
+        """Return the model that knows the clicks of `train` on items that had none in its fit, with no new fit.
+
+        Raises
+        ------
+        ConfigError
+            If they are on more or fewer items than the model knows.
+        """
+        weights, warming = self._require(), self._warming
+        if warming is None or not isinstance(weights, ExactWeights):
+            return super().with_clicks(train)
+        if train.interactions.shape[1] != self.n_items:
+            raise ConfigError(
+                f"The clicks are on {train.interactions.shape[1]:,} items, and the model knows {self.n_items:,}. Add "
+                "new items first (add_items), and give clicks on all of them."
+            )
+        knowing = type(self)(self.config)
+        knowing._weights, knowing._learned, knowing._features = weights, self._learned, self._features
+        knowing._warming = warming.knowing(train.interactions, weights)
+        return knowing
+
     def state(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return the learned weights of the covariance, the matrices, and variances and popularity of all items."""
-        return {**self._require().state(), **self._learned}
+        clicks = {} if self._warming is None else self._warming.state()
+        return {**self._require().state(), **clicks, **self._learned}
 
     @classmethod
     def from_state(cls, config: KernelAlignConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
@@ -355,6 +381,10 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         form = InducingWeights if "inducing_items" in state else ExactWeights
         model._weights, model._features = form.from_state(state), features
         held = model._weights.state()
+        if isinstance(model._weights, ExactWeights) and "warming.clicks" in state:
+            model._weights = replace(model._weights, by_others=True)
+            model._warming = Warming.from_state(state)
+            held |= model._warming.state()
         model._learned = {name: array for name, array in state.items() if name not in held}
         return model
 
@@ -378,3 +408,9 @@ class KernelAlign(Recommender[KernelAlignConfig]):
     def _head(self) -> PopularityHead:
         arrays = {name.removeprefix("head."): a for name, a in self._learned.items() if name.startswith("head.")}
         return PopularityHead.from_arrays(arrays)
+
+
+def _smoothed(train: TrainingSet, shared: Computations, alpha: float, ridge: float) -> LatestScores:
+    """Return what smooths over users; counts of small catalogues are shared."""
+    held = len(train.warm_items) <= DOUBLE_ITEMS and not users_are_fewer(train)
+    return LatestScores(UserSmoother.of(train, alpha, ridge, shared.get(co_clicks, train) if held else None))

@@ -121,6 +121,8 @@ class ExactWeights:
     """Conditional means of the cold items ``[W, C]``."""
     smoothed: LatestScores
     """Shared by configurations that differ in nothing that the weights depend on."""
+    by_others: bool = False
+    """True if warm items are described by all others alone, False if by themselves, too."""
 
     @property
     def n_items(self) -> int:
@@ -138,7 +140,7 @@ class ExactWeights:
         B is made at once. Where it is asked for so many warm items that it would take more than `_WEIGHT_BYTES`, and a
         system to be solved for each, the systems of the users are solved instead as they come.
         """
-        places = self._places(items)
+        places = self.places(items)
         if 4 * len(self.warm_items) * int(np.sum(places < len(self.warm_items))) > _WEIGHT_BYTES:
             return partial(self._scores_by_user, places, factors)
         kept = self.smoothed.of(items, self._means)
@@ -160,7 +162,7 @@ class ExactWeights:
         scores[:, warm] = (rows - np.float32(self.noise) * self.factor.solve(rows.T).T)[:, places[warm]]
         return scores if factors is None else scores * factors
 
-    def _places(self, items: Items) -> Items:
+    def places(self, items: Items) -> Items:
         """Return where some items are among the warm ones, or W and more for the cold ones ``[n]``."""
         place = np.empty(self.n_items, np.intp)
         place[self.warm_items] = np.arange(len(self.warm_items))
@@ -169,25 +171,47 @@ class ExactWeights:
 
     def _means(self, items: Items) -> Matrix:
         """Return the conditional means of some items ``[W, n]``."""
-        places = self._places(items)
+        places = self.places(items)
         warm = np.flatnonzero(places < len(self.warm_items))
         cold = np.flatnonzero(places >= len(self.warm_items))
         means = np.empty((len(self.warm_items), len(items)), np.float32)
         means[:, cold] = self.cold_means[:, places[cold] - len(self.warm_items)]
-        # Of warm items they are (K + σ²I)⁻¹K = I − σ²(K + σ²I)⁻¹.
+        # Of warm items they are (K + σ²I)⁻¹K = I − σ²(K + σ²I)⁻¹; given the others alone, −(K + σ²I)⁻¹_j over its own
+        # cell (Rasmussen and Williams, Eq. 5.12), and 0 on the item itself.
         for start in range(0, len(warm), _COLUMNS):
             block = warm[start : start + _COLUMNS]
             own = np.zeros((len(self.warm_items), len(block)), np.float32)
             own[places[block], np.arange(len(block))] = 1
-            means[:, block] = own - np.float32(self.noise) * self.factor.solve(own)
+            solved = self.factor.solve(own)
+            factor = 1 / solved[places[block], np.arange(len(block))] if self.by_others else np.float32(self.noise)
+            means[:, block] = own - factor * solved
         return means
 
     def variances(self, items: Items, cold: Matrix) -> Matrix:
         """Return the variances of some items ``[n]``, where those of cold ones are known ``[I]``."""
         found = cold[items]
         unknown = np.flatnonzero(found == NOT_MADE)
-        found[unknown] = warm_variance(self.factor, self.noise, self._places(items[unknown]))
+        found[unknown] = warm_variance(self.factor, self.noise, self.places(items[unknown]))
         return found
+
+    def columns(self, items: Items) -> Matrix:
+        """Return B of some items ``[W, n]``, which are kept and not to be changed."""
+        return self.smoothed.of(items, self._means).weights
+
+    def missed(self, values: npt.NDArray[np.float64], places: Items) -> npt.NDArray[np.float64]:
+        """Return values of warm items ``[W]`` less what all others say of each, at some places ``[c]``."""
+        solved = np.asarray(self.factor.solve(values[:, None])[places, 0], np.float64)
+        return solved / self.factor.inverse_diagonal(places)
+
+    def influence_on(self, influence: Matrix, item: int) -> Matrix:
+        """Return what :meth:`influence` is on one item: of a warm one described by others, without its own place."""
+        place = int(self.places(np.array([item]))[0])
+        if not self.by_others or place >= len(self.warm_items):
+            return influence
+        own = np.zeros((len(self.warm_items), 1), np.float32)
+        own[place] = 1
+        solved = self.factor.solve(own)[:, 0]
+        return np.asarray(influence - np.outer(influence[:, place], solved / solved[place]), np.float32)
 
     def influence(self, histories: Matrix) -> Matrix:
         """Return what each warm item's covariance with an item adds to its score, for histories ``[b, W]``."""

@@ -48,7 +48,6 @@ class Popularity(ArrayModel[PopularityConfig]):
     item_array: ClassVar[str] = "popularity"
     scores_cold_items: ClassVar[bool] = True
     personalised: ClassVar[bool] = False
-    takes_clicks: ClassVar[bool] = True
 
     def fit(
         self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
@@ -79,6 +78,11 @@ class Popularity(ArrayModel[PopularityConfig]):
         popularity[cold] = PopularityHead.from_arrays(head).log_clicks(train.features.take(cold))
         self._state = {**head, "popularity": popularity}
         return self
+
+    @property
+    def takes_clicks(self) -> bool:
+        """True: clicks are counted."""
+        return True
 
     def with_clicks(self, train: TrainingSet) -> Self:
         """Return the model with the clicks of `train` counted; items without one keep what is predicted of them."""

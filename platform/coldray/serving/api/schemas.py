@@ -134,7 +134,8 @@ class Part(Schema):
 
     part: str = Field(
         description="An attribute, or in brackets: (all items), what all items have in common; (popularity), that the "
-        "attributes promise; (history), all of its items; (everybody), what somebody without a history is given."
+        "attributes promise; (clicks), that are known of the item; (history), all of its items; (everybody), what "
+        "somebody without a history is given."
     )
     added: float
     share: float | None
