@@ -24,6 +24,7 @@ from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeEr
 from coldray.core.spelling import nearest
 from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
 from coldray.data.item_names import ItemNames
+from coldray.models.base import TrainingSet
 from coldray.serving.engine.ids import as_known, has_numbers, names_none, whole_number
 from coldray.serving.engine.names import NameIndex
 from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores
@@ -189,6 +190,16 @@ class Engine:
         """Take note that a user clicked or rated an item; what the engine does not know is left out."""
         if (place := self.find(item)) is not None:
             self._events.setdefault(self.named_user(user), {})[place] = rating
+
+    def knowing(self) -> Bundle:
+        """Return the bundle whose model knows what users clicked of the items that had no click in its fit."""
+        told = [user for user, done in self._events.items() if not self.warm[list(done)].all()]
+        fresh = self.rows([self._history(Query(user_id=user))[0] for user in told])
+        before = np.ones(self.bundle.interactions.shape[0], np.bool_)
+        before[[row for user in told if (row := self._row_of(user)) is not None]] = False
+        clicks = sp.csr_array(sp.vstack([self.bundle.interactions[before], fresh], format="csr"))
+        train = TrainingSet(clicks, self.bundle.features, f"with the clicks of {len(told)} users")
+        return replace(self.bundle, model=self.bundle.model.with_clicks(train))
 
     def check(self, query: Query) -> None:
         """Find out what is wrong with a query.

@@ -65,6 +65,7 @@ class LiveModel:
         warn_of_odd_ids(bundle.item_ids, "item")
         warn_of_odd_ids(bundle.user_ids, "user")
         self._catalogue = frozenset(plain(item) for item in bundle.item_ids)
+        self._warm = frozenset(plain(item) for item in bundle.item_ids[bundle.clicks > 0])
         self._added: dict[ItemId, Mapping[str, Any]] = {}
         self._removed: set[ItemId] = set()
         self._events: dict[UserId, dict[ItemId, float | None]] = {}
@@ -167,8 +168,21 @@ class LiveModel:
                 self.engine.observe(event.user_id, event.item_id, event.rating)
         if self.engine.explorer is not None:
             self.engine.explorer.learn(self._outcomes.add(self._clicks.new))
+        self._warm_up(bool(changes))
         self.revisions.take_events(self._clicks.new, self.engine.named_user)
         return bool(changes or events)
+
+    def _warm_up(self, changed: bool) -> None:
+        """Let the model know the clicks on items that had none in its fit, if it takes them: everybody's lists change.
+
+        An item that has `changed` is known by its attributes alone at first, whatever was clicked before.
+        """
+        if not self._base.model.takes_clicks:
+            return
+        clicks = [event for event in self._clicks.new if event.clicked and event.item_id not in self._warm]
+        if clicks or (changed and self._events):
+            self.engine = self._engine_of(self.engine.knowing())
+            self.revisions.take_clicks(clicks)
 
     def _apply(self, changes: Mapping[ItemId, Mapping[str, Any] | None]) -> None:
         """Add, change and remove items; only a changed one makes it necessary to add all of them again."""

@@ -259,7 +259,7 @@ class Revisions:
 
     def __init__(self) -> None:
         self.catalogue = 0
-        """Of all changes of items."""
+        """Of all changes of items, and of clicks by which the model knows items better."""
         self._users: dict[UserId, int] = {}
 
     def of(self, user: UserId | None) -> int:
@@ -270,6 +270,11 @@ class Revisions:
         """Take note of changes of items, each once."""
         for change in changes:
             self.catalogue ^= _mark(change)
+
+    def take_clicks(self, events: Iterable[Event]) -> None:
+        """Take note of clicks that change what everybody is given, each once."""
+        for event in events:
+            self.catalogue ^= _mark(event)
 
     def take_events(self, events: Iterable[Event], named: Callable[[UserId], UserId]) -> None:
         """Take note of what users did, each event once; `named` returns the one form of a user's id."""
