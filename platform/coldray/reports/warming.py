@@ -21,10 +21,10 @@ from coldray.reports.tables import Intervals, has_metric, known_mean, short_cuto
 FIGURE = "warming"
 """Name of the figure."""
 _WORDS = {
-    "cold_among_cold": ("Cold among cold", "new items ranked among themselves"),
-    "cold_among_all": ("Cold among all", "new items in lists of all"),
-    "warm_among_all": ("Warm among all", "known items in lists of all"),
-    "overall": ("Overall", "both in lists of all"),
+    "cold_among_cold": "Cold among cold",
+    "cold_among_all": "Cold among all",
+    "warm_among_all": "Warm among all",
+    "overall": "Overall",
 }
 _HEADING = "As clicks become known"
 _PART = re.compile(r"(\w+)\.n(\d+)\.ndcg@(\d+)")
@@ -104,7 +104,7 @@ def _table(models: Sequence[Warmed], shown: _Shown) -> Table:
                 cells += [_share(model.mean(part, f"listed@{shown.cutoff}")), _share(model.mean(part, "deserved"))]
             rows.append((Cell(str(n), is_number=True), Cell(model.name), *cells))
     header = [number("Known clicks"), Cell("Model")]
-    header += [number(_WORDS[task][0], note=metric_label(shown.metric)) for task in shown.tasks]
+    header += [number(_WORDS[task], note=metric_label(shown.metric)) for task in shown.tasks]
     if shown.of_items:
         header += [number("New items", note=f"share of the first {shown.cutoff}"), number("Deserved")]
     caption = (
@@ -155,7 +155,7 @@ def _curves(models: Sequence[Warmed], shown: _Shown, *, synthetic: bool) -> Figu
     for axes, task in zip(panels, shown.tasks, strict=False):
         for place, model in enumerate(models):
             _draw_curve(axes, place, model, task, shown)
-        axes.set_title(": ".join(_WORDS[task]), loc="left")
+        axes.set_title(_WORDS[task], loc="left")
         axes.set_ylabel(metric_label(shown.metric))
     drawn = len(shown.tasks)
     if shown.of_items:
