@@ -183,6 +183,13 @@ def test_a_bad_entry_is_refused(tmp_path, entries, message):
         load_comparison(comparison_file(tmp_path, entries=listed))
 
 
+@pytest.mark.parametrize("protocol", ["item-warming", "user-warming"])
+def test_vectors_take_no_clicks_as_they_come(tmp_path, protocol):
+    splits = {"protocol": protocol, "n_splits": 1}
+    with pytest.raises(ConfigError, match=f"'{protocol}' models take clicks as they come, and given are vectors"):
+        load_comparison(comparison_file(tmp_path, splits=splits, candidates="all"))
+
+
 def test_vectors_are_not_inspected(tmp_path):
     with pytest.raises(ConfigError, match="given are vectors by file"):
         load_comparison(comparison_file(tmp_path, inspection={}))

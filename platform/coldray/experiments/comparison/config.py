@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
@@ -14,6 +14,7 @@ from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
 from coldray.data.sources.locations import found_below
+from coldray.data.splits.protocols import WarmingProtocol
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.space import Candidates, StudyConfig, check_metric, load_study
@@ -113,6 +114,11 @@ class ComparisonConfig(WithData):
         if len(given) == len(self.entries):
             raise ConfigError(
                 "A comparison needs an entry that is a study: of vectors by file no champion can be fitted."
+            )
+        if given and self.splits.protocol in get_args(WarmingProtocol):
+            raise ConfigError(
+                f"splits.protocol: with {self.splits.protocol!r} models take clicks as they come, and {choices(given)} "
+                "are vectors by file, which stay as they are. Leave them out, or use another protocol."
             )
         if given and self.inspection is not None:
             raise ConfigError(
