@@ -202,12 +202,12 @@ class RecommenderContract:
     # ---- the fit
 
     def test_fit_knows_all_items_and_leaves_the_data_alone(self, train, fitted):
-        given = self.fits[train.key][2]
-        assert fitted.n_items == train.interactions.shape[1]
-        assert (given.interactions != train.interactions).nnz == 0
-        assert given.features.features.keys() == train.features.features.keys()
+        given, untouched = self.fits[train.key][2], self.problem(11)
+        assert fitted.n_items == untouched.interactions.shape[1]
+        assert (given.interactions != untouched.interactions).nnz == 0
+        assert given.features.features.keys() == untouched.features.features.keys()
         for name, feature in given.features.features.items():
-            before = train.features.features[name]
+            before = untouched.features.features[name]
             for part in vars(feature):
                 found, expected = getattr(feature, part), getattr(before, part)
                 if sp.issparse(found):
