@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from coldray.core.errors import OutputError
 from coldray.core.files import replacing, replacing_folder
-from coldray.reports.report import PAGE, SYNTHETIC_LABEL, Report
+from coldray.reports.report import PAGE, SYNTHETIC_LABEL, Picture, Report
 from coldray.reports.style import CSS_PIXELS_PER_INCH, HALF_WIDTH, as_data_uri, save_figure
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip file can hold
@@ -63,8 +63,16 @@ def write_files(report: Report, folder: Path) -> list[Path]:
                 temporary.write_text(_json(content), encoding="utf-8")
         written.append(folder / name)
     names = ((picture, suffix) for picture in report.pictures for suffix in report.formats)
-    written += [save_figure(picture.figure, folder / f"{picture.name}{suffix}") for picture, suffix in names]
+    written += [_save(picture, folder / f"{picture.name}{suffix}") for picture, suffix in names]
     return [write_page(report, folder / PAGE), *written]
+
+
+def _save(picture: Picture, path: Path) -> Path:
+    if path.suffix != ".png":
+        return save_figure(picture.figure, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(picture.png)
+    return path
 
 
 def export(report: Report, folder: Path, *, unlike: str | None = None) -> ReportFiles:

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import polars as pl
 from matplotlib.figure import Figure
 
+from coldray.reports.style import as_png
+
 SYNTHETIC_LABEL = "Synthetic data: generated sample, not a real dataset"
 PAGE = "report.html"
 
@@ -102,6 +104,11 @@ class Picture:
     def figure(self) -> Figure:
         """The figure itself."""
         return self.draw()
+
+    @cached_property
+    def png(self) -> bytes:
+        """What a page shows of it, and a file holds."""
+        return as_png(self.figure)
 
 
 @dataclass(frozen=True)

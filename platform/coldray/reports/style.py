@@ -161,9 +161,14 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def as_data_uri(figure: Figure) -> str:
-    """Return `figure` as the ``data:`` address of a PNG, to be set into a page."""
+def as_png(figure: Figure) -> bytes:
+    """Return `figure` as a PNG file has it."""
     buffer = io.BytesIO()
     with styled():
         figure.savefig(buffer, format="png", dpi=_DPI, metadata=_METADATA[".png"])
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def as_data_uri(png: bytes) -> str:
+    """Return a PNG as a ``data:`` address, to be set into a page."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -11,7 +11,7 @@ from coldray.reports.published import HETREC
 from coldray.reports.study.figures import published_picture, split_spread, validation_against_test
 from coldray.reports.study.parameters import parameter_effects
 from coldray.reports.study.report import study_report
-from coldray.reports.style import as_data_uri, save_figure
+from coldray.reports.style import as_png, save_figure
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -184,7 +184,7 @@ def test_generated_data_is_named_in_every_figure(study, published_dataset):
 
 def test_global_state_is_left_alone(study):
     before = dict(matplotlib.rcParams)
-    as_data_uri(parameter_effects(study()))
+    as_png(parameter_effects(study()))
     assert dict(matplotlib.rcParams) == before
     code = (
         "import sys, coldray.reports.study.report, coldray.reports.export; sys.exit('matplotlib.pyplot' in sys.modules)"
