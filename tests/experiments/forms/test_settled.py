@@ -256,7 +256,13 @@ def test_a_learned_kernel_outside_a_study_settles_itself_and_tells_an_approximat
 def test_the_entries_of_a_comparison_are_settled_and_told_too(dataset, large):
     large(memory_for(99))
     config = ComparisonConfig.model_validate(
-        {"name": "c", "baseline": "ease", "entries": {"ease": {"study": "x"}}, "candidates": "all", "splits": HOLDOUT}
+        {
+            "name": "c",
+            "baseline": "ease",
+            "entries": {name: {"study": "x"} for name in ("ease", "popular")},
+            "candidates": "all",
+            "splits": HOLDOUT,
+        }
     )
     one = study(cutoffs=config.cutoffs)
     comparison = Comparison(config, (Entry("ease", "clicks", one), Entry("popular", "strict", popular(config))))
