@@ -5,7 +5,7 @@ import pytest
 
 from coldray.bundle.io import load_bundle, save_bundle
 from coldray.core.errors import UnknownIdError
-from coldray.models.registry import NETWORKS
+from coldray.models.registry import NETWORKS, model_type
 from contracts.lists import places_of
 from contracts.networks import full_sample, one_thread, small_bundle  # noqa: F401
 
@@ -17,7 +17,7 @@ VARIANTS = {
 }
 
 
-OF_ATTRIBUTES = ("vae_marec", "two_tower", "text_graph", "text_graph of ratings and times")
+OF_ATTRIBUTES = [name for name, (model, _) in VARIANTS.items() if model_type(model).scores_cold_items]
 """Those that score items by their attributes."""
 
 
