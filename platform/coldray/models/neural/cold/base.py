@@ -277,7 +277,7 @@ class ColdStartModel(NeuralModel[ConfigT], Generic[ConfigT]):
         factors = 3 * dim * (n_users + 2 * n_items)
         attributes = 3 * 3 * ENTRIES * n_items
         towers = 8 * (self.first_layers * config.hidden_dim + dim) * min(n_items, pairs)
-        return 4 * (weights + factors + attributes + towers + 12 * dim * pairs) + self._als.memory_bytes(
+        return 4 * (weights + factors + attributes + towers + 36 * dim * pairs) + self._als.memory_bytes(
             n_users, n_items
         )
 
