@@ -156,7 +156,8 @@ def test_its_model_is_served(place, tuned):
         try:
             wait_for(lambda: answers(ask, service), seconds=120)
             item = {"item_id": 9001, "attributes": {"genres": ["genre 1", "all"]}}
-            assert ask("/v1/items", item)[0] in (200, 201)
+            status, answer = ask("/v1/items", item)
+            assert status in (200, 201), answer
             found = ask.items(history=[1, 7, 13], k=60)
             assert 9001 in found[:10]
         finally:

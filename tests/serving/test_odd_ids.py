@@ -288,6 +288,23 @@ def test_the_proxy_takes_an_address_with_the_longest_id(monkeypatch):
         assert int(os.environ["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"]) >= 12 * MAX_ID + 4096
 
 
+def test_files_and_ports_of_another_service_are_not_inherited(monkeypatch):
+    """A service that took them over would read the other's list of replicas, and ask those."""
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_CONFIG_FILE_LOC", "/another/haproxy.cfg")
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_RETRY_ON", "none")
+    monkeypatch.delenv("RAY_SERVE_HAPROXY_METRICS_PORT", raising=False)
+    before = dict(os.environ)
+    with fast_serve():
+        inside = dict(os.environ)
+    with fast_serve():
+        beside = dict(os.environ)
+    assert dict(os.environ) == before
+    assert inside["RAY_SERVE_HAPROXY_RETRY_ON"] == "none"
+    for name in ("CONFIG_FILE_LOC", "SOCKET_PATH", "METRICS_PORT"):
+        names = {each.get(f"RAY_SERVE_HAPROXY_{name}") for each in (before, inside, beside)}
+        assert len(names) == 3
+
+
 def test_answers_name_ids_of_the_data_of_any_length():
     bundle = made(np.array([f"{place:02d}" + "y" * 3000 for place in range(N)]))
     from coldray.serving.api.catalogue import _described as described

@@ -139,7 +139,7 @@ def run_service(options: ServeOptions, console: Console) -> None:
 def fast_serve() -> Iterator[None]:
     """Have Serve take its fastest way; to be entered before Ray starts, whose processes read it from the environment.
 
-    The proxy's files and its ports of metrics are this service's own, so that several can run on one machine. These two
+    The environment is what it was when this is left. The proxy's files and its ports of metrics are this service's own, so that several can run on one machine. These two
     ports are open to other machines, whatever the service's host: Ray has no variable for it. They tell how many
     requests there were and where replicas listen, and nothing that was in a request.
     """
@@ -147,10 +147,16 @@ def fast_serve() -> Iterator[None]:
         files = {name: str(Path(folder) / file) for name, file in _PROXY_FILES.items()}
         ports = dict(zip(("METRICS_PORT", "STATS_PORT"), map(str, _free_ports(2)), strict=True))
         own = {f"RAY_SERVE_HAPROXY_{name}": value for name, value in (files | ports).items()}
-        variables = _FAST_SERVE | own
-        for name, value in variables.items():
-            os.environ.setdefault(name, value)
-        yield
+        before = dict(os.environ)
+        # What makes it fast may have been set otherwise; files and ports are nobody else's, whatever is inherited.
+        os.environ.update({**_FAST_SERVE, **before, **own})
+        try:
+            yield
+        finally:
+            for name in own.keys() | _FAST_SERVE.keys():
+                os.environ.pop(name, None)
+                if name in before:
+                    os.environ[name] = before[name]
 
 
 @contextmanager
@@ -170,12 +176,19 @@ def serving(settings: ServiceSettings, *, host: str, port: int) -> Iterator[str]
         )
         serve.run(application(settings), name=_APPLICATION, route_prefix="/")
     except RuntimeError as error:
+        reasons = [f"{error}", *_failures()]
         serve.shutdown()  # type: ignore[no-untyped-call]
-        raise ClusterError(f"The service did not start at {host}:{port}: {error}") from error
+        raise ClusterError(f"The service did not start at {host}:{port}: {' '.join(reasons)}") from error
     try:
         yield f"http://{host}:{port}"
     finally:
         serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _failures() -> list[str]:
+    """Return what Serve knows of deployments that did not come up, the last words of each."""
+    applications = serve.status().applications.values()
+    return [each.message for one in applications for each in one.deployments.values() if each.message]
 
 
 def _free_ports(count: int) -> list[int]:
