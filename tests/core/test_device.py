@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from coldray.core import device
 from coldray.core.errors import ConfigError
@@ -98,3 +99,15 @@ def test_eigenvectors_are_those_of_numpy():
     values, found = device.symmetric_eigen(matrix.copy(), "cpu")
     np.testing.assert_allclose(values, expected, rtol=1e-10)
     np.testing.assert_allclose(np.abs(found), np.abs(vectors), rtol=1e-8)
+
+
+def test_a_large_decomposition_has_all_cpus_and_a_small_one_what_it_had():
+    with threadpool_limits(1, user_api="blas"):
+        assert blas_threads(100) == {1}
+        assert blas_threads(device._WIDE) == {device.cpu_count()}
+        assert blas_threads(0) == {1}
+
+
+def blas_threads(n_rows):
+    with device.eigen_threads(n_rows):
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
 from threading import Thread
@@ -16,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
+from threadpoolctl import threadpool_limits
 
 from coldray.core.errors import ConfigError, SingularMatrixError
 
@@ -24,6 +26,9 @@ Device: TypeAlias = Literal["cpu", "cuda"]
 Matrix: TypeAlias = npt.NDArray[np.float32]
 _DRIVERS = ("libcuda.so.1", "libamdhip64.so")
 """What torch needs to find a device: the driver of NVIDIA, or the runtime of AMD."""
+_WIDE = 4096
+"""Rows from which a decomposition is worth all CPUs. Threads of LAPACK spin while they wait for each other: beside
+other work two of them took ten times the processor time of one for 1,000 rows, and six times for 2,600."""
 
 
 def resolve_device(name: DeviceName) -> Device:
@@ -76,6 +81,14 @@ def matmul(left: npt.NDArray[Any], right: npt.NDArray[Any], device: Device) -> M
     product = torch.from_numpy(np.array(left)).to(device) @ torch.from_numpy(np.array(right)).to(device)
     result: Matrix = product.float().cpu().numpy()
     return result
+
+
+def eigen_threads(n_rows: int) -> AbstractContextManager[object]:
+    """Let the decomposition of a large matrix have all CPUs; a small one keeps the threads that the process has.
+
+    Ray gives a task one thread, while the trials that wait for what they share leave their CPUs idle.
+    """
+    return threadpool_limits(cpu_count(), user_api="blas") if n_rows >= _WIDE else nullcontext()
 
 
 def symmetric_eigen(

@@ -139,9 +139,10 @@ def run_service(options: ServeOptions, console: Console) -> None:
 def fast_serve() -> Iterator[None]:
     """Have Serve take its fastest way; to be entered before Ray starts, whose processes read it from the environment.
 
-    The environment is what it was when this is left. The proxy's files and its ports of metrics are this service's own, so that several can run on one machine. These two
-    ports are open to other machines, whatever the service's host: Ray has no variable for it. They tell how many
-    requests there were and where replicas listen, and nothing that was in a request.
+    The environment is what it was when this is left. The proxy's files and its ports of metrics are this service's
+    own, so that several can run on one machine. These two ports are open to other machines, whatever the service's
+    host: Ray has no variable for it. They tell how many requests there were and where replicas listen, and nothing
+    that was in a request.
     """
     with tempfile.TemporaryDirectory(prefix="coldray-") as folder:
         files = {name: str(Path(folder) / file) for name, file in _PROXY_FILES.items()}

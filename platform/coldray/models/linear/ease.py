@@ -30,9 +30,8 @@ import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
 from pydantic import Field, PositiveFloat, PositiveInt
-from threadpoolctl import threadpool_limits
 
-from coldray.core.device import DeviceName, cpu_count, matmul, resolve_device, symmetric_eigen
+from coldray.core.device import DeviceName, cpu_count, eigen_threads, matmul, resolve_device, symmetric_eigen
 from coldray.core.errors import ConfigError, DataError, SingularMatrixError
 from coldray.core.memory import require_memory
 from coldray.core.one_thread import one_thread
@@ -89,8 +88,7 @@ def co_click_spectrum(train: TrainingSet, *, device: DeviceName, workers: int = 
     """
     _require_memory(len(train.warm_items))
     counts = counted(train, workers).astype(np.float64)
-    # Ray gives a task one thread, while the trials that wait for this one leave their CPUs idle.
-    with threadpool_limits(cpu_count(), user_api="blas"):
+    with eigen_threads(len(counts)):
         values, vectors = symmetric_eigen(counts, resolve_device(device))
     return GramSpectrum(np.maximum(values, 0), vectors.astype(np.float32))
 

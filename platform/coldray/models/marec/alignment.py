@@ -25,9 +25,8 @@ import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg
-from threadpoolctl import threadpool_limits
 
-from coldray.core.device import Device, DeviceName, Matrix, cpu_count, resolve_device, symmetric_eigen
+from coldray.core.device import Device, DeviceName, Matrix, eigen_threads, resolve_device, symmetric_eigen
 from coldray.core.errors import ConfigError, NumericalError, SingularMatrixError
 from coldray.core.memory import require_memory
 from coldray.features.feature_set import Feature, FeatureSet, VectorFeature
@@ -163,8 +162,7 @@ def gram_spectrum(train: TrainingSet, *, lambda_0: float, solver: Solver, device
 
 
 def _decomposed(matrix: Double, device: Device) -> tuple[Double, Double]:
-    # Ray gives a task one thread, while the trials that wait for this one leave their CPUs idle.
-    with threadpool_limits(cpu_count(), user_api="blas"):
+    with eigen_threads(len(matrix)):
         return symmetric_eigen(matrix, device)
 
 
