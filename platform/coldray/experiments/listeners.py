@@ -7,7 +7,7 @@ from typing import Any
 
 from coldray.data.dataset import Dataset
 from coldray.experiments.results import FoldMetrics, TrialResult
-from coldray.experiments.search.shared import SharedStatus
+from coldray.experiments.search.shared_results import SharedStatus
 from coldray.experiments.space import StudyConfig
 from coldray.training.progress import TrainingListener, TrainingListeners, TrainingPlace
 

@@ -11,7 +11,7 @@ from coldray.cli.progress import study as progress
 from coldray.cli.progress.study import StudyProgress
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.results import FoldMetrics, TrialResult
-from coldray.experiments.search.shared import SharedStatus
+from coldray.experiments.search.shared_results import SharedStatus
 from coldray.experiments.space import StudyConfig
 from coldray.training.history import EpochRecord, TrainingResult
 from coldray.training.progress import TrainingPlace, TrainingPlan

@@ -19,7 +19,7 @@ from coldray.cli.ray.machines import free_words
 from coldray.data.dataset import Dataset
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.results import FoldMetrics, TrialResult, mean_metric
-from coldray.experiments.search.shared import SharedStatus
+from coldray.experiments.search.shared_results import SharedStatus
 from coldray.experiments.space import StudyConfig
 from coldray.reports.labels import config_label, counted
 from coldray.training.progress import TrainingPlace

@@ -30,7 +30,8 @@ from coldray.experiments.results import TrialResult, reached
 from coldray.experiments.search.events import TuneEvents
 from coldray.experiments.search.memory import largest_fit_bytes
 from coldray.experiments.search.proposals import Proposals, proposer
-from coldray.experiments.search.shared import SharedResults, fit_ahead
+from coldray.experiments.search.shared import fit_ahead
+from coldray.experiments.search.shared_results import SharedResults
 from coldray.experiments.search.trial import TrialPlan, run_trials
 from coldray.experiments.space import StudyConfig
 
