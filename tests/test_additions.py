@@ -84,7 +84,7 @@ STUDY = {
     "name": "added",
     "model": "co_clicks",
     "space": {"damping": {"choice": [0.5, 5.0]}},
-    "search": {"algorithm": "grid"},
+    "search": {"algorithm": "grid", "max_concurrent": 1},
     "splits": {"protocol": "holdout", "n_splits": 1},
     "candidates": "all",
     "cutoffs": [5],

@@ -17,7 +17,8 @@ from coldray.models.registry import NETWORKS
 from contracts.lists import places_of
 
 SPACES = Path(__file__).parents[2] / "tune_spaces"
-FEW = ("search.trials=2", "splits.n_splits=1", "space.epochs=3", "space.patience=null", "scheduler.grace_epochs=1")
+SEARCH = ("search.trials=2", "search.max_concurrent=1", "scheduler.grace_epochs=1")
+FEW = (*SEARCH, "splits.n_splits=1", "space.epochs=3", "space.patience=null")
 PROTOCOLS = {
     "vae": ("splits.protocol=user-holdout",),
     "text_graph": ("space.rating_embedding=true", "space.time_buckets=3", "space.head_dim=8"),

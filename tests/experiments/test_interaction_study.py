@@ -57,7 +57,8 @@ PROTOCOLS = {
 
 
 def study(protocol="holdout", model="ease", space=None, **fields):
-    base = {"name": "small", "model": model, "candidates": "all", "cutoffs": [5, 10], "search": {"algorithm": "grid"}}
+    search = {"algorithm": "grid", "max_concurrent": 1}
+    base = {"name": "small", "model": model, "candidates": "all", "cutoffs": [5, 10], "search": search}
     space = space or {"regularization": {"choice": [1.0, 10.0, 100.0, 1e4]}}
     splits = {"protocol": protocol, **PROTOCOLS[protocol]}
     return StudyConfig.model_validate({**base, "space": space, "splits": splits, **fields})

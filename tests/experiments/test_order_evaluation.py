@@ -96,8 +96,8 @@ def rated(dataset):
 def study_of(**space):
     return StudyConfig.model_validate(
         {
-            "name": "texts", "model": "text_graph", "search": {"algorithm": "grid"}, "candidates": "all",
-            "splits": {"protocol": "holdout"}, "selection": {"metric": "ndcg@10"},
+            "name": "texts", "model": "text_graph", "search": {"algorithm": "grid", "max_concurrent": 1},
+            "candidates": "all", "splits": {"protocol": "holdout"}, "selection": {"metric": "ndcg@10"},
             "space": {"epochs": 1, "heads": 2, "head_dim": 4, "validation_share": 0.0, **space},
         }
     )  # fmt: skip

@@ -32,7 +32,7 @@ CONFIG = StudyConfig.model_validate(
             "learning_rate": 0.05,
             "epochs": 6,
         },
-        "search": {"algorithm": "grid"},
+        "search": {"algorithm": "grid", "max_concurrent": 1},
         "splits": {"protocol": "holdout", "n_splits": 2},
         "candidates": "all",
         "cutoffs": [5],

@@ -38,7 +38,7 @@ STUDY = StudyConfig.model_validate(
             "batch_size": 64,
             "patience": None,
         },
-        "search": {"algorithm": "grid"},
+        "search": {"algorithm": "grid", "max_concurrent": 1},
         "splits": {"protocol": "holdout", "n_splits": 2},
         "candidates": "all",
         "cutoffs": [10],

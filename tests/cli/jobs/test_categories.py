@@ -40,7 +40,8 @@ def write_category(folder, category, *, seed, n_users=90):
         table.filter(pl.Series(chosen)).write_parquet(folder / f"{category.replace('/', '-')}.5core.{part}.parquet")
 
 
-SMALL = [part for field in ("space.n_factors={choice: [2, 4, 8]}", "space.max_factors=8") for part in ("--set", field)]
+FIELDS = ("space.n_factors={choice: [2, 4, 8]}", "space.max_factors=8", "search.max_concurrent=1")
+SMALL = [part for field in FIELDS for part in ("--set", field)]
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,8 @@ COMPARISON = {
 
 def write_files(folder, **changes):
     for name, study in STUDIES.items():
-        (folder / name).write_text(yaml.safe_dump({**study, "search": {"algorithm": "grid"}}), encoding="utf-8")
+        search = {"algorithm": "grid", "max_concurrent": 1}
+        (folder / name).write_text(yaml.safe_dump({**study, "search": search}), encoding="utf-8")
     path = folder / "comparison.yaml"
     path.write_text(yaml.safe_dump({**COMPARISON, **changes}, sort_keys=False), encoding="utf-8")
     return path

@@ -20,7 +20,8 @@ from coldray.experiments.space import load_study
 from contracts.lists import places_of
 
 STUDY = Path(__file__).parents[3] / "tune_spaces" / "marec.yaml"
-SMALL = ("search.trials=2", "search.algorithm=random", "splits.n_splits=2", "space.order=1", "space.delta=5")
+SEARCH = ("search.trials=2", "search.algorithm=random", "search.max_concurrent=1")
+SMALL = (*SEARCH, "splits.n_splits=2", "space.order=1", "space.delta=5")
 
 
 def run(*arguments, study=STUDY):

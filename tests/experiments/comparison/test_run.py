@@ -50,7 +50,7 @@ def comparison_of(tracks, baseline=None, **shared):
     for name, track in tracks.items():
         model = name.partition(":")[0]
         study = {"name": name.replace(":", "-"), "model": model, "space": SPACES[model], **shared}
-        study |= {"search": {"algorithm": "grid", "max_concurrent": 2}}
+        study |= {"search": {"algorithm": "grid", "max_concurrent": 1}}
         entries.append(Entry(study["name"], track, StudyConfig.model_validate(study)))
     return Comparison(config, tuple(entries))
 

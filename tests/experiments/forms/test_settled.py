@@ -22,7 +22,7 @@ from coldray.experiments.forms import loss as form_loss
 from coldray.experiments.forms.settled import Settled, _distinct_values, _outlook_of, _settle, settled_study
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.record.record import StudyRecord
-from coldray.experiments.space import StudyConfig
+from coldray.experiments.space import SearchConfig, StudyConfig
 from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.features.builder import FeatureEncoder
 from coldray.models.base import TrainingSet
@@ -37,6 +37,7 @@ from coldray.reports.study.report import study_report
 from coldray.training.options import FitConfig
 
 HOLDOUT = {"protocol": "holdout", "n_splits": 1}
+GRID = SearchConfig(algorithm="grid", max_concurrent=1)
 GIB = 2**30
 
 
@@ -194,7 +195,7 @@ def test_trials_test_and_bundle_take_one_form_and_it_is_told_everywhere(dataset,
     """The exact form fits for the training items of the splits, not for all items."""
     large(memory_for(99))
     config, told, record = study(space={"regularization": {"choice": [1.0, 100.0]}, "block_items": 10}), Told(), None
-    config = config.model_copy(update={"search": config.search.model_copy(update={"algorithm": "grid"})})
+    config = config.model_copy(update={"search": GRID})
     record = StudyRecord(tmp_path / "events.jsonl", "s")
     result = run_study(prepare_study(config, dataset), study_id="s", record=record, listener=told)
     assert {trial.config["solver"] for trial in result.trials} == {"blocks"}
@@ -225,7 +226,7 @@ def test_the_loss_through_inducing_items_is_measured_and_told_and_every_fit_is_o
     """The training items of the split are fewer than `exact_items`, all items are more."""
     space = {"exact_items": 95, "inducing": 6, "steps": 3, "n_factors": 8, "ridge": {"choice": [1.0, 4.0]}}
     config = study("kernel_align", space, candidates="cold", splits={"protocol": "notebook", "n_splits": 1})
-    config = config.model_copy(update={"search": config.search.model_copy(update={"algorithm": "grid"})})
+    config = config.model_copy(update={"search": GRID})
     told = Told()
     result = run_study(prepare_study(config, dataset), study_id="k", listener=told)
     assert {trial.config["form"] for trial in result.trials} == {"inducing"}

@@ -151,7 +151,7 @@ def study(model="ease", space=None, **fields):
     }
     splits = {"protocol": "item-warming", "n_splits": 1, "clicks": [0, 1, 4], **fields.pop("splits", {})}
     base = {"name": "small", "model": model, "space": space or spaces[model], "cutoffs": [5, 10], "splits": splits}
-    return StudyConfig.model_validate({**base, "search": {"algorithm": "grid"}, **fields})
+    return StudyConfig.model_validate({**base, "search": {"algorithm": "grid", "max_concurrent": 1}, **fields})
 
 
 def test_at_no_known_click_the_cold_figure_is_that_of_the_cold_item_split(data):
