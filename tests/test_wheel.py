@@ -1,4 +1,4 @@
-"""The wheel, installed alone, does its work in an empty folder: a study, the service, the notebooks.
+"""The wheel, installed alone, does its work in an empty folder: the demonstration, the service, the notebook.
 
 What it needs is taken from the environment of the tests, so that nothing is fetched; the library is not.
 """
@@ -31,15 +31,16 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, environment):
-    """Return an empty folder in which the model was tuned on the sample."""
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory, environment, home):
+    """Return a folder that was empty before the demonstration was run in it, and what that told."""
     empty = tmp_path_factory.mktemp("empty")
-    said = run(
-        environment / "coldray", "tune", "marec", "--set", "search.trials=2", "--set", "splits.n_splits=1", cwd=empty,
-        env=surroundings(empty),
-    )  # fmt: skip
-    assert "alias champion" in said
-    return empty
+    command = (environment / "coldray", "demo", "--once", "--port", free_port())
+    return empty, run(*command, cwd=empty, env=surroundings(home))
 
 
 def surroundings(home):
@@ -81,18 +82,28 @@ def imports_of(file):
             yield node.module.split(".")[0]
 
 
-def test_a_study_of_the_package_ran_to_its_report(folder):
-    (page,) = folder.glob("runs/marec-sample-*/report.html")
+def test_the_demonstration_tells_every_step_and_ends_by_itself(demonstrated):
+    folder, told = demonstrated
+    assert re.findall(r"\d\d:\d\d:\d\d (\d)\. ", told) == ["1", "2", "3", "4", "5"]
+    for command in ("datasets sample", "tune marec", "compare compare_cold", "serve --bundle"):
+        assert f"coldray {command}" in told
+    assert re.search(r"the list of user-\d+ it is number (\d+) of 50", told)
+    assert sorted(path.name for path in folder.iterdir()) == ["runs"]
+
+
+def test_a_study_of_the_package_ran_to_its_report(demonstrated):
+    (page,) = demonstrated[0].glob("runs/marec-sample-*/report.html")
     assert "MARec" in page.read_text(encoding="utf-8")
     assert (page.parent / "bundle" / "manifest.json").is_file()
 
 
-def test_the_service_answers_and_ends_when_it_is_interrupted(folder, environment):
-    port = free_port()
-    command = [environment / "coldray", "serve", "--port", str(port)]
-    with (folder / "service.txt").open("w") as said:
+def test_the_service_answers_and_ends_when_it_is_interrupted(demonstrated, environment, home):
+    folder, port = demonstrated[0], free_port()
+    (bundle,) = folder.glob("runs/marec-*/bundle")
+    command = [environment / "coldray", "serve", "--bundle", bundle, "--port", str(port)]
+    with (home / "service.txt").open("w") as said:
         process = subprocess.Popen(
-            list(map(str, command)), cwd=folder, stdout=said, stderr=subprocess.STDOUT, env=surroundings(folder)
+            list(map(str, command)), cwd=folder, stdout=said, stderr=subprocess.STDOUT, env=surroundings(home)
         )
     try:
         answer = asked(f"http://127.0.0.1:{port}/v1/recommend", {"user_id": "user-0001", "k": 3}, process)
@@ -102,7 +113,7 @@ def test_the_service_answers_and_ends_when_it_is_interrupted(folder, environment
     finally:
         process.kill()
         process.wait()
-        print((folder / "service.txt").read_text())
+        print((home / "service.txt").read_text())
 
 
 def asked(url, body, process):
