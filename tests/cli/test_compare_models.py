@@ -9,7 +9,7 @@ from coldray.cli.jobs import compare as job
 from coldray.command.app import main
 from coldray.data.sources.sample import sample_dataset
 
-MODELS = ("popularity", "ease", "item_knn", "two_tower")
+MODELS = ("popularity", "ease", "two_tower")
 
 
 def run(folder, tracking_uri, *arguments):
@@ -50,7 +50,7 @@ def test_all_models_are_compared_on_the_same_interactions(finished, values):
     assert finished[0] == 0
     assert (values["held_out"], values["baseline"], tuple(values["entries"])) == ("interactions", "ease", MODELS)
     tracks = {name: entry["track"] for name, entry in values["entries"].items()}
-    assert tracks == {"popularity": "strict", "ease": "clicks", "item_knn": "clicks", "two_tower": "strict"}
+    assert tracks == {"popularity": "strict", "ease": "clicks", "two_tower": "strict"}
     assert values["failed"] == {}
     for name, entry in values["entries"].items():
         assert len(entry["test"]) == 2
