@@ -22,7 +22,7 @@ STUDY = {
     "name": "added",
     "model": "attribute_regression",
     "space": {"regularization": {"choice": [0.5, 5.0]}, "n_factors": 8},
-    "search": {"algorithm": "grid"},
+    "search": {"algorithm": "grid", "max_concurrent": 1},
     "splits": {"n_splits": 1},
     "cutoffs": [5],
     "selection": {"metric": "hit_rate@5"},
@@ -113,8 +113,9 @@ def tuned(place):
 
 def test_it_is_listed_and_not_loaded(place):
     run(place, "-c", NOT_LOADED)
-    assert "more-recommenders" in run(place, "-m", "coldray", "datasets")
-    assert "implicit_als" in run(place, "-m", "coldray", "models")
+    printed = run(place, "-c", "from coldray.command.app import main; main(['datasets']), main(['models'])")
+    assert "more-recommenders" in printed
+    assert "implicit_als" in printed
 
 
 def test_its_model_source_and_metric_go_through_a_study_to_a_bundle_and_back(place, tuned):

@@ -128,7 +128,7 @@ def test_offline_keeps_everything_and_asks_nobody(tmp_path):
 
 
 @given(deaths=st.lists(st.integers(1, 13), max_size=4))
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_a_process_killed_between_a_call_and_its_receipt_changes_nothing(tmp_path_factory, deaths):
     """The journal of calls is whole, the receipts end anywhere: what has no receipt is made again."""
     folder = tmp_path_factory.mktemp("spool")
@@ -165,7 +165,7 @@ def test_a_refused_call_is_told_and_the_others_are_made(tmp_path):
 @given(
     refused=st.sets(st.sampled_from(["run", "log", "status"])), processes=st.integers(1, 3), deaths=st.integers(0, 14)
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_what_is_refused_is_never_sent_and_sent_when_it_is_taken(tmp_path_factory, refused, processes, deaths):
     """Whatever is refused, by however many processes, of which one may be killed at any call: all arrives, once."""
 
@@ -228,7 +228,7 @@ def test_a_call_that_was_made_but_not_answered_is_not_made_twice(tmp_path):
 
 
 @given(sent=st.integers(0, 14), deleted=st.sets(st.integers(0, 13), max_size=5))
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_lines_may_be_deleted_wherever_the_server_is(tmp_path_factory, sent, deleted):
     """What they recorded is not logged, or has been; all else is, once, and what comes later too."""
     path = tmp_path_factory.mktemp("spool") / "tracking.jsonl"

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import ray.cloudpickle
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.bundle.fitting import fit_bundle
@@ -74,6 +74,7 @@ def cold(engine):
 
 
 @pytest.mark.parametrize("kind", ["all", "warm", "cold", "named"])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_lists_are_those_of_the_service_for_one_who_asks(bundle, engine, cold, kind, data):
     ids = engine.ids
