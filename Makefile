@@ -64,8 +64,9 @@ coldstart: $(VENV)/.installed
 serve: $(VENV)/.installed
 	@$(BIN)/python jobs/serve.py $(ARGS)
 
+# Hundreds of workers of Ray load the package: what one has compiled is kept for the others, whatever is set outside.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 chaos: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m 'chaos or not chaos' tests/chaos tests/cli/ray/test_watch.py tests/training/cluster/test_distributed.py $(ARGS)
