@@ -1,4 +1,5 @@
-"""KernelAlign that takes clicks, on ``ml1m-hetrec``: against EASE on known items, and as new items get their clicks."""
+"""KernelAlign that takes clicks, on ``ml1m-hetrec``: against EASE on known items, as new items get their clicks, and as
+the service is told of them."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,16 +16,22 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from figures import figure
 from kernel_figures import FULL
+from load import generate, post
 from marec_figures import MEASURED, dataset
 from neural_figures import LAMBDAS, metric, tuned
 from pydantic import NonNegativeFloat, PositiveFloat
+from serving_figures import ask, folder_service, wait_for
 
+from coldray.bundle.fitting import fit_bundle
+from coldray.bundle.model import Bundle
+from coldray.data.dataset import Dataset, keep_entries, rows_of
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.splits.warming import WARMING_CLICKS, warming_splits
 from coldray.evaluation.ranking import Scorer
 from coldray.experiments.evaluation import EvaluationFold
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.tasks.warming import evaluate_warming
+from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items, ModelConfig, Recommender, Scores, TrainingSet
 from coldray.models.computations import Computations
@@ -32,6 +40,8 @@ from coldray.models.linear.ease import EASE, EASEConfig
 from coldray.models.marec.model import MARec
 from coldray.models.neighbours.content import ContentKNN, ContentKNNConfig
 from coldray.models.popularity.model import Popularity
+from coldray.serving.engine.engine import Engine
+from coldray.serving.engine.queries import Query
 from coldray.training.options import FitOptions
 
 NDCG = "ndcg@10"
@@ -47,6 +57,11 @@ BLENDED = (0.5, 1.0, 2.0, 4.0, 8.0)
 ALIGNED = (100.0, 1000.0)
 ASKED = 1500
 """Users whose lists choose, drawn."""
+LIVE_ITEMS = 64
+"""New items of the service, drawn among those with at least 50 clicks: users send the clicks that they made."""
+LIVE_SECONDS = 10.0
+LIVE_USERS = 100
+"""Whose scores are compared, by histories."""
 
 
 class _BlendConfig(ModelConfig):
@@ -178,3 +193,73 @@ def _tested(
         flush=True,
     )
     return measured
+
+
+@figure("live_update_visible_s", bar=1.0)
+@figure("live_update_error", unit="×", bar=1e-4, better="lower")
+@figure("live_updates_per_s", unit="events/s", bar=200, better="higher")
+def live_updates() -> dict[str, float]:
+    """Clicks on new items as feedback to the service: from the call to a list that knows it, the slowest of ten.
+
+    Then as many clicks as 16 connections can send, each answered when the lists know it. The scores after all of them,
+    against those of a fit of its own that is told of all at once: the largest difference, over the largest score.
+    """
+    generator = np.random.default_rng(0)
+    data = dataset()
+    counts = np.bincount(data.interactions.indices, minlength=data.n_items)
+    items = np.sort(generator.choice(np.flatnonzero(counts >= CLICKS[-1]), LIVE_ITEMS, replace=False))
+    new = np.isin(data.interactions.indices, items)
+    pairs = generator.permutation(np.stack([rows_of(data.interactions)[new], data.interactions.indices[new]], axis=1))
+    live = data.item_ids[items].tolist()
+    events = [
+        {"event_id": f"{number}", "user_id": data.user_ids[user].item(), "item_id": data.item_ids[item].item()}
+        for number, (user, item) in enumerate(pairs)
+    ]
+    bundle = _without(data, new)
+    histories = [bundle.history(user) for user in generator.choice(data.user_ids, LIVE_USERS, replace=False).tolist()]
+    sent: list[int] = list(range(10))
+    with folder_service(bundle, cache="memory") as port:
+
+        def scores(history: Any) -> dict[Any, float]:
+            _, answer = ask(port, "/v1/recommend", {"history": history, "k": LIVE_ITEMS, "candidates": live})
+            return {place["item_id"]: place["score"] for place in answer["items"]}
+
+        seconds = [_visible(port, event, scores, histories[0]) for event in events[:10]]
+        requests = [post("/v1/feedback", event) for event in events[10:]]
+
+        def check(place: int, status: int, _: bytes) -> None:
+            if status == 202:
+                sent.append(10 + place % len(requests))
+
+        load = generate(port, requests, connections=16, seconds=LIVE_SECONDS, check=check)
+        found = [scores(history) for history in histories]
+    if set(load.statuses) != {202} or len(sent) > len(events):
+        raise RuntimeError(f"Not all events were taken, or they were too few: {load.statuses}")
+    told = sp.csr_array((np.ones(len(sent), np.float32), tuple(pairs[sent].T)), shape=data.interactions.shape)
+    fit = _without(data, new)
+    train = TrainingSet(sp.csr_array(fit.interactions + told), fit.features, "told at once")
+    engine = Engine(replace(fit, model=fit.model.with_clicks(train)))
+    queries = [Query(k=LIVE_ITEMS, history=dict.fromkeys(one), candidates=tuple(live)) for one in histories]
+    expected = [{place.item: place.score for place in answer.places} for answer in engine.answer(queries)]
+    most = max(abs(score) for one in expected for score in one.values())
+    errors = [abs(got[item] - one[item]) for got, one in zip(found, expected, strict=True) for item in one]
+    print(f"{len(sent)} events, seconds {seconds}", file=sys.stderr)
+    return {
+        "live_update_visible_s": max(seconds),
+        "live_update_error": max(errors) / most,
+        "live_updates_per_s": load.statuses[202] / load.seconds,
+    }
+
+
+def _without(data: Dataset, entries: npt.NDArray[np.bool_]) -> Bundle:
+    """Return KernelAlign fitted on all clicks but some."""
+    kept = replace(data, interactions=keep_entries(data.interactions, ~entries))
+    return fit_bundle(KernelAlign(TAKES), kept, FeatureEncoder(FeatureConfig()), {})
+
+
+def _visible(port: int, event: Mapping[str, Any], scores: Callable[[Any], dict[Any, float]], history: Any) -> float:
+    """Return the seconds from the call with an event to the first list that it changes."""
+    before, start = scores(history), time.perf_counter()
+    ask(port, "/v1/feedback", event)
+    wait_for(lambda: scores(history)[event["item_id"]] != before[event["item_id"]])
+    return time.perf_counter() - start

@@ -18,6 +18,7 @@ from coldray.core.errors import CatalogTooLargeError, NotFittedError
 from coldray.experiments.tasks.warming import TASKS, evaluate_warming
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.forms import StudyOutlook
+from coldray.models.linalg.vector_index import VectorModel
 from coldray.models.registry import model_type
 from contracts.problems import (
     as_read,
@@ -300,10 +301,18 @@ class RecommenderContract:
             knowing = model.with_clicks(warmer)
             same = model.with_clicks(task.train).score(train.interactions, all_items(model))
             self.assert_close(same, model.score(train.interactions, all_items(model)))
-            assert np.isfinite(knowing.score(warmer.interactions, all_items(model))).all()
+            scores = knowing.score(warmer.interactions, all_items(model))
+            assert np.isfinite(scores).all()
+            step = model
+            for item in np.setdiff1d(warmer.warm_items, task.train.warm_items)[::-1]:
+                step = step.with_clicks_on(np.array([item]), warmer.interactions)
+            self.assert_close(step.score(warmer.interactions, all_items(model)), scores)
+            assert not isinstance(model, VectorModel), "an index of vectors would not follow the clicks"
         else:
             with pytest.raises(NotImplementedError, match=self.model.__name__):
                 model.with_clicks(warmer)
+            with pytest.raises(NotImplementedError, match=self.model.__name__):
+                model.with_clicks_on(train.cold_items, warmer.interactions)
 
     # ---- storage
 

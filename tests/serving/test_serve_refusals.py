@@ -133,6 +133,10 @@ def test_an_item_may_be_removed_twice_and_one_that_never_was_not_once(service):
     assert service("POST", "/v1/items", {"item_id": "brief", "attributes": {}})[0] == 201
     assert [service("DELETE", "/v1/items/brief")[0] for _ in range(3)] == [204, 204, 204]
     assert said(service("GET", "/v1/items/brief")) == (404, "unknown_id")
+    for item, why in (("brief", "'brief' was removed, and takes no feedback"), ("never", "no item 'never'")):
+        answer = service("POST", "/v1/feedback", {"event_id": item, "user_id": "user-0001", "item_id": item})
+        assert said(answer) == (404, "unknown_id")
+        assert why in str(answer)
     assert [service("DELETE", "/v1/items/item-0090")[0] for _ in range(2)] == [204, 204]
     assert said(service("DELETE", "/v1/items/never")) == (404, "unknown_id")
     assert service("POST", "/v1/items", {"item_id": "brief", "attributes": {}})[0] == 201

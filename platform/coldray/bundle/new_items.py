@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from coldray.core.spelling import choices, nearest
 from coldray.data.tables.frames import Frame, as_polars
 from coldray.data.tables.ids import read_ids
 from coldray.features.builder import attributes_from_records
+from coldray.models.base import Recommender
 
 if TYPE_CHECKING:
     from coldray.bundle.model import Bundle
@@ -60,6 +62,17 @@ def with_items(
         interactions=sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], width)),
         before=bundle.before or bundle,
     )
+
+
+def knowing(bundle: Bundle, model: Recommender[Any]) -> Bundle:
+    """Return a bundle whose model knows more clicks; what was made of ids, attributes and the fit's clicks is shared.
+
+    An index of vectors is shared, too: no model that takes clicks is searched by one.
+    """
+    twin = copy(bundle)
+    twin.__dict__["model"] = model  # dataclasses.replace would make all that was made once again
+    twin.__dict__.pop("_all_lists", None)
+    return twin
 
 
 def _records_of(

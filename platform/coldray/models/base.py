@@ -327,6 +327,20 @@ class Recommender(ABC, Generic[ConfigT]):
         """
         raise NotImplementedError(f"{type(self).__name__} has to be fitted again to know more clicks.")
 
+    def with_clicks_on(self, items: Items, interactions: sp.csr_array) -> Self:
+        """Return a model that also knows the clicks on some items it was fitted without; of others nothing changes.
+
+        Only for models with `takes_clicks`. What was known of these items before is forgotten.
+
+        Parameters
+        ----------
+        items
+            Indices, ascending ``[k]``.
+        interactions
+            Of all who clicked one of them: what they clicked in the fit, and these items ``[b, I]``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to be fitted again to know more clicks.")
+
     def ranking_key(self) -> str | None:
         """Name what the order of items within the warm and within the cold side depends on.
 

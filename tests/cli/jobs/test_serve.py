@@ -82,7 +82,9 @@ def test_the_service_says_what_it_serves(call):
     assert served == {"name": NAME, "version": "1", "role": "champion", "share": 1.0} | {
         "lists": served["lists"],
         "forms": served["forms"],
+        "clicks": served["clicks"],
     }
+    assert served["clicks"].startswith("The model takes no clicks without a fit")
     assert served["lists"].startswith("lists=exact (exact): All items are scored, as ")
 
 

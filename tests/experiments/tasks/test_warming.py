@@ -14,6 +14,7 @@ from coldray.data.splits.parts import TEST, TRAIN, VALIDATION
 from coldray.data.splits.warming import _WarmingSplit
 from coldray.experiments.evaluation import EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_task
+from coldray.experiments.prepared import describe_protocol
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.experiments.tasks.warming import TASKS, evaluate_warming
@@ -230,6 +231,20 @@ def test_a_study_tunes_and_tests_in_the_protocol(data, ray_cluster, model, field
     assert result.held_out == "interactions"
     winner = max(result.trials, key=lambda trial: trial.mean("ndcg@10"))
     assert result.selection.best.number == winner.number
+
+
+def test_a_study_says_of_how_many_items_there_are_fewer_clicks_and_that_they_are_drawn(data):
+    config = study(splits={"clicks": [0, 4, 30]})
+    timeless = replace(data, timestamps=None)
+    (split,) = draw_splits(timeless, config)
+    lengths = np.bincount(data.interactions.indices, minlength=data.n_items)[split.cold[TEST]]
+    assert 0 < (lengths < 30).sum() < len(lengths)
+    words = describe_protocol(config, timeless, [split])["known clicks"]
+    assert "drawn by the seed, as the data have no timestamps" in words
+    assert f"of the {len(lengths)} test items of the first split have " in words
+    assert f"{(lengths < 30).sum()} fewer than 30: there all are known" in words
+    (split,) = draw_splits(data, study(splits={"clicks": [0, 1]}))
+    assert "fewer" not in describe_protocol(study(splits={"clicks": [0, 1]}), data, [split])["known clicks"]
 
 
 def test_a_search_is_the_same_whatever_the_test_clicks(data, ray_cluster):

@@ -79,11 +79,11 @@ def test_scores_are_those_of_the_formulas_by_dense_algebra(train, model):
         column[rest] = np.linalg.solve(others.T @ others + lam * np.eye(len(rest)), others.T @ x[:, j])
         expected[:, item] = (kappa / (n[j] + kappa) * prior[:, item] + unit * column) / TAKES.new_weight
     clicked = after.interactions.toarray()
-    for item, rise in zip(knowing._warming.new_items, knowing._warming.rises, strict=True):
+    for item, new in knowing._warming.new_items.items():
         own = clicked[:, item].astype(float)
         ridge = np.linalg.solve(x.T @ x + lam * np.eye(len(warm)), x.T @ own)
         share = kappa / (own.sum() + kappa)
-        expected[:, item] = (share * prior[:, item] + unit * ridge) * np.exp(TAKES.clickers * rise)
+        expected[:, item] = (share * prior[:, item] + unit * ridge) * np.exp(TAKES.clickers * new.rise)
     scores = knowing.score(after.interactions, np.arange(knowing.n_items))
     np.testing.assert_allclose(scores, x @ expected, atol=3e-4 * np.abs(scores).max())
     assert len(knowing._warming.new_items) == len(train.cold_items[::2])
@@ -106,7 +106,7 @@ def test_without_clicks_new_items_score_as_by_attributes_and_with_many_as_by_rid
     knowing = KernelAlign(sure).fit(train).with_clicks(after)
     clicks = train.interactions.toarray().astype(float)
     lam = 2.0 * clicks[:, train.warm_items].sum(axis=0).mean()
-    new = knowing._warming.new_items
+    new = np.array(list(knowing._warming.new_items))
     x = clicks[:, train.warm_items]
     expected = x @ np.linalg.solve(x.T @ x + lam * np.eye(x.shape[1]), x.T @ after.interactions.toarray()[:, new])
     unit = knowing._warming.balance.unit
@@ -126,9 +126,10 @@ def test_both_sides_of_the_factor_give_the_same(n_users):
     warming = model.with_clicks(after)._warming
     x = train.interactions.toarray()[:, train.warm_items].astype(float)
     lam = TAKES.click_ridge * x.sum(axis=0).mean()
-    own = after.interactions.toarray()[:, warming.new_items]
+    own = after.interactions.toarray()[:, list(warming.new_items)]
     expected = np.linalg.solve(x.T @ x + lam * np.eye(x.shape[1]), x.T @ own)
-    np.testing.assert_allclose(warming.new_columns, expected, atol=1e-4 * np.abs(expected).max())
+    columns = np.stack([new.column for new in warming.new_items.values()], axis=1)
+    np.testing.assert_allclose(columns, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_a_click_moves_its_item_alone_and_clicks_are_replaced_not_added(train, model):
@@ -143,6 +144,67 @@ def test_a_click_moves_its_item_alone_and_clicks_are_replaced_not_added(train, m
     assert (np.abs(scores[:, new] - before[:, new]).max(axis=0) > 1e-4).all()
     forgotten = once.with_clicks(train)
     np.testing.assert_allclose(forgotten.score(train.interactions, items), before, rtol=1e-5, atol=1e-7)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_clicks_that_come_one_by_one_say_what_all_at_once_say(train, model, seed):
+    """In whatever order and bits they come; a bit is told with the clicks of its items alone, not of all."""
+    generator = np.random.default_rng(seed)
+    after = warmed(train, seed)
+    matrix = after.interactions.toarray()
+    pairs = [(user, item) for item in train.cold_items for user in np.flatnonzero(matrix[:, item])]
+    generator.shuffle(pairs)
+    knowing, items = model, np.arange(model.n_items)
+    clicks = train.interactions.toarray()
+    for start in range(0, len(pairs), 7):
+        some = pairs[start : start + 7]
+        clicks[tuple(np.transpose(some))] = 1
+        told = np.unique([item for _, item in some])
+        others = np.setdiff1d(train.cold_items, told)
+        rows = clicks[(clicks[:, told] > 0).any(axis=1)]
+        rows[:, others] = 0  # who clicked what else is no news
+        before = knowing.score(train.interactions, items)
+        knowing = knowing.with_clicks_on(told, sp.csr_array(rows))
+        rest = np.setdiff1d(items, told)
+        found = knowing.score(train.interactions, items)
+        np.testing.assert_allclose(found[:, rest], before[:, rest], rtol=1e-6, atol=1e-7)
+    expected = model.with_clicks(after).score(train.interactions, items)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    fresh = KernelAlign.from_state(knowing.config, knowing.state(), train.features)
+    np.testing.assert_allclose(fresh.score(train.interactions, items), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_few_columns_do_not_take_the_place_of_all_that_are_held(train):
+    """To explain an item is no reason to make the weights of a whole catalogue again when the next item comes."""
+    model = KernelAlign(TAKES).fit(train)
+    model.score(train.interactions, np.arange(model.n_items))
+    held = [one.smoothed._held for one in (model._require(), model._warming)]
+    model.explain(train.interactions[[0]], int(train.warm_items[3]))
+    model.with_clicks(warmed(train)).score(train.interactions, np.arange(model.n_items))
+    assert [one.smoothed._held for one in (model._require(), model._warming)] == held
+
+
+def test_more_clicked_items_than_a_block_holds_have_their_own_columns_each():
+    train = random_training_set(3, n_cold=70)
+    model = KernelAlign(TAKES).fit(train)
+    matrix = train.interactions.toarray()
+    matrix[np.arange(140) % len(matrix), np.repeat(train.cold_items, 2)] = 1
+    knowing = model
+    for start in (0, 3, 40):  # the last 30 are told twice
+        some = train.cold_items[start:]
+        knowing = knowing.with_clicks_on(some, sp.csr_array(matrix))
+        knowing.score(train.interactions, train.cold_items)
+    blocks = knowing._warming.latest._latest[1].blocks
+    assert [len(places) for places, _ in blocks] == [64, 6]
+    alone = np.hstack(
+        [
+            model.with_clicks_on(np.array([item]), sp.csr_array(matrix)).score(train.interactions, np.array([item]))
+            for item in train.cold_items
+        ]
+    )
+    found = knowing.score(train.interactions, train.cold_items)
+    np.testing.assert_allclose(found, alone, atol=1e-5 * np.abs(alone).max())
 
 
 def test_explanations_add_up_for_warm_new_and_untouched_items(train, model):
@@ -200,7 +262,7 @@ def test_who_clicked_tells_popular_items_from_others():
     for item in (60, 61):
         known[generator.permutation(np.flatnonzero(clicks[:, item]))[:8], item] = 1
     knowing = model.with_clicks(TrainingSet(sp.csr_array(known), features, "a crowd after eight"))
-    popular, rare = knowing._warming.rises
+    popular, rare = (knowing._warming.new_items[item].rise for item in (60, 61))
     assert popular > 1 > 0 > rare
     assert knowing._warming.popularity.line[1] > 0
 
@@ -214,7 +276,7 @@ def test_the_rise_is_the_gaussian_posterior_by_hand(train, model):
     y = np.log1p(x.sum(axis=0))
     np.testing.assert_allclose(learned.log_clicks, y)
     (a, b), (between, spread), v = learned.line, learned.noise, learned.unknown
-    for item, rise in zip(knowing.new_items, knowing.rises, strict=True):
+    for item, new in knowing.new_items.items():
         means = [
             float(x[u] @ y / x[u].sum()) for u in np.flatnonzero(after.interactions.toarray()[:, item]) if x[u].any()
         ]
@@ -222,7 +284,7 @@ def test_the_rise_is_the_gaussian_posterior_by_hand(train, model):
         m = y.mean() + (y - y.mean()) @ weights.cold_means[:, place]
         precision = 1 / v + b**2 / (between + spread / len(means))
         posterior = (m / v + b * (np.mean(means) - a) / (between + spread / len(means))) / precision
-        assert rise == pytest.approx(posterior - m, rel=1e-4, abs=1e-6)
+        assert new.rise == pytest.approx(posterior - m, rel=1e-4, abs=1e-6)
 
 
 def test_what_the_attributes_miss_is_measured_without_the_item_itself(train, model):
@@ -247,7 +309,7 @@ def test_where_all_items_are_as_popular_clickers_tell_nothing():
     clicks[2:9, 7] = 1
     knowing = model.with_clicks(TrainingSet(sp.csr_array(clicks), features, "even after seven"))
     assert model._warming.popularity.line[1] == 0
-    assert knowing._warming.rises.tolist() == [0]
+    assert [new.rise for new in knowing._warming.new_items.values()] == [0]
     assert ClickerPopularity.from_state(model._warming.popularity.state()).line == model._warming.popularity.line
 
 

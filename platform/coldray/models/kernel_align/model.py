@@ -356,17 +356,30 @@ class KernelAlign(Recommender[KernelAlignConfig]):
         ConfigError
             If they are on more or fewer items than the model knows.
         """
+        cold = np.bincount(train.interactions.indices, minlength=self.n_items)
+        cold[self._require().warm_items] = 0
+        known = [] if self._warming is None else list(self._warming.new_items)
+        return self.with_clicks_on(np.union1d(np.flatnonzero(cold), known).astype(np.int64), train.interactions)
+
+    def with_clicks_on(self, items: Items, interactions: sp.csr_array) -> Self:
+        """Return the model that knows the clicks on some items that had none in its fit; see the base class.
+
+        Raises
+        ------
+        ConfigError
+            If the clicks are on more or fewer items than the model knows.
+        """
         weights, warming = self._require(), self._warming
         if warming is None or not isinstance(weights, ExactWeights):
-            return super().with_clicks(train)
-        if train.interactions.shape[1] != self.n_items:
+            return super().with_clicks_on(items, interactions)
+        if interactions.shape[1] != self.n_items:
             raise ConfigError(
-                f"The clicks are on {train.interactions.shape[1]:,} items, and the model knows {self.n_items:,}. Add "
-                "new items first (add_items), and give clicks on all of them."
+                f"The clicks are on {interactions.shape[1]:,} items, and the model knows {self.n_items:,}. Add new "
+                "items first (add_items), and give clicks on all of them."
             )
         knowing = type(self)(self.config)
         knowing._weights, knowing._learned, knowing._features = weights, self._learned, self._features
-        knowing._warming = warming.knowing(train.interactions, weights)
+        knowing._warming = warming.knowing(items, interactions, weights)
         return knowing
 
     def state(self) -> Mapping[str, npt.NDArray[Any]]:

@@ -28,7 +28,7 @@ Notation used for shapes: U users, W warm items, I all items, n items, k new ite
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -38,9 +38,9 @@ import scipy.sparse as sp
 from coldray.evaluation.ranking import Scorer
 from coldray.models.base import Items, TrainingSet
 from coldray.models.kernel_align.clickers import ClickerPopularity
+from coldray.models.kernel_align.columns import LatestColumns
 from coldray.models.kernel_align.smoothing import UserSmoother
 from coldray.models.kernel_align.weights import ExactWeights, LatestScores
-from coldray.models.linalg.products import click_products
 
 Matrix = npt.NDArray[np.float32]
 
@@ -60,6 +60,18 @@ class Balance:
 
 
 @dataclass(frozen=True, eq=False)
+class _NewItem:
+    """What clicks say of an item that had none in the fit."""
+
+    clicks: float
+    """n_j."""
+    column: Matrix
+    """``P X_wᵀ x_j`` ``[W]``."""
+    rise: float
+    """Δ_j."""
+
+
+@dataclass(frozen=True, eq=False)
 class Warming:
     """What clicks add to the weights of a fitted model, and what is known of new items."""
 
@@ -68,47 +80,54 @@ class Warming:
     """Smooths by λ alone: of unit columns, S."""
     popularity: ClickerPopularity
     clicks: Matrix
-    """Clicks of each item, float32 ``[I]``; of warm ones those of the fit."""
-    new_items: Items
-    """Items without a click in the fit of which clicks are known ``[k]``."""
-    new_columns: Matrix
-    """``P X_wᵀ x`` of these ``[W, k]``."""
-    rises: Matrix
-    """Δ of these ``[k]``."""
+    """Clicks of each item in the fit, float32 ``[I]``."""
+    new_items: Mapping[int, _NewItem]
+    """What is known of items without a click in the fit, of those that have some now."""
+    latest: LatestColumns = field(default_factory=LatestColumns)
+    """Shared by all that know more clicks on the same items."""
 
     @classmethod
     def of(cls, train: TrainingSet, balance: Balance, smoothed: LatestScores, popularity: ClickerPopularity) -> Self:
         """Begin with the clicks of the fit; nothing is known of new items."""
-        nothing = np.zeros((len(train.warm_items), 0), np.float32)
-        clicks = train.clicks.astype(np.float32)
-        return cls(balance, smoothed, popularity, clicks, np.zeros(0, np.int64), nothing, np.zeros(0, np.float32))
+        return cls(balance, smoothed, popularity, train.clicks.astype(np.float32), {})
 
     def appended(self, count: int) -> Warming:
         """Return the same for a catalogue with so many items more, which have no click."""
         clicks = np.append(self.clicks, np.zeros(count, np.float32))
-        return replace(self, clicks=clicks, smoothed=self.smoothed.appended())
+        return replace(self, clicks=clicks, smoothed=self.smoothed.appended(), latest=LatestColumns())
 
-    def knowing(self, interactions: sp.csr_array, weights: ExactWeights) -> Warming:
-        """Return what is known with the clicks ``[U, I]`` on items that had none in the fit."""
-        warm, cold = weights.warm_items, weights.cold_items
-        counts = np.bincount(interactions.indices, minlength=weights.n_items)
-        places = np.flatnonzero(counts[cold] > 0)
-        items = cold[places]
-        on_warm = sp.csr_array(interactions[:, warm], dtype=np.float32)
+    def knowing(self, items: Items, interactions: sp.csr_array, weights: ExactWeights) -> Warming:
+        """Return what is known with the clicks on some items that had none in the fit; of others nothing changes.
+
+        Parameters
+        ----------
+        items
+            Ascending ``[k]``.
+        interactions
+            Of all who clicked one of them: what they clicked in the fit, and these items ``[b, I]``.
+        """
+        counts = np.bincount(interactions.indices, minlength=weights.n_items)[items]
+        known = dict(self.new_items)
+        for item in items[counts == 0].tolist():
+            known.pop(item, None)
+        items, counts = items[counts > 0], counts[counts > 0]
+        on_warm = sp.csr_array(interactions[:, weights.warm_items], dtype=np.float32)
         on_new = sp.csr_array(interactions[:, items], dtype=np.float32)
         on_new.data = np.ones_like(on_new.data)  # a user is one, however often they click
         common = np.asarray(sp.csr_array(on_warm.T) @ on_new.toarray(), np.float32)
         smoother = self.smoothed.smoother
         columns = (common - smoother.weights(common)) / np.float32(smoother.shift)  # S M = M − λ P M
-        rises = self.popularity.rise(on_warm, on_new, weights, places).astype(np.float32)
-        clicks = self.clicks.copy()
-        clicks[cold] = counts[cold]
-        return replace(self, clicks=clicks, new_items=items, new_columns=columns, rises=rises)
+        rises = self.popularity.rise(on_warm, on_new, weights, weights.places(items) - len(weights.warm_items))
+        of_items = zip(counts.tolist(), np.ascontiguousarray(columns.T), rises.tolist(), strict=True)
+        known |= {item: _NewItem(*said) for item, said in zip(items.tolist(), of_items, strict=True)}
+        return replace(self, new_items=known)
 
     def shares(self, items: Items, weights: ExactWeights) -> Matrix:
         """Return the factors that the attributes' columns of some items have ``[n]``."""
-        kappa = self.balance.prior_clicks
-        return np.asarray(kappa / (self.clicks[items] + kappa) * self._scales(items, weights), np.float32)
+        kappa, clicks = self.balance.prior_clicks, self.clicks[items]
+        for place, new in self._known(items):
+            clicks[place] = new.clicks
+        return np.asarray(kappa / (clicks + kappa) * self._scales(items, weights), np.float32)
 
     def columns(self, items: Items, weights: ExactWeights) -> Matrix:
         """Return what clicks add to the columns of some items ``[W, n]``."""
@@ -116,51 +135,65 @@ class Warming:
         warm = np.flatnonzero(places < len(weights.warm_items))
 
         def units(asked: Items) -> Matrix:
-            there = weights.places(asked)
-            own = np.flatnonzero(there < len(weights.warm_items))
             columns = np.zeros((len(weights.warm_items), len(asked)), np.float32)
-            columns[there[own], own] = 1
+            columns[weights.places(asked), np.arange(len(asked))] = 1
             return columns
 
-        columns = self.smoothed.of(items, units).weights.copy()
-        diagonal = columns[places[warm], warm]
-        columns[:, warm] /= 1 - diagonal
-        columns[places[warm], warm] = 0
-        known, among = self._known(items)
-        columns[:, known] = self.new_columns[:, among]
+        columns = np.zeros((len(weights.warm_items), len(items)), np.float32)
+        if len(warm):
+            columns[:, warm] = self.smoothed.columns(items[warm], units)
+            diagonal = columns[places[warm], warm]
+            columns[:, warm] /= 1 - diagonal
+            columns[places[warm], warm] = 0
+        for place, new in self._known(items):
+            columns[:, place] = new.column
         return columns * np.float32(self.balance.unit) * self._scales(items, weights)
 
-    def _known(self, items: Items) -> tuple[Items, Items]:
-        """Return which of some items are new ones with clicks, and where they are among these."""
-        known = np.flatnonzero(np.isin(items, self.new_items))
-        return known, np.searchsorted(self.new_items, items[known])
+    def _known(self, items: Items) -> list[tuple[int, _NewItem]]:
+        """Return which of some items are new ones with clicks, by their places, and what is known of them."""
+        if not self.new_items:
+            return []
+        found = ((place, self.new_items.get(item)) for place, item in enumerate(items.tolist()))
+        return [(place, new) for place, new in found if new is not None]
 
     def _scales(self, items: Items, weights: ExactWeights) -> Matrix:
         scales = np.ones(len(items), np.float32)
         scales[weights.places(items) < len(weights.warm_items)] = 1 / self.balance.new_weight
-        known, among = self._known(items)
-        scales[known] = np.exp(np.float32(self.balance.clickers) * self.rises[among])
+        for place, new in self._known(items):
+            scales[place] = np.exp(np.float32(self.balance.clickers * new.rise))
         return scales
 
     def scorer(self, weights: ExactWeights, items: Items, factors: Matrix | None) -> Scorer:
-        """Return the function ``X → X_w B`` on some columns, those of the attributes times `factors` ``[n]``."""
-        shares = self.shares(items, weights) if factors is None else self.shares(items, weights) * factors
-        whole = weights.columns(items) * shares + self.columns(items, weights)
+        """Return the function ``X → X_w B`` on some columns, those of the attributes times `factors` ``[n]``.
+
+        The columns are kept. With more clicks on the same items, those of the clicked ones alone are made.
+        """
+        factors = np.ones(len(items), np.float32) if factors is None else factors
+
+        def made(asked: Items, own: Matrix, *, by_attributes: bool = False) -> Matrix:
+            knowing = replace(self, new_items={}) if by_attributes else self
+            shares = knowing.shares(asked, weights) * own
+            return np.asarray(weights.columns(asked) * shares + knowing.columns(asked, weights), np.float32)
+
+        columns = self.latest.of(items, factors, self.new_items, made)
 
         def scores(histories: sp.csr_array) -> Matrix:
-            return click_products(sp.csr_array(histories[:, weights.warm_items]), whole)
+            return columns.products(sp.csr_array(histories[:, weights.warm_items]))
 
         return scores
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that :meth:`from_state` needs."""
-        balance = self.balance
+        balance, items = self.balance, sorted(self.new_items)
+        new, clicks = [self.new_items[item] for item in items], self.clicks.copy()
+        clicks[items] = [one.clicks for one in new]
+        columns = [one.column for one in new]
         return {
             "warming.balance": np.array([balance.prior_clicks, balance.unit, balance.new_weight, balance.clickers]),
-            "warming.clicks": self.clicks,
-            "warming.new_items": self.new_items,
-            "warming.new_columns": self.new_columns,
-            "warming.rises": self.rises,
+            "warming.clicks": clicks,
+            "warming.new_items": np.array(items, np.int64),
+            "warming.new_columns": np.reshape(columns, (len(new), len(self.smoothed.smoother.damping))).T,
+            "warming.rises": np.array([one.rise for one in new], np.float32),
             **{f"warming.smoother.{name}": value for name, value in self.smoothed.smoother.state().items()},
             **{f"warming.popularity.{name}": value for name, value in self.popularity.state().items()},
         }
@@ -173,12 +206,16 @@ class Warming:
             return {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
 
         own = part("warming.")
+        items, clicks = own["new_items"], own["clicks"].copy()
+        of_items = zip(
+            clicks[items].tolist(), np.ascontiguousarray(own["new_columns"].T), own["rises"].tolist(), strict=True
+        )
+        known = {item: _NewItem(*said) for item, said in zip(items.tolist(), of_items, strict=True)}
+        clicks[items] = 0
         return cls(
             Balance(*own["balance"].tolist()),
             LatestScores(UserSmoother.from_state(part("warming.smoother."))),
             ClickerPopularity.from_state(part("warming.popularity.")),
-            own["clicks"],
-            own["new_items"],
-            own["new_columns"],
-            own["rises"],
+            clicks,
+            known,
         )

@@ -47,6 +47,13 @@ class LatestScores:
             held = self._held = _ItemScores(np.array(items), self._weights(np.asarray(items), means, held))
         return held
 
+    def columns(self, items: Items, means: Callable[[Items], Matrix]) -> Matrix:
+        """Return the weights of `items` ``[W, n]``, as :meth:`of` does; few are not held in the place of many."""
+        held = self._held
+        if held is None or len(items) >= len(held.items):
+            return self.of(items, means).weights
+        return self._weights(items, means, held)
+
     def _weights(self, items: Items, means: Callable[[Items], Matrix], held: _ItemScores | None) -> Matrix:
         if held is None:
             return self.smoother.weights(means(items))
@@ -195,8 +202,8 @@ class ExactWeights:
         return found
 
     def columns(self, items: Items) -> Matrix:
-        """Return B of some items ``[W, n]``, which are kept and not to be changed."""
-        return self.smoothed.of(items, self._means).weights
+        """Return B of some items ``[W, n]``, which may be kept and are not to be changed."""
+        return self.smoothed.columns(items, self._means)
 
     def missed(self, values: npt.NDArray[np.float64], places: Items) -> npt.NDArray[np.float64]:
         """Return values of warm items ``[W]`` less what all others say of each, at some places ``[c]``."""

@@ -92,6 +92,16 @@ class Popularity(ArrayModel[PopularityConfig]):
         knowing._state = {**self._state, "popularity": np.where(train.clicks > 0, counted, self._state["popularity"])}
         return knowing
 
+    def with_clicks_on(self, items: Items, interactions: sp.csr_array) -> Self:
+        """Return the model with the clicks on some items counted; of others, and without one, nothing changes."""
+        self.check_fitted()
+        counts = np.bincount(interactions.indices, minlength=self.n_items)[items]
+        popularity = self._state["popularity"].copy()
+        popularity[items[counts > 0]] = np.log1p(counts[counts > 0])
+        knowing = type(self)(self.config)
+        knowing._state = {**self._state, "popularity": popularity}
+        return knowing
+
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what the trees take; the fit, which knows the attributes, checks what those take."""
         return forest_bytes(n_items, self.config.trees, self.config.min_leaf)

@@ -19,6 +19,7 @@ from starlette.background import BackgroundTask
 import coldray
 from coldray.bundle.new_items import unread_labels
 from coldray.bundle.reasons import Explained, explain
+from coldray.core.errors import UnknownIdError
 from coldray.serving.admission.limits import Admission
 from coldray.serving.api.answers import answer_json
 from coldray.serving.api.batches import Batches
@@ -219,6 +220,8 @@ class RecommendService(CatalogueEndpoints):
 
         An item that was shown and not clicked is kept too, for a service that tries items out.
         """
+        if self.live.was_removed(event.item_id):
+            raise UnknownIdError(f"item_id: {event.item_id!r:.80} was removed, and takes no feedback.")
         self._item(event.item_id)
         new = await asyncio.to_thread(
             self.live.put_event, event.event_id, event.user_id, event.item_id, event.rating, clicked=event.clicked
@@ -240,6 +243,7 @@ class RecommendService(CatalogueEndpoints):
                 share=share,
                 lists=self.models.of_role(role).lists_told,
                 forms=self.models.of_role(role).forms,
+                clicks=self.models.of_role(role).clicks_told,
             )
             for role, version, share in self.models.roles()
         ]

@@ -193,6 +193,7 @@ class ServedModel(Model):
     share: float = Field(description="Of the users, those whom it answers.")
     lists: str = Field(description="How this replica finds lists: all items are scored, or an index with its recall.")
     forms: list[str] = Field(description="In which forms the model was fitted, where there are several, and why.")
+    clicks: str = Field(description="Which clicks since its fit this replica's model knows, and which it does not.")
 
 
 class NamedVersion(Model):

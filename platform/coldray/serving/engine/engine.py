@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -20,11 +21,12 @@ import scipy.sparse as sp
 from coldray.bundle.item_space import item_vectors
 from coldray.bundle.lists import ListMaker, Lists, Mask, Place, Scores
 from coldray.bundle.model import Bundle
+from coldray.bundle.new_items import knowing
 from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeError, UnknownIdError
 from coldray.core.spelling import nearest
 from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
 from coldray.data.item_names import ItemNames
-from coldray.models.base import TrainingSet
+from coldray.models.base import Recommender
 from coldray.serving.engine.ids import as_known, has_numbers, names_none, whole_number
 from coldray.serving.engine.names import NameIndex
 from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores
@@ -191,15 +193,13 @@ class Engine:
         if (place := self.find(item)) is not None:
             self._events.setdefault(self.named_user(user), {})[place] = rating
 
-    def knowing(self) -> Bundle:
-        """Return the bundle whose model knows what users clicked of the items that had no click in its fit."""
-        told = [user for user, done in self._events.items() if not self.warm[list(done)].all()]
-        fresh = self.rows([self._history(Query(user_id=user))[0] for user in told])
-        before = np.ones(self.bundle.interactions.shape[0], np.bool_)
-        before[[row for user in told if (row := self._row_of(user)) is not None]] = False
-        clicks = sp.csr_array(sp.vstack([self.bundle.interactions[before], fresh], format="csr"))
-        train = TrainingSet(clicks, self.bundle.features, f"with the clicks of {len(told)} users")
-        return replace(self.bundle, model=self.bundle.model.with_clicks(train))
+    def knowing(self, model: Recommender[Any]) -> Engine:
+        """Return an engine whose model knows more clicks on the same items; what does not hang on them is shared."""
+        engine = copy(self)
+        engine.bundle = knowing(self.bundle, model)
+        engine.maker = ListMaker.of(model, self.clicks, self.maker.items, self.bundle.index)
+        engine._kept = KeptProfiles()
+        return engine
 
     def check(self, query: Query) -> None:
         """Find out what is wrong with a query.
@@ -256,7 +256,7 @@ class Engine:
     def _profile(self, query: Query) -> Profile:
         row = None
         if query.history is None and not self._done(query.user_id):
-            row = self._row_of(query.user_id)
+            row = self.row_of(query.user_id)
         kept = None if row is None else self._kept.get(row)
         if kept is not None:
             return kept
@@ -278,7 +278,7 @@ class Engine:
         """Return the items and ratings that a list is made from, and whether they are of a user of the bundle."""
         if query.history is not None:
             return {self.place(item, "history"): rating for item, rating in query.history.items()}, False
-        done, row = self._done(query.user_id), self._row_of(query.user_id)
+        done, row = self._done(query.user_id), self.row_of(query.user_id)
         return (dict(done), False) if row is None else (self.bundle.clicks_of(row) | done, True)
 
     def rows(self, histories: Sequence[Mapping[int, float | None]]) -> sp.csr_array:
@@ -373,7 +373,7 @@ class Engine:
         """Return what a user did since the model was fitted, by index of the item."""
         return {} if user is None or not self._events else self._events.get(self.named_user(user), {})
 
-    def _row_of(self, user: UserId | None) -> int | None:
+    def row_of(self, user: UserId | None) -> int | None:
         """Return the row of a user in the bundle, by the rule of :meth:`find`; None if it does not have them."""
         row = None if user is None else self._users.get(user)
         return row if row is not None or user is None else self._users.get(self.named_user(user))

@@ -23,6 +23,7 @@ from coldray.serving.engine.names import NameIndex
 from coldray.serving.engine.queries import ItemId, UserId, plain
 from coldray.serving.exploration.explore import ExplorationConfig, Explorer, ItemProjection, uncertainty_of
 from coldray.serving.exploration.outcomes import Outcomes
+from coldray.serving.live.clicks import NewItemClicks
 from coldray.serving.live.store import Follower, Revisions, Store
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class LiveModel:
         warn_of_odd_ids(bundle.item_ids, "item")
         warn_of_odd_ids(bundle.user_ids, "user")
         self._catalogue = frozenset(plain(item) for item in bundle.item_ids)
-        self._warm = frozenset(plain(item) for item in bundle.item_ids[bundle.clicks > 0])
+        self._new_clicks = NewItemClicks(bundle)
         self._added: dict[ItemId, Mapping[str, Any]] = {}
         self._removed: set[ItemId] = set()
         self._events: dict[UserId, dict[ItemId, float | None]] = {}
@@ -91,6 +92,11 @@ class LiveModel:
     def explores(self) -> bool:
         """True if lists are explored unless a request forbids it: the same request may get another list."""
         return self._exploration.method != "none"
+
+    @property
+    def clicks_told(self) -> str:
+        """What of the clicks since its fit the model knows, in words."""
+        return self._new_clicks.told
 
     @property
     def takes_new_items(self) -> bool:
@@ -161,6 +167,7 @@ class LiveModel:
         if changes:  # before the events are read, which may fail: what was read is not read again
             self._apply({change.item_id: change.attributes for change in changes})
             self.revisions.take_items(self._changes.new)
+            self._new_clicks.take_items(self._changes.new)
         events = self._clicks.read()
         for event in events:
             if event.clicked:
@@ -168,21 +175,20 @@ class LiveModel:
                 self.engine.observe(event.user_id, event.item_id, event.rating)
         if self.engine.explorer is not None:
             self.engine.explorer.learn(self._outcomes.add(self._clicks.new))
-        self._warm_up(bool(changes))
+        counted = self._new_clicks.take(self._clicks.new, self.engine)
+        self._warm_up()
+        self.revisions.take_clicks(counted)
         self.revisions.take_events(self._clicks.new, self.engine.named_user)
         return bool(changes or events)
 
-    def _warm_up(self, changed: bool) -> None:
-        """Let the model know the clicks on items that had none in its fit, if it takes them: everybody's lists change.
+    def _warm_up(self) -> None:
+        """Let the model know who clicked items that had no click in its fit: they move in everybody's lists.
 
-        An item that has `changed` is known by its attributes alone at first, whatever was clicked before.
+        Only what has to be told again of the items that got clicks, or came back to their attributes, is made anew.
         """
-        if not self._base.model.takes_clicks:
-            return
-        clicks = [event for event in self._clicks.new if event.clicked and event.item_id not in self._warm]
-        if clicks or (changed and self._events):
-            self.engine = self._engine_of(self.engine.knowing())
-            self.revisions.take_clicks(clicks)
+        items, clicks = self._new_clicks.due(self.engine)
+        if len(items):
+            self.engine = self.engine.knowing(self.engine.bundle.model.with_clicks_on(items, clicks))
 
     def _apply(self, changes: Mapping[ItemId, Mapping[str, Any] | None]) -> None:
         """Add, change and remove items; only a changed one makes it necessary to add all of them again."""
@@ -202,6 +208,7 @@ class LiveModel:
         base, wanted = (self._base, self._added) if rebuild else (self.engine.bundle, fresh)
         extended = self._extended(base, wanted)
         self.engine = self._engine_of(extended)
+        self._new_clicks.forgotten(None if rebuild else fresh)
 
     def _extended(self, bundle: Bundle, items: Mapping[ItemId, Mapping[str, Any]]) -> Bundle:
         """Return the bundle with those of the items that this model can take."""

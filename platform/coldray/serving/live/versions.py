@@ -86,6 +86,7 @@ class ServedModels:
         self._unfit: OrderedDict[ModelVersion, None] = OrderedDict()
         self._fetching: dict[ModelVersion, asyncio.Task[LiveModel | ColdrayError]] = {}
         self._loading, self._changing = asyncio.Lock(), asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
         self._warn = RareWarning(logger)
         self._roles: dict[Role, LiveModel] = {"champion": self._first(source.current())}
         self._remember()
@@ -302,8 +303,18 @@ class ServedModels:
         logger.warning("The %s is %s; it was %s.", role, live and live.version, before and before.version)
 
     async def refresh(self) -> None:
-        """Have all models take in what the store has that they have not seen."""
+        """Have all models take in what the store has that they have not seen.
+
+        Those who wait for the next look share it. One who comes while the store is looked at waits for another look,
+        which has what they wrote.
+        """
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+        await asyncio.shield(self._looking)
+
+    async def _look(self) -> None:
         async with self._changing:
+            self._looking = None
             for live in self._all():
                 await asyncio.to_thread(live.refresh)
 
