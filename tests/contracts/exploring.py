@@ -5,6 +5,7 @@ from itertools import count
 from coldray.serving.engine.engine import Engine
 from coldray.serving.exploration.explore import ExplorationConfig
 from coldray.serving.live.model import ModelVersion
+from contracts.feedback import send_event
 
 VERSION = ModelVersion("m", "1")
 METHODS = ("linucb", "thompson")
@@ -24,5 +25,5 @@ def items_of(answer):
 
 def feed(live, user, items, clicked):
     for item in items:
-        assert live.put_event(f"{next(NUMBERS)}", user, item, None, clicked=clicked)
+        assert send_event(live, f"{next(NUMBERS)}", user, item, None, clicked=clicked)
     live.refresh()

@@ -10,6 +10,7 @@ from coldray.serving.engine.queries import Query
 from coldray.serving.live.model import LiveModel
 from coldray.serving.live.store import Event, ItemChange
 from contracts.exploring import LINUCB, THOMPSON, VERSION, feed, items_of, record
+from contracts.feedback import put_event, send_event
 
 
 def state(live):
@@ -106,12 +107,12 @@ def test_a_changed_item_is_learned_of_by_what_it_is_now(bundle, open_store):
     feed(live, "user-0001", ["new", "item-0003"], clicked=True)
     store.put_item("new", record(bundle, 20))
     live.refresh()
-    assert live.put_event("again", "user-0002", "new", None, clicked=False)
+    assert send_event(live, "again", "user-0002", "new", None, clicked=False)
     live.refresh()
     other.put_item("new", record(bundle, 20))
     for event in store.events_since(0):
-        other.put_event(
-            event.event_id, event.user_id, event.item_id, None, clicked=event.clicked, context=event.context
+        put_event(
+            other, event.event_id, event.user_id, event.item_id, None, clicked=event.clicked, context=event.context
         )
     assert state(live) == state(LiveModel(bundle, VERSION, other, LINUCB))
     assert len(live._outcomes.sums) == 2

@@ -26,6 +26,7 @@ from coldray.serving.engine.ids import MAX_ID, as_known, refuse_new_id, warn_of_
 from coldray.serving.engine.queries import Query
 from coldray.serving.live.cache import _list_key
 from coldray.serving.live.model import LiveModel, ModelVersion
+from contracts.feedback import put_event, send_event
 from contracts.service import Client, free_port
 
 ODD = ["a/b", "/a", "a/", "//", "a#b", "a%b", "a%2Fb", "%00", "100%", "a?b=c&d", "a b", "é", "a+b", "a;b", "a\\b",
@@ -252,7 +253,7 @@ def test_clicks_sent_in_one_form_change_the_list_and_its_key_in_both(numbers, st
         asked = [RecommendRequest(user_id=user) for user in (FIRST + 1, str(FIRST + 1))]
         before = [_list_key(live, request) for request in asked]
         item = live.engine.answer([asked[0].query()])[0].places[0].item
-        assert live.put_event(f"{bundle.user_ids.dtype}-{sent!r}", sent, str(item), None)
+        assert send_event(live, f"{bundle.user_ids.dtype}-{sent!r}", sent, str(item), None)
         assert live.refresh()
         after = [_list_key(live, request) for request in asked]
         assert before[0] == before[1] != after[0] == after[1]
@@ -275,7 +276,7 @@ def test_lists_for_all_users_have_the_ids_as_they_are(texts, tmp_path):
 
 
 def test_a_user_of_another_type_who_sent_feedback_before_is_served(numbers, store):
-    store.put_event("e", "visitor", FIRST, None)
+    put_event(store, "e", "visitor", FIRST, None)
     live = LiveModel(numbers, ModelVersion("m", "1"), store)
     live.engine.check(Query(user_id="visitor"))
     with pytest.raises(DataFormatError, match="user_id: 'other' is no whole number"):

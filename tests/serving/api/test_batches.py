@@ -1,10 +1,11 @@
 """Queries are answered together, each gets its own answer, and none is forgotten."""
 
 import asyncio
+import threading
 
 import pytest
 
-from coldray.serving.api.batches import Batches
+from coldray.serving.api.batches import Batches, Writes
 
 LONG = 20.0
 
@@ -112,3 +113,37 @@ def test_one_who_does_not_wait_any_more_is_left_out():
 
     asyncio.run(run())
     assert sizes == [1, 1]
+
+
+def test_what_comes_while_the_disk_is_busy_is_written_together():
+    """The first alone, all that came meanwhile at most so many at once, each with its own answer; none is lost."""
+    sizes, written = [], []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(numbers):
+        begun.set()
+        assert go_on.wait(LONG)
+        sizes.append(len(numbers))
+        written.extend(numbers)
+        if 13 in numbers:
+            raise OSError("the disk is full")
+        return [2 * number for number in numbers]
+
+    async def run():
+        writes = Writes(write, max_size=4)
+        first = asyncio.create_task(writes.ask(0))
+        assert await asyncio.to_thread(begun.wait, LONG)
+        others = [asyncio.create_task(writes.ask(number)) for number in (1, 2, 3, 4, 5, 13, 6, 7, 8)]
+        await asyncio.sleep(0)
+        others[1].cancel()
+        go_on.set()
+        assert await first == 0
+        found = await asyncio.gather(*others, return_exceptions=True)
+        assert [found[place] for place in (0, 2, 3, 8)] == [2, 6, 8, 16]
+        assert isinstance(found[1], asyncio.CancelledError)
+        assert [str(found[place]) for place in (4, 5, 6, 7)] == ["the disk is full"] * 4
+        assert await writes.ask(21) == 42
+
+    asyncio.run(run())
+    assert sizes == [1, 4, 4, 1, 1]
+    assert written == [0, 1, 2, 3, 4, 5, 13, 6, 7, 8, 21]

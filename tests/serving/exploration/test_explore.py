@@ -16,6 +16,7 @@ from coldray.serving.exploration.explore import ExplorationConfig, context_of, u
 from coldray.serving.live.model import LiveModel
 from coldray.serving.live.store import Store
 from contracts.exploring import LINUCB, METHODS, THOMPSON, VERSION, feed, items_of, record
+from contracts.feedback import send_event
 
 
 def taught(bundle, store, config):
@@ -197,7 +198,7 @@ class Town:
             regret += sum(best[:k]) - sum(self.share[item] for item in items_of(answer))
             for place in answer.places:
                 liked = bool(rng.random() < self.share[place.item])
-                live.put_event(f"{number}-{place.item}", user, place.item, None, clicked=liked)
+                send_event(live, f"{number}-{place.item}", user, place.item, None, clicked=liked)
             live.refresh()
             gem.append("gem" in items_of(answer))
             dud.append(self.dud in items_of(answer))

@@ -26,6 +26,7 @@ from coldray.serving.live.cache import (
     canonical,
 )
 from coldray.serving.live.model import LiveModel, ModelVersion
+from contracts.feedback import put_event
 
 VERSION = ModelVersion("m", "1")
 
@@ -122,7 +123,7 @@ def test_a_key_changes_with_all_that_the_list_depends_on(live, bundle, store):
         keys.append(_list_key(model, asked))
         assert len(set(keys)) == len(keys)
 
-    store.put_event("e", "user-0003", "item-0001", None)
+    put_event(store, "e", "user-0003", "item-0001", None)
     live.refresh()
     other(live)
     store.put_item("new", {"year": 1999})
@@ -146,7 +147,7 @@ def test_a_key_changes_with_all_that_the_list_depends_on(live, bundle, store):
 def test_a_key_stays_while_others_do_something(live, bundle, store):
     request = RecommendRequest(user_id="user-0003")
     before = _list_key(live, request)
-    store.put_event("e", "user-0004", "item-0001", None)
+    put_event(store, "e", "user-0004", "item-0001", None)
     live.refresh()
     assert _list_key(live, request) == before
     assert not live.refresh()
@@ -165,7 +166,7 @@ class EmptyStore:
 def test_replicas_that_have_taken_in_the_same_have_the_same_keys(live, bundle, store):
     """One that saw entries as they came, and one that starts now."""
     for number in range(3):
-        store.put_event(f"e{number}", "user-0003", f"item-{number:04d}", number)
+        put_event(store, f"e{number}", "user-0003", f"item-{number:04d}", number)
         store.put_item(f"new-{number}", {"year": 2000 + number})
         live.refresh()
     request = RecommendRequest(user_id="user-0003")
@@ -175,7 +176,7 @@ def test_replicas_that_have_taken_in_the_same_have_the_same_keys(live, bundle, s
 def test_an_event_that_appears_late_changes_the_key(bundle, store):
     """A database with several writers may show an entry after one with a higher number."""
     for number in range(3):
-        store.put_event(f"e{number}", "user-0003", f"item-{number:04d}", None)
+        put_event(store, f"e{number}", "user-0003", f"item-{number:04d}", None)
     all_of_them = store.events_since(0)
     late = LateStore([event for event in all_of_them if event.event_id != "e1"])
     live, request = LiveModel(bundle, VERSION, late), RecommendRequest(user_id="user-0003")

@@ -10,6 +10,7 @@ from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
 from coldray.serving.live.model import LiveModel, ModelVersion
 from coldray.serving.live.store import Store
+from contracts.feedback import put_event
 
 VERSION = ModelVersion("m", "1")
 
@@ -84,8 +85,8 @@ def test_a_removed_item_is_gone_until_it_comes_again(live, bundle, store):
 
 def test_another_version_takes_in_all_that_the_store_has(live, bundle, store):
     store.put_item("new", record(bundle, 4))
-    store.put_event("e", "stranger", "new", None)
-    store.put_event("f", "stranger", bundle.item_ids.tolist()[2], None)
+    put_event(store, "e", "stranger", "new", None)
+    put_event(store, "f", "stranger", bundle.item_ids.tolist()[2], None)
     live.refresh()
     restarted = LiveModel(bundle, ModelVersion("m", "2"), store)
     query = Query(user_id="stranger", k=5)

@@ -5,13 +5,15 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import DataFormatError, StoreError
-from coldray.serving.live.store import _LONGEST_WRITE_S, Follower, Store
+from coldray.serving.live.store import _LONGEST_WRITE_S, Follower, NewEvent, Store
+from contracts.feedback import put_event
 
 ids = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=20))
 
@@ -36,24 +38,43 @@ def test_an_item_comes_changes_and_goes_in_that_order(store):
 def test_events_come_back_as_they_were(store, events, number):
     last = max((event.seq for event in store.events_since(0)), default=0)
     for place, (user, item, rating) in enumerate(events):
-        assert store.put_event(f"{number}-{last}-{place}", user, item, rating)
+        assert put_event(store, f"{number}-{last}-{place}", user, item, rating)
     found = [(event.user_id, event.item_id, event.rating) for event in store.events_since(last)]
     assert found == events
     assert [type(user) for user, _, _ in found] == [type(user) for user, _, _ in events]
 
 
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("uv"), st.sampled_from([None, 2.0])), max_size=5),
+        max_size=4,
+    )
+)
+def test_events_that_are_written_together_are_those_that_are_written_one_by_one(batches):
+    """Doubled within a batch and since earlier ones, the same or others under their ids."""
+    together, alone = Store("sqlite://"), Store("sqlite://")
+    for batch in batches:
+        events = [NewEvent(event_id, user, "i", rating) for event_id, user, rating in batch]
+        expected = [alone.put_events([event])[0] for event in events]
+        assert list(map(str, together.put_events(events))) == list(map(str, expected))
+    found, expected = ([replace(event, at=0.0) for event in store.events_since(0)] for store in (together, alone))
+    assert found == expected
+    together.close()
+    alone.close()
+
+
 def test_an_event_counts_once_however_often_it_is_sent(store):
-    assert store.put_event("e", "u", "i", None)
-    assert not store.put_event("e", "u", "i", None)
+    assert put_event(store, "e", "u", "i", None)
+    assert not put_event(store, "e", "u", "i", None)
     assert len(store.events_since(0)) == 1
     for other in (("v", "i", None), ("u", "j", None), ("u", "i", 3.0)):
         with pytest.raises(DataFormatError, match="event_id: 'e' is the id of another event"):
-            store.put_event("e", *other)
+            put_event(store, "e", *other)
     with pytest.raises(DataFormatError, match="event_id: 'e' is the id of another event"):
-        store.put_event("e", "u", "i", None, clicked=False)
-    assert not store.put_event("e", "u", "i", None, context={"score": 1.0})
-    assert store.put_event("f", "u", "i", None, clicked=False, context={"score": 0.5})
-    assert not store.put_event("f", "u", "i", None, clicked=False)
+        put_event(store, "e", "u", "i", None, clicked=False)
+    assert not put_event(store, "e", "u", "i", None, context={"score": 1.0})
+    assert put_event(store, "f", "u", "i", None, clicked=False, context={"score": 0.5})
+    assert not put_event(store, "f", "u", "i", None, clicked=False)
     assert [(event.clicked, event.context) for event in store.events_since(0)] == [
         (True, None),
         (False, {"score": 0.5}),
@@ -76,10 +97,10 @@ def test_a_database_of_an_earlier_version_goes_on_and_that_version_may_still_wri
     with closing(sqlite3.connect(tmp_path / "old.db")) as connection, connection:
         connection.executescript(OLD_TABLES)
     stores = [Store.at(tmp_path / "old.db") for _ in range(2)]
-    assert not stores[0].put_event("old", "u", "i", 4.5)
+    assert not put_event(stores[0], "old", "u", "i", 4.5)
     with pytest.raises(DataFormatError, match="another event"):
-        stores[0].put_event("old", "u", "i", 4.5, clicked=False)
-    assert stores[0].put_event("new", "u", "j", None, clicked=False, context={"score": 0.25})
+        put_event(stores[0], "old", "u", "i", 4.5, clicked=False)
+    assert put_event(stores[0], "new", "u", "j", None, clicked=False, context={"score": 0.25})
     with closing(sqlite3.connect(tmp_path / "old.db")) as connection, connection:
         columns = "(event_id, user_id, item_id, rating, at)"
         connection.execute(f"INSERT INTO event_log {columns} VALUES ('late', '\"u\"', '\"k\"', NULL, 101.0)")
@@ -111,7 +132,7 @@ def test_replicas_that_open_an_old_database_at_the_same_time_both_do(tmp_path, m
     monkeypatch.setattr(Store, "_make_tables", late)
     store = Store.at(tmp_path / "old.db")
     assert len(others) == 2
-    assert store.put_event("new", "u", "j", None, clicked=False)
+    assert put_event(store, "new", "u", "j", None, clicked=False)
     assert [event.clicked for event in others[1].events_since(1)] == [False]
     store.close()
     others[1].close()
@@ -119,8 +140,8 @@ def test_replicas_that_open_an_old_database_at_the_same_time_both_do(tmp_path, m
 
 def test_two_replicas_see_each_others_entries(tmp_path):
     first, second = (Store.at(tmp_path / "shared.db") for _ in range(2))
-    first.put_event("a", "u", "i", 1.0)
-    second.put_event("b", "u", "i", 2.0)
+    put_event(first, "a", "u", "i", 1.0)
+    put_event(second, "b", "u", "i", 2.0)
     second.put_item("x", {})
     assert [event.event_id for event in first.events_since(0)] == ["a", "b"]
     assert first.items_since(0) == second.items_since(0)
@@ -172,9 +193,9 @@ def test_a_gap_is_given_up_in_time_and_what_is_settled_is_not_read_again(store, 
 def test_what_was_answered_for_survives_the_death_of_the_process(tmp_path):
     path = tmp_path / "killed.db"
     code = (
-        "import os, pathlib; from coldray.serving.live.store import Store\n"
+        "import os, pathlib; from coldray.serving.live.store import NewEvent, Store\n"
         f"store = Store.at(pathlib.Path({str(path)!r}))\n"
-        "store.put_event('e', 'u', 'i', 4.5); store.put_item('n', {'year': 2000})\n"
+        "store.put_events([NewEvent('e', 'u', 'i', 4.5)]); store.put_item('n', {'year': 2000})\n"
         "os.kill(os.getpid(), 9)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9

@@ -17,6 +17,7 @@ from coldray.serving.engine.queries import Query
 from coldray.serving.live.model import LiveModel, ModelVersion
 from coldray.serving.live.registry import FolderSource
 from coldray.serving.live.versions import _MOST_LOADING, ServedModels, _place_of, answered
+from contracts.feedback import put_event
 
 REQUESTS = [RecommendRequest(user_id=f"user-{number:04d}") for number in range(120)]
 
@@ -152,7 +153,7 @@ def test_while_the_registry_is_away_all_goes_on_with_one_warning(bundle, store, 
         asyncio.run(served.follow())
     assert (roles(served), answering(served)) == (before, shares)
     assert len(caplog.records) == 1
-    store.put_event("e", "user-0003", "item-0001", None)
+    put_event(store, "e", "user-0003", "item-0001", None)
     asyncio.run(served.follow())  # the store is followed still
     assert served.champion.revisions.of("user-0003") == served.shadow.revisions.of("user-0003") != 0
 
@@ -162,7 +163,7 @@ def test_a_model_that_takes_a_role_has_all_that_came_while_it_was_loaded(bundle,
 
     def living(bundle, version):
         live = LiveModel(bundle, version, store)
-        store.put_event(f"e{version.version}", "stranger", f"item-000{version.version}", None)
+        put_event(store, f"e{version.version}", "stranger", f"item-000{version.version}", None)
         return live
 
     served = ServedModels(registry, living, {"canary": "challenger"})

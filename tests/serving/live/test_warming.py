@@ -18,6 +18,7 @@ from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
 from coldray.serving.live.model import LiveModel, ModelVersion
 from coldray.serving.live.store import Store
+from contracts.feedback import put_event, send_event
 
 VERSION = ModelVersion("m", "1")
 TAKES = KernelAlignConfig(n_factors=8, steps=5, click_ridge=2.0)
@@ -41,7 +42,7 @@ def scores(live, user="user-0003"):
 
 def click(store, users, item="new"):
     for user in users:
-        store.put_event(f"{user} on {item}", user, item, None)
+        put_event(store, f"{user} on {item}", user, item, None)
 
 
 def told_at_once(bundle, items, pairs):
@@ -101,7 +102,7 @@ def test_a_changed_item_keeps_its_clicks_and_doubled_feedback_counts_once(warmin
     store.put_item("new", record(warming_bundle, 4))
     click(store, CLICKERS)
     for user in CLICKERS:
-        store.put_event(f"{user} again", user, "new", None)
+        put_event(store, f"{user} again", user, "new", None)
     live.refresh()
     assert scores(live) == pytest.approx(expected_scores(warming_bundle, live), rel=1e-4, abs=1e-6)
 
@@ -228,9 +229,9 @@ def test_made_up_users_take_no_place_in_the_lists_of_others_and_known_ones_do(mo
     loved = [bundle.plain_ids[place] for place in np.argsort(-bundle.clicks)[:3]]
     for number in range(200):
         for item in (*loved, "new"):
-            live.put_event(f"{number} {item}", f"made-up-{number}", item, None)
+            send_event(live, f"{number} {item}", f"made-up-{number}", item, None)
     for number in range(50):  # and one whom the fit knows, again and again
-        live.put_event(f"again {number}", users[0], "new", None)
+        send_event(live, f"again {number}", users[0], "new", None)
     live.refresh()
     flooded = listed(live, users[1:])
     assert live.clicks_told.startswith("1 clicks on 1 items"), "a user is one, however often they click"

@@ -19,10 +19,10 @@ from starlette.background import BackgroundTask
 import coldray
 from coldray.bundle.new_items import unread_labels
 from coldray.bundle.reasons import Explained, explain
-from coldray.core.errors import UnknownIdError
+from coldray.core.errors import DataFormatError
 from coldray.serving.admission.limits import Admission
 from coldray.serving.api.answers import answer_json
-from coldray.serving.api.batches import Batches
+from coldray.serving.api.batches import Batches, Writes
 from coldray.serving.api.catalogue import CatalogueEndpoints, found_item
 from coldray.serving.api.catalogue import router as catalogue_router
 from coldray.serving.api.page import router as page_router
@@ -88,6 +88,7 @@ class RecommendService(CatalogueEndpoints):
         self._following = asyncio.get_running_loop().create_task(self._follow())
         self.lists = Batches(answered, max_size=settings.max_batch, wait_s=settings.batch_wait_s)
         """Answers queries together, those to one model at once."""
+        self._events = Writes(self.store.put_events, max_size=settings.at_once)
         self._aside = ThreadPoolExecutor(settings.threads, "lists")
 
     @property
@@ -220,12 +221,13 @@ class RecommendService(CatalogueEndpoints):
 
         An item that was shown and not clicked is kept too, for a service that tries items out.
         """
-        if self.live.was_removed(event.item_id):
-            raise UnknownIdError(f"item_id: {event.item_id!r:.80} was removed, and takes no feedback.")
-        self._item(event.item_id)
-        new = await asyncio.to_thread(
-            self.live.put_event, event.event_id, event.user_id, event.item_id, event.rating, clicked=event.clicked
+        new = await self._events.ask(
+            await asyncio.to_thread(
+                self.live.event, event.event_id, event.user_id, event.item_id, event.rating, clicked=event.clicked
+            )
         )
+        if isinstance(new, DataFormatError):
+            raise new
         if new:
             await self.models.refresh()
         return FeedbackResponse(event_id=event.event_id, new=new)

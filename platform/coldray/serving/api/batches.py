@@ -1,4 +1,4 @@
-"""Queries that come at about the same time, answered together.
+"""Queries that come at about the same time, answered together, and what is to be written, written together.
 
 What Ray Serve has for it looks up the signature of the method at every call and wakes a task of its own for each batch,
 which takes as long as making a list.
@@ -63,3 +63,44 @@ class Batches(Generic[Query, Answer]):
             return
         for (_, future), answer in zip(waiting, answers, strict=True):
             future.set_result(answer)
+
+
+class Writes(Generic[Query, Answer]):
+    """Writes what came while it was writing by one call, in a thread: to wait for a disk takes as long for many."""
+
+    def __init__(self, write: Callable[[list[Query]], Sequence[Answer]], *, max_size: int) -> None:
+        """Begin with nothing to write.
+
+        Parameters
+        ----------
+        write
+            Returns an answer for each; called in a thread, never twice at once.
+        max_size
+            Written by one call at most.
+        """
+        self._write, self._max_size = write, max_size
+        self._waiting: list[tuple[Query, asyncio.Future[Answer]]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def ask(self, query: Query) -> Answer:
+        """Return the answer to what is to be written, once it is; it is written whether it is waited for or not."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((query, future))
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[: self._max_size], self._waiting[self._max_size :]
+            futures = [future for _, future in batch]
+            try:
+                answers = await asyncio.to_thread(self._write, [query for query, _ in batch])
+            except Exception as error:
+                for future in (one for one in futures if not one.done()):
+                    future.set_exception(error)
+                continue
+            for future, answer in zip(futures, answers, strict=True):
+                if not future.done():  # whoever does not wait any more needs no answer
+                    future.set_result(answer)
+        self._writing = None

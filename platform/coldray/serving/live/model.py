@@ -13,7 +13,7 @@ from typing import Any
 
 from coldray.bundle.family import Family
 from coldray.bundle.model import Bundle
-from coldray.core.errors import ColdrayError, ConfigError, DataFormatError
+from coldray.core.errors import ColdrayError, ConfigError, DataFormatError, UnknownIdError
 from coldray.data.item_names import ItemNames
 from coldray.features.builder import attributes_from_records
 from coldray.models.forms import Form
@@ -24,7 +24,7 @@ from coldray.serving.engine.queries import ItemId, UserId, plain
 from coldray.serving.exploration.explore import ExplorationConfig, Explorer, ItemProjection, uncertainty_of
 from coldray.serving.exploration.outcomes import Outcomes
 from coldray.serving.live.clicks import NewItemClicks
-from coldray.serving.live.store import Follower, Revisions, Store
+from coldray.serving.live.store import Follower, NewEvent, Revisions, Store
 
 logger = logging.getLogger(__name__)
 
@@ -136,25 +136,28 @@ class LiveModel:
         """Refuse labels of a new item that are lists written as text, as :meth:`Bundle.refuse_list_text` does."""
         self._base.refuse_list_text(attributes)
 
-    def put_event(
+    def event(
         self, event_id: str, user: UserId, item: ItemId, rating: float | None, *, clicked: bool = True
-    ) -> bool:
-        """Write an event to the store, with its context if lists are explored; return False if it was there before.
+    ) -> NewEvent:
+        """Return an event as it is to be written to the store, with its context if lists are explored.
 
         Raises
         ------
         UnknownIdError
-            If there is no such item.
+            If there is no such item, or it was removed.
         DataFormatError
-            If another event has this id, or nobody can have that of the user.
+            If nobody can have that id of the user.
         """
         engine = self.engine
+        if self.was_removed(item):
+            raise UnknownIdError(f"item_id: {item!r:.80} was removed, and takes no feedback.")
+        engine.place(item)
         engine.check_user(user)
         if not engine.knows_user(user):
             refuse_new_id(user, "user_id")
         user, item = engine.named_user(user), engine.named_item(item)
         context = self.engine.context(user, item) if self.explores else None
-        return self.store.put_event(event_id, user, item, rating, clicked=clicked, context=context)
+        return NewEvent(event_id, user, item, rating, clicked, context)
 
     @cached_property
     def family(self) -> Family:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -82,6 +82,26 @@ class Event:
     clicked: bool = True
     context: Mapping[str, Any] | None = None
     """In what circumstances the item was shown, if anybody is to learn from it."""
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event that is to be written."""
+
+    event_id: str
+    user_id: UserId
+    item_id: ItemId
+    rating: float | None
+    clicked: bool = True
+    context: Mapping[str, float] | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return the row of the log, without a number."""
+        return {
+            "event_id": self.event_id, "user_id": json.dumps(self.user_id), "item_id": json.dumps(self.item_id),
+            "rating": self.rating, "at": time.time(), "clicked": self.clicked,
+            "context": None if self.context is None else json.dumps(self.context),
+        }  # fmt: skip
 
 
 Entry = TypeVar("Entry", ItemChange, Event)
@@ -165,35 +185,38 @@ class Store:
             inserted = connection.execute(sa.insert(_ITEMS).values(row))
             return int(inserted.inserted_primary_key[0])
 
-    def put_event(
-        self, event_id: str, user_id: UserId, item_id: ItemId, rating: float | None, *, clicked: bool = True,
-        context: Mapping[str, float] | None = None,
-    ) -> bool:  # fmt: skip
-        """Write an event; return False if it had been written before, in whatever context. Durable on return.
+    def put_events(self, events: Sequence[NewEvent]) -> list[bool | DataFormatError]:
+        """Write events, all in one go: to make one durable takes as long as to make many. Durable on return.
 
-        Raises
-        ------
-        DataFormatError
-            If another event has this id.
+        Returns
+        -------
+        list
+            Of each: True; False if it had been written before, in whatever context; an error if another event has its
+            id, which is no matter for the others.
         """
-        row = {
-            "event_id": event_id, "user_id": json.dumps(user_id), "item_id": json.dumps(item_id), "rating": rating,
-            "at": time.time(), "clicked": clicked, "context": None if context is None else json.dumps(context),
-        }  # fmt: skip
-        try:
-            with self._begin() as connection:
-                connection.execute(sa.insert(_EVENTS).values(row))
-        except IntegrityError:
-            self._check_same(row)
-            return False
-        return True
+        rows, known = [event.row() for event in events], dict[str, dict[str, Any]]()
+        while True:
+            fresh: dict[str, dict[str, Any]] = {}
+            for row in rows:
+                if row["event_id"] not in known:
+                    fresh.setdefault(row["event_id"], row)
+            try:
+                if fresh:
+                    with self._begin() as connection:
+                        connection.execute(sa.insert(_EVENTS), list(fresh.values()))
+                break
+            except IntegrityError:  # some had been written before: by us, or by another replica a moment ago
+                before = len(known)
+                known |= self._written(fresh)
+                if len(known) == before:
+                    raise
+        return [fresh.get(row["event_id"]) is row or _same_event(row, (known | fresh)[row["event_id"]]) for row in rows]
 
-    def _check_same(self, row: Mapping[str, Any]) -> None:
+    def _written(self, event_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return those of some events that are in the log, by id."""
         with self._begin() as connection:
-            known = connection.execute(sa.select(_EVENTS).where(_EVENTS.c.event_id == row["event_id"])).one()
-        written = (known.user_id, known.item_id, known.rating, known.clicked is not False)
-        if written != (row["user_id"], row["item_id"], row["rating"], row["clicked"]):
-            raise DataFormatError(f"event_id: {row['event_id']!r} is the id of another event. Give each its own.")
+            found = connection.execute(sa.select(_EVENTS).where(_EVENTS.c.event_id.in_(list(event_ids)))).mappings()
+            return {row["event_id"]: dict(row) for row in found}
 
     def items_since(self, seq: int) -> list[ItemChange]:
         """Return the changes of items after the entry `seq`, in order."""
@@ -281,6 +304,13 @@ class Revisions:
         for event in events:
             user = named(event.user_id)
             self._users[user] = self._users.get(user, 0) ^ _mark(event)
+
+
+def _same_event(row: Mapping[str, Any], written: Mapping[str, Any]) -> Literal[False] | DataFormatError:
+    """Return False, for nothing new, if an event is the one that was written under its id, else what is wrong."""
+    fields = ("user_id", "item_id", "rating")
+    same = all(row[name] == written[name] for name in fields) and row["clicked"] == (written["clicked"] is not False)
+    return not same and DataFormatError(f"event_id: {row['event_id']!r} is the id of another event. Give each its own.")
 
 
 def _mark(entry: ItemChange | Event) -> int:
