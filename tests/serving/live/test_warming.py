@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.bundle.fitting import fit_bundle
+from coldray.core.errors import UnknownIdError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.base import TrainingSet
@@ -210,6 +211,19 @@ def test_what_does_not_count_is_told(warming_bundle, store):
         "3 clicks on 1 items that had none in the fit move them in all lists. 1 of users without a click in the fit do "
         "not, and 2 are older than their items."
     )
+
+
+def test_feedback_on_an_item_that_is_gone_is_refused_and_says_so(warming_bundle, store):
+    numbered = replace(warming_bundle, item_ids=np.arange(len(warming_bundle.item_ids)))
+    live = LiveModel(numbered, VERSION, store)
+    store.put_item(5, None)
+    live.refresh()
+    for item in (5, "5"):
+        with pytest.raises(UnknownIdError, match=rf"{item!r} was removed, and takes no feedback"):
+            send_event(live, f"{item!r}", CLICKERS[0], item, None)
+    with pytest.raises(UnknownIdError, match="there is no item 999"):
+        send_event(live, "e", CLICKERS[0], 999, None)
+    assert store.events_since(0) == []
 
 
 def listed(live, users, item="new"):

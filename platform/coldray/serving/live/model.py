@@ -149,7 +149,7 @@ class LiveModel:
             If nobody can have that id of the user.
         """
         engine = self.engine
-        if self.was_removed(item):
+        if self.was_removed(engine.named_item(item)):
             raise UnknownIdError(f"item_id: {item!r:.80} was removed, and takes no feedback.")
         engine.place(item)
         engine.check_user(user)
