@@ -201,7 +201,7 @@ def _tested(
 def live_updates() -> dict[str, float]:
     """Clicks on new items as feedback to the service: from the call to a list that knows it, the slowest of ten.
 
-    Then as many clicks as 16 connections can send, each answered when the lists know it. The scores after all of them,
+    Then as many clicks as 32 connections can send, each answered when the lists know it. The scores after all of them,
     against those of a fit of its own that is told of all at once: the largest difference, over the largest score.
     """
     generator = np.random.default_rng(0)
@@ -231,7 +231,7 @@ def live_updates() -> dict[str, float]:
             if status == 202:
                 sent.append(10 + place % len(requests))
 
-        load = generate(port, requests, connections=16, seconds=LIVE_SECONDS, check=check)
+        load = generate(port, requests, connections=32, seconds=LIVE_SECONDS, check=check)
         found = [scores(history) for history in histories]
     if set(load.statuses) != {202} or len(sent) > len(events):
         raise RuntimeError(f"Not all events were taken, or they were too few: {load.statuses}")
