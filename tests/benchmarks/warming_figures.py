@@ -26,7 +26,7 @@ from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.model import Bundle
 from coldray.data.dataset import Dataset, keep_entries, rows_of
 from coldray.data.splits.interactions import interaction_splits
-from coldray.data.splits.warming import WARMING_CLICKS, warming_splits
+from coldray.data.splits.warming import warming_splits
 from coldray.evaluation.ranking import Scorer
 from coldray.experiments.evaluation import EvaluationFold
 from coldray.experiments.folds import prepare_task
@@ -45,16 +45,17 @@ from coldray.serving.engine.queries import Query
 from coldray.training.options import FitOptions
 
 NDCG = "ndcg@10"
-CLICKS = WARMING_CLICKS["item-warming"]
+CLICKS = (0, 1, 5, 20, 50)
+"""Of the default schedule five, as every number is a fit of every model."""
 TAKES = KernelAlignConfig(popularity=0.2, click_ridge=6.0)
 """The first configuration of tune_spaces/kernel_align_warming.yaml, around which it is tuned."""
-RIDGES = (4.0, 8.0)
+RIDGES = (1.0, 2.0, 4.0, 8.0)
 WARM_RIDGES = (1.0, 2.0, 4.0, 8.0)
 PRIORS = (0.75, 1.5, 3.0)
 WEIGHTS = (3.0, 4.0, 6.0)
 POPULARITIES = (0.0, 0.2, 0.4)
 BLENDED = (0.5, 1.0, 2.0, 4.0, 8.0)
-ALIGNED = (100.0, 1000.0)
+ALIGNED = (10.0, 100.0, 1000.0)
 ASKED = 1500
 """Users whose lists choose, drawn."""
 LIVE_ITEMS = 64
@@ -137,15 +138,15 @@ def warming() -> dict[str, float]:
     The worst ratio is that of cold items among cold ones, and of the lists of all items, at any number of clicks, to
     the better of EASE, fitted with those clicks, and of KernelAlign by attributes.
     """
-    split = next(warming_splits(dataset(), protocol="item-warming", seeds=(42,)))
+    split = next(warming_splits(dataset(), protocol="item-warming", seeds=(42,), clicks=CLICKS))
     validation = prepare_task(split.for_tuning().fold, FULL, users=ASKED)
     test = prepare_task(split.test_fold, FULL)
     changes = [{"click_ridge": r, "new_weight": w} for r, w in itertools.product(RIDGES, WEIGHTS)]
     found: dict[str, list[Recommender[Any]]] = {
         "kernel_align, clicks": [KernelAlign(TAKES.model_copy(update=change)) for change in changes],
         "kernel_align": [KernelAlign(KernelAlignConfig(popularity=value)) for value in POPULARITIES],
-        "ease": [EASE(EASEConfig(regularization=value)) for value in LAMBDAS[1:4]],
-        "marec": [MARec(MEASURED.model_copy(update={"beta": value})) for value in ALIGNED],
+        "ease": [EASE(EASEConfig(regularization=value)) for value in LAMBDAS[2:]],
+        "marec": [MARec(MEASURED.model_copy(update={"beta": value, "learner": "nonnegative"})) for value in ALIGNED],
         "content_knn": [ContentKNN(ContentKNNConfig(k=200))],
         "popularity": [Popularity()],
     }

@@ -56,7 +56,9 @@ def written(tmp_path, content):
     return path
 
 
-COMPARISONS = {"coldstart", "compare_models", "compare_cold", "compare_published", "compare_warming"}
+COMPARISONS = {
+    "coldstart", "compare_models", "compare_cold", "compare_published", "compare_recsys_cold", "compare_warming",
+}  # fmt: skip
 STUDY_FILES = [path for path in sorted(STUDIES.glob("*.yaml")) if path.stem not in COMPARISONS]
 
 

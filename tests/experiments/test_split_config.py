@@ -17,6 +17,7 @@ COLD = ("notebook", "balanced")
 BY_TIME = ("leave-last", "temporal", "per-user-temporal", "rolling-origin")
 AT_RANDOM = ("holdout", "user-holdout", "k-fold")
 WARMING = ("item-warming", "user-warming")
+MIXED = "recsys-cold"
 STUDIES = Path(__file__).parents[2] / "tune_spaces"
 
 
@@ -29,7 +30,7 @@ def study(**fields):
     return StudyConfig.model_validate({**base, **fields})
 
 
-@pytest.mark.parametrize("protocol", [*COLD, *BY_TIME, *AT_RANDOM, *WARMING])
+@pytest.mark.parametrize("protocol", [*COLD, *BY_TIME, *AT_RANDOM, *WARMING, MIXED])
 def test_every_protocol_survives_json_and_says_what_it_holds_out(protocol):
     config = splits_of(protocol)
     assert SplitConfig.model_validate_json(config.model_dump_json()) == config
@@ -98,10 +99,14 @@ def test_the_clicks_of_what_warms_up():
             splits_of(protocol, **field)
 
 
-def test_cold_items_that_warm_up_compete_among_themselves_or_with_all():
+@pytest.mark.parametrize("protocol", ["item-warming", MIXED])
+def test_cold_items_beside_warm_ones_compete_among_themselves_or_with_all(protocol):
     for candidates in ("cold", "all"):
-        config = study(splits={"protocol": "item-warming"}, candidates=candidates)
-        assert (config.splits.held_out, config.splits.warms_items) == ("interactions", True)
+        splits = study(splits={"protocol": protocol}, candidates=candidates).splits
+        assert (splits.held_out, splits.ranks_cold, splits.mixes) == ("interactions", True, protocol == MIXED)
+
+
+def test_users_that_warm_up_compete_with_all():
     with pytest.raises(ConfigError, match=r"'user-warming'.*Use candidates: all"):
         study(splits={"protocol": "user-warming"})
 

@@ -36,6 +36,9 @@ from coldray.evaluation.topk import cell_positions, nonzero_pattern
 _BLOCK_BYTES = 2 << 20
 """Size of the dense block in which hits are looked up; it stays in the cache."""
 
+LEADING = ("ndcg", "recall", "precision")
+"""Measures that are kept of a part of a test."""
+
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -58,6 +61,11 @@ class RankingMetrics:
         """Return the mean over users of every measure, summed in float64, the coverage, and the errors of ratings."""
         means = {name: float(values.mean(dtype=np.float64)) for name, values in self.per_user.items()}
         return means | dict(self.coverage) | ({} if self.ratings is None else self.ratings.means())
+
+    def leading(self, names: Sequence[str] = LEADING) -> RankingMetrics:
+        """Return the measures of these names alone, at any cutoff: what is kept of a part."""
+        kept = {name: values for name, values in self.per_user.items() if name.partition("@")[0] in names}
+        return RankingMetrics(self.users, kept, {})
 
     def every_per_user(self) -> dict[str, FloatArray]:
         """Return the values of users by name, those of parts as in :meth:`part_means`."""

@@ -15,7 +15,7 @@ from coldray.data.dataset import joined, keep_entries, without_pairs
 from coldray.data.splits.items import Fold, Warming
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank
-from coldray.evaluation.ratings import ones_where_stored, rating_metrics
+from coldray.evaluation.ratings import RatingMetrics, ones_where_stored, rating_metrics
 from coldray.evaluation.topk import merge_top_k
 from coldray.models.base import Recommender, TrainingSet
 
@@ -49,6 +49,10 @@ class EvaluationFold:
     """True if the held-out clicks are ratings to be predicted."""
     warming: Warming | None = None
     """What becomes known of cold items, or users; the fold itself is as at the first number of known clicks."""
+    is_mixed: bool = False
+    """True if cold items stand beside warm ones, and lists of each, and of both, are measured."""
+    unranked: sp.csr_array | None = None
+    """Clicks ``[U, I]`` that are neither known nor to be found, and not ranked for their users."""
 
     @property
     def histories(self) -> sp.csr_array:
@@ -59,6 +63,11 @@ class EvaluationFold:
     def known(self) -> sp.csr_array:
         """Ones where a user has a known click ``[U, I]``."""
         return ones_where_stored(self.histories)
+
+    @property
+    def never_ranked(self) -> sp.csr_array:
+        """Ones where an item is not to be in a list of a user ``[U, I]``: known clicks, and those not to be ranked."""
+        return self.known if self.unranked is None else joined(self.known, ones_where_stored(self.unranked))
 
     @classmethod
     def of(cls, fold: Fold, train: TrainingSet, *, ratings: bool = False, limit: int | None = None) -> EvaluationFold:
@@ -94,7 +103,16 @@ class EvaluationFold:
             given=given,
             ratings=ratings,
             warming=warming,
+            is_mixed=fold.is_mixed,
+            unranked=fold.unranked,
         )
+
+    @property
+    def becoming_known(self) -> Warming:
+        """What becomes known; ConfigError where nothing does."""
+        if self.warming is None:
+            raise ConfigError(f"{self.train.key} has nothing that becomes known.")
+        return self.warming
 
     def after(self, clicks: int) -> EvaluationFold:
         """Return the fold as it is when so many clicks of each cold item, or user, are known; nothing warms up in it.
@@ -104,9 +122,7 @@ class EvaluationFold:
         clicks
             One of the numbers of :attr:`warming`.
         """
-        warming = self.warming
-        if warming is None:
-            raise ConfigError(f"{self.train.key} has nothing that becomes known, be it {clicks} clicks or fewer.")
+        warming = self.becoming_known
         plain = replace(self, warming=None)
         known = warming.known(clicks, before=warming.clicks[0])
         if known.nnz == 0:
@@ -182,11 +198,15 @@ def evaluate(
     n_candidates = len(task.held_out_items) if candidates == "cold" else model.n_items
     if not task.ratings:
         return ranking_metrics(ranking, task.held_out, cutoffs, n_candidates=n_candidates)
-    predicted = rating_metrics(
+    listed = ranking_metrics(ranking, ones_where_stored(task.held_out), cutoffs, n_candidates=n_candidates)
+    return replace(listed, ratings=predicted_ratings(model, task))
+
+
+def predicted_ratings(model: Recommender[Any], task: EvaluationFold) -> RatingMetrics:
+    """Return how near a model comes to the held-out ratings of a task."""
+    return rating_metrics(
         model.predict_ratings, train=task.train.interactions, histories=task.histories, held_out=task.held_out
     )
-    listed = ranking_metrics(ranking, ones_where_stored(task.held_out), cutoffs, n_candidates=n_candidates)
-    return replace(listed, ratings=predicted)
 
 
 def _side(
@@ -222,5 +242,5 @@ def rank_items(
     model: Recommender[Any], task: EvaluationFold, items: npt.NDArray[np.int32], k: int, *, exclude: bool
 ) -> Ranking:
     """Return the top `k` of `items` of every user of the task; with `exclude` without what the user has clicked."""
-    known = task.known if exclude else None
-    return rank(model.scorer(items), task.histories, items, k=k, exclude=known, users=task.users)
+    never = task.never_ranked if exclude else None
+    return rank(model.scorer(items), task.histories, items, k=k, exclude=never, users=task.users)

@@ -9,6 +9,7 @@ from typing import Any, Self
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
 from coldray.data.splits.items import Split, TuningSplit
+from coldray.data.splits.split_files import LEFT_OUT
 from coldray.experiments.forms.settled import Settled, settled_study
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.space import StudyConfig
@@ -90,6 +91,12 @@ def describe_protocol(
             "cold": f"the cold items among themselves decide; {listed['all']} is ranked, too",
             "all": f"{listed['all']} decides; the cold items are ranked among themselves, too",
         }
+    if config.splits.mixes:
+        listed = {
+            "cold": "the cold items, in the test those of validation too, decide; warm items, and all, are ranked, too",
+            "all": "the lists of all items decide, of users who are to find warm and cold ones; warm items, and cold "
+            "ones, are ranked among themselves, too",
+        }
     counts = [split.counts() for split in splits]
     left_out = sum(count["users_without_train_clicks"] for count in counts)
     part_sizes = [f"{counts[0][f'{part}_{held_out}']:,} {part}" for part in ("train", "validation", "test")]
@@ -98,6 +105,7 @@ def describe_protocol(
         "splits": f"{config.splits.n_splits} for each seed ({', '.join(map(str, config.splits.seeds))})",
         "first split": f"{', '.join(part_sizes)} {held_out}" + _more_of_first(counts[0]),
         **_warming_words(config.splits, dataset, counts[0]),
+        **_mixed_words(config.splits, counts[0]),
         "candidates": f"{config.candidates}: {listed[config.candidates]}",
         **_unclicked_words(config, dataset),
         "users": f"with a {known} and a held-out click"
@@ -144,6 +152,13 @@ def split_words(splits: SplitConfig) -> str:
         "item-warming": "items permuted; 60 % train, 20 % validation, 20 % test, which become known click by click; a "
         f"random {100 * splits.warm_share:g} % of each user's clicks on train items is test, as much of the rest "
         "validation",
+        "recsys-cold": (
+            f"the parts that the files in {splits.folder.name} list"
+            if splits.folder
+            else "80 % of the items are warm, of the others half validates, half is test; of the clicks on warm items "
+            "a random 10 % validates, 10 % is test"
+        )
+        + "; models learn from the train clicks alone, and what validates is not ranked in the test",
         "user-warming": f"a random {test} of the users is tested, {validation} of the rest validates; they become "
         "known click by click",
         "k-fold": f"each user's interactions are dealt to {splits.n_splits} folds; one is test, the next validation",
@@ -163,6 +178,18 @@ def _warming_words(splits: SplitConfig, dataset: Dataset, first: Mapping[str, in
         f"the first {', '.join(map(str, splits.schedule))} clicks of each cold {noun}, {by}; the later ones are to be"
     )
     return {"known clicks": f"{what} found{told if fewer else ''}"}
+
+
+def _mixed_words(splits: SplitConfig, first: Mapping[str, int]) -> dict[str, str]:
+    """Return how many items are warm and cold where cold ones stand beside warm ones, and what is in no part."""
+    if not splits.mixes:
+        return {}
+    told = (
+        f"{first['validation_items']:,} for validation and {first['test_items']:,} for the test, beside "
+        f"{first['warm_items']:,} warm ones"
+    )
+    lost = "; ".join(f"{first[name]:,} {words}" for name, words in LEFT_OUT.items() if name in first)
+    return {"cold items": told, **({"left out": lost} if lost else {})}
 
 
 def _more_of_first(counts: Mapping[str, int]) -> str:

@@ -159,10 +159,10 @@ class StudyConfig(WithData):
         for entry in self.selection.simplest:
             for name in entry:
                 _check_name(f"selection.simplest: {name}", name, config_type.model_fields)
-        if self.candidates == "cold" and not (self.splits.holds_out_items or self.splits.warms_items):
+        if self.candidates == "cold" and not self.splits.ranks_cold:
             raise ConfigError(
                 f"candidates: 'cold' ranks held-out items, and the protocol {self.splits.protocol!r} holds out "
-                "interactions. Use candidates: all, or the protocol notebook, balanced or item-warming."
+                "interactions. Use candidates: all, or the protocol notebook, balanced, item-warming or recsys-cold."
             )
         if self.scheduler and self.scheduler.by == "epochs" and not self.kind.trains_by_epochs:
             raise ConfigError(

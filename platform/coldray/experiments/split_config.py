@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Self, TypeAlias, get_args
@@ -16,14 +17,16 @@ from coldray.data.sources.locations import found_below
 from coldray.data.splits.interactions import check_interaction_protocol, interaction_splits
 from coldray.data.splits.item_file import item_file_split
 from coldray.data.splits.items import HeldOut, Split, cold_item_splits
-from coldray.data.splits.protocols import ColdItemProtocol, Protocol, WarmingProtocol
+from coldray.data.splits.protocols import ColdItemProtocol, MixedProtocol, Protocol, WarmingProtocol
+from coldray.data.splits.recsys_cold import recsys_cold_splits
+from coldray.data.splits.split_files import split_files
 from coldray.data.splits.warming import WARMING_CLICKS, warming_splits
 from coldray.experiments.settings import Section
 
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
-_FILES = ("items", "only_users")
-"""Fields that name files."""
+_FILES = ("items", "only_users", "folder")
+"""Fields that name files, or a folder of them."""
 _READ_BY = {
     "test_share": ("holdout", "temporal", "per-user-temporal", "user-holdout", "user-warming"),
     "validation_share": ("holdout", "temporal", "per-user-temporal", "user-holdout", "user-warming", "predefined"),
@@ -34,6 +37,7 @@ _READ_BY = {
     "only_users": ("item-file",),
     "clicks": ("item-warming", "user-warming"),
     "warm_share": ("item-warming",),
+    "folder": ("recsys-cold",),
 }
 """Which protocols read a field of the splits."""
 
@@ -42,9 +46,10 @@ class SplitConfig(Section):
     """The splits every configuration is evaluated on: `n_splits` for each seed."""
 
     protocol: Protocol = "notebook"
-    """``notebook``, ``balanced`` and ``item-file`` hold out items, which are cold then; the others hold out
-    interactions, see :func:`~coldray.data.splits.interactions.interaction_splits`. ``predefined`` takes the published
-    parts, ``item-file`` those of `items`."""
+    """``notebook``, ``balanced`` and ``item-file`` hold out items, which are cold then; ``recsys-cold`` holds out items
+    and clicks on the others, see :mod:`~coldray.data.splits.recsys_cold`; the others hold out interactions, see
+    :func:`~coldray.data.splits.interactions.interaction_splits`. ``predefined`` takes the published parts,
+    ``item-file`` those of `items`."""
     n_splits: PositiveInt = 3
     """Splits for each seed; the folds of ``k-fold``. The protocols by time have one."""
     seeds: tuple[int, ...] = Field(default=(42,), min_length=1)
@@ -66,6 +71,9 @@ class SplitConfig(Section):
     the data (COLDRAY_DATA)."""
     only_users: Path | None = None
     """Table of ``item-file`` with ids of the users whose lists are measured; null for all."""
+    folder: Path | None = None
+    """Folder of the split files of ``recsys-cold``, see :mod:`~coldray.data.splits.split_files`, looked for as `items`.
+    Null: the split is drawn by the seed."""
 
     clicks: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
     """Numbers n of known clicks, ascending, of ``item-warming`` and ``user-warming``: the first n of each cold item, or
@@ -91,8 +99,9 @@ class SplitConfig(Section):
             If one cannot be read.
         """
         named = {name: path for name in _FILES if (path := getattr(self, name)) is not None}
+        files = {name: sorted(split_files(path)) if name == "folder" else [path] for name, path in named.items()}
         try:
-            return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in named.items()}
+            return {name: _digest(paths) for name, paths in files.items()}
         except OSError as error:
             raise DataFileError(f"A file of the splits cannot be read: {error}.") from error
 
@@ -110,6 +119,16 @@ class SplitConfig(Section):
     def warms(self) -> bool:
         """True if cold items or users become known click by click."""
         return self.protocol in get_args(WarmingProtocol)
+
+    @property
+    def mixes(self) -> bool:
+        """True if cold items stand beside warm ones whose clicks are held out, too."""
+        return self.protocol in get_args(MixedProtocol)
+
+    @property
+    def ranks_cold(self) -> bool:
+        """True if there are cold items that may be ranked among themselves."""
+        return self.holds_out_items or self.warms_items or self.mixes
 
     @property
     def schedule(self) -> tuple[int, ...]:
@@ -143,11 +162,21 @@ class SplitConfig(Section):
         if self.protocol == "item-file" and (self.items is None or self.n_splits * len(self.seeds) > 1):
             what = "needs items: the table of parts" if self.items is None else "gives one split: n_splits: 1, one seed"
             raise ConfigError(f"splits: the protocol 'item-file' {what}.")
+        if self.folder is not None and self.n_splits * len(self.seeds) > 1:
+            raise ConfigError("splits.folder: split files give one split: n_splits: 1, one seed.")
         if self.clicks is not None and any(later <= n for n, later in pairwise(self.clicks)):
             raise ConfigError(f"splits.clicks: {list(self.clicks)} do not ascend. Write numbers such as [0, 1, 5, 20].")
-        if not self.holds_out_items and not self.warms:
+        if not (self.holds_out_items or self.warms or self.mixes):
             check_interaction_protocol(self.protocol, self.n_splits, self.seeds)
         return self
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 of files, one after another."""
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def drawn_splits(dataset: Dataset, config: SplitConfig) -> list[Split]:
@@ -168,6 +197,8 @@ def drawn_splits(dataset: Dataset, config: SplitConfig) -> list[Split]:
             for seed in config.seeds
             for split in cold_item_splits(dataset, protocol=config.protocol, n_splits=config.n_splits, seed=seed)
         ]
+    if config.mixes:
+        return list(recsys_cold_splits(dataset, n_splits=config.n_splits, seeds=config.seeds, folder=config.folder))
     if config.warms:
         shares = {name: getattr(config, name) for name in ("warm_share", "test_share", "validation_share")}
         return list(

@@ -25,7 +25,7 @@ from coldray.experiments.inspection.measure import Inspection, inspect
 from coldray.experiments.listeners import StudyListener
 from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.results import FoldMetrics, Selection
-from coldray.experiments.tasks.warming import evaluate_warming
+from coldray.experiments.tasks.measured import evaluate_fold
 from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
 from coldray.training.cluster.mailbox import Delivery, Forwarding, new_mailbox
@@ -162,7 +162,7 @@ def _measure(task: EvaluationFold, wanted: _Wanted, mailbox: Any, mapped: bool) 
         model.fit(task.train, options=wanted.fit.options(Forwarding(mailbox, place)))
     asked: dict[str, Any] = {"candidates": wanted.candidates, "cutoffs": wanted.cutoffs}
     with kept_warnings() as later:
-        metrics = evaluate_warming(model, task, **asked, options=wanted.fit.options())
+        metrics = evaluate_fold(model, task, **asked, options=wanted.fit.options())
     notes = list(dict.fromkeys((*notes, *later)))
     seconds = time.perf_counter() - started
     fold = FoldMetrics(task.seed, task.split, metrics.means(), seconds, parts=metrics.part_means())

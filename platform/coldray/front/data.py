@@ -111,7 +111,8 @@ def split(dataset: Dataset, protocol: str = _ITEM_COLD, *, seed: int = 42, numbe
         ``holdout``, ``leave-last``, ``temporal``, ``per-user-temporal``, ``user-holdout``, ``k-fold`` and
         ``rolling-origin`` hold out interactions, see :func:`~coldray.data.splits.interactions.interaction_splits`.
         ``item-warming`` and ``user-warming``: what is cold becomes known click by click, see
-        :mod:`~coldray.data.splits.warming`.
+        :mod:`~coldray.data.splits.warming`. ``recsys-cold``: cold items beside warm ones, drawn or from files
+        (``folder="splits"``), see :mod:`~coldray.data.splits.recsys_cold`.
     seed
         The same seed gives the same split.
     number

@@ -16,12 +16,12 @@ from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset
 from coldray.data.splits.items import Fold, Split, TuningSplit
-from coldray.data.splits.protocols import ColdItemProtocol, Protocol
+from coldray.data.splits.protocols import ColdItemProtocol, MixedProtocol, Protocol
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.evaluation import Candidates, EvaluationFold
 from coldray.experiments.space import check_metric
-from coldray.experiments.tasks.warming import evaluate_warming
+from coldray.experiments.tasks.measured import evaluate_fold
 from coldray.features.builder import FeatureConfig, FeatureEncoder, attribute_kinds, choose_methods
 from coldray.front.configs import validated
 from coldray.models.base import Recommender, TrainingSet
@@ -168,7 +168,7 @@ def evaluate(
     cutoffs = tuple(dict.fromkeys(int(name.partition("@")[2]) for name in wanted if "@" in name)) or (10,)
     cold = split.protocol in get_args(ColdItemProtocol)
     chosen: Candidates = candidates or ("cold" if cold else "all")
-    if chosen == "cold" and not (cold or split.protocol == "item-warming"):
+    if chosen == "cold" and not (cold or split.protocol in ("item-warming", *get_args(MixedProtocol))):
         raise ConfigError(f"candidates='cold' ranks held-out items, and {split.protocol!r} holds out interactions.")
     if chosen == "cold" and cold and not bundle.model.scores_cold_items:
         raise ConfigError(
@@ -191,7 +191,7 @@ def evaluate(
     )
     if not task.ratings:
         task = task.with_clicks_to_be_found()
-    measured = evaluate_warming(bundle.model, task, candidates=chosen, cutoffs=cutoffs, options=options)
+    measured = evaluate_fold(bundle.model, task, candidates=chosen, cutoffs=cutoffs, options=options)
     intervals = {
         name: bootstrap_interval(measured.per_user[name], generator=np.random.default_rng(seed))
         for name in wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import polars as pl
@@ -76,6 +76,23 @@ def has_metric(folds: tuple[FoldMetrics, ...], metric: str) -> bool:
 def known_mean(folds: tuple[FoldMetrics, ...], metric: str) -> float:
     """Return the mean over folds; NaN where one lacks the metric."""
     return mean_metric(folds, metric) if has_metric(folds, metric) else math.nan
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model that was tested, also on parts of the test."""
+
+    name: str
+    folds: tuple[FoldMetrics, ...]
+    intervals: Intervals
+
+    def mean(self, part: str, metric: str) -> float:
+        """Return the mean of a part's metric over splits; NaN where a split has nothing to be found."""
+        return known_mean(self.folds, f"{part}.{metric}")
+
+    def cell(self, part: str, metric: str) -> Cell:
+        """Return the mean as a table has it."""
+        return number(metric_number(self.mean(part, metric)))
 
 
 def short_cutoff(cutoffs: Sequence[int]) -> int:

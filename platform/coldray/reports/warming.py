@@ -11,12 +11,11 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from coldray.experiments.results import FoldMetrics
 from coldray.experiments.tasks.warming import NEW_ITEMS, TASKS, part_name
 from coldray.reports.labels import DASH, metric_label, metric_number, shortened
 from coldray.reports.report import Cell, Gallery, Picture, Section, Table, Text, number
 from coldray.reports.style import COLOURS, FULL_WIDTH, GREY, new_figure, set_note, set_title, styled
-from coldray.reports.tables import Intervals, has_metric, known_mean, short_cutoff
+from coldray.reports.tables import Measured, has_metric, short_cutoff
 
 FIGURE = "warming"
 """Name of the figure."""
@@ -30,23 +29,6 @@ _HEADING = "As clicks become known"
 _PART = re.compile(r"(\w+)\.n(\d+)\.ndcg@(\d+)")
 _NAME_CHARACTERS = 24
 _LINES = ("-", (0, (4.0, 1.5)), (0, (1.0, 1.0)))
-
-
-@dataclass(frozen=True)
-class Warmed:
-    """A model that was tested as something became known."""
-
-    name: str
-    folds: tuple[FoldMetrics, ...]
-    intervals: Intervals
-
-    def mean(self, part: str, metric: str) -> float:
-        """Return the mean of a part's metric over splits; NaN where a split has nothing to be found."""
-        return known_mean(self.folds, f"{part}.{metric}")
-
-    def cell(self, part: str, metric: str) -> Cell:
-        """Return the mean as a table has it."""
-        return number(metric_number(self.mean(part, metric)))
 
 
 @dataclass(frozen=True)
@@ -67,7 +49,7 @@ class _Shown:
         return len(self.tasks) > 1
 
 
-def warming_section(models: Sequence[Warmed], *, synthetic: bool) -> Section:
+def warming_section(models: Sequence[Measured], *, synthetic: bool) -> Section:
     """Return text, table and figure of models that were tested in one protocol; nothing if nothing became known."""
     shown = _shown(models)
     if shown is None:
@@ -87,13 +69,13 @@ def warming_section(models: Sequence[Warmed], *, synthetic: bool) -> Section:
     return Section(_HEADING, (Text(said), _table(models, shown), Gallery((picture,))), "page")
 
 
-def warming_in_short(models: Sequence[Warmed]) -> Section:
+def warming_in_short(models: Sequence[Measured]) -> Section:
     """Return the table for a terminal."""
     shown = _shown(models)
     return Section("", () if shown is None else (_table(models, shown),), "terminal")
 
 
-def _table(models: Sequence[Warmed], shown: _Shown) -> Table:
+def _table(models: Sequence[Measured], shown: _Shown) -> Table:
     """Return every task at every number of known clicks."""
     rows = []
     for n in shown.clicks:
@@ -117,7 +99,7 @@ def _share(value: float) -> Cell:
     return number(f"{100 * value:.1f} %" if math.isfinite(value) else DASH)
 
 
-def _shown(models: Sequence[Warmed]) -> _Shown | None:
+def _shown(models: Sequence[Measured]) -> _Shown | None:
     """Return tasks, numbers of known clicks and cutoff of what was measured; None if nothing became known."""
     names = {name for model in models for fold in model.folds for name in fold.parts}
     found = [match.groups() for match in map(_PART.fullmatch, names) if match]
@@ -129,7 +111,7 @@ def _shown(models: Sequence[Warmed]) -> _Shown | None:
     return _Shown(tuple(task for task in TASKS if task in tasks), clicks, cutoff)
 
 
-def _picture(models: Sequence[Warmed], shown: _Shown, *, synthetic: bool) -> Picture:
+def _picture(models: Sequence[Measured], shown: _Shown, *, synthetic: bool) -> Picture:
     first, last = shown.clicks[0], shown.clicks[-1]
     task = shown.tasks[-1]
     alt = "; ".join(
@@ -147,7 +129,7 @@ def _picture(models: Sequence[Warmed], shown: _Shown, *, synthetic: bool) -> Pic
 
 
 @styled()
-def _curves(models: Sequence[Warmed], shown: _Shown, *, synthetic: bool) -> Figure:
+def _curves(models: Sequence[Measured], shown: _Shown, *, synthetic: bool) -> Figure:
     """Draw a panel for each task, and one for the share of new items: a line for each model over known clicks."""
     rows = 2 if shown.of_items else 1
     figure = new_figure(FULL_WIDTH, 1.3 + 2.6 * rows)
@@ -178,7 +160,7 @@ def _curves(models: Sequence[Warmed], shown: _Shown, *, synthetic: bool) -> Figu
     return figure
 
 
-def _draw_curve(axes: Axes, place: int, model: Warmed, task: str, shown: _Shown) -> None:
+def _draw_curve(axes: Axes, place: int, model: Measured, task: str, shown: _Shown) -> None:
     parts = [_drawn_part(model, task, n, shown) for n in shown.clicks]
     values = [model.mean(part, shown.metric) for part in parts]
     color, style = COLOURS[place % len(COLOURS)], _LINES[place // len(COLOURS) % len(_LINES)]
@@ -188,13 +170,13 @@ def _draw_curve(axes: Axes, place: int, model: Warmed, task: str, shown: _Shown)
     axes.fill_between(places, [low for low, _ in known], [high for _, high in known], color=color, alpha=0.12, lw=0)
 
 
-def _drawn_part(model: Warmed, task: str, clicks: int, shown: _Shown) -> str:
+def _drawn_part(model: Measured, task: str, clicks: int, shown: _Shown) -> str:
     """Return the part that looks for the same clicks at every n; where none is left, what is left at this n."""
     same = part_name(task, clicks, of_rest=True)
     return same if has_metric(model.folds, f"{same}.{shown.metric}") else part_name(task, clicks)
 
 
-def _draw_shares(axes: Axes, models: Sequence[Warmed], shown: _Shown) -> None:
+def _draw_shares(axes: Axes, models: Sequence[Measured], shown: _Shown) -> None:
     metric, places = f"listed@{shown.cutoff}", range(len(shown.clicks))
     for place, model in enumerate(models):
         values = [100 * model.mean(part_name(NEW_ITEMS, n), metric) for n in shown.clicks]
@@ -208,5 +190,5 @@ def _draw_shares(axes: Axes, models: Sequence[Warmed], shown: _Shown) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _short(model: Warmed) -> str:
+def _short(model: Measured) -> str:
     return shortened(model.name, _NAME_CHARACTERS)

@@ -323,7 +323,9 @@ def test_brackets_in_what_is_refused_are_shown(refused, tmp_path):
     assert "[red]" in refused("--data-dir", tmp_path / "[red]", "--dataset", "hetrec", status=1)
 
 
-COMPARISONS = {"coldstart", "compare_models", "compare_cold", "compare_published", "compare_warming"}
+COMPARISONS = {
+    "coldstart", "compare_models", "compare_cold", "compare_published", "compare_recsys_cold", "compare_warming",
+}  # fmt: skip
 
 
 def test_each_model_has_a_champion_of_its_own():

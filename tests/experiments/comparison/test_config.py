@@ -207,6 +207,7 @@ SHIPPED = FILE.with_name("compare_models.yaml")
         ("compare_models.yaml", "interactions", 3),
         ("compare_cold.yaml", "items", 3),
         ("compare_warming.yaml", "interactions", 1),
+        ("compare_recsys_cold.yaml", "interactions", 1),
     ],
 )
 def test_the_shipped_comparisons_can_start(file, held_out, splits):
@@ -227,7 +228,8 @@ def test_every_network_is_in_the_comparison_of_interactions_but_those_for_new_it
     models = {entry.study.model for entry in load_comparison(SHIPPED).entries}
     new = {name for name in NETWORKS if ".cold." in model_type(name).__module__}
     assert {"marec", "svd", "als", "item_knn", "user_knn", "popularity", *NETWORKS} - new <= models
-    assert new <= {entry.study.model for entry in load_comparison(SHIPPED.with_name("compare_cold.yaml")).entries}
+    for name in ("compare_cold.yaml", "compare_recsys_cold.yaml"):
+        assert new <= {entry.study.model for entry in load_comparison(SHIPPED.with_name(name)).entries}
     assert len(new) == 5
 
 

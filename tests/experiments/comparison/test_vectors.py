@@ -190,6 +190,12 @@ def test_vectors_take_no_clicks_as_they_come(tmp_path, protocol):
         load_comparison(comparison_file(tmp_path, splits=splits, candidates="all"))
 
 
+def test_vectors_are_not_measured_in_tasks(tmp_path):
+    splits = {"protocol": "recsys-cold", "n_splits": 1}
+    with pytest.raises(ConfigError, match="on warm items, on cold ones and on both, and given are vectors by file"):
+        load_comparison(comparison_file(tmp_path, splits=splits, candidates="all"))
+
+
 def test_vectors_are_not_inspected(tmp_path):
     with pytest.raises(ConfigError, match="given are vectors by file"):
         load_comparison(comparison_file(tmp_path, inspection={}))

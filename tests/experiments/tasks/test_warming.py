@@ -134,6 +134,8 @@ def test_what_nobody_has_to_find_is_left_out(table):
 def test_a_fold_in_which_nothing_warms_up_has_no_later_state():
     with pytest.raises(ConfigError, match="nothing that becomes known"):
         by_hand().after(0).after(1)
+    with pytest.raises(ConfigError, match="nothing that becomes known"):
+        evaluate_warming(Table(), by_hand().after(0), candidates="all", cutoffs=(2,))
 
 
 # ---- on generated data

@@ -11,10 +11,10 @@ from typer import Argument, Option
 from coldray.cli.options.base import SettingsOptions, names
 from coldray.cli.options.catalogue import model_names
 from coldray.cli.options.data import DataOptions
-from coldray.data.splits.protocols import ColdItemProtocol, DrawnProtocol, WarmingProtocol
+from coldray.data.splits.protocols import ColdItemProtocol, DrawnProtocol, MixedProtocol, WarmingProtocol
 
 _SPLIT = "Split"
-_Protocol: TypeAlias = Literal["item-cold", ColdItemProtocol, WarmingProtocol, DrawnProtocol]
+_Protocol: TypeAlias = Literal["item-cold", ColdItemProtocol, WarmingProtocol, MixedProtocol, DrawnProtocol]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,16 @@ class Fold(ABC):
         return None
 
     @property
+    def is_mixed(self) -> bool:
+        """True if cold items stand beside warm ones, and lists of each, and of both, are to be measured."""
+        return False
+
+    @property
+    def unranked(self) -> sp.csr_array | None:
+        """Clicks ``[U, I]`` that are neither learnt nor to be found, and never ranked; None where there are none."""
+        return None
+
+    @property
     def name(self) -> str:
         """As of :func:`fold_name`."""
         return fold_name(self.seed, self.split)

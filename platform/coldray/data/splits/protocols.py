@@ -16,4 +16,6 @@ InteractionProtocol: TypeAlias = Literal[DrawnProtocol, "predefined"]
 :mod:`~coldray.data.splits.published`."""
 WarmingProtocol: TypeAlias = Literal["item-warming", "user-warming"]
 """What was cold becomes known click by click, see :mod:`~coldray.data.splits.warming`."""
-Protocol: TypeAlias = Literal[ColdItemProtocol, WarmingProtocol, InteractionProtocol]
+MixedProtocol: TypeAlias = Literal["recsys-cold"]
+"""Cold items beside warm ones, in three tasks, see :mod:`~coldray.data.splits.recsys_cold`."""
+Protocol: TypeAlias = Literal[ColdItemProtocol, WarmingProtocol, MixedProtocol, InteractionProtocol]

@@ -120,6 +120,11 @@ class ComparisonConfig(WithData):
                 f"splits.protocol: with {self.splits.protocol!r} models take clicks as they come, and {choices(given)} "
                 "are vectors by file, which stay as they are. Leave them out, or use another protocol."
             )
+        if given and self.splits.mixes:
+            raise ConfigError(
+                f"splits.protocol: {self.splits.protocol!r} measures fitted models on warm items, on cold ones and on "
+                f"both, and {choices(given)} are vectors by file. Leave them out, or use another protocol."
+            )
         if given and self.inspection is not None:
             raise ConfigError(
                 f"inspection: it looks into fitted models, and {choices(given)} are vectors by file. Leave it out."

@@ -135,6 +135,8 @@ def _draw_items(task: EvaluationFold, share: float) -> EvaluationFold:
         users=users,
         given=given,
         warming=None,
+        is_mixed=False,
+        unranked=None,
     )
 
 

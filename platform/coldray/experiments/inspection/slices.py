@@ -88,7 +88,7 @@ def _among(
     if len(users) == 0:
         return _EMPTY
     ranking = rank(
-        model.scorer(items), task.histories, items, k=max(cutoffs), exclude=task.known, users=users
+        model.scorer(items), task.histories, items, k=max(cutoffs), exclude=task.never_ranked, users=users
     )  # a user with nothing left to be ranked has an empty list
     found = ranking_metrics(ranking, wanted, cutoffs, n_candidates=len(items))
     return SliceMetrics(len(found.users), len(items), found.means())

@@ -10,7 +10,7 @@ from typing import Any, Concatenate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.search.proposals import Parameters, proposer
-from coldray.experiments.tasks.warming import evaluate_warming
+from coldray.experiments.tasks.measured import evaluate_fold
 from coldray.models.computations import Computations, D, P, T
 
 
@@ -87,6 +87,6 @@ def probe_study(study: PreparedStudy) -> Probe:
     alone = config.fit.model_copy(update={"workers": 1}).options()  # there is no cluster yet
     fitted = config.configured(parameters).fit(task.train, shared, alone)
     asked: dict[str, Any] = {"candidates": config.candidates, "cutoffs": config.cutoffs}
-    evaluate_warming(fitted, task, **asked, computations=shared, options=alone)
+    evaluate_fold(fitted, task, **asked, computations=shared, options=alone)
     fitting = time.perf_counter() - ready - shared.seconds
     return Probe(parameters, shared.count, ready - started, shared.seconds, fitting)

@@ -24,7 +24,7 @@ from coldray.data.splits.items import fold_name
 from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache
 from coldray.experiments.results import FoldMetrics, reached
 from coldray.experiments.search.shared import ClusterComputations
-from coldray.experiments.tasks.warming import evaluate_warming
+from coldray.experiments.tasks.measured import evaluate_fold
 from coldray.models.base import Recommender
 from coldray.models.registry import model_type
 from coldray.training.cluster.mailbox import Forwarding
@@ -176,7 +176,7 @@ def _evaluated(
         kept.tasks[fold] = ray.get(reference)
     task = kept.tasks[fold]
     fitted = model.fit(task.train, kept.shared, options)
-    measured = evaluate_warming(
+    measured = evaluate_fold(
         fitted,
         task,
         candidates=plan.candidates,

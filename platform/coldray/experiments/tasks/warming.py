@@ -32,10 +32,10 @@ import scipy.sparse as sp
 
 from coldray.core.errors import EmptyDatasetError
 from coldray.data.dataset import keep_entries
-from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
+from coldray.evaluation.metrics import LEADING, RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import Ranking
-from coldray.evaluation.ratings import RatingMetrics, ones_where_stored, rating_metrics
-from coldray.experiments.evaluation import Candidates, EvaluationFold, RankingCache, evaluate, rank_items
+from coldray.evaluation.ratings import RatingMetrics, ones_where_stored
+from coldray.experiments.evaluation import Candidates, EvaluationFold, predicted_ratings, rank_items
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.computations import Computations
 from coldray.training.options import FitOptions
@@ -45,7 +45,6 @@ TASKS = ("cold_among_cold", "cold_among_all", "warm_among_all", "overall")
 NEW_ITEMS = "new_items"
 _DECIDING: Mapping[Candidates, str] = {"cold": "cold_among_cold", "all": "overall"}
 """The task whose mean over n are the metrics of a fold, by what competes."""
-_MEASURES = ("ndcg", "recall", "precision")
 
 
 def part_name(task: str, clicks: int, *, of_rest: bool = False) -> str:
@@ -59,14 +58,13 @@ def evaluate_warming(
     *,
     candidates: Candidates,
     cutoffs: tuple[int, ...],
-    cache: RankingCache | None = None,
     computations: Computations | None = None,
     options: FitOptions = FitOptions(),
 ) -> RankingMetrics:
-    """Return the metrics of a model on a fold, whether something in it becomes known or not.
+    """Return the metrics of a model on a fold in which something becomes known.
 
-    Where something does, the metrics are means over n, user by user: of the lists of cold items where `candidates` are
-    ``cold``, else of those of all items. The tasks at each n are their parts.
+    They are means over n, user by user: of the lists of cold items where `candidates` are ``cold``, else of those of
+    all items. The tasks at each n are their parts.
 
     Parameters
     ----------
@@ -74,10 +72,15 @@ def evaluate_warming(
         Fitted on ``task.train``.
     computations, options
         Of the fits at more known clicks. They are not told to the listener.
+
+    Raises
+    ------
+    ConfigError
+        If nothing becomes known in it.
+    EmptyDatasetError
+        If nobody has anything to be found.
     """
-    warming = task.warming
-    if warming is None:
-        return evaluate(model, task, candidates=candidates, cutoffs=cutoffs, cache=cache)
+    warming = task.becoming_known
     rest = task.after(warming.clicks[-1]).held_out
     parts: dict[str, RankingMetrics] = {}
     deciding: list[RankingMetrics] = []
@@ -89,12 +92,12 @@ def evaluate_warming(
             knowing = _knowing(model, now.train, computations, _options_after(options, clicks))
         found = _tasks(knowing, now, warming.competing, rest, cutoffs, of_users=not warming.refits)
         parts |= {
-            part_name(name, clicks, of_rest=of_rest): _leading(one, of_rest) for (name, of_rest), one in found.items()
+            part_name(name, clicks, of_rest=of_rest): _kept(one, of_rest) for (name, of_rest), one in found.items()
         }
         if (_DECIDING[candidates], False) in found:
             deciding.append(found[_DECIDING[candidates], False])
         if task.ratings and np.isin(now.held_out.indices, now.train.interactions.indices).any():
-            ratings.append(_predicted(knowing, now))
+            ratings.append(predicted_ratings(knowing, now))
     if not deciding:
         raise EmptyDatasetError(f"{task.train.key}: nobody has anything to be found at {warming.clicks} known clicks.")
     every = RatingMetrics.of_all(ratings) if ratings else None
@@ -169,17 +172,9 @@ def _new_items(
     )
 
 
-def _leading(measured: RankingMetrics, of_rest: bool) -> RankingMetrics:
+def _kept(measured: RankingMetrics, of_rest: bool) -> RankingMetrics:
     """Return the measures that are kept of a part: of the rest NDCG alone."""
-    names = ("ndcg",) if of_rest else (*_MEASURES, "listed", "deserved")
-    kept = {name: values for name, values in measured.per_user.items() if name.partition("@")[0] in names}
-    return RankingMetrics(measured.users, kept, {})
-
-
-def _predicted(model: Recommender[Any], now: EvaluationFold) -> RatingMetrics:
-    return rating_metrics(
-        model.predict_ratings, train=now.train.interactions, histories=now.histories, held_out=now.held_out
-    )
+    return measured.leading(("ndcg",)) if of_rest else measured.leading((*LEADING, "listed", "deserved"))
 
 
 def _mean_over(measured: list[RankingMetrics]) -> RankingMetrics:

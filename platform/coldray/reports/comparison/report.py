@@ -31,6 +31,7 @@ from coldray.reports.labels import (
 from coldray.reports.report import Callout, Cell, Gallery, Report, Section, Table, Text, number
 from coldray.reports.study.report import trial_counts
 from coldray.reports.tables import (
+    Measured,
     beside_published,
     fold_table,
     has_metric,
@@ -42,7 +43,8 @@ from coldray.reports.tables import (
     split_table,
     spread,
 )
-from coldray.reports.warming import Warmed, warming_in_short, warming_section
+from coldray.reports.tasks import tasks_in_short, tasks_section
+from coldray.reports.warming import warming_in_short, warming_section
 
 
 def comparison_report(result: ComparisonResult) -> Report:
@@ -193,15 +195,23 @@ def _failures(result: ComparisonResult) -> Table | None:
 
 
 def _warming(result: ComparisonResult) -> Section:
-    return warming_section(_warmed(result), synthetic=is_synthetic(result))
+    return warming_section(_measured_models(result), synthetic=is_synthetic(result))
 
 
 def _warming_in_short(result: ComparisonResult) -> Section:
-    return warming_in_short(_warmed(result))
+    return warming_in_short(_measured_models(result))
 
 
-def _warmed(result: ComparisonResult) -> list[Warmed]:
-    return [Warmed(entry.name, entry.folds, entry.study.test_intervals) for entry in result.entries]
+def _mixed(result: ComparisonResult) -> Section:
+    return tasks_section(_measured_models(result))
+
+
+def _mixed_in_short(result: ComparisonResult) -> Section:
+    return tasks_in_short(_measured_models(result))
+
+
+def _measured_models(result: ComparisonResult) -> list[Measured]:
+    return [Measured(entry.name, entry.folds, entry.study.test_intervals) for entry in result.entries]
 
 
 def _slices(result: ComparisonResult) -> Section:
@@ -267,10 +277,12 @@ _SECTIONS = (
     _in_short,
     _tracks_in_short,
     _warming_in_short,
+    _mixed_in_short,
     _to_be_noticed,
     _findings,
     _entries,
     _warming,
+    _mixed,
     _slices,
     _costs,
     _figures,

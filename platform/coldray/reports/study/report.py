@@ -21,6 +21,7 @@ from coldray.reports.labels import (
 from coldray.reports.report import Callout, Cell, Columns, Gallery, Report, Section, Table, Text, number
 from coldray.reports.study.figures import published_picture, study_pictures, top_trials
 from coldray.reports.tables import (
+    Measured,
     beside_published,
     interval_label,
     measured_cell,
@@ -29,7 +30,8 @@ from coldray.reports.tables import (
     split_table,
     spread,
 )
-from coldray.reports.warming import Warmed, warming_in_short, warming_section
+from coldray.reports.tasks import tasks_in_short, tasks_section
+from coldray.reports.warming import warming_in_short, warming_section
 
 _TOP = 10
 _MANY_PARAMETERS = 5
@@ -92,15 +94,23 @@ def _tested_splits(result: StudyResult) -> Table:
 
 
 def _warming(result: StudyResult) -> Section:
-    return warming_section(_warmed(result), synthetic=is_synthetic(result))
+    return warming_section(_measured_models(result), synthetic=is_synthetic(result))
 
 
 def _warming_in_short(result: StudyResult) -> Section:
-    return warming_in_short(_warmed(result))
+    return warming_in_short(_measured_models(result))
 
 
-def _warmed(result: StudyResult) -> list[Warmed]:
-    return [Warmed(result.model, result.test, result.test_intervals)]
+def _mixed(result: StudyResult) -> Section:
+    return tasks_section(_measured_models(result))
+
+
+def _mixed_in_short(result: StudyResult) -> Section:
+    return tasks_in_short(_measured_models(result))
+
+
+def _measured_models(result: StudyResult) -> list[Measured]:
+    return [Measured(result.model, result.test, result.test_intervals)]
 
 
 def _selection(result: StudyResult) -> Section:
@@ -289,9 +299,11 @@ _SECTIONS = (
     _configurations_in_short,
     _tested_in_short,
     _warming_in_short,
+    _mixed_in_short,
     _to_be_noticed,
     _tested,
     _warming,
+    _mixed,
     _selection,
     _protocol,
     _search,
