@@ -55,7 +55,7 @@ PRIORS = (0.75, 1.5, 3.0)
 WEIGHTS = (3.0, 4.0, 6.0)
 POPULARITIES = (0.0, 0.2, 0.4)
 BLENDED = (0.5, 1.0, 2.0, 4.0, 8.0)
-ALIGNED = (10.0, 100.0, 1000.0)
+ALIGNED = (0.1, 1.0, 10.0)
 ASKED = 1500
 """Users whose lists choose, drawn."""
 LIVE_ITEMS = 64
