@@ -36,7 +36,7 @@ def costs(name: str) -> dict[str, str]:
     data = coldray.load_dataset("ml-100k", data_dir=data_folder("ml-100k").parent)
     kind = model_type(name)
     short = {"epochs": 1} if "epochs" in kind.config_type.model_fields else {}
-    small = data if kind(kind.config_type()).reads else coldray.load_dataset("sample")
+    small = data if kind(kind.config_type()).reads or kind.reads_users else coldray.load_dataset("sample")
     coldray.fit(name, small, **short)  # whatever is imported late is there now
     before = psutil.Process().memory_info().rss
     start = time.process_time()

@@ -24,6 +24,7 @@ import sparse_figures  # noqa: F401
 import study_figures  # noqa: F401
 import suite_figures  # noqa: F401
 import training_figures  # noqa: F401
+import user_figures  # noqa: F401
 import warming_figures  # noqa: F401
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def warming_task(train, *, ratings=False):
     places = np.array([(clicks.indices[:at] == item).sum() + 1 for at, item in enumerate(clicks.indices)], np.int32)
     everything = np.arange(clicks.shape[1], dtype=np.int32)
     warming = Warming((0, 2), keep_entries(clicks, cold), places[cold], True, everything)
-    known = TrainingSet(keep_entries(clicks, ~cold & ~hidden), train.features, f"{train.key}, before it warms up")
+    left, key = keep_entries(clicks, ~cold & ~hidden), f"{train.key}, before it warms up"
+    known = TrainingSet(left, train.features, key, train.users)
     users = np.flatnonzero(np.diff(known.interactions.indptr) > 0).astype(np.int32)
     held_out = keep_entries(clicks, cold | hidden)
     task = EvaluationFold(known, held_out, cold_items, users, 0, 0, ratings=ratings, warming=warming)

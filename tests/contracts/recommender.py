@@ -333,7 +333,11 @@ class RecommenderContract:
 
     @staticmethod
     def same_arrays(found, expected):
-        return found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
+        if found.keys() != expected.keys():
+            return False
+        return all(
+            np.array_equal(array, expected[name], equal_nan=array.dtype.kind == "f") for name, array in found.items()
+        )
 
 
 class ClicksContract(RecommenderContract):

@@ -16,7 +16,7 @@ from coldray.experiments.split_config import SplitConfig
 COLD = ("notebook", "balanced")
 BY_TIME = ("leave-last", "temporal", "per-user-temporal", "rolling-origin")
 AT_RANDOM = ("holdout", "user-holdout", "k-fold")
-WARMING = ("item-warming", "user-warming")
+WARMING = ("item-warming", "user-warming", "user-cold")
 MIXED = "recsys-cold"
 STUDIES = Path(__file__).parents[2] / "tune_spaces"
 

@@ -38,7 +38,7 @@ _RESUME = (
 def fit_on_worker(
     winner: Recommender[Any],
     dataset: Dataset,
-    features: FeatureConfig,
+    features: tuple[FeatureConfig, FeatureConfig],
     manifest: Mapping[str, Any],
     folder: Path,
     listener_of: ListenerOf | None = None,
@@ -51,6 +51,8 @@ def fit_on_worker(
 
     Parameters
     ----------
+    features
+        What is read of items, and what of users.
     listener_of
         Gives the listener of each training of the fit.
     fit
@@ -116,7 +118,7 @@ def _cause(error: ray.exceptions.RayError, crash: Path) -> str:
 def _fit(
     winner: Recommender[Any],
     data: list[ray.ObjectRef[Dataset]],
-    features: FeatureConfig,
+    features: tuple[FeatureConfig, FeatureConfig],
     manifest: dict[str, Any],
     fit: FitConfig,
     even: bool,
@@ -134,7 +136,7 @@ def _fit(
         stack.enter_context(threadpool_limits(cpu_count()))
         notes = stack.enter_context(kept_warnings())
         options = fit.options(Forwarding(mailbox, TrainingPlace("bundle")))
-        bundle = fit_bundle(winner, ray.get(data[0]), FeatureEncoder(features), manifest, options)
+        bundle = fit_bundle(winner, ray.get(data[0]), FeatureEncoder(features[0]), manifest, options, features[1])
         bundle, note = even_bundle(bundle) if even else (bundle, None)
         form = bundle.lists_form
         save_bundle(replace(bundle, manifest={**bundle.manifest, "lists": asdict(form)}), folder)

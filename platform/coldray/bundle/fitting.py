@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from coldray.bundle.model import Bundle
+from coldray.bundle.people import read_people
 from coldray.data.dataset import Dataset
-from coldray.features.builder import FeatureEncoder
+from coldray.features.builder import OF_USERS, FeatureConfig, FeatureEncoder
 from coldray.models.base import Recommender, TrainingSet
 from coldray.training.options import FitOptions
 
@@ -19,17 +20,20 @@ def fit_bundle(
     encoder: FeatureEncoder,
     manifest: Mapping[str, Any],
     options: FitOptions = FitOptions(),
+    profiles: FeatureConfig = OF_USERS,
 ) -> Bundle:
-    """Fit `model` on every interaction of `dataset`, for serving.
+    """Fit `model` on every interaction of `dataset`, for serving; `profiles` says what is read of users, if anything.
 
     Raises
     ------
     MissingFieldError
-        If the model reads ratings or the order of clicks, and the dataset has no ratings or no timestamps.
+        If the model reads ratings, the order of clicks or attributes of users, and the dataset has none.
     """
     interactions = model.reads.of(dataset).interactions
     features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
-    model.fit(TrainingSet(interactions, features, "all interactions"), options=options)
+    people = read_people(model, profiles, dataset)
+    of_users = None if people is None else people.features
+    model.fit(TrainingSet(interactions, features, "all interactions", of_users), options=options)
     return Bundle(
         model,
         encoder,
@@ -39,6 +43,7 @@ def fit_bundle(
         features,
         interactions,
         manifest,
+        people=people,
     )
 
 

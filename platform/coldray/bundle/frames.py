@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import polars as pl
 
 from coldray.bundle.lists import Candidates, Place
@@ -17,6 +18,8 @@ from coldray.data.dataset import TextAttribute
 
 if TYPE_CHECKING:
     from coldray.bundle.model import Bundle, History
+    from coldray.bundle.people import Profile
+    from coldray.features.feature_set import FeatureSet
 
 logger = logging.getLogger(__name__)
 _Act: TypeAlias = Literal["raise", "warn", "ignore"]
@@ -28,35 +31,36 @@ _POPULAR, _LEFT_OUT = "They get the items with the most clicks.", "They are left
 
 def list_frame(
     bundle: Bundle,
-    users: Sequence[Any] | None,
+    asked: tuple[Sequence[Any] | None, Sequence[History] | None, Sequence[Profile] | None],
     k: int,
-    histories: Sequence[History] | None,
     *,
     candidates: Candidates,
     exclude: Sequence[Any],
     policy: Policy,
 ) -> pl.DataFrame:
-    """Return lists as :meth:`~coldray.bundle.model.Bundle.recommend` says."""
-    if (users is None) == (histories is None):
-        raise ConfigError("recommend takes users or histories, one of the two.")
+    """Return lists as :meth:`~coldray.bundle.model.Bundle.recommend` says, for users, histories or profiles."""
+    users, histories, profiles = asked
+    if (users is None) == (histories is None and profiles is None):
+        raise ConfigError("recommend takes users or histories, or profiles, alone or beside histories; not both.")
     acts = _acts(policy)
     if isinstance(users, str) or isinstance(candidates, list):
         wrong, right = ("users", "a list") if isinstance(users, str) else ("candidates", "a tuple")
         raise ConfigError(f"{wrong} takes {right} of ids, or is left out.")
-    known = users is not None
+    known, people = users is not None, _people(bundle, users, histories, profiles)
     if users is not None:
-        asked = _histories_of(bundle, users, acts["users"])
+        clicked = _histories_of(bundle, users, acts["users"])
     else:
-        asked = _known_parts(bundle, histories or (), acts)
+        given: Sequence[History] = [[] for _ in profiles or ()] if histories is None else histories
+        clicked = _known_parts(bundle, given, acts, people)
     if not isinstance(candidates, str):
         candidates = _usable(bundle, candidates, acts["items"])
     _tell([item for item in exclude if item not in bundle.item_places], len(exclude), acts["items"],
           "excluded items are unknown", "No list has them anyway.")  # fmt: skip
-    lists = bundle.lists(asked, k, candidates=candidates, exclude=exclude, known=known)
+    lists = bundle.lists(clicked, k, candidates=candidates, exclude=exclude, known=known, people=people)
     frame = _places_frame(bundle, [places for _, places in lists])
     whence = [origin for origin, places in lists for _ in places]
     frame = frame.with_columns(origin=pl.Series(whence, dtype=pl.String))
-    names = range(len(asked)) if users is None else list(users)
+    names = range(len(clicked)) if users is None else list(users)
     whose = [user for user, (_, places) in zip(names, lists, strict=True) for _ in places]
     frame.insert_column(0, pl.Series("user", whose, dtype=None if whose else pl.Int64()))
     return _titled(bundle, frame)
@@ -101,7 +105,8 @@ def explained_frame(bundle: Bundle, user: Any, item: Any, history: History | Non
     place = _index_of(bundle, item)
     maker = bundle.list_maker((item,))
     read = bundle.by_index(0, bundle.history(user) if history is None else history)
-    score = float(maker.scores(maker.rows([maker.read(read)]))[0, 0])
+    people = None if user is None else _people(bundle, [user], None, None)
+    score = float(maker.scores(maker.rows([maker.read(read)]), people)[0, 0])
     found = explain(bundle, maker, read, [Place(bundle.plain_ids[place], score, cold=bool(bundle.clicks[place] == 0))])
     parts = found.items[0].parts if found.items else {}
     rows = [(part, added, added / score if score else None) for part, added in parts.items()]
@@ -160,11 +165,37 @@ def _histories_of(bundle: Bundle, users: Sequence[Any], act: _Act) -> list[Histo
     _tell([user for user in users if user not in bundle.user_places], len(users), act, "users are unknown", _POPULAR)
     histories = [bundle.history(user) if user in bundle.user_places else [] for user in users]
     silent = [user for user, own in zip(users, histories, strict=True) if not own and user in bundle.user_places]
+    if bundle.people is not None:
+        described = bundle.people.features.described
+        silent = [user for user in silent if not described[bundle.user_places[user]]]
     _tell(silent, len(users), act, "users are known without a click", _POPULAR)
     return histories
 
 
-def _known_parts(bundle: Bundle, histories: Sequence[History], acts: Mapping[str, _Act]) -> list[History]:
+def _people(
+    bundle: Bundle,
+    users: Sequence[Any] | None,
+    histories: Sequence[History] | None,
+    profiles: Sequence[Profile] | None,
+) -> FeatureSet | None:
+    """Return what is known of those who are asked for beside their clicks, if the model reads any of it."""
+    if profiles is None:
+        if bundle.people is None or users is None:
+            return None
+        return bundle.people.rows([bundle.user_places.get(user) for user in users])
+    if bundle.people is None:
+        raise ConfigError(f"The model {bundle.model.name!r} reads no attributes of users: leave profiles out.")
+    if histories is not None and len(histories) != len(profiles):
+        raise ConfigError(f"There are {len(histories):,} histories and {len(profiles):,} profiles. Give one of each.")
+    for name, labels in bundle.people.unread(profiles).items():
+        told = (len(labels), name, labels[0])
+        logger.warning("Nobody the model was fitted on has %d labels of %r; the first is %r.", *told)
+    return bundle.people.read(profiles)
+
+
+def _known_parts(
+    bundle: Bundle, histories: Sequence[History], acts: Mapping[str, _Act], people: FeatureSet | None
+) -> list[History]:
     places = bundle.item_places
     unknown = [item for history in histories for item in history if item not in places]
     _tell(unknown, sum(map(len, histories)), acts["items"], "items in histories are unknown", _LEFT_OUT)
@@ -174,8 +205,10 @@ def _known_parts(bundle: Bundle, histories: Sequence[History], acts: Mapping[str
         else [item for item in history if item in places]
         for history in histories
     ]
-    empty = [row for row, history in enumerate(kept) if not history]
-    _tell(empty, len(kept), acts["users"], "histories have no known item", _POPULAR)
+    described = np.zeros(len(kept), np.bool_) if people is None else people.described
+    empty = [row for row, history in enumerate(kept) if not (history or described[row])]
+    what = "histories have no known item" if people is None else "users have neither a known item nor a known attribute"
+    _tell(empty, len(kept), acts["users"], what, _POPULAR)
     return kept
 
 

@@ -6,7 +6,8 @@ A folder of plain files, read without unpickling anything:
   SHA-256 of every other file;
 - ``arrays.safetensors``: the model's arrays, those of the encoders, and embeddings of texts;
 - ``items.parquet``: item ids and attributes, those that no model reads included; ``users.parquet``: user ids and their
-  clicks, as item indices, with the ratings and the places in their order if the model reads them.
+  clicks, as item indices, with the ratings and the places in their order, and the attributes of users, if the model
+  reads them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ import scipy.sparse as sp
 from pydantic import ValidationError
 
 from coldray import __version__
-from coldray.bundle.item_table import attributes_of, item_table
+from coldray.bundle.item_table import attribute_columns, attributes_of, item_table
 from coldray.bundle.model import Bundle, History
+from coldray.bundle.people import People
 from coldray.core.errors import BundleError, ColdrayError
 from coldray.core.files import replacing_folder
 from coldray.data.dataset import Ids
@@ -59,6 +61,10 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
     arrays = {f"model/{name}": np.ascontiguousarray(value) for name, value in bundle.model.state().items()}
     arrays |= {f"encoder/{name}": np.ascontiguousarray(value) for name, value in encoder_arrays.items()}
     arrays |= {f"embedding/{name}": matrix for name, matrix in _embeddings(bundle).items()}
+    people_state = {} if bundle.people is None else bundle.people.encoder.state()
+    people_arrays = {key: value for key, value in people_state.items() if isinstance(value, np.ndarray)}
+    arrays |= {f"people/{name}": np.ascontiguousarray(value) for name, value in people_arrays.items()}
+    people = {key: value for key, value in people_state.items() if key not in people_arrays}
     with replacing_folder(folder) as temporary:
         safetensors.numpy.save_file(arrays, temporary / FILES[0])
         items = item_table(bundle.item_ids, bundle.attributes, bundle.encoder.kinds)
@@ -73,6 +79,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
             **({"package": package} if (package := MODELS.package_of(bundle.model.name)) else {}),
             "config": bundle.model.config.model_dump(mode="json"),
             "encoder": {key: value for key, value in encoder_state.items() if key not in encoder_arrays},
+            **({"people": people} if people else {}),
             "files": {name: _sha256(temporary / name) for name in FILES},
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -117,6 +124,7 @@ def load_bundle(folder: str | Path) -> Bundle:
         embedded = {name: _embedding(matrix) for name, matrix in _part(arrays, "embedding/").items()}
         features = encoder.transform(attributes, items.height, encoded=embedded)
         model = kind.from_state(config, _part(arrays, "model/"), features)
+        people = _people({**manifest["people"], **_part(arrays, "people/")}, users) if "people" in manifest else None
     except (KeyError, ValidationError, ColdrayError) as error:
         raise BundleError(f"The bundle {folder} cannot be restored: {error}.") from error
     return Bundle(
@@ -128,7 +136,14 @@ def load_bundle(folder: str | Path) -> Bundle:
         features,
         _clicks(users, items.height, model.reads),
         manifest,
+        people=people,
     )
+
+
+def _people(state: Mapping[str, Any], users: pl.DataFrame) -> People:
+    encoder = FeatureEncoder.from_state(state)
+    attributes = attributes_of(users, encoder.kinds)
+    return People(encoder, attributes, encoder.transform(attributes, users.height))
 
 
 def _embeddings(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
@@ -172,7 +187,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _users_frame(bundle: Bundle) -> pl.DataFrame:
     clicks = bundle.interactions
     items = pa.LargeListArray.from_arrays(clicks.indptr.astype(np.int64), clicks.indices.astype(np.int32))
-    frame = pl.DataFrame({"user_id": bundle.user_ids, "items": pl.Series(items)})
+    known = {} if bundle.people is None else attribute_columns(bundle.people.attributes, bundle.people.encoder.kinds)
+    frame = pl.DataFrame({"user_id": bundle.user_ids, "items": pl.Series(items), **known})
     reads = bundle.model.reads
     read = {RATINGS: ratings_in} if reads.ratings else {}
     read |= {_PLACES: places_in} if reads.order else {}

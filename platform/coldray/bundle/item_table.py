@@ -21,10 +21,12 @@ READ, SHOWN = "attribute:", "display:"
 
 def item_table(item_ids: Ids, attributes: Mapping[str, Attribute], read: Collection[str]) -> pl.DataFrame:
     """Return the table; `read` names the attributes that the encoder reads. An infinite number is unknown."""
-    columns: dict[str, Any] = {"item_id": item_ids}
-    for name, attribute in attributes.items():
-        columns[f"{READ if name in read else SHOWN}{name}"] = _column(attribute)
-    return pl.DataFrame(columns)
+    return pl.DataFrame({"item_id": item_ids, **attribute_columns(attributes, read)})
+
+
+def attribute_columns(attributes: Mapping[str, Attribute], read: Collection[str]) -> dict[str, pl.Series]:
+    """Return a column an attribute, by name; `read` names those that the encoder reads."""
+    return {f"{READ if name in read else SHOWN}{name}": _column(attribute) for name, attribute in attributes.items()}
 
 
 def _column(attribute: Attribute) -> pl.Series:

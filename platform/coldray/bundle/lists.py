@@ -22,7 +22,8 @@ from coldray.data.signals import Reads, Values
 from coldray.evaluation.ranking import Scorer
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.topk import top_k
-from coldray.models.base import Recommender
+from coldray.features.feature_set import FeatureSet
+from coldray.models.base import ProfileScorer, Recommender
 from coldray.models.linalg.vector_index import VectorIndex, VectorModel
 
 Indices: TypeAlias = npt.NDArray[np.int32]
@@ -30,11 +31,12 @@ Scores: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 History: TypeAlias = tuple[Indices, Values]
 """The items of one history, and what stands for their clicks, the first click first: ``[h]`` both."""
-ListOrigin: TypeAlias = Literal["model", "history", "attributes", "popularity"]
+ListOrigin: TypeAlias = Literal["model", "history", "attributes", "popularity", "profile"]
 """How a list came to be. ``model``: from what is known of the user. ``history``: from a given history alone, the user
 being unknown or not named. ``attributes``: from either, among new items, which are known by their attributes alone.
-``popularity``: nothing is known of the user, everybody without a history gets this list."""
-ORIGINS: tuple[ListOrigin, ...] = ("history", "attributes", "popularity")
+``popularity``: nothing is known of the user, everybody without a history gets this list. ``profile``: nothing but the
+user's attributes."""
+ORIGINS: tuple[ListOrigin, ...] = ("history", "attributes", "popularity", "profile")
 """Those that a history alone tells: where the bundle has it, ``history`` is ``model``."""
 Candidates: TypeAlias = Literal["all", "warm", "cold"] | tuple[Any, ...]
 """Which items lists may hold: all that the model can tell apart, those with clicks, those without, or those named."""
@@ -89,6 +91,8 @@ class ListMaker:
     """Finds the best items without the scores of all, if anything does."""
     model: VectorModel | None = None
     """What gives the vectors for the index; it may have items that came after those of the index."""
+    by_profile: ProfileScorer | None = None
+    """Scores the :attr:`items` by histories and features of users, of a model that reads both."""
 
     @classmethod
     def of(
@@ -102,7 +106,8 @@ class ListMaker:
             Of the items that lists may hold unless others are named.
         """
         vectors = model if index is not None and isinstance(model, VectorModel) else None
-        return cls(model.scorer(items), items, clicks, model.reads, model.click_value, index, vectors)
+        by_profile = model.profile_scorer(items) if model.reads_users else None
+        return cls(model.scorer(items), items, clicks, model.reads, model.click_value, index, vectors, by_profile)
 
     # ---- histories
 
@@ -143,16 +148,28 @@ class ListMaker:
         """Which of the items have clicks ``[n]``."""
         return self.clicks[self.items] > 0
 
-    def scores(self, histories: sp.csr_array) -> Scores:
-        """Return the model's scores ``[b, n]``, or where nothing is known the logarithm of the clicks."""
-        scores = self.scorer(histories)
+    def scores(self, histories: sp.csr_array, people: FeatureSet | None = None) -> Scores:
+        """Return the model's scores ``[b, n]``, or where nothing is known the logarithm of the clicks.
+
+        `people` are what is known of these users beside their histories.
+        """
         empty = np.diff(histories.indptr) == 0
+        if self.by_profile is None or people is None:
+            scores = self.scorer(histories)
+        else:
+            scores, empty = self.by_profile(histories, people), empty & ~people.described
         if not empty.any():
             return scores
         return np.where(empty[:, None], np.log1p(self.clicks[self.items]).astype(np.float32), scores)
 
     def in_blocks(
-        self, histories: sp.csr_array, k: int, *, mask: Mask | None = None, exclude_seen: bool = True
+        self,
+        histories: sp.csr_array,
+        k: int,
+        *,
+        mask: Mask | None = None,
+        exclude_seen: bool = True,
+        people: FeatureSet | None = None,
     ) -> Iterator[Lists]:
         """Yield the lists of many users, some at a time.
 
@@ -160,12 +177,16 @@ class ListMaker:
         ----------
         mask
             Which of the :attr:`items` anybody may be shown ``[n]``; all of them unless given.
+        people
+            As of :meth:`make`, of all users.
         """
         step = max(1, _BLOCK_BYTES // (4 * max(1, len(self.items))))
         for start in range(0, max(1, histories.shape[0]), step):  # the lists of nobody are lists too
             some = sp.csr_array(histories[start : start + step])
             masks = None if mask is None else np.broadcast_to(mask, (some.shape[0], len(mask)))
-            yield self.make(some, np.full(some.shape[0], k), masks=masks, exclude_seen=exclude_seen)
+            those = None if people is None else people.take(np.arange(start, start + some.shape[0]))
+            lengths = np.full(some.shape[0], k)
+            yield self.make(some, lengths, masks=masks, exclude_seen=exclude_seen, people=those)
 
     def make(
         self,
@@ -175,6 +196,7 @@ class ListMaker:
         masks: Mask | None = None,
         exclude_seen: bool = True,
         scored: Callable[[npt.NDArray[np.intp]], Scores] | None = None,
+        people: FeatureSet | None = None,
     ) -> Lists:
         """Return the best items for users, in the order of their scores; equal ones in that of the items.
 
@@ -190,6 +212,8 @@ class ListMaker:
             Whether the items of a history are left out.
         scored
             Returns the :meth:`scores` of some rows, if they may be known already.
+        people
+            What is known of the users beside their histories, for a model that reads it.
 
         Raises
         ------
@@ -203,9 +227,11 @@ class ListMaker:
         if len(left):
             every = len(left) == n_users
             rows = slice(None) if every else left
-            scores = (
-                self.scores(histories if every else sp.csr_array(histories[left])) if scored is None else scored(left)
-            )
+            if scored is not None:
+                scores = scored(left)
+            else:
+                those = people if every or people is None else people.take(left)
+                scores = self.scores(histories if every else sp.csr_array(histories[left]), those)
             if masks is not None:
                 scores = np.where(masks[rows], scores, np.float32(-np.inf))
             banned = seen if every else sp.csr_array(seen[left])
@@ -215,7 +241,8 @@ class ListMaker:
         beyond = np.arange(width) >= lengths[:, None]
         if beyond.any():
             items[beyond], values[beyond] = -1, -np.inf
-        return Lists(items, values, self._origins(seen, masks, exclude_seen))
+        described = None if self.by_profile is None or people is None else people.described
+        return Lists(items, values, self._origins(seen, masks, exclude_seen, described))
 
     def _searched(
         self, histories: sp.csr_array, lengths: npt.NDArray[np.integer[Any]], masks: Mask | None,
@@ -257,7 +284,9 @@ class ListMaker:
         values[rows[enough], :width] = np.where(kept, np.take_along_axis(scores[enough], best, axis=1), -np.inf)
         return np.setdiff1d(every, rows[enough])
 
-    def _origins(self, seen: sp.csr_array, masks: Mask | None, exclude_seen: bool) -> npt.NDArray[np.int8]:
+    def _origins(
+        self, seen: sp.csr_array, masks: Mask | None, exclude_seen: bool, described: Mask | None
+    ) -> npt.NDArray[np.int8]:
         """Return where lists come from, as places among :data:`ORIGINS` ``[b]``."""
         shown = self._warm if masks is None else masks & self._warm
         left = np.broadcast_to(np.count_nonzero(shown, axis=-1), seen.shape[0])
@@ -268,7 +297,8 @@ class ListMaker:
             rows = np.repeat(np.arange(len(own)), own)
             gone = listed[seen.indices] if masks is None else listed[rows, seen.indices]
             left = left - np.bincount(rows, weights=gone, minlength=len(own))
-        return np.where(own == 0, 2, np.where(left > 0, 0, 1)).astype(np.int8)
+        nothing = 2 if described is None else np.where(described, 3, 2)
+        return np.where(own == 0, nothing, np.where(left > 0, 0, 1)).astype(np.int8)
 
 
 def _stored(rows: sp.csr_array, items: npt.NDArray[np.int64]) -> Mask:

@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from coldray.bundle.frames import Policy, ScoreParts, explained_frame, list_frame, similar_frame
 from coldray.bundle.lists import Candidates, Indices, ListMaker, ListOrigin, Place
 from coldray.bundle.new_items import with_items
+from coldray.bundle.people import People, Profile
 from coldray.bundle.similar import SimilaritySearch
 from coldray.core.errors import ConfigError, UnknownIdError
 from coldray.core.notebook import facts_html
@@ -51,6 +52,8 @@ class Bundle:
     """Clicks the model was fitted on ``[U, I]``, as it reads them."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Facts about the model, as plain JSON values: dataset, protocol, metrics."""
+    people: People | None = None
+    """What is known of users beside their clicks, where the model reads it."""
     before: Bundle | None = field(default=None, repr=False)
     """What it was before items were added, if any were."""
 
@@ -210,11 +213,12 @@ class Bundle:
         k: int = 10,
         *,
         histories: Sequence[History] | None = None,
+        profiles: Sequence[Profile] | None = None,
         candidates: Candidates = "all",
         exclude: Sequence[Any] = (),
         policy: Policy = "warn",
     ) -> pl.DataFrame:
-        """Return the best items for users, by their ids or by what they clicked; clicked items are left out.
+        """Return the best items for users, by id, by what they clicked or who they are; clicked items are left out.
 
         Parameters
         ----------
@@ -225,6 +229,9 @@ class Bundle:
         histories
             Instead of `users`: item ids of each user, for a model that reads their order the first one first; for a
             model that reads ratings better their ratings by item id.
+        profiles
+            Instead of `users`, alone or beside `histories`: attributes by name of each user, for a model that reads
+            them. Those of `users` are known.
         candidates
             Items that may be listed: ``all``, ``warm``, ``cold``, or a tuple of ids.
         exclude
@@ -246,7 +253,8 @@ class Bundle:
         Raises
         ------
         ConfigError
-            If both or none of `users` and `histories` are given, or no item may be listed.
+            If both or none of `users` and `histories` or `profiles` are given, not as many histories as profiles, no
+            item may be listed, or there are profiles and the model reads none.
         UnknownIdError
             If the policy is ``raise`` and there are such users or items.
 
@@ -257,7 +265,8 @@ class Bundle:
         >>> bundle.recommend(["user-0001", "user-0002"], k=2).columns
         ['user', 'rank', 'item', 'score', 'cold', 'origin', 'title']
         """
-        return list_frame(self, users, k, histories, candidates=candidates, exclude=exclude, policy=policy)
+        asked = (users, histories, profiles)
+        return list_frame(self, asked, k, candidates=candidates, exclude=exclude, policy=policy)
 
     def similar(self, item: Any, k: int = 10) -> pl.DataFrame:
         """Return the items most like an item: by attributes, and by who clicked it unless it is new.
@@ -320,6 +329,7 @@ class Bundle:
     def lists(
         self, histories: Sequence[History], k: int, *,
         candidates: Candidates = "all", exclude: Sequence[Any] = (), known: bool = False,
+        people: FeatureSet | None = None,
     ) -> list[tuple[ListOrigin, list[Place]]]:  # fmt: skip
         """Return the lists of :meth:`recommend` for histories, each with where it comes from.
 
@@ -330,6 +340,8 @@ class Bundle:
         ----------
         known
             True if the histories are those that the bundle has of its users.
+        people
+            What is known of these users beside their histories, for a model that reads it.
 
         Raises
         ------
@@ -342,7 +354,7 @@ class Bundle:
         mask = ~np.isin(maker.items, hidden) if hidden else None
         return [
             (made.origin(row, known=known), list(self.places(made.items[row], made.scores[row])))
-            for made in maker.in_blocks(rows, k, mask=mask)
+            for made in maker.in_blocks(rows, k, mask=mask, people=people)
             for row in range(len(made.items))
         ]
 

@@ -13,6 +13,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from coldray.bundle.io import load_bundle
 from coldray.bundle.model import Bundle, History
 from coldray.core.errors import DataFormatError, UnknownIdError
+from coldray.features.feature_set import FeatureSet
 
 
 class BundleModel(PythonModel):
@@ -54,13 +55,23 @@ class BundleModel(PythonModel):
             raise DataFormatError("The input needs a column 'user_id', or 'history' with a list of item ids a row.")
         else:
             histories = [self._history(user) for user in model_input["user_id"].tolist()]
-        k = int((params or {}).get("k", 10))
+        people = self._people(model_input)
+        k, known = int((params or {}).get("k", 10)), "history" not in model_input
         rows = [
             {"row": row, "rank": rank, "item": place.item, "score": place.score, "cold": place.cold, "path": origin}
-            for row, (origin, places) in enumerate(self.bundle.lists(histories, k, known="history" not in model_input))
+            for row, (origin, places) in enumerate(self.bundle.lists(histories, k, known=known, people=people))
             for rank, place in enumerate(places, start=1)
         ]
         return pd.DataFrame(rows, columns=["row", "rank", "item", "score", "cold", "path"])
+
+    def _people(self, model_input: pd.DataFrame) -> FeatureSet | None:
+        """Return what is known of the users of the rows beside their clicks, if the model reads it."""
+        people = self.bundle.people
+        if people is None:
+            return None
+        if "history" in model_input or "user_id" not in model_input:
+            return people.read([{}] * len(model_input))
+        return people.rows([self.bundle.user_places.get(user) for user in model_input["user_id"].tolist()])
 
     def _rated(self, row: int, history: Any, ratings: Any) -> History:
         """Return the history of a row, with its ratings if there are any."""

@@ -41,6 +41,13 @@ class UnmatchedItemsError(DataFormatError):
     """
 
 
+class UnmatchedUsersError(DataFormatError):
+    """Tables of users and of clicks have no user in common: their ids are not the same, or not written alike.
+
+    The message shows two ids of each side and the likely cause: write them in one way in both tables.
+    """
+
+
 class EmptyDatasetError(DataError):
     """Nothing is left to learn from, usually after filtering.
 

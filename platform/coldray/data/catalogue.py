@@ -1,4 +1,4 @@
-"""A table of items beside the clicks: which items of either are in the other, and why so few, if they are few.
+"""A table of items, or users, beside the clicks: which of either are in the other, and why so few, if they are few.
 
 Items that nobody has clicked yet are items all the same. Those of either side are counted; what hardly fits is told,
 and what does not fit at all is refused, as a study without attributes ends well and means nothing.
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from coldray.core.errors import UnmatchedItemsError
+from coldray.core.errors import UnmatchedItemsError, UnmatchedUsersError
 from coldray.data.dataset import Ids
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,41 @@ def note_strays(provenance: dict[str, Any], table: str, rows: pl.Series, item_id
         provenance["notes"] = [*provenance.get("notes", ()), text]
 
 
-def _alike(lost: pl.Series, spare: pl.Series) -> str:
+def note_profiles(provenance: dict[str, Any], table: str, rows: pl.Series, users: pl.Series, file: str) -> None:
+    """Add to the notes of a provenance which users have no row in a table of users, and which rows are of nobody.
+
+    Parameters
+    ----------
+    rows
+        Ids of the table, each once.
+    users
+        Ids of those who have clicks in `file`, each once, in the type of `rows`.
+
+    Raises
+    ------
+    UnmatchedUsersError
+        If the table has rows, and none of them is of a user with clicks.
+    """
+    ours, theirs = users.alias("id").to_frame(), rows.alias("id").to_frame()
+    lost = ours.join(theirs, on="id", how="anti").sort("id")["id"]
+    spare = theirs.join(ours, on="id", how="anti").sort("id")["id"]
+    alike = _alike(lost, spare, "users")
+    if len(rows) and len(lost) == len(users):
+        raise UnmatchedUsersError(
+            f"{table} and {file} have no user in common: none of {len(rows):,} rows is of one of {len(users):,} users "
+            f"with clicks. Ids are {_shown(spare)} there and {_shown(lost)} in {file}. "
+            f"{alike or 'Name the column with the ids of the users, or leave the table out.'}"
+        )
+    text = (
+        f"{table}: {len(lost):,} of {len(users):,} users have no row, so that nothing is known of them but their "
+        f"clicks, and {len(spare):,} of {len(rows):,} rows are left out, as they are of users without a click. {alike}"
+    ).strip()
+    provenance["notes"] = [*provenance.get("notes", ()), text]
+    if alike or len(users) - len(lost) < _FEW * len(users):
+        logger.warning("%s", text)
+
+
+def _alike(lost: pl.Series, spare: pl.Series, noun: str = "items") -> str:
     """Return in which way most of the `lost` ids are one of the `spare` ones, in words; nothing if in none."""
     found = {way: _common(lost, spare, [written]) for way, written in _WAYS.items()}
     found[_ALL_WAYS] = _common(lost, spare, _WAYS.values())
@@ -152,7 +186,7 @@ def _alike(lost: pl.Series, spare: pl.Series) -> str:
         return ""
     ours, theirs = found[way].row(0)
     return (
-        f"{found[way].height:,} of the {len(lost):,} items without a row have one but for how ids are written: "
+        f"{found[way].height:,} of the {len(lost):,} {noun} without a row have one but for how ids are written: "
         f"{ours!r} is {theirs!r} there. They are the same {way}; write them in one way."
     )
 

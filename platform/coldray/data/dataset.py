@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.core.errors import DataFormatError, EmptyDatasetError, UnknownAttributeError
+from coldray.core.errors import DataFormatError, EmptyDatasetError, MissingFieldError, UnknownAttributeError
 from coldray.core.notebook import facts_html
 from coldray.core.spelling import choices, nearest
 
@@ -68,7 +68,7 @@ Attribute: TypeAlias = LabelAttribute | NumberAttribute | TextAttribute
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Who clicked what, and what is known of each item.
+    """Who clicked what, and what is known of each item and each user.
 
     Raises
     ------
@@ -96,6 +96,8 @@ class Dataset:
     """int64 seconds since 1970 ``[U, I]`` on the pattern of `interactions`."""
     synthetic: bool = False
     """True for generated data; every report says so."""
+    user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    """Attributes of users by name, such as age and occupation, in the order the source gives them."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How the data came to be: files, filters and counts, as plain JSON values; ``notes`` is a list of sentences that
     every console, report and bundle shows."""
@@ -119,12 +121,14 @@ class Dataset:
                 f"Dataset {self.name!r} has {expected[0]} users, {expected[1]} items and {self.interactions.nnz} "
                 "interactions: nothing to learn from. Loosen the filters or check the files."
             )
-        for name, attribute in self.attributes.items():
-            length = attribute_length(attribute)
-            if length != expected[1]:
-                raise DataFormatError(
-                    f"Dataset {self.name!r}: attribute {name!r} describes {length} items, not {expected[1]}."
-                )
+        sides = (("users", self.user_attributes, expected[0]), ("items", self.attributes, expected[1]))
+        for noun, attributes, count in sides:
+            for name, attribute in attributes.items():
+                length = attribute_length(attribute)
+                if length != count:
+                    raise DataFormatError(
+                        f"Dataset {self.name!r}: attribute {name!r} describes {length} {noun}, not {count}."
+                    )
         self.check_attributes(self.default_attributes)
 
     @property
@@ -161,10 +165,12 @@ class Dataset:
         return replace(self, name=name)
 
     def __repr__(self) -> str:
-        known = ", ".join(f"{name} ({described})" for name, described in self._described())
+        known = ", ".join(f"{name} ({described})" for name, described in _described(self.attributes))
+        of_users = ", ".join(f"{name} ({described})" for name, described in _described(self.user_attributes))
         unclicked = f" ({self.n_unclicked_items:,} without interactions)" if self.n_unclicked_items else ""
         counts = f"{self.n_users:,} users, {self.n_items:,} items{unclicked}, {self.interactions.nnz:,} interactions"
-        return f"Dataset {self.name!r}: {counts}; {known or 'no attributes'}"
+        users = f"; users: {of_users}" if of_users else ""
+        return f"Dataset {self.name!r}: {counts}; {known or 'no attributes'}{users}"
 
     @property
     def facts(self) -> list[tuple[str, object]]:
@@ -176,16 +182,13 @@ class Dataset:
             ("items", self.n_items),
             ("items without interactions", self.n_unclicked_items),
             ("interactions", f"{self.interactions.nnz:,}{extra}"),
-            *((f"item attribute {name}", described) for name, described in self._described()),
+            *((f"item attribute {name}", described) for name, described in _described(self.attributes)),
+            *((f"user attribute {name}", described) for name, described in _described(self.user_attributes)),
         ]
 
     def _repr_html_(self) -> str:
         title = f"Dataset {self.name}{' (synthetic)' if self.synthetic else ''}"
         return facts_html(title, self.facts, self.notes)
-
-    def _described(self) -> list[tuple[str, str]]:
-        """Return each attribute with what it holds."""
-        return [(name, _described(attribute)) for name, attribute in self.attributes.items()]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -201,6 +204,46 @@ class Dataset:
                     f"It has: {choices(self.attributes)}."
                 )
 
+    @property
+    def of_users(self) -> Dataset:
+        """The dataset with users in the place of items, and items in that of users: all is transposed."""
+
+        def transposed(matrix: sp.csr_array) -> sp.csr_array:
+            return sp.csr_array(matrix.T).sorted_indices()
+
+        return replace(
+            self,
+            user_ids=self.item_ids,
+            item_ids=self.user_ids,
+            interactions=transposed(self.interactions),
+            ratings=None if self.ratings is None else transposed(self.ratings),
+            timestamps=None if self.timestamps is None else transposed(self.timestamps),
+            attributes=self.user_attributes,
+            default_attributes=tuple(self.user_attributes),
+            user_attributes=self.attributes,
+            provenance={name: value for name, value in self.provenance.items() if name != "later_attributes"},
+        )
+
+    def take_users(self, users: npt.NDArray[np.integer[Any]]) -> Dataset:
+        """Return the dataset of `users` alone (ascending indices); all items stay, with or without clicks."""
+        return replace(
+            self,
+            user_ids=self.user_ids[users],
+            interactions=sp.csr_array(self.interactions[users]),
+            ratings=None if self.ratings is None else sp.csr_array(self.ratings[users]),
+            timestamps=None if self.timestamps is None else sp.csr_array(self.timestamps[users]),
+            user_attributes={name: attribute.take(users) for name, attribute in self.user_attributes.items()},
+        )
+
+    def require_user_attributes(self) -> None:
+        """Raise :class:`MissingFieldError` if nothing is known of users but their clicks."""
+        if not self.user_attributes:
+            raise MissingFieldError(
+                f"Dataset {self.name!r} knows nothing of its users but their clicks, and the model learns from their "
+                "attributes. Name a table of them: --users FILE with --user-label-columns and --user-number-columns, "
+                "or load_dataset(..., users=...)."
+            )
+
     def take_items(self, items: npt.NDArray[np.integer[Any]]) -> Dataset:
         """Return the dataset of `items` alone (ascending indices); all users stay, with or without clicks."""
         return replace(
@@ -213,13 +256,8 @@ class Dataset:
         )
 
     def without_unused_labels(self) -> Dataset:
-        """Return the dataset without the labels that no item has: not even their names are to be seen."""
-        attributes = dict(self.attributes)
-        for name, attribute in attributes.items():
-            if isinstance(attribute, LabelAttribute):
-                used = np.unique(attribute.matrix.indices)
-                attributes[name] = LabelAttribute(sp.csr_array(attribute.matrix[:, used]), attribute.labels[used])
-        return replace(self, attributes=attributes)
+        """Return the dataset without the labels that no item, or user, has: not even their names are to be seen."""
+        return replace(self, attributes=_used(self.attributes), user_attributes=_used(self.user_attributes))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -229,23 +267,32 @@ class Dataset:
             _update(digest, part)
         for matrix in (self.interactions, self.ratings, self.timestamps):
             _update_matrix(digest, matrix)
-        for name in sorted(self.attributes):
-            digest.update(name.encode())
-            attribute = self.attributes[name]
-            if isinstance(attribute, LabelAttribute):
-                _update(digest, attribute.labels)
-                _update_matrix(digest, attribute.matrix)
-            elif isinstance(attribute, NumberAttribute):
-                _update(digest, attribute.values)
-            else:
-                _update(digest, np.asarray(attribute.texts, dtype=object))
+        _update_attributes(digest, self.attributes)
+        if self.user_attributes:
+            digest.update(b"users")
+            _update_attributes(digest, self.user_attributes)
         return digest.hexdigest()
 
 
-def _described(attribute: Attribute) -> str:
-    if isinstance(attribute, LabelAttribute):
-        return f"{len(attribute.labels):,} labels"
-    return "number" if isinstance(attribute, NumberAttribute) else "text"
+def _used(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """Return the attributes without the labels that nothing has."""
+    used: dict[str, Attribute] = dict(attributes)
+    for name, attribute in attributes.items():
+        if isinstance(attribute, LabelAttribute):
+            found = np.unique(attribute.matrix.indices)
+            used[name] = LabelAttribute(sp.csr_array(attribute.matrix[:, found]), attribute.labels[found])
+    return used
+
+
+def _described(attributes: Mapping[str, Attribute]) -> list[tuple[str, str]]:
+    """Return the name of each attribute with what it holds."""
+
+    def held(attribute: Attribute) -> str:
+        if isinstance(attribute, LabelAttribute):
+            return f"{len(attribute.labels):,} labels"
+        return "number" if isinstance(attribute, NumberAttribute) else "text"
+
+    return [(name, held(attribute)) for name, attribute in attributes.items()]
 
 
 def attribute_length(attribute: Attribute) -> int:
@@ -311,6 +358,19 @@ def _update_matrix(digest: Any, matrix: sp.csr_array | None) -> None:
     _update(digest, canonical.indptr.astype(np.int64))
     _update(digest, canonical.indices.astype(np.int32))
     _update(digest, canonical.data)
+
+
+def _update_attributes(digest: Any, attributes: Mapping[str, Attribute]) -> None:
+    for name in sorted(attributes):
+        digest.update(name.encode())
+        attribute = attributes[name]
+        if isinstance(attribute, LabelAttribute):
+            _update(digest, attribute.labels)
+            _update_matrix(digest, attribute.matrix)
+        elif isinstance(attribute, NumberAttribute):
+            _update(digest, attribute.values)
+        else:
+            _update(digest, np.asarray(attribute.texts, dtype=object))
 
 
 def _update(digest: Any, array: npt.NDArray[Any]) -> None:

@@ -150,13 +150,7 @@ def _rated_above(dataset: Dataset, threshold: float | None) -> Dataset:
 
 def _take(dataset: Dataset, users: IntArray, items: IntArray) -> Dataset:
     if len(users) < dataset.n_users:
-        dataset = replace(
-            dataset,
-            user_ids=dataset.user_ids[users],
-            interactions=dataset.interactions[users],
-            ratings=None if dataset.ratings is None else dataset.ratings[users],
-            timestamps=None if dataset.timestamps is None else dataset.timestamps[users],
-        )
+        dataset = dataset.take_users(users)
     return dataset.take_items(items) if len(items) < dataset.n_items else dataset
 
 

@@ -30,10 +30,12 @@ def equal_times(dataset: Dataset) -> str:
 
 
 def uninformative_attributes(dataset: Dataset) -> Iterator[str]:
-    """Yield a sentence for each attribute that does not tell the items of the dataset apart."""
-    for name, attribute in dataset.attributes.items():
-        if dataset.n_items > 1 and (what := _without_difference(attribute)):
-            yield f"Attribute {name!r} tells no items apart: {what}."
+    """Yield a sentence for each attribute that does not tell the items, or the users, of the dataset apart."""
+    sides = (("items", dataset.attributes, dataset.n_items), ("users", dataset.user_attributes, dataset.n_users))
+    for noun, attributes, count in sides:
+        for name, attribute in attributes.items():
+            if count > 1 and (what := _without_difference(attribute)):
+                yield f"Attribute {name!r} tells no {noun} apart: {what}."
 
 
 def _all_equal(values: sp.csr_array) -> bool:

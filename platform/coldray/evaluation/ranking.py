@@ -59,13 +59,14 @@ class Ranking:
 
 
 def rank(
-    score_block: Scorer,
+    score_block: Callable[..., FloatArray],
     histories: sp.csr_array,
     candidates: npt.NDArray[np.integer[Any]],
     *,
     k: int,
     exclude: sp.csr_array | None = None,
     users: npt.NDArray[np.integer[Any]] | None = None,
+    profiles: Callable[[IntArray], Any] | None = None,
     block_size: int | None = None,
     n_threads: int | None = None,
 ) -> Ranking:
@@ -76,23 +77,15 @@ def rank(
 
     Parameters
     ----------
-    score_block
-        From histories ``[b, I]`` to float32 scores ``[b, n]`` of the candidates. Called from several threads at once
-        when `n_threads` is above 1, each with its own block; torch models switch gradients off inside it.
-    histories
-        Clicks by which the users are described, CSR ``[U, I]``.
-    candidates
-        Item indices ``[n]`` that compete for a place, strictly ascending.
-    k
-        Length of a list; lists of users with fewer candidates end in -1.
-    exclude
-        Items a user must not be shown, CSR ``[U, I]``; typically the train positives. Non-zero cells count.
-    users
-        User indices ``[m]`` to rank for; all users by default.
-    block_size
-        Users scored at a time. Default: as many as fit 32 MiB of scores, at most 1024 and at least 1.
-    n_threads
-        Blocks worked on at the same time. Default: the CPUs this process may use.
+    score_block A :data:`Scorer`: from histories ``[b, I]`` to float32 scores ``[b, n]`` of the candidates. Called from
+    several threads at once when `n_threads` is above 1, each with its own block; torch models switch gradients off
+    inside it. histories Clicks by which the users are described, CSR ``[U, I]``. candidates Item indices ``[n]`` that
+    compete for a place, strictly ascending. k Length of a list; lists of users with fewer candidates end in -1. exclude
+    Items a user must not be shown, CSR ``[U, I]``; typically the train positives. Non-zero cells count. users User
+    indices ``[m]`` to rank for; all users by default. profiles Returns what is known of some users, by their indices
+    ``[b]``, beside their histories: it is given to `score_block` after these. block_size Users scored at a time.
+    Default: as many as fit 32 MiB of scores, at most 1024 and at least 1. n_threads Blocks worked on at the same time.
+    Default: the CPUs this process may use.
 
     Raises
     ------
@@ -118,7 +111,8 @@ def rank(
 
     def work(rows: slice) -> None:
         members = chosen[rows]
-        block = score_block(_rows(histories, members, whole=users is None))
+        described = () if profiles is None else (profiles(members),)
+        block = score_block(_rows(histories, members, whole=users is None), *described)
         _check_block(block, len(members), len(candidates))
         skip = None if banned is None else _rows(banned, members, whole=users is None)
         # One thread here: the blocks themselves already keep every thread busy.

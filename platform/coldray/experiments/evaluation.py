@@ -242,5 +242,8 @@ def rank_items(
     model: Recommender[Any], task: EvaluationFold, items: npt.NDArray[np.int32], k: int, *, exclude: bool
 ) -> Ranking:
     """Return the top `k` of `items` of every user of the task; with `exclude` without what the user has clicked."""
-    never = task.never_ranked if exclude else None
-    return rank(model.scorer(items), task.histories, items, k=k, exclude=never, users=task.users)
+    never, users = task.never_ranked if exclude else None, task.train.users
+    if not model.reads_users or users is None:
+        return rank(model.scorer(items), task.histories, items, k=k, exclude=never, users=task.users)
+    scorer = model.profile_scorer(items)
+    return rank(scorer, task.histories, items, k=k, exclude=never, users=task.users, profiles=users.take)

@@ -11,13 +11,14 @@ from ray.actor import ActorHandle
 from coldray.core.device import load_torch_aside
 from coldray.core.errors import ConfigError
 from coldray.core.ray_errors import of_ray
+from coldray.data.dataset import Dataset
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold
 from coldray.experiments.evaluation import EvaluationFold, known_key
 from coldray.experiments.space import StudyConfig
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet
-from coldray.models.base import TrainingSet
+from coldray.models.base import TrainingSet, users_key
 
 _CLICKS = Reads()
 
@@ -29,40 +30,53 @@ def prepare_task(
     reads: Reads = _CLICKS,
     predicts: bool = False,
     users: int | None = None,
+    profiles: FeatureConfig | None = None,
 ) -> EvaluationFold:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
     Without `features` nothing is known of the items but their clicks. What is to be found is clicks, whatever is read
-    of those that are known; ratings, if the model `predicts` them. So many `users` are measured at most.
+    of those that are known; ratings, if the model `predicts` them. So many `users` are measured at most. With
+    `profiles` the attributes of users are encoded, too.
 
     Raises
     ------
     ConfigError
-        If the features leave nothing to compare the items of the fold by.
+        If the features leave nothing to compare the items of the fold by, or its users.
     MissingFieldError
         If the dataset has no ratings or no timestamps, and they are read.
     """
-    task = _task(fold.as_read(reads), features, predicts, users)
+    task = _task(fold.as_read(reads), features, profiles, predicts, users)
     return task if predicts or not reads else task.with_clicks_to_be_found()
 
 
-def _task(fold: Fold, features: FeatureConfig | None, ratings: bool, users: int | None) -> EvaluationFold:
+def _task(
+    fold: Fold, features: FeatureConfig | None, profiles: FeatureConfig | None, ratings: bool, users: int | None
+) -> EvaluationFold:
     data = fold.dataset
-    if features is None:
-        bare = FeatureSet({}, data.n_items)
-        return EvaluationFold.of(fold, TrainingSet(fold.train, bare, fold.name), ratings=ratings, limit=users)
+    of_items = FeatureSet({}, data.n_items) if features is None else _encoded(features, data, f"items of {fold.name}")
+    of_users = None if profiles is None else _encoded(profiles, data.of_users, f"users of {fold.name}")
+    train = TrainingSet(fold.train, of_items, fold.name, of_users)
+    return EvaluationFold.of(fold, train, ratings=ratings, limit=users)
+
+
+def _encoded(features: FeatureConfig, data: Dataset, whose: str) -> FeatureSet:
     encoder = FeatureEncoder(features).fit(data)
     try:
         encoder.check_usable()
     except ConfigError as error:
-        raise ConfigError(f"The {data.n_items:,} items of {fold.name}: {error}") from error
-    encoded = encoder.transform(data.attributes, data.n_items)
-    return EvaluationFold.of(fold, TrainingSet(fold.train, encoded, fold.name), ratings=ratings, limit=users)
+        raise ConfigError(f"The {data.n_items:,} {whose}: {error}") from error
+    return encoder.transform(data.attributes, data.n_items)
 
 
 @ray.remote(num_cpus=0, num_returns=2)
 def _prepare(
-    fold: Fold, features: FeatureConfig | None, reads: Reads, predicts: bool, users: int | None, after: None
+    fold: Fold,
+    features: FeatureConfig | None,
+    profiles: FeatureConfig | None,
+    reads: Reads,
+    predicts: bool,
+    users: int | None,
+    after: None,
 ) -> tuple[EvaluationFold, None]:
     """Prepare a fold once another, whose second result is `after`, is prepared.
 
@@ -70,7 +84,7 @@ def _prepare(
     all the CPUs there are.
     """
     load_torch_aside()  # what comes next on this worker needs it: shared computations, the test
-    return prepare_task(fold, features, reads=reads, predicts=predicts, users=users), None
+    return prepare_task(fold, features, reads=reads, predicts=predicts, users=users, profiles=profiles), None
 
 
 def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationFold]]:
@@ -81,13 +95,13 @@ def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.Obj
     dict
         The references by fold name, for :func:`wait_for_tasks`.
     """
-    features, users = config.encoded_features, config.splits.users
+    features, users = (config.encoded_features, config.encoded_users), config.splits.users
     read = config.reads, config.kind.predicts_ratings
     at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     references: dict[str, ray.ObjectRef[EvaluationFold]] = {}
     ends: list[Any] = [None] * at_once
     for fold in folds:
-        given = ray.put(fold), features, *read, users, ends[-at_once]
+        given = ray.put(fold), *features, *read, users, ends[-at_once]
         both: Any = _prepare.options(scheduling_strategy="SPREAD").remote(*given)
         references[fold.name], end = both
         ends.append(end)
@@ -115,7 +129,11 @@ def _nothing(task: EvaluationFold) -> None:
 
 
 def share_training(
-    results: ActorHandle[Any], tasks: Mapping[str, ray.ObjectRef[EvaluationFold]], clicks: Sequence[int] = ()
+    results: ActorHandle[Any],
+    tasks: Mapping[str, ray.ObjectRef[EvaluationFold]],
+    clicks: Sequence[int] = (),
+    *,
+    people: bool = False,
 ) -> None:
     """Give the train sides of `tasks` to the actor that shares computations on them.
 
@@ -123,11 +141,21 @@ def share_training(
     ----------
     clicks
         Numbers of known clicks of cold items that models learn from, one after another; none where nothing warms up.
+    people
+        Whether users in the place of items are learned from, too.
     """
     first = clicks[0] if clicks else 0
     named = [(key, reference, None) for key, reference in tasks.items()]
     later = [(known_key(key, n), reference, n) for key, reference in tasks.items() for n in clicks if n > first]
-    ray.get([results.add_data.remote(key, [_train_of.remote(task, n)]) for key, task, n in (*named, *later)])
+    given = [(key, _train_of.remote(task, n)) for key, task, n in (*named, *later)]
+    if people:
+        given += [(users_key(key), _users_of.remote(train)) for key, train in given]
+    ray.get([results.add_data.remote(key, [reference]) for key, reference in given])
+
+
+@ray.remote(num_cpus=0)
+def _users_of(train: TrainingSet) -> TrainingSet:
+    return train.of_users
 
 
 @ray.remote(num_cpus=0)

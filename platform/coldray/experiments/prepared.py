@@ -159,6 +159,8 @@ def split_words(splits: SplitConfig) -> str:
             "a random 10 % validates, 10 % is test"
         )
         + "; models learn from the train clicks alone, and what validates is not ranked in the test",
+        "user-cold": f"a random {test} of the users is tested, {validation} of the rest validates; nothing is known of "
+        "them but their attributes",
         "user-warming": f"a random {test} of the users is tested, {validation} of the rest validates; they become "
         "known click by click",
         "k-fold": f"each user's interactions are dealt to {splits.n_splits} folds; one is test, the next validation",

@@ -27,7 +27,7 @@ from coldray.evaluation.metrics import METRICS
 from coldray.evaluation.ratings import RATING_METRICS
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
-from coldray.features.builder import FeatureConfig
+from coldray.features.builder import OF_USERS, FeatureConfig
 from coldray.models.base import ModelConfig, Recommender, current_names, option_words
 from coldray.models.registry import model_type
 from coldray.training.options import FitConfig
@@ -130,6 +130,8 @@ class StudyConfig(WithData):
     cutoffs: tuple[PositiveInt, ...] = Field(default=(10, 25, 50), min_length=1)
     """Lengths of a list at which it is measured."""
     features: FeatureConfig = FeatureConfig()
+    user_features: FeatureConfig = OF_USERS
+    """Which attributes of users are read, and how, by a model that reads any; the same fields as of `features`."""
     filters: FilterConfig | None = None
     """Filters on the dataset; by default those of its published protocol, or none."""
     selection: SelectionConfig = SelectionConfig()
@@ -222,6 +224,11 @@ class StudyConfig(WithData):
     def encoded_features(self) -> FeatureConfig | None:
         """How items are encoded for the model; None for one that reads clicks alone, as it cannot score cold items."""
         return self.features if self.kind.scores_cold_items else None
+
+    @property
+    def encoded_users(self) -> FeatureConfig | None:
+        """How users are encoded for the model; None for one that knows them by their clicks alone."""
+        return self.user_features if self.kind.reads_users else None
 
     @property
     def n_trials(self) -> int:

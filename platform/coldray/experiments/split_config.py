@@ -27,9 +27,10 @@ Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 _FILES = ("items", "only_users", "folder")
 """Fields that name files, or a folder of them."""
+_OF_SHARES = ("holdout", "temporal", "per-user-temporal", "user-holdout", "user-warming", "user-cold")
 _READ_BY = {
-    "test_share": ("holdout", "temporal", "per-user-temporal", "user-holdout", "user-warming"),
-    "validation_share": ("holdout", "temporal", "per-user-temporal", "user-holdout", "user-warming", "predefined"),
+    "test_share": _OF_SHARES,
+    "validation_share": (*_OF_SHARES, "predefined"),
     "last": ("leave-last",),
     "given_share": ("user-holdout",),
     "name": ("predefined",),

@@ -100,6 +100,9 @@ def check_model(config: StudyConfig, dataset: Dataset) -> tuple[StudyConfig, Set
             "instead: splits.protocol: holdout with candidates: all."
         )
     config.reads.of(dataset)
+    if config.encoded_users is not None:
+        dataset.require_user_attributes()
+        choose_methods(dataset.of_users, config.encoded_users)
     read = {name: dataset.attributes[name] for name in names}
     counts = count_attributes(read, read) if config.features.counts else {}
     _check_values(config, attribute_kinds({**read, **counts}))

@@ -65,6 +65,10 @@ class FeatureConfig(BaseModel):
         return names
 
 
+OF_USERS = FeatureConfig(attributes="all")
+"""What is read of users unless something else is named."""
+
+
 class _Encoder(Protocol):
     """What learns one attribute's vocabulary and encodes items with it; it accepts one kind of attribute."""
 
@@ -286,9 +290,9 @@ def attribute_kinds(attributes: Mapping[str, Attribute]) -> dict[str, AttributeK
 
 
 def attributes_from_records(
-    records: Sequence[Mapping[str, object]], kinds: Mapping[str, AttributeKind]
+    records: Sequence[Mapping[str, object]], kinds: Mapping[str, AttributeKind], whose: str = "New item"
 ) -> dict[str, Attribute]:
-    """Read new items given as plain dicts, one an item.
+    """Read new items, or users, given as plain dicts, one each.
 
     Parameters
     ----------
@@ -297,6 +301,8 @@ def attributes_from_records(
         A field that is missing or None is unknown.
     kinds
         What each attribute holds: :attr:`FeatureEncoder.kinds`, or :func:`attribute_kinds` of a dataset.
+    whose
+        What a record is of, before its number, for errors.
 
     Returns
     -------
@@ -314,7 +320,7 @@ def attributes_from_records(
         for name in record:
             if name not in kinds:
                 raise UnknownAttributeError(
-                    f"New item {position} (counted from 0) has an unknown attribute {name!r}.{nearest(name, kinds)} "
+                    f"{whose} {position} (counted from 0) has an unknown attribute {name!r}.{nearest(name, kinds)} "
                     f"Known are: {choices(kinds)}."
                 )
     return {name: _READERS[kind]([record.get(name) for record in records], name) for name, kind in kinds.items()}

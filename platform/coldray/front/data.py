@@ -24,7 +24,8 @@ _ITEM_COLD = "item-cold"
 _OPTIONS = {
     "user_column": "user", "item_column": "item", "rating_column": "rating", "timestamp_column": "timestamp",
     "label_columns": "labels", "number_columns": "numbers", "text_columns": "texts",
-    "label_separator": "label_separator",
+    "label_separator": "label_separator", "user_label_columns": "user_labels", "user_number_columns": "user_numbers",
+    "user_text_columns": "user_texts",
 }  # fmt: skip
 """What the fields of :class:`TabularColumns` are called here."""
 
@@ -40,6 +41,10 @@ def load_dataset(
     labels: Sequence[str] = (),
     numbers: Sequence[str] = (),
     texts: Sequence[str] = (),
+    users: str | Path | Frame | None = None,
+    user_labels: Sequence[str] = (),
+    user_numbers: Sequence[str] = (),
+    user_texts: Sequence[str] = (),
     label_separator: str = "|",
     name: str | None = None,
     filters: FilterConfig | Mapping[str, Any] | None = None,
@@ -60,6 +65,10 @@ def load_dataset(
         Columns of `interactions`, if it has them.
     labels, numbers, texts
         Columns of `items`: lists of labels (or text divided by `label_separator`), numbers, free text.
+    users
+        A file or a frame with a row a user, for data of your own; ids are in the column `user`.
+    user_labels, user_numbers, user_texts
+        Columns of `users`.
     name
         Name of a dataset of your own; that of the file by default.
     filters
@@ -86,13 +95,15 @@ def load_dataset(
     columns: dict[str, Any] = {"user_column": user, "item_column": item, "rating_column": rating}
     columns |= {"timestamp_column": timestamp, "label_separator": label_separator}
     columns |= {"label_columns": _names(labels), "number_columns": _names(numbers), "text_columns": _names(texts)}
+    columns |= {"user_label_columns": _names(user_labels), "user_number_columns": _names(user_numbers)}
+    columns |= {"user_text_columns": _names(user_texts)}
     if isinstance(interactions, str) and not _is_path(interactions):
-        dataset = _known(interactions, items, columns, source)
+        dataset = _known(interactions, {"items": items, "users": users}, columns, source)
         chosen = filters if filters is not None else SOURCES[interactions].filters
     else:
         if source:
             raise ConfigError(f"{next(iter(source))!r} is read for a dataset with a name, not for files and frames.")
-        dataset, chosen = _own(interactions, items, columns, name), filters
+        dataset, chosen = _own(interactions, items, users, columns, name), filters
     if chosen is None:
         return dataset
     return apply_filters(dataset, chosen if isinstance(chosen, FilterConfig) else validated(FilterConfig, chosen))
@@ -110,7 +121,7 @@ def split(dataset: Dataset, protocol: str = _ITEM_COLD, *, seed: int = 42, numbe
         those that a table lists, of ``item-file`` (``items="parts.csv"``).
         ``holdout``, ``leave-last``, ``temporal``, ``per-user-temporal``, ``user-holdout``, ``k-fold`` and
         ``rolling-origin`` hold out interactions, see :func:`~coldray.data.splits.interactions.interaction_splits`.
-        ``item-warming`` and ``user-warming``: what is cold becomes known click by click, see
+        ``item-warming``, ``user-warming`` and ``user-cold``: what is cold becomes known click by click, see
         :mod:`~coldray.data.splits.warming`. ``recsys-cold``: cold items beside warm ones, drawn or from files
         (``folder="splits"``), see :mod:`~coldray.data.splits.recsys_cold`.
     seed
@@ -146,7 +157,7 @@ def split(dataset: Dataset, protocol: str = _ITEM_COLD, *, seed: int = 42, numbe
     return drawn_splits(dataset, drawn)[number]
 
 
-def _known(name: str, items: Any, columns: Mapping[str, Any], source: Mapping[str, Any]) -> Dataset:
+def _known(name: str, tables: Mapping[str, Any], columns: Mapping[str, Any], source: Mapping[str, Any]) -> Dataset:
     if name in ("csv", "parquet"):
         raise ConfigError(
             f"{name!r} is a format. Give the path of the file of interactions: load_dataset('clicks.csv')."
@@ -157,27 +168,30 @@ def _known(name: str, items: Any, columns: Mapping[str, Any], source: Mapping[st
             f"{choices(SOURCES)}."
         )
     changed = {key: value for key, value in columns.items() if value != TabularColumns.model_fields[key].default}
-    if items is not None or changed:
-        option = "items" if items is not None else _OPTIONS[next(iter(changed))]
+    given = [table for table, value in tables.items() if value is not None]
+    if given or changed:
+        option = given[0] if given else _OPTIONS[next(iter(changed))]
         raise ConfigError(f"{option!r} describes data of your own; the dataset {name!r} comes as it is.")
     return read_source(validated(SourceConfig, {"name": name, **source}))
 
 
-def _own(interactions: Any, items: Any, columns: Mapping[str, Any], name: str | None) -> Dataset:
-    for what, table in (("interactions", interactions), ("items", items)):
-        if not ((table is None and what == "items") or is_frame(table) or isinstance(table, str | Path)):
+def _own(interactions: Any, items: Any, users: Any, columns: Mapping[str, Any], name: str | None) -> Dataset:
+    described = {what: table for what, table in (("items", items), ("users", users)) if table is not None}
+    for what, table in (("interactions", interactions), *described.items()):
+        if not (is_frame(table) or isinstance(table, str | Path)):
             raise DataFormatError(
                 f"{what} are a {type(table).__name__}; a frame of polars, pandas or arrow, a mapping of columns or the "
                 "path of a file is needed."
             )
     frames = is_frame(interactions)
-    if frames != is_frame(items) and items is not None:
-        raise ConfigError("Interactions and items are both files, or both frames. Read the file, by polars say.")
+    for what, table in described.items():
+        if frames != is_frame(table):
+            raise ConfigError(f"Interactions and {what} are both files, or both frames. Read the file, by polars say.")
     if frames:
-        tables = (as_polars(interactions, "interactions"), None if items is None else as_polars(items, "items"))
+        read = {what: as_polars(table, what) for what, table in described.items()}
+        tables = as_polars(interactions, "interactions"), read.get("items"), read.get("users")
         return dataset_of_frames(*tables, validated(TabularColumns, columns), name or "frame")
-    paths = {"interactions": interactions} | ({} if items is None else {"items": items})
-    config = validated(TabularConfig, {**columns, **paths})
+    config = validated(TabularConfig, {**columns, "interactions": interactions, **described})
     dataset = read_source(SourceConfig(name="parquet", tabular=config))
     return dataset.named(name) if name else dataset
 

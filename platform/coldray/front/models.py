@@ -12,6 +12,7 @@ import polars as pl
 
 from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.model import Bundle
+from coldray.bundle.people import read_people
 from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset
@@ -22,7 +23,7 @@ from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.evaluation import Candidates, EvaluationFold
 from coldray.experiments.space import check_metric
 from coldray.experiments.tasks.measured import evaluate_fold
-from coldray.features.builder import FeatureConfig, FeatureEncoder, attribute_kinds, choose_methods
+from coldray.features.builder import OF_USERS, FeatureConfig, FeatureEncoder, attribute_kinds, choose_methods
 from coldray.front.configs import validated
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.registry import model_type
@@ -37,6 +38,7 @@ def fit(
     data: Dataset | Split | TuningSplit,
     *,
     features: FeatureConfig | Mapping[str, Any] | None = None,
+    user_features: FeatureConfig | Mapping[str, Any] | None = None,
     options: FitOptions = FitOptions(),
     **parameters: Any,
 ) -> Bundle:
@@ -50,6 +52,8 @@ def fit(
         Of a split, its train part; of a dataset, all.
     features
         Which item attributes are read and how, see :class:`~coldray.features.builder.FeatureConfig`.
+    user_features
+        The same of attributes of users, for a model that reads them; by default all.
     options
         How the fit runs: workers, device, who is told of its epochs.
 
@@ -71,13 +75,15 @@ def fit(
     """
     unfitted = _model(model, parameters)
     read = features if isinstance(features, FeatureConfig) else validated(FeatureConfig, features or {})
+    of_users = OF_USERS if user_features is None else user_features
+    people = of_users if isinstance(of_users, FeatureConfig) else validated(FeatureConfig, of_users)
     if isinstance(data, Dataset):
         _check(unfitted, data, read)
         trained = f"all interactions of {data.name}"
         manifest = {"trained_on": trained, "notes": list(data.notes)}
-        return fit_bundle(unfitted, data, FeatureEncoder(read), manifest, options)
+        return fit_bundle(unfitted, data, FeatureEncoder(read), manifest, options, people)
     tuning = data if isinstance(data, TuningSplit) else data.for_tuning()
-    return _fit_on(unfitted, tuning.fold, read, tuning.protocol, options)
+    return _fit_on(unfitted, tuning.fold, (read, people), tuning.protocol, options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,12 +187,18 @@ def evaluate(
         logger.warning("The test part is measured: the model is fitted again, with the test items known.")
         fold = split.test_fold
         unfitted = type(bundle.model)(bundle.model.config)
-        bundle = _fit_on(unfitted, fold, bundle.encoder.config, split.protocol, options)
+        people = OF_USERS if bundle.people is None else bundle.people.encoder.config
+        bundle = _fit_on(unfitted, fold, (bundle.encoder.config, people), split.protocol, options)
     elif part != "validation":
         raise ConfigError(f"part is {part!r}; it is 'validation' or 'test'.")
     task = EvaluationFold.of(
         fold.as_read(bundle.model.reads),
-        TrainingSet(bundle.interactions, bundle.features, fold.name),
+        TrainingSet(
+            bundle.interactions,
+            bundle.features,
+            fold.name,
+            None if bundle.people is None else bundle.people.features,
+        ),
         ratings=bundle.model.predicts_ratings,
     )
     if not task.ratings:
@@ -224,24 +236,33 @@ def _check(model: Recommender[Any], data: Dataset, features: FeatureConfig) -> N
             f"The model {model.name!r} learns from item attributes, and dataset {data.name!r} has none that are read. "
             "Give load_dataset the items with labels=, numbers= or texts=."
         )
+    if model.reads_users:
+        data.require_user_attributes()
     model.check_attributes(attribute_kinds({name: data.attributes[name] for name in names}))
     model.check_size(data.n_users, data.n_items)
 
 
 def _fit_on(
-    model: Recommender[Any], fold: Fold, features: FeatureConfig, protocol: Protocol, options: FitOptions
+    model: Recommender[Any],
+    fold: Fold,
+    read: tuple[FeatureConfig, FeatureConfig],
+    protocol: Protocol,
+    options: FitOptions,
 ) -> Bundle:
     """Fit on the train part of a fold alone; its items all are in the bundle, known by their attributes."""
-    data = fold.dataset
+    data, (features, profiles) = fold.dataset, read
     _check(model, data, features)
     encoder = FeatureEncoder(features).fit(data)
     if model.scores_cold_items:
         encoder.check_usable()
     encoded = encoder.transform(data.attributes, data.n_items)
     train = fold.as_read(model.reads).train
-    model.fit(TrainingSet(train, encoded, fold.name), options=options)
+    people = read_people(model, profiles, data)
+    of_users = None if people is None else people.features
+    model.fit(TrainingSet(train, encoded, fold.name, of_users), options=options)
     manifest = {"trained_on": _train_part(fold, protocol), "notes": list(data.notes)}
-    return Bundle(model, encoder, data.user_ids, data.item_ids, data.attributes, encoded, train, manifest)
+    ids = data.user_ids, data.item_ids
+    return Bundle(model, encoder, *ids, data.attributes, encoded, train, manifest, people=people)
 
 
 def _train_part(fold: Fold, protocol: Protocol) -> str:

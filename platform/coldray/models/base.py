@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from coldray.core.errors import ConfigError, NotFittedError
+from coldray.core.errors import ConfigError, MissingFieldError, NotFittedError
 from coldray.core.memory import fit_bytes, require_memory
 from coldray.core.spelling import choices
 from coldray.data.signals import Reads
@@ -31,6 +31,8 @@ from coldray.training.options import ONCE_PARAMETERS, FitConfig, FitOptions
 logger = logging.getLogger(__name__)
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
 Scores: TypeAlias = npt.NDArray[np.float32]
+ProfileScorer: TypeAlias = Callable[[sp.csr_array, FeatureSet], Scores]
+"""From histories ``[b, I]`` and the features of those b users to scores ``[b, n]`` of fixed items."""
 
 
 _EARLIER_SEEDS = ("train_seed", "learning_seed", "kernel_seed", "start_seed", "forest_seed")
@@ -86,6 +88,11 @@ class ModelConfig(BaseModel):
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 
+def users_key(key: str) -> str:
+    """Return the key of a training set with users in the place of items."""
+    return f"{key}, users as items"
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """What a model is fitted on."""
@@ -97,12 +104,34 @@ class TrainingSet:
     """Features of all I items."""
     key: str
     """Unique among the training sets that share computations."""
+    users: FeatureSet | None = None
+    """Features of all U users, for a model that :attr:`~Recommender.reads_users`."""
 
     def __post_init__(self) -> None:
+        if self.users is not None and self.users.n_items != self.interactions.shape[0]:
+            raise ValueError(
+                f"The features describe {self.users.n_items} users, the clicks are of {self.interactions.shape[0]}."
+            )
         if self.features.n_items != self.interactions.shape[1]:
             raise ValueError(
                 f"The features describe {self.features.n_items} items, the clicks {self.interactions.shape[1]}."
             )
+
+    @property
+    def of_users(self) -> TrainingSet:
+        """The training set with users in the place of items, for a model that :attr:`~Recommender.reads_users`.
+
+        Raises
+        ------
+        MissingFieldError
+            If nothing is known of users but their clicks.
+        """
+        if self.users is None:
+            raise MissingFieldError(
+                f"{self.key} has no attributes of users. Name a table of users with their attributes (--users, "
+                "users=), or use a model that knows users by their clicks."
+            )
+        return TrainingSet(sp.csr_array(self.interactions.T), self.users, users_key(self.key))
 
     @cached_property
     def clicks(self) -> npt.NDArray[np.int64]:
@@ -144,6 +173,8 @@ class Recommender(ABC, Generic[ConfigT]):
     """True if a fit is trainings that validate as they go: a study may stop a weak one before its end."""
     fit_options: ClassVar[tuple[str, ...]] = ()
     """Names of the options in :class:`~coldray.training.options.FitConfig` that a fit heeds."""
+    reads_users: ClassVar[bool] = False
+    """True if it learns from attributes of users, and scores for a user of whom nothing else is known."""
     predicts_ratings: ClassVar[bool] = False
     """True if it predicts how users rate items; it then reads ratings, and its errors are measured beside its lists."""
 
@@ -252,6 +283,14 @@ class Recommender(ABC, Generic[ConfigT]):
 
         What does not depend on the histories is done here, once.
         """
+
+    def profile_scorer(self, items: Items) -> ProfileScorer:
+        """Return the function that scores `items` for a block of histories and the features of those users.
+
+        Only a model that :attr:`reads_users` looks at these.
+        """
+        scorer = self.scorer(items)
+        return lambda histories, _: scorer(histories)
 
     def score(self, histories: sp.csr_array, items: Items) -> Scores:
         """Score `items` for users described by their clicks.

@@ -20,6 +20,7 @@ _OWN = {
     "gerec": "transfer.gerec:GERec",
     "marec_plus": "marec.plus:MARecPlus",
     "kernel_align": "kernel_align.model:KernelAlign",
+    "kernel_align_users": "users.kernel:KernelAlignUsers",
     "content_knn": "neighbours.content:ContentKNN",
     "popularity": "popularity.model:Popularity",
     "ease": "linear.ease:EASE",

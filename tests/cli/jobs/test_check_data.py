@@ -120,7 +120,7 @@ def test_the_sample_is_checked_and_exported(job):
 
 
 def test_own_data_are_split_by_time_and_held_against_a_scale(job, table):
-    status, printed, told = job.run(*own(table), "--rating-scale", 1, 5, "--n-factors", 4, "--users", 10)
+    status, printed, told = job.run(*own(table), "--rating-scale", 1, 5, "--n-factors", 4, "--most-users", 10)
     assert (status, told) == (0, "")
     values = job.values("check-own-leave-last")
     facts = values["facts"]
@@ -236,7 +236,7 @@ def test_data_that_are_not_there_are_one_line_and_leave_nothing(job):
     assert not job.output.exists()
 
 
-@pytest.mark.parametrize("arguments", [("--protocol", "predefined"), ("--users", "0"), ("--seed", "-1")])
+@pytest.mark.parametrize("arguments", [("--protocol", "predefined"), ("--most-users", "0"), ("--seed", "-1")])
 def test_values_that_are_none_are_refused_by_the_parser(job, arguments):
     assert job.run(*arguments)[0] == 2
 

@@ -15,7 +15,7 @@ from coldray.data.splits.parts import TEST, TRAIN, VALIDATION
 from coldray.data.splits.warming import WARMING_CLICKS, warming_splits
 from data.canary import canary_dataset
 
-PROTOCOLS = ("item-warming", "user-warming")
+PROTOCOLS = ("item-warming", "user-warming", "user-cold")
 
 
 def timed(dataset, seed=0, latest=40) -> Dataset:

@@ -73,7 +73,7 @@ def _check_one(name: str, source: SourceConfig, options: CheckOptions, console: 
         split,
         scale=options.rating_scale or SOURCES[source.name].scale,
         n_factors=options.n_factors,
-        most_users=options.users,
+        most_users=options.most_users,
         seed=options.seed,
     )
     report = quality_report(check)

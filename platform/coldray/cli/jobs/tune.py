@@ -240,7 +240,7 @@ def register_winner(study: PreparedStudy, result: StudyResult, to: Publication, 
     notes = fit_on_worker(
         winner,
         dataset,
-        config.features,
+        (config.features, config.user_features),
         manifest,
         path,
         Listeners(progress, to.tracker).training_of,

@@ -36,7 +36,7 @@ class CheckOptions(DataOptions, OutputOptions):
         Option(min=0, max=2**32 - 1, help="seed of random splits and of the sample of users", rich_help_panel=_SPLIT),
     ] = 42
     n_factors: Annotated[int, Option(min=1, help="factors of the SVD of train")] = 50
-    users: Annotated[int, Option(min=1, help="users whose lists are made, at most")] = 10_000
+    most_users: Annotated[int, Option(min=1, help="users whose lists are made, at most")] = 10_000
     rating_scale: Annotated[
         tuple[float, float] | None,
         Option(

@@ -89,6 +89,10 @@ class DataOptions(Options):
         Path | None,
         Option(metavar="FILE", help="file with a row for each item and its attributes", rich_help_panel=_OWN),
     ] = None
+    users: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="file with a row for each user and what is known of them", rich_help_panel=_OWN),
+    ] = None
     user_column: Annotated[str, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = "user_id"
     item_column: Annotated[str, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = "item_id"
     rating_column: Annotated[str | None, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = None
@@ -101,6 +105,15 @@ class DataOptions(Options):
         None
     )
     text_columns: Annotated[list[str] | None, Option(help="attributes with text", **_NAMES), OfSource(_TABLES)] = None
+    user_label_columns: Annotated[
+        list[str] | None, Option(help="attributes of users with labels", **_NAMES), OfSource(_TABLES)
+    ] = None
+    user_number_columns: Annotated[
+        list[str] | None, Option(help="attributes of users with numbers", **_NAMES), OfSource(_TABLES)
+    ] = None
+    user_text_columns: Annotated[
+        list[str] | None, Option(help="attributes of users with text", **_NAMES), OfSource(_TABLES)
+    ] = None
 
     @property
     def _several_categories(self) -> bool:
@@ -128,9 +141,9 @@ class DataOptions(Options):
         )
 
         name = source_name(self.dataset, self.interactions)
-        if name not in _TABLES and (self.interactions is not None or self.items is not None):
+        if name not in _TABLES and not self.interactions is self.items is self.users is None:
             raise ConfigError(
-                f"--interactions and --items are read by --dataset csv and parquet alone, not by {name!r}."
+                f"--interactions, --items and --users are read by --dataset csv and parquet alone, not by {name!r}."
             )
         categories = self.category or []
         source = SourceConfig(
@@ -171,7 +184,9 @@ class DataOptions(Options):
         from coldray.data.sources.tabular import TabularConfig
 
         if self.interactions is None:
-            raise ConfigError(f"--dataset {name} needs --interactions FILE (and --items FILE for attributes).")
+            raise ConfigError(
+                f"--dataset {name} needs --interactions FILE (and --items FILE, --users FILE for attributes)."
+            )
         values = {field: getattr(self, field, None) for field in TabularConfig.model_fields}
         try:
             return TabularConfig(**{field: value for field, value in values.items() if value is not None})

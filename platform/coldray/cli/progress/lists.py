@@ -83,6 +83,7 @@ class ListsProgress(StudyListener):
         """Say what came of it."""
         counts = self.counts
         ways = f"{counts.history:,} by their history, {counts.popularity:,} by popularity"
+        ways += f", {counts.profile:,} by their profile alone" if counts.profile else ""
         self.stage(f"{counted(counts.users, 'user')}: {ways}, {counts.attributes:,} of new items alone")
         if counts.unknown_items:
             self.stage(f"left out: {counts.unknown_items:,} rows with an item that the model does not know")

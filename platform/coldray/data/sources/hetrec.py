@@ -17,6 +17,7 @@ import polars as pl
 from coldray.core.errors import DataFormatError
 from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
+from coldray.data.sources.movielens_releases import user_profiles
 from coldray.data.sources.tabular import (
     assemble,
     label_attribute,
@@ -92,6 +93,7 @@ def read_hetrec(path: Path, name: str = "hetrec", tags: Path | None = None) -> D
         default_attributes=_DEFAULT_ATTRIBUTES,
         provenance=provenance,
         catalogue=Catalogue(movies["item"], MOVIE_FILE),
+        profiles=user_profiles(files),
     )
 
 

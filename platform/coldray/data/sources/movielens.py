@@ -1,8 +1,9 @@
 """Reader of MovieLens 100K in its original layout: a folder of ``u.*`` files, or the published archive of it.
 
 The files are ISO-8859-1, without a header and unquoted. ``u.data`` has a tab-separated line a rating, ``u.item`` a line
-a movie, divided by ``|``: id, title, release date, video release date, IMDb URL and a flag a genre of ``u.genre``. The
-published splits have the ratings of ``u.data`` in two files each, such as ``u1.base`` and ``u1.test``.
+a movie, divided by ``|``: id, title, release date, video release date, IMDb URL and a flag a genre of ``u.genre``;
+``u.user``, which may be missing, a line a user: id, age, gender, occupation and zip code. The published splits have the
+ratings of ``u.data`` in two files each, such as ``u1.base`` and ``u1.test``.
 
 Source: Harper and Konstan, *The MovieLens Datasets: History and Context*, ACM TiiS 5 (4), 2015.
 """
@@ -18,7 +19,14 @@ from coldray.core.errors import ConfigError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
+from coldray.data.sources.tabular import (
+    Described,
+    Profiles,
+    assemble,
+    label_attribute,
+    plain_attribute,
+    refuse_repeated,
+)
 from coldray.data.splits.published import PredefinedSplit, assemble_split
 from coldray.data.tables.archive import DataFiles, parse_numbers, refuse_values
 
@@ -29,6 +37,8 @@ NAME = "ml-100k"
 _RATING_FILE = "u.data"
 _MOVIE_FILE = "u.item"
 _GENRE_FILE = "u.genre"
+_USER_FILE = "u.user"
+_USER_COLUMNS = ("item", "age", "gender", "occupation", "zip")
 _RATING_COLUMNS = ("user", "item", "rating", "timestamp")
 _MOVIE_COLUMNS = ("item", "title", "release date", "video release date", "IMDb URL")
 """The fields of a movie before its genre flags."""
@@ -44,9 +54,10 @@ DEFAULT_ATTRIBUTES = ("genres", "year", "title")
 def read_movielens(path: Path) -> Dataset:
     """Read a dataset in the layout of MovieLens 100K.
 
-    Items are the movies, whether anybody rated them or not; what ``u.item`` does not know of one stays missing. Ratings
-    and times (seconds since 1970) are kept. The attribute ``year`` is the one in the title, else that of the release
-    date, which may be of a re-release; ``title`` is without its year.
+    Items are the movies, whether anybody rated them or not; what ``u.item`` does not know of one stays missing. Users
+    have an age, a gender, an occupation and the area of their zip code, if ``u.user`` is there. Ratings and times
+    (seconds since 1970) are kept. The attribute ``year`` is the one in the title, else that of the release date, which
+    may be of a re-release; ``title`` is without its year.
 
     Parameters
     ----------
@@ -74,6 +85,7 @@ def read_movielens(path: Path) -> Dataset:
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
         catalogue=Catalogue(movies["item"], _MOVIE_FILE),
+        profiles=_profiles(files),
     )
 
 
@@ -113,6 +125,7 @@ def read_movielens_split(path: Path, split: str) -> PredefinedSplit:
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
         catalogue=Catalogue(movies["item"], _MOVIE_FILE),
+        profiles=_profiles(files),
     )
 
 
@@ -124,6 +137,30 @@ def movie_attributes(movies: pl.DataFrame, item_ids: Ids) -> dict[str, Attribute
         "year": plain_attribute(movies, "year", item_ids),
         "title": plain_attribute(movies, "title", item_ids),
     }
+
+
+def person_profiles(people: pl.DataFrame, file: str) -> Profiles:
+    """Return what is known of users from a row each: `item`, the id, `age`, `gender`, `occupation` and `zip`.
+
+    ``zip_area`` is the first character of a zip code: of those of the United States, a part of the country.
+    """
+    refuse_repeated(people, ("item",), file)
+    rows = people.select(
+        "item",
+        pl.col("age").alias("attribute age"),
+        *(pl.col(name).alias(f"attribute {name}") for name in ("gender", "occupation")),
+        pl.col("zip").str.slice(0, 1).str.to_uppercase().alias("attribute zip_area"),
+    )
+    return Profiles(rows, file, Described("users", "user", ("gender", "occupation", "zip_area"), ("age",), ()))
+
+
+def _profiles(files: DataFiles) -> Profiles | None:
+    """Return what is known of users, if the file is there."""
+    if files.content(_USER_FILE) is None:
+        return None
+    table = files.rows(_USER_FILE, "|", _USER_COLUMNS)
+    ids, ages = (parse_numbers(table, column, pl.Int64(), _USER_FILE) for column in ("item", "age"))
+    return person_profiles(table.with_columns(ids, ages), _USER_FILE)
 
 
 def _ratings(files: DataFiles, name: str) -> pl.DataFrame:

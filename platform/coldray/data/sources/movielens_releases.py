@@ -18,9 +18,9 @@ from coldray.core.errors import ConfigError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Dataset
-from coldray.data.sources.movielens import DEFAULT_ATTRIBUTES, YEAR_IN_TITLE, movie_attributes
-from coldray.data.sources.tabular import assemble, refuse_repeated
-from coldray.data.tables.archive import LATIN, DataFiles, parse_numbers
+from coldray.data.sources.movielens import DEFAULT_ATTRIBUTES, YEAR_IN_TITLE, movie_attributes, person_profiles
+from coldray.data.sources.tabular import Profiles, assemble, refuse_repeated
+from coldray.data.tables.archive import LATIN, DataFiles, parse_numbers, refuse_values
 from coldray.data.tables.delimited import DelimitedFile
 from coldray.data.tables.files import require_columns
 from coldray.data.tables.streaming import collect_typed, readable, scan_delimited
@@ -29,6 +29,15 @@ _NO_GENRES = "(no genres listed)"
 _COLONS = "::"
 _CSV_RATINGS = {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "timestamp"}
 _CSV_MOVIES = ("movieId", "title", "genres")
+_USER_FILE = "users.dat"
+_USER_COLUMNS = ("item", "gender", "age", "occupation", "zip")
+_OCCUPATIONS = (
+    "other", "academic or educator", "artist", "clerical or admin", "college or grad student", "customer service",
+    "doctor or health care", "executive or managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer",
+    "retired", "sales or marketing", "scientist", "self-employed", "technician or engineer", "tradesman or craftsman",
+    "unemployed", "writer",
+)  # fmt: skip
+"""By their numbers in ``users.dat`` of 1M, as its README has them."""
 _TYPES = {"user": pl.Int64(), "item": pl.Int64(), "rating": pl.Float32(), "timestamp": pl.Int64()}
 
 
@@ -65,8 +74,9 @@ def read_movielens_release(path: Path, name: str) -> Dataset:
     """Read a MovieLens release other than 100K; the ratings are streamed.
 
     Items are the movies, whether anybody rated them or not; what the movie file does not know of one stays missing.
-    Ratings and times (seconds
-    since 1970) are kept. The attributes are the genres, the year that ends the title, and the title without it.
+    Users have a gender, an age, an occupation and the area of their zip code where ``users.dat`` is. Ratings and times
+    (seconds since 1970) are kept. The attributes are the genres, the year that ends the title, and the title without
+    it.
 
     Parameters
     ----------
@@ -105,7 +115,19 @@ def read_movielens_release(path: Path, name: str) -> Dataset:
         default_attributes=DEFAULT_ATTRIBUTES,
         provenance=provenance,
         catalogue=Catalogue(movies["item"], release.movie_file),
+        profiles=user_profiles(files),
     )
+
+
+def user_profiles(files: DataFiles) -> Profiles | None:
+    """Return what is known of users, if the file is there: 1M alone has it."""
+    if files.content(_USER_FILE) is None:
+        return None
+    table = files.rows(_USER_FILE, _COLONS, _USER_COLUMNS, encoding=LATIN)
+    ids, ages, jobs = (parse_numbers(table, name, pl.Int64(), _USER_FILE) for name in ("item", "age", "occupation"))
+    refuse_values(~jobs.is_in(range(len(_OCCUPATIONS))), table, "occupation", _USER_FILE, "no number from 0 to 20")
+    named = pl.Series("occupation", [_OCCUPATIONS[number] for number in jobs.to_list()], pl.String)
+    return person_profiles(table.with_columns(ids, ages, named), _USER_FILE)
 
 
 def _scan_ratings(path: Path, release: _Release) -> tuple[DelimitedFile, pl.LazyFrame]:

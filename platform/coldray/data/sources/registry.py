@@ -67,12 +67,13 @@ class SourceConfig(BaseModel):
         """Return the same with paths that are relative taken from a folder: that of the file that names them."""
         tables = self.tabular
         if tables is not None:
-            items = None if tables.items is None else folder / tables.items
-            tables = tables.model_copy(update={"interactions": folder / tables.interactions, "items": items})
+            paths = {name: getattr(tables, name) for name in ("interactions", "items", "users")}
+            moved = {name: folder / path for name, path in paths.items() if path is not None}
+            tables = tables.model_copy(update=moved)
         named = {"data_dir": self.data_dir, "texts": self.texts}
-        moved = {name: None if path is None else folder / path for name, path in named.items()}
-        moved["tags"] = None if self.tags is None else found_below(self.tags, folder)
-        return self.model_copy(update={**moved, "tabular": tables})
+        found = {name: None if path is None else folder / path for name, path in named.items()}
+        found["tags"] = None if self.tags is None else found_below(self.tags, folder)
+        return self.model_copy(update={**found, "tabular": tables})
 
     @field_validator("name", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError, UnmatchedItemsError
-from coldray.data.catalogue import AS_TEXT, Catalogue, match_items
+from coldray.data.catalogue import AS_TEXT, Catalogue, match_items, note_profiles
 from coldray.data.dataset import (
     Attribute,
     Dataset,
@@ -41,7 +41,7 @@ _PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", 
 
 
 class TabularColumns(BaseModel):
-    """What the columns of a table of interactions, and of one of items, mean."""
+    """What the columns of a table of interactions, of one of items and of one of users mean."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,24 +64,54 @@ class TabularColumns(BaseModel):
     """Columns of `items` with one number; empty, null and NaN mean unknown."""
     text_columns: tuple[str, ...] = ()
     """Columns of `items` with free text."""
+    user_label_columns: tuple[str, ...] = ()
+    """Columns of `users` with labels, as `label_columns`; their ids are in `user_column` there, too."""
+    user_number_columns: tuple[str, ...] = ()
+    """Columns of `users` with one number."""
+    user_text_columns: tuple[str, ...] = ()
+    """Columns of `users` with free text."""
 
     @property
-    def attribute_columns(self) -> tuple[str, ...]:
-        """Every attribute's column: labels, numbers, texts."""
-        return self.label_columns + self.number_columns + self.text_columns
+    def of_items(self) -> Described:
+        """What the columns of a table of items mean."""
+        id_column = self.item_id_column or self.item_column
+        return Described("items", id_column, self.label_columns, self.number_columns, self.text_columns)
+
+    @property
+    def of_users(self) -> Described:
+        """What the columns of a table of users mean."""
+        columns = self.user_label_columns, self.user_number_columns, self.user_text_columns
+        return Described("users", self.user_column, *columns)
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
-        names = self.attribute_columns
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ConfigError(f"Column {repeated[0]!r} is given as an attribute twice; name it once.")
+        for names in (self.of_items.names, self.of_users.names):
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise ConfigError(f"Column {repeated[0]!r} is given as an attribute twice; name it once.")
         return self
 
-    def require_items(self, *, given: bool) -> None:
-        """Raise :class:`ConfigError` if columns of a table of items are named and it is not `given`."""
-        if self.attribute_columns and not given:
-            names = ", ".join(self.attribute_columns)
-            raise ConfigError(f"Attribute columns are given ({names}) but no items table; set `items`.")
+    def require_tables(self, *, items: bool, users: bool) -> None:
+        """Raise :class:`ConfigError` if columns of a table are named, of `items` or `users`, and it is not given."""
+        for described, given in ((self.of_items, items), (self.of_users, users)):
+            if described.names and not given:
+                names, noun = ", ".join(described.names), described.noun
+                raise ConfigError(f"Attribute columns are given ({names}) but no {noun} table; set `{noun}`.")
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the columns of a table of items, or of users, mean."""
+
+    noun: str
+    id_column: str
+    labels: tuple[str, ...]
+    numbers: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every attribute's column."""
+        return self.labels + self.numbers + self.texts
 
 
 class TabularConfig(TabularColumns):
@@ -91,10 +121,12 @@ class TabularConfig(TabularColumns):
     """Table with a row an interaction; a parquet file, a folder of parquet files, or a CSV file with a header."""
     items: Path | None = None
     """Table with a row an item; null when nothing is known of the items."""
+    users: Path | None = None
+    """Table with a row a user; null when nothing is known of the users but their interactions."""
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
-        self.require_items(given=self.items is not None)
+        self.require_tables(items=self.items is not None, users=self.users is not None)
         return self
 
 
@@ -102,7 +134,8 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
     """Read a dataset from the tables of `config`.
 
     Items are those with an interaction or a row in `items`: nobody has clicked some, and of others nothing is known, so
-    that they have no label, NaN and empty texts. Both are counted, see :class:`~coldray.data.catalogue.Match`.
+    that they have no label, NaN and empty texts. Both are counted, see :class:`~coldray.data.catalogue.Match`. Users
+    are those with an interaction; other rows of `users` are counted and left out.
 
     A name that ends in ``.csv``, ``.tsv`` or ``.parquet`` says how the file is read; for others `file_format` does.
 
@@ -112,13 +145,17 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
         If a file is missing or unreadable, a column is missing, an id is null or repeated, a rating or number is not a
         number, or there is no interaction or no row of an item; each has its own subclass.
     """
-    items = None if config.items is None else TableFile(config.items, file_format)
+    items, users = (None if path is None else TableFile(path, file_format) for path in (config.items, config.users))
     interactions = TableFile(config.interactions, file_format)
-    return _dataset(config, interactions, items, config.interactions.stem, file_format)
+    return _dataset(config, interactions, items, users, config.interactions.stem, file_format)
 
 
 def dataset_of_frames(
-    interactions: pl.DataFrame, items: pl.DataFrame | None, columns: TabularColumns, name: str = "frame"
+    interactions: pl.DataFrame,
+    items: pl.DataFrame | None,
+    users: pl.DataFrame | None,
+    columns: TabularColumns,
+    name: str = "frame",
 ) -> Dataset:
     """Build a dataset from tables in memory, as :func:`read_tabular` does from the same tables in parquet files.
 
@@ -130,27 +167,43 @@ def dataset_of_frames(
     Raises
     ------
     ConfigError
-        If attributes are named and there are no `items`.
+        If attributes are named and there are no `items`, or no `users`.
     DataError
         As :func:`read_tabular`.
     """
-    columns.require_items(given=items is not None)
-    table = None if items is None else TableFrame(items, "items")
-    return _dataset(columns, TableFrame(interactions, "interactions"), table, name, "frame")
+    columns.require_tables(items=items is not None, users=users is not None)
+    of_items = None if items is None else TableFrame(items, "items")
+    of_users = None if users is None else TableFrame(users, "users")
+    return _dataset(columns, TableFrame(interactions, "interactions"), of_items, of_users, name, "frame")
 
 
-def _dataset(columns: TabularColumns, interactions: Table, items: Table | None, name: str, source: str) -> Dataset:
+def _dataset(
+    columns: TabularColumns, interactions: Table, items: Table | None, users: Table | None, name: str, source: str
+) -> Dataset:
     notes: list[str] = []
     pairs = _read_pairs(columns, interactions, notes)
-    file, default = interactions.name, columns.attribute_columns
+    file, default = interactions.name, columns.of_items.names
     provenance: dict[str, Any] = {"source": source, "interactions": file, "notes": notes}
     if swapped := swapped_note(pairs, file, (columns.user_column, columns.item_column)):
         logger.warning("%s", swapped)
         notes.append(swapped)
         provenance[SWAPPED] = swapped
+    profiles = None
+    if users is not None:
+        rows = _read_described(columns.of_users, users, notes)
+        profiles = Profiles(rows, users.name, columns.of_users, columns.label_separator)
+        provenance["users"] = users.name
     if items is None:
-        return assemble(pairs, lambda _: {}, name=name, file=file, default_attributes=default, provenance=provenance)
-    table, rows = items.name, _read_items(columns, items, notes)
+        return assemble(
+            pairs,
+            lambda _: {},
+            name=name,
+            file=file,
+            default_attributes=default,
+            provenance=provenance,
+            profiles=profiles,
+        )
+    table, rows = items.name, _read_described(columns.of_items, items, notes)
     clicked, ids = of_one_type(pairs["item"], rows["item"])
     if clicked.dtype != pairs.schema["item"]:
         _tell_text(ids, table, provenance)
@@ -159,7 +212,7 @@ def _dataset(columns: TabularColumns, interactions: Table, items: Table | None, 
 
     def attributes(item_ids: Ids) -> dict[str, Attribute]:
         found: list[str] = []
-        built = _attributes(columns, table, rows, item_ids, found)
+        built = _attributes(columns.of_items, columns.label_separator, table, rows, item_ids, found)
         provenance["notes"] = [*provenance["notes"], *found]
         return built
 
@@ -171,7 +224,35 @@ def _dataset(columns: TabularColumns, interactions: Table, items: Table | None, 
         default_attributes=default,
         provenance=provenance,
         catalogue=Catalogue(ids, table),
+        profiles=profiles,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """What a table knows of users."""
+
+    rows: pl.DataFrame
+    """A row a user: `item`, the id, and a column ``attribute NAME`` for each of its attributes."""
+    table: str
+    """Name of its file."""
+    columns: Described
+    """Which attributes there are."""
+    separator: str = "|"
+    """What divides labels in a text."""
+
+    def attributes(self, pairs: pl.DataFrame, user_ids: Ids, file: str, provenance: dict[str, Any]) -> dict[str, Any]:
+        """Return the attributes of users; rows of others, and users without a row, are counted in the provenance."""
+        wanted = pairs.schema["user"]
+        rows = self.rows.with_columns(pl.col("item").cast(wanted, strict=False))  # what cannot be is of nobody here
+        theirs = self.rows["item"].cast(pl.String) if rows["item"].null_count() else rows["item"]
+        ours = pl.Series(user_ids.tolist(), dtype=wanted).cast(theirs.dtype)
+        note_profiles(provenance, self.table, theirs, ours, file)
+        found: list[str] = []
+        rows = rows.filter(pl.col("item").is_not_null())
+        built = _attributes(self.columns, self.separator, self.table, rows, user_ids, found)
+        provenance["notes"] = [*provenance["notes"], *found]
+        return built
 
 
 def assemble(
@@ -183,13 +264,14 @@ def assemble(
     default_attributes: Iterable[str],
     provenance: dict[str, Any],
     catalogue: Catalogue | None = None,
+    profiles: Profiles | None = None,
 ) -> Dataset:
     """Build a dataset whose users and items are in ascending order of their ids.
 
     `pairs`, read from `file`, has the columns `user` and `item` (Int64 or String) and may have `rating` and
     `timestamp` (seconds). `attributes` is called with the item ids; those of `default_attributes` that it returns
     become the default. The items of the `catalogue` are items of the dataset, whether anybody clicked them or not;
-    how it fits the pairs becomes ``provenance["catalogue"]``.
+    how it fits the pairs becomes ``provenance["catalogue"]``. Of `profiles` those of users with a pair are kept.
 
     Raises
     ------
@@ -226,7 +308,8 @@ def assemble(
         return sp.csr_array((pairs[column].to_numpy().astype(dtype), (rows, columns)), shape=shape).sorted_indices()
 
     built = attributes(item_ids)
-    dataset = Dataset(name, user_ids, item_ids, clicks, built, provenance=provenance)
+    of_users = {} if profiles is None else profiles.attributes(pairs, user_ids, file, provenance)
+    dataset = Dataset(name, user_ids, item_ids, clicks, built, user_attributes=of_users, provenance=provenance)
     return replace(
         dataset,
         default_attributes=tuple(attribute for attribute in default_attributes if attribute in built),
@@ -299,19 +382,21 @@ def _read_pairs(columns: TabularColumns, source: Table, notes: list[str]) -> pl.
     return table
 
 
-def _read_items(columns: TabularColumns, source: Table, notes: list[str]) -> pl.DataFrame:
-    id_column = columns.item_id_column or columns.item_column
+def _read_described(columns: Described, source: Table, notes: list[str]) -> pl.DataFrame:
+    """Return a row an item, or a user: `item`, its id, and a column ``attribute NAME`` for each attribute."""
     # Attributes are renamed because one may be called "item".
-    names = {"item": id_column} | {f"attribute {name}": name for name in columns.attribute_columns}
+    names = {"item": columns.id_column} | {f"attribute {name}": name for name in columns.names}
     kinds: tuple[tuple[tuple[str, ...], Role], ...] = (
-        (columns.label_columns, "labels"), (columns.number_columns, "number"), (columns.text_columns, "text")
+        (columns.labels, "labels"), (columns.numbers, "number"), (columns.texts, "text")
     )  # fmt: skip
     roles: dict[str, Role] = {"item": "id"}
     roles |= {f"attribute {name}": role for group, role in kinds for name in group}
-    read, where = source.read(names, roles), f"{source.name}, column {id_column!r}"
+    read, where = source.read(names, roles), f"{source.name}, column {columns.id_column!r}"
     notes += read.notes
     if read.rows.is_empty():
-        raise EmptyDatasetError(f"{source.name} has no rows: nothing is known of the items. Leave the table out.")
+        raise EmptyDatasetError(
+            f"{source.name} has no rows: nothing is known of the {columns.noun}. Leave the table out."
+        )
     ids = read_ids(read.rows.get_column("item"), where, notes, untyped=source.untyped)
     table = read.rows.with_columns(ids.alias("item"))
     refuse_repeated(table, ("item",), source.name)
@@ -330,18 +415,18 @@ def _tell_text(ids: pl.Series, file: str, provenance: dict[str, Any]) -> None:
 
 
 def _attributes(
-    columns: TabularColumns, file: str, rows: pl.DataFrame, item_ids: Ids, notes: list[str]
+    columns: Described, separator: str, file: str, rows: pl.DataFrame, item_ids: Ids, notes: list[str]
 ) -> dict[str, Attribute]:
     built: dict[str, Attribute] = {}
-    for name in columns.label_columns:
+    for name in columns.labels:
         cells = rows.get_column(f"attribute {name}")
-        lists = label_lists(cells, columns.label_separator, f"{file}, column {name!r}", notes)
+        lists = label_lists(cells, separator, f"{file}, column {name!r}", notes)
         built[name] = label_attribute(rows.select("item", label=lists).explode("label"), item_ids)
-    for name in columns.number_columns:
+    for name in columns.numbers:
         cells = rows.get_column(f"attribute {name}")
         values = numbers(cells, f"{file}, column {name!r}", notes, blank_allowed=True)
         built[name] = plain_attribute(rows.with_columns(values.alias(cells.name)), cells.name, item_ids)
-    for name in columns.text_columns:
+    for name in columns.texts:
         texts = rows.select("item", text=pl.col(f"attribute {name}").cast(pl.String))
         built[name] = plain_attribute(texts, "text", item_ids)
     return built

@@ -204,16 +204,10 @@ def check_pairs(dataset: Dataset) -> None:
 
 def take_interactions(dataset: Dataset, keep: BoolArray, *, every_user: bool = False) -> Dataset:
     """Return the dataset of some interactions ``[n]``, and of the users who have one of them, or of all."""
-    users = np.unique(rows_of(dataset.interactions)[keep])
-
-    def taken(matrix: sp.csr_array) -> sp.csr_array:
-        kept = keep_entries(matrix, keep)
-        return kept if every_user else sp.csr_array(kept[users])
-
-    return replace(
+    taken = replace(
         dataset,
-        user_ids=dataset.user_ids if every_user else dataset.user_ids[users],
-        interactions=taken(dataset.interactions),
-        ratings=None if dataset.ratings is None else taken(dataset.ratings),
-        timestamps=None if dataset.timestamps is None else taken(dataset.timestamps),
+        interactions=keep_entries(dataset.interactions, keep),
+        ratings=None if dataset.ratings is None else keep_entries(dataset.ratings, keep),
+        timestamps=None if dataset.timestamps is None else keep_entries(dataset.timestamps, keep),
     )
+    return taken if every_user else taken.take_users(np.unique(rows_of(dataset.interactions)[keep]))

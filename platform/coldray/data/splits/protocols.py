@@ -14,7 +14,7 @@ DrawnProtocol: TypeAlias = Literal[
 InteractionProtocol: TypeAlias = Literal[DrawnProtocol, "predefined"]
 """The same; ``predefined`` takes the parts that the data are published in, see
 :mod:`~coldray.data.splits.published`."""
-WarmingProtocol: TypeAlias = Literal["item-warming", "user-warming"]
+WarmingProtocol: TypeAlias = Literal["item-warming", "user-warming", "user-cold"]
 """What was cold becomes known click by click, see :mod:`~coldray.data.splits.warming`."""
 MixedProtocol: TypeAlias = Literal["recsys-cold"]
 """Cold items beside warm ones, in three tasks, see :mod:`~coldray.data.splits.recsys_cold`."""

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError, LeakageError
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids, keep_entries, rows_of
-from coldray.data.sources.tabular import assemble, positions
+from coldray.data.sources.tabular import Profiles, assemble, positions
 from coldray.data.splits.parts import VALIDATION, InteractionSplit
 
 logger = logging.getLogger(__name__)
@@ -183,6 +183,7 @@ def assemble_split(
     default_attributes: Iterable[str],
     provenance: dict[str, Any],
     catalogue: Catalogue | None = None,
+    profiles: Profiles | None = None,
 ) -> PredefinedSplit:
     """Build a split from a table of interactions a part, and warn of what it cannot be used for.
 
@@ -210,6 +211,7 @@ def assemble_split(
             default_attributes=default_attributes,
             provenance=provenance,
             catalogue=catalogue,
+            profiles=profiles,
         )
     except DataFormatError:
         _refuse_shared(pairs, file)

@@ -6,7 +6,8 @@ for each n of a schedule; the later ones are to be found. Models are fitted with
 items and a warming of its own: of test items it sees nothing.
 
 ``user-warming``: users are held out as by ``user-holdout``; of each the first n clicks describe them, the later ones
-are to be found. Models are fitted once, to the clicks of the others.
+are to be found. Models are fitted once, to the clicks of the others. ``user-cold`` is the same before the first click:
+nothing is known of held-out users but their attributes.
 
 The first clicks are those by time; without timestamps, and of those at the same time, the seed decides. It does so for
 each (user, item) pair by itself: what becomes of the later clicks of an item changes nothing of what is known before.
@@ -46,7 +47,9 @@ logger = logging.getLogger(__name__)
 WARMING_CLICKS: dict[Protocol, tuple[int, ...]] = {
     "item-warming": (0, 1, 2, 5, 10, 20, 50),
     "user-warming": (0, 1, 2, 5, 10, 20),
+    "user-cold": (0,),
 }
+_OF_USERS = ("user-warming", "user-cold")
 """Numbers of known clicks at which each protocol measures by default."""
 _PARTS = ("train", "validation", "test")
 
@@ -144,7 +147,7 @@ class _WarmingSplit(Split):
     @property
     def of_users(self) -> bool:
         """True if users become known, False if items do."""
-        return self.protocol == "user-warming"
+        return self.protocol in _OF_USERS
 
     @property
     def _noun(self) -> str:
@@ -161,7 +164,7 @@ class _WarmingSplit(Split):
         """
         visible, data = self.parts != TEST, self.dataset
         if self.of_users:
-            data, cold = take_interactions(data, visible), self.cold[VALIDATION]
+            data, cold = take_interactions(data, visible).without_unused_labels(), self.cold[VALIDATION]
         else:
             items = np.setdiff1d(np.arange(data.n_items, dtype=np.int32), self.cold[TEST])
             data = take_interactions(data, visible, every_user=True).take_items(items).without_unused_labels()
@@ -251,7 +254,7 @@ def warming_splits(
         Of ``item-warming``: the share of each user's clicks on train items that is test, and of the rest that
         validates, as of ``holdout``; 0 holds out none, and at 0 known clicks the split is that of ``notebook``.
     test_share, validation_share
-        Of ``user-warming``: the share of the users that is tested, and of the others that validates.
+        Of ``user-warming`` and ``user-cold``: the share of the users that is tested, and of the others that validates.
 
     Raises
     ------
@@ -268,17 +271,17 @@ def warming_splits(
     if not 0 <= warm_share < 1:
         raise ConfigError(f"warm_share is {warm_share:g}; it is from 0, which holds out no click on a warm item, to 1.")
     check_pairs(dataset)
-    if dataset.timestamps is None:
+    if dataset.timestamps is None and schedule != (0,):
         logger.warning(
             "Dataset %r has no timestamps: which clicks of a new %s are its first is drawn by the seed.",
-            dataset.name, "user" if protocol == "user-warming" else "item",
+            dataset.name, "user" if protocol in _OF_USERS else "item",
         )  # fmt: skip
     for seed in seeds:
-        if protocol == "user-warming":
+        if protocol in _OF_USERS:
             drawn = _users_held_out(dataset, n_splits, seed, (test_share, validation_share))
         else:
             drawn = _items_held_out(dataset, n_splits, seed, warm_share)
-        group = rows_of(dataset.interactions) if protocol == "user-warming" else dataset.interactions.indices
+        group = rows_of(dataset.interactions) if protocol in _OF_USERS else dataset.interactions.indices
         for number, (parts, cold) in enumerate(drawn):
             is_cold = np.isin(group, np.concatenate([*cold.values()]))
             places = _places(dataset, group, is_cold, (seed, number))

@@ -81,6 +81,7 @@ def probe_study(study: PreparedStudy) -> Probe:
         reads=config.reads,
         predicts=config.kind.predicts_ratings,
         users=config.splits.users,
+        profiles=config.encoded_users,
     )
     ready = time.perf_counter()
     parameters, shared = proposer(config).propose(0), _TimedComputations()

@@ -124,7 +124,8 @@ def _run(
     shared = SharedResults.options(scheduling_strategy=here)  # type: ignore[attr-defined]
     events.mailbox = results = shared.remote(config.search.gpus_per_trial)
     prepared = begin_tasks([split.fold for split in splits], config)  # while the process of the results starts
-    share_training(results, prepared, config.splits.schedule if config.splits.warms_items else ())
+    clicks = config.splits.schedule if config.splits.warms_items else ()
+    share_training(results, prepared, clicks, people=config.kind.reads_users)
     ahead = _ahead(config, record, list(prepared.values()), results)  # its process starts meanwhile, too
     wait_for_tasks(prepared)
     tasks = {(split.fold.seed, split.fold.split): prepared[split.fold.name] for split in splits}

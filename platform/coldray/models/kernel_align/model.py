@@ -407,6 +407,11 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             raise AssertionError
         return self._weights
 
+    @property
+    def features(self) -> FeatureSet:
+        """Features of all items the fitted model knows."""
+        return self._known_features()
+
     def _known_features(self) -> FeatureSet:
         self.check_fitted()
         if self._features is None:  # pragma: no cover  check_fitted has raised

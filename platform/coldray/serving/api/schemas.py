@@ -80,6 +80,11 @@ class RecommendRequest(Schema):
     history: list[Id | RatedItem] | None = Field(
         default=None, max_length=MAX_HISTORY, description="Items instead of a user: for somebody the model never saw."
     )
+    user_attributes: Annotated[dict[str, Any], Field(max_length=100)] | None = Field(
+        default=None,
+        description="Who asks: attributes of the user by name, for a model that reads them. Instead of what is known "
+        "of the user; alone, it is enough for a list.",
+    )
     k: int = Field(default=10, ge=1, le=_MAX_K, description="Length of the list.")
     exclude: list[Id] = Field(default=[], max_length=MAX_HISTORY, description="Items that must not be in the list.")
     candidates: Literal["all", "warm", "cold"] | Annotated[list[Id], Field(min_length=1, max_length=MAX_HISTORY)] = (
@@ -114,7 +119,15 @@ class RecommendRequest(Schema):
         }
         candidates = self.candidates if isinstance(self.candidates, str) else tuple(self.candidates)
         return Query(
-            self.k, self.user_id, history, tuple(self.exclude), candidates, conditions, self.diversity, self.explore
+            self.k,
+            self.user_id,
+            history,
+            self.user_attributes,
+            tuple(self.exclude),
+            candidates,
+            conditions,
+            self.diversity,
+            self.explore,
         )
 
 
@@ -211,7 +224,8 @@ class RecommendResponse(Schema):
     items: list[RecommendedItem]
     path: ListOrigin = Field(
         description="model: from what is known of the user; history: from the history of the request, or from feedback "
-        "of a user the model never saw; attributes: among new items alone; popularity: nothing is known of the user."
+        "of a user the model never saw; attributes: among new items alone; popularity: nothing is known of the user; "
+        "profile: nothing but the user's attributes."
     )
     model: Model
     exploration: ExplorationMethod | None = Field(

@@ -5,9 +5,9 @@ Notation used for shapes: I items, n candidates, m users.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,13 @@ import scipy.sparse as sp
 
 from coldray.bundle.lists import ORIGINS, Candidates, ListMaker, Lists
 from coldray.bundle.model import Bundle
+from coldray.bundle.people import People
 from coldray.core.errors import DataFormatError
 from coldray.data.dataset import Ids
 from coldray.data.tables.histories import ITEM, RATING, TIME, USER
 from coldray.data.tables.ids import without_blanks
 from coldray.data.tables.numbers import LARGEST
+from coldray.features.feature_set import FeatureSet
 from coldray.serving.engine.queries import plain
 
 _LISTED_CELLS = 1 << 20
@@ -37,6 +39,7 @@ class Counts:
     """Lists by each of the :data:`~coldray.bundle.lists.ORIGINS`."""
     attributes: int = 0
     popularity: int = 0
+    profile: int = 0
     unknown_items: int = 0
     """Rows with an item that the model does not know; they are left out."""
     without_user: int = 0
@@ -66,6 +69,10 @@ class BatchLists:
     exclude_seen: bool
     form: str
     """How lists are found, in words."""
+    people: People | None = None
+    """What is known of users of the bundle beside their clicks, where the model reads it."""
+    user_places: Mapping[Any, int] = field(default_factory=dict)
+    """Their rows by id."""
 
     @classmethod
     def of(cls, bundle: Bundle, *, k: int, exclude_seen: bool = True, candidates: Candidates = "all") -> Self:
@@ -88,7 +95,8 @@ class BatchLists:
             If no item may be listed.
         """
         form = bundle.lists_form.told if candidates == "all" else "All candidates are scored."
-        return cls(bundle.list_maker(candidates), bundle.item_ids, k, exclude_seen, form)
+        places = {} if bundle.people is None else bundle.user_places
+        return cls(bundle.list_maker(candidates), bundle.item_ids, k, exclude_seen, form, bundle.people, places)
 
     @property
     def index_bytes(self) -> int:
@@ -135,11 +143,15 @@ class BatchLists:
         at_once = max(1, _LISTED_CELLS // self.k)
         for start in range(0, max(1, len(users)), at_once):  # no user is a table too
             some = histories[start : start + at_once]
-            made = list(self.maker.in_blocks(some, self.k, exclude_seen=self.exclude_seen))
+            people = self._people(users[start : start + at_once])
+            made = list(self.maker.in_blocks(some, self.k, exclude_seen=self.exclude_seen, people=people))
             origins = np.concatenate([lists.origins for lists in made])
             for number, origin in enumerate(ORIGINS):
                 setattr(counts, origin, getattr(counts, origin) + int((origins == number).sum()))
             yield self._table(users[start : start + at_once], made, origins)
+
+    def _people(self, users: pl.Series) -> FeatureSet | None:
+        return None if self.people is None else self.people.rows([*map(self.user_places.get, users.to_list())])
 
     def _histories(self, rows: pl.DataFrame, counts: Counts) -> tuple[pl.Series, sp.csr_array]:
         """Return the users, ascending, and what they clicked or rated ``[m, I]``."""

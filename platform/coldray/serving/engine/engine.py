@@ -26,10 +26,11 @@ from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeEr
 from coldray.core.spelling import nearest
 from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
 from coldray.data.item_names import ItemNames
+from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Recommender
 from coldray.serving.engine.ids import as_known, has_numbers, names_none, whole_number
 from coldray.serving.engine.names import NameIndex
-from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores
+from coldray.serving.engine.profiles import Asked, Best, KeptProfiles, Profile, all_scores, people_of
 from coldray.serving.engine.queries import Answer, Condition, ItemId, Query, UserId, plain
 from coldray.serving.exploration.explore import Explorer, context_of
 
@@ -209,7 +210,7 @@ class Engine:
         UnknownIdError
             If a history, an exclusion or a candidate list names an item that is not there.
         UnknownAttributeError
-            If a condition names an attribute that items do not have.
+            If a condition names an attribute that items do not have, or a profile one that users do not have.
         ConfigError
             If a condition is not one of that attribute's kind, or the model cannot tell the candidates apart.
         DataFormatError
@@ -224,6 +225,18 @@ class Engine:
             for item in query.candidates:
                 self.place(item, "candidates")
         self.bundle.check_candidates(query.candidates)
+        if query.profile is not None:
+            if self.bundle.people is None:
+                raise ConfigError(
+                    f"user_attributes: the model {self.bundle.model.name!r} reads none. Leave them out, or promote one "
+                    "that does, such as kernel_align_users."
+                )
+            self.bundle.people.read([query.profile])
+            for name, labels in self.bundle.people.unread([query.profile]).items():
+                raise DataFormatError(
+                    f"user_attributes: nobody the model was fitted on has the label {labels[0]!r} of {name!r}. "
+                    "Leave it out."
+                )
         for name, condition in query.conditions.items():
             self._meeting(name, condition)
 
@@ -237,12 +250,17 @@ class Engine:
 
         def scored(rows: npt.NDArray[np.intp]) -> Scores:
             profiles = [asked[row].profile for row in rows]
-            scores = all_scores(profiles, self._kept, lambda new: maker.scores(maker.rows([one.cells for one in new])))
+
+            def made(new: list[Profile]) -> Scores:
+                return maker.scores(maker.rows([one.cells for one in new]), people_of(new))
+
+            scores = all_scores(profiles, self._kept, made)
             whole.update(zip(rows.tolist(), scores, strict=True))
             return scores
 
         lengths = np.array([one.pool for one in asked])
-        lists = maker.make(histories, lengths, masks=self._masks(asked), scored=scored)
+        people = people_of([one.profile for one in asked])
+        lists = maker.make(histories, lengths, masks=self._masks(asked), scored=scored, people=people)
         return [self._answer(one, lists, row, whole.get(row)) for row, one in enumerate(asked)]
 
     def _answer(self, asked: Asked, lists: Lists, row: int, scores: Scores | None) -> Answer:
@@ -255,13 +273,22 @@ class Engine:
 
     def _profile(self, query: Query) -> Profile:
         row = None
-        if query.history is None and not self._done(query.user_id):
+        if query.history is None and query.profile is None and not self._done(query.user_id):
             row = self.row_of(query.user_id)
         kept = None if row is None else self._kept.get(row)
         if kept is not None:
             return kept
         history, known = self._history(query)
-        return Profile(history, self.maker.read(history), known, row=row)
+        return Profile(history, self.maker.read(history), known, row=row, person=self._person(query))
+
+    def _person(self, query: Query) -> FeatureSet | None:
+        """Return what is known of the user beside the history, if the model reads it."""
+        people = self.bundle.people
+        if people is None:
+            return None
+        if query.profile is not None:
+            return people.read([query.profile])
+        return people.rows([None if query.user_id is None else self.row_of(query.user_id)])
 
     def _pool(self, query: Query) -> int:
         """Return among how many of the best items a list is chosen."""

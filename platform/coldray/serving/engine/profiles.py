@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from threading import Lock
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from cachetools import LRUCache
 
 from coldray.bundle.lists import History, Scores
+from coldray.features.feature_set import FeatureSet
 from coldray.serving.engine.queries import Query
 
 _KEPT_BYTES = 256 << 20
@@ -40,6 +42,8 @@ class Profile:
     """Of all items ``[I]``, once they are known; not to be written to."""
     row: int | None = None
     """The user's row in the bundle, if the history is what the bundle has of them."""
+    person: FeatureSet | None = None
+    """What is known of the user beside the history, for a model that reads it ``[1]``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,12 @@ class KeptProfiles:
 
 def _size(profile: Profile) -> int:
     return (0 if profile.scores is None else profile.scores.nbytes) + _CLICK_BYTES * len(profile.history)
+
+
+def people_of(profiles: Sequence[Profile]) -> FeatureSet | None:
+    """Return what is known of some users beside their histories ``[b]``, if the model reads it."""
+    known = [profile.person for profile in profiles if profile.person is not None]
+    return reduce(FeatureSet.append, known) if known else None
 
 
 def all_scores(profiles: Sequence[Profile], kept: KeptProfiles, made: Callable[[list[Profile]], Scores]) -> Scores:

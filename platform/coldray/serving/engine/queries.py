@@ -32,6 +32,8 @@ class Query:
     user_id: UserId | None = None
     history: Mapping[ItemId, float | None] | None = None
     """Items, with ratings where there are any; in the place of what is known of the user."""
+    profile: Mapping[str, object] | None = None
+    """Attributes of the user; in the place of what is known of them."""
     exclude: tuple[ItemId, ...] = ()
     candidates: Candidates = "all"
     conditions: Mapping[str, Condition] = field(default_factory=dict)

@@ -1,0 +1,83 @@
+"""What a bundle knows of its users beside their clicks, and how the profile of a new one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from coldray.core.errors import ConfigError
+from coldray.data.dataset import Attribute, Dataset
+from coldray.features.builder import FeatureConfig, FeatureEncoder, attributes_from_records
+from coldray.features.feature_set import FeatureSet, VectorFeature
+
+Profile: TypeAlias = Mapping[str, object]
+"""Attributes of a user by name: labels as a list of str or one str, a number, a text; what is missing is unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Attributes of users, as a model reads them."""
+
+    encoder: FeatureEncoder
+    attributes: Mapping[str, Attribute]
+    """Of all users of the bundle, by name: what the encoder reads."""
+    features: FeatureSet
+    """The same, encoded."""
+
+    @classmethod
+    def of(cls, config: FeatureConfig, dataset: Dataset) -> People:
+        """Encode the users of a dataset.
+
+        Raises
+        ------
+        MissingFieldError
+            If it knows nothing of them but their clicks.
+        ConfigError
+            If they can be compared by nothing that is read.
+        """
+        dataset.require_user_attributes()
+        encoder = FeatureEncoder(config).fit(dataset.of_users)
+        try:
+            encoder.check_usable()
+        except ConfigError as error:
+            raise ConfigError(f"The {dataset.n_users:,} users of {dataset.name}: {error}") from error
+        read = {name: dataset.user_attributes[name] for name in encoder.kinds}
+        return cls(encoder, read, encoder.transform(read, dataset.n_users))
+
+    def read(self, profiles: Sequence[Profile]) -> FeatureSet:
+        """Return profiles of new users as the model reads them.
+
+        Raises
+        ------
+        UnknownAttributeError
+            If a profile has an attribute that no user has.
+        DataFormatError
+            If a value is not of its attribute's kind.
+        """
+        attributes = attributes_from_records(profiles, self.encoder.kinds, "The profile of user")
+        return self.encoder.transform(attributes, len(profiles))
+
+    def unread(self, profiles: Sequence[Profile]) -> dict[str, list[str]]:
+        """Return the labels of new users that say nothing to the model, as nobody it was fitted on has them."""
+        found = {}
+        for name, feature in self.features.features.items():
+            if self.encoder.methods[name] == "multi_hot" and isinstance(feature, VectorFeature):
+                given = [profile.get(name) or () for profile in profiles]
+                labels = {label for one in given for label in ([one] if isinstance(one, str) else one)}  # type: ignore[attr-defined]
+                if unknown := sorted(labels - set(feature.terms)):
+                    found[name] = unknown
+        return found
+
+    def rows(self, rows: Sequence[int | None]) -> FeatureSet:
+        """Return the features of users of the bundle by row; those of a user without one are unknown."""
+        places = np.array([-1 if row is None else row for row in rows], np.intp)
+        unknown = self.read([{}])
+        return self.features.append(unknown).take(np.where(places < 0, self.features.n_items, places))
+
+
+def read_people(model: Any, config: FeatureConfig, dataset: Dataset) -> People | None:
+    """Return what a model reads of users; None where it reads nothing of them."""
+    return People.of(config, dataset) if model.reads_users else None
