@@ -9,6 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
+from coldray.bundle.family import Family
 from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import save_bundle
 from coldray.cli import promotion as gate
@@ -25,6 +26,7 @@ from coldray.experiments.space import StudyConfig
 from coldray.experiments.study import prepare_study, study_result
 from coldray.experiments.winner import measure_winner
 from coldray.features.builder import FeatureEncoder
+from coldray.tracking.champion import Champion
 from coldray.tracking.placement import champion_key, present_version
 from coldray.tracking.runs import StudyTracker
 from contracts.jobs import options_of
@@ -240,6 +242,25 @@ def test_a_decision_sent_after_the_champion_changed_makes_a_challenger(study, sh
     assert placed.alias == "challenger"
     assert "the champion changed since it was tested" in placed.reason
     assert champion(client, name) == "2"
+
+
+def test_a_model_that_reads_other_attributes_of_users_is_another_one():
+    newcomers = {"candidates": "all", "splits": {"protocol": "user-cold", "n_splits": 1}}
+    parameters = {"n_factors": 4}
+    everything = config(parameters, "kernel_align_users", **newcomers)
+    ages = config(parameters, "kernel_align_users", **newcomers, user_features={"attributes": ["age"]})
+    for read in (everything, ages):
+        manifest = {
+            "model": read.model,
+            "config": read.configured(parameters).config.model_dump(mode="json"),
+            "encoder": {"config": read.features.model_dump(mode="json")},
+            "people": {"config": read.user_features.model_dump(mode="json")},
+        }
+        shop = Family.of_dataset(sample_dataset(0, 150, 120))
+        told = Champion("1", "key", manifest, shop)
+        assert [gate._same_model(told, new, parameters) for new in (everything, ages)] == [
+            new is read for new in (everything, ages)
+        ]
 
 
 @pytest.mark.parametrize(

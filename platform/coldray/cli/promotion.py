@@ -6,6 +6,7 @@ refitted on the train part of the same splits here, so that both are measured on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from coldray.experiments.results import Selection, StudyResult, TrialResult
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.study import check_model
 from coldray.experiments.winner import measure_winner
+from coldray.features.builder import FeatureConfig
 from coldray.tracking.champion import Champion, champion_version, read_champion
 
 _OVERRULE = "--promote always overrules that"
@@ -78,7 +80,7 @@ def _held_against(champion: Champion, study: PreparedStudy, result: StudyResult,
     if champion.family.synthetic and not new.synthetic:
         return Promotion("if-better", "champion", f"{called}, is of generated data", key)
     try:
-        if _same_model(champion, study.config, result):
+        if _same_model(champion, study.config, result.selection.winner.config):
             words = "has the same model, configuration and features: fitted anew, it is no worse"
             return Promotion("if-better", "champion", f"{called}, {words}", key)
         difference = _measured(champion, study, result, progress)
@@ -89,19 +91,20 @@ def _held_against(champion: Champion, study: PreparedStudy, result: StudyResult,
     return _challenger(key, f"worse than {called}: {difference.words}")
 
 
-def _same_model(champion: Champion, config: StudyConfig, result: StudyResult) -> bool:
+def _same_model(champion: Champion, config: StudyConfig, winner: Mapping[str, Any]) -> bool:
     old, new = _champion_study(champion, config), config
     kind = new.kind
-    ours = kind.config_type.model_validate(dict(result.selection.winner.config))
+    ours = kind.config_type.model_validate(dict(winner))
     return (
         champion.model == new.model
         and kind.config_type.model_validate(champion.config) == ours
-        and (old.encoded_features is None or _plain(old) == _plain(new))
+        and _plain(old.encoded_features) == _plain(new.encoded_features)
+        and _plain(old.encoded_users) == _plain(new.encoded_users)
     )
 
 
-def _plain(config: StudyConfig) -> dict[str, Any]:
-    return config.features.model_dump(mode="json", exclude={"embedding_cache"})
+def _plain(features: FeatureConfig | None) -> dict[str, Any] | None:
+    return None if features is None else features.model_dump(mode="json", exclude={"embedding_cache"})
 
 
 def _champion_study(champion: Champion, config: StudyConfig) -> StudyConfig:
@@ -116,6 +119,7 @@ def _champion_study(champion: Champion, config: StudyConfig) -> StudyConfig:
             "space": champion.config,
             "fit": told["fit"] if champion.model == config.model else {},
             "features": {**champion.features, **cache},
+            "user_features": champion.user_features or told["user_features"],
             "search": {"seed": config.search.seed, "gpus_per_trial": config.search.gpus_per_trial},
             "selection": {"metric": config.selection.metric},
         }

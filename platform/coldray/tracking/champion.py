@@ -51,6 +51,12 @@ class Champion:
         """How its items are encoded: fields of :class:`~coldray.features.builder.FeatureConfig`."""
         return dict(self.manifest["encoder"]["config"])
 
+    @property
+    def user_features(self) -> dict[str, Any] | None:
+        """How its users are encoded, the same fields; None if it knows them by their clicks alone."""
+        people = self.manifest.get("people")
+        return None if people is None else dict(people["config"])
+
 
 def champion_version(tracking_uri: str, name: str) -> tuple[str, str] | None:
     """Return the number and the key of the champion of a registered model; None if there is none.

@@ -359,8 +359,9 @@ class Engine:
 
     def context(self, user: UserId, item: ItemId) -> dict[str, float]:
         """Return the context in which a user is shown an item, as it is now: to learn from what became of it."""
-        history, _ = self._history(Query(user_id=user))
-        (scores,) = self.maker.scores(self.rows([history]))
+        query = Query(user_id=user)
+        history, _ = self._history(query)
+        (scores,) = self.maker.scores(self.rows([history]), self._person(query))
         return context_of(self.place(item), scores, self._open(history), len(history))
 
     def find(self, item: ItemId) -> int | None:
