@@ -40,6 +40,7 @@ def facts(name: str, cost: dict[str, str]) -> str:
     reads = kind(kind.config_type()).reads
     read = ["ratings" if reads.ratings else "clicks", *(["their order"] if reads.order else [])]
     read += ["attributes of items"] if kind.scores_cold_items else []
+    read += ["attributes of users"] if kind.reads_users else []
     new = "scored by their attributes" if kind.scores_cold_items else "not listed: nothing is known of them"
     trials = f"{study.n_trials} configurations" if study.enumerated else f"{study.n_trials} trials"
     heeded = ", ".join(f"`{option}`" for option in kind.fit_options) or "nothing"

@@ -21,10 +21,9 @@ from coldray.bundle.people import People, Profile
 from coldray.bundle.similar import SimilaritySearch
 from coldray.core.errors import ConfigError, UnknownIdError
 from coldray.core.notebook import facts_html
-from coldray.data.dataset import Attribute, Ids, LabelAttribute
+from coldray.data.dataset import Attribute, Ids
 from coldray.data.signals import places_in, ratings_in
 from coldray.data.tables.frames import Frame
-from coldray.data.tables.labels import refuse_list_text
 from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds
 from coldray.features.feature_set import FeatureSet, VectorFeature
 from coldray.models.base import Recommender
@@ -447,16 +446,3 @@ class Bundle:
         ['The new one']
         """
         return with_items(self, items, item, label_separator, list_text=list_text)
-
-    def refuse_list_text(self, record: Mapping[str, object]) -> None:
-        """Refuse labels of a new item that are lists written as text, unless there are such labels.
-
-        Raises
-        ------
-        DataFormatError
-            With the way to write them.
-        """
-        for name, value in record.items():
-            attribute = self.attributes.get(name)
-            if isinstance(attribute, LabelAttribute):
-                refuse_list_text(value, set(attribute.labels.tolist()), name)

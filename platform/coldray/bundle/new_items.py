@@ -15,8 +15,10 @@ import scipy.sparse as sp
 from coldray.bundle.item_table import joined
 from coldray.core.errors import DataFormatError, UnknownAttributeError, UnknownIdError
 from coldray.core.spelling import choices, nearest
+from coldray.data.dataset import LabelAttribute
 from coldray.data.tables.frames import Frame, as_polars
 from coldray.data.tables.ids import read_ids
+from coldray.data.tables.labels import refuse_list_text
 from coldray.features.builder import attributes_from_records
 from coldray.models.base import Recommender
 
@@ -44,7 +46,7 @@ def with_items(
             len(labels), name, labels[0],
         )  # fmt: skip
     for record in records.values() if not list_text else ():
-        bundle.refuse_list_text(record)
+        refuse_text_lists(bundle, record)
     repeated = [item for item in records if item in bundle.item_places]
     if repeated:
         raise UnknownIdError(f"Item {repeated[0]!r} is in the bundle already; new items need new ids.")
@@ -120,6 +122,20 @@ def _records_of(
         for row in attributes.iter_rows(named=True)
     ]
     return dict(zip(ids.to_list(), rows or [{} for _ in ids], strict=True)), notes
+
+
+def refuse_text_lists(bundle: Bundle, record: Mapping[str, object]) -> None:
+    """Refuse labels of a new item that are lists written as text, unless there are such labels.
+
+    Raises
+    ------
+    DataFormatError
+        With the way to write them.
+    """
+    for name, value in record.items():
+        attribute = bundle.attributes.get(name)
+        if isinstance(attribute, LabelAttribute):
+            refuse_list_text(value, set(attribute.labels.tolist()), name)
 
 
 def unread_labels(bundle: Bundle, records: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:

@@ -77,6 +77,7 @@ def _reads(kind: type[Recommender[Any]]) -> str:
     """Return what a model reads in words, by its default configuration."""
     reads = kind(kind.config_type()).reads
     told = {"clicks": True, "their order": reads.order, "ratings": reads.ratings, "attributes": kind.scores_cold_items}
+    told["attributes of users"] = kind.reads_users
     return ", ".join(name for name, read in told.items() if read)
 
 

@@ -250,14 +250,20 @@ def test_an_entry_without_a_track_is_on_that_of_what_it_reads(written):
             "one": {"study": "given.yaml"},
             "text": {"study": "given.yaml", "overrides": {"features.counts": True}},
             "ease": {"study": "clicks.yaml", "overrides": {"selection.simplest": []}},
+            "people": {"study": "people.yaml", "overrides": {"selection.simplest": []}},
         },
         "candidates": "all",
         "splits": {"protocol": "holdout", "n_splits": 1},
     }
     path = written({**GOOD, **changes})
     (path.parent / "clicks.yaml").write_text(yaml.safe_dump(clicks), encoding="utf-8")
+    people = {**clicks, "model": "kernel_align_users", "space": {"ridge": 10}}
+    (path.parent / "people.yaml").write_text(yaml.safe_dump(people), encoding="utf-8")
     tracks = {entry.name: entry.track for entry in load_comparison(path).entries}
-    assert tracks == {"one": "strict", "text": "full", "ease": "clicks"}
+    assert tracks == {"one": "strict", "text": "full", "ease": "clicks", "people": "full"}
+    said = load_comparison(path, {"entries.people.track": "clicks"})
+    with pytest.raises(ConfigError, match="'people' is on the clicks track, which reads nothing of users"):
+        check_comparison(said, sample_dataset(0, 60, 40))
 
 
 def test_models_are_picked_from_the_file_or_from_beside_it():

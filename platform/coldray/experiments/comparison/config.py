@@ -283,6 +283,8 @@ def _studies_in(folder: Path) -> dict[str, Path]:
 
 def _natural_track(study: StudyConfig) -> Track:
     """Return the track of an entry whose file names none, by what its study reads."""
+    if study.encoded_users is not None:
+        return "full"
     if study.encoded_features is None:
         return "clicks"
     return "strict" if study.features == FeatureConfig() else "full"
@@ -307,6 +309,11 @@ def check_track(entry: Entry, dataset: Dataset) -> None:
     ConfigError
         Naming the entry, and the attributes.
     """
+    if entry.track != "full" and entry.study.kind.reads_users:
+        raise ConfigError(
+            f"The entry {entry.name!r} is on the {entry.track} track, which reads nothing of users but their clicks, "
+            f"and the model {entry.study.model!r} reads their attributes. Put it on the full track."
+        )
     if entry.track == "clicks" and entry.study.kind.scores_cold_items:
         raise ConfigError(
             f"The entry {entry.name!r} is on the clicks track, which reads no attribute, and the model "

@@ -13,6 +13,7 @@ from typing import Any
 
 from coldray.bundle.family import Family
 from coldray.bundle.model import Bundle
+from coldray.bundle.new_items import refuse_text_lists
 from coldray.core.errors import ColdrayError, ConfigError, DataFormatError, UnknownIdError
 from coldray.data.item_names import ItemNames
 from coldray.features.builder import attributes_from_records
@@ -133,8 +134,8 @@ class LiveModel:
         attributes_from_records([attributes], self._base.kinds)
 
     def check_written(self, attributes: Mapping[str, Any]) -> None:
-        """Refuse labels of a new item that are lists written as text, as :meth:`Bundle.refuse_list_text` does."""
-        self._base.refuse_list_text(attributes)
+        """Refuse labels of a new item that are lists written as text, unless there are such labels."""
+        refuse_text_lists(self._base, attributes)
 
     def event(
         self, event_id: str, user: UserId, item: ItemId, rating: float | None, *, clicked: bool = True
