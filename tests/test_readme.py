@@ -34,9 +34,10 @@ def rows_of_table(header, page=README):
 def test_the_table_of_models_has_them_all_and_says_which_score_by_attributes():
     groups = [re.findall(r"`(\w+)`", names) for names, _ in rows_of_table("| model | what it is |")]
     assert sorted(name for group in groups for name in group) == sorted(MODELS)
-    *by_attributes, clicks, ratings = groups
+    *by_attributes, people, clicks, ratings = groups
+    assert [name for name in MODELS if model_type(name).reads_users] == people
     assert all(model_type(name).scores_cold_items for group in by_attributes for name in group)
-    assert not any(model_type(name).scores_cold_items for name in (*clicks, *ratings))
+    assert not any(model_type(name).scores_cold_items for name in (*people, *clicks, *ratings))
     assert [name for name in MODELS if model_type(name).predicts_ratings] == ratings
 
 

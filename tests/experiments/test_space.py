@@ -58,6 +58,7 @@ def written(tmp_path, content):
 
 COMPARISONS = {
     "coldstart", "compare_models", "compare_cold", "compare_published", "compare_recsys_cold", "compare_warming",
+    "compare_newcomers",
 }  # fmt: skip
 STUDY_FILES = [path for path in sorted(STUDIES.glob("*.yaml")) if path.stem not in COMPARISONS]
 

@@ -65,7 +65,9 @@ def _show_parameters(kind: type[Recommender[Any]], console: Console) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("model", "parameter"))
+        named = column in ("model", "parameter")
+        least = {"model": max(map(len, MODELS)), "reads": len("clicks, their order")}.get(column)
+        table.add_column(column, overflow="fold", no_wrap=named, min_width=least)
     return table
 
 
@@ -77,7 +79,7 @@ def _reads(kind: type[Recommender[Any]]) -> str:
     """Return what a model reads in words, by its default configuration."""
     reads = kind(kind.config_type()).reads
     told = {"clicks": True, "their order": reads.order, "ratings": reads.ratings, "attributes": kind.scores_cold_items}
-    told["attributes of users"] = kind.reads_users
+    told["user attributes"] = kind.reads_users
     return ", ".join(name for name, read in told.items() if read)
 
 

@@ -58,8 +58,9 @@ class PreparedStudy:
 
 def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dict[str, Any]:
     """Return what a report says about the data: of the attributes those that a study reads, all without a study."""
-    read = tuple(dataset.attributes)
+    read, people = tuple(dataset.attributes), None
     if config is not None:
+        people = config.encoded_users
         read = attribute_names(dataset, config.features) if config.encoded_features else ()
     return {
         "name": dataset.name,
@@ -71,6 +72,7 @@ def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dic
         "density": dataset.density,
         "fingerprint": dataset.fingerprint,
         "attributes": list(read),
+        **({"user_attributes": list(attribute_names(dataset.of_users, people))} if people else {}),
         **({"notes": list(dataset.notes)} if dataset.notes else {}),
     }
 

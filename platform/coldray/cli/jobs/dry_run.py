@@ -136,6 +136,8 @@ def _print_data(console: Console, dataset: Dataset, study: PreparedStudy) -> Non
     words = f"{facts['n_users']:,} users, {facts['n_items']:,} items ({clicked:,} with interactions), "
     words += f"{facts['n_interactions']:,} interactions, density {facts['density']:.3%}"
     read = {"attributes": ", ".join(facts["attributes"]) or "none is read"}
+    if "user_attributes" in facts:
+        read["attributes of users"] = ", ".join(facts["user_attributes"])
     protocol = {key: text for key, text in study.protocol().items() if key not in ("form", "metrics")}
     _print_facts(console, {f"dataset {dataset.name}": words, **read, **protocol})
 
