@@ -221,7 +221,8 @@ def completed(words):
 
 def test_a_shell_completes_commands_studies_models_and_options():
     assert completed("coldray com") == ["compare"]
-    assert completed("coldray tune kern") == ["kernel_align", "kernel_align_full", "kernel_align_warming"]
+    kernels = ["kernel_align", "kernel_align_full", "kernel_align_users", "kernel_align_warming"]
+    assert completed("coldray tune kern") == kernels
     assert completed("coldray compare cold") == ["coldstart"]
     assert completed("coldray models ma") == ["marec", "marec_plus"]
     assert completed("coldray datasets ml-1") == ["ml-100k", "ml-1m", "ml-10m"]

@@ -20,7 +20,7 @@ from coldray.bundle.io import save_bundle
 from coldray.core.device import cpu_count
 from coldray.core.errors import BundleFitError, ColdrayError, ModelError
 from coldray.data.dataset import Dataset
-from coldray.features.builder import FeatureConfig, FeatureEncoder
+from coldray.features.builder import OF_USERS, FeatureConfig, FeatureEncoder
 from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
 from coldray.training.cluster.mailbox import Delivery, Forwarding, ListenerOf, new_mailbox
@@ -38,7 +38,7 @@ _RESUME = (
 def fit_on_worker(
     winner: Recommender[Any],
     dataset: Dataset,
-    features: tuple[FeatureConfig, FeatureConfig],
+    features: FeatureConfig,
     manifest: Mapping[str, Any],
     folder: Path,
     listener_of: ListenerOf | None = None,
@@ -46,13 +46,12 @@ def fit_on_worker(
     fit: FitConfig = FitConfig(),
     even: bool = False,
     gpus: float = 0.0,
+    profiles: FeatureConfig = OF_USERS,
 ) -> tuple[str, ...]:
     """Fit `winner` on every interaction of `dataset`, on this node, and write the bundle to `folder`.
 
     Parameters
     ----------
-    features
-        What is read of items, and what of users.
     listener_of
         Gives the listener of each training of the fit.
     fit
@@ -61,6 +60,8 @@ def fit_on_worker(
         As of :func:`~coldray.bundle.fitting.even_bundle`.
     gpus
         GPUs that are reserved for it.
+    profiles
+        What is read of users, if anything is.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def fit_on_worker(
     mailbox = new_mailbox()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     fitting = _fit.options(scheduling_strategy=here, num_gpus=gpus).remote(
-        winner, [ray.put(dataset)], features, dict(manifest), fit, even, folder, crash, mailbox
+        winner, [ray.put(dataset)], (features, profiles), dict(manifest), fit, even, folder, crash, mailbox
     )
     try:
         with Delivery(mailbox, listener_of or (lambda _: TrainingListener())):

@@ -243,7 +243,7 @@ def rank_items(
 ) -> Ranking:
     """Return the top `k` of `items` of every user of the task; with `exclude` without what the user has clicked."""
     never, users = task.never_ranked if exclude else None, task.train.users
-    if not model.reads_users or users is None:
+    if users is None or not model.reads_users:
         return rank(model.scorer(items), task.histories, items, k=k, exclude=never, users=task.users)
     scorer = model.profile_scorer(items)
     return rank(scorer, task.histories, items, k=k, exclude=never, users=task.users, profiles=users.take)

@@ -189,8 +189,8 @@ def _own(interactions: Any, items: Any, users: Any, columns: Mapping[str, Any], 
             raise ConfigError(f"Interactions and {what} are both files, or both frames. Read the file, by polars say.")
     if frames:
         read = {what: as_polars(table, what) for what, table in described.items()}
-        tables = as_polars(interactions, "interactions"), read.get("items"), read.get("users")
-        return dataset_of_frames(*tables, validated(TabularColumns, columns), name or "frame")
+        clicks, meaning = as_polars(interactions, "interactions"), validated(TabularColumns, columns)
+        return dataset_of_frames(clicks, read.get("items"), meaning, name or "frame", users=read.get("users"))
     config = validated(TabularConfig, {**columns, "interactions": interactions, **described})
     dataset = read_source(SourceConfig(name="parquet", tabular=config))
     return dataset.named(name) if name else dataset

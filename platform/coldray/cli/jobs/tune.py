@@ -240,13 +240,14 @@ def register_winner(study: PreparedStudy, result: StudyResult, to: Publication, 
     notes = fit_on_worker(
         winner,
         dataset,
-        (config.features, config.user_features),
+        config.features,
         manifest,
         path,
         Listeners(progress, to.tracker).training_of,
         fit=config.fit,
         even=config.candidates == "cold",
         gpus=gpus,
+        profiles=config.user_features,
     )
     for note in notes:
         progress.stage(f"note: {note}")

@@ -153,9 +153,10 @@ def read_tabular(config: TabularConfig, file_format: FileFormat) -> Dataset:
 def dataset_of_frames(
     interactions: pl.DataFrame,
     items: pl.DataFrame | None,
-    users: pl.DataFrame | None,
     columns: TabularColumns,
     name: str = "frame",
+    *,
+    users: pl.DataFrame | None = None,
 ) -> Dataset:
     """Build a dataset from tables in memory, as :func:`read_tabular` does from the same tables in parquet files.
 
