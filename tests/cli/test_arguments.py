@@ -60,7 +60,9 @@ def test_columns_of_own_data_reach_its_source():
 def test_files_of_ones_own_need_no_name():
     for file, name in (("clicks.parquet", "parquet"), ("clicks.csv", "csv"), ("clicks.tsv", "csv")):
         assert source("--interactions", file).name == name
-    with pytest.raises(ConfigError, match="--interactions, --items and --users are read by --dataset csv and parquet alone"):
+    with pytest.raises(
+        ConfigError, match="--interactions, --items and --users are read by --dataset csv and parquet alone"
+    ):
         source("--dataset", "lastfm", "--interactions", "clicks.csv")
 
 
