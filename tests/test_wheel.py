@@ -1,4 +1,4 @@
-"""The wheel, installed alone, does its work in an empty folder: the demonstration, the service, the notebook.
+"""The wheel, installed alone, does its work in an empty folder: the demonstration, a study, the service, the notebook.
 
 What it needs is taken from the environment of the tests, so that nothing is fetched; the library is not.
 """
@@ -41,6 +41,18 @@ def demonstrated(tmp_path_factory, environment, home):
     empty = tmp_path_factory.mktemp("empty")
     command = (environment / "coldray", "demo", "--once", "--port", free_port())
     return empty, run(*command, cwd=empty, env=surroundings(home))
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, environment):
+    """Return a folder that was empty before the model was tuned on the sample and registered in it."""
+    empty = tmp_path_factory.mktemp("tuned")
+    said = run(
+        environment / "coldray", "tune", "marec", "--set", "search.trials=2", "--set", "splits.n_splits=1", cwd=empty,
+        env=surroundings(empty),
+    )  # fmt: skip
+    assert "alias champion" in said
+    return empty
 
 
 def surroundings(home):
@@ -97,13 +109,12 @@ def test_a_study_of_the_package_ran_to_its_report(demonstrated):
     assert (page.parent / "bundle" / "manifest.json").is_file()
 
 
-def test_the_service_answers_and_ends_when_it_is_interrupted(demonstrated, environment, home):
-    folder, port = demonstrated[0], free_port()
-    (bundle,) = folder.glob("runs/marec-*/bundle")
-    command = [environment / "coldray", "serve", "--bundle", bundle, "--port", str(port)]
-    with (home / "service.txt").open("w") as said:
+def test_the_service_of_the_champion_answers_and_ends_when_it_is_interrupted(tuned, environment):
+    port = free_port()
+    command = [environment / "coldray", "serve", "--port", str(port)]
+    with (tuned / "service.txt").open("w") as said:
         process = subprocess.Popen(
-            list(map(str, command)), cwd=folder, stdout=said, stderr=subprocess.STDOUT, env=surroundings(home)
+            list(map(str, command)), cwd=tuned, stdout=said, stderr=subprocess.STDOUT, env=surroundings(tuned)
         )
     try:
         answer = asked(f"http://127.0.0.1:{port}/v1/recommend", {"user_id": "user-0001", "k": 3}, process)
@@ -113,7 +124,7 @@ def test_the_service_answers_and_ends_when_it_is_interrupted(demonstrated, envir
     finally:
         process.kill()
         process.wait()
-        print((home / "service.txt").read_text())
+        print((tuned / "service.txt").read_text())
 
 
 def asked(url, body, process):
