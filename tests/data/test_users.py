@@ -42,22 +42,33 @@ def test_profiles_are_of_the_users_by_their_ids():
     assert "users: job (2 labels), age (number), about (text)" in repr(data)
 
 
-@given(st.lists(st.integers(0, 30), min_size=1, unique=True), st.lists(st.integers(0, 30), min_size=1, unique=True))
-def test_every_user_has_their_own_row_or_none(users, rows):
-    clicks = {"user_id": users, "film": ["a"] * len(users)}
-    table = {"user_id": rows, "age": [float(100 + row) for row in rows]}
-    read = {"item": "film", "user_numbers": ["age"]}
+IDS = st.lists(st.integers(0, 30), min_size=1, unique=True)
+AGES = {"item": "film", "user_numbers": ["age"]}
+
+
+def tables(users, rows):
+    """Return clicks of some users, and a table with the ages of some people."""
+    ages = {"user_id": rows, "age": [float(100 + row) for row in rows]}
+    return {"user_id": users, "film": ["a"] * len(users)}, ages
+
+
+@given(IDS, IDS, st.integers(0, 30))
+def test_every_user_has_their_own_row_or_none(users, rows, both):
+    users, rows = sorted({*users, both}), [both, *(row for row in rows if row != both)]
+    clicks, ages = tables(users, rows)
+    data = coldray.load_dataset(clicks, users=ages, **AGES)
     common = set(users) & set(rows)
-    if not common:
-        with pytest.raises(UnmatchedUsersError, match="no user in common"):
-            coldray.load_dataset(clicks, users=table, **read)
-        return
-    data = coldray.load_dataset(clicks, users=table, **read)
-    expected = [100.0 + user if user in common else np.nan for user in sorted(users)]
+    expected = [100.0 + user if user in common else np.nan for user in users]
     np.testing.assert_array_equal(data.user_attributes["age"].values, expected)
-    counts = f"{len(users) - len(common)} of {len(users)} users have no row"
-    assert counts in data.notes[0]
+    assert f"{len(users) - len(common)} of {len(users)} users have no row" in data.notes[0]
     assert f"{len(rows) - len(common)} of {len(rows)} rows are left out" in data.notes[0]
+
+
+@given(IDS, IDS)
+def test_tables_with_no_user_in_common_are_refused(users, rows):
+    clicks, ages = tables(users, [100 + row for row in rows])
+    with pytest.raises(UnmatchedUsersError, match="no user in common"):
+        coldray.load_dataset(clicks, users=ages, **AGES)
 
 
 def test_ids_that_are_written_otherwise_are_named():
