@@ -129,6 +129,9 @@ class RecommenderContract:
         assert isinstance(self, ClicksContract) != self.model.predicts_ratings
         assert isinstance(self, WarmItemContract) != self.model.scores_cold_items
 
+    def test_it_scores_by_features_of_users_if_it_reads_them(self):
+        assert (self.model.profile_scorer is not Recommender.profile_scorer) == self.model.reads_users
+
     # ---- configuration
 
     def test_is_registered_under_its_name(self):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from coldray.core.errors import ConfigError
 from coldray.data.dataset import Attribute, Dataset
-from coldray.features.builder import FeatureConfig, FeatureEncoder, attributes_from_records
+from coldray.features.builder import FeatureConfig, FeatureEncoder, attributes_from_records, encoded
 from coldray.features.feature_set import FeatureSet, VectorFeature
 
 Profile: TypeAlias = Mapping[str, object]
@@ -39,13 +39,8 @@ class People:
             If they can be compared by nothing that is read.
         """
         dataset.require_user_attributes()
-        encoder = FeatureEncoder(config).fit(dataset.of_users)
-        try:
-            encoder.check_usable()
-        except ConfigError as error:
-            raise ConfigError(f"The {dataset.n_users:,} users of {dataset.name}: {error}") from error
-        read = {name: dataset.user_attributes[name] for name in encoder.kinds}
-        return cls(encoder, read, encoder.transform(read, dataset.n_users))
+        encoder, features = encoded(config, dataset.of_users, f"users of {dataset.name}")
+        return cls(encoder, {name: dataset.user_attributes[name] for name in encoder.kinds}, features)
 
     def read(self, profiles: Sequence[Profile]) -> FeatureSet:
         """Return profiles of new users as the model reads them.
@@ -73,9 +68,13 @@ class People:
 
     def rows(self, rows: Sequence[int | None]) -> FeatureSet:
         """Return the features of users of the bundle by row; those of a user without one are unknown."""
-        places = np.array([-1 if row is None else row for row in rows], np.intp)
-        unknown = self.read([{}])
-        return self.features.append(unknown).take(np.where(places < 0, self.features.n_items, places))
+        unknown = self.features.n_items
+        return self._and_unknown.take(np.array([unknown if row is None else row for row in rows], np.intp))
+
+    @cached_property
+    def _and_unknown(self) -> FeatureSet:
+        """The features of all users, and after them those of one of whom nothing is known."""
+        return self.features.append(self.read([{}]))
 
 
 def read_people(model: Any, config: FeatureConfig, dataset: Dataset) -> People | None:

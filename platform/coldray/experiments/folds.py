@@ -9,14 +9,12 @@ import ray
 from ray.actor import ActorHandle
 
 from coldray.core.device import load_torch_aside
-from coldray.core.errors import ConfigError
 from coldray.core.ray_errors import of_ray
-from coldray.data.dataset import Dataset
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold
 from coldray.experiments.evaluation import EvaluationFold, known_key
 from coldray.experiments.space import StudyConfig
-from coldray.features.builder import FeatureConfig, FeatureEncoder
+from coldray.features.builder import FeatureConfig, encoded
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet, users_key
 
@@ -53,19 +51,10 @@ def _task(
     fold: Fold, features: FeatureConfig | None, profiles: FeatureConfig | None, ratings: bool, users: int | None
 ) -> EvaluationFold:
     data = fold.dataset
-    of_items = FeatureSet({}, data.n_items) if features is None else _encoded(features, data, f"items of {fold.name}")
-    of_users = None if profiles is None else _encoded(profiles, data.of_users, f"users of {fold.name}")
+    of_items = FeatureSet({}, data.n_items) if features is None else encoded(features, data, f"items of {fold.name}")[1]
+    of_users = None if profiles is None else encoded(profiles, data.of_users, f"users of {fold.name}")[1]
     train = TrainingSet(fold.train, of_items, fold.name, of_users)
     return EvaluationFold.of(fold, train, ratings=ratings, limit=users)
-
-
-def _encoded(features: FeatureConfig, data: Dataset, whose: str) -> FeatureSet:
-    encoder = FeatureEncoder(features).fit(data)
-    try:
-        encoder.check_usable()
-    except ConfigError as error:
-        raise ConfigError(f"The {data.n_items:,} {whose}: {error}") from error
-    return encoder.transform(data.attributes, data.n_items)
 
 
 @ray.remote(num_cpus=0, num_returns=2)

@@ -284,6 +284,27 @@ class FeatureEncoder:
             logger.warning("%s", self._empty[name])
 
 
+def encoded(config: FeatureConfig, dataset: Dataset, whose: str) -> tuple[FeatureEncoder, FeatureSet]:
+    """Return an encoder fitted on all items of a dataset, and these encoded.
+
+    Parameters
+    ----------
+    whose
+        What the items are, for the error: ``items of`` a fold, or ``users of`` it.
+
+    Raises
+    ------
+    ConfigError
+        If they can be compared by nothing that is read.
+    """
+    encoder = FeatureEncoder(config).fit(dataset)
+    try:
+        encoder.check_usable()
+    except ConfigError as error:
+        raise ConfigError(f"The {dataset.n_items:,} {whose}: {error}") from error
+    return encoder, encoder.transform(dataset.attributes, dataset.n_items)
+
+
 def attribute_kinds(attributes: Mapping[str, Attribute]) -> dict[str, AttributeKind]:
     """Return what each attribute of a dataset holds."""
     return {name: _kind_of(attribute) for name, attribute in attributes.items()}

@@ -287,10 +287,9 @@ class Recommender(ABC, Generic[ConfigT]):
     def profile_scorer(self, items: Items) -> ProfileScorer:
         """Return the function that scores `items` for a block of histories and the features of those users.
 
-        Only a model that :attr:`reads_users` looks at these.
+        Only for models with `reads_users`.
         """
-        scorer = self.scorer(items)
-        return lambda histories, _: scorer(histories)
+        raise NotImplementedError(f"{type(self).__name__} reads nothing of users but their clicks.")
 
     def score(self, histories: sp.csr_array, items: Items) -> Scores:
         """Score `items` for users described by their clicks.

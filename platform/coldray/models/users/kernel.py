@@ -137,11 +137,13 @@ class KernelAlignUsers(Recommender[KernelAlignUsersConfig]):
 
         def scores(histories: sp.csr_array, profiles: FeatureSet) -> Scores:
             newcomers = np.arange(n_users, n_users + profiles.n_items)
-            extended = kernel.add_items(profiles)
-            known = sp.csr_array(sp.hstack([clicks, sp.csr_array(histories.T)], format="csr"))
-            nothing = FeatureSet({}, known.shape[1])  # the clicks alone are read
-            knowing = extended.with_clicks(TrainingSet(known, nothing, "clicks"))
-            reach = sp.csr_array((rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], known.shape[1]))
+            knowing, width = kernel.add_items(profiles), n_users + profiles.n_items
+            clicked = np.unique(histories.indices)
+            if len(clicked):
+                own = sp.csr_array(sp.csr_array(histories.T)[clicked])
+                known = sp.csr_array(sp.hstack([clicks[clicked], own], format="csr"))
+                knowing = knowing.with_clicks_on(newcomers[np.diff(histories.indptr) > 0], known)
+            reach = sp.csr_array((rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], width))
             return np.ascontiguousarray(knowing.score(reach, newcomers).T)
 
         return scores
