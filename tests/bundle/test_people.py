@@ -71,7 +71,7 @@ def test_a_profile_stands_beside_a_history(bundle):
     [
         ({"profiles": [{"twon": "north"}]}, UnknownAttributeError, "Did you mean 'town'"),
         ({"profiles": [{"age": "old"}]}, DataFormatError, "'age'"),
-        ({"profiles": [{"town": 5}]}, DataFormatError, "'town'"),
+        ({"profiles": [NORTH, {"town": 5}]}, DataFormatError, r"^Profile 1 \(counted from 0\): 'town'"),
         ({"profiles": [NORTH], "histories": [[], []]}, ConfigError, "2 histories and 1 profiles"),
         ({"users": [1], "profiles": [NORTH]}, ConfigError, "users or histories"),
     ],

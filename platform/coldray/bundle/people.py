@@ -52,7 +52,7 @@ class People:
         DataFormatError
             If a value is not of its attribute's kind.
         """
-        attributes = attributes_from_records(profiles, self.encoder.kinds, "The profile of user")
+        attributes = attributes_from_records(profiles, self.encoder.kinds, "Profile")
         return self.encoder.transform(attributes, len(profiles))
 
     def unread(self, profiles: Sequence[Profile]) -> dict[str, list[str]]:

@@ -112,7 +112,7 @@ _METHODS = {
     ),
     _COUNT: _Method(ScalarEncoder, "number", lambda _: ScalarEncoder()),
 }
-_READERS: dict[AttributeKind, Callable[[Sequence[object], str], Attribute]] = {
+_READERS: dict[AttributeKind, Callable[..., Attribute]] = {
     "labels": read_labels,
     "number": read_numbers,
     "text": read_texts,
@@ -344,7 +344,7 @@ def attributes_from_records(
                     f"{whose} {position} (counted from 0) has an unknown attribute {name!r}.{nearest(name, kinds)} "
                     f"Known are: {choices(kinds)}."
                 )
-    return {name: _READERS[kind]([record.get(name) for record in records], name) for name, kind in kinds.items()}
+    return {name: _READERS[kind]([record.get(name) for record in records], name, whose) for name, kind in kinds.items()}
 
 
 def attribute_names(dataset: Dataset, config: FeatureConfig) -> tuple[str, ...]:

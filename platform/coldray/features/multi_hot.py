@@ -104,8 +104,8 @@ class MultiHotEncoder:
         return encoder
 
 
-def read_labels(values: Sequence[object], name: str) -> LabelAttribute:
-    """Return plain values, one a new item, as attribute `name`; a str is one label, None is no label.
+def read_labels(values: Sequence[object], name: str, whose: str = "New item") -> LabelAttribute:
+    """Return plain values, one a new item or user, as attribute `name`; a str is one label, None is no label.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def read_labels(values: Sequence[object], name: str) -> LabelAttribute:
         labels = [value] if isinstance(value, str) else [] if value is None else value
         if not (isinstance(labels, list | tuple) and all(isinstance(label, str) for label in labels)):
             raise DataFormatError(
-                f"New item {position} (counted from 0): {name!r} must be a str or a list of str, not {value!r:.60} "
+                f"{whose} {position} (counted from 0): {name!r} must be a str or a list of str, not {value!r:.60} "
                 f"({type(value).__name__})."
             )
         labels_of.append(list(labels))

@@ -74,8 +74,8 @@ class ScalarEncoder:
         return encoder
 
 
-def read_numbers(values: Sequence[object], name: str) -> NumberAttribute:
-    """Return plain values, one a new item, as attribute `name`; None is unknown, as is NaN.
+def read_numbers(values: Sequence[object], name: str, whose: str = "New item") -> NumberAttribute:
+    """Return plain values, one a new item or user, as attribute `name`; None is unknown, as is NaN.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def read_numbers(values: Sequence[object], name: str) -> NumberAttribute:
             numbers[position] = float(value)
         elif value is not None:
             raise DataFormatError(
-                f"New item {position} (counted from 0): {name!r} must be a finite int or float, not {value!r:.60} "
+                f"{whose} {position} (counted from 0): {name!r} must be a finite int or float, not {value!r:.60} "
                 f"({type(value).__name__})."
             )
     return NumberAttribute(numbers)

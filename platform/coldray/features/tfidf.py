@@ -177,8 +177,8 @@ class TfidfEncoder:
         )
 
 
-def read_texts(values: Sequence[object], name: str) -> TextAttribute:
-    """Return plain values, one a new item, as attribute `name`; None is a blank text.
+def read_texts(values: Sequence[object], name: str, whose: str = "New item") -> TextAttribute:
+    """Return plain values, one a new item or user, as attribute `name`; None is a blank text.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def read_texts(values: Sequence[object], name: str) -> TextAttribute:
     for position, value in enumerate(values):
         if not (value is None or isinstance(value, str)):
             raise DataFormatError(
-                f"New item {position} (counted from 0): {name!r} must be a str, not {value!r:.60} "
+                f"{whose} {position} (counted from 0): {name!r} must be a str, not {value!r:.60} "
                 f"({type(value).__name__})."
             )
     return TextAttribute(tuple(value if isinstance(value, str) else "" for value in values))

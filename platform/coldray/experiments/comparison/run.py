@@ -147,7 +147,7 @@ ListenerOf: TypeAlias = Callable[[Entry], StudyListener]
 RecordOf: TypeAlias = Callable[[Entry], StudyRecord]
 _TRACKS = (
     "strict: exactly the dataset's default attributes, those that MARec uses; full: also the title, counts of labels, "
-    "or texts embedded by a pretrained model; clicks: no attribute"
+    "texts embedded by a pretrained model, or attributes of users; clicks: no attribute"
 )
 _ENTRY_ERRORS = (StudyError, DataError, ModelError, ConfigError)
 """What costs an entry, and no other; a server or a disk that fails stops the comparison."""

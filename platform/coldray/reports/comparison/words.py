@@ -18,7 +18,7 @@ from coldray.reports.tables import has_metric, interval_label, known_mean, long_
 
 TRACKS: dict[Track, str] = {
     "strict": "Strict track: exactly the attributes that MARec uses",
-    "full": "Full track: also the title, counts of labels or other text",
+    "full": "Full track: also the title, counts of labels, other text or attributes of users",
     "clicks": "Clicks alone: no attribute of any item",
 }
 
