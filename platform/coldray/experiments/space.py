@@ -28,9 +28,9 @@ from coldray.evaluation.ratings import RATING_METRICS
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import OF_USERS, FeatureConfig
-from coldray.models.base import ModelConfig, Recommender, current_names, option_words
+from coldray.models.base import ModelConfig, Recommender, current_names
 from coldray.models.registry import model_type
-from coldray.training.options import FitConfig
+from coldray.training.options import FitConfig, option_words
 
 Candidates: TypeAlias = Literal["cold", "all"]
 """``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""
@@ -125,8 +125,7 @@ class StudyConfig(WithData):
     failures: FailureConfig = FailureConfig()
     splits: SplitConfig = SplitConfig()
     candidates: Candidates = "cold"
-    """What competes for the places of a list: ``cold``, the held-out cold items alone; ``all``, every item but the
-    user's train positives."""
+    """What competes: ``cold``, the held-out cold items alone; ``all``, every item but the user's train positives."""
     cutoffs: tuple[PositiveInt, ...] = Field(default=(10, 25, 50), min_length=1)
     """Lengths of a list at which it is measured."""
     features: FeatureConfig = FeatureConfig()

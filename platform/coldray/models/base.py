@@ -26,7 +26,7 @@ from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
 from coldray.models.computations import Computations
 from coldray.models.forms import Form, StudyOutlook
-from coldray.training.options import ONCE_PARAMETERS, FitConfig, FitOptions
+from coldray.training.options import ONCE_PARAMETERS, FitConfig, FitOptions, option_words
 
 logger = logging.getLogger(__name__)
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -44,15 +44,6 @@ def current_names(parameters: Mapping[str, Any]) -> dict[str, Any]:
     earlier = [parameters[name] for name in _EARLIER_SEEDS if name in parameters]
     seed = {"seed": earlier[0]} if earlier else {}
     return seed | {name: value for name, value in parameters.items() if name not in _EARLIER_SEEDS}
-
-
-def option_words(name: str) -> str:
-    """Return where to say how a fit runs, as no parameter of a model does."""
-    given = "device: cuda" if name == "use_gpu" else f"{name}: …"
-    return (
-        f"{name} says how a fit runs and is no parameter of the model. Write fit: {{{given}}} in the study file, or "
-        "give options=FitOptions(…) to the fit."
-    )
 
 
 class ModelConfig(BaseModel):
@@ -127,10 +118,7 @@ class TrainingSet:
             If nothing is known of users but their clicks.
         """
         if self.users is None:
-            raise MissingFieldError(
-                f"{self.key} has no attributes of users. Name a table of users with their attributes (--users, "
-                "users=), or use a model that knows users by their clicks."
-            )
+            raise MissingFieldError(f"{self.key} has no attributes of users. Name a table of them (--users, users=).")
         return TrainingSet(sp.csr_array(self.interactions.T), self.users, users_key(self.key))
 
     @cached_property

@@ -61,3 +61,12 @@ TRAINING_OPTIONS = tuple(FitConfig.model_fields)
 """What a model heeds that is trained: all of it."""
 ONCE_PARAMETERS = (*FitConfig.model_fields, "use_gpu")
 """What earlier versions had among the parameters of models."""
+
+
+def option_words(name: str) -> str:
+    """Return where to say how a fit runs, as no parameter of a model does."""
+    given = "device: cuda" if name == "use_gpu" else f"{name}: …"
+    return (
+        f"{name} says how a fit runs and is no parameter of the model. Write fit: {{{given}}} in the study file, or "
+        "give options=FitOptions(…) to the fit."
+    )
