@@ -77,6 +77,20 @@ def test_ids_that_are_written_otherwise_are_named():
         coldray.load_dataset(clicks, users={"user_id": ["Ann"], "age": [3]}, item="film", user_numbers=["age"])
 
 
+@pytest.mark.parametrize("form", ["{:03d}", "+{}", "{}.0"])
+def test_a_text_that_is_written_otherwise_than_a_number_is_not_that_user(form):
+    clicks = {"user_id": [1, 2, 3], "film": ["a", "b", "a"]}
+    texts = [form.format(user) for user in (1, 2, 3)]
+    people = {"user_id": [*texts, "2"], "age": [10.0, 20.0, 30.0, 2.0]}
+    data = coldray.load_dataset(clicks, users=people, item="film", user_numbers=["age"])
+    np.testing.assert_array_equal(data.user_attributes["age"].values, [np.nan, 2, np.nan])
+    assert "2 of 3 users have no row" in data.notes[0]
+    with pytest.raises(UnmatchedUsersError, match="no user in common"):
+        coldray.load_dataset(
+            clicks, users={"user_id": texts, "age": [1.0, 2.0, 3.0]}, item="film", user_numbers=["age"]
+        )
+
+
 def test_numbers_as_text_in_one_table_are_the_same_ids(tmp_path):
     pl.DataFrame(CLICKS).write_csv(tmp_path / "clicks.csv")
     pl.DataFrame({"user_id": ["1", "x", "3"], "age": [1.0, 2.0, 3.0]}).write_parquet(tmp_path / "people.parquet")

@@ -117,7 +117,7 @@ def match_items(clicked: pl.DataFrame, catalogue: Catalogue, file: str) -> Match
         clicked_items_without_row=lost.height,
         clicks=int(clicked["clicks"].sum()),
         clicks_without_row=int(lost["clicks"].sum()),
-        alike=_alike(lost["item"], spare["item"]),
+        alike=alike_ids(lost["item"], spare["item"]),
     )
     if rows.height and lost.height == clicked.height:
         raise UnmatchedItemsError(
@@ -161,7 +161,7 @@ def note_profiles(provenance: dict[str, Any], table: str, rows: pl.Series, users
     ours, theirs = users.alias("id").to_frame(), rows.alias("id").to_frame()
     lost = ours.join(theirs, on="id", how="anti").sort("id")["id"]
     spare = theirs.join(ours, on="id", how="anti").sort("id")["id"]
-    alike = _alike(lost, spare, "users")
+    alike = alike_ids(lost, spare, "users")
     if len(rows) and len(lost) == len(users):
         raise UnmatchedUsersError(
             f"{table} and {file} have no user in common: none of {len(rows):,} rows is of one of {len(users):,} users "
@@ -177,8 +177,8 @@ def note_profiles(provenance: dict[str, Any], table: str, rows: pl.Series, users
         logger.warning("%s", text)
 
 
-def _alike(lost: pl.Series, spare: pl.Series, noun: str = "items") -> str:
-    """Return in which way most of the `lost` ids are one of the `spare` ones, in words; nothing if in none."""
+def alike_ids(lost: pl.Series, spare: pl.Series, noun: str = "items") -> str:
+    """Return in which way most of the `lost` ids, which have no row, are `spare` ones, in words; empty if none is."""
     found = {way: _common(lost, spare, [written]) for way, written in _WAYS.items()}
     found[_ALL_WAYS] = _common(lost, spare, _WAYS.values())
     way = max(found, key=lambda name: found[name].height)  # the first of equal ones: a single way, if one will do

@@ -1,6 +1,7 @@
 """Splits whose items are listed in a file."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,11 +95,34 @@ def test_the_parts_are_those_of_the_file_whatever_the_order_of_its_rows(parts, t
         (["test"], "part", DataFormatError, r"no column of ids besides 'part'"),
         (["71,test", "72,validation"], "film,part", UnmatchedItemsError, r"none of its 2 ids is one of the 10 items"),
         (["1,test", "2,test"], "film,part", EmptyDatasetError, "validation part has 0 items"),
+        (["01,test", "02,validation"], "film,part", UnmatchedItemsError, r"'1' is '01' there.*without leading zeros"),
+        ([], "film,part", EmptyDatasetError, r"parts\.csv has no rows"),
+        (["1,test"], "9,part", DataFormatError, "no header: its first line is '9', which is one of the items"),
     ],
 )
 def test_a_bad_table_is_named(tmp_path, rows, header, error, message):
     with pytest.raises(error, match=message):
         item_file_split(dataset_of(), table(tmp_path, rows, header=header))
+
+
+@pytest.mark.parametrize(("part", "message"), [(1, "part is '1', none of train"), (b"x", "'part' holds Binary")])
+def test_parts_of_another_type_are_refused_by_name(tmp_path, part, message):
+    pl.DataFrame({"film": [1, 2], "part": [part, part]}).write_parquet(tmp_path / "parts.parquet")
+    with pytest.raises(DataFormatError, match=message):
+        item_file_split(dataset_of(), tmp_path / "parts.parquet")
+
+
+def test_users_without_a_header_are_refused_as_the_first_would_be_lost(tmp_path):
+    parts = table(tmp_path, ["5,test", "3,validation"])
+    with pytest.raises(DataFormatError, match=r"users\.csv has no header: its first line is '40'"):
+        item_file_split(dataset_of(), parts, table(tmp_path, ["0"], "users.csv", "40"))
+
+
+def test_how_a_table_was_read_is_told(tmp_path, caplog):
+    parts = table(tmp_path, ["5;test", "", "3;validation"], header="film;part")
+    assert item_file_split(dataset_of(), parts).test_items.tolist() == [5]
+    assert "parts.csv: values are divided by ';'" in caplog.text
+    assert "parts.csv: 1 blank lines are passed over" in caplog.text
 
 
 def test_no_table_and_an_absent_one_are_errors(tmp_path):

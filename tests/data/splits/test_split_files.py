@@ -68,6 +68,14 @@ def test_a_drawn_split_that_is_written_and_read_is_itself(data, tables, tmp_path
     assert caplog.text == ""
 
 
+def test_how_a_file_was_read_is_told(data, tables, tmp_path, caplog):
+    folder = written(tmp_path, tables)
+    (folder / "warm_val.csv").write_text((folder / "warm_val.csv").read_text().replace(",", ";") + "user;item\n")
+    assert read(data, folder).parts.tolist() == drawn(data).parts.tolist()
+    assert "warm_val.csv: values are divided by ';'" in caplog.text
+    assert "warm_val.csv: its header is there 1 times more" in caplog.text
+
+
 def test_train_has_the_names_that_the_codes_give_it(data, tables, tmp_path):
     train = tables.pop("warm_train")
     folder = written(tmp_path, {**tables, "warm_emb": train[::2], "warm_map": train[1::2]})

@@ -244,14 +244,11 @@ class Profiles:
 
     def attributes(self, pairs: pl.DataFrame, user_ids: Ids, file: str, provenance: dict[str, Any]) -> dict[str, Any]:
         """Return the attributes of users; rows of others, and users without a row, are counted in the provenance."""
-        wanted = pairs.schema["user"]
-        rows = self.rows.with_columns(pl.col("item").cast(wanted, strict=False))  # what cannot be is of nobody here
-        theirs = self.rows["item"].cast(pl.String) if rows["item"].null_count() else rows["item"]
-        ours = pl.Series(user_ids.tolist(), dtype=wanted).cast(theirs.dtype)
+        theirs, ours = of_one_type(self.rows["item"], pl.Series(user_ids.tolist(), dtype=pairs.schema["user"]))
         note_profiles(provenance, self.table, theirs, ours, file)
         found: list[str] = []
-        rows = rows.filter(pl.col("item").is_not_null())
-        built = _attributes(self.columns, self.separator, self.table, rows, user_ids, found)
+        rows = self.rows.with_columns(theirs.alias("item"))
+        built = _attributes(self.columns, self.separator, self.table, rows, ours.to_numpy(), found)
         provenance["notes"] = [*provenance["notes"], *found]
         return built
 

@@ -118,8 +118,8 @@ def listed_parts(dataset: Dataset, folder: Path) -> tuple[Parts, dict[int, IntAr
 
 def _interactions_of(dataset: Dataset, path: Path) -> tuple[_Pairs, int]:
     """Return the places of the stored interactions that a file lists, and how many of its rows are none."""
-    rows = read_columns(path, {"user": "user", "item": "item"}, "csv", {"user": "id", "item": "id"}).rows
-    notes: list[str] = []
+    read = read_columns(path, {"user": "user", "item": "item"}, "csv", {"user": "id", "item": "id"})
+    rows, notes = read.rows, list(read.notes)
     ids = [
         read_ids(rows[name], f"{path.name}, column {name!r}", notes, untyped=is_csv(path, "csv")).alias(name)
         for name in ("user", "item")

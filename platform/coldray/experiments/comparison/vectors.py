@@ -19,7 +19,7 @@ import scipy.sparse as sp
 
 from coldray.core.errors import DataFileError, DataFormatError, NumericalError
 from coldray.data.dataset import Dataset, Ids
-from coldray.data.splits.item_file import known_places, read_id_table
+from coldray.data.splits.item_file import listed_places
 from coldray.data.splits.items import Fold, Split
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import rank
@@ -105,12 +105,11 @@ def load_vectors(config: VectorsConfig, dataset: Dataset) -> Vectors:
 
 def _of_dataset(path: Path, id_path: Path, known: Ids, what: str) -> tuple[Matrix, str]:
     """Return the vectors of the users or items of a dataset, and what is lacking, in words."""
-    found, (ids, _) = _read(path), read_id_table(id_path)
-    if len(found) != len(ids):
+    found, (places, _) = _read(path), listed_places(id_path, known, what)
+    if len(found) != len(places):
         raise DataFormatError(
-            f"{path.name} has {len(found):,} vectors, and {id_path.name} {len(ids):,} ids. There must be one a row."
+            f"{path.name} has {len(found):,} vectors, and {id_path.name} {len(places):,} ids. There must be one a row."
         )
-    places = known_places(ids, known, id_path.name, what)
     ours = places >= 0
     vectors = np.zeros((len(known), found.shape[1]), np.float32)
     vectors[places[ours]] = found[ours]
@@ -118,7 +117,7 @@ def _of_dataset(path: Path, id_path: Path, known: Ids, what: str) -> tuple[Matri
     if not absent and not unknown:
         return vectors, ""
     return vectors, (
-        f"{path.name}: {absent:,} of {len(known):,} {what} have no vector, and score 0; {unknown:,} of {len(ids):,} "
+        f"{path.name}: {absent:,} of {len(known):,} {what} have no vector, and score 0; {unknown:,} of {len(places):,} "
         f"vectors are of {what} that the data lack."
     )
 
