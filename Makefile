@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 PROCESSES ?= 2
 WORKERS = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install install-test install-lint install-docs tune coldstart serve test chaos docs lint format bench mutants clean
+.PHONY: help install install-test install-lint install-docs tune coldstart serve test chaos docs linkcheck lint format bench mutants clean
 
 help:
 	@echo "make tune       set up, then tune MARec on the generated sample (ARGS='--dataset hetrec' for more)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test       set up, then run the tests in PROCESSES (2) processes"
 	@echo "make chaos      set up, then run the tests that kill, interrupt or starve studies and trainings"
 	@echo "make docs       build the documentation, and refuse a warning: docs/_build/html/index.html"
+	@echo "make linkcheck  follow the links of the documentation to other sites, which needs a network"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure every figure of docs/results/figures.md (FIGURE=name for one)"
 	@echo "make mutants    put small faults into the package and count those that the tests notice (20 minutes)"
@@ -73,6 +74,10 @@ chaos: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-docs
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@! grep -rlE '<script[^>]+src="https?:' --include='*.html' docs/_build/html  # pages show without a network
+
+linkcheck: $(VENV)/.installed-docs
+	@$(BIN)/python -m sphinx --keep-going -q -b linkcheck docs docs/_build/linkcheck
 
 lint: $(VENV)/.installed-lint
 	@$(BIN)/python -m ruff check .

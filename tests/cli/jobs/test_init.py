@@ -44,6 +44,17 @@ def sample_files(folder):
     }
     votes = np.bincount(clicks.col, minlength=films.n_items) * 17
     pl.DataFrame({"film_id": films.item_ids, **labels, "vote_count": votes}).write_csv(folder / "films.csv")
+    known = {
+        "user_id": films.user_ids,
+        "age": generator.integers(18, 80, films.n_users),
+        "gender": generator.choice(["F", "M"], films.n_users),
+        "occupation": generator.integers(0, 8, films.n_users),
+        "email": [f"{user}@example.org" for user in films.user_ids],
+        "last_login": generator.integers(1_500_000_000, 1_600_000_000, films.n_users),
+        "seen": np.bincount(clicks.row, minlength=films.n_users) * 3,
+    }
+    pl.DataFrame(known).write_csv(folder / "people.csv")
+    pl.DataFrame(known).rename({"user_id": "id"}).write_csv(folder / "renamed.csv")
     return "clicks.parquet", "films.csv"
 
 
@@ -75,6 +86,24 @@ def test_without_items_the_study_is_one_of_clicks(here, capsys):
     assert load_study(here / "mine.yaml").model == "ease"
 
 
+def test_users_are_described_by_what_is_known_when_they_sign_up(here):
+    clicks, films = sample_files(here)
+    assert main(["init", clicks, "--users", "people.csv", "--output", "people.yaml"]) == 0
+    assert main(["init", clicks, films, "--users", "people.csv", "--output", "both.yaml"]) == 0
+    alone, both = (load_study(here / name) for name in ("people.yaml", "both.yaml"))
+    assert (alone.model, both.model) == ("kernel_align_users", "marec")
+    for study in (alone, both):
+        tables = study.data.tabular
+        assert tables.users == here / "people.csv"
+        assert (tables.user_label_columns, tables.user_number_columns) == (("gender", "occupation"), ("age",))
+        assert tables.user_text_columns == ()
+    written = (here / "both.yaml").read_text(encoding="utf-8")
+    assert "email: it tells one user from all others" in written
+    assert "last_login: by its name it comes with what a user has done" in written
+    assert "seen: (?) it goes with the clicks (rank correlation 1.00)" in written
+    assert main(["tune", "people.yaml", "--dry-run", "--set", "search.trials=1"]) == 0
+
+
 def test_paths_begin_at_the_folder_of_the_file(here):
     (here / "data").mkdir()
     (here / "studies").mkdir()
@@ -97,6 +126,11 @@ def test_paths_begin_at_the_folder_of_the_file(here):
         (["clicks.parquet", "--output", "nowhere/mine.yaml"], "nowhere/mine.yaml cannot be written"),
         (["nothing.csv"], "nothing.csv does not exist"),
         (["clicks.parquet", "clicks.parquet"], "No column of clicks.parquet"),
+        (["clicks.parquet", "people.csv"], "Give it as --users people.csv"),
+        (["clicks.parquet", "--users", "films.csv"], "films.csv looks like a table of items"),
+        (["clicks.parquet", "films.csv", "--users", "films.csv"], "holds ids of films.csv"),
+        (["clicks.parquet", "--users", "renamed.csv"], "Rename that of renamed.csv"),
+        (["clicks.parquet", "--users", "nobody.csv"], "nobody.csv does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_writes_nothing(here, capsys, arguments, message):
@@ -109,16 +143,23 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(here, capsys, argume
     assert sorted(here.rglob("*")) == before
 
 
-@given(st.lists(NAMES, min_size=9, max_size=9, unique=True), st.text(string.printable, max_size=20))
+@given(st.lists(NAMES, min_size=12, max_size=12, unique=True), st.text(string.printable, max_size=20))
 def test_any_names_of_columns_are_written_so_that_they_are_read_back(names, reason):
     uses = ("user", "item", "rating", "timestamp", None)
     clicks = tuple(Guess(name, use, reason, sure=False) for name, use in zip(names, uses, strict=False))
     items = tuple(Guess(name, use, reason) for name, use in zip(names[5:], ("labels", "number", "text"), strict=False))
-    tables = GuessedTables(Path("a b.csv"), Path("c#d.csv"), (3, 2), clicks, items, Guess(names[8], "item", reason))
+    users = tuple(Guess(name, use, reason) for name, use in zip(names[9:], ("labels", "number", "text"), strict=True))
+    key, described = Guess(names[8], "item", reason), {"users": Path("e:f.csv"), "n_users": 4, "of_users": users}
+    tables = GuessedTables(Path("a b.csv"), Path("c#d.csv"), (3, 2), clicks, items, key, **described)
     study = named_file("marec", "study").read_text(encoding="utf-8")
     read = yaml.safe_load(study_text(tables, study, Path.cwd(), f"coldray init {reason}"))
     assert read["name"] == "a-b"
-    assert read["data"]["tabular"] == {"interactions": "a b.csv", "items": "c#d.csv", **tables.columns}
+    assert read["data"]["tabular"] == {
+        "interactions": "a b.csv",
+        "items": "c#d.csv",
+        "users": "e:f.csv",
+        **tables.columns,
+    }
     assert read["space"] == yaml.safe_load(study)["space"]
 
 

@@ -283,6 +283,34 @@ def test_the_first_movielens_is_guessed(real_data, tmp_path):
     assert unsure == ["release_date"]
 
 
+@pytest.mark.data("ml-100k")
+def test_the_users_of_the_first_movielens_are_guessed(real_data, tmp_path):
+    folder = real_data("ml-100k")
+    clicks = pl.read_csv(folder / "u.data", separator="\t", has_header=False)
+    clicks.columns = ["user_id", "item_id", "rating", "timestamp"]
+    people = pl.read_csv(folder / "u.user", separator="|", has_header=False, infer_schema=False)
+    people.columns = ["user_id", "age", "gender", "occupation", "zip_code"]
+    paths = [written(one, tmp_path, name, False) for name, one in (("clicks", clicks), ("people", people))]
+    found = guess_tables(paths[0], None, time.time(), users=paths[1])
+    assert found.columns["user_column"] == "user_id"
+    assert found.columns["user_label_columns"] == ["gender", "occupation", "zip_code"]
+    assert found.columns["user_number_columns"] == ["age"]
+    assert [guess.column for guess in found.of_users if not guess.sure] == ["zip_code"]
+
+
+@pytest.mark.parametrize("name", ["user", "who"])
+def test_a_column_whose_ids_the_table_of_users_has_is_that_of_users(tmp_path, name):
+    clicks = pl.DataFrame({"film": [n % 7 for n in range(40)], name: [100 + n % 9 for n in range(40)]})
+    people = pl.DataFrame({name: [100 + n for n in range(9)], "kind": ["p", "q", "p"] * 3})
+    films = pl.DataFrame({"film": range(7), "genre": list("ppqqppq")})
+    paths = [written(one, tmp_path, str(at), True) for at, one in enumerate((clicks, films, people))]
+    for items in (None, paths[1]):
+        found = guess_tables(paths[0], items, NOW, users=paths[2])
+        assert (found.columns["user_column"], found.columns["item_column"]) == (name, "film")
+        assert [(guess.column, guess.use) for guess in found.of_users] == [("kind", "labels")]
+        assert found.n_users == 9
+
+
 @pytest.mark.data("amazon-hin")
 def test_amazon_is_guessed(real_data, tmp_path):
     folder = real_data("amazon-hin")

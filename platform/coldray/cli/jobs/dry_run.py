@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -15,6 +17,7 @@ from coldray.cli.jobs.tune import read_data, read_dataset
 from coldray.cli.lines import timed
 from coldray.cli.options.studies import ComparisonOptions, StudyOptions
 from coldray.cli.progress.study import StudyProgress
+from coldray.cli.texts import embedded_texts
 from coldray.core.device import cpu_count
 from coldray.core.errors import ColdrayError
 from coldray.core.memory import GIB, fit_bytes
@@ -26,7 +29,7 @@ from coldray.experiments.search.memory import largest_fit_bytes
 from coldray.experiments.search.probe import Probe, probe_study
 from coldray.experiments.space import load_study
 from coldray.experiments.study import prepare_study
-from coldray.features.builder import choose_methods
+from coldray.features.text_embeddings import EmbeddingConfig, Rehearsal, rehearse
 from coldray.reports.labels import counted, duration_label
 
 
@@ -42,6 +45,8 @@ class _Cost:
     probe: Probe | None
     reason: str = ""
     """Why there is no probe."""
+    texts: Rehearsal | None = None
+    """What embedding takes, if texts are embedded."""
 
     @property
     def fits(self) -> int:
@@ -49,9 +54,14 @@ class _Cost:
 
     @property
     def seconds(self) -> float | None:
-        """How long the study may take."""
+        """How long all fits may take."""
         sizes = self.study.config.n_trials, len(self.study.splits), self.slots
         return None if self.probe is None else self.probe.study_seconds(*sizes)
+
+    @property
+    def embedding(self) -> float:
+        """Seconds of the texts, before the first fit."""
+        return 0.0 if self.texts is None else self.texts.seconds
 
 
 def dry_study(options: StudyOptions, console: Console) -> None:
@@ -69,9 +79,10 @@ def dry_study(options: StudyOptions, console: Console) -> None:
     check_this_process(config)
     cost = _cost(config.model, study, options.cpus, progress)
     _print_data(console, dataset, study)
-    facts = {f"study {config.name}": _trials_words(cost), **_shared_words(cost), "memory": _memory_words(cost)}
+    facts = {f"study {config.name}": _trials_words(cost), "texts": _text_words(cost), **_shared_words(cost)}
+    facts["memory"] = _memory_words(cost)
     _print_facts(console, {**facts, "form": " ".join(form.told for form in study.settled.forms)})
-    _print_time(console, cost.seconds, cost.slots, options.ray_address, cost.reason)
+    _print_time(console, cost.seconds, cost.embedding, cost.slots, options.ray_address, cost.reason)
 
 
 def dry_comparison(options: ComparisonOptions, console: Console) -> None:
@@ -109,10 +120,13 @@ def dry_comparison(options: ComparisonOptions, console: Console) -> None:
             *shown,
         )
     console.print(table)
+    _print_facts(console, {f"texts of {name}": _text_words(cost) for name, cost in costs.items()})
     reasons = [f"{name}: {cost.reason}" for name, cost in costs.items() if cost.reason]
     known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
     total = None if reasons else sum(known)
-    _print_time(console, total, max(cost.slots for cost in costs.values()), options.ray_address, " ".join(reasons))
+    # Entries find in the cache what those before them have embedded.
+    slots, embedding = max(cost.slots for cost in costs.values()), max(cost.embedding for cost in costs.values())
+    _print_time(console, total, embedding, slots, options.ray_address, " ".join(reasons))
 
 
 def _cost(name: str, study: PreparedStudy, cpus: int | None, progress: StudyProgress) -> _Cost:
@@ -120,14 +134,23 @@ def _cost(name: str, study: PreparedStudy, cpus: int | None, progress: StudyProg
     config, data = study.config, study.dataset
     slots = max(1, min(cpus or cpu_count(), config.n_trials, config.search.max_concurrent))
     memory = largest_fit_bytes(config, data.n_users, data.n_items)
-    methods = choose_methods(data, config.features) if config.encoded_features is not None else {}
-    if "embedding" in methods.values():
-        return _Cost(study, memory, slots, None, "texts would have to be embedded before the first fit.")
-    progress.stage(f"fitting {name} once, with the first configuration on the first split")
-    try:
-        return _Cost(study, memory, slots, probe_study(study))
-    except ColdrayError as error:
-        return _Cost(study, memory, slots, None, f"the first fit failed: {error}")
+    with tempfile.TemporaryDirectory(prefix="coldray-") as folder:
+        probed, rehearsal, texts = study, None, [text for one in embedded_texts(study).values() for text in one]
+        if texts:
+            progress.stage(f"embedding a few texts with {config.features.embedding_model}")
+            features = config.features
+            encoder = EmbeddingConfig(model=features.embedding_model, cache_folder=features.embedding_cache)
+            try:
+                rehearsal = rehearse(texts, encoder, Path(folder))
+            except ColdrayError as error:
+                return _Cost(study, memory, slots, None, f"texts have to be embedded before the first fit. {error}")
+            stand_ins = features.model_copy(update={"embedding_cache": Path(folder)})
+            probed = replace(study, config=config.model_copy(update={"features": stand_ins}))
+        progress.stage(f"fitting {name} once, with the first configuration on the first split")
+        try:
+            return _Cost(study, memory, slots, probe_study(probed), texts=rehearsal)
+        except ColdrayError as error:
+            return _Cost(study, memory, slots, None, f"the first fit failed: {error}", rehearsal)
 
 
 def _print_data(console: Console, dataset: Dataset, study: PreparedStudy) -> None:
@@ -146,6 +169,16 @@ def _trials_words(cost: _Cost) -> str:
     config = cost.study.config
     trials, splits = counted(config.n_trials, "trial"), counted(len(cost.study.splits), "split")
     return f"{trials} by {config.search.algorithm} on {splits}: {cost.fits:,} fits of {config.model}"
+
+
+def _text_words(cost: _Cost) -> str:
+    """Return what embedding takes, or nothing where there is none."""
+    if cost.texts is None:
+        return ""
+    if not cost.texts.missing:
+        return "all embedded before"
+    took = duration_label(cost.texts.seconds)
+    return f"{counted(cost.texts.missing, 'text')} to embed, about {took} on this machine by a few of them"
 
 
 def _shared_words(cost: _Cost) -> Mapping[str, str]:
@@ -172,10 +205,15 @@ def _print_facts(console: Console, facts: Mapping[str, str]) -> None:
             console.print(Text.assemble((f"{name}: ", "bold"), words), soft_wrap=True)
 
 
-def _print_time(console: Console, seconds: float | None, slots: int, address: str, reason: str) -> None:
+def _print_time(
+    console: Console, seconds: float | None, embedding: float, slots: int, address: str, reason: str
+) -> None:
     words = f"no estimate: {reason}"
     if seconds is not None:
-        words = f"all fits take about {duration_label(seconds)} with {counted(slots, 'trial')} at once, an estimate by "
+        words = f"embedding takes about {duration_label(embedding)}; " if embedding else ""
+        words += (
+            f"all fits take about {duration_label(seconds)} with {counted(slots, 'trial')} at once, an estimate by "
+        )
         words += "one fit here; the start of Ray, the test and the report come on top"
         words += "" if address == "local" else f", for a cluster like this machine; {address} was not asked"
     _print_facts(console, {"time": words})

@@ -34,9 +34,8 @@ def write_study(options: InitOptions, console: Console) -> None:
     OutputError
         If the file cannot be written.
     """
-    tables = guess_tables(options.interactions, options.items, time.time())
-    known = any(guess.use for guess in tables.of_items)
-    study = named_file(options.study or ("marec" if known else "ease"), "study")
+    tables = guess_tables(options.interactions, options.items, time.time(), users=options.users)
+    study = named_file(options.study or _study_for(tables), "study")
     folder = Path.cwd() if options.output is None else options.output.absolute().parent
     text = study_text(tables, study.read_text(encoding="utf-8"), folder, " ".join(options.command))
     if options.output is None:
@@ -48,6 +47,13 @@ def write_study(options: InitOptions, console: Console) -> None:
         raise OutputError(f"{options.output} cannot be written: {error.strerror}. Name a file elsewhere.") from error
     command = typed(*other_command("tune"), from_here(options.output.absolute()), "--dry-run")
     console.print(f"Next:\n  {command}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _study_for(tables: GuessedTables) -> str:
+    """Return the study that makes most of what is known: of items before users, else of clicks alone."""
+    if any(guess.use for guess in tables.of_items):
+        return "marec"
+    return "kernel_align_users" if any(guess.use for guess in tables.of_users) else "ease"
 
 
 def study_text(tables: GuessedTables, study: str, folder: Path, command: str) -> str:
@@ -80,21 +86,28 @@ def data_section(tables: GuessedTables, folder: Path) -> str:
     lines.append((f"    interactions: {_path(tables.interactions, folder)}", read))
     if tables.items is not None:
         lines.append((f"    items: {_path(tables.items, folder)}", f"{n_items:,} rows"))
+    if tables.users is not None:
+        lines.append((f"    users: {_path(tables.users, folder)}", f"{tables.n_users:,} rows"))
     fields = tables.columns
     guesses = {guess.column: guess for guess in tables.of_interactions}
     named = [one for one in ("user_column", "item_column", "rating_column", "timestamp_column") if one in fields]
     lines += [(f"    {field}: {_scalar(fields[field])}", _comment(guesses[fields[field]])) for field in named]
     if "item_id_column" in fields and tables.key is not None:
         lines.append((f"    item_id_column: {_scalar(fields['item_id_column'])}", _comment(tables.key)))
-    described = {guess.column: guess for guess in tables.of_items}
-    for field in ("label_columns", "number_columns", "text_columns"):
-        if field in fields:
-            lines.append((f"    {field}:", ""))
-            lines += [(f"      - {_scalar(name)}", _comment(described[name])) for name in fields[field]]
+    for of, owner in ((tables.of_items, ""), (tables.of_users, "user_")):
+        described = {guess.column: guess for guess in of}
+        for field in (f"{owner}{kind}_columns" for kind in ("label", "number", "text")):
+            if field in fields:
+                lines.append((f"    {field}:", ""))
+                lines += [(f"      - {_scalar(name)}", _comment(described[name])) for name in fields[field]]
     if "label_separator" in fields:
         lines.append((f"    label_separator: {_scalar(fields['label_separator'])}", ""))
     text = "".join(_line(*one) for one in lines)
-    for path, left in ((tables.interactions, tables.of_interactions), (tables.items, tables.of_items)):
+    for path, left in (
+        (tables.interactions, tables.of_interactions),
+        (tables.items, tables.of_items),
+        (tables.users, tables.of_users),
+    ):
         out = [guess for guess in left if guess.use is None]
         if path is not None and out:
             text += f"  # Left out of {path.name}:\n"
@@ -107,7 +120,7 @@ def data_section(tables: GuessedTables, folder: Path) -> str:
 
 
 def _guesses(tables: GuessedTables) -> Iterable[Guess]:
-    return (*tables.of_interactions, *tables.of_items, *([] if tables.key is None else [tables.key]))
+    return (*tables.of_interactions, *tables.of_items, *tables.of_users, *([] if tables.key is None else [tables.key]))
 
 
 def _name_of(tables: GuessedTables) -> str:

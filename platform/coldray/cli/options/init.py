@@ -21,12 +21,13 @@ class InitOptions(Options):
 
     interactions: Annotated[Path, Argument(metavar="INTERACTIONS", help="file with a row for each interaction")]
     items: Annotated[Path | None, Argument(metavar="[ITEMS]", help="file with a row for each item")] = None
+    users: Annotated[Path | None, Option(metavar="FILE", help="file with a row for each user")] = None
     study: Annotated[
         str | None,
         Option(
             metavar="STUDY",
-            help="study that is taken as it is but for the data; by default marec, or ease where nothing is known of "
-            "the items",
+            help="study that is taken as it is but for the data; by default marec, kernel_align_users where nothing is "
+            "known of the items but of the users, or ease where of neither",
             autocompletion=study_names,
         ),
     ] = None

@@ -44,13 +44,15 @@ _FEW_VALUES = 21
 """Values of a scale of ratings, from half a star to ten, at most."""
 
 
-def guess_interactions(columns: Sequence[Column], item: Guess | None, now: float) -> list[Guess]:
+def guess_interactions(
+    columns: Sequence[Column], item: Guess | None, now: float, user: Guess | None = None
+) -> list[Guess]:
     """Return a guess for each column of a table with a row an interaction.
 
     Parameters
     ----------
-    item
-        The column of items, where a table of items has told it.
+    item, user
+        The columns of items and of users, where a table of them has told them.
     now
         The time, in seconds since 1970: no click is later.
 
@@ -59,9 +61,9 @@ def guess_interactions(columns: Sequence[Column], item: Guess | None, now: float
     DataFormatError
         If no two columns can be users and items.
     """
-    told = None if item is None else item.column
-    ids = [column for column in columns if column.names_things and (column.name == told or _may_be_id(column))]
-    found = _users_and_items(ids, item)
+    told = {guess.column for guess in (item, user) if guess is not None}
+    ids = [column for column in columns if column.names_things and (column.name in told or _may_be_id(column))]
+    found = _users_and_items(ids, item, user)
     taken = {guess.column for guess in found}
     left = [column for column in columns if column.name not in taken]
     found += _time(left, now)
@@ -91,17 +93,19 @@ def _sentences(column: Column) -> bool:
     return 2 * int(several.sum()) > len(several)
 
 
-def _users_and_items(ids: Sequence[Column], item: Guess | None) -> list[Guess]:
+def _users_and_items(ids: Sequence[Column], item: Guess | None, user: Guess | None) -> list[Guess]:
     if len(ids) < 2:
         raise DataFormatError(
             f"Users and items are columns of ids with one in every row; such are {choices(one.name for one in ids)}. "
             "Name them yourself: --interactions FILE --user-column A --item-column B."
         )
-    told = item is not None
+    told = item is not None or user is not None
     if item is None:
-        item = _best(ids, ITEMS, "item", [column for column in ids if column.named(USERS) == 2])
-    others = [column for column in ids if column.name != item.column]
-    user = _best(others, USERS, "user", [column for column in others if column.named(ITEMS) == 2])
+        others = [column for column in ids if user is None or column.name != user.column]
+        item = _best(others, ITEMS, "item", [column for column in others if column.named(USERS) == 2])
+    if user is None:
+        others = [column for column in ids if column.name != item.column]
+        user = _best(others, USERS, "user", [column for column in others if column.named(ITEMS) == 2])
     pairs = pl.DataFrame({one.use: _cells(ids, one.column) for one in (user, item)}).head(1000)
     swapped = ids_swapped(pairs)
     if swapped is not None and not (user.sure and item.sure) and not (swapped and told):

@@ -1,21 +1,21 @@
-"""What two tables mean: which column of the clicks names the items of the other, and what all other columns are."""
+"""What tables mean: which columns of the clicks name the rows of the others, and what all other columns are."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from coldray.core.errors import UnmatchedItemsError
+from coldray.core.errors import DataFormatError, UnmatchedItemsError, UnmatchedUsersError
 from coldray.core.spelling import choices
+from coldray.data.guess.attributes import OF_ITEMS, OF_USERS, Owners, guess_attributes
 from coldray.data.guess.columns import Column, read_table
-from coldray.data.guess.guess import Guess
+from coldray.data.guess.guess import Guess, Use
 from coldray.data.guess.interactions import ITEMS, USERS, guess_interactions
-from coldray.data.guess.items import guess_items
 from coldray.data.tables.files import FileFormat
 
 _MATCHED = 0.2
@@ -39,6 +39,11 @@ class GuessedTables:
     """What divides labels."""
     repeated: int = 0
     """Interactions of a user and an item that have one before."""
+    users: Path | None = None
+    n_users: int = 0
+    """Rows of its table."""
+    of_users: tuple[Guess, ...] = ()
+    """But for the column of ids, which has the name that it has among the interactions."""
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -49,62 +54,129 @@ class GuessedTables:
         }
         if self.key is not None and self.key.column != fields["item_column"]:
             fields["item_id_column"] = self.key.column
-        for use, field in (("labels", "label_columns"), ("number", "number_columns"), ("text", "text_columns")):
-            if found := [guess.column for guess in self.of_items if guess.use == use]:
-                fields[field] = found
+        for guesses, owner in ((self.of_items, ""), (self.of_users, "user_")):
+            for use, field in (("labels", "label_columns"), ("number", "number_columns"), ("text", "text_columns")):
+                if found := [guess.column for guess in guesses if guess.use == use]:
+                    fields[owner + field] = found
         if self.separator != "|":
             fields["label_separator"] = self.separator
         return fields
 
 
-def guess_tables(
-    interactions: Path, items: Path | None, now: float, file_format: FileFormat = "parquet"
-) -> GuessedTables:
-    """Look at a table of interactions and at one of items, and guess what their columns mean.
+@dataclass(frozen=True)
+class _Match:
+    """The columns of two tables that hold the same ids."""
 
-    The files may be named in either order, where it can be told.
+    column: Column
+    """Of the interactions."""
+    key: Column
+    """Of the other table."""
+    reason: str
+    sure: bool
+
+    def guess(self, name: str, use: Use) -> Guess:
+        return Guess(name, use, self.reason, self.sure)
+
+    def clicks(self) -> pl.Series:
+        """Return how often each row of the other table is among the interactions."""
+        counts = self.column.cells.cast(pl.String).alias("id").to_frame().group_by("id").len("clicks")
+        rows = self.key.cells.cast(pl.String).alias("id").to_frame()
+        return rows.join(counts, on="id", how="left", maintain_order="left")["clicks"].fill_null(0)
+
+
+def guess_tables(
+    interactions: Path,
+    items: Path | None,
+    now: float,
+    file_format: FileFormat = "parquet",
+    *,
+    users: Path | None = None,
+) -> GuessedTables:
+    """Look at a table of interactions, at one of items and at one of users, and guess what their columns mean.
+
+    Those of interactions and of items may be named in either order, where it can be told.
 
     Raises
     ------
     UnmatchedItemsError
-        If no column of the one holds ids of the other.
+        If no column of the interactions holds ids of the items.
+    UnmatchedUsersError
+        If none holds ids of the users.
+    DataFormatError
+        If the table of items is one of users, or users' ids have another name there than among the interactions.
     DataError
         If a file cannot be read, or has no columns of users and items.
     """
     clicks = read_table(interactions, file_format)
-    if items is None:
-        found = guess_interactions(clicks, None, now)
-        return GuessedTables(
-            interactions, None, (_height(clicks), 0), tuple(found), (), repeated=_repeated(clicks, found)
-        )
-    table = read_table(items, file_format)
-    matched = _match(clicks, table)
-    if matched is None and (other := _match(table, clicks)) is not None:
-        interactions, items, clicks, table, matched = items, interactions, table, clicks, other
-    if matched is None:
-        keys = [column.name for column in table if column.names_things and column.distinct == len(column.cells)]
-        raise UnmatchedItemsError(
-            f"No column of {interactions.name} ({choices(column.name for column in clicks)}) holds ids of "
-            f"{items.name}, where these have one in every row and none twice: {choices(keys)}. A table of items has a "
-            "row an item; leave it out, or write the ids of both alike."
-        )
-    column, key, reason, sure = matched
-    found = guess_interactions(clicks, Guess(column.name, "item", reason, sure), now)
-    counts = column.cells.cast(pl.String).alias("id").to_frame().group_by("id").len("clicks")
-    rows = key.cells.cast(pl.String).alias("id").to_frame()
-    of_row = rows.join(counts, on="id", how="left", maintain_order="left")["clicks"].fill_null(0)
-    others = guess_items([one for one in table if one is not key], of_row, now)
-    separator = _separator(others)
+    table = None if items is None else read_table(items, file_format)
+    item = person = None
+    if table is not None and items is not None:
+        item = _match(clicks, table, ITEMS, USERS)
+        if item is None and (other := _match(table, clicks, ITEMS, USERS)) is not None:
+            interactions, items, clicks, table, item = items, interactions, table, clicks, other
+        if item is None:
+            raise UnmatchedItemsError(
+                f"No column of {interactions.name} ({choices(column.name for column in clicks)}) holds ids of "
+                f"{items.name}, where these have one in every row and none twice: {_keys(table)}. A table of items has "
+                "a row an item; leave it out, or write the ids of both alike."
+            )
+        if item.column.named(USERS) == 2:
+            raise DataFormatError(
+                f"{items.name} looks like a table of users: of {interactions.name} the column {item.column.name!r} "
+                f"alone holds its ids. Give it as --users {items.name}, or rename that column if it is of items."
+            )
+    people = None if users is None else read_table(users, file_format)
+    if people is not None and users is not None:
+        person = _match([one for one in clicks if item is None or one is not item.column], people, USERS, ITEMS)
+        if person is None:
+            raise UnmatchedUsersError(
+                f"No column of {interactions.name} ({choices(column.name for column in clicks)}) holds ids of "
+                f"{users.name}, where these have one in every row and none twice: {_keys(people)}. A table of users "
+                "has a row a user; leave it out, or write the ids of both alike."
+            )
+        if person.column.named(ITEMS) == 2:
+            raise DataFormatError(
+                f"{users.name} looks like a table of items: of {interactions.name} the column {person.column.name!r} "
+                f"alone holds its ids. Give it behind {interactions.name}, without --users, or rename that column if "
+                "it is of users."
+            )
+        if person.key.name != person.column.name:
+            raise DataFormatError(
+                f"Users are {person.column.name!r} in {interactions.name} and {person.key.name!r} in {users.name}, and "
+                f"are read from columns of one name. Rename that of {users.name}."
+            )
+    found = guess_interactions(
+        clicks,
+        None if item is None else item.guess(item.column.name, "item"),
+        now,
+        None if person is None else person.guess(person.column.name, "user"),
+    )
+    of_items = _attributes(table, item, now, OF_ITEMS)
+    of_users = _attributes(people, person, now, OF_USERS)
+    separator = _separator([*of_items, *of_users])
     return GuessedTables(
         interactions,
         items,
-        (_height(clicks), _height(table)),
+        (_height(clicks), _height(table or ())),
         tuple(found),
-        tuple(_taken_whole(guess, separator) for guess in others),
-        Guess(key.name, "item", reason, sure),
+        tuple(_taken_whole(guess, separator) for guess in of_items),
+        None if item is None else item.guess(item.key.name, "item"),
         separator,
         _repeated(clicks, found),
+        users,
+        _height(people or ()),
+        tuple(_taken_whole(guess, separator) for guess in of_users),
     )
+
+
+def _attributes(table: Sequence[Column] | None, match: _Match | None, now: float, of: Owners) -> list[Guess]:
+    if table is None or match is None:
+        return []
+    return guess_attributes([one for one in table if one is not match.key], match.clicks(), now, of)
+
+
+def _keys(table: Sequence[Column]) -> str:
+    return choices(column.name for column in table if column.names_things and column.distinct == len(column.cells))
 
 
 def _separator(guesses: Sequence[Guess]) -> str:
@@ -132,10 +204,18 @@ def _height(columns: Sequence[Column]) -> int:
     return len(columns[0].cells) if columns else 0
 
 
-def _match(clicks: Sequence[Column], items: Sequence[Column]) -> tuple[Column, Column, str, bool] | None:
-    """Return the columns of ids of items in both tables, why, and whether they are the only ones; None without any."""
+def _match(
+    clicks: Sequence[Column], table: Sequence[Column], words: Collection[str], others: Collection[str]
+) -> _Match | None:
+    """Return the columns of the same ids in both tables; None without any.
+
+    Parameters
+    ----------
+    words, others
+        Words of names of whose table it is, and of the others that interactions have.
+    """
     found = []
-    for key in items:
+    for key in table:
         if not key.names_things or key.distinct < len(key.cells) or not len(key.cells):
             continue
         for column in clicks:
@@ -152,10 +232,11 @@ def _match(clicks: Sequence[Column], items: Sequence[Column]) -> tuple[Column, C
 
     def rank(one: tuple[Column, Column, int]) -> tuple[int, int, float]:
         column, key, both = one
-        named = column.named(ITEMS) + key.named(ITEMS) - 2 * column.named(USERS)
-        return 2 * same(column, key) + (column.named(ITEMS) == 2), named, both / (column.distinct + key.distinct)
+        named = column.named(words) + key.named(words) - 2 * column.named(others)
+        return 2 * same(column, key) + (column.named(words) == 2), named, both / (column.distinct + key.distinct)
 
     column, key, both = max(found, key=rank)
-    told = (same(column, key) and not column.named(USERS)) or column.named(ITEMS) == 2
-    reason = f"{both:,} of its {column.distinct:,} different ones are in the table of items"
-    return column, key, reason, told or len(found) == 1
+    told = (same(column, key) and not column.named(others)) or column.named(words) == 2
+    whose = "items" if words is ITEMS else "users"
+    reason = f"{both:,} of its {column.distinct:,} different ones are in the table of {whose}"
+    return _Match(column, key, reason, told or len(found) == 1)
