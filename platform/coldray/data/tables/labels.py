@@ -11,10 +11,14 @@ from collections.abc import Collection
 import polars as pl
 
 from coldray.core.errors import DataFormatError
-from coldray.data.tables.numbers import refuse_first
+from coldray.data.tables.numbers import MISSING, refuse_first
 
 _BRACKETED = r"(?s)^\s*[\[{(].*[\]})]\s*$"
 """A text that may be a list: brackets around it."""
+_CUT_OFF = r"""^\s*[\[{(]\s*['"]"""
+"""How a list of quoted labels begins."""
+_SHOWN = 4
+"""Texts of a kind that a note shows."""
 _OTHER_SEPARATORS = (";", ",")
 """What divides labels in many files; where a column has no separator, the first is taken for it and both are told."""
 _QUOTED = r"""('[^']*'|"[^"]*")"""
@@ -88,10 +92,13 @@ def label_lists(cells: pl.Series, separator: str, source: str, notes: list[str])
     """
     if isinstance(cells.dtype, pl.List | pl.Array):
         lists = cells.cast(pl.List(pl.String))
-        _refuse_nested(lists.explode().drop_nulls(), source)
+        parts = lists.explode().drop_nulls()
+        _refuse_nested(parts, source)
+        _tell_odd(parts, source, notes)
         return lists
-    texts = cells.cast(pl.String)
+    texts = (cells.fill_nan(None) if cells.dtype.is_float() else cells).cast(pl.String)
     distinct = texts.drop_nulls().unique(maintain_order=True)
+    _tell_odd(texts.drop_nulls(), source, notes)
     bracketed = distinct.filter(distinct.str.contains(_BRACKETED))
     known = {text: labels for text in bracketed.to_list() if (labels := listed(text)) is not None}
     broken = bracketed.filter(bracketed.str.contains(r"^\s*[\[{]") & ~bracketed.is_in(list(known)))
@@ -132,6 +139,19 @@ def _separator(distinct: pl.Series, given: str, source: str, notes: list[str]) -
             f"name it as the separator (--label-separator)."
         )
     return given
+
+
+def _tell_odd(texts: pl.Series, source: str, notes: list[str]) -> None:
+    """Tell which texts are labels though they stand for no value elsewhere, or begin like a list that is cut off."""
+    absent = texts.str.strip_chars().str.to_lowercase().is_in(list(MISSING))
+    cut = texts.str.contains(_CUT_OFF) & ~texts.str.contains(_BRACKETED)
+    for odd, what in (
+        (absent, "taken as a label like others"),
+        (cut, "taken whole, though a list seems to be cut off"),
+    ):
+        if odd.any():
+            seen = ", ".join(f"{text!r:.40}" for text in texts.filter(odd).unique().sort().head(_SHOWN).to_list())
+            notes.append(f"{source}: {int(odd.sum()):,} values ({seen}) are {what}.")
 
 
 def _refuse_nested(labels: pl.Series, source: str) -> None:
