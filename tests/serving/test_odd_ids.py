@@ -1,6 +1,7 @@
 """Ids of any text and of 19 digits, in every endpoint over real HTTP and on the page; what is none is refused."""
 
 import logging
+import math
 import os
 from dataclasses import replace
 from urllib.parse import quote
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.io import save_bundle
@@ -18,7 +20,7 @@ from coldray.core.errors import DataFormatError
 from coldray.data.sources.sample import sample_dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.kernel_align.model import KernelAlign, KernelAlignConfig
-from coldray.serving.api.schemas import RecommendRequest
+from coldray.serving.api.schemas import Feedback, RatedItem, RecommendRequest
 from coldray.serving.api.settings import ServiceSettings
 from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.engine.engine import Engine
@@ -206,6 +208,16 @@ def test_the_page_names_items_and_users_of_any_id(served, browser):
 # ---- without a server
 
 
+@pytest.mark.parametrize("rating", [1e31, -1e300, math.inf])
+def test_a_rating_beyond_single_precision_is_refused_as_in_files(rating):
+    for schema, fields in (
+        (RatedItem, {"item_id": 1}), (Feedback, {"event_id": "e", "user_id": 1, "item_id": 1})
+    ):  # fmt: skip
+        assert schema(**fields, rating=1e30).rating == 1e30
+        with pytest.raises(ValidationError, match="rating"):
+            schema(**fields, rating=rating)
+
+
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_a_number_and_its_digits_are_one_id(number):
     assert whole_number(str(number)) == number
@@ -220,7 +232,8 @@ def test_other_text_is_no_number(text):
 
 
 @pytest.mark.parametrize(
-    "given", ["", " ", "\u3000", " a", "a ", "a\nb", "a\tb", "\x00", "\ufeffa", "a\u2028b", ".", ".."]
+    "given",
+    ["", " ", "\u3000", " a", "a ", "a\nb", "a\tb", "\x00", "\ufeffa", "a\u2028b", ".", "..", "\u200b", "a\u200b"],
 )
 def test_what_cannot_be_named_everywhere_is_no_new_id(given):
     assert refused(given)

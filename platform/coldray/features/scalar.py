@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, Self
@@ -11,10 +10,8 @@ import numpy as np
 
 from coldray.core.errors import DataFormatError, NotFittedError
 from coldray.data.dataset import NumberAttribute
+from coldray.data.tables.numbers import LARGEST
 from coldray.features.feature_set import ScalarFeature
-
-_LARGEST = 1e30
-"""Numbers beyond it count as unknown: models compute in single precision, which ends at 3e38."""
 
 
 class ScalarEncoder:
@@ -42,16 +39,16 @@ class ScalarEncoder:
         Parameters
         ----------
         attribute
-            float64 ``[I]``, NaN where unknown; so is what is infinite, or beyond `_LARGEST`.
+            float64 ``[I]``, NaN where unknown; so is what is infinite, or beyond `LARGEST`.
         """
-        known = attribute.values[np.abs(attribute.values) <= _LARGEST]
+        known = attribute.values[np.abs(attribute.values) <= LARGEST]
         span = float(np.ptp(known)) if len(known) else 0.0
         self._span = span if span > 0 else 1.0
         return self
 
     def transform(self, attribute: NumberAttribute) -> ScalarFeature:
-        """Return the values ``[I]`` with the fitted span; NaN stays NaN, and one beyond `_LARGEST` becomes NaN."""
-        known = np.abs(attribute.values) <= _LARGEST
+        """Return the values ``[I]`` with the fitted span; NaN stays NaN, and one beyond `LARGEST` becomes NaN."""
+        known = np.abs(attribute.values) <= LARGEST
         return ScalarFeature(np.where(known, attribute.values, np.nan).astype(np.float64), self.span)
 
     def state(self) -> dict[str, Any]:
@@ -80,16 +77,21 @@ def read_numbers(values: Sequence[object], name: str, whose: str = "New item") -
     Raises
     ------
     DataFormatError
-        If a value is no number, or infinite.
+        If a value is no number, infinite, or beyond `LARGEST`.
     """
     numbers = np.full(len(values), np.nan)
     for position, value in enumerate(values):
         # bool is an int to Python, but True is no year.
-        if isinstance(value, Real) and not isinstance(value, bool) and not math.isinf(value):
+        if isinstance(value, Real) and not isinstance(value, bool) and not _is_beyond(value):
             numbers[position] = float(value)
         elif value is not None:
             raise DataFormatError(
-                f"{whose} {position} (counted from 0): {name!r} must be a finite int or float, not {value!r:.60} "
-                f"({type(value).__name__})."
+                f"{whose} {position} (counted from 0): {name!r} must be an int or float of at most {LARGEST:g}, not "
+                f"{value!r:.60} ({type(value).__name__})."
             )
     return NumberAttribute(numbers)
+
+
+def _is_beyond(value: Any) -> bool:
+    # Not by abs, which has no positive form of the least integer of a width.
+    return bool(value > LARGEST or value < -LARGEST)

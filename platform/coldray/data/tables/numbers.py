@@ -9,8 +9,8 @@ from coldray.core.errors import DataFormatError
 
 MISSING = ("na", "n/a", "null", "none", "nan", r"\n", "-")
 """What other programs write, in any case, where a number is not known."""
-LARGEST = 3.0e38
-"""Numbers are kept as float32 in the end, whose largest is 3.4e38."""
+LARGEST = 1e30
+"""Models compute in single precision, which ends at 3.4e38, and with sums and differences of numbers."""
 _UNITS = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 """Units of times, and how many are a second."""
 _LATEST = 10**11

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from coldray.bundle.lists import ListOrigin
+from coldray.data.tables.numbers import LARGEST
 from coldray.serving.engine.ids import MAX_ID
 from coldray.serving.engine.queries import Condition, ExplorationMethod, Query
 
@@ -49,6 +50,8 @@ Id: TypeAlias = Annotated[
 """Users and items have the ids of the data: whole numbers or text."""
 KnownId: TypeAlias = int | str
 """One that the data have, in an answer: it is said as it is, whatever a request could name."""
+_Rating: TypeAlias = Annotated[FiniteFloat, Field(ge=-LARGEST, le=LARGEST)]
+"""What a user thinks of an item."""
 
 
 class Schema(BaseModel):
@@ -61,7 +64,7 @@ class RatedItem(Schema):
     """An item of a history, with what the user thinks of it."""
 
     item_id: Id
-    rating: FiniteFloat | None = None
+    rating: _Rating | None = None
     """For models that read ratings, see :class:`~coldray.data.signals.Reads`; nothing to others."""
 
 
@@ -310,7 +313,7 @@ class Feedback(Schema):
     event_id: Annotated[StrictStr, Field(min_length=1, max_length=200)]
     user_id: Id
     item_id: Id
-    rating: FiniteFloat | None = None
+    rating: _Rating | None = None
     clicked: StrictBool = Field(
         default=True,
         description="false: the item was shown and not clicked. That changes no history; a service that tries items "

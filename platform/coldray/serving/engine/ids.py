@@ -13,13 +13,14 @@ import polars as pl
 
 from coldray.core.errors import DataFormatError
 from coldray.data.dataset import Ids
+from coldray.data.tables.ids import BLANKS
 from coldray.serving.engine.queries import ItemId, UserId, plain
 
 MAX_ID = 2_000
 """Characters of an id; percent-encoded in an address they take twelve times as many bytes at most."""
 _FAULTS = {
-    "is blank": r"^\s*$",
-    "begins or ends with a blank": r"^\s|\s$",
+    "is blank": f"^[{BLANKS}]*$",
+    "begins or ends with a blank": f"^[{BLANKS}]|[{BLANKS}]$",
     "holds a control character or a line break": r"[\p{Cc}\p{Zl}\p{Zp}\x{FEFF}]",
     "is a step in an address, which clients leave out": r"^\.\.?$",
     f"has more than {MAX_ID:,} characters": rf"(?s)^.{{{MAX_ID + 1}}}",
