@@ -74,6 +74,12 @@ def test_a_profile_stands_beside_a_history(bundle):
         ({"profiles": [NORTH, {"town": 5}]}, DataFormatError, r"^Profile 1 \(counted from 0\): 'town'"),
         ({"profiles": [NORTH], "histories": [[], []]}, ConfigError, "2 histories and 1 profiles"),
         ({"users": [1], "profiles": [NORTH]}, ConfigError, "users or histories"),
+        ({"profiles": [None]}, DataFormatError, r"^Profile 0 \(counted from 0\) is None; attributes are a dict"),
+        ({"profiles": ["north"]}, DataFormatError, "is 'north'; attributes are a dict"),
+        ({"profiles": NORTH}, ConfigError, "profiles takes a list with one for each user, not a dict"),
+        ({"profiles": pl.DataFrame([NORTH])}, ConfigError, "not a DataFrame"),
+        ({"histories": {"u": [1, 3]}}, ConfigError, "histories takes a list with one for each user, not a dict"),
+        ({"histories": pl.DataFrame({"user": [1], "item": [3]})}, ConfigError, "not a DataFrame"),
     ],
 )
 def test_what_makes_no_sense_is_refused(bundle, asked, error, words):

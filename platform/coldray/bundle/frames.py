@@ -15,6 +15,7 @@ from coldray.bundle.reasons import explain
 from coldray.core.errors import ConfigError, UnknownIdError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import TextAttribute
+from coldray.data.tables.frames import is_frame
 
 if TYPE_CHECKING:
     from coldray.bundle.model import Bundle, History
@@ -46,6 +47,9 @@ def list_frame(
     if isinstance(users, str) or isinstance(candidates, list):
         wrong, right = ("users", "a list") if isinstance(users, str) else ("candidates", "a tuple")
         raise ConfigError(f"{wrong} takes {right} of ids, or is left out.")
+    for name, given_ones in (("histories", histories), ("profiles", profiles)):
+        if isinstance(given_ones, str) or is_frame(given_ones):
+            raise ConfigError(f"{name} takes a list with one for each user, not a {type(given_ones).__name__}.")
     known, people = users is not None, _people(bundle, users, histories, profiles)
     if users is not None:
         clicked = _histories_of(bundle, users, acts["users"])

@@ -335,9 +335,13 @@ def attributes_from_records(
     UnknownAttributeError
         If a record has a field that is not in `kinds`.
     DataFormatError
-        If a value is not of its attribute's kind.
+        If a record is no dict, or a value is not of its attribute's kind.
     """
     for position, record in enumerate(records):
+        if not isinstance(record, Mapping):
+            raise DataFormatError(
+                f"{whose} {position} (counted from 0) is {record!r:.60}; attributes are a dict by name."
+            )
         for name in record:
             if name not in kinds:
                 raise UnknownAttributeError(
