@@ -191,6 +191,14 @@ def test_files_in_the_other_order_are_taken_for_what_they_are(tables):
     assert found.columns == {"user_column": "user", "item_column": "item", "number_columns": ["year"]}
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|", " ; "])
+def test_tables_by_another_separator_are_guessed_as_they_will_be_read(tables, separator):
+    found = guess_tables(*tables, NOW).columns
+    for path in tables:
+        path.write_text(path.read_text().replace(",", separator))
+    assert guess_tables(*tables, NOW).columns == found
+
+
 def test_clicks_alone_are_enough(tables):
     assert guess_tables(tables[0], None, NOW).columns == {"user_column": "user", "item_column": "item"}
 

@@ -14,6 +14,7 @@ import polars as pl
 from coldray.core.errors import DataFormatError
 from coldray.data.tables.files import FileFormat, explained, is_csv, read_columns, table_columns
 from coldray.data.tables.labels import listed
+from coldray.data.tables.lines import SEPARATORS, divided
 from coldray.data.tables.numbers import MISSING, times
 
 Kind: TypeAlias = Literal["whole", "number", "time", "list", "text", "other"]
@@ -149,6 +150,9 @@ def read_table(path: Path, file_format: FileFormat) -> list[Column]:
         As :func:`~coldray.data.tables.files.read_columns`.
     """
     names = table_columns(path, file_format)
+    if len(names) == 1 and is_csv(path, file_format):  # by another separator, as the readers take it, if there is one
+        fields = ([name.strip() for name in divided(names[0], by)] for by in SEPARATORS)
+        names = max((table_columns(path, file_format, wanted) for wanted in fields), key=len)
     with explained(path):
         if is_csv(path, file_format) and any(re.fullmatch(r"[-\d.]+", name.strip()) for name in names):
             raise DataFormatError(
