@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import re
 import shutil
 from dataclasses import replace
 
@@ -408,6 +409,15 @@ def test_an_existing_bundle_survives_a_save_that_fails(sample_bundle, saved):
         save_bundle(broken, saved)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     assert [path.name for path in saved.parent.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize(("place", "error"), [("mine.csv", OutputError), ("", ConfigError)])
+def test_a_save_replaces_neither_a_file_nor_a_folder_of_other_things(tmp_path, place, error):
+    (tmp_path / "mine.csv").write_text("user,item\n")
+    with pytest.raises(error, match=re.escape(str(tmp_path))):
+        planted_bundle().save(tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+    assert (tmp_path / "mine.csv").read_text() == "user,item\n"
 
 
 def test_a_save_replaces_a_bundle_as_a_whole(saved):

@@ -32,7 +32,7 @@ from coldray import __version__
 from coldray.bundle.item_table import attribute_columns, attributes_of, item_table
 from coldray.bundle.model import Bundle, History
 from coldray.bundle.people import People
-from coldray.core.errors import BundleError, ColdrayError
+from coldray.core.errors import BundleError, ColdrayError, ConfigError
 from coldray.core.files import replacing_folder
 from coldray.data.dataset import Ids
 from coldray.data.signals import Reads, places_in, ratings_in
@@ -40,7 +40,16 @@ from coldray.features.builder import FeatureEncoder
 from coldray.features.feature_set import VectorFeature
 from coldray.models.registry import MODELS, model_type
 
-__all__ = ["FILES", "RATINGS", "Bundle", "History", "load_bundle", "read_manifest", "save_bundle"]
+__all__ = [
+    "FILES",
+    "RATINGS",
+    "Bundle",
+    "History",
+    "check_free_for_bundle",
+    "load_bundle",
+    "read_manifest",
+    "save_bundle",
+]
 """Models that earlier versions registered hold code that imports Bundle and History from here."""
 _SCHEMA_VERSION = 1
 FILES = ("arrays.safetensors", "items.parquet", "users.parquet")
@@ -48,14 +57,23 @@ RATINGS, _PLACES = "ratings", "places"
 """The column of users.parquet beside their items, for a model that reads ratings, or the order of clicks."""
 
 
+def check_free_for_bundle(folder: Path) -> None:
+    """Raise :class:`ConfigError` if `folder` holds something else than a bundle, which would be replaced."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
+        raise ConfigError(f"{folder} holds files and is no bundle, which would be replaced. Name another folder.")
+
+
 def save_bundle(bundle: Bundle, folder: Path) -> Path:
-    """Write `bundle` to `folder`, completely or not at all.
+    """Write `bundle` to `folder`, completely or not at all; an older bundle there is replaced.
 
     Raises
     ------
+    ConfigError
+        If the folder holds something else.
     OutputError
-        If the folder cannot be written.
+        If the folder cannot be written, or is a file.
     """
+    check_free_for_bundle(folder)
     encoder_state = bundle.encoder.state()
     encoder_arrays = {key: value for key, value in encoder_state.items() if isinstance(value, np.ndarray)}
     arrays = {f"model/{name}": np.ascontiguousarray(value) for name, value in bundle.model.state().items()}

@@ -314,12 +314,14 @@ class Bundle:
         return explained_frame(self, user, item, history)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the bundle to a folder, completely or not at all, and return its path.
+        """Write the bundle to a folder, completely or not at all, and return its path; an older bundle is replaced.
 
         Raises
         ------
+        ConfigError
+            If the folder holds something else than a bundle.
         OutputError
-            If the folder cannot be written.
+            If the folder cannot be written, or is a file.
         """
         from coldray.bundle.io import save_bundle  # which reads bundles as well, and so imports this module
 

@@ -10,10 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 import coldray
-from coldray.bundle.io import save_bundle
+from coldray.bundle.io import check_free_for_bundle, save_bundle
 from coldray.cli.lines import from_here, timed, typed
 from coldray.cli.options.models import EvaluateOptions, FitJobOptions, SplitOptions
-from coldray.core.errors import ConfigError
 from coldray.data.dataset import Dataset
 from coldray.data.sources.registry import load_filtered
 from coldray.experiments.settings import replace_settings
@@ -32,10 +31,7 @@ def fit(options: FitJobOptions, console: Console) -> None:
         If the data cannot be read, or lack what the model reads.
     """
     folder = options.output.absolute()
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
-        raise ConfigError(
-            f"--output {folder} holds files and is no bundle, which would be replaced. Name another folder."
-        )
+    check_free_for_bundle(folder)
     parameters: dict[str, Any] = {}
     replace_settings(parameters, options.settings)
     features = parameters.pop("features", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -41,10 +42,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        If the folder cannot be created or written.
+        If the folder cannot be created or written, or `path` is a file.
     """
     with _refused(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             yield temporary
