@@ -1,15 +1,21 @@
 """The job of several categories from the command line: real files, real searches, and each phase on its own."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 from coldray.bundle.io import load_bundle
+from coldray.cli.jobs.tune import read_data
+from coldray.cli.progress.study import StudyProgress
 from coldray.command.app import main
+from coldray.data.sources.registry import SourceConfig
 from coldray.experiments.record.saved_search import _SavedSearch
-from coldray.experiments.study import finish_study
+from coldray.experiments.space import load_study
+from coldray.experiments.study import finish_study, prepare_study
 from contracts.lists import places_of
 
 GROUPS, OWN = 4, 12
@@ -222,3 +228,15 @@ def test_a_published_split_of_other_data_is_tuned_and_tested(tmp_path, tracking_
     manifest = load_bundle(latest(tmp_path) / "ml-100k" / "bundle").manifest
     assert manifest["protocol"]["split"] == "predefined: the parts that the data are published in, u1"
     assert "20,000 test interactions" in manifest["protocol"]["first split"]
+
+
+@pytest.mark.parametrize("name", ["mf", "rating_knn", "rating_svd"])
+def test_a_shipped_study_of_ratings_takes_a_published_split(folder, name):
+    """Its filters say that everything is kept: they change nothing of the split."""
+    given = {"splits.protocol": "predefined"}
+    config = load_study(Path(__file__).parents[3] / "tune_spaces" / f"{name}.yaml", given)
+    assert config.filters is not None
+    source = SourceConfig(name="amazon", data_dir=folder, category="Toys/Games")
+    dataset, published = read_data(source, config, StudyProgress(Console(quiet=True)))
+    assert published.counts()["test_interactions"] == 90
+    assert prepare_study(config, dataset, published).splits[0].dataset is dataset

@@ -24,6 +24,7 @@ from coldray.core.errors import ConfigError
 from coldray.core.files import writable_folder
 from coldray.core.masking import masked
 from coldray.data.dataset import Dataset, Ids
+from coldray.data.filters import FilterConfig
 from coldray.data.sources.registry import SourceConfig, load_filtered, load_predefined
 from coldray.data.splits.published import PredefinedSplit
 from coldray.experiments.comparison.config import ComparisonConfig
@@ -77,13 +78,13 @@ def read_data(
     Raises
     ------
     ConfigError
-        If a published split is asked for and there is none, or the study names filters: they would change it.
+        If a published split is asked for and there is none, or filters leave something out: they would change it.
     DataError
         If the files are missing or malformed.
     """
     if config.splits.protocol != "predefined":
         return read_dataset(source, config, progress), None
-    if config.filters is not None:
+    if config.filters not in (None, FilterConfig()):  # what keeps everything changes nothing
         raise ConfigError(
             "filters: a published split is taken as it is, so that its figures compare. Leave them out, or draw a "
             "split (splits.protocol)."
