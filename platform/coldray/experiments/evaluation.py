@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from coldray.core.errors import ConfigError, EmptyDatasetError
 from coldray.data.dataset import joined, keep_entries, without_pairs
 from coldray.data.splits.items import Fold, Warming
+from coldray.data.splits.positives import Positives
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank
 from coldray.evaluation.ratings import RatingMetrics, ones_where_stored, rating_metrics
@@ -70,18 +71,27 @@ class EvaluationFold:
         return self.known if self.unranked is None else joined(self.known, ones_where_stored(self.unranked))
 
     @classmethod
-    def of(cls, fold: Fold, train: TrainingSet, *, ratings: bool = False, limit: int | None = None) -> EvaluationFold:
+    def of(
+        cls,
+        fold: Fold,
+        train: TrainingSet,
+        *,
+        ratings: bool = False,
+        limit: int | None = None,
+        positives: Positives | None = None,
+    ) -> EvaluationFold:
         """Prepare `fold` for models fitted on `train`, which predict the held-out ratings if `ratings` says so.
 
         Of more than `limit` users so many are drawn, by the seed and the number of the split; what was held out of the
-        others is not looked for.
+        others is not looked for. Of what is held out, `positives` say what is to be found; all of it competes.
 
         Raises
         ------
         EmptyDatasetError
             If no user has both a train and a held-out click.
         """
-        held_out, given, warming = fold.held_out, fold.given, fold.warming
+        held_out = fold.held_out if positives is None else positives.of(fold)
+        given, warming = fold.given, fold.warming
         wanted = np.diff(held_out.indptr) > 0
         if warming is None or warming.refits:  # cold users are asked for before anything is known of them
             wanted &= np.diff((train.interactions if given is None else given).indptr) > 0

@@ -12,6 +12,7 @@ from coldray.core.device import load_torch_aside
 from coldray.core.ray_errors import of_ray
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold
+from coldray.data.splits.positives import Positives
 from coldray.experiments.evaluation import EvaluationFold, known_key
 from coldray.experiments.space import StudyConfig
 from coldray.features.builder import FeatureConfig, encoded
@@ -29,12 +30,14 @@ def prepare_task(
     predicts: bool = False,
     users: int | None = None,
     profiles: FeatureConfig | None = None,
+    positives: Positives | None = None,
 ) -> EvaluationFold:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
     Without `features` nothing is known of the items but their clicks. What is to be found is clicks, whatever is read
     of those that are known; ratings, if the model `predicts` them. So many `users` are measured at most. With
-    `profiles` the attributes of users are encoded, too.
+    `profiles` the attributes of users are encoded, too. With `positives`, what they take of what is held out is to be
+    found.
 
     Raises
     ------
@@ -43,18 +46,23 @@ def prepare_task(
     MissingFieldError
         If the dataset has no ratings or no timestamps, and they are read.
     """
-    task = _task(fold.as_read(reads), features, profiles, predicts, users)
+    task = _task(fold.as_read(reads), features, profiles, predicts, users, positives)
     return task if predicts or not reads else task.with_clicks_to_be_found()
 
 
 def _task(
-    fold: Fold, features: FeatureConfig | None, profiles: FeatureConfig | None, ratings: bool, users: int | None
+    fold: Fold,
+    features: FeatureConfig | None,
+    profiles: FeatureConfig | None,
+    ratings: bool,
+    users: int | None,
+    positives: Positives | None,
 ) -> EvaluationFold:
     data = fold.dataset
     of_items = FeatureSet({}, data.n_items) if features is None else encoded(features, data, f"items of {fold.name}")[1]
     of_users = None if profiles is None else encoded(profiles, data.of_users, f"users of {fold.name}")[1]
     train = TrainingSet(fold.train, of_items, fold.name, of_users)
-    return EvaluationFold.of(fold, train, ratings=ratings, limit=users)
+    return EvaluationFold.of(fold, train, ratings=ratings, limit=users, positives=positives)
 
 
 @ray.remote(num_cpus=0, num_returns=2)
@@ -65,6 +73,7 @@ def _prepare(
     reads: Reads,
     predicts: bool,
     users: int | None,
+    positives: Positives | None,
     after: None,
 ) -> tuple[EvaluationFold, None]:
     """Prepare a fold once another, whose second result is `after`, is prepared.
@@ -73,7 +82,10 @@ def _prepare(
     all the CPUs there are.
     """
     load_torch_aside()  # what comes next on this worker needs it: shared computations, the test
-    return prepare_task(fold, features, reads=reads, predicts=predicts, users=users, profiles=profiles), None
+    task = prepare_task(
+        fold, features, reads=reads, predicts=predicts, users=users, profiles=profiles, positives=positives
+    )
+    return task, None
 
 
 def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.ObjectRef[EvaluationFold]]:
@@ -90,7 +102,7 @@ def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.Obj
     references: dict[str, ray.ObjectRef[EvaluationFold]] = {}
     ends: list[Any] = [None] * at_once
     for fold in folds:
-        given = ray.put(fold), *features, *read, users, ends[-at_once]
+        given = ray.put(fold), *features, *read, users, config.positives, ends[-at_once]
         both: Any = _prepare.options(scheduling_strategy="SPREAD").remote(*given)
         references[fold.name], end = both
         ends.append(end)

@@ -110,6 +110,7 @@ def describe_protocol(
         **_mixed_words(config.splits, counts[0]),
         "candidates": f"{config.candidates}: {listed[config.candidates]}",
         **_unclicked_words(config, dataset),
+        **({"positives": config.positives.counted(splits)} if config.positives else {}),
         "users": f"with a {known} and a held-out click"
         + (f"; {left_out} without a {known} click left out, summed over splits" if left_out else "; none left out")
         + (f"; at most {config.splits.users:,} of each split, drawn by its seed" if config.splits.users else ""),

@@ -96,7 +96,9 @@ def replace_settings(content: dict[str, Any], overrides: Mapping[str, Any]) -> N
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Put the first problem into one sentence that names the field and, for a misspelt one, the nearest."""
-    problem = error.errors()[0]
+    problems = error.errors()
+    # A name that is misspelt is missed under the right one, too.
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         valid = _fields_at(model, problem["loc"][:-1])

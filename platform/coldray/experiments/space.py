@@ -23,8 +23,10 @@ from coldray.core.errors import ConfigError
 from coldray.core.spelling import choices, nearest
 from coldray.data.filters import FilterConfig
 from coldray.data.signals import Reads
+from coldray.data.splits.positives import Positives
 from coldray.evaluation.metrics import METRICS
 from coldray.evaluation.ratings import RATING_METRICS
+from coldray.experiments.evaluation import Candidates
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import OF_USERS, FeatureConfig
@@ -32,8 +34,6 @@ from coldray.models.base import ModelConfig, Recommender, current_names
 from coldray.models.registry import model_type
 from coldray.training.options import FitConfig, option_words
 
-Candidates: TypeAlias = Literal["cold", "all"]
-"""``cold`` ranks the held-out cold items alone; ``all`` every item but the user's train positives."""
 Algorithm: TypeAlias = Literal["optuna", "random", "grid"]
 Preference: TypeAlias = Literal["low", "high"] | list[Any]
 """Which value of a parameter is the simpler one: the lower, the higher, or the earlier in a list."""
@@ -53,8 +53,7 @@ class SearchConfig(Section):
     points: PositiveInt | None = None
     """Of a grid, how many of its points are tried, drawn with the seed; by default, and if it has no more, all."""
     first: tuple[dict[str, Any], ...] = ()
-    """Configurations that are tried before any is proposed; what one leaves out is as the model's default. Of
-    ``optuna`` alone."""
+    """Configurations that ``optuna`` tries before any it proposes; what one leaves out is as the model's default."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the proposals."""
     max_concurrent: PositiveInt = 8
@@ -133,6 +132,8 @@ class StudyConfig(WithData):
     """Which attributes of users are read, and how, by a model that reads any; the same fields as of `features`."""
     filters: FilterConfig | None = None
     """Filters on the dataset; by default those of its published protocol, or none."""
+    positives: Positives | None = Field(default=None, exclude_if=lambda rule: rule is None)
+    """Which held-out interactions are to be found, ``{rating: ">=4"}``, while all are learned from; null for all."""
     selection: SelectionConfig = SelectionConfig()
 
     @field_validator("space")

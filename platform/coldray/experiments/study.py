@@ -36,7 +36,16 @@ def draw_splits(dataset: Dataset, config: StudyConfig, published: PredefinedSpli
     ------
     ConfigError
         If the study asks for the published split and there is none.
+    EmptyDatasetError
+        If a part of a split is left without anything to be found.
     """
+    splits = _split(dataset, config, published)
+    if config.positives is not None:
+        config.positives.check_splits(splits)
+    return splits
+
+
+def _split(dataset: Dataset, config: StudyConfig, published: PredefinedSplit | None) -> list[Split]:
     drawn = config.splits
     if drawn.protocol == "predefined":
         if published is None:
@@ -100,6 +109,12 @@ def check_model(config: StudyConfig, dataset: Dataset) -> tuple[StudyConfig, Set
             "instead: splits.protocol: holdout with candidates: all."
         )
     config.reads.of(dataset)
+    if config.positives is not None:
+        if model.predicts_ratings:
+            raise ConfigError(
+                f"positives: the model {config.model!r} predicts every held-out rating, whatever it is. Leave them out."
+            )
+        config.positives.check(dataset)
     if config.encoded_users is not None:
         dataset.require_user_attributes()
         choose_methods(dataset.of_users, config.encoded_users)

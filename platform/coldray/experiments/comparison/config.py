@@ -14,10 +14,12 @@ from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig
 from coldray.data.sources.locations import found_below
+from coldray.data.splits.positives import Positives
 from coldray.data.splits.protocols import WarmingProtocol
+from coldray.experiments.evaluation import Candidates
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
-from coldray.experiments.space import Candidates, StudyConfig, check_metric, load_study
+from coldray.experiments.space import StudyConfig, check_metric, load_study
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import FeatureConfig, attribute_names
 from coldray.models.registry import MODELS
@@ -28,7 +30,7 @@ nothing learned elsewhere; ``full`` may read any attribute, such as the title, c
 Name: TypeAlias = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 VECTORS = "vectors"
 """What stands for the model of an entry that is vectors by file."""
-_SHARED = ("name", "data", "splits", "candidates", "cutoffs", "filters", "selection.metric", "search.seed")
+_SHARED = ("name", "data", "splits", "candidates", "cutoffs", "filters", "positives", "selection.metric", "search.seed")
 """Fields of a study that the comparison decides for all entries."""
 
 
@@ -97,6 +99,8 @@ class ComparisonConfig(WithData):
     cutoffs: tuple[PositiveInt, ...] = Field(default=(10, 25, 50), min_length=1)
     filters: FilterConfig | None = None
     """Filters on the dataset; by default those of its published protocol, or none."""
+    positives: Positives | None = Field(default=None, exclude_if=lambda rule: rule is None)
+    """Which held-out interactions are to be found, ``{rating: ">=4"}``, while all are learned from; null for all."""
     selection: CriterionConfig = CriterionConfig()
     search: BudgetConfig = BudgetConfig()
     inspection: InspectionConfig | None = None
@@ -150,9 +154,9 @@ class ComparisonConfig(WithData):
 
     def shared(self) -> dict[str, Any]:
         """Return the values that all entries have in common, by dotted name."""
-        values = self.model_dump(mode="json", include={"splits", "candidates", "cutoffs", "filters"})
+        values = self.model_dump(mode="json", include={"splits", "candidates", "cutoffs", "filters", "positives"})
         budget = {"search.trials": self.search.trials, "search.seed": self.search.seed}
-        return {**values, "selection.metric": self.selection.metric, **budget}
+        return {"positives": None, **values, "selection.metric": self.selection.metric, **budget}
 
 
 @dataclass(frozen=True)

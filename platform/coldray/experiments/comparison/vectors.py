@@ -54,7 +54,7 @@ class Vectors:
         study
             A study of the comparison: its candidates, cutoffs and measured users are those of all entries.
         """
-        task = prepare_task(fold, None, users=study.splits.users)
+        task = prepare_task(fold, None, users=study.splits.users, positives=study.positives)
         n_items, cold = fold.dataset.n_items, study.candidates == "cold"
         candidates = task.held_out_items if cold else np.arange(n_items, dtype=np.int32)
         columns = self.items[np.searchsorted(self.item_ids, fold.dataset.item_ids[candidates])].T  # [d, candidates]

@@ -79,11 +79,11 @@ def load_search(path: Path, config: StudyConfig, dataset: Dataset) -> tuple[Sear
         raise StudyError(f"The saved search {path} cannot be read: {error.errors()[0]['msg']}. {way_out}") from error
     study = config.model_dump(mode="json")
     known = current_settings(saved.study)
-    other = [name for name in study if known.get(name) != study[name]]
+    other = [name for name in {**known, **study} if known.get(name) != study.get(name)]
     if other:
         raise StudyError(
             f"The saved search {path} is of another study: {other[0]} was {known.get(other[0])!r} and is "
-            f"{study[other[0]]!r}. Give the settings it was made with, or search again."
+            f"{study.get(other[0])!r}. Give the settings it was made with, or search again."
         )
     if saved.fingerprint != dataset.fingerprint:
         raise StudyError(
