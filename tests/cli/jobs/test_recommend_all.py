@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,13 @@ def test_what_is_wrong_is_said_before_ray_is_asked(root, tmp_path, capsys, optio
     arguments = job(root, "--ray-address", "127.0.0.1:1", *options, **{"output": tmp_path / "lists", **places})
     assert main(arguments) == status
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_lists_lie_beside_a_file_of_histories(root, tmp_path, capsys):
+    """The next fault is told, as the folder is none."""
+    file = shutil.copy(next((root / "histories").rglob("*.parquet")), tmp_path / "histories.parquet")
+    assert main(job(root, "--candidates", "cold", histories=file, output=tmp_path / "lists")) == 2
+    assert "no item to list" in " ".join(capsys.readouterr().err.split())
 
 
 def test_lists_are_not_put_among_the_histories(root, capsys):

@@ -61,7 +61,7 @@ def recommend_all(options: ListsOptions, console: Console) -> None:
         rating=options.rating_column,
         timestamp=options.timestamp_column,
     )
-    if output.is_relative_to(histories.folder):
+    if output.is_relative_to(options.histories.absolute()):
         raise ConfigError(f"--output {output} is inside of the histories; the lists would be read as some of them.")
     with locked(output):
         lists, histories, run, model_bytes = _prepare(options, histories, progress)
