@@ -137,7 +137,7 @@ def test_a_split_is_that_of_a_study_by_its_number():
 @pytest.mark.parametrize(
     ("protocol", "options", "words"),
     [
-        ("hold", {}, "protocol: Input should be"),
+        ("itemcold", {}, "Did you mean 'item-cold'"),
         ("leave-last", {}, "no timestamps"),
         ("item-cold", {"test_share": 0.3}, "not read by the protocol"),
         ("holdout", {"shares": 3}, "unknown field 'shares'"),

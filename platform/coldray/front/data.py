@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from coldray.core.errors import ConfigError, DataFormatError
 from coldray.core.spelling import choices, nearest
@@ -145,6 +145,11 @@ def split(dataset: Dataset, protocol: str = _ITEM_COLD, *, seed: int = 42, numbe
     >>> split.counts()["test_items"]
     100
     """
+    protocols = (_ITEM_COLD, *get_args(SplitConfig.model_fields["protocol"].annotation))
+    if protocol not in protocols:
+        raise ConfigError(
+            f"There is no split {protocol!r}.{nearest(str(protocol), protocols)} Splits: {choices(protocols)}."
+        )
     drawn = validated(
         SplitConfig,
         {
