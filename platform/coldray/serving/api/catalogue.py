@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Response
 
 from coldray.core.errors import UnknownIdError
-from coldray.data.dataset import LabelAttribute
+from coldray.data.dataset import Attribute, LabelAttribute
 from coldray.serving.api.answers import similar_json
 from coldray.serving.api.schemas import AttributeKind, Catalogue, Item, SearchResponse, SimilarResponse
 from coldray.serving.engine.engine import Engine
@@ -62,9 +62,18 @@ def _described(live: LiveModel) -> Catalogue:
     engine, bundle = live.engine, live.engine.bundle
     read = bundle.encoder.kinds
     attributes = [
-        AttributeKind(name=name, kind=kind, read=name in read, labels=_frequent(engine, name))
+        AttributeKind(name=name, kind=kind, read=name in read, labels=_frequent(bundle.attributes[name]))
         for name, kind in bundle.kinds.items()
     ]
+    people = bundle.people
+    profile = (
+        []
+        if people is None
+        else [
+            AttributeKind(name=name, kind=kind, read=True, labels=_frequent(people.attributes[name]))
+            for name, kind in people.encoder.kinds.items()
+        ]
+    )
     user = plain(bundle.user_ids[0])
     return Catalogue(
         n_items=int(engine.alive.sum()),
@@ -75,11 +84,11 @@ def _described(live: LiveModel) -> Catalogue:
         takes_new_items=live.takes_new_items,
         name=engine.names.attribute,
         attributes=attributes,
+        user_attributes=profile,
     )
 
 
-def _frequent(engine: Engine, name: str) -> list[str]:
-    attribute = engine.bundle.attributes[name]
+def _frequent(attribute: Attribute) -> list[str]:
     if not isinstance(attribute, LabelAttribute):
         return []
     counts = np.bincount(attribute.matrix.indices, minlength=len(attribute.labels))

@@ -260,7 +260,7 @@ class SimilarResponse(Schema):
 
 
 class AttributeKind(Schema):
-    """What is known of items under a name."""
+    """What is known of items, or of users, under a name."""
 
     name: str
     kind: Literal["labels", "number", "text"]
@@ -279,6 +279,9 @@ class Catalogue(Schema):
     takes_new_items: bool
     name: str | None = Field(description="The attribute that items are called by.")
     attributes: list[AttributeKind]
+    user_attributes: list[AttributeKind] = Field(
+        description="What may be said of who asks; empty where the model reads nothing of users."
+    )
 
 
 class BatchRequest(Schema):

@@ -29,6 +29,7 @@ at("diversity").addEventListener("input", () => { at("diversity-said").textConte
 for (const id of ["diversity", "candidates", "against"]) at(id).addEventListener("change", () => again());
 at("k").addEventListener("change", () => again(state.last ?? recommend));
 at("user").addEventListener("change", () => { if (onItsWay()) recommend(); });
+at("profile-field").addEventListener("change", () => again());
 for (const choice of document.querySelectorAll("input[name=mode]")) choice.addEventListener("change", () => { showMode(); if (onItsWay()) recommend(); });
 showMode();
 begun().catch(error => { at("error").textContent = error.message; });

@@ -7,7 +7,7 @@ function showHistory() {
 
 function take(item) {
   state.history.set(item.item_id, item.name);
-  document.querySelector("input[name=mode][value=history]").checked = true;
+  if (mode() === "user") document.querySelector("input[name=mode][value=history]").checked = true;
   showMode();
   showHistory();
 }
@@ -74,5 +74,6 @@ at("seek").addEventListener("keydown", event => {
 
 function showMode() {
   at("user-field").hidden = mode() !== "user";
-  at("history-field").hidden = mode() !== "history";
+  at("history-field").hidden = mode() === "user";
+  at("profile-field").hidden = mode() !== "profile";
 }

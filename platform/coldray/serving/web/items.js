@@ -12,7 +12,18 @@ function field(attribute) {
   return element("div", { class: "field" }, element("label", {}, attribute.name, label ? element("span", { class: "faint" }, ` (${label})`) : "", input));
 }
 
+// Of who asks there is mostly one label under a name, so all are offered.
+function personalField(attribute, place) {
+  const made = field(attribute);
+  if (!attribute.labels.length) return made;
+  made.querySelector("input").setAttribute("list", `labels-${place}`);
+  made.append(element("datalist", { id: `labels-${place}` }, ...attribute.labels.map(label => element("option", { value: label }))));
+  return made;
+}
+
 function showForm() {
+  at("profile-field").replaceChildren(...state.catalogue.user_attributes.map(personalField));
+  at("profile-choice").hidden = !state.catalogue.user_attributes.length;
   // What it is called first, then what the model reads; short ones before texts.
   const order = one => one.name === state.catalogue.name ? 0 : (one.read ? 1 : 4) + ["number", "labels", "text"].indexOf(one.kind);
   const all = [...state.catalogue.attributes].sort((one, other) => order(one) - order(other));
@@ -28,15 +39,15 @@ function proposeId() {
   at("new-id").value = state.catalogue.item_ids === "number" ? String(Math.floor(now / 1000)) : `new-${now.toString(36)}`;
 }
 
-function entered() {
+function entered(form) {
   const attributes = {};
-  for (const input of document.querySelectorAll("#add [data-name]")) {
+  for (const input of document.querySelectorAll(`#${form} [data-name]`)) {
     const text = input.value.trim(), { name, kind } = input.dataset;
     if (!text) continue;
     if (kind === "labels") attributes[name] = [...new Set(text.split(",").map(label => label.trim()).filter(Boolean))];
     else attributes[name] = kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
   }
-  return { item_id: at("new-id").value.trim(), attributes };
+  return attributes;
 }
 
 async function add() {
@@ -45,7 +56,7 @@ async function add() {
   button.disabled = true;
   at("added").textContent = at("refused").textContent = "";
   try {
-    const item = await call("v1/items", entered());
+    const item = await call("v1/items", { item_id: at("new-id").value.trim(), attributes: entered("add") });
     state.made.add(item.item_id);
     at("add").reset(); // before what is entered next
     proposeId();

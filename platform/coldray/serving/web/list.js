@@ -2,14 +2,15 @@
 
 function request() {
   const asked = { candidates: at("candidates").value, diversity: Number(at("diversity").value), k: Number(at("k").value) };
-  if (mode() === "history") asked.history = [...state.history.keys()];
-  else if (at("user").value.trim()) asked.user_id = at("user").value.trim();
+  if (mode() === "profile") asked.user_attributes = entered("profile-field");
+  if (mode() === "history" || mode() === "profile" && state.history.size) asked.history = [...state.history.keys()];
+  else if (mode() === "user" && at("user").value.trim()) asked.user_id = at("user").value.trim();
   return asked;
 }
 
 const PATHS = {
   model: "from what this user clicked", history: "from the history", attributes: "all of them new, by their attributes alone",
-  popularity: "by how many people clicked them",
+  popularity: "by how many people clicked them", profile: "from what is known of who asks",
 };
 
 const PARTS = ["list", "pair"];
@@ -44,7 +45,7 @@ function recommend() {
 
 // A list that is on its way would otherwise be shown as it was asked for before the change.
 function again(ask = recommend) {
-  if (at("list").children.length || onItsWay() || !at("pair").hidden || mode() === "history") ask();
+  if (at("list").children.length || onItsWay() || !at("pair").hidden || mode() !== "user") ask();
 }
 
 function show(items, status) {
