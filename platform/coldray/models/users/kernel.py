@@ -42,9 +42,9 @@ class KernelAlignUsersConfig(ModelConfig):
     """α, how far users of many clicks are damped in the smoothing over items."""
     ridge: PositiveFloat = 6.0
     """λ of the smoothing over items, in units of the mean diagonal of A."""
-    click_ridge: PositiveFloat = 10.0
+    click_ridge: PositiveFloat = 100.0
     """λ of a user's own clicks, in units of the mean number of them."""
-    prior_clicks: PositiveFloat = 0.1
+    prior_clicks: PositiveFloat = 0.003
     """κ, clicks that say as much of a user as their attributes, in units of the mean number."""
     n_factors: PositiveInt = 64
     """Dimensions of the profiles that the covariance is learned from; fewer where there are fewer users or items."""
