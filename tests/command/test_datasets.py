@@ -57,7 +57,7 @@ def test_real_data_are_described_with_their_scale(printed, real_data):
 
 def test_one_that_is_not_there_is_told_with_the_way_to_have_it(printed, tmp_path):
     status, _, told = printed("hetrec", "--data-dir", tmp_path)
-    assert status == 1
+    assert status == 2
     assert told.endswith("Or download it: coldray datasets hetrec --fetch.\n")
     status, _, told = printed("ml-1q")
     assert status == 2

@@ -13,7 +13,14 @@ from rich.text import Text
 
 from coldray.cli.interrupts import interruptions
 from coldray.core.environment import unset_empty
-from coldray.core.errors import ColdrayError, ConfigError, SearchInterruptedError, UnknownAttributeError, UnsentError
+from coldray.core.errors import (
+    ColdrayError,
+    ConfigError,
+    DataError,
+    DownloadError,
+    SearchInterruptedError,
+    UnsentError,
+)
 from coldray.core.masking import masked
 from coldray.core.ray_errors import is_of_ray, of_ray
 
@@ -21,9 +28,17 @@ _MLFLOW = "MLFLOW_"
 """How the variables of MLflow begin, which reads some of them when it is imported."""
 _MISTYPED_STATUS = 2
 """The exit status when what was typed, or a file that it names, says what cannot be."""
+_FAILED_STATUS = 1
+"""The exit status of a job that failed at its work."""
 _UNSENT_STATUS = 3
 """The exit status when all is done, and the tracking server has refused a part of what was to be logged."""
-_STATUS = {ConfigError: _MISTYPED_STATUS, UnknownAttributeError: _MISTYPED_STATUS, UnsentError: _UNSENT_STATUS}
+_STATUS = {
+    DownloadError: _FAILED_STATUS,
+    DataError: _MISTYPED_STATUS,
+    ConfigError: _MISTYPED_STATUS,
+    UnsentError: _UNSENT_STATUS,
+}
+"""By error, the more special first."""
 _EVERYTHING = "^"
 """What Ray is not to print of its own, which it is told before it is loaded: what matters is said by the job."""
 
@@ -50,13 +65,13 @@ def reported(work: Callable[[], int | None], way_on: str = "") -> int:
             tell(of_ray(error) if is_of_ray(error) else error)
             if isinstance(error, SearchInterruptedError):
                 return interrupted.status
-            return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 1)
+            return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), _FAILED_STATUS)
         except KeyboardInterrupt:
             Console(stderr=True).print("interrupted")
             return interrupted.status
         except Exception as error:
             tell(of_ray(error) if is_of_ray(error) else _unexpected(error, way_on))
-            return 1
+            return _FAILED_STATUS
 
 
 def printable() -> None:

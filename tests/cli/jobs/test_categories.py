@@ -186,10 +186,10 @@ def test_interrupted_categories_go_on_and_run_no_trial_again(options, tmp_path, 
     ("extra", "status", "expected"),
     [
         (["--phase", "final", "--category", "Office"], 1, "There is no saved search"),
-        (["--category", "Ofice"], 1, "Did you mean 'Office'?"),
+        (["--category", "Ofice"], 2, "Did you mean 'Office'?"),
         (["--size", "small"], 2, "has no category of size 'small'"),
         (["--set", "filters={min_user_interactions: 2}"], 2, "a published split is taken as it is"),
-        (["--category", "A", "--category", "B"], 1, "None of the 2 categories could be studied. A:"),
+        (["--category", "A", "--category", "B"], 2, "None of the 2 categories could be studied. A:"),
         (["--set", "splits.protocol=predefined", "--set", "splits.name=u1"], 2, "no predefined split 'u1'"),
     ],
 )

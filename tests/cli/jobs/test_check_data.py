@@ -195,13 +195,13 @@ def test_what_is_wrong_with_the_only_category_is_an_error(job, tmp_path):
         "Gone": r"has no Gone\.5core\.train\.parquet",
     }.items():
         status, _, told = job.run(*amazon(data, category))
-        assert status == 1
+        assert status == 2
         assert re.match(f"error: .*{message}", told), told
     status, _, told = job.run(*amazon(data, "Toys"), "--strict-ratings")
-    assert status == 1
+    assert status == 2
     assert "120 ratings are beyond 1 to 5; the first is 7" in told
     status, _, told = job.run(*amazon(data, "Leaking", "Gone"))
-    assert status == 1
+    assert status == 2
     assert "None of the 2 categories could be read. Leaking: " in told
     assert job.folders == []
     assert not job.output.exists()
@@ -230,7 +230,7 @@ def test_bad_options_are_one_line_and_leave_nothing(job, arguments, message):
 
 def test_data_that_are_not_there_are_one_line_and_leave_nothing(job):
     status, _, told = job.run("--dataset", "ml-100k")
-    assert status == 1
+    assert status == 2
     (line,) = told.strip().splitlines()
     assert line.startswith("error: ml-100k is not in any folder")
     assert not job.output.exists()
@@ -243,7 +243,7 @@ def test_values_that_are_none_are_refused_by_the_parser(job, arguments):
 
 def test_a_table_with_other_columns_is_told_and_nothing_is_written(job, table):
     status, _, told = job.run("--dataset", "csv", "--interactions", table, "--rating-column", "rating")
-    assert status == 1
+    assert status == 2
     assert "has no column 'rating'" in told
     assert not job.output.exists()
 
