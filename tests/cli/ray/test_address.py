@@ -56,6 +56,9 @@ def test_nothing_given_is_this_machine(given):
         ("ray://10.0.0.1:10001", "ray job submit --address http://10.0.0.1:8265"),
         ("ray://10.0.0.1:10001", "--ray-address 10.0.0.1:6379"),
         ("http://10.0.0.1:8265", "its address is 10.0.0.1:6379"),
+        ("http://joe:s3cret@10.0.0.1:8265/jobs?x=1", "its address is 10.0.0.1:6379"),
+        ("https://[fd00::1]", "its address is [fd00::1]:6379"),
+        ("ray://joe:s3cret@10.0.0.1:10001", "ray job submit --address http://10.0.0.1:8265"),
         ("redis://10.0.0.1:6379", "HOST:6379"),
         ("head-node", "HOST:6379"),
         ("head-node:", "HOST:6379"),
@@ -68,6 +71,7 @@ def test_what_is_no_address_of_a_cluster_is_refused_at_once_with_the_way_out(giv
     with pytest.raises(ClusterError) as refused:
         usable_address(given)
     assert way_out in str(refused.value)
+    assert "s3cret" not in str(refused.value)
     assert time.monotonic() - started < 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 from collections.abc import Iterator
@@ -39,8 +40,9 @@ def usable_address(address: str) -> str:
     if asked == "auto":
         return _running_here()
     scheme, separator, rest = asked.rpartition("://")
-    host = rest.strip("/").rpartition(":")[0] or rest.strip("/")
     if separator:
+        place = re.split(r"[/?#]", rest)[0].rpartition("@")[2]  # without a user, a password and a path
+        host = place if place.endswith("]") else place.rpartition(":")[0] or place
         raise ClusterError(_way_of(scheme.lower(), asked, host))
     _, colon, port = asked.rpartition(":")
     if not (colon and port.isdigit() and 0 < int(port) < 2**16):
