@@ -229,9 +229,10 @@ def test_a_comparison_whose_bundle_dies_goes_on_with_the_bundle_alone(place, dyi
     report = one(Path("runs").glob("compared-*/report.html"))
     written = report.stat().st_mtime_ns
     dying.undo()
-    assert main([*arguments, "--resume"]) == 0
+    assert main([*arguments, "--resume", "--promote", "never"]) == 0
     printed = capsys.readouterr().out
     assert "the bundle of one alone is left to be made" in printed
+    assert "was decided by --promote if-better: decided anew by --promote never" in printed
     assert "testing" not in printed
     assert report.stat().st_mtime_ns == written
     manifest = load_bundle(report.parent / "bundle").manifest

@@ -109,6 +109,20 @@ def earned(study, shop):
     return [study("earned", config(space), shop, **options) for space, options in steps]
 
 
+def test_what_was_decided_before_an_interruption_stands_unless_another_way_is_asked(study, shop):
+    result, before = study.promotion("interrupted", config(BAD), shop, promote="never")
+    prepared = study.result(config(BAD), shop)[1]
+    again = [
+        gate.decide(
+            options_of("tune", "marec", "--promote", promote, "--tracking-uri", study.uri),
+            *("interrupted", prepared, result, study.progress, before),
+        )
+        for promote in ("never", "always", "if-better")
+    ]
+    assert again[0] is before
+    assert [(one.mode, one.alias) for one in again[1:]] == [("always", "champion"), ("if-better", "champion")]
+
+
 def test_a_version_takes_the_place_only_by_being_no_worse_on_the_same_folds(earned, client):
     assert [placed.alias for _, placed in earned] == [
         "champion", "champion", "challenger", "champion", "challenger", "champion"

@@ -36,6 +36,7 @@ def decide(
     study: PreparedStudy,
     result: StudyResult,
     progress: StudyProgress,
+    before: Promotion | None = None,
 ) -> Promotion:
     """Return what is to become of the winner of a study that has been tested.
 
@@ -45,8 +46,14 @@ def decide(
         Of the registered model.
     result
         With the values of every test user, of the winner on the splits.
+    before
+        What was decided before the study was interrupted: it stands, unless it goes on with another ``--promote``.
     """
     mode = options.promote
+    if before is not None:
+        if before.mode == mode:
+            return before
+        progress.stage(f"alias {before.alias} was decided by --promote {before.mode}: decided anew by --promote {mode}")
     if mode == "always":
         return Promotion(mode, "champion", "--promote always", asked=False)
     if mode == "never":

@@ -162,7 +162,8 @@ def _study(
             name = registered_name(options.model_name, study.dataset.name, study.config.model)
             if options.source.name == "amazon" and options.model_name:
                 name = re.sub(r"[^\w .-]+", "-", f"{name}-{category}")
-            promotion = record.promotion or decide(options, name, study, result, progress)
+            placed = record.promotion if record.complete else None
+            promotion = placed or decide(options, name, study, result, progress, record.promotion)
             result = replace(result, promotion=promotion)
             try:
                 if not record.complete:

@@ -112,9 +112,12 @@ def run_and_publish(
         if record.published:
             entry = _entry_of(comparison, record.champion)
             progress.stage(f"the report is written and logged: the bundle of {entry.name} alone is left to be made")
-            study = tested_before(checked.study(entry.name), folder.record(entry.name), progress)
-            study = replace(study, promotion=record.promotion)
-            _register_champion(checked.study(entry.name), study, entry, comparison, place)
+            chosen = checked.study(entry.name)
+            study = tested_before(chosen, folder.record(entry.name), progress)
+            promotion = decide(options, place.model_name, chosen, study, progress, record.promotion)
+            if promotion != record.promotion:
+                progress.stage("note: the report shows what was decided before")
+            _register_champion(chosen, replace(study, promotion=promotion), entry, comparison, place)
             return None, place.folder
         result = run_comparison(
             comparison,

@@ -126,7 +126,7 @@ def search_and_publish(
         result = run_study(study, study_id=folder.id, record=record, listener=listener)
         record.stage("report, bundle and registry")
         name = registered_name(options.model_name, dataset.name, config.model)
-        promotion = record.promotion or decide(options, name, study, result, progress)
+        promotion = decide(options, name, study, result, progress, record.promotion)
         result = replace(result, promotion=promotion)
         publish(study, result, Publication(output / folder.id, name, tracker, progress), record)
         record.finished()
@@ -223,7 +223,7 @@ def publish(study: PreparedStudy, result: StudyResult, to: Publication, record: 
     What was found is written, logged and recorded before the bundle's fit begins: one that dies costs the bundle alone.
     """
     folder, progress = to.folder, to.progress
-    if record.published:
+    if record.published and record.promotion == result.promotion:
         progress.stage(f"the report {folder / PAGE} is written and logged: the bundle alone is left to be made")
     else:
         progress.stage("drawing figures and writing the report")
