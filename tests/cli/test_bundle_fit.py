@@ -215,7 +215,7 @@ def test_a_study_whose_bundle_dies_is_reported_recorded_and_logged_and_goes_on_w
 
 
 def test_a_comparison_whose_bundle_dies_goes_on_with_the_bundle_alone(place, dying, capsys, monkeypatch):
-    monkeypatch.setattr(compare, "read_dataset", lambda *_: sample_dataset(0, 60, 50))
+    monkeypatch.setattr(compare, "read_data", lambda *_: (sample_dataset(0, 60, 50), None))
     compared = {
         "name": "compared",
         "baseline": "one",

@@ -18,7 +18,7 @@ def run(folder, tracking_uri, *arguments):
     given = ["--output-dir", str(output), "--tracking-uri", tracking_uri, "--experiment", "models", *arguments]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(job, "read_dataset", lambda *_: sample_dataset(0, 120, 100))
+        patch.setattr(job, "read_data", lambda *_: (sample_dataset(0, 120, 100), None))
         status = main(["compare", *given])
     (written,) = (path.parent for path in output.glob("*/report.html"))
     return status, written
@@ -95,7 +95,7 @@ def test_the_server_has_costs_and_parts_of_each_winner(values, tracking_uri):
 
 
 def test_a_model_that_cannot_score_cold_items_is_told_before_anything_starts(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(job, "read_dataset", lambda *_: sample_dataset(0, 120, 100))
+    monkeypatch.setattr(job, "read_data", lambda *_: (sample_dataset(0, 120, 100), None))
     cold = ["compare_cold", "content_knn", "ease"]
     given = [*cold, "--output-dir", str(tmp_path / "runs"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
     assert main(["compare", *given]) == 2

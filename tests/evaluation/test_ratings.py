@@ -1,5 +1,7 @@
 """Errors of predicted ratings against loops over single ones, and what is left out of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -89,7 +91,26 @@ def metrics_of(*users):
     """Return metrics of users given by their errors."""
     errors = [np.asarray(user, float) for user in users]
     sums = [[float(part(e).sum()) for e in errors] for part in (np.square, np.abs, lambda e: np.abs(e) <= 0.5)]
-    return RatingMetrics(*map(np.array, sums), np.array([float(len(e)) for e in errors]), 2, 1)
+    return RatingMetrics(*map(np.array, sums), np.array([float(len(e)) for e in errors]), np.arange(len(errors)), 2, 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.floats(-4, 4)), min_size=1, max_size=20), st.integers(1, 20))
+def test_a_user_of_several_folds_is_one_and_all_ratings_count_alike(rated, cut):
+    folds = []
+    for part in (rated[:cut], rated[cut:]):
+        users = sorted({user for user, _ in part})
+        if users:
+            of_users = [[error for user, error in part if user == one] for one in users]
+            folds.append(replace(metrics_of(*of_users), users=np.array(users)))
+    found = RatingMetrics.of_all(folds).by_user()
+    assert found.users.tolist() == sorted({user for user, _ in rated})
+    assert found.counts.sum() == len(rated)
+    errors = np.array([error for _, error in rated])
+    assert found.means()["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)))
+    assert found.means()["mae"] == pytest.approx(np.mean(np.abs(errors)))
+    for metric, of_error in {"rmse": np.square, "mae": np.abs}.items():
+        sums = [sum(float(of_error(error)) for user, error in rated if user == one) for one in found.users]
+        np.testing.assert_allclose(found.sums(metric), sums, rtol=1e-9, atol=1e-300)
 
 
 def test_folds_add_up():

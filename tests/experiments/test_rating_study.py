@@ -11,9 +11,10 @@ from rich.console import Console
 from coldray.core.errors import ConfigError, MissingFieldError
 from coldray.data.signals import Reads
 from coldray.data.sources.sample import sample_dataset
+from coldray.evaluation.metrics import metric_names
 from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
-from coldray.experiments.space import StudyConfig, _metric_names, load_study
+from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.study import draw_splits, prepare_study, run_study
 from coldray.models.ratings.mf import MF, MFConfig
 from coldray.reports.console import terminal
@@ -68,7 +69,7 @@ def test_the_least_error_is_chosen_and_tested(result, dataset):
         task = prepare_task(split.test_fold, None, reads=Reads(ratings=True), predicts=True)
         expected = evaluate(MF(config).fit(task.train), task, candidates="all", cutoffs=(5,)).means()
         assert dict(fold.metrics) == pytest.approx(expected, rel=1e-3)
-        assert set(fold.metrics) == set(_metric_names((5,), ratings=True))
+        assert set(fold.metrics) == set(metric_names((5,), ratings=True))
     low, high = result.test_intervals["rmse"]
     assert low < np.mean([fold.metrics["rmse"] for fold in result.test]) < high
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from coldray.core.errors import ConfigError
+from coldray.evaluation.metrics import metric_names
 from coldray.experiments.space import (
     StudyConfig,
-    _metric_names,
     current_settings,
     grid_points,
     is_range,
@@ -58,7 +58,7 @@ def written(tmp_path, content):
 
 COMPARISONS = {
     "coldstart", "compare_models", "compare_cold", "compare_published", "compare_recsys_cold", "compare_warming",
-    "compare_newcomers",
+    "compare_newcomers", "compare_ratings",
 }  # fmt: skip
 STUDY_FILES = [path for path in sorted(STUDIES.glob("*.yaml")) if path.stem not in COMPARISONS]
 
@@ -294,7 +294,7 @@ def test_an_override_fills_a_section_left_empty_in_the_file(tmp_path):
 
 def test_a_study_may_be_selected_by_every_metric_that_is_computed():
     names = ("hr", "ndcg", "recall", "precision", "map", "mrr", "coverage")
-    assert _metric_names((5, 10)) == [f"{name}@{k}" for name in names for k in (5, 10)]
+    assert metric_names((5, 10)) == [f"{name}@{k}" for name in names for k in (5, 10)]
 
 
 def test_a_grid_takes_every_combination_once_and_keeps_fixed_values():

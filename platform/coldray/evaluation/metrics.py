@@ -18,7 +18,7 @@ Notation used for shapes: U users, I items, m ranked users, e evaluated users, K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -235,6 +235,46 @@ METRICS: Plugins[Measure] = Plugins(
     _fault,
 )
 """By name, with those that other packages add."""
+
+
+def metric_names(cutoffs: Iterable[int], *, ratings: bool = False) -> list[str]:
+    """Return every metric that is computed, the errors of predicted ratings too if a model predicts `ratings`."""
+    ranking = [f"{name}@{k}" for name in (*METRICS.usable[0], "coverage") for k in cutoffs]
+    return [*ranking, *(RATING_METRICS if ratings else ())]
+
+
+def check_metric(where: str, metric: str, cutoffs: Iterable[int], *, ratings: bool = False) -> None:
+    """Refuse a metric that is not computed, and one of another package that cannot be used.
+
+    Parameters
+    ----------
+    where
+        What names it, such as the field of a file.
+    metric
+        Its name, with the cutoff of one of lists.
+    cutoffs
+        Lengths of lists that are measured.
+    ratings
+        True if ratings are predicted, and their errors measured.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest valid name, or what the metric needs.
+    PluginError
+        If the package of the metric has a fault.
+    """
+    known = metric_names(cutoffs, ratings=ratings)
+    if metric in known:
+        return
+    if (name := metric.partition("@")[0]) in METRICS:
+        METRICS[name]  # says itself what is wrong with it
+    if metric in RATING_METRICS:
+        raise ConfigError(
+            f"{where} {metric!r} is not computed: it is of predicted ratings, and the model predicts none. Take a "
+            f"model that does (mf, rating_knn, rating_svd), or choose by what is of lists: {choices(known)}."
+        )
+    raise ConfigError(f"{where} {metric!r} is not computed.{nearest(metric, known)} Computed: {choices(known)}.")
 
 
 def _coverage(items: IntArray, n_items: int, n_candidates: int) -> float:

@@ -17,7 +17,7 @@ Notation used for shapes: n held-out ratings of known items, e users who gave th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -60,6 +60,8 @@ class RatingMetrics:
     """Accurate predictions of each user ``[e]``."""
     counts: Doubles
     """Predictions of each user ``[e]``, at least 1."""
+    users: npt.NDArray[np.int64]
+    """Whose they are ``[e]``: rows of the held-out ratings."""
     n_unknown_items: int = 0
     """Held-out ratings left out, as nobody rated their item in train."""
     n_unknown_users: int = 0
@@ -120,9 +122,33 @@ class RatingMetrics:
             np.concatenate([fold.absolute for fold in folds]),
             np.concatenate([fold.accurate for fold in folds]),
             np.concatenate([fold.counts for fold in folds]),
+            np.concatenate([fold.users for fold in folds]),
             n_unknown_items=sum(fold.n_unknown_items for fold in folds),
             n_unknown_users=sum(fold.n_unknown_users for fold in folds),
         )
+
+    def by_user(self) -> Self:
+        """Return the metrics with a user of several folds as one, users in ascending order: their folds depend."""
+        users, places = np.unique(self.users, return_inverse=True)
+
+        def summed(of_folds: Doubles) -> Doubles:
+            return np.bincount(places, weights=of_folds).astype(np.float64, copy=False)
+
+        return replace(
+            self,
+            squared=summed(self.squared),
+            absolute=summed(self.absolute),
+            accurate=summed(self.accurate),
+            counts=summed(self.counts),
+            users=users,
+        )
+
+    def sums(self, metric: str) -> Doubles:
+        """Return what `metric` is computed from ``[e]``: squared or absolute errors, or accurate predictions.
+
+        Of the same ratings, two models have the same metric if, and only if, these differ by 0 in the mean.
+        """
+        return {"rmse": self.squared, "mae": self.absolute, "accuracy": self.accurate}[metric]
 
     def _over(self, users: slice | npt.NDArray[np.int64]) -> dict[str, float]:
         total = self.counts[users].sum()
@@ -181,6 +207,7 @@ def rating_metrics(
         by_user(distances),
         by_user(distances <= _HALF_STAR),
         by_user(np.ones(len(rows))),
+        users.astype(np.int64),
         n_unknown_items=int(np.count_nonzero(~kept)),
         n_unknown_users=int(np.count_nonzero(np.diff(histories.indptr)[rows] == 0)),
     )

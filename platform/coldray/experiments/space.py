@@ -24,8 +24,7 @@ from coldray.core.spelling import choices, nearest
 from coldray.data.filters import FilterConfig
 from coldray.data.signals import Reads
 from coldray.data.splits.positives import Positives
-from coldray.evaluation.metrics import METRICS
-from coldray.evaluation.ratings import RATING_METRICS
+from coldray.evaluation.metrics import check_metric
 from coldray.experiments.evaluation import Candidates
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
@@ -244,22 +243,6 @@ class StudyConfig(WithData):
     def enumerated(self) -> bool:
         """True if the configurations are those the space lists, and none is proposed."""
         return self.search.algorithm == "grid" or not self.searched
-
-
-def _metric_names(cutoffs: Iterable[int], *, ratings: bool = False) -> list[str]:
-    """Return every metric a study computes, the errors of predicted ratings too if its model predicts `ratings`."""
-    ranking = [f"{name}@{k}" for name in (*METRICS.usable[0], "coverage") for k in cutoffs]
-    return [*ranking, *(RATING_METRICS if ratings else ())]
-
-
-def check_metric(where: str, metric: str, cutoffs: Iterable[int], *, ratings: bool = False) -> None:
-    """Refuse a metric that is not computed, and one of another package that cannot be used."""
-    known = _metric_names(cutoffs, ratings=ratings)
-    if metric in known:
-        return
-    if (name := metric.partition("@")[0]) in METRICS:
-        METRICS[name]  # says itself what is wrong with it
-    raise ConfigError(f"{where} {metric!r} is not computed.{nearest(metric, known)} Computed: {choices(known)}.")
 
 
 def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:

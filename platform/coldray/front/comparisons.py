@@ -21,6 +21,7 @@ from coldray.core.files import writable_folder
 from coldray.core.notebook import facts_html
 from coldray.core.study_files import named_file
 from coldray.data.dataset import Dataset
+from coldray.evaluation.ratings import is_error
 from coldray.experiments.comparison.config import load_comparison
 from coldray.experiments.comparison.result import ComparisonResult
 from coldray.experiments.comparison.run import check_comparison
@@ -76,7 +77,8 @@ class ModelComparison:
                     "seconds": entry.seconds,
                 }
             )
-        return pl.DataFrame(rows, infer_schema_length=None).sort("validation", descending=True, maintain_order=True)
+        found = pl.DataFrame(rows, infer_schema_length=None)
+        return found.sort("validation", descending=not is_error(metric), maintain_order=True)
 
     def __repr__(self) -> str:
         failed = f"; failed: {', '.join(one.name for one in self.result.failed)}" if self.result.failed else ""
@@ -113,8 +115,9 @@ def compare(
     ----------
     models
         Names of models that have a study file; or one comparison that comes with the package (``"compare_cold"``,
-        ``"compare_models"``, ``"coldstart"``) or the path of a comparison file. If all the models score cold items, the
-        splits hold out whole items, else interactions, as those files say.
+        ``"compare_models"``, ``"compare_ratings"``) or the path of a comparison file. If all the models score cold
+        items, the splits hold out whole items, else interactions; if all predict ratings, RMSE decides: as those files
+        say.
     trials, settings
         Trials of every model, and what takes the place of fields of the comparison file, by dotted name.
     output, resume, tracking_uri, ray_address, cpus, quiet
@@ -161,6 +164,8 @@ def compare(
 
 
 def _file_for(models: Sequence[str]) -> str:
-    """Return the comparison whose splits go with models."""
-    cold = all(model_type(name).scores_cold_items for name in models if name in MODELS)
-    return "compare_cold" if cold else "compare_models"
+    """Return the comparison whose splits, and metric, go with models."""
+    kinds = [model_type(name) for name in models if name in MODELS]
+    if kinds and all(kind.predicts_ratings for kind in kinds):
+        return "compare_ratings"
+    return "compare_cold" if all(kind.scores_cold_items for kind in kinds) else "compare_models"

@@ -18,10 +18,10 @@ from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset
 from coldray.data.splits.items import Fold, Split, TuningSplit
 from coldray.data.splits.protocols import ColdItemProtocol, MixedProtocol, Protocol
+from coldray.evaluation.metrics import check_metric
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.evaluation import Candidates, EvaluationFold
-from coldray.experiments.space import check_metric
 from coldray.experiments.tasks.measured import evaluate_fold
 from coldray.features.builder import OF_USERS, FeatureConfig, FeatureEncoder, attribute_kinds, choose_methods
 from coldray.front.configs import validated

@@ -13,6 +13,8 @@ from coldray.cli.jobs.tune import read_data
 from coldray.cli.progress.study import StudyProgress
 from coldray.command.app import main
 from coldray.data.sources.registry import SourceConfig
+from coldray.experiments.comparison.config import load_comparison
+from coldray.experiments.comparison.run import check_comparison
 from coldray.experiments.record.saved_search import _SavedSearch
 from coldray.experiments.space import load_study
 from coldray.experiments.study import finish_study, prepare_study
@@ -240,3 +242,14 @@ def test_a_shipped_study_of_ratings_takes_a_published_split(folder, name):
     dataset, published = read_data(source, config, StudyProgress(Console(quiet=True)))
     assert published.counts()["test_interactions"] == 90
     assert prepare_study(config, dataset, published).splits[0].dataset is dataset
+
+
+def test_the_shipped_comparison_of_ratings_takes_a_published_split(folder):
+    given = {"splits.protocol": "predefined", "splits.n_splits": 1}
+    comparison = load_comparison(Path(__file__).parents[3] / "tune_spaces" / "compare_ratings.yaml", given)
+    source = SourceConfig(name="amazon", data_dir=folder, category="Toys/Games")
+    progress = StudyProgress(Console(quiet=True))
+    dataset, published = read_data(source, comparison.config, progress)
+    checked = check_comparison(comparison, dataset, progress, published)
+    assert list(checked.studies) == ["rating_svd", "rating_knn", "mf"]
+    assert all(study.splits[0].dataset is dataset for study in checked.studies.values())

@@ -66,7 +66,7 @@ def finished(tmp_path_factory, tracking_uri, ray_cluster):
     root = tmp_path_factory.mktemp("coldstart")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr(job, "read_dataset", small)
+        patch.setattr(job, "read_data", lambda *given: (small(*given), None))
         stream = (root / "stdout").open("w+", encoding="utf-8")
         patch.setattr("sys.stdout", stream)
         arguments = ["compare", str(write_files(root)), "--output-dir", str(root / "runs")]
@@ -81,7 +81,7 @@ def finished(tmp_path_factory, tracking_uri, ray_cluster):
 def test_an_interrupted_comparison_goes_on_and_runs_no_trial_again(tmp_path, monkeypatch, capsys, ray_cluster):
     """It is interrupted between the last search and the tests."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(job, "read_dataset", small)
+    monkeypatch.setattr(job, "read_data", lambda *given: (small(*given), None))
     entries = {name: COMPARISON["entries"][name] for name in ("tiny", "kernel")}
     arguments = ["compare", str(write_files(tmp_path, entries=entries)), "--offline", "--output-dir", "runs"]
 

@@ -325,7 +325,7 @@ def test_brackets_in_what_is_refused_are_shown(refused, tmp_path):
 
 COMPARISONS = {
     "coldstart", "compare_models", "compare_cold", "compare_published", "compare_recsys_cold", "compare_warming",
-    "compare_newcomers",
+    "compare_newcomers", "compare_ratings",
 }  # fmt: skip
 
 

@@ -12,11 +12,9 @@ from coldray.evaluation.metrics import RankingMetrics
 from coldray.evaluation.significance import adjust_p_values, bootstrap_interval, paired_interval, paired_p_value
 from coldray.experiments.comparison import run as module
 from coldray.experiments.comparison.config import Comparison, ComparisonConfig, Entry
+from coldray.experiments.comparison.differences import TestedEntry, _check_same_users, entry_results
 from coldray.experiments.comparison.run import (
-    _check_same_users,
     _choose_champion,
-    _entry_results,
-    _TestedEntry,
     _TunedEntry,
     check_comparison,
     comparison_protocol,
@@ -333,7 +331,7 @@ def one_tested(name, validation, test):
     selection = Selection(trial(validation), trial(validation), (), METRIC, 0.0, ())
     entry = Entry(name, "strict", comparison_of({"marec": "strict"}).entries[0].study)
     study = StudyResult(name, "marec", {}, {}, (), (10,), (), selection, test.folds)
-    return _TestedEntry(entry, study, {}, test.measured, 1.0)
+    return TestedEntry(entry, study, {}, test.measured, 1.0)
 
 
 def test_intervals_differences_and_corrections_are_those_of_direct_calls():
@@ -342,7 +340,7 @@ def test_intervals_differences_and_corrections_are_those_of_direct_calls():
         one_tested("b", 0.3, measured(0.2)),
         one_tested("c", 0.2, noisy(0.102)),
     ]
-    results = {entry.name: entry for entry in _entry_results(ones, "a", METRIC, [10], seed=5)}
+    results = {entry.name: entry for entry in entry_results(ones, "a", METRIC, [10], seed=5)}
     values = {name: entry.per_user for name, entry in results.items()}
     assert len(values["a"][METRIC]) == 40
     by_hand = np.zeros(40)
@@ -384,7 +382,7 @@ def noisy(level):
 
 
 def test_one_entry_alone_is_compared_with_nothing():
-    (entry,) = _entry_results([one_tested("a", 0.1, measured(0.1))], "a", METRIC, [10], seed=0)
+    (entry,) = entry_results([one_tested("a", 0.1, measured(0.1))], "a", METRIC, [10], seed=0)
     assert (entry.over_baseline, entry.rival, entry.over_rival) == ({}, None, {})
     _check_same_users([one_tested("a", 0.1, measured(0.1))])
 

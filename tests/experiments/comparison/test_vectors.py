@@ -206,7 +206,7 @@ def test_vectors_are_in_the_tables_and_on_the_server_and_never_the_champion(
 ):
     path = comparison_file(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(job, "read_dataset", lambda *_: DATASET)
+    monkeypatch.setattr(job, "read_data", lambda *_: (DATASET, None))
     # Vectors that know the answer: better than any study on validation, yet nothing that could be served.
     clicks = DATASET.interactions.toarray()
     write(tmp_path, users=clicks, items=np.eye(DATASET.n_items))

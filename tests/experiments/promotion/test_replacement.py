@@ -77,7 +77,7 @@ def test_other_users_are_not_paired(values):
 
 def rated(error, generator, counts):
     squared = counts * error**2 * generator.uniform(0.9, 1.1, len(counts))
-    return RatingMetrics(squared, np.sqrt(squared), np.zeros(len(counts)), counts.astype(float))
+    return RatingMetrics(squared, np.sqrt(squared), np.zeros(len(counts)), counts.astype(float), np.arange(len(counts)))
 
 
 @pytest.mark.parametrize(("ours", "theirs", "not_worse"), [(0.9, 1.0, True), (1.0, 0.9, False)])

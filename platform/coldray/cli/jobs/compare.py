@@ -14,7 +14,7 @@ from coldray.cli.jobs.tune import (
     bundle_manifest,
     check_tracking,
     print_next_steps,
-    read_dataset,
+    read_data,
     register_winner,
     registered_name,
     settings_of,
@@ -65,8 +65,8 @@ def compare(options: ComparisonOptions, console: Console) -> ComparisonResult | 
     with AblationProgress(console) as progress, writable_folder(options.output):
         check_tracking(options)
         source = options.source_for(comparison.config.data)
-        dataset = read_dataset(source, comparison.config, progress)
-        checked = check_comparison(comparison, dataset, progress)
+        dataset, published = read_data(source, comparison.config, progress)
+        checked = check_comparison(comparison, dataset, progress, published)
         for study in checked.studies.values():
             check_this_process(study.config)
         result, folder = run_and_publish(comparison, checked, options, progress)

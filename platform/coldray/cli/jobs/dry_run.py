@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coldray.cli.devices import check_this_process
-from coldray.cli.jobs.tune import read_data, read_dataset
+from coldray.cli.jobs.tune import read_data
 from coldray.cli.lines import timed
 from coldray.cli.options.studies import ComparisonOptions, StudyOptions
 from coldray.cli.progress.study import StudyProgress
@@ -95,8 +95,8 @@ def dry_comparison(options: ComparisonOptions, console: Console) -> None:
     """
     comparison = load_comparison(options.file, options.settings, trials=options.trials, models=options.entries)
     progress = StudyProgress(console)
-    dataset = read_dataset(options.source_for(comparison.config.data), comparison.config, progress)
-    checked = check_comparison(comparison, dataset, progress)
+    dataset, published = read_data(options.source_for(comparison.config.data), comparison.config, progress)
+    checked = check_comparison(comparison, dataset, progress, published)
     costs = {}
     for name, study in checked.studies.items():
         check_this_process(study.config)

@@ -71,9 +71,9 @@ def tune(options: StudyOptions, console: Console) -> StudyResult:
 
 
 def read_data(
-    source: SourceConfig, config: StudyConfig, progress: StudyProgress
+    source: SourceConfig, config: StudyConfig | ComparisonConfig, progress: StudyProgress
 ) -> tuple[Dataset, PredefinedSplit | None]:
-    """Return the dataset of a study, and the split it is published with if the study asks for that.
+    """Return the dataset of a study or comparison, and the split it is published with if that is asked for.
 
     Raises
     ------

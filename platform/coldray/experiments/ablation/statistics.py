@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coldray.evaluation.ratings import RATING_METRICS, RatingMetrics
 from coldray.evaluation.significance import adjust_p_values, bootstrap_interval, paired_interval, paired_p_value
 from coldray.experiments.ablation.result import ModeResult
 from coldray.experiments.results import FoldMetrics, Lift
@@ -80,7 +81,11 @@ def _lifts(
 
 
 def paired_lifts(
-    per_user: Mapping[str, Mapping[str, Values]], pairs: Sequence[tuple[str, str]], compared: Sequence[str], seed: int
+    per_user: Mapping[str, Mapping[str, Values]],
+    pairs: Sequence[tuple[str, str]],
+    compared: Sequence[str],
+    seed: int,
+    rated: Mapping[str, RatingMetrics] | None = None,
 ) -> dict[tuple[str, str], dict[str, Lift]]:
     """Return for each pair the lifts of the first over the second, metric by metric.
 
@@ -96,27 +101,42 @@ def paired_lifts(
         Metrics.
     seed
         Of the bootstraps.
+    rated
+        By name the errors of predicted ratings, of the same ones in the same order, each user once; needed if one of
+        the metrics is of them.
     """
     tests = list(dict.fromkeys((*sorted(pair), metric) for pair in pairs for metric in compared))
     if not tests:
         return {}
-    raw = [paired_p_value(per_user[one][metric], per_user[other][metric]) for one, other, metric in tests]
+    values = {name: dict(of_lists) for name, of_lists in per_user.items()}
+    for name, found in (rated or {}).items():
+        values[name] |= {metric: found.sums(metric) for metric in RATING_METRICS}
+    raw = [paired_p_value(values[one][metric], values[other][metric]) for one, other, metric in tests]
     adjusted = dict(zip(tests, zip(raw, adjust_p_values(np.array(raw)), strict=True), strict=True))
-    return {
-        (ours, theirs): {
-            metric: _lift(
-                per_user[ours][metric], per_user[theirs][metric], *adjusted[(*sorted((ours, theirs)), metric)], seed
-            )
-            for metric in compared
-        }
-        for ours, theirs in pairs
-    }
+
+    def lift(ours: str, theirs: str, metric: str) -> Lift:
+        p_values = adjusted[(*sorted((ours, theirs)), metric)]
+        if rated is not None and metric in RATING_METRICS:
+            return _lift_of_ratings(rated[ours], rated[theirs], metric, *p_values, seed)
+        return _lift(per_user[ours][metric], per_user[theirs][metric], *p_values, seed)
+
+    return {pair: {metric: lift(*pair, metric) for metric in compared} for pair in pairs}
 
 
 def _lift(ours: Values, theirs: Values, p_value: float, p_adjusted: float, seed: int) -> Lift:
     # Of the mean over all users, as the p-value is; bootstraps of a share of them would contradict it.
-    low, high = paired_interval(ours, theirs, share=1.0, generator=np.random.default_rng(seed))
-    difference = float(np.mean(ours - theirs))
-    mean = float(theirs.mean())
-    relative = difference / mean if mean > 0 else float("nan")
-    return Lift(difference, low, high, relative, float(p_value), float(p_adjusted))
+    interval = paired_interval(ours, theirs, share=1.0, generator=np.random.default_rng(seed))
+    return _told(float(np.mean(ours - theirs)), interval, float(theirs.mean()), p_value, p_adjusted)
+
+
+def _lift_of_ratings(
+    ours: RatingMetrics, theirs: RatingMetrics, metric: str, p_value: float, p_adjusted: float, seed: int
+) -> Lift:
+    interval = ours.paired_interval(theirs, metric, np.random.default_rng(seed))
+    reached = theirs.means()[metric]
+    return _told(ours.means()[metric] - reached, interval, reached, p_value, p_adjusted)
+
+
+def _told(difference: float, interval: tuple[float, float], reached: float, p_value: float, p_adjusted: float) -> Lift:
+    relative = difference / reached if reached > 0 else float("nan")
+    return Lift(difference, *interval, relative, float(p_value), float(p_adjusted))

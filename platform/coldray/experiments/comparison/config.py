@@ -16,10 +16,12 @@ from coldray.data.filters import FilterConfig
 from coldray.data.sources.locations import found_below
 from coldray.data.splits.positives import Positives
 from coldray.data.splits.protocols import WarmingProtocol
+from coldray.evaluation.metrics import check_metric
+from coldray.evaluation.ratings import RATING_METRICS
 from coldray.experiments.evaluation import Candidates
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
-from coldray.experiments.space import StudyConfig, check_metric, load_study
+from coldray.experiments.space import StudyConfig, load_study
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import FeatureConfig, attribute_names
 from coldray.models.registry import MODELS
@@ -82,7 +84,9 @@ class CriterionConfig(Section):
     """What decides."""
 
     metric: str = "ndcg@10"
-    """Validation metric by which each entry chooses its configuration, and the comparison its champion."""
+    """Validation metric by which each entry chooses its configuration, and the comparison its champion. ``rmse``,
+    ``mae`` and ``accuracy`` are of models that predict ratings: every entry must be one. Where all do, and no metric is
+    named, ``rmse`` it is."""
 
 
 class ComparisonConfig(WithData):
@@ -113,7 +117,7 @@ class ComparisonConfig(WithData):
                 f"The baseline {self.baseline!r} is no entry.{nearest(self.baseline, self.entries)} "
                 f"Entries: {choices(self.entries)}."
             )
-        check_metric("selection.metric", self.selection.metric, self.cutoffs)
+        check_metric("selection.metric", self.selection.metric, self.cutoffs, ratings=True)
         given = [name for name, entry in self.entries.items() if entry.vectors is not None]
         if len(given) == len(self.entries):
             raise ConfigError(
@@ -128,6 +132,11 @@ class ComparisonConfig(WithData):
             raise ConfigError(
                 f"splits.protocol: {self.splits.protocol!r} measures fitted models on warm items, on cold ones and on "
                 f"both, and {choices(given)} are vectors by file. Leave them out, or use another protocol."
+            )
+        if given and self.selection.metric in RATING_METRICS:
+            raise ConfigError(
+                f"selection.metric {self.selection.metric!r} is of predicted ratings, and {choices(given)} are vectors "
+                "by file, whose scores are none. Leave them out, or choose by a metric of lists, such as ndcg@10."
             )
         if given and self.inspection is not None:
             raise ConfigError(
@@ -248,6 +257,10 @@ def load_comparison(
             entries.append(Entry(name, entry.track or _natural_track(study), study))
         except ConfigError as error:
             raise ConfigError(f"Comparison file {path}: entries.{name}: {error}") from error
+    rated = not vectors and all(entry.study.kind.predicts_ratings for entry in entries)
+    if rated and "metric" not in config.selection.model_fields_set:
+        given = {**(overrides or {}), "selection.metric": "rmse"}
+        return load_comparison(path, given, trials=trials, models=models)
     return Comparison(config, tuple(entries), tuple(vectors))
 
 

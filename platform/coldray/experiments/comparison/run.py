@@ -12,21 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-import numpy as np
-
 from coldray.core.errors import ConfigError, DataError, ModelError, SearchInterruptedError, SelectionError, StudyError
 from coldray.data.dataset import Dataset
 from coldray.data.splits.items import Split
-from coldray.evaluation.metrics import RankingMetrics
-from coldray.evaluation.significance import bootstrap_interval
-from coldray.experiments.ablation.statistics import CORRECTION, Values, mean_by_user, paired_lifts
+from coldray.data.splits.published import PredefinedSplit
+from coldray.experiments.ablation.statistics import CORRECTION
 from coldray.experiments.comparison.config import Comparison, Entry, VectorsEntry, check_track
-from coldray.experiments.comparison.result import ComparisonResult, EntryResult, FailedEntry
+from coldray.experiments.comparison.differences import TestedEntry, entry_results
+from coldray.experiments.comparison.result import ComparisonResult, FailedEntry
 from coldray.experiments.comparison.vectors import Vectors, load_vectors, vectors_study
 from coldray.experiments.forms.loss import with_losses
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.item_facts import label_attribute, shown_facts
-from coldray.experiments.inspection.measure import Inspection
 from coldray.experiments.listeners import Listeners, StudyListener
 from coldray.experiments.prepared import PreparedStudy, describe_dataset, describe_protocol
 from coldray.experiments.record.record import StudyRecord
@@ -36,112 +33,6 @@ from coldray.experiments.selection import select
 from coldray.experiments.study import begin_study, check_model, draw_splits, finish_study, study_result, tested_winner
 from coldray.experiments.winner import measure_winner
 from coldray.features.builder import choose_methods
-
-
-@dataclass(frozen=True, eq=False)
-class _TestedEntry:
-    """An entry after its one test."""
-
-    entry: Entry | VectorsEntry
-    study: StudyResult
-    attributes: Mapping[str, str]
-    """How each attribute was encoded, by name."""
-    measured: tuple[RankingMetrics, ...]
-    """The values of every user, fold by fold."""
-    seconds: float
-    inspections: tuple[Inspection, ...] = ()
-    """What else was measured, fold by fold."""
-
-    __test__ = False  # no class of tests, whatever its name says to pytest
-
-
-def _entry_results(
-    tested: Sequence[_TestedEntry], baseline: str, metric: str, cutoffs: Sequence[int], seed: int
-) -> tuple[EntryResult, ...]:
-    """Return every entry with its intervals, and its differences to the baseline and to its rival.
-
-    Parameters
-    ----------
-    baseline
-        Name of the entry that all are compared with, as far as it was tested.
-    metric
-        Validation metric by which rivals are known: no test value decides what is compared.
-    cutoffs
-        HR and NDCG are compared at each, and `metric`; all comparisons are corrected for together.
-    seed
-        Of the bootstraps.
-
-    Raises
-    ------
-    StudyError
-        If two entries were not tested on the same users.
-    """
-    _check_same_users(tested)
-    per_user = {one.entry.name: _values_by_user(one.measured) for one in tested}
-    wanted = [metric, *(f"{base}@{k}" for k in cutoffs for base in ("hr", "ndcg"))]
-    compared = [name for name in dict.fromkeys(wanted) if all(name in values for values in per_user.values())]
-    rivals = {one.entry.name: _rival(one, tested, metric) for one in tested}
-    held = [(name, baseline) for name in per_user if baseline in per_user and name != baseline]
-    pairs = [*held, *((name, rival) for name, rival in rivals.items() if rival is not None)]
-    lifts = paired_lifts(per_user, list(dict.fromkeys(pairs)), compared, seed)
-    return tuple(
-        EntryResult(
-            name=(name := one.entry.name),
-            track=one.entry.track,
-            study=one.study,
-            attributes=one.attributes,
-            per_user=per_user[name],
-            intervals={
-                key: bootstrap_interval(values, generator=np.random.default_rng(seed))
-                for key, values in per_user[name].items()
-            },
-            over_baseline=lifts.get((name, baseline), {}),
-            rival=rivals[name],
-            over_rival=lifts.get((name, rivals[name] or ""), {}),
-            seconds=one.seconds,
-            inspections=one.inspections,
-        )
-        for one in tested
-    )
-
-
-def _values_by_user(measured: Sequence[RankingMetrics]) -> dict[str, Values]:
-    """Return by metric each user's mean over the folds that tested it ``[m]``, users in ascending order."""
-    return {
-        name: mean_by_user([(of_fold.users, of_fold.per_user[name]) for of_fold in measured])
-        for name in measured[0].per_user
-    }
-
-
-def _check_same_users(tested: Sequence[_TestedEntry]) -> None:
-    """Refuse to pair values of different users.
-
-    Raises
-    ------
-    StudyError
-        Naming the entries and the fold.
-    """
-    first = tested[0]
-    for one in tested[1:]:
-        if len(one.measured) != len(first.measured):
-            raise StudyError(
-                f"{one.entry.name} was tested on {len(one.measured)} folds, {first.entry.name} on "
-                f"{len(first.measured)}; only the same folds can be compared."
-            )
-        for fold, ours, theirs in zip(first.study.test, one.measured, first.measured, strict=True):
-            if not np.array_equal(ours.users, theirs.users):
-                raise StudyError(
-                    f"{one.entry.name} and {first.entry.name} were tested on different users of seed {fold.seed} / "
-                    f"split {fold.split}; only values of the same users can be paired."
-                )
-
-
-def _rival(one: _TestedEntry, tested: Sequence[_TestedEntry], metric: str) -> str | None:
-    """Return the best other entry of the track on validation data, the first of equals."""
-    others = [other for other in tested if other.entry.track == one.entry.track and other is not one]
-    best = max(others, key=lambda other: other.study.selection.winner.mean(metric), default=None)
-    return None if best is None else best.entry.name
-
 
 ListenerOf: TypeAlias = Callable[[Entry], StudyListener]
 RecordOf: TypeAlias = Callable[[Entry], StudyRecord]
@@ -186,11 +77,21 @@ class _TunedEntry:
     """Of its study."""
 
 
-def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyListener | None = None) -> Checked:
+def check_comparison(
+    comparison: Comparison,
+    dataset: Dataset,
+    listener: StudyListener | None = None,
+    published: PredefinedSplit | None = None,
+) -> Checked:
     """Find out what can be wrong before anything takes long, and return the splits.
 
     An entry for which the dataset lacks attributes, ratings or times, or which is too large for the memory, costs
     itself alone.
+
+    Parameters
+    ----------
+    published
+        The split that `dataset` is published with, if there is one: read by the protocol ``predefined`` alone.
 
     Raises
     ------
@@ -221,7 +122,7 @@ def check_comparison(comparison: Comparison, dataset: Dataset, listener: StudyLi
             failed.append(failed_entry(given, error, listener or StudyListener()))
     if not usable:
         raise _nothing_left(failed)
-    splits = tuple(draw_splits(dataset, comparison.entries[0].study))
+    splits = tuple(draw_splits(dataset, comparison.entries[0].study, published))
     studies = {
         entry.name: PreparedStudy(entry.study, *usable[entry.name], dataset, splits)
         for entry in comparison.entries
@@ -293,7 +194,7 @@ def run_comparison(
         metric=config.selection.metric,
         baseline=config.baseline,
         champion=champion.entry.name,
-        entries=_entry_results(tested, config.baseline, config.selection.metric, config.cutoffs, config.search.seed),
+        entries=entry_results(tested, config.baseline, config.selection.metric, config.cutoffs, config.search.seed),
         failed=tuple(failed),
         correction=CORRECTION,
         seconds=time.perf_counter() - started,
@@ -303,7 +204,7 @@ def run_comparison(
     )
 
 
-def _measured_vectors(comparison: Comparison, checked: Checked, listener: StudyListener) -> list[_TestedEntry]:
+def _measured_vectors(comparison: Comparison, checked: Checked, listener: StudyListener) -> list[TestedEntry]:
     """Measure the vectors by file on the folds of all entries."""
     found = []
     for entry in comparison.vectors:
@@ -313,11 +214,11 @@ def _measured_vectors(comparison: Comparison, checked: Checked, listener: StudyL
             for note in result.notes:
                 listener.stage(f"{entry.name}: {note}")
             listener.stage(f"tested {entry.name}, vectors by file")
-            found.append(_TestedEntry(entry, result, {}, result.measured, result.seconds))
+            found.append(TestedEntry(entry, result, {}, result.measured, result.seconds))
     return found
 
 
-def _in_order(tested: list[_TestedEntry], comparison: Comparison) -> list[_TestedEntry]:
+def _in_order(tested: list[TestedEntry], comparison: Comparison) -> list[TestedEntry]:
     """Return entries in the order of the comparison file."""
     names = list(comparison.config.entries)
     return sorted(tested, key=lambda one: names.index(one.entry.name))
@@ -369,12 +270,12 @@ def _tune_entries(
 
 def _choose_champion(tuned: Sequence[_TunedEntry]) -> _TunedEntry:
     """Return the entry whose winner has the best mean validation metric, the first of equals."""
-    return max(tuned, key=lambda found: found.selection.winner.mean(found.selection.metric))
+    return max(tuned, key=lambda found: found.selection.winner.quality(found.selection.metric))
 
 
 def _test_entries(
     tuned: Sequence[_TunedEntry], listener: StudyListener, inspection: InspectionConfig | None
-) -> tuple[list[_TestedEntry], list[FailedEntry]]:
+) -> tuple[list[TestedEntry], list[FailedEntry]]:
     """Measure the winner of each entry, once on each split."""
     tested, failed = [], []
     if tuned:
@@ -393,7 +294,7 @@ def _test_entries(
         result = study_result(study, found.outcome, found.selection, tested_once)
         seconds = found.outcome.seconds + time.perf_counter() - started
         tested.append(
-            _TestedEntry(
+            TestedEntry(
                 replace(entry, study=study.config),
                 result,
                 _attributes(study),
@@ -405,7 +306,7 @@ def _test_entries(
     return tested, failed
 
 
-def _forms(tested: Sequence[_TestedEntry]) -> dict[str, str]:
+def _forms(tested: Sequence[TestedEntry]) -> dict[str, str]:
     """Return in which forms the models of the entries were fitted, in words; nothing where each has one alone."""
     words = [f"{one.entry.name}: {form.told_in_full}" for one in tested for form in one.study.forms]
     return {"forms": " ".join(words)} if words else {}

@@ -18,7 +18,7 @@ from coldray.experiments.inspection.item_facts import ItemFacts
 from coldray.experiments.inspection.item_map import ItemMap
 from coldray.experiments.results import std_metric
 from coldray.reports.comparison.inspection import agreement_words, fit_seconds, inspected_entries
-from coldray.reports.comparison.words import by_chance, lift_words, shown_metrics
+from coldray.reports.comparison.words import by_chance, lift_words, lower_is_better, shown_metrics
 from coldray.reports.labels import counted, is_synthetic, metric_label, metric_number, shortened
 from coldray.reports.placement import label_points
 from coldray.reports.report import Picture
@@ -74,7 +74,7 @@ def _quality_against_cost(result: ComparisonResult) -> Figure:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="time of one fit (s)", ylabel=f"test {metric_label(result.metric)}")
+    axes.set(xlabel="time of one fit (s)", ylabel=f"test {metric_label(result.metric)}{lower_is_better(result.metric)}")
     axes.margins(0.15)
     set_title(figure, "Quality and time to train", synthetic=is_synthetic(result))
     set_note(figure, "One fit of each winner on one CPU, mean over splits. Star: the champion.")
@@ -150,7 +150,7 @@ def _entries_on_test(result: ComparisonResult) -> Figure:
             _draw_entry(axes, row, entry, metric)
         for entry in (entry for entry in entries if entry.name == result.baseline):
             axes.axvline(known_mean(entry.folds, metric), color=GREY, linewidth=0.9, linestyle=":", zorder=1)
-        axes.set_xlabel(f"test {metric_label(metric)}")
+        axes.set_xlabel(f"test {metric_label(metric)}{lower_is_better(metric)}")
         _read_across(axes)
     _name_rows(panels[0], entries, result.champion)
     figure.legend(handles=_handles(entries), loc="outside lower center", ncols=5, columnspacing=1.2, handletextpad=0.4)
@@ -205,7 +205,7 @@ def _differences(result: ComparisonResult) -> Figure:
     axes.axvline(0, color=GREY, linewidth=1, linestyle="--", zorder=1)
     _name_rows(axes, entries, result.champion)
     _read_across(axes)
-    axes.set_xlabel(f"difference in test {metric_label(metric)}")
+    axes.set_xlabel(f"difference in test {metric_label(metric)}{lower_is_better(metric)}")
     note = "Over the same users, with 95 % intervals. Hollow: chance may explain it (adjusted p ≥ 0.05, {}). {}"
     used = [track for track in _MARKS if result.of_track(track)]
     colors = "; ".join(_COLOR_WORDS[track] for track in used).capitalize() + "." if len(used) > 1 else ""

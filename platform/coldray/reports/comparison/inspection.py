@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from coldray.evaluation.ratings import RATING_METRICS
 from coldray.experiments.comparison.result import ComparisonResult, EntryResult
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.item_facts import ItemFacts
 from coldray.experiments.inspection.item_map import agreement
 from coldray.experiments.inspection.slices import SLICES, SliceMetrics
+from coldray.reports.comparison.words import shown_metrics
 from coldray.reports.labels import DASH, counted, duration_label, mean_and_std, metric_label, metric_number, shortened
 from coldray.reports.report import Cell, Table, number
 from coldray.reports.tables import known_mean
@@ -88,23 +90,27 @@ def _time(seconds: float) -> str:
 
 
 def slices(result: ComparisonResult) -> Table | None:
-    """Return the metric that decided on each part of the test; None where that was not measured."""
+    """Return the metric that decided on each part of the test; None where that was not measured.
+
+    Where it is of predicted ratings, the first of lists that is shown beside it: parts are measured by their lists.
+    """
     inspected = inspected_entries(result)
     if not inspected or result.inspection is None:
         return None
-    header = [Cell("Entry"), number(metric_label(result.metric), note="all")]
+    metric = next(name for name in shown_metrics(result) if name not in RATING_METRICS)
+    header = [Cell("Entry"), number(metric_label(metric), note="all")]
     for name, words in _slice_words(result.inspection).items():
         header.append(number(words[0], note=f"{words[1]}, {_sizes(inspected[0], name)}"))
     rows = tuple(
         (
             Cell(entry.name),
-            number(metric_number(known_mean(entry.folds, result.metric))),
-            *(number(_slice(entry, name, result.metric)) for name in SLICES),
+            number(metric_number(known_mean(entry.folds, metric))),
+            *(number(_slice(entry, name, metric)) for name in SLICES),
         )
         for entry in inspected
     )
     caption = (
-        f"Test {metric_label(result.metric)} of cold and warm items and users. Items of a part compete among "
+        f"Test {metric_label(metric)} of cold and warm items and users. Items of a part compete among "
         "themselves alone, so a column is to be read down, not across"
     )
     return Table(caption, tuple(header), rows, _champion(result, inspected))

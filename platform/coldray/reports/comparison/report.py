@@ -13,7 +13,7 @@ from coldray.experiments.comparison.result import ComparisonResult, EntryResult
 from coldray.experiments.results import FoldMetrics, Lift, common_metrics, mean_metric, std_metric
 from coldray.reports.comparison.figures import FIGURES, comparison_pictures
 from coldray.reports.comparison.inspection import costs, nearest_items, slices
-from coldray.reports.comparison.words import TRACKS, edge_findings, findings, headline, shown_metrics
+from coldray.reports.comparison.words import TRACKS, by_ratings, edge_findings, findings, headline, shown_metrics
 from coldray.reports.labels import (
     DASH,
     config_label,
@@ -45,6 +45,16 @@ from coldray.reports.tables import (
 )
 from coldray.reports.tasks import tasks_in_short, tasks_section
 from coldray.reports.warming import warming_in_short, warming_section
+
+_OF_LISTS = (
+    "HR@k is the hits among the first k, divided by the smaller of k and the number of the user’s test items; NDCG@k "
+    "weighs a hit by its rank."
+)
+_OF_RATINGS = (
+    "RMSE and MAE are the errors of predicted ratings, the lower the better: over all test ratings of items that "
+    "somebody rated in train, so that a user with many weighs more. A difference below 0 is an improvement. Intervals "
+    "draw users; p is of the mean difference in squared, or absolute, errors over users."
+)
 
 
 def comparison_report(result: ComparisonResult) -> Report:
@@ -110,8 +120,7 @@ def _findings(result: ComparisonResult) -> Section:
 def _entries(result: ComparisonResult) -> Section:
     said = (
         f"Every entry was tuned on validation {result.held_out} and tested once, all on the same splits and users. "
-        "HR@k is the hits among the first k, divided by the smaller of k and the number of the user’s test items; "
-        "NDCG@k weighs a hit by its rank."
+        f"{_OF_RATINGS if by_ratings(result) else _OF_LISTS}"
     )
     tables = [find(result, track) for track in _tracks(result) for find in (_measured, _differences)]
     return Section(f"Entries on the test {result.held_out}", (Text(said), *tables, _failures(result)), "page")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coldray.evaluation.ratings import RATING_METRICS, is_error
 from coldray.experiments.comparison.config import VECTORS, Track
 from coldray.experiments.comparison.result import ComparisonResult, EntryResult
 from coldray.experiments.results import Lift
@@ -24,12 +25,28 @@ TRACKS: dict[Track, str] = {
 
 
 def shown_metrics(result: ComparisonResult) -> tuple[str, ...]:
-    """Return the metric that decided, and NDCG and HR of the short and HR of the long list, as far as measured."""
+    """Return the metric that decided, and NDCG and HR of the short and HR of the long list, as far as measured.
+
+    Of predicted ratings: the metric that decided, RMSE and MAE, and NDCG of the short list.
+    """
     short, longest = short_cutoff(result.cutoffs), long_cutoff(result.cutoffs)
-    names = [result.metric, f"ndcg@{short}", f"hr@{short}", *([f"hr@{longest}"] if longest is not None else [])]
+    if by_ratings(result):
+        names = [result.metric, "rmse", "mae", f"ndcg@{short}"]
+    else:
+        names = [result.metric, f"ndcg@{short}", f"hr@{short}", *([f"hr@{longest}"] if longest is not None else [])]
     return tuple(
         name for name in dict.fromkeys(names) if all(has_metric(entry.folds, name) for entry in result.entries)
     )
+
+
+def by_ratings(result: ComparisonResult) -> bool:
+    """Tell whether entries are compared by the ratings they predict."""
+    return result.metric in RATING_METRICS
+
+
+def lower_is_better(metric: str) -> str:
+    """Return what is said behind the name of an error; nothing of other metrics."""
+    return " (lower is better)" if is_error(metric) else ""
 
 
 def headline(result: ComparisonResult) -> str:
@@ -39,8 +56,9 @@ def headline(result: ComparisonResult) -> str:
     tuned = [entry for entry in result.entries if entry.model != VECTORS]
     among = f"among {counted(len(tuned), 'entry').replace('entrys', 'entries')}"
     among += "" if len(tuned) == len(result.entries) else " that are studies"
+    best = "lowest" if is_error(metric) else "best"
     validated = spread(champion.validation, metric)
-    chosen = f"{champion.name} ({champion.track} track) has the best validation {label} {among}, {validated}"
+    chosen = f"{champion.name} ({champion.track} track) has the {best} validation {label} {among}, {validated}"
     interval = champion.intervals.get(metric)
     between = f" (95 % interval {interval_label(interval)})" if interval else ""
     tested = f"on the test {result.held_out} it reaches {metric_number(known_mean(champion.folds, metric))}{between}"
@@ -75,22 +93,24 @@ def lift_words(lift: Lift) -> str:
 
 
 def findings(result: ComparisonResult) -> list[str]:
-    """Return what the headline leaves out: the best of each track, who is higher on test, and who failed."""
+    """Return what the headline leaves out: the best of each track, who is better on test, and who failed."""
     metric, label = result.metric, metric_label(result.metric)
     champion = result.entry(result.champion)
+    sign, word = (-1, "Lower") if is_error(metric) else (1, "Higher")
+    reached = sign * known_mean(champion.folds, metric)
     found = []
     for track in TRACKS:
         entries = result.of_track(track)
         if entries:
-            best = max(entries, key=lambda entry: known_mean(entry.validation, metric))
+            best = max(entries, key=lambda entry: sign * known_mean(entry.validation, metric))
             found.append(
                 f"Best of the {track} track on validation: {best.name}, with a test {label} of "
                 f"{metric_number(known_mean(best.folds, metric))}{_over_rival(best, metric)}."
             )
-    higher = [entry for entry in result.entries if known_mean(entry.folds, metric) > known_mean(champion.folds, metric)]
-    if higher:
-        names = ", ".join(f"{entry.name} ({metric_number(known_mean(entry.folds, metric))})" for entry in higher)
-        found.append(f"Higher on test than the champion: {names}. The test chooses nothing, so the champion stays.")
+    better = [entry for entry in result.entries if sign * known_mean(entry.folds, metric) > reached]
+    if better:
+        names = ", ".join(f"{entry.name} ({metric_number(known_mean(entry.folds, metric))})" for entry in better)
+        found.append(f"{word} on test than the champion: {names}. The test chooses nothing, so the champion stays.")
     found += edge_findings(result)
     found += [f"{failed.name} ({failed.track} track) failed; the reason is below." for failed in result.failed]
     return found
