@@ -19,6 +19,7 @@ from coldray.experiments.comparison.differences import TestedEntry, _check_same_
 from coldray.experiments.comparison.run import check_comparison, comparison_protocol, run_comparison
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.study import draw_splits
+from coldray.front.comparisons import ModelComparison, _file_for
 from coldray.reports.comparison.report import comparison_report, summary_table
 from coldray.reports.comparison.words import findings, headline, lift_words, shown_metrics
 from reports.reading import printed, words
@@ -157,6 +158,14 @@ def test_reports_tell_errors_and_that_less_is_better(result):
     (row,) = table.iter_rows(named=True)
     assert row["over_baseline"] == champion.over_baseline["rmse"].difference
     assert (row["low"], row["high"]) == champion.intervals["rmse"]
+
+
+def test_in_python_the_lowest_error_comes_first(result, tmp_path):
+    frame = ModelComparison(result, tmp_path).frame
+    assert frame["model"][0] == result.champion
+    assert frame["validation"].to_list() == sorted(frame["validation"])
+    assert _file_for(["mf", "rating_svd"]) == "compare_ratings"
+    assert [_file_for(models) for models in (["mf", "ease"], ["marec"])] == ["compare_models", "compare_cold"]
 
 
 def test_another_that_is_lower_on_test_is_told_and_changes_nothing(result):

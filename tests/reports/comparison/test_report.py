@@ -9,7 +9,7 @@ import pytest
 
 from coldray.experiments.inspection.item_map import agreement
 from coldray.reports.comparison.figures import FIGURES
-from coldray.reports.comparison.inspection import agreement_words, nearest_items
+from coldray.reports.comparison.inspection import agreement_words, nearest_items, slices
 from coldray.reports.comparison.report import _results_table, comparison_report, summary_table, values_of
 from coldray.reports.comparison.words import TRACKS, findings, headline, shown_metrics
 from coldray.reports.tables import known_mean
@@ -79,6 +79,13 @@ def test_the_table_holds_validation_spread_interval_trials_and_difference(compar
     share = f"{100 * kernel.relative:.1f}"
     assert f"+0.0500 (+{share} %) +0.0460 to +0.0550, p < 0.001" in text
     assert "Holm" in text
+
+
+def test_parts_are_told_by_their_lists_where_errors_of_ratings_decided(comparison):
+    told = slices(dataclasses.replace(comparison(inspected=True), metric="rmse"))
+    assert told is not None
+    assert told.caption.startswith("Test NDCG@10 of cold and warm")
+    assert told == slices(comparison(inspected=True))
 
 
 def test_the_headline_says_who_won_and_by_how_much(comparison):
