@@ -130,7 +130,7 @@ def test_a_table_that_fits_no_click_is_refused_before_ray_starts(tables, tmp_pat
     items = pl.read_csv(tables / "items.csv", infer_schema=False)
     items.with_columns(pl.col("item_id").str.zfill(20)).write_csv(tmp_path / "items.csv")
     pl.read_csv(tables / "clicks.csv", infer_schema=False).write_csv(tmp_path / "clicks.csv")
-    assert tune(tmp_path, "--output-dir", tmp_path / "runs", "--tracking-uri", tracking_uri) == 1
+    assert tune(tmp_path, "--output-dir", tmp_path / "runs", "--tracking-uri", tracking_uri) == 2
     (told,) = capsys.readouterr().err.strip().splitlines()
     assert f"Ids are '0000{FIRST}' and '0000{FIRST + 1}' there and '{FIRST}' and '{FIRST + 1}' in clicks.csv" in told
     assert "They are the same without leading zeros" in told

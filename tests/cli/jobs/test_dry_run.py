@@ -100,7 +100,7 @@ def test_a_first_fit_that_fails_is_told_in_the_place_of_the_time(here, capsys):
     [
         (["tune", "marec", "--phase", "all", "--dry-run"], 2, "--dry-run looks at one dataset"),
         (["tune", "marec", "--dry-run", "--set", "selection.metric=ndcg@11"], 2, "'ndcg@11' is not computed"),
-        (["tune", "ease", "--dry-run", "--dataset", "ml-1m"], 1, "ml-1m is not in"),
+        (["tune", "ease", "--dry-run", "--dataset", "ml-1m"], 2, "ml-1m is not in"),
     ],
 )
 def test_what_the_study_would_refuse_is_refused(here, capsys, monkeypatch, arguments, status, message):

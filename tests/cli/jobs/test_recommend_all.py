@@ -168,12 +168,12 @@ def test_a_model_of_the_order_of_clicks_reads_it_from_their_times(ray_cluster, t
 @pytest.mark.parametrize(
     ("options", "places", "status", "said"),
     [
-        ([], {"histories": "nowhere"}, 1, "There is no file or folder"),
+        ([], {"histories": "nowhere"}, 2, "There is no file or folder"),
         ([], {"model": "nowhere"}, 2, "there is no such folder. Write models:/NAME@ALIAS"),
         ([], {"model": "histories"}, 1, "is no bundle"),
-        (["--item-column", "movie"], {}, 1, "has no column 'movie'; it has 'user_id', 'item_id'"),
+        (["--item-column", "movie"], {}, 2, "has no column 'movie'; it has 'user_id', 'item_id'"),
         (["--candidates", "cold"], {}, 2, "no item to list: candidates are 'cold'"),
-        (["--candidates", "nowhere.txt"], {}, 1, "nowhere.txt cannot be read"),
+        (["--candidates", "nowhere.txt"], {}, 2, "nowhere.txt cannot be read"),
         ([], {"output": "/proc/lists"}, 1, "Cannot write to /proc/lists"),
     ],
 )
