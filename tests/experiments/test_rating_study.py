@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from rich.console import Console
 
 from coldray.core.errors import ConfigError, MissingFieldError
 from coldray.data.signals import Reads
-from coldray.data.sources.sample import sample_dataset
 from coldray.evaluation.metrics import metric_names
 from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
@@ -20,6 +18,7 @@ from coldray.models.ratings.mf import MF, MFConfig
 from coldray.reports.console import terminal
 from coldray.reports.export import page
 from coldray.reports.study.report import study_report
+from contracts.ratings import rated_by_tastes
 
 STUDIES = Path(__file__).parents[2] / "tune_spaces"
 CONFIG = StudyConfig.model_validate(
@@ -44,13 +43,7 @@ CONFIG = StudyConfig.model_validate(
 
 @pytest.fixture(scope="module")
 def dataset():
-    """Return the sample with ratings of two tastes, which a model without factors misses."""
-    data = sample_dataset(0, 80, 60)
-    clicks, rng = data.interactions, np.random.default_rng(1)
-    rows = np.repeat(np.arange(80), np.diff(clicks.indptr))
-    tastes = rng.choice([-1.5, 1.5], 80)[rows] * rng.choice([-1.0, 1.0], 60)[clicks.indices]
-    ratings = np.clip(np.round(3 + tastes + rng.normal(0, 0.3, clicks.nnz)), 1, 5).astype(np.float32)
-    return replace(data, ratings=sp.csr_array((ratings, clicks.indices, clicks.indptr), shape=clicks.shape))
+    return rated_by_tastes(80, 60)
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import scipy.sparse as sp
 import yaml
 from scipy import stats
 
 from coldray.core.errors import ConfigError, StudyError
 from coldray.data.signals import Reads
-from coldray.data.sources.sample import sample_dataset
 from coldray.evaluation.significance import adjust_p_values
 from coldray.experiments.comparison.config import load_comparison
 from coldray.experiments.comparison.differences import TestedEntry, _check_same_users
@@ -22,6 +20,7 @@ from coldray.experiments.study import draw_splits
 from coldray.front.comparisons import ModelComparison, _file_for
 from coldray.reports.comparison.report import comparison_report, summary_table
 from coldray.reports.comparison.words import findings, headline, lift_words, shown_metrics
+from contracts.ratings import rated_by_tastes
 from reports.reading import printed, words
 
 SHIPPED = Path(__file__).parents[3] / "tune_spaces" / "compare_ratings.yaml"
@@ -47,13 +46,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def dataset():
-    """Return the sample with ratings by two tastes, which a model without neighbours or factors misses."""
-    data = sample_dataset(0, 60, 50)
-    clicks, rng = data.interactions, np.random.default_rng(1)
-    rows = np.repeat(np.arange(60), np.diff(clicks.indptr))
-    tastes = rng.choice([-1.5, 1.5], 60)[rows] * rng.choice([-1.0, 1.0], 50)[clicks.indices]
-    ratings = np.clip(np.round(3 + tastes + rng.normal(0, 0.3, clicks.nnz)), 1, 5).astype(np.float32)
-    return replace(data, ratings=sp.csr_array((ratings, clicks.indices, clicks.indptr), shape=clicks.shape))
+    return rated_by_tastes(60, 50)
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,28 @@ class _Match:
         return rows.join(counts, on="id", how="left", maintain_order="left")["clicks"].fill_null(0)
 
 
+@dataclass(frozen=True)
+class _TableKind:
+    """What a table beside the interactions may be of, and what is said where it is not."""
+
+    words: Collection[str]
+    others: Collection[str]
+    rows: str
+    row: str
+    other_rows: str
+    unmatched: type[DataFormatError]
+    way_out: str
+    """For a table of the others, with ``{path}`` of the interactions and ``{file}`` of the table."""
+
+
+_ITEM_TABLE = _TableKind(
+    ITEMS, USERS, "items", "a row an item", "users", UnmatchedItemsError, "Give it as --users {file}"
+)
+_USER_TABLE = _TableKind(
+    USERS, ITEMS, "users", "a row a user", "items", UnmatchedUsersError, "Give it behind {path}, without --users"
+)
+
+
 def guess_tables(
     interactions: Path,
     items: Path | None,
@@ -109,37 +131,15 @@ def guess_tables(
     """
     clicks = read_table(interactions, file_format)
     table = None if items is None else read_table(items, file_format)
+    people = None if users is None else read_table(users, file_format)
     item = person = None
     if table is not None and items is not None:
-        item = _match(clicks, table, ITEMS, USERS)
-        if item is None and (other := _match(table, clicks, ITEMS, USERS)) is not None:
-            interactions, items, clicks, table, item = items, interactions, table, clicks, other
-        if item is None:
-            raise UnmatchedItemsError(
-                f"No column of {interactions.name} ({choices(column.name for column in clicks)}) holds ids of "
-                f"{items.name}, where these have one in every row and none twice: {_keys(table)}. A table of items has "
-                "a row an item; leave it out, or write the ids of both alike."
-            )
-        if item.column.named(USERS) == 2:
-            raise DataFormatError(
-                f"{items.name} looks like a table of users: of {interactions.name} the column {item.column.name!r} "
-                f"alone holds its ids. Give it as --users {items.name}, or rename that column if it is of items."
-            )
-    people = None if users is None else read_table(users, file_format)
+        if _match(clicks, table, ITEMS, USERS) is None and _match(table, clicks, ITEMS, USERS) is not None:
+            interactions, items, clicks, table = items, interactions, table, clicks
+        item = _matched(_ITEM_TABLE, interactions, clicks, items, table)
     if people is not None and users is not None:
-        person = _match([one for one in clicks if item is None or one is not item.column], people, USERS, ITEMS)
-        if person is None:
-            raise UnmatchedUsersError(
-                f"No column of {interactions.name} ({choices(column.name for column in clicks)}) holds ids of "
-                f"{users.name}, where these have one in every row and none twice: {_keys(people)}. A table of users "
-                "has a row a user; leave it out, or write the ids of both alike."
-            )
-        if person.column.named(ITEMS) == 2:
-            raise DataFormatError(
-                f"{users.name} looks like a table of items: of {interactions.name} the column {person.column.name!r} "
-                f"alone holds its ids. Give it behind {interactions.name}, without --users, or rename that column if "
-                "it is of users."
-            )
+        others = [one for one in clicks if item is None or one is not item.column]
+        person = _matched(_USER_TABLE, interactions, others, users, people)
         if person.key.name != person.column.name:
             raise DataFormatError(
                 f"Users are {person.column.name!r} in {interactions.name} and {person.key.name!r} in {users.name}, and "
@@ -167,6 +167,32 @@ def guess_tables(
         _height(people or ()),
         tuple(_taken_whole(guess, separator) for guess in of_users),
     )
+
+
+def _matched(kind: _TableKind, path: Path, clicks: Sequence[Column], file: Path, table: Sequence[Column]) -> _Match:
+    """Return the columns of the same ids in the interactions at `path` and in the table of a `file`.
+
+    Raises
+    ------
+    UnmatchedItemsError, UnmatchedUsersError
+        If there are none.
+    DataFormatError
+        If the interactions name what the table should not be of.
+    """
+    match = _match(clicks, table, kind.words, kind.others)
+    if match is None:
+        raise kind.unmatched(
+            f"No column of {path.name} ({choices(column.name for column in clicks)}) holds ids of {file.name}, where "
+            f"these have one in every row and none twice: {_keys(table)}. A table of {kind.rows} has {kind.row}; leave "
+            "it out, or write the ids of both alike."
+        )
+    if match.column.named(kind.others) == 2:
+        raise DataFormatError(
+            f"{file.name} looks like a table of {kind.other_rows}: of {path.name} the column {match.column.name!r} "
+            f"alone holds its ids. {kind.way_out.format(path=path.name, file=file.name)}, or rename that column if it "
+            f"is of {kind.rows}."
+        )
+    return match
 
 
 def _attributes(table: Sequence[Column] | None, match: _Match | None, now: float, of: Owners) -> list[Guess]:
