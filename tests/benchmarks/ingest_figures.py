@@ -39,8 +39,8 @@ table.write_csv(folder / "ratings.csv")
 READ = """
 import sys
 from pathlib import Path
-from coldray.data.sources.amazon import read_amazon
-from coldray.data.sources.amazon_core import FiveCoreConfig, write_five_core
+from coldray.data.sources.amazon.core import FiveCoreConfig, write_five_core
+from coldray.data.sources.amazon.layout import read_amazon
 from coldray.data.splits.interactions import interaction_splits
 from coldray.data.sources.registry import SourceConfig, load_dataset
 from coldray.data.sources.tabular import TabularConfig

@@ -3,7 +3,7 @@
 import pytest
 
 from coldray.core.errors import DataError
-from coldray.data.sources.amazon_raw import read_raw_ratings
+from coldray.data.sources.amazon.raw import read_raw_ratings
 
 LINE = '{"user_id": "u", "parent_asin": "i", "rating": 4, "timestamp": %s}\n'
 GOOD = LINE % 5

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import coldray
-from coldray.data.sources.amazon_raw import read_raw_ratings
+from coldray.data.sources.amazon.raw import read_raw_ratings
 
 SOURCES = sorted(Path(coldray.__file__).parent.rglob("*.py"))
 EXPANDING = {"scan_csv", "read_csv", "scan_parquet", "read_parquet"}

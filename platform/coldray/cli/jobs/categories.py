@@ -33,8 +33,8 @@ from coldray.cli.texts import encode_texts
 from coldray.core.errors import BundleFitError, ColdrayError, DataError, OutputError, SearchInterruptedError, StudyError
 from coldray.core.files import replacing, writable_folder
 from coldray.data.dataset import Dataset
-from coldray.data.sources.amazon import file_stem
-from coldray.data.sources.categories import category_sources
+from coldray.data.sources.amazon.categories import category_sources
+from coldray.data.sources.amazon.layout import file_stem
 from coldray.experiments.categories import CategoryResults
 from coldray.experiments.forms.settled import Settled
 from coldray.experiments.listeners import Listeners

@@ -13,7 +13,7 @@ from coldray.cli.lines import from_here, timed
 from coldray.cli.options.check import CheckOptions
 from coldray.core.errors import DataError
 from coldray.core.files import writable_folder
-from coldray.data.sources.categories import category_sources
+from coldray.data.sources.amazon.categories import category_sources
 from coldray.data.sources.registry import SOURCES, SourceConfig, load_dataset, load_predefined
 from coldray.data.splits.assignment import PartAssignment, drawn_parts, published_parts
 from coldray.experiments.data_check import DataCheck, check_split

@@ -16,7 +16,7 @@ from coldray.core.plugins import Plugins
 from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig, apply_filters
-from coldray.data.sources.amazon import amazon_categories, read_amazon
+from coldray.data.sources.amazon.layout import amazon_categories, read_amazon
 from coldray.data.sources.citeulike import TAG_FILE, read_citeulike
 from coldray.data.sources.download import fetch_hetrec
 from coldray.data.sources.hetrec import MOVIE_FILE, RATING_FILES, read_hetrec

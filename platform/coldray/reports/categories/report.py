@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import polars as pl
 
-from coldray.data.sources.amazon import file_stem
+from coldray.data.sources.amazon.layout import file_stem
 from coldray.experiments.categories import CategoryResults
 from coldray.experiments.results import StudyResult, mean_metric
 from coldray.reports.categories.figures import category_pictures

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from coldray.core.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError
-from coldray.data.sources.amazon import read_amazon
-from coldray.data.sources.amazon_core import FiveCoreConfig, write_five_core
-from coldray.data.sources.amazon_raw import read_raw_ratings
+from coldray.data.sources.amazon.core import FiveCoreConfig, write_five_core
+from coldray.data.sources.amazon.layout import read_amazon
+from coldray.data.sources.amazon.raw import read_raw_ratings
 
 RATINGS = [("A1", "0001", 5.0, 1_400_000_000), ("A2", "B0", 3.5, 1_400_000_001)]
 

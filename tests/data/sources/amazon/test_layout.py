@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from coldray.core.errors import DataFileError, DataFormatError, LeakageError
-from coldray.data.sources.amazon import amazon_categories, read_amazon
+from coldray.data.sources.amazon.layout import amazon_categories, read_amazon
 
 ROWS = {
     "train": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coldray.core.errors import ConfigError
-from coldray.data.sources.amazon import amazon_categories
+from coldray.data.sources.amazon.layout import amazon_categories
 from coldray.data.sources.registry import SourceConfig, find_dataset
 
 

@@ -2,7 +2,7 @@
 
 The files are ``<CATEGORY>.5core.{train,valid,test}[.<size>].parquet`` with the columns `user_id`, `parent_asin`,
 `rating` and `timestamp`; a ``/`` in the name of a category is written ``-``.
-:func:`coldray.data.sources.amazon_core.write_five_core` makes them from raw ratings.
+:func:`coldray.data.sources.amazon.core.write_five_core` makes them from raw ratings.
 
 Source: Hou et al., *Bridging Language and Items for Retrieval and Recommendation* (Amazon Reviews 2023), 2024.
 """

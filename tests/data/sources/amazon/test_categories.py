@@ -3,7 +3,7 @@
 import pytest
 
 from coldray.core.errors import ConfigError, DataFileError
-from coldray.data.sources.categories import category_sources
+from coldray.data.sources.amazon.categories import category_sources
 from coldray.data.sources.registry import SourceConfig
 
 

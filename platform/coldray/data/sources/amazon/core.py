@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from coldray.core.errors import ConfigError, EmptyDatasetError
 from coldray.core.files import replacing
 from coldray.data.filters import k_core
-from coldray.data.sources.amazon import COLUMNS, clip_ratings, part_path
-from coldray.data.sources.amazon_raw import read_raw_ratings
+from coldray.data.sources.amazon.layout import COLUMNS, clip_ratings, part_path
+from coldray.data.sources.amazon.raw import read_raw_ratings
 from coldray.data.splits.published import PARTS, Part
 from coldray.data.tables.swapped import swapped_note
 
@@ -95,7 +95,7 @@ def write_five_core(
     Parameters
     ----------
     raw
-        A file that :func:`~coldray.data.sources.amazon_raw.read_raw_ratings` reads.
+        A file that :func:`~coldray.data.sources.amazon.raw.read_raw_ratings` reads.
     folder
         Where the files go; made if absent. Earlier files of the category are replaced.
     size

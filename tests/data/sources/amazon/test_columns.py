@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from coldray.data.sources.amazon_core import FiveCoreConfig, write_five_core
-from coldray.data.sources.amazon_raw import read_raw_ratings
+from coldray.data.sources.amazon.core import FiveCoreConfig, write_five_core
+from coldray.data.sources.amazon.raw import read_raw_ratings
 
 rng = np.random.default_rng(0)
 USERS = [f"A{''.join(rng.choice(list('0123456789QWERTZ'), 13))}" for _ in range(6)]
