@@ -6,7 +6,7 @@ gets a plain cache; in a study the same calls are answered from the cluster's ob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
@@ -32,18 +32,21 @@ class Shared:
     """A parameter of a shared computation that is itself the shared result of a function of the same data."""
 
     function: Callable[..., Any]
-    """A module-level function of the data alone."""
+    """A module-level function of the data."""
+    parameters: Mapping[str, Any]
+    """Plain values that it is called with."""
 
     def __repr__(self) -> str:
-        return f"{self.function.__module__}.{self.function.__qualname__}"
+        return computation_key(self.function, "", dict(self.parameters))
 
 
-def result_of(function: Callable[[D], T]) -> T:
-    """Return what stands for the result of `function` among the parameters of a shared computation.
+def result_of(function: Callable[Concatenate[D, P], T], /, *args: P.args, **parameters: P.kwargs) -> T:
+    """Return what stands for ``function(data, **parameters)`` among the parameters of a shared computation.
 
-    :meth:`Computations.get` puts the result in its place.
+    :meth:`Computations.get` puts the result in its place. Positional parameters are refused.
     """
-    return cast(T, Shared(function))
+    _check_named(function, args)
+    return cast(T, Shared(function, parameters))
 
 
 class Computations:
@@ -67,12 +70,11 @@ class Computations:
             are refused. :class:`~coldray.training.options.FitOptions` tell nothing apart: whoever asks first says how
             it is computed.
         """
-        if args:
-            raise TypeError(f"{function.__name__} was given positional parameters; name them.")
+        _check_named(function, args)
         key = computation_key(function, data.key, parameters)
         if key not in self._results:
             resolved: Any = {
-                name: self.get(value.function, data) if isinstance(value, Shared) else value
+                name: self.get(value.function, data, **value.parameters) if isinstance(value, Shared) else value
                 for name, value in parameters.items()
             }
             self._results[key] = function(data, **resolved)  # type: ignore[call-arg]
@@ -89,6 +91,11 @@ class Computations:
             self._latest[kind] = (key, make())
         result: T = self._latest[kind][1]
         return result
+
+
+def _check_named(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    if args:
+        raise TypeError(f"{function.__name__} was given positional parameters; name them.")
 
 
 def computation_key(function: Callable[..., Any], data: str, parameters: dict[str, Any]) -> str:

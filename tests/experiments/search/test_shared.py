@@ -155,6 +155,23 @@ def test_a_result_among_the_parameters_is_computed_once_for_all(results, numbers
     assert labels == ["plain_total of a", "above of a", "above of a"]
 
 
+def test_a_result_among_the_parameters_is_told_by_its_own_parameters(results, numbers, journal):
+    data, cluster = numbers("a", 4, 5), ClusterComputations(results)
+    for shared in (cluster, Computations()):
+        journal.write_text("")
+        for limit, factor in ((20, 2), (17, 2), (20, 3)):
+            found = shared.get(above, data, limit=limit, total=result_of(total, factor=factor))
+            assert found == (9 * factor > limit)
+        assert [line.split()[:3] for line in journal.read_text().splitlines()] == [
+            ["total", "a", "2"],
+            ["total", "a", "3"],
+        ]
+        assert shared.get(total, data, factor=3) == 27, "a result that is asked for by itself is the same one"
+        assert len(journal.read_text().splitlines()) == 2
+    with pytest.raises(TypeError, match="total was given positional parameters; name them"):
+        result_of(total, 2)
+
+
 def test_an_error_among_the_parameters_is_what_it_was(results, numbers):
     data = numbers("a", 1)
     with pytest.raises(SingularMatrixError, match="a: no pivot"):

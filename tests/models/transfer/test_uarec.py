@@ -132,6 +132,7 @@ def test_trials_that_train_otherwise_share_nothing():
     for change in ({}, {"seed": 1}, {"epochs": 5}, {"hidden_dim": 16}):
         UARec(UARecConfig(**{**QUICK, "epochs": 3, **change})).fit(train, shared)
     assert len(shared.computed["learn_similarity"]) == 4
+    assert shared.computed["item_profiles"] == [{"dim": QUICK["profile_dim"]}], "but what the clicks say of items"
 
 
 @pytest.mark.parametrize(("field", "value"), [("confidence_power", -0.1), ("hidden_dim", 0), ("batch_size", 0)])

@@ -28,6 +28,7 @@ _LABELS = {
     "gram_spectrum": "eigendecomposition",
     "co_click_spectrum": "eigendecomposition",
     "learn_similarity": "training",
+    "item_profiles": "item profiles",
     "kernel_matrices": "kernels",
     "learned_covariance": "covariance of items",
     "conditional": "conditional means",
@@ -97,7 +98,7 @@ def _asked(function: Callable[..., Any], data_key: str, parameters: dict[str, An
         function.__name__,
         _label(function, data_key, parameters),
         cloudpickle.dumps((function, plain)),  # type: ignore[no-untyped-call]
-        {name: _asked(value.function, data_key, {}) for name, value in shared.items()},
+        {name: _asked(value.function, data_key, dict(value.parameters)) for name, value in shared.items()},
     )
 
 

@@ -51,6 +51,7 @@ from coldray.models.kernel_align.warming import Balance, Warming
 from coldray.models.kernel_align.weights import ExactWeights, LatestScores
 from coldray.models.linalg.panel_cholesky import PanelCholesky
 from coldray.models.popularity.head import PopularityHead, known_or_predicted
+from coldray.models.profiles import item_profiles
 from coldray.training.options import FitOptions
 
 Matrix = npt.NDArray[np.float32]
@@ -108,7 +109,7 @@ class KernelAlign(Recommender[KernelAlignConfig]):
             learned_covariance,
             train,
             matrices=matrices,
-            n_factors=config.n_factors,
+            profiles=result_of(item_profiles, dim=config.n_factors),
             subset=config.subset,
             steps=config.steps,
             min_noise=config.min_noise,

@@ -23,7 +23,7 @@ from coldray.models.base import TrainingSet
 from coldray.models.kernel_align.covariance import ItemCovariance, Weights, learn_weights
 from coldray.models.kernel_align.kernels import KernelBasis, KernelMatrices
 from coldray.models.linalg.panel_cholesky import PANEL, PanelCholesky, Real, cells_of
-from coldray.models.profiles import item_profiles
+from coldray.models.profiles import Profiles
 
 Matrix = npt.NDArray[np.float32]
 DOUBLE_ITEMS = 8192
@@ -58,18 +58,18 @@ def kernel_bytes(train: TrainingSet) -> int:
 def learned_covariance(
     train: TrainingSet,
     *,
-    n_factors: int,
     subset: int,
     steps: int,
     min_noise: float,
     seed: int,
+    profiles: Profiles,
     matrices: KernelMatrices | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the logarithms of the learned weights, and the likelihood on the way.
 
-    `matrices` are those of :func:`kernel_matrices`; without them, those of the subset are made.
+    `profiles` are those of :func:`~coldray.models.profiles.item_profiles`, and `matrices` those of
+    :func:`kernel_matrices`; without these, those of the subset are made.
     """
-    profiles = item_profiles(train, dim=n_factors)
     warm = train.features.take(train.warm_items)
     basis = KernelBasis.of(warm)
     chosen = np.sort(np.random.default_rng(seed).permutation(warm.n_items)[:subset])

@@ -26,7 +26,7 @@ from coldray.models.transfer.carec import CARec
 from coldray.models.transfer.gerec import GERec
 from coldray.models.transfer.model import LearnedTransfer
 from coldray.models.transfer.similarity import LearnedSimilarity, TransferConfig
-from coldray.models.transfer.training import learn_similarity
+from coldray.models.transfer.training import shared_training
 from coldray.models.transfer.uarec import UARec
 from coldray.training.options import FitOptions
 
@@ -121,7 +121,7 @@ class MARecPlus(MARec):
         on_cpu = options.model_copy(update={"device": "cpu"})  # they are small, and a GPU would be one of Ray Train's
         for prefix, weight, config in _parts(self.config):
             network = REFINEMENTS[prefix].network
-            arrays = shared.get(learn_similarity, train, network=network, config=config.learning(), options=on_cpu)
+            arrays = shared_training(shared, train, network=network, config=config.learning(), options=on_cpu)
             learned = LearnedSimilarity.from_arrays(network, config, arrays)
             refinements.append(Refinement.of(prefix, learned, weight, arrays, similarity, aligned))
         return refinements

@@ -25,7 +25,7 @@ from coldray.models.transfer.similarity import (
     TransferNetwork,
     arrays_under,
 )
-from coldray.models.transfer.training import learn_similarity
+from coldray.models.transfer.training import shared_training
 from coldray.training.options import TRAINING_OPTIONS, FitOptions
 
 ConfigT = TypeVar("ConfigT", bound=TransferConfig)
@@ -62,8 +62,7 @@ class LearnedTransfer(ArrayModel[ConfigT], Generic[ConfigT]):
         """
         shared = computations or Computations()
         self.check_size(*train.interactions.shape)
-        learning = self.config.learning()
-        arrays = shared.get(learn_similarity, train, network=self.network, config=learning, options=options)
+        arrays = shared_training(shared, train, network=self.network, config=self.config.learning(), options=options)
         self._learned = LearnedSimilarity.from_arrays(self.network, self.config, arrays)
         weights = self._learned.between(train.features)
         warm = train.warm_items

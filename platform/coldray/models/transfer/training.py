@@ -18,6 +18,7 @@ from torch import nn
 from coldray.evaluation.metrics import ranking_metrics
 from coldray.evaluation.ranking import rank
 from coldray.models.base import TrainingSet
+from coldray.models.computations import Computations, result_of
 from coldray.models.linalg.products import click_products
 from coldray.models.neural.inputs import AttributeInputs, bag
 from coldray.models.profiles import Profiles, item_profiles
@@ -134,9 +135,16 @@ class TransferTask(TrainingTask):
 
 
 def learn_similarity(
-    train: TrainingSet, *, network: type[TransferNetwork], config: TransferConfig, options: FitOptions
+    train: TrainingSet,
+    *,
+    network: type[TransferNetwork],
+    config: TransferConfig,
+    options: FitOptions,
+    profiles: Profiles | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Train a network on the warm items of `train`.
+
+    `profiles` are those of :func:`~coldray.models.profiles.item_profiles`; without them, they are made.
 
     Returns
     -------
@@ -152,7 +160,8 @@ def learn_similarity(
     DivergedError
         If the loss is not finite any more.
     """
-    profiles = item_profiles(train, dim=config.profile_dim)
+    if profiles is None:
+        profiles = item_profiles(train, dim=config.profile_dim)
     encoder = AttributeInputs.of(train)
     inputs = encoder.encode(train.features.take(train.warm_items))
     generator = np.random.default_rng(config.seed)
@@ -170,6 +179,19 @@ def learn_similarity(
     module.load_state_dict(dict(last.weights))
     learned = LearnedSimilarity.of(module, encoder, inputs, profiles, config.confidence_exponent)
     return {**learned.arrays(), **_history(first)}
+
+
+def shared_training(
+    shared: Computations,
+    train: TrainingSet,
+    *,
+    network: type[TransferNetwork],
+    config: TransferConfig,
+    options: FitOptions,
+) -> dict[str, npt.NDArray[Any]]:
+    """Return what :func:`learn_similarity` does, done once, and the item profiles once for all trainings."""
+    profiles = result_of(item_profiles, dim=config.profile_dim)
+    return shared.get(learn_similarity, train, network=network, config=config, options=options, profiles=profiles)
 
 
 def _history(result: TrainingResult) -> dict[str, npt.NDArray[Any]]:
