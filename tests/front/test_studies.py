@@ -65,6 +65,7 @@ def test_files_and_configurations_are_the_same_study(films, study, folder, tmp_p
         ({**STUDY, "modle": "x"}, {}, ConfigError, "unknown field 'modle'"),
         (STUDY, {"settings": {"search.trails": 3}}, ConfigError, "unknown field 'search.trails'"),
         (STUDY, {"trials": 0}, ConfigError, "search.trials"),
+        ("ease", {"settings": {"search.trials": 3}}, ConfigError, "search.points=3"),
         ("rating_svd", {}, MissingFieldError, "ratings"),
     ],
 )

@@ -103,6 +103,20 @@ def test_an_address_that_is_none_is_refused(uri):
         check_reachable(uri)
 
 
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("runs/mlruns", "plain files"),
+        ("file:///somewhere/mlruns", "plain files"),
+        ("postgresql://joe:s3cret@host/mlflow", "mlflow server --backend-store-uri"),
+        ("mysql+pymysql://host/mlflow", "mlflow server --backend-store-uri"),
+    ],
+)
+def test_what_studies_do_not_write_to_is_refused_with_the_way_out(uri, told):
+    with pytest.raises(TrackingError, match=told):
+        check_reachable(uri)
+
+
 def json_of(code):
     return f'{{"error_code": "{code}", "message": "because"}}'
 

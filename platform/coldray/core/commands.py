@@ -23,6 +23,18 @@ def called(command: str) -> str:
     return f"{_PROGRAM} {command}" if job is None else f"jobs/{job.name}"
 
 
+def running() -> str:
+    """Return what runs, as one would send it to a cluster: ``jobs/ablation.py`` or ``coldray compare``.
+
+    In a notebook, or a program of one's own, it is the first command that a person would send: ``coldray tune``.
+    """
+    program, *words = sys.argv
+    if Path(program).parent.name == "jobs":
+        return f"jobs/{Path(program).name}"
+    known = Path(program).name == _PROGRAM and words and words[0].isidentifier()
+    return f"{_PROGRAM} {words[0] if known else 'tune'}"
+
+
 def installed() -> bool:
     """Tell whether a shell that is told ``coldray`` starts the program that runs."""
     found = shutil.which(_PROGRAM)

@@ -14,7 +14,7 @@ from rich.console import Console
 from coldray.bundle.io import load_bundle
 from coldray.bundle.model import Bundle
 from coldray.cli.jobs.compare import run_and_publish
-from coldray.cli.jobs.tune import check_tracking
+from coldray.cli.jobs.tune import check_servers
 from coldray.cli.progress.ablation import AblationProgress
 from coldray.core.errors import ConfigError, StudyError
 from coldray.core.files import writable_folder
@@ -152,7 +152,7 @@ def compare(
         comparison = load_comparison(path, settings, trials=trials, models=named)
     options = notebook_options(output, tracking_uri, ray_address, cpus, resume, "coldray.compare(…)")
     with AblationProgress(Console(quiet=quiet)) as progress, writable_folder(options.output):
-        check_tracking(options)
+        check_servers(options)
         checked = check_comparison(comparison, dataset, progress)
         result, folder = run_and_publish(comparison, checked, options, progress)
     if result is None:

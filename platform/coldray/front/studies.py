@@ -15,7 +15,7 @@ from rich.console import Console
 
 from coldray.bundle.io import load_bundle
 from coldray.bundle.model import Bundle
-from coldray.cli.jobs.tune import check_tracking, search_and_publish
+from coldray.cli.jobs.tune import check_budget, check_servers, search_and_publish
 from coldray.cli.options.studies import RegisteredRunOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.core.environment import variable
@@ -117,7 +117,8 @@ def tune(
     study
         A model that has a study file, such as ``"kernel_align"``; the path of a study file; or the fields of one.
     trials, settings
-        What takes the place of ``search.trials`` and of other fields of the study, by dotted name.
+        What takes the place of ``search.trials``, of a grid so many of its points, and of other fields of the study,
+        by dotted name.
     output
         Folder of the study's own folder, with report, figures and bundle.
     resume
@@ -148,11 +149,13 @@ def tune(
     >>> study.trials.height, study.winner.recommend(["user-0001"], k=3).height
     (2, 3)
     """
-    config = _config(study, {**({} if trials is None else {"search.trials": trials}), **(settings or {})})
+    budget = {} if trials is None else {"search.trials": trials, "search.points": trials}
+    config = _config(study, {**budget, **(settings or {})})
+    check_budget(config, settings or {})
     options = notebook_options(output, tracking_uri, ray_address, cpus, resume, "coldray.tune(…)")
     progress = StudyProgress(Console(quiet=quiet))
     with writable_folder(options.output):
-        check_tracking(options)
+        check_servers(options)
         result, path = search_and_publish(prepare_study(config, dataset), options, progress)
     return Study(result, path, told_unsent(options))
 

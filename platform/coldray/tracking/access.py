@@ -39,9 +39,14 @@ def check_reachable(tracking_uri: str) -> None:
         _check_server(tracking_uri)
     elif path is not None:
         check_database(path, tracking_uri)
-    else:
+    elif parsed.scheme in ("", "file"):
         raise TrackingError(
             f"The tracking URI {tracking_uri!r} is not supported: MLflow no longer keeps runs in plain files. {_FORMS}"
+        )
+    else:
+        raise TrackingError(
+            f"The tracking URI {tracking_uri!r} is of a kind that studies do not write to by themselves. {_FORMS} A "
+            "database of another kind is behind a server: `mlflow server --backend-store-uri URI`."
         )
 
 

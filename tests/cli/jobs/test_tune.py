@@ -243,6 +243,18 @@ def test_a_tracking_store_that_is_not_supported(refused):
     assert "'./mlruns' is not supported" in refused("--tracking-uri", "./mlruns", status=1)
 
 
+def test_a_cluster_that_cannot_run_a_job_is_told_before_data_are_read(refused, tmp_path):
+    absent = tmp_path / "absent.csv"
+    line = refused("--ray-address", "ray://10.0.0.1:10001", "--interactions", absent, status=1)
+    assert "an address of Ray Client" in line
+
+
+def test_a_grid_with_more_points_than_trials_that_are_asked_for(refused):
+    line = refused("--set", "search.trials=3", study=STUDY.with_name("ease.yaml"))
+    assert "lists its 20 configurations" in line
+    assert "--set search.points=3" in line
+
+
 def test_own_data_without_its_file(refused):
     assert "--dataset csv needs --interactions FILE" in refused("--dataset", "csv")
 

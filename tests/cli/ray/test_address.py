@@ -75,6 +75,23 @@ def test_what_is_no_address_of_a_cluster_is_refused_at_once_with_the_way_out(giv
     assert time.monotonic() - started < 1
 
 
+@pytest.mark.parametrize(
+    ("argv", "sent"),
+    [
+        (["jobs/ablation.py", "--cpus", "2"], "--runtime-env jobs/ray-env.yaml -- jobs/ablation.py`"),
+        (["/somewhere/bin/coldray", "compare", "coldstart"], "10.0.0.1:8265 -- coldray compare`"),
+        (["/somewhere/bin/coldray"], "10.0.0.1:8265 -- coldray tune`"),
+        (["/somewhere/ipykernel_launcher.py", "-f"], "10.0.0.1:8265 -- coldray tune`"),
+    ],
+)
+@pytest.mark.parametrize("given", ["http://10.0.0.1:8265", "ray://10.0.0.1:10001"])
+def test_what_runs_is_what_is_to_be_sent_to_a_job_server(monkeypatch, given, argv, sent):
+    monkeypatch.setattr("sys.argv", argv)
+    with pytest.raises(ClusterError) as refused:
+        usable_address(given)
+    assert sent in str(refused.value)
+
+
 def test_a_cluster_is_known_by_its_answer(monkeypatch):
     monkeypatch.setattr(ray_address, "_CONNECT_SECONDS", 0.3)
     with answering(CLUSTER) as address:

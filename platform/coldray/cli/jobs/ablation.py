@@ -7,7 +7,7 @@ import shutil
 from rich.console import Console
 
 from coldray.cli.devices import check_this_process, check_workers
-from coldray.cli.jobs.tune import check_tracking, read_dataset, settings_of, tracking
+from coldray.cli.jobs.tune import check_servers, read_dataset, settings_of, tracking
 from coldray.cli.lines import from_here
 from coldray.cli.options.studies import AblationOptions
 from coldray.cli.progress.ablation import AblationProgress
@@ -38,7 +38,7 @@ def ablate(options: AblationOptions, console: Console) -> AblationResult:
     """
     config = load_study(options.file, {"splits.seeds": options.seeds, **options.settings})
     with AblationProgress(console) as progress, writable_folder(options.output):
-        check_tracking(options)
+        check_servers(options)
         dataset = read_dataset(options.source_for(config.data), config, progress)
         study = prepare_ablation(config, dataset)
         check_this_process(config)

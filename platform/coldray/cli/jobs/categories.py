@@ -16,7 +16,7 @@ from rich.console import Console
 from coldray.cli.devices import check_this_process, check_workers
 from coldray.cli.jobs.tune import (
     Publication,
-    check_tracking,
+    check_servers,
     print_next_steps,
     publish,
     read_data,
@@ -80,7 +80,7 @@ def tune_categories(options: StudyOptions, console: Console) -> CategoryResults:
     left_out: dict[str, str] = {}
     without_bundle: list[BundleFitError] = []
     with writable_folder(output):
-        check_tracking(options)
+        check_servers(options)
         sources = category_sources(source, options.category)
         settings = {**settings_of(config), "categories": list(sources), "phase": options.phase}
         identity = StudyIdentity("categories", config.name, source.name, "", settings)

@@ -12,7 +12,7 @@ from coldray.cli.devices import check_this_process, check_workers
 from coldray.cli.jobs.tune import (
     Publication,
     bundle_manifest,
-    check_tracking,
+    check_servers,
     print_next_steps,
     read_data,
     register_winner,
@@ -63,7 +63,7 @@ def compare(options: ComparisonOptions, console: Console) -> ComparisonResult | 
     """
     comparison = load_comparison(options.file, options.settings, trials=options.trials, models=options.entries)
     with AblationProgress(console) as progress, writable_folder(options.output):
-        check_tracking(options)
+        check_servers(options)
         source = options.source_for(comparison.config.data)
         dataset, published = read_data(source, comparison.config, progress)
         checked = check_comparison(comparison, dataset, progress, published)

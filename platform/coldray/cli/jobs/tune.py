@@ -18,6 +18,7 @@ from coldray.cli.lines import from_here, other_command, tool, typed
 from coldray.cli.options.studies import JobOptions, RegisteredRunOptions, RunOptions, StudyOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.promotion import decide
+from coldray.cli.ray.address import usable_address
 from coldray.cli.ray.cluster import connected_ray
 from coldray.cli.texts import encode_texts
 from coldray.core.errors import ConfigError
@@ -56,10 +57,11 @@ def tune(options: StudyOptions, console: Console) -> StudyResult:
     Everything that can be wrong is checked before anything takes long.
     """
     config = load_study(options.file, options.settings)
+    check_budget(config, options.settings)
     check_this_process(config)
     progress = StudyProgress(console)
     with writable_folder(options.output):
-        check_tracking(options)
+        check_servers(options)
         source = options.source_for(config.data)
         dataset, published = read_data(source, config, progress)
         study = prepare_study(config, dataset, published)
@@ -68,6 +70,22 @@ def tune(options: StudyOptions, console: Console) -> StudyResult:
     console.print(terminal(study_report(result)))
     print_next_steps(console, folder / PAGE, options, source, "ml-100k" if config.model in NETWORKS else "hetrec")
     return result
+
+
+def check_budget(config: StudyConfig, settings: Mapping[str, Any]) -> None:
+    """Find out whether a study tries no more than `settings`, of which it was made, ask for.
+
+    Raises
+    ------
+    ConfigError
+        If it lists more configurations than ``search.trials`` of the settings.
+    """
+    trials = settings.get("search.trials")
+    if config.enumerated and trials is not None and config.n_trials > int(trials):
+        raise ConfigError(
+            f"search.trials={trials}: {config.name} lists its {config.n_trials} configurations, a grid, and would try "
+            f"all of them. Ask for so many of its points: --set search.points={trials}."
+        )
 
 
 def read_data(
@@ -139,15 +157,18 @@ def settings_of(config: StudyConfig) -> dict[str, Any]:
     return {**settings, "files": digests} if (digests := config.splits.digests()) else settings
 
 
-def check_tracking(options: RunOptions) -> None:
-    """Find out now whether the tracking server answers and has the experiment, unless it is not to be asked.
+def check_servers(options: RunOptions) -> None:
+    """Find out now whether the cluster and the tracking server answer, and the latter has the experiment.
 
     Raises
     ------
+    ClusterError
+        If no cluster answers at the address, or no job can be run by it.
     TrackingError
         If it does not, or the experiment is deleted.
     """
     quiet_libraries()
+    usable_address(options.ray_address)
     if options.offline:
         return
     with suppress(UnavailableError):  # a database that is locked for a moment: what is to be logged is kept

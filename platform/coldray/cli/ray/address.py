@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from coldray.cli.ray.local import EMBEDDED
+from coldray.core.commands import running
 from coldray.core.environment import variable
 from coldray.core.errors import ClusterError
 
@@ -59,18 +60,23 @@ def _way_of(scheme: str, asked: str, host: str) -> str:
     if scheme in ("http", "https"):
         return (
             f"{asked!r} is the address of a job server (the dashboard), which is sent jobs from elsewhere: "
-            f"`ray job submit --address {shlex.quote(asked)} --runtime-env jobs/ray-env.yaml -- jobs/tune_marec.py`. "
-            f"On a machine of the cluster itself its address is {host}:{CLUSTER_PORT}. {_LOCAL}"
+            f"`{_submitted(asked)}`. On a machine of the cluster itself its address is {host}:{CLUSTER_PORT}. {_LOCAL}"
         )
     if scheme == "ray":
         server = f"http://{host}:{JOB_SERVER_PORT}"
         return (
             f"{asked!r} is an address of Ray Client, through which Ray Tune and Ray Data do not run. Send the job to "
-            f"the cluster: `ray job submit --address {shlex.quote(server)} --runtime-env jobs/ray-env.yaml "
-            f"-- jobs/tune_marec.py`; or run it on a machine of the cluster with --ray-address {host}:{CLUSTER_PORT}. "
-            f"{_LOCAL}"
+            f"the cluster: `{_submitted(server)}`; or run it on a machine of the cluster with --ray-address "
+            f"{host}:{CLUSTER_PORT}. {_LOCAL}"
         )
     return f"{asked!r} is no address of a Ray cluster: that is HOST:{CLUSTER_PORT}, 'auto' or 'local'."
+
+
+def _submitted(server: str) -> str:
+    """Return the command that sends what runs here to a job server; its options follow."""
+    command = running()
+    packages = "--runtime-env jobs/ray-env.yaml " if command.startswith("jobs/") else ""
+    return f"ray job submit --address {shlex.quote(server)} {packages}-- {command}"
 
 
 def check_cluster(address: str) -> None:

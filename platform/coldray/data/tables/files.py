@@ -163,7 +163,7 @@ def _looks_like_row(names: Sequence[str]) -> bool:
 
 def _exists(path: Path) -> None:
     if not path.exists():
-        raise DataFileError(f"{path} does not exist. Correct the path in the data configuration.")
+        raise DataFileError(f"{path} does not exist. Correct the path.")
 
 
 @contextmanager
