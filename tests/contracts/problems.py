@@ -1,5 +1,7 @@
 """Small training sets for the tests of models."""
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -77,6 +79,11 @@ def rated(train, values, key):
     clicks = train.interactions
     ratings = sp.csr_array((np.asarray(values, np.float32), clicks.indices, clicks.indptr), shape=clicks.shape)
     return TrainingSet(ratings, train.features, key)
+
+
+def with_users(train, seed=5):
+    """Return a training set whose users have attributes."""
+    return replace(train, users=random_features(np.random.default_rng(seed), train.interactions.shape[0]))
 
 
 def warming_task(train, *, ratings=False):

@@ -14,8 +14,9 @@ import safetensors.numpy
 import scipy.sparse as sp
 from pydantic import ValidationError
 
-from coldray.core.errors import CatalogTooLargeError, NotFittedError
+from coldray.core.errors import CatalogTooLargeError, MissingFieldError, NotFittedError
 from coldray.experiments.tasks.warming import TASKS, evaluate_warming
+from coldray.features.feature_set import FeatureSet
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.forms import StudyOutlook
 from coldray.models.linalg.vector_index import VectorModel
@@ -27,7 +28,9 @@ from contracts.problems import (
     random_ratings,
     random_training_set,
     rated_genre_groups,
+    vector_feature,
     warming_task,
+    with_users,
 )
 
 
@@ -331,6 +334,7 @@ class RecommenderContract:
         """Return the model after a trip through a safetensors file and JSON."""
         arrays = {name: np.ascontiguousarray(value) for name, value in model.state().items()}
         loaded = safetensors.numpy.load(safetensors.numpy.save(arrays))
+        loaded = dict(sorted(loaded.items(), reverse=True))  # the file keeps no order, and may give any
         config = self.model.config_type.model_validate_json(model.config.model_dump_json())
         return self.model.from_state(config, loaded, features)
 
@@ -362,6 +366,48 @@ class WarmItemContract(RecommenderContract):
 
 class ClickedItemContract(WarmItemContract, ClicksContract):
     """A model of clicks on items that it knows by their clicks alone."""
+
+
+class ProfileContract(ClickedItemContract):
+    """A model that knows users by their attributes, too."""
+
+    def problem(self, seed, **sizes):
+        return with_users(super().problem(seed, **sizes))
+
+    def eager_users(self):
+        return with_users(super().eager_users())
+
+    def groups(self):
+        """Return planted groups; the users know theirs."""
+        train, genres, group = super().groups()
+        users = FeatureSet({"group": vector_feature(np.eye(genres.max() + 1)[group])}, len(group))
+        return replace(train, users=users), genres, group
+
+    def test_without_a_click_the_profile_decides(self):
+        train, genres, group = self.groups()
+        model, warm = self.fit_once(train), train.warm_items
+        nothing = sp.csr_array((len(group), model.n_items), dtype=np.float32)
+        scores = model.profile_scorer(warm)(nothing, train.users)
+        np.testing.assert_array_equal(genres[warm[scores.argmax(axis=1)]], group)
+
+    def test_a_block_of_profiles_equals_its_rows_one_by_one(self, train, fitted):
+        scorer, every = fitted.profile_scorer(all_items(fitted)), np.arange(train.interactions.shape[0])
+        block = scorer(train.interactions, train.users)
+        rows = [scorer(train.interactions[[user]], train.users.take(every[[user]])) for user in every]
+        self.assert_close(np.concatenate(rows), block)
+        nobody = scorer(train.interactions[:0], train.users.take(every[:0]))
+        assert nobody.shape == (0, fitted.n_items)
+
+    def test_profiles_are_scored_alike_after_storage(self, train, fitted):
+        again = self.rebuilt(fitted, train.features)
+        found, expected = (
+            model.profile_scorer(all_items(model))(train.interactions, train.users) for model in (again, fitted)
+        )
+        np.testing.assert_array_equal(found, expected)
+
+    def test_users_of_whom_nothing_is_known_are_refused(self, train):
+        with pytest.raises(MissingFieldError, match="attributes of users"):
+            self.model(self.config).fit(replace(train, users=None))
 
 
 class RatingContract(WarmItemContract):

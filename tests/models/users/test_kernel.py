@@ -8,38 +8,20 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldray.core.errors import MissingFieldError
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.kernel_align.model import KernelAlign
 from coldray.models.users.kernel import KernelAlignUsers, KernelAlignUsersConfig
-from contracts.problems import random_features, random_training_set, vector_feature
-from contracts.recommender import ClickedItemContract
+from contracts.problems import random_features, random_training_set, vector_feature, with_users
+from contracts.recommender import ProfileContract
 
 CONFIG = KernelAlignUsersConfig(n_factors=8, subset=100, steps=15, ridge=1.0, click_ridge=1.0, prior_clicks=0.3)
 
 
-def with_users(train, seed=5):
-    """Return a training set whose users have attributes."""
-    users = random_features(np.random.default_rng(seed), train.interactions.shape[0])
-    return replace(train, users=users)
-
-
-class TestKernelAlignUsers(ClickedItemContract):
+class TestKernelAlignUsers(ProfileContract):
     model = KernelAlignUsers
     config = CONFIG
     tolerance = 1e-4
-
-    def problem(self, seed, **sizes):
-        return with_users(super().problem(seed, **sizes))
-
-    def eager_users(self):
-        return with_users(super().eager_users())
-
-    def groups(self):
-        train, genres, group = super().groups()
-        users = FeatureSet({"group": vector_feature(np.eye(genres.max() + 1)[group])}, len(group))
-        return replace(train, users=users), genres, group
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +86,6 @@ def test_with_clicks_the_attributes_count_less(seed):
 
 
 FITTED: list[KernelAlignUsers] = []
-
-
-def test_users_of_whom_nothing_is_known_are_refused(train):
-    with pytest.raises(MissingFieldError, match="attributes of users"):
-        KernelAlignUsers(CONFIG).fit(replace(train, users=None))
 
 
 def test_features_of_other_users_are_refused(train):

@@ -27,11 +27,12 @@ import scipy.sparse as sp
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from coldray.evaluation.ranking import Scorer
-from coldray.features.feature_set import Feature, FeatureSet, ScalarFeature, VectorFeature
+from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items, ModelConfig, ProfileScorer, Recommender, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.kernel_align.config import KernelAlignConfig
 from coldray.models.kernel_align.model import KernelAlign
+from coldray.models.state import unknown_user, users_of, users_state
 from coldray.training.options import FitOptions
 
 
@@ -93,7 +94,7 @@ class KernelAlignUsers(Recommender[KernelAlignUsersConfig]):
         of_users = train.of_users
         self.check_size(*train.interactions.shape)
         self._kernel = KernelAlign(self._of_users(self.config)).fit(of_users, computations)
-        self._clicks, self._unknown = of_users.interactions, _unknown(of_users.features)
+        self._clicks, self._unknown = of_users.interactions, unknown_user(of_users.features)
         return self
 
     @staticmethod
@@ -154,9 +155,7 @@ class KernelAlignUsers(Recommender[KernelAlignUsersConfig]):
         kernel, clicks = self._fitted(), self._clicks
         arrays = {f"kernel.{name}": array for name, array in kernel.state().items()}
         arrays |= {"clicks.indices": clicks.indices, "clicks.indptr": clicks.indptr}
-        for name, feature in kernel.features.features.items():
-            arrays |= {f"users.{name}.{part}": array for part, array in _arrays(feature).items()}
-        return arrays
+        return arrays | users_state(kernel.features)
 
     @classmethod
     def from_state(
@@ -164,51 +163,17 @@ class KernelAlignUsers(Recommender[KernelAlignUsersConfig]):
     ) -> Self:
         """Rebuild the model; features of items are not needed."""
         model = cls(config)
-        of_users: dict[str, dict[str, npt.NDArray[Any]]] = {}
-        for key, array in state.items():
-            if key.startswith("users."):
-                name, _, part = key.removeprefix("users.").rpartition(".")
-                of_users.setdefault(name, {})[part] = array
         indptr, indices = state["clicks.indptr"], state["clicks.indices"]
         kernel = {key.removeprefix("kernel."): array for key, array in state.items() if key.startswith("kernel.")}
         n_users = len(kernel["warming.clicks"])
-        users = FeatureSet({name: _feature(parts) for name, parts in of_users.items()}, n_users)
+        users = users_of(state, n_users)
         model._kernel = KernelAlign.from_state(cls._of_users(config), kernel, users)
         ones = np.ones(len(indices), np.float32)
         model._clicks = sp.csr_array((ones, indices, indptr), shape=(len(indptr) - 1, n_users))
-        model._unknown = _unknown(users)
+        model._unknown = unknown_user(users)
         return model
 
     def _fitted(self) -> KernelAlign:
         if self._kernel is None:  # pragma: no cover  check_fitted has raised
             raise AssertionError
         return self._kernel
-
-
-def _unknown(users: FeatureSet) -> FeatureSet:
-    """Return the features of one user of whom nothing is known."""
-    features: dict[str, Feature] = {}
-    for name, feature in users.features.items():
-        if isinstance(feature, VectorFeature):
-            empty = sp.csr_array((1, feature.matrix.shape[1]), dtype=np.float32)
-            features[name] = VectorFeature(empty, feature.terms)
-        else:
-            features[name] = ScalarFeature(np.array([np.nan]), feature.span)
-    return FeatureSet(features, 1)
-
-
-def _arrays(feature: Feature) -> dict[str, npt.NDArray[Any]]:
-    if isinstance(feature, ScalarFeature):
-        return {"values": feature.values, "span": np.array([feature.span])}
-    matrix = feature.matrix
-    width = np.array([matrix.shape[1]])
-    return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "width": width}
-
-
-def _feature(parts: Mapping[str, npt.NDArray[Any]]) -> Feature:
-    if "values" in parts:
-        return ScalarFeature(parts["values"], float(parts["span"][0]))
-    width = int(parts["width"][0])
-    shape = (len(parts["indptr"]) - 1, width)
-    matrix = sp.csr_array((parts["data"], parts["indices"], parts["indptr"]), shape=shape)
-    return VectorFeature(matrix, tuple(map(str, range(width))))
