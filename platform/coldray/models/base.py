@@ -150,7 +150,7 @@ class Recommender(ABC, Generic[ConfigT]):
     scores_cold_items: ClassVar[bool] = False
     """True if an item without clicks gets a score from its attributes."""
     personalised: ClassVar[bool] = True
-    """False if every user is given the same scores."""
+    """False if what users clicked changes none of their scores: who are told apart by nothing else get the same."""
     fits_by_shared_results: ClassVar[bool] = False
     """True if a fit is little more than results that configurations share: a study then computes them ahead."""
     way_out: ClassVar[str] = (

@@ -21,6 +21,8 @@ _OWN = {
     "marec_plus": "marec.plus:MARecPlus",
     "kernel_align": "kernel_align.model:KernelAlign",
     "kernel_align_users": "users.kernel:KernelAlignUsers",
+    "profile_knn": "neighbours.profile:ProfileKNN",
+    "popularity_by_group": "popularity.groups:PopularityByGroup",
     "content_knn": "neighbours.content:ContentKNN",
     "popularity": "popularity.model:Popularity",
     "ease": "linear.ease:EASE",

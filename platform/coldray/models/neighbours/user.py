@@ -12,8 +12,8 @@ Notation used for shapes: U users of the training set, I items, n items asked fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from coldray.models.base import Items, Recommender, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.linalg.products import PANEL_ROWS, SparseProducts
 from coldray.models.neighbours.nearest import nearest
-from coldray.models.neighbours.similarity import NeighbourConfig, click_similarity
+from coldray.models.neighbours.similarity import Matrix, NeighbourConfig, click_similarity
 from coldray.training.options import FitOptions
 
 _BLOCK_CELLS = 1 << 21
@@ -40,14 +40,14 @@ class UserKNNConfig(NeighbourConfig):
     """Parameters of :class:`UserKNN`."""
 
 
-class UserKNN(Recommender[UserKNNConfig]):
-    """What a history's nearest neighbours among the users click."""
+ConfigT = TypeVar("ConfigT", bound=NeighbourConfig)
 
-    name: ClassVar[str] = "user_knn"
-    config_type: ClassVar[type[UserKNNConfig]] = UserKNNConfig
 
-    def __init__(self, config: UserKNNConfig | None = None) -> None:
-        super().__init__(config or UserKNNConfig())
+class UserNeighbours(Recommender[ConfigT], Generic[ConfigT]):
+    """A model that keeps the clicks of users, and gives a user those of the nearest of them."""
+
+    def __init__(self, config: ConfigT | None = None) -> None:
+        super().__init__(config if config is not None else self.config_type())  # type: ignore[arg-type]
         self._clicks = sp.csr_array((0, 0), dtype=np.float32)
 
     def fit(
@@ -87,39 +87,37 @@ class UserKNN(Recommender[UserKNNConfig]):
         """Number of items the fitted model knows; 0 before the fit."""
         return int(self._clicks.shape[1])
 
-    def scorer(self, items: Items) -> Scorer:
-        """Return the function that adds up the clicks of a history's neighbours on `items`."""
-        self.check_fitted()
-        common = SparseProducts(sp.csr_array(self._clicks.T))
-        wanted = SparseProducts(sp.csr_array(self._clicks[:, items]))
-        counts = np.diff(self._clicks.indptr)
-        height = max(1, _BLOCK_CELLS // len(counts))
+    def click_likeness(self) -> Callable[[sp.csr_array], Matrix]:
+        """Return the function that says how similar each history is to the users by clicks, ``[b, U]``."""
+        common, counts, config = SparseProducts(sp.csr_array(self._clicks.T)), np.diff(self._clicks.indptr), self.config
 
-        def scores(histories: sp.csr_array) -> Scores:
-            blocks = [
-                wanted.dense(self._neighbours(histories[start : start + height], common, counts))
-                for start in range(0, histories.shape[0], height)
-            ]
-            return np.concatenate([np.zeros((0, len(items)), np.float32), *blocks])
+        def likeness(histories: sp.csr_array) -> Matrix:
+            return click_similarity(
+                common.dense(histories),
+                np.diff(histories.indptr),
+                counts,
+                size=self.n_items,
+                measure=config.measure,
+                shrinkage=config.shrinkage,
+            )
+
+        return likeness
+
+    def clicks_of_nearest(self, items: Items) -> Callable[[Matrix], Scores]:
+        """Return the function that adds up the clicks of the nearest users on `items`, given the likeness of all."""
+        wanted = SparseProducts(sp.csr_array(self._clicks[:, items]))
+
+        def scores(likeness: Matrix) -> Scores:
+            neighbours = nearest(likeness, self.config.k)
+            neighbours.sort_indices()  # products add up in the order of the users then, whichever way they are made
+            return wanted.dense(neighbours)
 
         return scores
 
-    def _neighbours(
-        self, histories: sp.csr_array, common: SparseProducts, counts: npt.NDArray[np.integer[Any]]
-    ) -> sp.csr_array:
-        """Return how similar each history is to its neighbours, CSR ``[b, U]``."""
-        config = self.config
-        similar = click_similarity(
-            common.dense(histories),
-            np.diff(histories.indptr),
-            counts,
-            size=self.n_items,
-            measure=config.measure,
-            shrinkage=config.shrinkage,
-        )
-        neighbours = nearest(similar, config.k)
-        neighbours.sort_indices()  # products add up in the order of the users then, whichever way they are made
-        return neighbours
+    def blocks(self, n_rows: int) -> list[slice]:
+        """Return the rows whose likeness to all users is held at once."""
+        height = max(1, _BLOCK_CELLS // self._clicks.shape[0])
+        return [slice(start, start + height) for start in range(0, n_rows, height)]
 
     def state(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return the clicks of the users, row by row, and the number of items."""
@@ -128,10 +126,28 @@ class UserKNN(Recommender[UserKNNConfig]):
         return {"indptr": clicks.indptr, "indices": clicks.indices, "n_items": np.array([self.n_items])}
 
     @classmethod
-    def from_state(cls, config: UserKNNConfig, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
+    def from_state(cls, config: ConfigT, state: Mapping[str, npt.NDArray[Any]], features: FeatureSet) -> Self:
         """Rebuild the model; the features are not needed."""
         indices, starts = state["indices"], state["indptr"]
         shape = (len(starts) - 1, int(state["n_items"][0]))
         model = cls(config)
         model._clicks = sp.csr_array((np.ones(len(indices), np.float32), indices, starts), shape=shape)
         return model
+
+
+class UserKNN(UserNeighbours[UserKNNConfig]):
+    """What a history's nearest neighbours among the users click."""
+
+    name: ClassVar[str] = "user_knn"
+    config_type: ClassVar[type[UserKNNConfig]] = UserKNNConfig
+
+    def scorer(self, items: Items) -> Scorer:
+        """Return the function that adds up the clicks of a history's neighbours on `items`."""
+        self.check_fitted()
+        likeness, clicks = self.click_likeness(), self.clicks_of_nearest(items)
+
+        def scores(histories: sp.csr_array) -> Scores:
+            blocks = [clicks(likeness(histories[rows])) for rows in self.blocks(histories.shape[0])]
+            return np.concatenate([np.zeros((0, len(items)), np.float32), *blocks])
+
+        return scores
