@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -110,6 +111,46 @@ def test_all_who_make_lists_make_the_same(bundle, tmp_path):
     rows = pl.DataFrame([{"user": user, "item": item} for user in users for item in bundle.history(user)])
     (listed,) = BatchLists.of(stored, k=6).of_histories(rows.rename({"user": "user_id", "item": "item_id"}), Counts())
     assert dict(zip(listed["user_id"].to_list(), [one.to_list() for one in listed["items"]], strict=True)) == expected
+
+
+def asked(bundle, **columns):
+    """Return the lists of the MLflow model, and where they come from."""
+    logged = BundleModel()
+    logged.bundle = bundle
+    table = logged.predict(None, pd.DataFrame(columns), {"k": 6})
+    parts = [part for _, part in table.groupby("row")]
+    return [part["item"].tolist() for part in parts], [part["path"].iloc[0] for part in parts]
+
+
+def answered(bundle, *queries):
+    """Return the same of the service."""
+    answers = Engine(bundle).answer(list(queries))
+    return [[place.item for place in one.places] for one in answers], [one.path for one in answers]
+
+
+def test_the_mlflow_model_gives_the_lists_of_the_service(bundle, caplog):
+    given, ids = [NORTH, None, SOUTH, {}], [3, 4, "nobody", 11]
+    alone = [Query(k=6, profile=one) for one in (NORTH, {}, SOUTH, {})]
+    assert asked(bundle, user_attributes=given) == answered(bundle, *alone)
+    known = [Query(k=6, user_id=3, profile=NORTH), Query(k=6, user_id=4), Query(k=6, profile=SOUTH)]
+    known.append(Query(k=6, user_id=11, profile={}))
+    assert asked(bundle, user_id=ids, user_attributes=given) == answered(bundle, *known)
+    beside = [Query(k=6, history={1: None}, profile=NORTH), Query(k=6, history={3: None})]
+    assert asked(bundle, history=[[1], [3]], user_attributes=[NORTH, np.nan]) == answered(bundle, *beside)
+    with caplog.at_level(logging.WARNING):
+        asked(bundle, user_attributes=[{"town": ["north", "atlantis"]}])
+    assert "1 labels of 'town'; the first is 'atlantis'" in caplog.text
+
+
+def test_the_mlflow_model_refuses_what_makes_no_sense(bundle, data):
+    with pytest.raises(UnknownAttributeError, match="Did you mean 'town'"):
+        asked(bundle, user_attributes=[{"twon": "north"}])
+    with pytest.raises(DataFormatError, match=r"Profile 1 \(counted from 0\) is 'north'"):
+        asked(bundle, user_attributes=[NORTH, "north"])
+    with pytest.raises(ConfigError, match="user_attributes: the model 'ease' reads none"):
+        asked(coldray.fit("ease", data), user_id=[3, 4], user_attributes=[None, NORTH])
+    with pytest.raises(DataFormatError, match="or 'user_attributes' with a dict a row"):
+        asked(bundle, age=[20])
 
 
 def test_the_service_takes_who_asks(bundle):

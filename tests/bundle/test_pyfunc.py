@@ -1,14 +1,19 @@
 """The MLflow model of bundles that read ratings, loaded and asked as its users do: with the schema enforced."""
 
+from dataclasses import replace
+
 import mlflow
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from mlflow.types import DataType
 
+import coldray
 from coldray.bundle.io import save_bundle
 from coldray.bundle.pyfunc import BundleModel
 from coldray.core.errors import DataFormatError
+from coldray.data.dataset import NumberAttribute
 from coldray.experiments.promotion.outcome import Promotion
 from coldray.experiments.space import StudyConfig
 from coldray.tracking.receiver import RefusedError
@@ -120,6 +125,19 @@ def test_the_schema_names_ratings_where_they_are_read_alone(dataset, loaded, tra
     items = bundle.item_ids.tolist()[:3]
     assert asked(clicks, history=[items]) == own(bundle, items)
     assert asked(clicks, history=[items], ratings=[[1.0, 5.0, 3.0]]) == own(bundle, items)
+
+
+def test_the_schema_takes_attributes_of_users_where_they_are_read(dataset, tracker, tmp_path):
+    people = NumberAttribute(np.arange(dataset.n_users, dtype=float))
+    bundle = coldray.fit("popularity_by_group", replace(dataset, user_attributes={"age": people}))
+    tracker.register(save_bundle(bundle, tmp_path / "bundle"), STRINGS, "pyfunc-people", ALWAYS)
+    loaded = mlflow.pyfunc.load_model("models:/pyfunc-people@champion")
+    assert loaded.metadata.signature.inputs.input_names() == ["user_id", "history", "user_attributes"]
+    profiles = [{"age": 1}, {"age": 90.5}, {}]
+    wanted = bundle.recommend(profiles=profiles, k=K)
+    assert asked(loaded, user_attributes=profiles) == [
+        wanted.filter(pl.col("user") == row)["item"].to_list() for row in range(3)
+    ]
 
 
 def test_who_asks_without_a_schema_may_give_ratings_by_item(dataset, bundle):

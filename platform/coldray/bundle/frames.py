@@ -191,11 +191,7 @@ def _people(
         raise ConfigError(f"The model {bundle.model.name!r} reads no attributes of users: leave profiles out.")
     if histories is not None and len(histories) != len(profiles):
         raise ConfigError(f"There are {len(histories):,} histories and {len(profiles):,} profiles. Give one of each.")
-    read = bundle.people.read(profiles)
-    for name, labels in bundle.people.unread(profiles).items():
-        told = (len(labels), name, labels[0])
-        logger.warning("Nobody the model was fitted on has %d labels of %r; the first is %r.", *told)
-    return read
+    return bundle.people.read_telling(profiles)
 
 
 def _known_parts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from coldray.data.dataset import Attribute, Dataset
 from coldray.features.builder import FeatureConfig, FeatureEncoder, attributes_from_records, encoded
 from coldray.features.feature_set import FeatureSet, VectorFeature
 
+logger = logging.getLogger(__name__)
 Profile: TypeAlias = Mapping[str, object]
 """Attributes of a user by name: labels as a list of str or one str, a number, a text; what is missing is unknown."""
 
@@ -54,6 +56,14 @@ class People:
         """
         attributes = attributes_from_records(profiles, self.encoder.kinds, "Profile")
         return self.encoder.transform(attributes, len(profiles))
+
+    def read_telling(self, profiles: Sequence[Profile]) -> FeatureSet:
+        """Return the same as :meth:`read`, and warn of labels that say nothing."""
+        read = self.read(profiles)
+        for name, labels in self.unread(profiles).items():
+            told = (len(labels), name, labels[0])
+            logger.warning("Nobody the model was fitted on has %d labels of %r; the first is %r.", *told)
+        return read
 
     def unread(self, profiles: Sequence[Profile]) -> dict[str, list[str]]:
         """Return the labels of new users that say nothing to the model, as nobody it was fitted on has them."""

@@ -12,23 +12,29 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from coldray.bundle.io import load_bundle
 from coldray.bundle.model import Bundle, History
-from coldray.core.errors import DataFormatError, UnknownIdError
+from coldray.bundle.people import Profile
+from coldray.core.errors import ConfigError, DataFormatError, UnknownIdError
 from coldray.features.feature_set import FeatureSet
+
+_PROFILES = "user_attributes"
 
 
 class BundleModel(PythonModel):
-    """Recommends items for rows of ``user_id`` or ``history``.
+    """Recommends items for rows of ``user_id``, ``history`` or ``user_attributes``.
 
     ``predict`` takes a data frame with a column ``user_id`` or ``history``, a row's list of item ids, for a model that
-    reads their order the first one first. For a model that reads ratings a column ``ratings`` may stand beside
-    ``history``: a row's list of as many floats (MLflow refuses integers), NaN where one is unknown, or None where all
-    are. An unknown rating is what the model takes it to be, see :meth:`~coldray.bundle.model.Bundle.recommend`; of
-    an item that is twice in a history the last one counts. Who calls this class itself, and no schema stands between,
-    may give a dict of ratings by item id as a row of ``history`` instead.
+    reads their order the first one first. For a model that reads attributes of users a column ``user_attributes`` may
+    stand beside either, or alone: a row's dict of them by name, as the service takes them, or None where the bundle's
+    own are meant, if it has the user. Labels that nobody in the fit has are told in a warning. For a model that reads
+    ratings a column ``ratings`` may stand beside ``history``: a row's list of as many floats (MLflow refuses integers),
+    NaN where one is unknown, or None where all are. An unknown rating is what the model takes it to be, see
+    :meth:`~coldray.bundle.model.Bundle.recommend`; of an item that is twice in a history the last one counts. Who calls
+    this class itself, and no schema stands between, may give a dict of ratings by item id as a row of ``history``
+    instead.
 
     With the parameter ``k`` it returns a row for each recommended item: ``row``, ``rank``, ``item``, ``score``,
-    ``cold``, and ``path``, as of :data:`~coldray.bundle.lists.ListOrigin`: ``popularity`` where nothing is known of the
-    user, whom the bundle does not have or who clicked nothing.
+    ``cold``, and ``path``, as of :data:`~coldray.bundle.lists.ListOrigin`: ``profile`` where nothing but attributes is
+    known of the user, ``popularity`` where nothing is.
     """
 
     bundle: Bundle
@@ -43,18 +49,28 @@ class BundleModel(PythonModel):
         Raises
         ------
         DataFormatError
-            If there is no column of users or histories, or a row has not as many ratings as items.
+            If there is no column of users, histories or attributes of users, a row has not as many ratings as items,
+            or an attribute is not of its kind.
         UnknownIdError
             If a history names an item the bundle does not have.
+        UnknownAttributeError
+            If a row has an attribute that no user has.
+        ConfigError
+            If there are attributes of users, and the model reads none.
         """
         if "history" in model_input:
             given = model_input["history"].tolist()
             ratings = model_input["ratings"].tolist() if "ratings" in model_input else [None] * len(given)
             histories = [self._rated(row, *pair) for row, pair in enumerate(zip(given, ratings, strict=True))]
-        elif "user_id" not in model_input:
-            raise DataFormatError("The input needs a column 'user_id', or 'history' with a list of item ids a row.")
-        else:
+        elif "user_id" in model_input:
             histories = [self._history(user) for user in model_input["user_id"].tolist()]
+        elif _PROFILES in model_input:
+            histories = [[]] * len(model_input)
+        else:
+            raise DataFormatError(
+                "The input needs a column 'user_id', or 'history' with a list of item ids a row, or 'user_attributes' "
+                "with a dict a row."
+            )
         people = self._people(model_input)
         k, known = int((params or {}).get("k", 10)), "history" not in model_input
         rows = [
@@ -67,11 +83,21 @@ class BundleModel(PythonModel):
     def _people(self, model_input: pd.DataFrame) -> FeatureSet | None:
         """Return what is known of the users of the rows beside their clicks, if the model reads it."""
         people = self.bundle.people
+        given = [_profile(one) for one in model_input[_PROFILES].tolist()] if _PROFILES in model_input else []
         if people is None:
+            if any(one is not None for one in given):
+                raise ConfigError(f"{_PROFILES}: the model {self.bundle.model.name!r} reads none. Leave them out.")
             return None
         if "history" in model_input or "user_id" not in model_input:
-            return people.read([{}] * len(model_input))
-        return people.rows([self.bundle.user_places.get(user) for user in model_input["user_id"].tolist()])
+            known: list[int | None] = [None] * len(model_input)
+        else:
+            known = [self.bundle.user_places.get(user) for user in model_input["user_id"].tolist()]
+        own = people.rows(known)
+        if not given:
+            return own
+        read = people.read_telling([one or {} for one in given])
+        rows = np.arange(len(given)) + np.array([len(given) if one is None else 0 for one in given])
+        return read.append(own).take(rows)
 
     def _rated(self, row: int, history: Any, ratings: Any) -> History:
         """Return the history of a row, with its ratings if there are any."""
@@ -94,6 +120,11 @@ class BundleModel(PythonModel):
             return self.bundle.history(user)
         except UnknownIdError:
             return []
+
+
+def _profile(given: Any) -> Profile | None:
+    """Return the attributes of a row; pandas may write None as NaN."""
+    return None if isinstance(given, float) and np.isnan(given) else given
 
 
 mlflow.models.set_model(BundleModel())

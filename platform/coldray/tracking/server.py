@@ -20,7 +20,7 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, ParamSchema, Schema
 from mlflow.types import ParamSpec as ParameterSpec
-from mlflow.types.schema import Array, TensorSpec
+from mlflow.types.schema import AnyType, Array, TensorSpec
 
 from coldray import __version__
 from coldray.bundle import pyfunc_path
@@ -312,7 +312,9 @@ class MlflowServer:
     def _logged(self, run_id: str, bundle: Path, ids: tuple[str, str]) -> tuple[str, str | None]:
         if not bundle.is_dir():
             raise FileNotFoundError(str(bundle))
-        signature = _signature(*map(DataType.__getitem__, ids), ratings=_reads_ratings(bundle))
+        signature = _signature(
+            *map(DataType.__getitem__, ids), ratings=_reads_ratings(bundle), users=_reads_users(bundle)
+        )
         with warnings.catch_warnings():
             # An example would be scored while logging; the signature says all it would.
             warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
@@ -358,7 +360,12 @@ def _reads_ratings(bundle: Path) -> bool:
         raise RefusedError(f"The bundle {bundle} cannot be logged: its {_USERS} is damaged ({error}).") from error
 
 
-def _signature(user_id: DataType, item_id: DataType, *, ratings: bool) -> ModelSignature:
+def _reads_users(bundle: Path) -> bool:
+    """Tell whether the model of a bundle reads attributes of users."""
+    return "people" in json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+
+
+def _signature(user_id: DataType, item_id: DataType, *, ratings: bool, users: bool) -> ModelSignature:
     """Return what the model takes: users or histories, see :class:`~coldray.bundle.pyfunc.BundleModel`."""
     columns: list[ColSpec | TensorSpec] = [
         ColSpec(user_id, "user_id", required=False),
@@ -366,4 +373,6 @@ def _signature(user_id: DataType, item_id: DataType, *, ratings: bool) -> ModelS
     ]
     if ratings:
         columns.append(ColSpec(Array(DataType.double), "ratings", required=False))
+    if users:  # whose kinds the model checks, with the nearest name of one that is misspelt
+        columns.append(ColSpec(AnyType(), "user_attributes", required=False))
     return ModelSignature(inputs=Schema(columns), params=ParamSchema([ParameterSpec("k", DataType.integer, 10)]))
