@@ -374,5 +374,5 @@ def _signature(user_id: DataType, item_id: DataType, *, ratings: bool, users: bo
     if ratings:
         columns.append(ColSpec(Array(DataType.double), "ratings", required=False))
     if users:  # whose kinds the model checks, with the nearest name of one that is misspelt
-        columns.append(ColSpec(AnyType(), "user_attributes", required=False))
+        columns.append(ColSpec(AnyType(), "user_attributes", required=False))  # type: ignore[no-untyped-call]
     return ModelSignature(inputs=Schema(columns), params=ParamSchema([ParameterSpec("k", DataType.integer, 10)]))

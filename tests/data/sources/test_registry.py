@@ -181,6 +181,17 @@ FOUND = {
             "citations.dat": "0\n",
         },
     ),
+    "coat": (
+        "coat",
+        {
+            "train.ascii": "4 0\n0 0\n",
+            "test.ascii": "0 0\n0 5\n",
+            "user_features.ascii": "1\n0\n",
+            "user_features_map.txt": "gender:men\n",
+            "item_features.ascii": "1\n1\n",
+            "item_features_map.txt": "color:red\n",
+        },
+    ),
     "yelp": (
         "yelp",
         {
@@ -200,7 +211,7 @@ def test_a_source_that_is_found_is_read_by_its_own_reader(tmp_path, name):
     for file, text in files.items():
         (tmp_path / folder / file).write_text(text)
     dataset = load_dataset(SourceConfig(name=name, data_dir=tmp_path))
-    assert (dataset.name, dataset.interactions.nnz, dataset.provenance["source"]) == (name, 1, name)
+    assert (dataset.name, dataset.interactions.nnz, dataset.provenance["source"]) == (name, 1 + (name == "coat"), name)
 
 
 @pytest.mark.parametrize("name", FOLDER_SOURCES[1:])
@@ -239,17 +250,21 @@ def test_strictness_reaches_the_reader_of_amazon(tmp_path):
         load_dataset(SourceConfig(name="amazon", data_dir=tmp_path, strict=True))
 
 
-def test_predefined_splits_are_those_of_amazon_and_of_movielens_100k(tmp_path, real_data):
+def test_predefined_splits_are_those_of_amazon_coat_and_movielens_100k(tmp_path, real_data):
     put_category(tmp_path, "Books")
     split = load_predefined(SourceConfig(name="amazon", data_dir=tmp_path))
     assert (split.name, split.train.nnz, split.validation.nnz, split.test.nnz) == ("Books", 1, 1, 1)
     u1 = load_predefined(SourceConfig(name="ml-100k", data_dir=real_data("ml-100k").parent), "u1")
     assert (u1.name, u1.test.nnz) == ("u1", 20_000)
+    drawn = load_predefined(SourceConfig(name="coat", data_dir=real_data("coat").parent))
+    assert (drawn.name, drawn.train.nnz) == ("random", 290 * 24)
 
 
-@pytest.mark.parametrize(("name", "split"), [("sample", None), ("amazon", "u1"), ("ml-100k", None), ("ml-1m", "u1")])
+@pytest.mark.parametrize(
+    ("name", "split"), [("sample", None), ("amazon", "u1"), ("coat", "u1"), ("ml-100k", None), ("ml-1m", "u1")]
+)
 def test_a_source_without_such_a_split_says_who_has_one(name, split):
-    with pytest.raises(ConfigError, match=rf"'{name}' has no predefined split .*amazon has one"):
+    with pytest.raises(ConfigError, match=rf"'{name}' has no predefined split .*amazon and coat have one"):
         load_predefined(SourceConfig(name=name), split)
 
 

@@ -18,6 +18,7 @@ from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig, apply_filters
 from coldray.data.sources.amazon.layout import amazon_categories, read_amazon
 from coldray.data.sources.citeulike import TAG_FILE, read_citeulike
+from coldray.data.sources.coat import TRAIN_FILE, read_coat, read_coat_split
 from coldray.data.sources.download import fetch_hetrec
 from coldray.data.sources.hetrec import MOVIE_FILE, RATING_FILES, read_hetrec
 from coldray.data.sources.lastfm import read_lastfm
@@ -150,7 +151,8 @@ def load_predefined(source: SourceConfig, split: str | None = None) -> Predefine
     Parameters
     ----------
     split
-        Which of several: ``u1`` to ``u5``, ``ua`` or ``ub`` of ``ml-100k``. ``amazon`` has one a category.
+        Which of several: ``u1`` to ``u5``, ``ua`` or ``ub`` of ``ml-100k``. ``coat`` has one, ``amazon`` one for each
+        category.
 
     Raises
     ------
@@ -165,8 +167,8 @@ def load_predefined(source: SourceConfig, split: str | None = None) -> Predefine
         return replace(found, dataset=_complete(found.dataset, source))
     asked = "without a name" if split is None else repr(split)
     raise ConfigError(
-        f"Source {source.name!r} has no predefined split {asked}. amazon has one without a name, ml-100k has u1 "
-        "to u5, ua and ub. Use another source, or split by the program."
+        f"Source {source.name!r} has no predefined split {asked}. amazon and coat have one without a name, ml-100k has "
+        "u1 to u5, ua and ub. Use another source, or split by the program."
     )
 
 
@@ -283,6 +285,7 @@ def _holds_files(folder: Path) -> bool:
 
 _MOVIES_DAT, _MOVIES_CSV = "movies.dat and ratings.dat", "movies.csv and ratings.csv"
 _CITEULIKE_FILES = "users.dat, mult.dat, vocabulary.dat, tag-item.dat, tags.dat and citations.dat"
+_COAT_FILES = "train.ascii, test.ascii and the *_features.ascii with their *_features_map.txt"
 _LASTFM_FILES = "user_artists.dat, artists.dat, user_taggedartists.dat and tags.dat"
 _YELP_FILES = "yelp_academic_dataset_review.json and yelp_academic_dataset_business.json"
 _AMAZON_FILES = "the <CATEGORY>.5core.{train,valid,test}.parquet"
@@ -321,6 +324,12 @@ _OWN: dict[str, Source] = {
     "ml-latest-small": _release("ml-latest-small", "ml-latest-small", _MOVIES_CSV, _HALVES),
     "lastfm": _found(read_lastfm, Location("lastfm", "hetrec2011-lastfm-2k", "user_artists.dat", _LASTFM_FILES)),
     "citeulike-t": _found(read_citeulike, Location("citeulike-t", "citeulike-t", TAG_FILE, _CITEULIKE_FILES)),
+    "coat": _found(
+        read_coat,
+        Location("coat", "coat", TRAIN_FILE, _COAT_FILES),
+        _STARS,
+        lambda source, split: read_coat_split(_find(source)) if split is None else None,
+    ),
     "yelp": _found(
         read_yelp, Location("yelp", "yelp", "yelp_academic_dataset_review.json", _YELP_FILES, zipped=False), _STARS
     ),
