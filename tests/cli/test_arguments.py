@@ -66,6 +66,18 @@ def test_files_of_ones_own_need_no_name():
         source("--dataset", "lastfm", "--interactions", "clicks.csv")
 
 
+def test_kinds_of_events_come_with_weights():
+    named = ("--interactions", "clicks.csv", "--event-column", "kind")
+    tables = source(*named, "--event-weights", "purchase=5, view=0.5").tabular
+    assert (tables.event_column, tables.event_weights) == ("kind", {"purchase": 5.0, "view": 0.5})
+    with pytest.raises(ConfigError, match=r"--event-weights-view: Input should be greater than 0.*got '0'"):
+        source(*named, "--event-weights", "purchase=5,view=0")
+    with pytest.raises(ConfigError, match="event_column is given and event_weights is not"):
+        source(*named)
+    with pytest.raises(ConfigError, match="--event-weights is read by --dataset csv and parquet alone"):
+        source("--dataset", "lastfm", "--event-weights", "view=1")
+
+
 @pytest.mark.parametrize(("kind", "many"), [("tune", False), ("check", True)])
 def test_several_categories_are_read_where_each_is_worked_on(kind, many):
     given = ("--dataset", "amazon", "--category", "Toys", "--category", "Books")

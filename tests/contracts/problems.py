@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from coldray.data.dataset import keep_entries
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Warming
+from coldray.evaluation.ratings import ones_where_stored
 from coldray.experiments.evaluation import EvaluationFold
 from coldray.features.builder import FeatureEncoder
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
@@ -105,8 +106,9 @@ def warming_task(train, *, ratings=False):
     known = TrainingSet(left, train.features, key, train.users)
     users = np.flatnonzero(np.diff(known.interactions.indptr) > 0).astype(np.int32)
     held_out = keep_entries(clicks, cold | hidden)
-    task = EvaluationFold(known, held_out, cold_items, users, 0, 0, ratings=ratings, warming=warming)
-    return task if ratings else task.with_clicks_to_be_found()
+    if not ratings:
+        held_out = ones_where_stored(held_out)
+    return EvaluationFold(known, held_out, cold_items, users, 0, 0, ratings=ratings, warming=warming)
 
 
 def random_places(clicks, seed=0):

@@ -14,6 +14,7 @@ from coldray.data.signals import Reads, places_in, ratings_in
 from coldray.data.sources.sample import sample_dataset
 
 ALL = [Reads(ratings, order) for ratings in (False, True) for order in (False, True)]
+"""What is read of ratings and order; weights of events stand where ratings do: tests/data/test_events.py."""
 
 
 @pytest.fixture(scope="module")

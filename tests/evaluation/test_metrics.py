@@ -76,6 +76,71 @@ def test_equals_the_definitions(seed, block_bytes):
         assert means[f"coverage@{k}"] == len({i for i in ranking.items[:, :k].ravel().tolist() if i >= 0}) / 30
 
 
+WEIGHTS = st.lists(st.sampled_from([0.5, 1.0, 3.0, 20.0]), min_size=510, max_size=510)  # of 17 users and 30 items
+
+
+@given(seed=st.integers(0, 2**32 - 1), weights=WEIGHTS, block_bytes=st.sampled_from([1, 500, 2 << 20]))
+def test_graded_relevance_changes_ndcg_alone_and_as_it_is_defined(seed, weights, block_bytes):
+    ranking, clicked = random_problem(seed)
+    relevant = sp.csr_array(np.where(clicked, np.reshape(weights, clicked.shape), 0).astype(np.float32))
+    cutoffs = (1, 5, 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK_BYTES", block_bytes)
+        found = ranking_metrics(ranking, relevant, cutoffs, n_candidates=30, graded=True)
+    plain = ranking_metrics(ranking, relevant, cutoffs, n_candidates=30)
+    dense = relevant.toarray()
+    for name, values in found.per_user.items():
+        if not name.startswith("ndcg"):
+            np.testing.assert_array_equal(values, plain.per_user[name])
+    for k in cutoffs:
+        expected = []
+        for items, user in zip(ranking.items, ranking.users, strict=True):
+            worth = sorted(dense[user].tolist(), reverse=True)[:k]
+            if worth[0] > 0:
+                gains = [dense[user, item] if item >= 0 else 0.0 for item in items[:k]]
+                dcg, ideal = (sum(g / math.log2(2 + r) for r, g in enumerate(one)) for one in (gains, worth))
+                expected.append(dcg / ideal)
+        np.testing.assert_allclose(found.per_user[f"ndcg@{k}"], expected, rtol=1e-6)
+
+
+@given(seed=st.integers(0, 2**32 - 1), weight=st.sampled_from([0.25, 1.0, 3.0, 7.0]))
+def test_weights_that_are_all_alike_grade_nothing(seed, weight):
+    ranking, clicked = random_problem(seed)
+    plain, graded = (
+        ranking_metrics(
+            ranking, sp.csr_array(clicked.astype(np.float32) * w), (1, 12), n_candidates=30, graded=w != 0.5
+        )
+        for w in (0.5, weight)
+    )
+    for name, values in plain.per_user.items():
+        np.testing.assert_allclose(graded.per_user[name], values, rtol=1e-6)
+
+
+def test_graded_lists_are_measured_as_scikit_learn_does():
+    rng = np.random.default_rng(3)
+    relevance = rng.choice([0, 0, 1, 2.5, 5], (40, 60)).astype(np.float32)
+    relevance[:, 0] = 1
+    scores = rng.permuted(np.arange(2400, dtype=np.float32).reshape(40, 60), axis=1)
+    ranking = rank(
+        lambda block: scores[: block.shape[0]], sp.csr_array((40, 60), dtype=np.float32), np.arange(60), k=25
+    )
+    found = ranking_metrics(ranking, sp.csr_array(relevance), (5, 25), n_candidates=60, graded=True).means()
+    for k in (5, 25):
+        assert found[f"ndcg@{k}"] == pytest.approx(ndcg_score(relevance, scores, k=k), rel=1e-5)
+
+
+def test_what_is_worth_most_comes_first_in_a_perfect_list():
+    relevant = sp.csr_array(np.array([[1, 5, 0, 2]], np.float32))
+
+    def ndcg(*items):
+        return ranking_metrics(ranking_of([items]), relevant, (3,), n_candidates=4, graded=True).means()["ndcg@3"]
+
+    assert ndcg(1, 3, 0) == 1
+    assert 1 > ndcg(1, 0, 3) > ndcg(3, 1, 0) > ndcg(0, 3, 1) > 0
+    with pytest.raises(ConfigError, match="worth -2 to its user"):
+        ranking_metrics(ranking_of([[0]]), -relevant * 0.4, (1,), n_candidates=4, graded=True)
+
+
 def test_measures_stay_between_zero_and_one_and_orders_hold():
     for seed in range(30):
         ranking, relevant = random_problem(seed)

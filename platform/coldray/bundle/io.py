@@ -208,7 +208,7 @@ def _users_frame(bundle: Bundle) -> pl.DataFrame:
     known = {} if bundle.people is None else attribute_columns(bundle.people.attributes, bundle.people.encoder.kinds)
     frame = pl.DataFrame({"user_id": bundle.user_ids, "items": pl.Series(items), **known})
     reads = bundle.model.reads
-    read = {RATINGS: ratings_in} if reads.ratings else {}
+    read = {RATINGS: ratings_in} if reads.worth else {}
     read |= {_PLACES: places_in} if reads.order else {}
     ends = clicks.indptr.astype(np.int64)
     return frame.with_columns(

@@ -115,7 +115,7 @@ class ListMaker:
         """Return one history, ratings by item index and the first click first, as the model reads it."""
         items = np.fromiter(history, np.int32, len(history))
         ratings = np.full(len(items), np.nan, np.float32)
-        if self.reads.ratings:
+        if self.reads.worth:
             ratings[:] = [np.nan if rating is None else rating for rating in history.values()]
         return items, self.values(ratings, np.array([0, len(items)]))
 

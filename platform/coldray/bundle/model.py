@@ -379,7 +379,7 @@ class Bundle:
         """
         cells, reads = slice(self.interactions.indptr[row], self.interactions.indptr[row + 1]), self.model.reads
         items, values = self.interactions.indices[cells], self.interactions.data[cells]
-        ratings = ratings_in(values) if reads.ratings else np.ones(len(values), np.float32)
+        ratings = ratings_in(values) if reads.worth else np.ones(len(values), np.float32)
         if reads.order:
             order = np.argsort(places_in(values), kind="stable")
             items, ratings = items[order], ratings[order]
@@ -398,7 +398,7 @@ class Bundle:
         if user_id not in self.user_places:
             raise UnknownIdError(f"The bundle does not know the user {user_id!r}.")
         clicked = {self.plain_ids[item]: rating for item, rating in self.clicks_of(self.user_places[user_id]).items()}
-        return clicked if self.model.reads.ratings else list(clicked)
+        return clicked if self.model.reads.worth else list(clicked)
 
     def by_index(self, row: int, history: History) -> dict[int, float | None]:
         """Return a history by the index of the items."""

@@ -48,6 +48,13 @@ class UnmatchedUsersError(DataFormatError):
     """
 
 
+class UnweightedEventError(DataFormatError):
+    """Interactions are of kinds that have no weight, or of none.
+
+    The message counts them by kind: give each a weight with ``--event-weights``, or leave their rows out.
+    """
+
+
 class EmptyDatasetError(DataError):
     """Nothing is left to learn from, usually after filtering.
 

@@ -6,7 +6,7 @@ Notation used for shapes: U users, I items, d labels of an attribute.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -94,6 +94,9 @@ class Dataset:
     """float32 ratings ``[U, I]`` on the pattern of `interactions`."""
     timestamps: sp.csr_array | None = None
     """int64 seconds since 1970 ``[U, I]`` on the pattern of `interactions`."""
+    events: sp.csr_array | None = None
+    """float32 weight ``[U, I]``, above 0, of the strongest event of each pair, such as a purchase after views, on the
+    pattern of `interactions`; None where interactions are of one kind. See :mod:`~coldray.data.events`."""
     synthetic: bool = False
     """True for generated data; every report says so."""
     user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
@@ -107,12 +110,8 @@ class Dataset:
             if len(ids) > 1 and not bool(np.all(ids[1:] > ids[:-1])):
                 raise DataFormatError(f"Dataset {self.name!r}: {kind} ids must be unique and ascending.")
         expected = (len(self.user_ids), len(self.item_ids))
-        for what, matrix in (
-            ("interactions", self.interactions),
-            ("ratings", self.ratings),
-            ("timestamps", self.timestamps),
-        ):
-            if matrix is not None and matrix.shape != expected:
+        for what, matrix in self.of_pairs.items():
+            if matrix.shape != expected:
                 raise DataFormatError(
                     f"Dataset {self.name!r}: {what} have shape {matrix.shape}, the ids give {expected}."
                 )
@@ -121,6 +120,8 @@ class Dataset:
                 f"Dataset {self.name!r} has {expected[0]} users, {expected[1]} items and {self.interactions.nnz} "
                 "interactions: nothing to learn from. Loosen the filters or check the files."
             )
+        if self.events is not None and not bool((np.isfinite(self.events.data) & (self.events.data > 0)).all()):
+            raise DataFormatError(f"Dataset {self.name!r}: weights of events must be above 0 and finite.")
         sides = (("users", self.user_attributes, expected[0]), ("items", self.attributes, expected[1]))
         for noun, attributes, count in sides:
             for name, attribute in attributes.items():
@@ -130,6 +131,16 @@ class Dataset:
                         f"Dataset {self.name!r}: attribute {name!r} describes {length} {noun}, not {count}."
                     )
         self.check_attributes(self.default_attributes)
+
+    @property
+    def of_pairs(self) -> dict[str, sp.csr_array]:
+        """What is known of each pair of user and item, by the name of the field."""
+        named = {name: getattr(self, name) for name in ("interactions", "ratings", "timestamps", "events")}
+        return {name: matrix for name, matrix in named.items() if matrix is not None}
+
+    def with_pairs(self, change: Callable[[sp.csr_array], sp.csr_array], **fields: Any) -> Dataset:
+        """Return the dataset with all that is known of pairs changed alike, and other `fields` beside it."""
+        return replace(self, **{name: change(matrix) for name, matrix in self.of_pairs.items()}, **fields)
 
     @property
     def n_users(self) -> int:
@@ -175,7 +186,7 @@ class Dataset:
     @property
     def facts(self) -> list[tuple[str, object]]:
         """What there is, by name: users, items, interactions, and what is known of items."""
-        values = [name for name in ("ratings", "timestamps") if getattr(self, name) is not None]
+        values = [name for name in self.of_pairs if name != "interactions"]
         extra = f" with {' and '.join(values)}" if values else ""
         return [
             ("users", self.n_users),
@@ -211,13 +222,10 @@ class Dataset:
         def transposed(matrix: sp.csr_array) -> sp.csr_array:
             return sp.csr_array(matrix.T).sorted_indices()
 
-        return replace(
-            self,
+        return self.with_pairs(
+            transposed,
             user_ids=self.item_ids,
             item_ids=self.user_ids,
-            interactions=transposed(self.interactions),
-            ratings=None if self.ratings is None else transposed(self.ratings),
-            timestamps=None if self.timestamps is None else transposed(self.timestamps),
             attributes=self.user_attributes,
             default_attributes=tuple(self.user_attributes),
             user_attributes=self.attributes,
@@ -226,12 +234,9 @@ class Dataset:
 
     def take_users(self, users: npt.NDArray[np.integer[Any]]) -> Dataset:
         """Return the dataset of `users` alone (ascending indices); all items stay, with or without clicks."""
-        return replace(
-            self,
+        return self.with_pairs(
+            lambda matrix: sp.csr_array(matrix[users]),
             user_ids=self.user_ids[users],
-            interactions=sp.csr_array(self.interactions[users]),
-            ratings=None if self.ratings is None else sp.csr_array(self.ratings[users]),
-            timestamps=None if self.timestamps is None else sp.csr_array(self.timestamps[users]),
             user_attributes={name: attribute.take(users) for name, attribute in self.user_attributes.items()},
         )
 
@@ -246,12 +251,9 @@ class Dataset:
 
     def take_items(self, items: npt.NDArray[np.integer[Any]]) -> Dataset:
         """Return the dataset of `items` alone (ascending indices); all users stay, with or without clicks."""
-        return replace(
-            self,
+        return self.with_pairs(
+            lambda matrix: _take_columns(matrix, items),
             item_ids=self.item_ids[items],
-            interactions=_take_columns(self.interactions, items),
-            ratings=None if self.ratings is None else _take_columns(self.ratings, items),
-            timestamps=None if self.timestamps is None else _take_columns(self.timestamps, items),
             attributes={name: attribute.take(items) for name, attribute in self.attributes.items()},
         )
 
@@ -271,6 +273,9 @@ class Dataset:
         if self.user_attributes:
             digest.update(b"users")
             _update_attributes(digest, self.user_attributes)
+        if self.events is not None:
+            digest.update(b"events")
+            _update_matrix(digest, self.events)
         return digest.hexdigest()
 
 

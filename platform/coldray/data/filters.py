@@ -128,7 +128,8 @@ def _rated_above(dataset: Dataset, threshold: float | None) -> Dataset:
             f"Dataset {dataset.name!r} has no ratings, so min_rating_exclusive={threshold} cannot be applied. "
             "Set it to null."
         )
-    ratings, interactions = dataset.ratings.sorted_indices(), dataset.interactions.sorted_indices()
+    dataset = dataset.with_pairs(lambda matrix: matrix.sorted_indices())
+    ratings, interactions = dataset.of_pairs["ratings"], dataset.interactions
     if not (
         np.array_equal(ratings.indptr, interactions.indptr) and np.array_equal(ratings.indices, interactions.indices)
     ):
@@ -139,13 +140,7 @@ def _rated_above(dataset: Dataset, threshold: float | None) -> Dataset:
             f"Dataset {dataset.name!r}: min_rating_exclusive={threshold} leaves nothing; the highest rating is "
             f"{ratings.data.max():g}. Use a smaller value."
         )
-    timestamps = None if dataset.timestamps is None else keep_entries(dataset.timestamps.sorted_indices(), keep)
-    return replace(
-        dataset,
-        interactions=keep_entries(interactions, keep),
-        ratings=keep_entries(ratings, keep),
-        timestamps=timestamps,
-    )
+    return dataset.with_pairs(lambda matrix: keep_entries(matrix, keep))
 
 
 def _take(dataset: Dataset, users: IntArray, items: IntArray) -> Dataset:

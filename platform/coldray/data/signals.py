@@ -1,7 +1,8 @@
 """What stands in a matrix of clicks: a one, or what a model reads of a click besides that there was one.
 
-That is a rating, or the place of the click among those of its user, or both. Both are one complex64 number, the rating
-its real part and the place its imaginary part, so that what parts, slices and stores clicks need not know of it.
+That is what the click is worth, its rating or the weight of its event, or its place among those of its user, or both.
+Both are one complex64 number, the worth its real part and the place its imaginary part, so that what parts, slices and
+stores clicks need not know of it. Where code says rating of a click, the weight stands for it if that is read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.core.errors import MissingFieldError
+from coldray.core.errors import ConfigError, MissingFieldError
 from coldray.data.dataset import Dataset, rows_of
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -30,22 +31,34 @@ class Reads:
     """Its place among the clicks of its user, 1 the first. Places ascend with time; some may be missing, and clicks of
     the same place count as clicked in the order of the items."""
 
+    events: bool = False
+    """The weight of its strongest event. Nothing reads ratings too: they stand in one place."""
+
+    def __post_init__(self) -> None:
+        if self.ratings and self.events:
+            raise ConfigError("A model reads ratings of clicks, or weights of their events, not both.")
+
     def __or__(self, other: Reads) -> Reads:
         """Return what either reads."""
-        return Reads(self.ratings or other.ratings, self.order or other.order)
+        return Reads(self.ratings or other.ratings, self.order or other.order, self.events or other.events)
 
     def __bool__(self) -> bool:
         """Tell whether there is more to read than ones."""
-        return self.ratings or self.order
+        return self.worth or self.order
+
+    @property
+    def worth(self) -> bool:
+        """Whether it is read what a click is worth: its rating, or the weight of its event."""
+        return self.ratings or self.events
 
     def values(self, ratings: Floats, places: Floats) -> Values:
-        """Return what stands for clicks of these ratings and places: of the two what is read, ones if neither is."""
+        """Return what stands for clicks of these ratings, or weights, and places: what is read, ones if nothing is."""
         rated, placed = ratings.astype(np.float32), places.astype(np.float32)
-        if self.ratings and self.order:
+        if self.worth and self.order:
             both = np.empty(len(rated), np.complex64)
             both.real, both.imag = rated, placed
             return both
-        return rated if self.ratings else placed if self.order else np.ones(len(rated), np.float32)
+        return rated if self.worth else placed if self.order else np.ones(len(rated), np.float32)
 
     def of(self, dataset: Dataset) -> Dataset:
         """Return the dataset with what is read in place of clicks.
@@ -53,11 +66,15 @@ class Reads:
         Raises
         ------
         MissingFieldError
-            If it has no ratings, or no timestamps, and they are read.
+            If it has no ratings, no events or no timestamps, and they are read.
         """
         if not self:
             return dataset
-        rated = _with_ratings(dataset).interactions if self.ratings else dataset.interactions
+        rated = dataset.interactions
+        if self.ratings:
+            rated = _with_ratings(dataset).interactions
+        if self.events:
+            rated = _with_events(dataset).interactions
         placed = _with_order(dataset).interactions if self.order else dataset.interactions
         values = self.values(rated.data, placed.data)
         return replace(dataset, interactions=sp.csr_array((values, rated.indices, rated.indptr), shape=rated.shape))
@@ -87,6 +104,22 @@ def _with_ratings(dataset: Dataset) -> Dataset:
             "--rating-column."
         )
     return replace(dataset, interactions=dataset.ratings)
+
+
+def _with_events(dataset: Dataset) -> Dataset:
+    """Return the dataset with weights of events in place of clicks, for models that read them.
+
+    Raises
+    ------
+    MissingFieldError
+        If it has no events.
+    """
+    if dataset.events is None:
+        raise MissingFieldError(
+            f"Dataset {dataset.name!r} has no kinds of events. Let the model read clicks alone; of your own data, name "
+            "the column with --event-column and what each kind is worth with --event-weights."
+        )
+    return replace(dataset, interactions=dataset.events)
 
 
 def _with_order(dataset: Dataset) -> Dataset:

@@ -114,13 +114,7 @@ def _with_items(dataset: Dataset, known: pl.Series, ids: pl.Series) -> Dataset:
     def moved(matrix: sp.csr_array) -> sp.csr_array:
         return sp.csr_array((matrix.data, columns[matrix.indices], matrix.indptr), shape=shape).sorted_indices()
 
-    return replace(
-        dataset,
-        item_ids=item_ids,
-        interactions=moved(dataset.interactions),
-        ratings=None if dataset.ratings is None else moved(dataset.ratings),
-        timestamps=None if dataset.timestamps is None else moved(dataset.timestamps),
-    )
+    return dataset.with_pairs(moved, item_ids=item_ids)
 
 
 def _texts(rows: pl.DataFrame, column: str, known: pl.DataFrame) -> list[list[str]]:

@@ -5,7 +5,8 @@ the paper), candidates or not.
 
 ==============  ======================================================================================
 ``hr``          H_k / min(k, n_u), the truncated recall of MARec, Eq. 12
-``ndcg``        Σ hit_r / log₂(1 + r) over the same sum for an ideal list of min(k, n_u) hits, Eq. 13
+``ndcg``        Σ hit_r / log₂(1 + r) over the same sum for an ideal list of min(k, n_u) hits, Eq. 13; of graded
+                relevance Σ w_r / log₂(1 + r), with the weight w of each hit, over that of the heaviest items first
 ``recall``      H_k / n_u
 ``precision``   H_k / k
 ``map``         Σ hit_r · H_r / r over min(k, n_u)
@@ -13,14 +14,18 @@ the paper), candidates or not.
 ``coverage``    share of the candidates that are in at least one list; one number for all users
 ==============  ======================================================================================
 
+Gains are linear in the weights, which say what an event is worth (Järvelin and Kekäläinen, *Cumulated Gain-Based
+Evaluation of IR Techniques*, 2002; ``NDCG`` of LensKit, ``ndcg`` of ranx), and not 2^w − 1 (Burges et al., *Learning to
+Rank Using Gradient Descent*, 2005), which is for grades of 0 to 4. All other measures count a hit of any weight as one.
+
 Notation used for shapes: U users, I items, m ranked users, e evaluated users, K list length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +92,10 @@ class Hits:
     """Hits up to and including this place, ``[e, K]``."""
     n_relevant: npt.NDArray[np.int64]
     """``[e]``, all positive."""
+    gains: Doubles | None = None
+    """What the item at this place is worth, 0 where it is not relevant ``[e, K]``; None where all hits are alike."""
+    ideal: Doubles | None = None
+    """The same of the list that begins with what is worth most."""
 
     def attainable(self, k: int) -> npt.NDArray[np.int64]:
         """Return the most hits that a list of k can have, ``[e]``."""
@@ -100,6 +109,7 @@ def ranking_metrics(
     names: Sequence[str] | None = None,
     *,
     n_candidates: int,
+    graded: bool = False,
 ) -> RankingMetrics:
     """Measure `ranking` against the items that were relevant.
 
@@ -117,26 +127,38 @@ def ranking_metrics(
         Which of :data:`METRICS`; by default all that can be used. Coverage is always computed.
     n_candidates
         Number of items that competed for a place, the base of the coverage.
+    graded
+        Whether the values of `relevant` say what an item is worth to its user; else all relevant items are alike.
 
     Raises
     ------
     ConfigError
-        If a cutoff or a name is not usable, the ranking's users or items are not in `relevant`, or the lists hold more
-        items than `n_candidates`.
+        If a graded value is below 0, a cutoff or a name is not usable, the ranking's users or items are not in
+        `relevant`, or the lists hold more items than `n_candidates`.
     EmptyDatasetError
         If no ranked user has a relevant item.
     """
     names = tuple(METRICS.usable[0]) if names is None else names
     _check_request(ranking, relevant, cutoffs, names, n_candidates)
-    n_relevant, flags = _look_up(ranking, nonzero_pattern(relevant))
+    pattern = nonzero_pattern(relevant)
+    if graded and (pattern.data < 0).any():
+        raise ConfigError(
+            f"An item is worth {pattern.data.min():g} to its user; graded relevance needs values above 0. Leave "
+            "the item out of what is relevant."
+        )
+    n_relevant, worth = _look_up(ranking, pattern, np.float32 if graded else np.bool_)
     evaluated = n_relevant > 0
     if not evaluated.any():
         raise EmptyDatasetError(
             f"None of the {len(evaluated)} ranked users has a relevant item, so there is nothing to average. "
             "Check that the relevant matrix is of the held-out side of this split."
         )
-    flags = flags[evaluated]
+    worth = worth[evaluated]
+    flags = worth > 0
     hits = Hits(flags, np.cumsum(flags, axis=1, dtype=np.int32), n_relevant[evaluated])
+    if graded:
+        ideal = _heaviest(sp.csr_array(pattern[ranking.users[evaluated]]), ranking.k)
+        hits = replace(hits, gains=worth.astype(np.float64), ideal=ideal)
     per_user: dict[str, FloatArray] = {}
     for name in dict.fromkeys(names):
         per_user |= {f"{name}@{k}": values for k, values in _measured(name, hits, cutoffs).items()}
@@ -166,20 +188,32 @@ def _measured(name: str, hits: Hits, cutoffs: Sequence[int]) -> dict[int, FloatA
     return values
 
 
-def _look_up(ranking: Ranking, relevant: sp.csr_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return the number of relevant items ``[m]`` and whether each listed item is one ``[m, K]``."""
+def _look_up(
+    ranking: Ranking, relevant: sp.csr_array, dtype: type[np.generic]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """Return the number of relevant items ``[m]`` and what each listed item is worth, in such a type ``[m, K]``."""
     n_items = relevant.shape[1]
     n_relevant = np.diff(relevant.indptr)[ranking.users].astype(np.int64)
-    flags = np.zeros(ranking.items.shape, bool)
-    size = max(1, _BLOCK_BYTES // max(1, n_items))
-    for start in range(0, len(flags), size):
+    worth = np.zeros(ranking.items.shape, dtype)
+    size = max(1, _BLOCK_BYTES // max(1, n_items * worth.itemsize))
+    for start in range(0, len(worth), size):
         block = slice(start, start + size)
         rows = relevant[ranking.users[block]]
-        wanted = np.zeros(rows.shape, bool)
-        wanted.reshape(-1)[cell_positions(rows)] = True
-        flags[block] = np.take_along_axis(wanted, ranking.items[block], axis=1)
-    flags &= ranking.items >= 0  # -1 pads a list; as an index it is the last item
-    return n_relevant, flags
+        wanted = np.zeros(rows.shape, dtype)
+        wanted.reshape(-1)[cell_positions(rows)] = rows.data.astype(dtype)
+        worth[block] = np.take_along_axis(wanted, ranking.items[block], axis=1)
+    worth[ranking.items < 0] = 0  # -1 pads a list; as an index it is the last item
+    return n_relevant, worth
+
+
+def _heaviest(relevant: sp.csr_array, k: int) -> Doubles:
+    """Return the k highest values of each row, descending ``[e, k]``; 0 where there are fewer."""
+    rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr))
+    order = np.lexsort((-relevant.data, rows))
+    places = np.arange(len(rows)) - relevant.indptr[rows]
+    found, kept = np.zeros((relevant.shape[0], k)), places < k
+    found[rows[kept], places[kept]] = relevant.data[order][kept]
+    return found
 
 
 def _truncated_recall(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
@@ -196,6 +230,9 @@ def _precision(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
 
 def _ndcg(hits: Hits, cutoffs: Sequence[int]) -> dict[int, Doubles]:
     discounts = 1.0 / np.log2(np.arange(2, hits.flags.shape[1] + 2))
+    if hits.gains is not None and hits.ideal is not None:
+        found, best = (np.cumsum(gains * discounts, axis=1) for gains in (hits.gains, hits.ideal))
+        return {k: found[:, k - 1] / best[:, k - 1] for k in cutoffs}
     gains = np.cumsum(hits.flags * discounts, axis=1)
     # Summed in the same order as the gains, so that a perfect list is worth exactly 1.
     ideal = np.cumsum(discounts)

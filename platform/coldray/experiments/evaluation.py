@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from coldray.core.errors import ConfigError, EmptyDatasetError
 from coldray.data.dataset import joined, keep_entries, without_pairs
+from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold, Warming
 from coldray.data.splits.positives import Positives
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
@@ -54,6 +55,8 @@ class EvaluationFold:
     """True if cold items stand beside warm ones, and lists of each, and of both, are measured."""
     unranked: sp.csr_array | None = None
     """Clicks ``[U, I]`` that are neither known nor to be found, and not ranked for their users."""
+    graded: bool = False
+    """True if what is to be found is worth the weight of its event; else all of it is alike."""
 
     @property
     def histories(self) -> sp.csr_array:
@@ -82,15 +85,21 @@ class EvaluationFold:
     ) -> EvaluationFold:
         """Prepare `fold` for models fitted on `train`, which predict the held-out ratings if `ratings` says so.
 
-        Of more than `limit` users so many are drawn, by the seed and the number of the split; what was held out of the
-        others is not looked for. Of what is held out, `positives` say what is to be found; all of it competes.
+        What is to be found is worth the weight of its event in data with events, else 1, or its rating if that is to be
+        predicted. Of more than `limit` users so many are drawn, by the seed and the number of the split; what was held
+        out of the others is not looked for. Of what is held out, `positives` say what is to be found; all of it
+        competes.
 
         Raises
         ------
         EmptyDatasetError
             If no user has both a train and a held-out click.
         """
-        held_out = fold.held_out if positives is None else positives.of(fold)
+        graded = not ratings and fold.dataset.events is not None
+        to_find = fold.as_read(Reads(events=True)) if graded else fold
+        held_out = to_find.held_out if positives is None else positives.of(to_find)
+        if not (ratings or graded):
+            held_out = ones_where_stored(held_out)
         given, warming = fold.given, fold.warming
         wanted = np.diff(held_out.indptr) > 0
         if warming is None or warming.refits:  # cold users are asked for before anything is known of them
@@ -115,6 +124,7 @@ class EvaluationFold:
             warming=warming,
             is_mixed=fold.is_mixed,
             unranked=fold.unranked,
+            graded=graded,
         )
 
     @property
@@ -145,9 +155,16 @@ class EvaluationFold:
         )
         return replace(plain, held_out=held_out, train=train)
 
-    def with_clicks_to_be_found(self) -> EvaluationFold:
-        """Return the fold with ones for what is to be found, whatever the model reads of what is known."""
-        return replace(self, held_out=ones_where_stored(self.held_out))
+    def relevance(self, held_out: sp.csr_array | None = None) -> sp.csr_array:
+        """Return what each item is worth where it is found ``[U, I]``: 1, however it is rated, or its event's weight.
+
+        Parameters
+        ----------
+        held_out
+            What is to be found, if that is not all that is held out.
+        """
+        wanted = self.held_out if held_out is None else held_out
+        return ones_where_stored(wanted) if self.ratings else wanted
 
 
 class RankingCache:
@@ -206,10 +223,8 @@ def evaluate(
     """
     ranking = _rank_task(model, task, candidates=candidates, k=max(cutoffs), cache=cache)
     n_candidates = len(task.held_out_items) if candidates == "cold" else model.n_items
-    if not task.ratings:
-        return ranking_metrics(ranking, task.held_out, cutoffs, n_candidates=n_candidates)
-    listed = ranking_metrics(ranking, ones_where_stored(task.held_out), cutoffs, n_candidates=n_candidates)
-    return replace(listed, ratings=predicted_ratings(model, task))
+    found = ranking_metrics(ranking, task.relevance(), cutoffs, n_candidates=n_candidates, graded=task.graded)
+    return replace(found, ratings=predicted_ratings(model, task)) if task.ratings else found
 
 
 def predicted_ratings(model: Recommender[Any], task: EvaluationFold) -> RatingMetrics:

@@ -34,10 +34,10 @@ def prepare_task(
 ) -> EvaluationFold:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
-    Without `features` nothing is known of the items but their clicks. What is to be found is clicks, whatever is read
-    of those that are known; ratings, if the model `predicts` them. So many `users` are measured at most. With
-    `profiles` the attributes of users are encoded, too. With `positives`, what they take of what is held out is to be
-    found.
+    Without `features` nothing is known of the items but their clicks. What is to be found is clicks, or events by
+    their weights, whatever is read of those that are known; ratings, if the model `predicts` them. So many `users` are
+    measured at most. With `profiles` the attributes of users are encoded, too. With `positives`, what they take of what
+    is held out is to be found.
 
     Raises
     ------
@@ -46,23 +46,12 @@ def prepare_task(
     MissingFieldError
         If the dataset has no ratings or no timestamps, and they are read.
     """
-    task = _task(fold.as_read(reads), features, profiles, predicts, users, positives)
-    return task if predicts or not reads else task.with_clicks_to_be_found()
-
-
-def _task(
-    fold: Fold,
-    features: FeatureConfig | None,
-    profiles: FeatureConfig | None,
-    ratings: bool,
-    users: int | None,
-    positives: Positives | None,
-) -> EvaluationFold:
+    fold = fold.as_read(reads)
     data = fold.dataset
     of_items = FeatureSet({}, data.n_items) if features is None else encoded(features, data, f"items of {fold.name}")[1]
     of_users = None if profiles is None else encoded(profiles, data.of_users, f"users of {fold.name}")[1]
     train = TrainingSet(fold.train, of_items, fold.name, of_users)
-    return EvaluationFold.of(fold, train, ratings=ratings, limit=users, positives=positives)
+    return EvaluationFold.of(fold, train, ratings=predicts, limit=users, positives=positives)
 
 
 @ray.remote(num_cpus=0, num_returns=2)

@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import numpy as np
+
 from coldray.data.dataset import Dataset
+from coldray.data.events import weighted_kinds
 from coldray.data.filters import FilterConfig
+from coldray.data.signals import Reads
 from coldray.data.splits.items import Split, TuningSplit
 from coldray.data.splits.split_files import LEFT_OUT
 from coldray.experiments.forms.settled import Settled, settled_study
@@ -16,6 +20,11 @@ from coldray.experiments.space import StudyConfig
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import attribute_names
 from coldray.models.forms import Form
+
+EVENTS_LEARNED = "events learned"
+"""Name of what a model makes of events."""
+EVENTS_AS_CLICKS = "an event of any kind is one click"
+"""What a model makes of events that does not read their weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +82,7 @@ def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dic
         "fingerprint": dataset.fingerprint,
         "attributes": list(read),
         **({"user_attributes": list(attribute_names(dataset.of_users, people))} if people else {}),
+        **({"events": weighted_kinds(dataset)} if dataset.events is not None else {}),
         **({"notes": list(dataset.notes)} if dataset.notes else {}),
     }
 
@@ -111,6 +121,7 @@ def describe_protocol(
         "candidates": f"{config.candidates}: {listed[config.candidates]}",
         **_unclicked_words(config, dataset),
         **({"positives": config.positives.counted(splits)} if config.positives else {}),
+        **_event_words(config, dataset, splits),
         "users": f"with a {known} and a held-out click"
         + (f"; {left_out} without a {known} click left out, summed over splits" if left_out else "; none left out")
         + (f"; at most {config.splits.users:,} of each split, drawn by its seed" if config.splits.users else ""),
@@ -118,6 +129,20 @@ def describe_protocol(
         "metrics": "hr@k (Eq. 12) and ndcg@k (Eq. 13) of Monteil et al. 2024: hits over min(k, relevant items)",
         "selection": f"mean validation {config.selection.metric}; test {held_out} are used once, by the winner",
         **({"form": " ".join(form.told_in_full for form in forms)} if forms else {}),
+    }
+
+
+def _event_words(config: StudyConfig, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str]:
+    """Return how events are graded and what the model makes of them; nothing where interactions are of one kind."""
+    if dataset.events is None:
+        return {}
+    found = np.concatenate([split.test_fold.as_read(Reads(events=True)).held_out.data for split in splits])
+    counts = ", ".join(f"{count:,} of {weight:g}" for weight, count in zip(*np.unique_counts(found), strict=True))
+    told = "ndcg is graded by their weights, and gains are linear in them; to other measures all are alike"
+    graded = "ratings are predicted, whatever the event" if config.kind.predicts_ratings else told
+    return {
+        "events": f"weights {', '.join(weighted_kinds(dataset)) or 'of the data'}; {graded}; in the tests {counts}",
+        EVENTS_LEARNED: f"by weight, as {config.model} reads them" if config.reads.events else EVENTS_AS_CLICKS,
     }
 
 

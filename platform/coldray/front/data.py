@@ -23,6 +23,7 @@ _ITEM_COLD = "item-cold"
 
 _OPTIONS = {
     "user_column": "user", "item_column": "item", "rating_column": "rating", "timestamp_column": "timestamp",
+    "event_column": "event", "event_weights": "event_weights",
     "label_columns": "labels", "number_columns": "numbers", "text_columns": "texts",
     "label_separator": "label_separator", "user_label_columns": "user_labels", "user_number_columns": "user_numbers",
     "user_text_columns": "user_texts",
@@ -38,6 +39,8 @@ def load_dataset(
     item: str = "item_id",
     rating: str | None = None,
     timestamp: str | None = None,
+    event: str | None = None,
+    event_weights: Mapping[str, float] | str | None = None,
     labels: Sequence[str] = (),
     numbers: Sequence[str] = (),
     texts: Sequence[str] = (),
@@ -63,6 +66,9 @@ def load_dataset(
         Columns with ids, whole numbers or text. `items` has the second one too.
     rating, timestamp
         Columns of `interactions`, if it has them.
+    event, event_weights
+        Column of `interactions` with the kind of each, and what each kind is worth: ``{"purchase": 5, "view": 1}``. A
+        user may have several rows with an item then, see :mod:`~coldray.data.events`.
     labels, numbers, texts
         Columns of `items`: lists of labels (or text divided by `label_separator`), numbers, free text.
     users
@@ -94,6 +100,7 @@ def load_dataset(
     """
     columns: dict[str, Any] = {"user_column": user, "item_column": item, "rating_column": rating}
     columns |= {"timestamp_column": timestamp, "label_separator": label_separator}
+    columns |= {"event_column": event, "event_weights": event_weights}
     columns |= {"label_columns": _names(labels), "number_columns": _names(numbers), "text_columns": _names(texts)}
     columns |= {"user_label_columns": _names(user_labels), "user_number_columns": _names(user_numbers)}
     columns |= {"user_text_columns": _names(user_texts)}

@@ -201,8 +201,6 @@ def evaluate(
         ),
         ratings=bundle.model.predicts_ratings,
     )
-    if not task.ratings:
-        task = task.with_clicks_to_be_found()
     measured = evaluate_fold(bundle.model, task, candidates=chosen, cutoffs=cutoffs, options=options)
     intervals = {
         name: bootstrap_interval(measured.per_user[name], generator=np.random.default_rng(seed))

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import CatalogTooLargeError, DataError, NumericalError, SingularMatrixError
+from coldray.data.signals import Reads
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.linalg import weighted_ridge as module
 from coldray.models.linalg.sharded import row_shards
 from coldray.models.linalg.weighted_ridge import RidgeParameters, WeightedRidge
 from coldray.models.linear.als import _START_SCALE, ALS, ALSConfig
-from contracts.problems import genre_groups, random_training_set
+from contracts.problems import as_read, genre_groups, random_training_set
 from contracts.recommender import ClickedItemContract, all_items
 from models.learned import one_thread
 
@@ -31,6 +32,11 @@ class TestALS(ClickedItemContract):
 class TestExactALS(ClickedItemContract):
     model = ALS
     config = ALSConfig(n_factors=3, regularization=0.2, alpha=1.0, iterations=6, cg_steps=0, seed=5)
+
+
+class TestALSOfEvents(ClickedItemContract):
+    model = ALS
+    config = ALSConfig(n_factors=3, regularization=0.5, alpha=4.0, confidence="events")
 
 
 def objective(clicks, users, items, alpha, regularization):
@@ -73,19 +79,41 @@ def reference(train, config):
     n_factors=st.integers(1, 5),
     alpha=st.sampled_from([0.5, 3.0, 20.0]),
     regularization=st.sampled_from([0.3, 2.0]),
+    confidence=st.sampled_from(["clicks", "events"]),
 )
 def test_the_fit_is_that_of_the_dense_reference(seed, **parameters):
-    train = random_training_set(seed % 1000, n_users=14, n_warm=11, n_cold=3)
+    clicks = random_training_set(seed % 1000, n_users=14, n_warm=11, n_cold=3)
+    given = as_read(clicks, Reads(events=True), seed % 5)  # weights from 1 to 5
     config = ALSConfig(iterations=3, cg_steps=0, seed=seed % 7, **parameters)
-    model = ALS(config).fit(train)
+    model = ALS(config).fit(given)
+    train = given if config.confidence == "events" else clicks
     users, items, values = reference(train, config)
     np.testing.assert_allclose(model.state()["factors"] @ model.state()["factors"].T, items @ items.T, atol=2e-3)
     np.testing.assert_allclose(model.state()["factors"], items, atol=2e-3)
     np.testing.assert_allclose(model.objective, values, rtol=1e-4)
     folded = side(train.interactions.toarray().astype(float), items, config.alpha, config.regularization)
-    scores = model.score(train.interactions, all_items(model))
+    scores = model.score(given.interactions, all_items(model))
     np.testing.assert_allclose(scores, folded @ items.T, atol=2e-3)
     assert users.shape == folded.shape
+
+
+def test_what_weighs_more_is_followed_more():
+    """Of two groups of items that a user has clicked alike, those that weigh more lead."""
+    train, genres = genre_groups(n_groups=2)
+    model = ALS(ALSConfig(n_factors=2, regularization=1.0, confidence="events"))
+    model.fit(as_read(train, Reads(events=True)))
+    items = np.concatenate([np.flatnonzero(genres == genre)[:4] for genre in (0, 1)])
+    histories = sp.csr_array((np.repeat([[9, 1], [1, 9]], 4), np.tile(items, 2), [0, 8, 16]), shape=(2, len(genres)))
+    scores = model.score(sp.csr_array(histories, dtype=np.float32), np.arange(len(genres)))
+    lead = scores[:, genres == 0].mean(axis=1) - scores[:, genres == 1].mean(axis=1)
+    assert lead[0] > 0 > lead[1]
+
+
+def test_a_history_of_clicks_that_are_worth_nothing_is_an_empty_one():
+    train, _ = genre_groups(n_groups=2)
+    model = ALS(ALSConfig(n_factors=2, confidence="events")).fit(as_read(train, Reads(events=True)))
+    nothing = sp.csr_array(([0.0, -3.0], [0, 1], [0, 2, 2]), shape=(2, model.n_items), dtype=np.float32)
+    np.testing.assert_array_equal(model.score(nothing, all_items(model)), 0)
 
 
 @settings(max_examples=20)

@@ -97,6 +97,16 @@ class DataOptions(Options):
     item_column: Annotated[str, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = "item_id"
     rating_column: Annotated[str | None, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = None
     timestamp_column: Annotated[str | None, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = None
+    event_column: Annotated[
+        str | None,
+        Option(help="kind of each interaction, such as view and purchase", rich_help_panel=_OWN),
+        OfSource(_TABLES),
+    ] = None
+    event_weights: Annotated[
+        str | None,
+        Option(metavar="KIND=W,KIND=W", help="what each kind is worth: purchase=5,view=1", rich_help_panel=_OWN),
+        OfSource(_TABLES),
+    ] = None
     label_columns: Annotated[list[str] | None, Option(help="attributes with labels", **_NAMES), OfSource(_TABLES)] = (
         None
     )

@@ -28,6 +28,7 @@ from coldray.data.dataset import (
     TextAttribute,
     binary_matrix,
 )
+from coldray.data.events import EventWeights, check_event_columns, with_strongest
 from coldray.data.tables.column_types import Role
 from coldray.data.tables.files import FileFormat, Table, TableFile, TableFrame
 from coldray.data.tables.ids import BLANKS, of_one_type, read_ids
@@ -36,7 +37,7 @@ from coldray.data.tables.numbers import numbers, times
 from coldray.data.tables.swapped import SWAPPED, swapped_note
 
 logger = logging.getLogger(__name__)
-_PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", "timestamp": "time"}
+_PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", "timestamp": "time", "event": "text"}
 """Columns of an interaction, and what they are read as."""
 
 
@@ -51,6 +52,11 @@ class TabularColumns(BaseModel):
     """Column of `interactions` with the item's id: integer or text."""
     rating_column: str | None = None
     """Column of `interactions` with a rating; null when a row alone says it all."""
+    event_column: str | None = None
+    """Column of `interactions` with the kind of each: text, such as ``view`` and ``purchase``. A user may have several
+    rows with an item then; what becomes of them says :mod:`~coldray.data.events`."""
+    event_weights: EventWeights | None = None
+    """What an event of each kind in `event_column` is worth: ``{purchase: 5, view: 1}``, above 0."""
     timestamp_column: str | None = None
     """Column of `interactions` with a time: a number since 1970, whose unit is told by its size, a date type of
     parquet, or ISO 8601 text (UTC)."""
@@ -88,6 +94,7 @@ class TabularColumns(BaseModel):
         for names in (self.of_items.names, self.of_users.names):
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise ConfigError(f"Column {repeated[0]!r} is given as an attribute twice; name it once.")
+        check_event_columns(self.event_column, self.event_weights, self.rating_column)
         return self
 
     def require_tables(self, *, items: bool, users: bool) -> None:
@@ -189,6 +196,9 @@ def _dataset(
         logger.warning("%s", swapped)
         notes.append(swapped)
         provenance[SWAPPED] = swapped
+    if columns.event_column is not None and columns.event_weights is not None:
+        where = f"{file}, column {columns.event_column!r}"
+        pairs = with_strongest(pairs, columns.event_weights, where, provenance)
     profiles = None
     if users is not None:
         rows = _read_described(columns.of_users, users, notes)
@@ -266,10 +276,11 @@ def assemble(
 ) -> Dataset:
     """Build a dataset whose users and items are in ascending order of their ids.
 
-    `pairs`, read from `file`, has the columns `user` and `item` (Int64 or String) and may have `rating` and
-    `timestamp` (seconds). `attributes` is called with the item ids; those of `default_attributes` that it returns
-    become the default. The items of the `catalogue` are items of the dataset, whether anybody clicked them or not;
-    how it fits the pairs becomes ``provenance["catalogue"]``. Of `profiles` those of users with a pair are kept.
+    `pairs`, read from `file`, has the columns `user` and `item` (Int64 or String) and may have `rating`, `timestamp`
+    (seconds) and `weight`, that of the strongest event. `attributes` is called with the item ids; those of
+    `default_attributes` that it returns become the default. The items of the `catalogue` are items of the dataset,
+    whether anybody clicked them or not; how it fits the pairs becomes ``provenance["catalogue"]``. Of `profiles` those
+    of users with a pair are kept.
 
     Raises
     ------
@@ -313,6 +324,7 @@ def assemble(
         default_attributes=tuple(attribute for attribute in default_attributes if attribute in built),
         ratings=values("rating", np.float32),
         timestamps=values("timestamp", np.int64),
+        events=values("weight", np.float32),
     )
 
 
@@ -365,12 +377,17 @@ def positions(ids: pl.Series, vocabulary: Ids) -> IntArray:
 
 
 def _read_pairs(columns: TabularColumns, source: Table, notes: list[str]) -> pl.DataFrame:
-    given = (columns.user_column, columns.item_column, columns.rating_column, columns.timestamp_column)
+    given = (
+        *(columns.user_column, columns.item_column, columns.rating_column, columns.timestamp_column),
+        columns.event_column,
+    )
     names = {role: name for role, name in zip(_PAIR_ROLES, given, strict=True) if name is not None}
     read = source.read(names, {role: _PAIR_ROLES[role] for role in names})
     table = read.rows
     notes += read.notes
     for role, name in names.items():
+        if role == "event":
+            continue  # whatever it says is a kind
         cells, where = table.get_column(role), f"{source.name}, column {name!r}"
         if role in ("user", "item"):
             values = read_ids(cells, where, notes, untyped=source.untyped)

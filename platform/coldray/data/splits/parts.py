@@ -5,7 +5,7 @@ Notation used for shapes: U users, I items, n interactions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -195,19 +195,12 @@ def check_pairs(dataset: Dataset) -> None:
             f"Dataset {dataset.name!r} stores {repeated:,} (user, item) pairs twice or out of order, and a pair must "
             "not be in two parts. Sum up duplicates and sort the indices of its interactions."
         )
-    for what, matrix in (("ratings", dataset.ratings), ("timestamps", dataset.timestamps)):
-        if matrix is not None and not (
-            np.array_equal(matrix.indptr, clicks.indptr) and np.array_equal(matrix.indices, clicks.indices)
-        ):
+    for what, matrix in dataset.of_pairs.items():
+        if not (np.array_equal(matrix.indptr, clicks.indptr) and np.array_equal(matrix.indices, clicks.indices)):
             raise DataFormatError(f"Dataset {dataset.name!r}: {what} and interactions are not on the same pairs.")
 
 
 def take_interactions(dataset: Dataset, keep: BoolArray, *, every_user: bool = False) -> Dataset:
     """Return the dataset of some interactions ``[n]``, and of the users who have one of them, or of all."""
-    taken = replace(
-        dataset,
-        interactions=keep_entries(dataset.interactions, keep),
-        ratings=None if dataset.ratings is None else keep_entries(dataset.ratings, keep),
-        timestamps=None if dataset.timestamps is None else keep_entries(dataset.timestamps, keep),
-    )
+    taken = dataset.with_pairs(lambda matrix: keep_entries(matrix, keep))
     return taken if every_user else taken.take_users(np.unique(rows_of(dataset.interactions)[keep]))

@@ -25,7 +25,13 @@ from coldray.experiments.forms.loss import with_losses
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.experiments.inspection.item_facts import label_attribute, shown_facts
 from coldray.experiments.listeners import Listeners, StudyListener
-from coldray.experiments.prepared import PreparedStudy, describe_dataset, describe_protocol
+from coldray.experiments.prepared import (
+    EVENTS_AS_CLICKS,
+    EVENTS_LEARNED,
+    PreparedStudy,
+    describe_dataset,
+    describe_protocol,
+)
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.results import Selection, StudyResult
 from coldray.experiments.search.run import SearchOutcome, search
@@ -233,8 +239,13 @@ def tested_before(study: PreparedStudy, record: StudyRecord, listener: StudyList
 def comparison_protocol(comparison: Comparison, checked: Checked) -> dict[str, str]:
     """Return how the numbers came to be, in words: they belong beside every number."""
     metric = comparison.config.selection.metric
+    described = describe_protocol(comparison.entries[0].study, checked.dataset, checked.splits)
+    if EVENTS_LEARNED in described:
+        reading = [entry.name for entry in comparison.entries if entry.study.reads.events]
+        by_weight = f"by weight in {', '.join(reading)}; to the others " if reading else ""
+        described[EVENTS_LEARNED] = f"{by_weight}{EVENTS_AS_CLICKS}"
     return {
-        **describe_protocol(comparison.entries[0].study, checked.dataset, checked.splits),
+        **described,
         "selection": f"each entry's configuration, and the champion among the entries, by mean validation {metric}; "
         f"test {comparison.config.splits.held_out} are used once, by the winner of each entry",
         "tracks": _TRACKS,

@@ -70,7 +70,7 @@ class Vectors:
 
         exclude = None if cold else task.known
         ranking = rank(scores, who, candidates, k=max(study.cutoffs), exclude=exclude, users=task.users)
-        return ranking_metrics(ranking, task.held_out, study.cutoffs, n_candidates=len(candidates))
+        return ranking_metrics(ranking, task.held_out, study.cutoffs, n_candidates=len(candidates), graded=task.graded)
 
 
 def load_vectors(config: VectorsConfig, dataset: Dataset) -> Vectors:

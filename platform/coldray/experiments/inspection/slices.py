@@ -19,7 +19,6 @@ import numpy.typing as npt
 from coldray.data.dataset import keep_entries
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import rank
-from coldray.evaluation.ratings import ones_where_stored
 from coldray.experiments.evaluation import Candidates, EvaluationFold
 from coldray.experiments.inspection.config import InspectionConfig
 from coldray.models.base import Recommender
@@ -80,7 +79,7 @@ def _among(
     model: Recommender[Any], task: EvaluationFold, items: npt.NDArray[np.int32], cutoffs: tuple[int, ...]
 ) -> SliceMetrics:
     """Rank `items` alone, for the users who are to find one of them."""
-    wanted = ones_where_stored(task.held_out) if task.ratings else task.held_out
+    wanted = task.relevance()
     inside = np.zeros(model.n_items, np.bool_)
     inside[items] = True
     wanted = keep_entries(wanted, inside[wanted.indices])
@@ -90,7 +89,7 @@ def _among(
     ranking = rank(
         model.scorer(items), task.histories, items, k=max(cutoffs), exclude=task.never_ranked, users=users
     )  # a user with nothing left to be ranked has an empty list
-    found = ranking_metrics(ranking, wanted, cutoffs, n_candidates=len(items))
+    found = ranking_metrics(ranking, wanted, cutoffs, n_candidates=len(items), graded=task.graded)
     return SliceMetrics(len(found.users), len(items), found.means())
 
 

@@ -24,7 +24,6 @@ import numpy as np
 from coldray.core.errors import EmptyDatasetError
 from coldray.data.dataset import keep_entries
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
-from coldray.evaluation.ratings import ones_where_stored
 from coldray.experiments.evaluation import Candidates, EvaluationFold, predicted_ratings, rank_items
 from coldray.models.base import Recommender
 
@@ -45,7 +44,7 @@ def evaluate_mixed(
     EmptyDatasetError
         If nobody has anything to be found in a task.
     """
-    held_out, n_items = ones_where_stored(task.held_out), model.n_items
+    held_out, n_items = task.relevance(), model.n_items
     cold = np.zeros(n_items, np.bool_)
     cold[task.held_out_items] = True
     on_cold, on_warm = (keep_entries(held_out, side[held_out.indices]) for side in (cold, ~cold))
@@ -67,7 +66,9 @@ def evaluate_mixed(
             raise EmptyDatasetError(
                 f"{task.train.key}: nobody with a known click has anything to be found in the task {name}."
             )
-        found[name] = ranking_metrics(ranking, relevant[name], cutoffs, n_candidates=len(items[name]))
+        found[name] = ranking_metrics(
+            ranking, relevant[name], cutoffs, n_candidates=len(items[name]), graded=task.graded
+        )
     deciding = found[_DECIDING[candidates]]
     ratings = predicted_ratings(model, task) if task.ratings else None
     return replace(deciding, ratings=ratings, parts={name: one.leading() for name, one in found.items()})

@@ -34,7 +34,7 @@ from coldray.core.errors import EmptyDatasetError
 from coldray.data.dataset import keep_entries
 from coldray.evaluation.metrics import LEADING, RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import Ranking
-from coldray.evaluation.ratings import RatingMetrics, ones_where_stored
+from coldray.evaluation.ratings import RatingMetrics
 from coldray.experiments.evaluation import Candidates, EvaluationFold, predicted_ratings, rank_items
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.computations import Computations
@@ -140,9 +140,11 @@ def _tasks(
     found: dict[tuple[str, bool], RankingMetrics] = {}
     for name, (ranking, n_candidates) in lists.items():
         for of_rest, held_out in ((False, now.held_out), (True, rest)):
-            relevant = _relevant(name, ones_where_stored(held_out), cold)
+            relevant = _relevant(name, now.relevance(held_out), cold)
             if (np.diff(relevant.indptr)[ranking.users] > 0).any():
-                found[name, of_rest] = ranking_metrics(ranking, relevant, cutoffs, n_candidates=n_candidates)
+                found[name, of_rest] = ranking_metrics(
+                    ranking, relevant, cutoffs, n_candidates=n_candidates, graded=now.graded
+                )
     if not of_users and ("overall", False) in found:
         found[NEW_ITEMS, False] = _new_items(everything, now.held_out, cold, cutoffs)
     return found

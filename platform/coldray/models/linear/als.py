@@ -2,7 +2,8 @@
 
 ``Σ_ui c_ui (p_ui − x_uᵀy_i)² + λ (Σ_u ‖x_u‖² + Σ_i ‖y_i‖²)`` over *all* users u and items i, with the preference p_ui
 = 1 for a click and 0 otherwise and the confidence ``c_ui = 1 + α r_ui`` (Hu, Koren and Volinsky, *Collaborative
-Filtering for Implicit Feedback Datasets*, 2008, Eq. 3). Each iteration solves for the users with the items fixed, then
+Filtering for Implicit Feedback Datasets*, 2008, Eq. 3), where r_ui of a click is 1, or what its strongest event is
+worth: a purchase more than a view. Each iteration solves for the users with the items fixed, then
 for the items with the users fixed (:mod:`~coldray.models.linalg.weighted_ridge`), and neither raises the objective.
 
 No factors of users are kept. A history is folded in when a list is asked for: its ridge regression on the factors of
@@ -27,7 +28,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,9 @@ from coldray.core.errors import ColdrayError, NumericalError, TrainingFailedErro
 from coldray.core.memory import require_memory
 from coldray.core.one_thread import one_thread
 from coldray.core.ray_errors import cause_of, in_words
+from coldray.data.signals import Reads
 from coldray.evaluation.ranking import Scorer
+from coldray.evaluation.ratings import ones_where_stored
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.linalg.sharded import row_shards
@@ -131,6 +134,9 @@ class ALSConfig(ModelConfig):
     """λ."""
     alpha: PositiveFloat = 3.0
     """α, by how much more a click is trusted than its absence."""
+    confidence: Literal["clicks", "events"] = "clicks"
+    """r of a click: 1 (``clicks``), or the weight of its strongest event (``events``), in data with kinds of events. A
+    click of unknown kind, as the service gets them, then has the mean weight of those of the fit."""
     iterations: PositiveInt = 10
     """Times that the factors of users, and then those of items, are solved for."""
     cg_steps: NonNegativeInt = 3
@@ -146,6 +152,27 @@ class ALS(FactorModel[ALSConfig]):
     name: ClassVar[str] = "als"
     config_type: ClassVar[type[ModelConfig]] = ALSConfig
     fit_options: ClassVar[tuple[str, ...]] = ("workers",)
+
+    @property
+    def reads(self) -> Reads:
+        """Weights of events, if they are the confidence."""
+        return Reads(events=self.config.confidence == "events")
+
+    @property
+    def click_value(self) -> float:
+        """Mean weight of the clicks of the fit, where weights are read; else 1."""
+        self.check_fitted()
+        return float(self._state["click_value"][0]) if self.reads.events else 1.0
+
+    def _as_read(self, clicks: sp.csr_array) -> sp.csr_array:
+        """Return r ``[b, I]``, float32; a study holds weights where one of its configurations reads them.
+
+        What is worth nothing or less in a history that somebody gives is no click.
+        """
+        if not self.reads.events:
+            return ones_where_stored(clicks)
+        values = np.maximum(clicks.data, 0).astype(np.float32)
+        return sp.csr_array((values, clicks.indices, clicks.indptr), shape=clicks.shape)
 
     def fit(
         self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
@@ -187,6 +214,8 @@ class ALS(FactorModel[ALSConfig]):
                 *(config.regularization, config.alpha, train.key),
             )
         self._state = {"factors": items, "objective": objective, "n_factors": np.array([used])}
+        if self.reads.events:
+            self._state["click_value"] = np.array([train.interactions.data.mean(dtype=np.float64)])
         return self
 
     def _alternate(self, train: TrainingSet, items: Matrix, workers: int) -> tuple[Matrix, npt.NDArray[np.float64]]:
@@ -212,7 +241,7 @@ class ALS(FactorModel[ALSConfig]):
     def _sides(self, train: TrainingSet, workers: int) -> tuple[_Side, _Side]:
         """Return what solves for the users and what solves for the items, here or in the cluster."""
         config = self.config
-        by_user = sp.csr_array(train.interactions, dtype=np.float32)
+        by_user = self._as_read(train.interactions)
         parameters = RidgeParameters(config.alpha, config.regularization, config.cg_steps)
         both = by_user, sp.csr_array(by_user.T)
         if workers == 1:
@@ -260,7 +289,7 @@ class ALS(FactorModel[ALSConfig]):
 
         def scores(histories: sp.csr_array) -> Scores:
             with one_thread():
-                product: Scores = torch.mm(torch.from_numpy(ridge.solve(histories).rows), wanted).numpy()
+                product: Scores = torch.mm(torch.from_numpy(ridge.solve(self._as_read(histories)).rows), wanted).numpy()
             return product
 
         return scores
