@@ -17,6 +17,7 @@ from coldray.data.dataset import LabelAttribute
 from coldray.data.guess.guess import Guess
 from coldray.data.guess.tables import GuessedTables
 from coldray.data.sources.sample import sample_dataset
+from coldray.data.sources.tabular import read_tabular
 from coldray.experiments.space import load_study
 
 NAMES = st.text(min_size=1, max_size=12) | st.sampled_from(
@@ -161,6 +162,22 @@ def test_any_names_of_columns_are_written_so_that_they_are_read_back(names, reas
         **tables.columns,
     }
     assert read["space"] == yaml.safe_load(study)["space"]
+
+
+def test_kinds_of_events_are_written_with_weights_to_be_looked_at(here, capsys):
+    kinds = ["view", "view", "a: b", "view", "purchase", "a: b"]
+    frame = pl.DataFrame({"user": [1, 1, 2, 2, 1, 3], "item": list("xxyxyx"), "event": kinds})
+    frame.write_csv(here / "events.csv")
+    assert main(["init", "events.csv"]) == 0
+    text = capsys.readouterr().out
+    assert "# (?) the rarer, the more: say what a kind is worth" in text
+    assert "look at what is marked (?)" in text
+    assert "refused" not in text
+    (here / "mine.yaml").write_text(text)
+    tables = load_study(here / "mine.yaml").data.tabular
+    assert tables.event_weights == {"view": 1, "a: b": 2, "purchase": 3}
+    data = read_tabular(tables, "csv")
+    assert data.events.toarray().tolist() == [[1, 3], [1, 2], [2, 0]]
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -225,6 +225,39 @@ def test_rows_that_repeat_a_user_and_an_item_are_counted(tmp_path):
     assert guess_tables(written(clicks, tmp_path, "clicks", True), None, NOW).repeated == 2
 
 
+EVENTS = {
+    "user": ["a", "a", "b", "a", "b", "c"],
+    "item": [1, 1, 1, 2, 2, 1],
+    "event_type": ["view", "purchase", "view", "view", "cart", "cart"],
+}
+
+
+def test_kinds_of_events_are_guessed_and_the_rarer_weigh_more(tmp_path):
+    found = guess_tables(written(pl.DataFrame(EVENTS), tmp_path, "events", False), None, NOW)
+    assert found.columns["event_column"] == "event_type"
+    assert found.columns["event_weights"] == {"view": 1, "cart": 2, "purchase": 3}
+    assert found.event.reason == "named so; 3 view, 2 cart, 1 purchase"
+    assert found.repeated == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "event", "rating"),
+    [
+        ({"stars": [1, 2, 3, 4, 5, 5]}, None, "stars"),  # a rating for sure
+        ({"n": [1, 2, 3, 4, 5, 5]}, "event_type", None),  # a scale, maybe
+        ({"event_type": ["film", "film", "film", "series", "series", "film"]}, None, None),  # of the item
+        ({"event_type": ["free", "free", "paid", "free", "paid", "free"]}, None, None),  # of the user
+        ({"event_type": ["view"] * 6}, None, None),
+        ({"event_type": ["view", None, "view", "buy", "buy", "view"]}, None, None),
+    ],
+)
+def test_what_is_no_kind_of_event_is_none_and_ratings_go_before(tmp_path, changes, event, rating):
+    table = written(pl.DataFrame({**EVENTS, **changes}), tmp_path, "events", True)
+    columns = guess_tables(table, None, NOW).columns
+    assert (columns.get("event_column"), columns.get("rating_column")) == (event, rating)
+    assert ("event_weights" in columns) == (event is not None)
+
+
 def test_labels_that_another_sign_divides_are_unsure(tables, tmp_path):
     items = pl.DataFrame(
         {"item": ["x", "y", "z", "w"], "a": ["p|q", "q|r", "p|r", "p|q"], "b": ["s,t", "s,u", "t,u", "u,s"]}

@@ -70,7 +70,7 @@ def study_text(tables: GuessedTables, study: str, folder: Path, command: str) ->
     """
     named = re.sub(r"(?m)^name:.*$", f"name: {_name_of(tables)}", study, count=1)
     first, end, rest = named.partition("\nspace:")
-    doubts = sum(not guess.sure for guess in _guesses(tables)) + bool(tables.repeated)
+    doubts = sum(not guess.sure for guess in _guesses(tables)) + bool(tables.repeated) + (tables.event is not None)
     marked = f"; look at what is marked {_UNSURE.strip()}: {doubts} of them" if doubts else ""
     guessed = f"# What columns mean is guessed, and the reason stands behind it{marked}.\n"
     head = f"# Written by `{_in_a_line(command)}`.\n{guessed}#\n{first.rstrip()}\n\n"
@@ -90,8 +90,13 @@ def data_section(tables: GuessedTables, folder: Path) -> str:
         lines.append((f"    users: {_path(tables.users, folder)}", f"{tables.n_users:,} rows"))
     fields = tables.columns
     guesses = {guess.column: guess for guess in tables.of_interactions}
-    named = [one for one in ("user_column", "item_column", "rating_column", "timestamp_column") if one in fields]
+    known = ("user_column", "item_column", "rating_column", "event_column", "timestamp_column")
+    named = [one for one in known if one in fields]
     lines += [(f"    {field}: {_scalar(fields[field])}", _comment(guesses[fields[field]])) for field in named]
+    if "event_weights" in fields:
+        doubt = f"{_UNSURE}the rarer, the more: say what a kind is worth; of several of a pair the highest counts"
+        lines.append(("    event_weights:", doubt))
+        lines += [(f"      {_scalar(kind)}: {weight:g}", "") for kind, weight in fields["event_weights"].items()]
     if "item_id_column" in fields and tables.key is not None:
         lines.append((f"    item_id_column: {_scalar(fields['item_id_column'])}", _comment(tables.key)))
     for of, owner in ((tables.of_items, ""), (tables.of_users, "user_")):

@@ -116,6 +116,12 @@ class Column:
         """The different known cells, as text."""
         return self.known.cast(pl.String).unique()
 
+    @property
+    def texts_counted(self) -> dict[str, int]:
+        """How many known cells there are of each text, most first, then by text."""
+        counts = self.known.cast(pl.String).alias("text").to_frame().group_by("text").len("count")
+        return dict(counts.sort("count", "text", descending=[True, False]).iter_rows())
+
     @cached_property
     def words(self) -> frozenset[str]:
         """The words of the name, in lower case: ``unixReviewTime`` is unix, review and time, ``userid`` user and id."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-Use: TypeAlias = Literal["user", "item", "rating", "timestamp", "labels", "number", "text"]
+Use: TypeAlias = Literal["user", "item", "rating", "timestamp", "event", "labels", "number", "text"]
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,5 @@ class Guess:
     """What divides labels in a text."""
     middle: float | None = None
     """The middle of the scale of a rating that somebody gave."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """What each kind of event may be worth."""

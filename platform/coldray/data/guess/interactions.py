@@ -38,6 +38,9 @@ ITEMS = (
 _RATINGS = ("rating", "stars", "star", "rate", "score", "overall", "grade", "weight", "count", "plays", "playcount")
 _AMOUNTS = ("quantity", "qty", "listens", "amount")
 _TIMES = ("timestamp", "time", "ts", "datetime", "date", "day", "created", "when")
+_KINDS = ("event", "events", "action", "activity", "behavior", "behaviour", "interaction", "kind", "type", "feedback")
+_MOST_KINDS = 12
+"""Kinds of events that somebody may weigh."""
 _LAST_DAY = 253_402_300_799
 """Of the year 9999, in seconds since 1970."""
 _FEW_VALUES = 21
@@ -68,7 +71,9 @@ def guess_interactions(
     left = [column for column in columns if column.name not in taken]
     found += _time(left, now)
     taken = {guess.column for guess in found}
-    found += _rating([column for column in left if column.name not in taken])
+    left = [column for column in left if column.name not in taken]
+    owners = [one for one in columns for guess in found if guess.column == one.name and guess.use in ("user", "item")]
+    found += _ratings_or_events(left, owners)
     known = {guess.column: guess for guess in found}
     (of_item,) = (column for column in columns if known.get(column.name, _NONE).use == "item")
     sure = all(guess.sure for guess in found)
@@ -175,6 +180,40 @@ def _place(column: Column) -> int:
     return min((_TIMES.index(word) for word in column.words if word in _TIMES), default=len(_TIMES))
 
 
+def _ratings_or_events(columns: Sequence[Column], owners: Sequence[Column]) -> list[Guess]:
+    """Return the guesses of a rating and of a kind of event, one of which is left out: a pair has one or the other."""
+    events = _event(columns, owners)
+    ratings = _rating([column for column in columns if column.name not in {guess.column for guess in events}])
+    rated = [guess for guess in ratings if guess.use == "rating"]
+    if not (events and rated):
+        return [*events, *ratings]
+    if rated[0].sure:
+        return [Guess(events[0].column, None, "kinds of events, and there are ratings: one is read", False), *ratings]
+    left = Guess(rated[0].column, None, "may be a rating, and there are kinds of events: one is read", False)
+    return [*events, left, *(guess for guess in ratings if guess is not rated[0])]
+
+
+def _event(columns: Sequence[Column], owners: Sequence[Column]) -> list[Guess]:
+    """Return the guess of the column with the kinds of interactions, if there is one.
+
+    What is the same in all rows of an item, or of a user (`owners`), is theirs.
+    """
+    for column in sorted(columns, key=lambda column: -column.named(_KINDS)):
+        few = column.names_things and 1 < column.distinct <= _MOST_KINDS and column.named(_KINDS)
+        if few and not any(_is_of(column, owner) for owner in owners):
+            counts = column.texts_counted
+            weights = {kind: float(place) for place, kind in enumerate(counts, 1)}
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+            return [Guess(column.name, "event", f"named so; {kinds}", column.named(_KINDS) == 2, weights=weights)]
+    return []
+
+
+def _is_of(column: Column, owner: Column) -> bool:
+    """Whether each of several owners has one cell of a column in all its rows."""
+    each = pl.DataFrame({"owner": owner.cells, "value": column.cells})
+    return each.n_unique() == owner.distinct
+
+
 def _rating(columns: Sequence[Column]) -> list[Guess]:
     numbers = [
         column for column in columns if column.kind in ("whole", "number") and column.complete and len(column.known)
@@ -212,8 +251,6 @@ def _left_out(column: Column, item: Column, *, sure: bool) -> Guess:
     """Return why a column of interactions is not read; not `sure` where it may be what another was taken for."""
     if column.distinct <= 1:
         return Guess(column.name, None, "it is the same in every row")
-    if column.kind not in ("list", "other"):
-        each = pl.DataFrame({"item": item.cells, "value": column.cells})
-        if each.n_unique() == item.distinct < len(item.cells):
-            return Guess(column.name, None, "every item has one: an attribute, for a table with a row an item", sure)
-    return Guess(column.name, None, "neither user, item, rating nor time of a click", sure or _sentences(column))
+    if column.kind not in ("list", "other") and _is_of(column, item) and item.distinct < len(item.cells):
+        return Guess(column.name, None, "every item has one: an attribute, for a table with a row an item", sure)
+    return Guess(column.name, None, "neither user, item, rating, kind nor time of a click", sure or _sentences(column))

@@ -38,7 +38,7 @@ class GuessedTables:
     separator: str = "|"
     """What divides labels."""
     repeated: int = 0
-    """Interactions of a user and an item that have one before."""
+    """Interactions of a user and an item that have one before; 0 of events, of which there may be several."""
     users: Path | None = None
     n_users: int = 0
     """Rows of its table."""
@@ -46,12 +46,19 @@ class GuessedTables:
     """But for the column of ids, which has the name that it has among the interactions."""
 
     @property
+    def event(self) -> Guess | None:
+        """The column of kinds of events, if there is one."""
+        return next((guess for guess in self.of_interactions if guess.use == "event"), None)
+
+    @property
     def columns(self) -> dict[str, Any]:
         """Fields of :class:`~coldray.data.sources.tabular.TabularColumns` that are not at their defaults."""
         named = {guess.use: guess.column for guess in self.of_interactions if guess.use is not None}
         fields: dict[str, Any] = {
-            f"{use}_column": named[use] for use in ("user", "item", "rating", "timestamp") if use in named
+            f"{use}_column": named[use] for use in ("user", "item", "rating", "event", "timestamp") if use in named
         }
+        if self.event is not None:
+            fields["event_weights"] = dict(self.event.weights)
         if self.key is not None and self.key.column != fields["item_column"]:
             fields["item_id_column"] = self.key.column
         for guesses, owner in ((self.of_items, ""), (self.of_users, "user_")):
@@ -222,6 +229,8 @@ def _taken_whole(guess: Guess, separator: str) -> Guess:
 def _repeated(clicks: Sequence[Column], guesses: Sequence[Guess]) -> int:
     """Return how many rows have a user and an item that a row before has."""
     ids = {guess.column: guess.use for guess in guesses if guess.use in ("user", "item")}
+    if any(guess.use == "event" for guess in guesses):
+        return 0
     pairs = pl.DataFrame([column.cells.alias(column.name) for column in clicks if column.name in ids])
     return pairs.height - pairs.n_unique()
 
