@@ -50,8 +50,8 @@ def _split(dataset: Dataset, config: StudyConfig, published: PredefinedSplit | N
     if drawn.protocol == "predefined":
         if published is None:
             raise ConfigError(
-                f"splits.protocol: dataset {dataset.name!r} has no published split. Use --dataset amazon, ml-100k with "
-                "splits.name, or another protocol."
+                f"splits.protocol: dataset {dataset.name!r} has no published split. Use --dataset amazon, "
+                "taobao-cart-buy, ml-100k with splits.name, or another protocol."
             )
         return [published.for_study(validation_share=drawn.validation_share, seed=drawn.seeds[0])]
     # Where cold items alone are ranked, items that nobody has clicked could only change what is known of the others,

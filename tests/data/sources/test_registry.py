@@ -264,7 +264,9 @@ def test_predefined_splits_are_those_of_amazon_coat_and_movielens_100k(tmp_path,
     ("name", "split"), [("sample", None), ("amazon", "u1"), ("coat", "u1"), ("ml-100k", None), ("ml-1m", "u1")]
 )
 def test_a_source_without_such_a_split_says_who_has_one(name, split):
-    with pytest.raises(ConfigError, match=rf"'{name}' has no predefined split .*amazon and coat have one"):
+    with pytest.raises(
+        ConfigError, match=rf"'{name}' has no predefined split .*amazon, coat and taobao-cart-buy have one"
+    ):
         load_predefined(SourceConfig(name=name), split)
 
 

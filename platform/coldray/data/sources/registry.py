@@ -27,6 +27,7 @@ from coldray.data.sources.movielens import read_movielens, read_movielens_split
 from coldray.data.sources.movielens_releases import read_movielens_release
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.sources.tabular import TabularConfig, read_tabular
+from coldray.data.sources.taobao import TEST_FILE, read_taobao
 from coldray.data.sources.yelp import read_yelp
 from coldray.data.splits.published import PredefinedSplit
 from coldray.data.texts import with_texts
@@ -151,8 +152,8 @@ def load_predefined(source: SourceConfig, split: str | None = None) -> Predefine
     Parameters
     ----------
     split
-        Which of several: ``u1`` to ``u5``, ``ua`` or ``ub`` of ``ml-100k``. ``coat`` has one, ``amazon`` one for each
-        category.
+        Which of several: ``u1`` to ``u5``, ``ua`` or ``ub`` of ``ml-100k``. ``coat`` and ``taobao-cart-buy`` have one,
+        ``amazon`` one for each category.
 
     Raises
     ------
@@ -167,8 +168,8 @@ def load_predefined(source: SourceConfig, split: str | None = None) -> Predefine
         return replace(found, dataset=_complete(found.dataset, source))
     asked = "without a name" if split is None else repr(split)
     raise ConfigError(
-        f"Source {source.name!r} has no predefined split {asked}. amazon and coat have one without a name, ml-100k has "
-        "u1 to u5, ua and ub. Use another source, or split by the program."
+        f"Source {source.name!r} has no predefined split {asked}. amazon, coat and taobao-cart-buy have one without a "
+        "name, ml-100k has u1 to u5, ua and ub. Use another source, or split by the program."
     )
 
 
@@ -329,6 +330,11 @@ _OWN: dict[str, Source] = {
         Location("coat", "coat", TRAIN_FILE, _COAT_FILES),
         _STARS,
         lambda source, split: read_coat_split(_find(source)) if split is None else None,
+    ),
+    "taobao-cart-buy": _found(
+        lambda path: read_taobao(path).dataset,
+        Location("taobao-cart-buy", "taobao-cart-buy", TEST_FILE, "cart.csv, buy.train.txt and buy.test.txt"),
+        published=lambda source, split: read_taobao(_find(source)) if split is None else None,
     ),
     "yelp": _found(
         read_yelp, Location("yelp", "yelp", "yelp_academic_dataset_review.json", _YELP_FILES, zipped=False), _STARS
