@@ -155,7 +155,7 @@ def generated(seed=0, n_users=30, n_items=20, n_events=900):
 def test_weights_go_where_their_pairs_go():
     data = generated()
     weights = cells(data, data.events)
-    core = apply_filters(data, FilterConfig(min_user_interactions=14, min_item_interactions=20))
+    core = apply_filters(data, FilterConfig(min_user_interactions=12, min_item_interactions=18))
     assert 0 < core.interactions.nnz < data.interactions.nnz
     some = data.take_users(np.arange(0, 30, 3)).take_items(np.arange(1, 20, 2))
     for part in (core, some):
