@@ -51,7 +51,7 @@ def _split(dataset: Dataset, config: StudyConfig, published: PredefinedSplit | N
         if published is None:
             raise ConfigError(
                 f"splits.protocol: dataset {dataset.name!r} has no published split. Use --dataset amazon, "
-                "taobao-cart-buy, ml-100k with splits.name, or another protocol."
+                "coat, taobao-cart-buy, ml-100k with splits.name, or another protocol."
             )
         return [published.for_study(validation_share=drawn.validation_share, seed=drawn.seeds[0])]
     # Where cold items alone are ranked, items that nobody has clicked could only change what is known of the others,
