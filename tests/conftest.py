@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -65,10 +67,13 @@ def ray_cluster() -> Iterator[None]:
     import ray  # imported here, as most tests do without it
 
     from coldray.cli.ray.cluster import start_ray
+    from contracts.forked_workers import forked_workers
 
-    start_ray(cpus=2)
-    yield
-    ray.shutdown()
+    # Elsewhere, what libraries start as they are loaded does not bear a fork.
+    with forked_workers() if sys.platform == "linux" else nullcontext():
+        start_ray(cpus=2)
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

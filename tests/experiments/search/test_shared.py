@@ -15,6 +15,7 @@ from coldray.experiments.search.shared import ClusterComputations
 from coldray.experiments.search.shared_results import SharedResults
 from coldray.models.computations import Computations, result_of
 from coldray.models.marec.alignment import gram_spectrum
+from contracts.forked_workers import NOT_FORKED
 from contracts.problems import random_training_set
 
 # Workers cannot import this module by its name, so what it defines travels by value.
@@ -102,8 +103,9 @@ def test_many_askers_in_several_processes_share_one_execution(results, numbers, 
     assert len(journal.read_text().splitlines()) == 1
 
 
-def test_the_process_of_the_results_loads_nothing_of_what_is_computed(results):
+def test_the_process_of_the_results_loads_nothing_of_what_is_computed():
     """Each study starts one, and a model with its libraries takes seconds to load."""
+    results = SharedResults.options(runtime_env=NOT_FORKED).remote()
     train = random_training_set(0)
     ray.get(results.add_data.remote(train.key, [ray.put(train)]))
     found = ClusterComputations(results).get(gram_spectrum, train, lambda_0=0.5, solver="items")
@@ -111,6 +113,7 @@ def test_the_process_of_the_results_loads_nothing_of_what_is_computed(results):
     loaded = ray.get(results.__ray_call__.remote(lambda _: sorted(sys.modules)))
     assert "coldray.experiments.search.shared_results" in loaded
     assert not {"torch", "scipy", "pandas", "ray.tune", "coldray.models"} & {*loaded}
+    ray.kill(results)
 
 
 def test_data_and_parameters_are_told_apart(results, numbers, journal):
