@@ -1,9 +1,12 @@
 """The HetRec layout of Last.fm, on tiny files written here and on the real folder."""
 
+import itertools
 import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
 from coldray.data.filters import FilterConfig, apply_filters
@@ -46,6 +49,36 @@ def test_plays_are_interactions_and_their_counts_ratings(tmp_path):
     assert dataset.ratings.toarray().tolist() == [[12, 13883], [1, 0]]
     assert dataset.timestamps is None
     assert dataset.provenance["ratings_are"] == "play counts"
+
+
+def friends_of(dataset):
+    """Return the labels of each user by id; nothing where there are none."""
+    friends = dataset.user_attributes["friends"]
+    rows = zip(dataset.user_ids.tolist(), friends.matrix.toarray(), strict=True)
+    return {user: set(friends.labels[row > 0].tolist()) for user, row in rows}
+
+
+def test_friends_are_labels_from_either_side_and_one_is_a_label_of_oneself(tmp_path):
+    assert not read_lastfm(write(tmp_path)).user_attributes
+    (tmp_path / "user_friends.dat").write_text("userID\tfriendID\n2\t10\n2\t77\n")
+    dataset = read_lastfm(tmp_path)
+    assert friends_of(dataset) == {2: {"2", "10", "77"}, 10: {"2", "10"}}
+    assert any("user_friends.dat: 0 of 2 users have no row" in note and "1 of 3 rows" in note for note in dataset.notes)
+    (tmp_path / "user_friends.dat").write_text("userID\tfriendID\n10\t2\n2\t10\n2\t77\n")
+    assert read_lastfm(tmp_path).fingerprint == dataset.fingerprint
+    (tmp_path / "user_friends.dat").write_text("userID\tfriendID\n2\tten\n")
+    with pytest.raises(DataFormatError, match=r"user_friends\.dat, line 2"):
+        read_lastfm(tmp_path)
+
+
+@given(st.sets(st.tuples(st.integers(0, 6), st.integers(0, 6)).filter(lambda pair: pair[0] != pair[1]), min_size=1))
+def test_two_have_a_label_in_common_who_are_friends_or_have_one(tmp_path_factory, pairs):
+    folder = write(tmp_path_factory.mktemp("friends"), user_artists=PLAYS + "".join(f"{u}\t7\t1\n" for u in range(7)))
+    (folder / "user_friends.dat").write_text("userID\tfriendID\n" + "".join(f"{a}\t{b}\n" for a, b in pairs))
+    found = friends_of(read_lastfm(folder))
+    near = {user: {b for a, b in pairs | {(b, a) for a, b in pairs} if a == user} for user in range(7)}
+    for one, other in itertools.combinations(range(7), 2):
+        assert bool(found[one] & found[other]) == (other in near[one] or bool(near[one] & near[other]))
 
 
 def test_an_artist_that_nobody_played_is_an_item_known_by_its_tags(tmp_path):
@@ -134,6 +167,7 @@ def test_the_real_data_has_its_published_counts(real_data):
     assert (names[1], names[51]) == ("MALICE MIZER", "Duran Duran")
     assert "Björk" in names.values()
     assert "new wave" in labels_of(dataset, 51)
+    assert dataset.user_attributes["friends"].matrix.nnz == 25_434 + 1892
     tagged = np.diff(dataset.attributes["tags"].matrix.indptr)
     assert int((tagged > 0).sum()) == TAGGED_ARTISTS
 

@@ -1,7 +1,8 @@
 """Reader of the HetRec 2011 Last.fm layout: a folder of ``.dat`` files, or the published archive of it.
 
-``user_artists.dat`` says how often a user played an artist, ``user_taggedartists.dat`` which tags a user gave it. All
-files are tab-separated and unquoted; the artists are in UTF-8, the tags in ISO-8859-1.
+``user_artists.dat`` says how often a user played an artist, ``user_taggedartists.dat`` which tags a user gave it;
+``user_friends.dat``, which may be missing, who is whose friend. All files are tab-separated and unquoted; the artists
+are in UTF-8, the tags in ISO-8859-1.
 
 Source: Cantador, Brusilovsky and Kuflik, *2nd Workshop on Information Heterogeneity and Fusion in Recommender Systems
 (HetRec 2011)*, RecSys 2011.
@@ -16,7 +17,14 @@ import polars as pl
 
 from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.tabular import assemble, label_attribute, plain_attribute, refuse_repeated
+from coldray.data.sources.tabular import (
+    Described,
+    Profiles,
+    assemble,
+    label_attribute,
+    plain_attribute,
+    refuse_repeated,
+)
 from coldray.data.tables.archive import DataFiles, parse_numbers, refuse_values
 
 NAME = "lastfm"
@@ -24,6 +32,7 @@ _PLAY_FILE = "user_artists.dat"
 _ARTIST_FILE = "artists.dat"
 _TAGGING_FILE = "user_taggedartists.dat"
 _TAG_FILE = "tags.dat"
+_FRIEND_FILE = "user_friends.dat"
 _DEFAULT_ATTRIBUTES = ("tags",)
 """All that is known of what an artist sounds like; listeners write them, so an artist new to everybody has none."""
 
@@ -33,6 +42,10 @@ def read_lastfm(path: Path) -> Dataset:
 
     Items are the artists, whether anybody played them or not. Play counts are kept as ratings, so that a rating filter
     is one of plays; there are no times. The tags of an artist are those that anybody gave it.
+
+    Users have ``friends``, if the file is there: as labels they and their friends, so that two friends have a label in
+    common, and so have two with a friend in common. It is what is known of a person, whether a split holds their clicks
+    out or not.
 
     Parameters
     ----------
@@ -72,6 +85,7 @@ def read_lastfm(path: Path) -> Dataset:
         default_attributes=_DEFAULT_ATTRIBUTES,
         provenance=provenance,
         catalogue=Catalogue(artists["item"], _ARTIST_FILE),
+        profiles=_friends(files),
     )
 
 
@@ -84,6 +98,18 @@ def _plays(files: DataFiles) -> pl.DataFrame:
         parse_numbers(table, "artistID", pl.Int64(), _PLAY_FILE).alias("item"),
         plays.alias("rating"),
     )
+
+
+def _friends(files: DataFiles) -> Profiles | None:
+    """Return who is whose friend, from either side, if the file is there."""
+    table = files.table(_FRIEND_FILE, ("userID", "friendID"))
+    if table is None:
+        return None
+    one, other = (parse_numbers(table, column, pl.Int64(), _FRIEND_FILE) for column in ("userID", "friendID"))
+    sides = [pl.DataFrame({"item": a, "label": b}) for a in (one, other) for b in (one, other)]
+    edges = pl.concat(sides).unique().sort("item", "label")
+    rows = edges.group_by("item", maintain_order=True).agg(pl.col("label").cast(pl.String).alias("attribute friends"))
+    return Profiles(rows, _FRIEND_FILE, Described("users", "user", ("friends",), (), ()))
 
 
 def _artists(files: DataFiles) -> pl.DataFrame:
