@@ -11,7 +11,7 @@ from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextA
 from coldray.data.sources.registry import SourceConfig, load_dataset
 from coldray.data.sources.tabular import TabularConfig
 from coldray.data.splits.assignment import drawn_parts
-from coldray.data.uninformative import uninformative_attributes, with_uninformative_noted
+from coldray.data.uninformative import uninformative_attributes, with_oddities_noted
 from coldray.experiments.data_check import check_split
 
 CELLS = {
@@ -68,7 +68,7 @@ def test_what_tells_two_items_apart_is_left_alone(values):
     clicks = binary_matrix(np.zeros(len(values), int), np.arange(len(values)), (1, len(values)))
     dataset = Dataset("d", np.array(["u"]), np.arange(len(values)), clicks, attributes(values))
     assert list(uninformative_attributes(dataset)) == []
-    assert with_uninformative_noted(dataset) is dataset
+    assert with_oddities_noted(dataset) is dataset
     alike = replace(dataset, attributes=attributes([1] * len(values)))
     assert len(list(uninformative_attributes(alike))) == 3
 

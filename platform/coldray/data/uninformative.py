@@ -9,11 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute
+from coldray.data.implausible import implausible_numbers
 
 
-def with_uninformative_noted(dataset: Dataset) -> Dataset:
-    """Return a dataset whose notes tell what of it says nothing."""
-    told = [text for text in (equal_ratings(dataset), equal_times(dataset), *uninformative_attributes(dataset)) if text]
+def with_oddities_noted(dataset: Dataset) -> Dataset:
+    """Return a dataset whose notes tell what of it says nothing, and which numbers can hardly be."""
+    equal = (equal_ratings(dataset), equal_times(dataset))
+    told = [text for text in (*equal, *uninformative_attributes(dataset), *implausible_numbers(dataset)) if text]
     return replace(dataset, provenance={**dataset.provenance, "notes": [*dataset.notes, *told]}) if told else dataset
 
 

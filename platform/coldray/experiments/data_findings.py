@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from coldray.data.catalogue import AS_TEXT, MATCHES
+from coldray.data.implausible import implausible_numbers
 from coldray.data.quality.facts import ALL, DataQuality, PartFacts, TimeFacts
 from coldray.data.splits.assignment import PartAssignment
 from coldray.data.splits.parts import CHRONOLOGICAL, PART_WORDS, TEST, VALIDATION
@@ -215,6 +216,8 @@ def _of_ratings(split: PartAssignment, quality: DataQuality) -> Iterator[Finding
 def _of_attributes(split: PartAssignment) -> Iterator[Finding]:
     for text in uninformative_attributes(split.dataset):
         yield Finding("warning", text, "Leave it out, or look at how its column is written.")
+    for text in implausible_numbers(split.dataset):
+        yield Finding("warning", text, "Models take them as they are: correct them, or leave their cells blank.")
 
 
 def _of_unseen(split: PartAssignment, quality: DataQuality) -> Iterator[Finding]:

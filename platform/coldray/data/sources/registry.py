@@ -31,7 +31,7 @@ from coldray.data.sources.taobao import TEST_FILE, read_taobao
 from coldray.data.sources.yelp import read_yelp
 from coldray.data.splits.published import PredefinedSplit
 from coldray.data.texts import with_texts
-from coldray.data.uninformative import with_uninformative_noted
+from coldray.data.uninformative import with_oddities_noted
 
 _HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
 _ML1M_FOLDER = "ml1m-hetrec"
@@ -142,8 +142,8 @@ def load_filtered(source: SourceConfig, filters: FilterConfig | None = None) -> 
 
 
 def _complete(dataset: Dataset, source: SourceConfig) -> Dataset:
-    """Return the dataset with the texts of `source`, and with notes of what says nothing."""
-    return with_uninformative_noted(dataset if source.texts is None else with_texts(dataset, source.texts))
+    """Return the dataset with the texts of `source`, and with notes of what says nothing or can hardly be."""
+    return with_oddities_noted(dataset if source.texts is None else with_texts(dataset, source.texts))
 
 
 def load_predefined(source: SourceConfig, split: str | None = None) -> PredefinedSplit:

@@ -1,14 +1,13 @@
 """PopularityByGroup: the items that most people of a user's groups click.
 
 A label of users, or a range of one of their numbers, is a group g of m_g users with clicks. The share of them who
-clicked item j is smoothed with the share r_j of all users, as if κ more had clicked as all do, and the groups of a user
-are taken as independent of each other given the item (naive Bayes)::
+clicked item j is smoothed with the share r_j of all m users, as if κ more had clicked as all do, and what each of a
+user's groups differs by is added to the share of all::
 
-    p_gj = (n_gj + κ r_j) / (m_g + κ),    r_j = (n_j + 1) / (m + 1),
-    s_uj = log(n_j + 1) + Σ_{g ∋ u} log(1 + n_gj / (κ r_j))
+    p_gj = (n_gj + κ r_j) / (m_g + κ),    r_j = n_j / m,
+    s_uj = r_j + Σ_{g ∋ u} (p_gj − r_j) = r_j (1 − Σ_g m_g / (m_g + κ)) + Σ_g n_gj / (m_g + κ)
 
-where ``log p_gj − log r_j = log(1 + n_gj / (κ r_j)) − log((m_g + κ) / κ)``, and its last part changes no list. A user
-in no group is given the list of all (:mod:`~coldray.models.popularity.model`).
+A user in no group is given the list of all (:mod:`~coldray.models.popularity.model`).
 
 Notation used for shapes: U users, G groups, I items, n items asked for, b users in a block.
 """
@@ -49,7 +48,7 @@ class PopularityByGroupConfig(ModelConfig):
 
 
 class PopularityByGroup(ArrayModel[PopularityByGroupConfig]):
-    """Log clicks, and what the groups of a user add to them."""
+    """The share of all who clicked an item, and what the groups of a user differ by."""
 
     name: ClassVar[str] = "popularity_by_group"
     config_type: ClassVar[type[ModelConfig]] = PopularityByGroupConfig
@@ -87,14 +86,16 @@ class PopularityByGroup(ArrayModel[PopularityByGroupConfig]):
             purpose=f"The clicks of {groups.shape[1]:,} groups on {len(train.clicks):,} items",
             way_out="Read fewer attributes of users (user_features.attributes), or labels of more users (min_items).",
         )
+        members = groups.sum(axis=0) + self.config.prior_users
         counts = sp.csr_array(sp.csr_array(groups.T) @ train.interactions[active])
-        share = (train.clicks + 1) / (len(active) + 1)
-        lifts = np.log1p(counts.data / (self.config.prior_users * share[counts.indices]))
+        added = counts.data / np.repeat(members, np.diff(counts.indptr))
         self._state = {
             "clicks": train.clicks,
+            "n_users": np.array([len(active)]),
             "indptr": counts.indptr,
             "indices": counts.indices,
-            "lifts": lifts.astype(np.float32),
+            "added": added.astype(np.float32),
+            "taken": (1 - self.config.prior_users / members).astype(np.float32),
             **{f"{_EDGES}{name}": values for name, values in edges.items()},
         }
         return self
@@ -114,9 +115,9 @@ class PopularityByGroup(ArrayModel[PopularityByGroupConfig]):
         return _CELL_BYTES * _MANY_GROUPS * n_items + 8 * n_users
 
     def scorer(self, items: Items) -> Scorer:
-        """Return the function that gives users in no group the log clicks of `items`."""
+        """Return the function that gives users in no group the share of all who clicked `items`."""
         self.check_fitted()
-        overall = np.log1p(self._state["clicks"][items]).astype(np.float32)
+        overall = self._shares(items)
 
         def scores(histories: sp.csr_array) -> Scores:
             return np.tile(overall, (histories.shape[0], 1))
@@ -125,19 +126,22 @@ class PopularityByGroup(ArrayModel[PopularityByGroupConfig]):
 
     def profile_scorer(self, items: Items) -> ProfileScorer:
         """Return the function that scores `items` by the groups of users; their clicks are not read."""
-        scorer = self.scorer(items)
-        edges = {name.removeprefix(_EDGES): values for name, values in self._state.items() if name.startswith(_EDGES)}
-        lifts = self._lifts()[:, items]
+        self.check_fitted()
+        state, overall = self._state, self._shares(items)
+        edges = {name.removeprefix(_EDGES): values for name, values in state.items() if name.startswith(_EDGES)}
+        shape = (len(state["taken"]), self.n_items)
+        added = sp.csr_array((state["added"], state["indices"], state["indptr"]), shape=shape)[:, items]
 
         def scores(histories: sp.csr_array, profiles: FeatureSet) -> Scores:
-            return np.asarray(scorer(histories) + (_groups(profiles, edges) @ lifts).toarray(), np.float32)
+            groups = _groups(profiles, edges)
+            left = 1 - groups @ state["taken"]  # [b]
+            return np.asarray(left[:, None] * overall + (groups @ added).toarray(), np.float32)
 
         return scores
 
-    def _lifts(self) -> sp.csr_array:
-        """Return what a group adds to the score of an item, CSR ``[G, I]``."""
-        parts = self._state["lifts"], self._state["indices"], self._state["indptr"]
-        return sp.csr_array(parts, shape=(len(self._state["indptr"]) - 1, self.n_items))
+    def _shares(self, items: Items) -> Scores:
+        """Return the share of all users who clicked each of `items`, float32 ``[n]``."""
+        return np.asarray(self._state["clicks"][items] / self._state["n_users"], np.float32)
 
 
 def _groups(users: FeatureSet, edges: Mapping[str, npt.NDArray[np.float64]]) -> sp.csr_array:
