@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,8 +13,11 @@ import coldray
 from coldray.core.errors import MissingFieldError
 from coldray.data.splits.interactions import interaction_splits
 from coldray.evaluation.ranking import rank
+from coldray.experiments.comparison.config import load_comparison
+from coldray.experiments.comparison.run import check_comparison, comparison_protocol
 from coldray.experiments.evaluation import evaluate
 from coldray.experiments.folds import prepare_task
+from coldray.experiments.listeners import StudyListener
 from coldray.experiments.prepared import describe_dataset
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.study import prepare_study, run_study
@@ -45,6 +49,16 @@ def data(tmp_path_factory):
     return coldray.load_dataset(path, event="kind", event_weights="purchase=8,view=1")
 
 
+class Heard(StudyListener):
+    """What a console is told of the stages of a study."""
+
+    def __init__(self):
+        self.stages = []
+
+    def stage(self, text):
+        self.stages.append(text)
+
+
 def slow_ndcg(task, lists):
     """Return the graded ndcg of lists, by scikit-learn, user by user."""
     found = []
@@ -62,7 +76,9 @@ def slow_ndcg(task, lists):
 
 def test_a_study_of_events_is_graded_by_their_weights_and_may_learn_them(data, ray_cluster):
     study = prepare_study(StudyConfig.model_validate(STUDY), data)
-    result = run_study(study, study_id="bought")
+    heard = Heard()
+    result = run_study(study, study_id="bought", listener=heard)
+    assert {f"{name}: {result.protocol[name]}" for name in ("events", "events learned")} <= set(heard.stages)
     assert {trial.config["confidence"] for trial in result.trials} == {"clicks", "events"}
     task = prepare_task(study.splits[0].test_fold, None, reads=study.config.reads)
     assert set(np.unique(task.held_out.data)) == set(np.unique(task.histories.data)) == {1.0, 8.0}
@@ -92,6 +108,17 @@ def test_who_reads_no_weights_takes_every_event_as_a_click_and_is_graded_all_the
     assert task.graded
     limited = prepare_task(study.splits[0].test_fold, None, users=10)
     assert set(np.unique(limited.held_out.data)) == {1.0, 8.0}
+
+
+def test_a_comparison_says_which_entries_learn_from_weights(data):
+    shared = {key: value for key, value in STUDY.items() if key not in ("name", "model", "space", "search")}
+    names = {"weighed": {"confidence": "events"}, "plain": {"confidence": "clicks"}}
+    entries = {name: {"study": "als.yaml", "overrides": {"space": space}} for name, space in names.items()}
+    path = Path(__file__).parents[2] / "tune_spaces" / "compare_models.yaml"
+    comparison = load_comparison(path, {**shared, "entries": entries, "baseline": "plain"})
+    told = comparison_protocol(comparison, check_comparison(comparison, data))
+    assert told["events learned"] == "by weight in weighed; to the others an event of any kind is one click"
+    assert "ndcg is graded by their weights" in told["events"]
 
 
 def test_data_of_one_kind_are_as_before(data):

@@ -21,8 +21,8 @@ from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import attribute_names
 from coldray.models.forms import Form
 
-EVENTS_LEARNED = "events learned"
-"""Name of what a model makes of events."""
+EVENTS, EVENTS_LEARNED = "events", "events learned"
+"""Names of what events are worth, and of what a model makes of them."""
 EVENTS_AS_CLICKS = "an event of any kind is one click"
 """What a model makes of events that does not read their weights."""
 
@@ -141,7 +141,7 @@ def _event_words(config: StudyConfig, dataset: Dataset, splits: Sequence[Split])
     told = "ndcg is graded by their weights, and gains are linear in them; to other measures all are alike"
     graded = "ratings are predicted, whatever the event" if config.kind.predicts_ratings else told
     return {
-        "events": f"weights {', '.join(weighted_kinds(dataset)) or 'of the data'}; {graded}; in the tests {counts}",
+        EVENTS: f"weights {', '.join(weighted_kinds(dataset)) or 'of the data'}; {graded}; in the tests {counts}",
         EVENTS_LEARNED: f"by weight, as {config.model} reads them" if config.reads.events else EVENTS_AS_CLICKS,
     }
 

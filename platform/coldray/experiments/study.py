@@ -13,7 +13,7 @@ from coldray.experiments.edges import found_edges
 from coldray.experiments.forms.loss import with_losses
 from coldray.experiments.forms.settled import Settled, check_fits, settled_study
 from coldray.experiments.listeners import Listeners, StudyListener
-from coldray.experiments.prepared import PreparedStudy, describe_dataset
+from coldray.experiments.prepared import EVENTS, EVENTS_LEARNED, PreparedStudy, describe_dataset
 from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.record.tested import Tested
 from coldray.experiments.results import Selection, StudyResult, TrialResult
@@ -161,7 +161,11 @@ def run_study(
 def begin_study(study: PreparedStudy, study_id: str, record: StudyRecord, listener: StudyListener) -> PreparedStudy:
     """Return a study in the forms of its record, and say that it begins, and in which forms its model is fitted."""
     study = study.begun(record)
-    listener.study_started(study.config, study.dataset, study_id, study.protocol())
+    protocol = study.protocol()
+    listener.study_started(study.config, study.dataset, study_id, protocol)
+    for name in (EVENTS, EVENTS_LEARNED):
+        if name in protocol:
+            listener.stage(f"{name}: {protocol[name]}")
     for fault in METRICS.usable[1]:
         listener.stage(f"note: {fault} What it measures is left out.")
     for form in study.settled.forms:

@@ -170,7 +170,7 @@ def test_kinds_of_events_are_written_with_weights_to_be_looked_at(here, capsys):
     frame.write_csv(here / "events.csv")
     assert main(["init", "events.csv"]) == 0
     text = capsys.readouterr().out
-    assert "# (?) the rarer, the more: say what a kind is worth" in text
+    assert "# (?) in their order alone: say what a kind is worth" in text
     assert "look at what is marked (?)" in text
     assert "refused" not in text
     (here / "mine.yaml").write_text(text)

@@ -232,7 +232,23 @@ EVENTS = {
 }
 
 
-def test_kinds_of_events_are_guessed_and_the_rarer_weigh_more(tmp_path):
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("view", "Purchase", "add_to_cart"), ["view", "add_to_cart", "Purchase"]),  # by their words
+        (("a", "b", "c"), ["a", "c", "b"]),  # the rarer, the more
+        (("view", "b", "cart"), ["view", "cart", "b"]),
+    ],
+)
+def test_kinds_of_events_weigh_by_their_words_or_the_rarer_the_more(tmp_path, names, expected):
+    kinds = [names[("view", "purchase", "cart").index(kind)] for kind in EVENTS["event_type"]]
+    kinds += [names[1]] if names[1] == "Purchase" else []
+    frame = {name: [*values, values[0]][: len(kinds)] for name, values in EVENTS.items()} | {"event_type": kinds}
+    found = guess_tables(written(pl.DataFrame(frame), tmp_path, "events", False), None, NOW)
+    assert found.columns["event_weights"] == dict(zip(expected, (1, 2, 3), strict=True))
+
+
+def test_kinds_of_events_are_guessed(tmp_path):
     found = guess_tables(written(pl.DataFrame(EVENTS), tmp_path, "events", False), None, NOW)
     assert found.columns["event_column"] == "event_type"
     assert found.columns["event_weights"] == {"view": 1, "cart": 2, "purchase": 3}

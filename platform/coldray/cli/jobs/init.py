@@ -94,7 +94,7 @@ def data_section(tables: GuessedTables, folder: Path) -> str:
     named = [one for one in known if one in fields]
     lines += [(f"    {field}: {_scalar(fields[field])}", _comment(guesses[fields[field]])) for field in named]
     if "event_weights" in fields:
-        doubt = f"{_UNSURE}the rarer, the more: say what a kind is worth; of several of a pair the highest counts"
+        doubt = f"{_UNSURE}in their order alone: say what a kind is worth; of several of a pair the highest counts"
         lines.append(("    event_weights:", doubt))
         lines += [(f"      {_scalar(kind)}: {weight:g}", "") for kind, weight in fields["event_weights"].items()]
     if "item_id_column" in fields and tables.key is not None:

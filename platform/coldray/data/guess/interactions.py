@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
@@ -39,6 +40,14 @@ _RATINGS = ("rating", "stars", "star", "rate", "score", "overall", "grade", "wei
 _AMOUNTS = ("quantity", "qty", "listens", "amount")
 _TIMES = ("timestamp", "time", "ts", "datetime", "date", "day", "created", "when")
 _KINDS = ("event", "events", "action", "activity", "behavior", "behaviour", "interaction", "kind", "type", "feedback")
+_STRENGTHS = (
+    ("impression", "show"),
+    ("view", "pv", "click", "detail", "watch", "visit", "play", "listen"),
+    ("like", "fav", "favorite", "favourite", "wish", "wishlist", "save", "bookmark", "share", "collect"),
+    ("cart", "addtocart", "basket", "checkout"),
+    ("purchase", "purchased", "buy", "bought", "order", "ordered", "transaction", "payment", "rent"),
+)
+"""Words of kinds of events, the weakest first."""
 _MOST_KINDS = 12
 """Kinds of events that somebody may weigh."""
 _LAST_DAY = 253_402_300_799
@@ -202,10 +211,21 @@ def _event(columns: Sequence[Column], owners: Sequence[Column]) -> list[Guess]:
         few = column.names_things and 1 < column.distinct <= _MOST_KINDS and column.named(_KINDS)
         if few and not any(_is_of(column, owner) for owner in owners):
             counts = column.texts_counted
-            weights = {kind: float(place) for place, kind in enumerate(counts, 1)}
+            weights = {kind: float(place) for place, kind in enumerate(_by_strength(counts), 1)}
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
             return [Guess(column.name, "event", f"named so; {kinds}", column.named(_KINDS) == 2, weights=weights)]
     return []
+
+
+def _by_strength(kinds: Iterable[str]) -> list[str]:
+    """Return kinds of events, the weakest first: by their words if all have one that is known, else as they are."""
+    strengths = {
+        kind: strength
+        for kind in kinds
+        for strength, words in enumerate(_STRENGTHS)
+        if set(re.findall("[a-z]+", kind.lower())) & set(words)
+    }
+    return sorted(kinds, key=lambda kind: strengths[kind]) if strengths.keys() >= set(kinds) else list(kinds)
 
 
 def _is_of(column: Column, owner: Column) -> bool:
