@@ -8,7 +8,7 @@ stores clicks need not know of it. Where code says rating of a click, the weight
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -71,10 +71,8 @@ class Reads:
         if not self:
             return dataset
         rated = dataset.interactions
-        if self.ratings:
-            rated = _with_ratings(dataset).interactions
-        if self.events:
-            rated = _with_events(dataset).interactions
+        if self.worth:
+            rated = _worth(dataset, "ratings" if self.ratings else "events")
         placed = _with_order(dataset).interactions if self.order else dataset.interactions
         values = self.values(rated.data, placed.data)
         return replace(dataset, interactions=sp.csr_array((values, rated.indices, rated.indptr), shape=rated.shape))
@@ -90,36 +88,19 @@ def places_in(values: npt.NDArray[Any]) -> Floats:
     return values.imag if np.iscomplexobj(values) else values
 
 
-def _with_ratings(dataset: Dataset) -> Dataset:
-    """Return the dataset with ratings in place of clicks, for models that read them.
-
-    Raises
-    ------
-    MissingFieldError
-        If it has no ratings.
-    """
-    if dataset.ratings is None:
-        raise MissingFieldError(
-            f"Dataset {dataset.name!r} has no ratings. Use a model of clicks; of your own data, name the column with "
-            "--rating-column."
-        )
-    return replace(dataset, interactions=dataset.ratings)
+_LACKING = {
+    "ratings": "no ratings. Use a model of clicks; of your own data, name the column with --rating-column.",
+    "events": "no kinds of events. Let the model read clicks alone; of your own data, name the column with "
+    "--event-column and what each kind is worth with --event-weights.",
+}
+"""What a dataset has not, and the way out."""
 
 
-def _with_events(dataset: Dataset) -> Dataset:
-    """Return the dataset with weights of events in place of clicks, for models that read them.
-
-    Raises
-    ------
-    MissingFieldError
-        If it has no events.
-    """
-    if dataset.events is None:
-        raise MissingFieldError(
-            f"Dataset {dataset.name!r} has no kinds of events. Let the model read clicks alone; of your own data, name "
-            "the column with --event-column and what each kind is worth with --event-weights."
-        )
-    return replace(dataset, interactions=dataset.events)
+def _worth(dataset: Dataset, field: Literal["ratings", "events"]) -> sp.csr_array:
+    """Return what clicks are worth ``[U, I]``, or MissingFieldError."""
+    if (matrix := dataset.of_pairs.get(field)) is None:
+        raise MissingFieldError(f"Dataset {dataset.name!r} has {_LACKING[field]}")
+    return matrix
 
 
 def _with_order(dataset: Dataset) -> Dataset:
