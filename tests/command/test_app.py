@@ -105,6 +105,10 @@ def misspelt(names):
     return pairs.filter(lambda pair: pair[0] not in names and not pair[0].startswith("-"))
 
 
+FEW = settings(max_examples=25)
+"""A command line takes a twentieth of a second and more."""
+
+
 class Told:
     """Collects what goes to the terminal while hypothesis tries inputs: a fixture would be shared by all of them."""
 
@@ -121,6 +125,7 @@ class Told:
         return line
 
 
+@FEW
 @given(misspelt(COMMANDS))
 def test_a_misspelt_command_is_told_with_the_nearest(pair):
     told = Told(pair[0])
@@ -128,6 +133,7 @@ def test_a_misspelt_command_is_told_with_the_nearest(pair):
     assert f"No such command {pair[0]!r}. Did you mean" in told.line
 
 
+@FEW
 @given(misspelt(shipped("study")))
 def test_a_misspelt_study_is_told_with_the_nearest(pair):
     told = Told("tune", pair[0])
@@ -135,6 +141,7 @@ def test_a_misspelt_study_is_told_with_the_nearest(pair):
     assert told.line.startswith(f"error: There is no study {pair[0]!r}. Did you mean ")
 
 
+@FEW
 @given(misspelt(MODELS))
 def test_a_misspelt_model_is_told_with_the_nearest(pair):
     told = Told("models", pair[0])
@@ -142,6 +149,7 @@ def test_a_misspelt_model_is_told_with_the_nearest(pair):
     assert told.line.startswith(f"error: Unknown model {pair[0]!r}. Did you mean ")
 
 
+@FEW
 @given(st.sampled_from(["tune", "compare", "check", "serve", "recommend"]), st.data())
 def test_a_misspelt_option_is_told_with_the_nearest(name, data):
     (command,) = (one for word, one in get_command(application()).commands.items() if word == name)
@@ -152,6 +160,7 @@ def test_a_misspelt_option_is_told_with_the_nearest(name, data):
     assert told.line.startswith(f"error: No such option: --{wrong}. Did you mean '--")
 
 
+@FEW
 @given(misspelt({*shipped("comparison"), *MODELS}))
 def test_a_misspelt_comparison_or_model_is_told_with_the_nearest(pair):
     told = Told("compare", pair[0])
@@ -159,6 +168,7 @@ def test_a_misspelt_comparison_or_model_is_told_with_the_nearest(pair):
     assert told.line.startswith(f"error: There is no comparison or model {pair[0]!r}. Did you mean ")
 
 
+@FEW
 @given(misspelt({name for name in SOURCES if len(name) > 4}))
 def test_a_misspelt_dataset_is_told_with_the_nearest(pair):
     for command in (["tune", "marec"], ["check"], ["fit", "ease", "--output", "nowhere"]):

@@ -136,7 +136,7 @@ def right_or_unsure(guesses, truth):
     assert wrong == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.data())
 def test_a_guess_is_right_or_said_to_be_unsure(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("tables")
