@@ -404,8 +404,17 @@ def test_checking_a_new_database_creates_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "databricks", "sqlite://", ""])
-def test_a_store_that_is_not_supported_is_told_with_the_way_out(uri):
-    with pytest.raises(TrackingError, match=r"is not supported.*sqlite:///") as caught:
+PLAIN = "is not supported: MLflow no longer keeps runs in plain files"
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        *((uri, PLAIN) for uri in ("mlruns", "file:///tmp/mlruns", "databricks", "")),
+        ("sqlite://", "is of a kind that studies do not write to by themselves"),
+    ],
+)
+def test_a_store_that_is_not_supported_is_told_with_the_way_out(uri, told):
+    with pytest.raises(TrackingError, match=rf"{told}.*sqlite:///") as caught:
         check_reachable(uri)
     assert repr(uri) in str(caught.value)
