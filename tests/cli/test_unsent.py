@@ -33,8 +33,10 @@ def sync(tracking_uri, folder):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    made = TrackingServer(tmp_path_factory.mktemp("server"))
+def server(tmp_path_factory, new_database):
+    folder = tmp_path_factory.mktemp("server")
+    new_database(folder / TrackingServer.DATABASE)
+    made = TrackingServer(folder)
     made.start()
     yield made
     end(made.process)

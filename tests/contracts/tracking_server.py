@@ -14,7 +14,12 @@ from contracts.service import free_port
 
 
 class TrackingServer:
-    """A real MLflow server on its database, which can be killed and started again."""
+    """A real MLflow server on its database, which can be killed and started again.
+
+    It sets one up, for seconds, if there is none in its folder.
+    """
+
+    DATABASE = "server.db"
 
     def __init__(self, folder):
         self.folder, self.port = folder, free_port()
@@ -24,7 +29,7 @@ class TrackingServer:
     def start(self):
         command = [
             *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
-            *("--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{self.folder / self.DATABASE}", "--workers", "1"),
             *("--artifacts-destination", str(self.folder / "artifacts"), "--serve-artifacts"),
         ]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven processes that nobody needs
