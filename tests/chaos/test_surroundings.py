@@ -22,7 +22,8 @@ from contracts.tracking_server import TrackingServer
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, new_database):
+    new_database(tmp_path / TrackingServer.DATABASE)
     made = TrackingServer(tmp_path)
     made.start()
     yield made
