@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from coldray.cli.jobs.tune import _sync_command, print_next_steps
-from coldray.cli.lines import command_line, tool, typed
+from coldray.cli.lines import command_line, tool, typed, with_option
 from coldray.core.commands import called
 from coldray.experiments.record.folder import resume_command
 from contracts.jobs import options_of
@@ -69,6 +69,16 @@ def test_what_to_type_next(patched, folder, study, database):
     interface, job = (shlex.split(line) for line in written.getvalue().split("\n")[2:4])
     assert interface == [str(tool("mlflow")), "ui", "--backend-store-uri", options.tracking_uri, "--port", "5000"]
     assert job == [str(tool("python")), f"/{folder}/jobs/tune.py", *given, "--dataset", "hetrec"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [[], ["--dataset", "sample"], ["--dataset=sample"], ["--dataset", "sample", "--dataset", "csv"], ["--cpus", "2"]],
+)
+def test_an_option_is_given_once(before):
+    command = with_option(["coldray", "tune", *before, "--offline"], "--dataset", "it's")
+    own = before if before[:1] == ["--cpus"] else []
+    assert shlex.split(" ".join(command)) == ["coldray", "tune", *own, "--offline", "--dataset", "it's"]
 
 
 @pytest.mark.parametrize(

@@ -371,8 +371,8 @@ class ClickedItemContract(WarmItemContract, ClicksContract):
     """A model of clicks on items that it knows by their clicks alone."""
 
 
-class ProfileContract(ClickedItemContract):
-    """A model that knows users by their attributes, too."""
+class _ProfileTests(ClicksContract):
+    """What holds for a model that knows users by their attributes, too."""
 
     def problem(self, seed, **sizes):
         return with_users(super().problem(seed, **sizes))
@@ -411,6 +411,10 @@ class ProfileContract(ClickedItemContract):
     def test_users_of_whom_nothing_is_known_are_refused(self, train):
         with pytest.raises(MissingFieldError, match="attributes of users"):
             self.model(self.config).fit(replace(train, users=None))
+
+
+class ProfileContract(_ProfileTests, ClickedItemContract):
+    """A model that knows users by their attributes, and items by their clicks."""
 
 
 class RatingContract(WarmItemContract):
@@ -473,3 +477,7 @@ class ColdItemContract(ClicksContract):
             [train.warm_items[0], extended.n_items - 1], [extended.n_items - 2], n_items=extended.n_items
         )
         assert np.isfinite(extended.score(history, all_items(extended))).all()
+
+
+class ProfiledColdItemContract(_ProfileTests, ColdItemContract):
+    """A model that knows users and items by their attributes, too."""

@@ -59,6 +59,16 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     return [*_program(), *kept]
 
 
+def with_option(command: Sequence[str], name: str, value: str) -> list[str]:
+    """Return a command, as it is typed, with the value of an option that it may have had before."""
+    kept, skip = [], False
+    for word in command:
+        if not skip and word != name and not word.startswith(f"{name}="):
+            kept.append(word)
+        skip = not skip and word == name
+    return [*kept, name, shlex.quote(value)]
+
+
 def _program() -> list[str]:
     """Return how the program that runs is typed."""
     program = Path(sys.argv[0])

@@ -77,15 +77,27 @@ def rank(
 
     Parameters
     ----------
-    score_block A :data:`Scorer`: from histories ``[b, I]`` to float32 scores ``[b, n]`` of the candidates. Called from
-    several threads at once when `n_threads` is above 1, each with its own block; torch models switch gradients off
-    inside it. histories Clicks by which the users are described, CSR ``[U, I]``. candidates Item indices ``[n]`` that
-    compete for a place, strictly ascending. k Length of a list; lists of users with fewer candidates end in -1. exclude
-    Items a user must not be shown, CSR ``[U, I]``; typically the train positives. Non-zero cells count. users User
-    indices ``[m]`` to rank for; all users by default. profiles Returns what is known of some users, by their indices
-    ``[b]``, beside their histories: it is given to `score_block` after these. block_size Users scored at a time.
-    Default: as many as fit 32 MiB of scores, at most 1024 and at least 1. n_threads Blocks worked on at the same time.
-    Default: the CPUs this process may use.
+    score_block
+        A :data:`Scorer`: from histories ``[b, I]`` to float32 scores ``[b, n]`` of the candidates. Called from several
+        threads at once when `n_threads` is above 1, each with its own block; torch models switch gradients off inside
+        it.
+    histories
+        Clicks by which the users are described, CSR ``[U, I]``.
+    candidates
+        Item indices ``[n]`` that compete for a place, strictly ascending.
+    k
+        Length of a list; lists of users with fewer candidates end in -1.
+    exclude
+        Items a user must not be shown, CSR ``[U, I]``; typically the train positives. Non-zero cells count.
+    users
+        User indices ``[m]`` to rank for; all users by default.
+    profiles
+        Returns what is known of some users, by their indices ``[b]``, beside their histories: it is given to
+        `score_block` after these.
+    block_size
+        Users scored at a time. Default: as many as fit 32 MiB of scores, at most 1024 and at least 1.
+    n_threads
+        Blocks worked on at the same time. Default: the CPUs this process may use.
 
     Raises
     ------

@@ -34,6 +34,7 @@ _OWN = {
     "rating_knn": "ratings.knn:RatingKNN",
     "rating_svd": "ratings.svd:RatingSVD",
     "two_tower": "neural.two_tower:TwoTower",
+    "two_tower_users": "neural.two_tower_users:TwoTowerUsers",
     "lightgcn": "neural.lightgcn:LightGCN",
     "session_gru": "neural.session_gru:SessionGRU",
     "vae": "neural.vae:VAE",

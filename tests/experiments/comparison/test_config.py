@@ -224,10 +224,13 @@ def timed(dataset):
     return replace(dataset, timestamps=sp.csr_array((times, clicks.indices, clicks.indptr), shape=clicks.shape))
 
 
-def test_every_network_is_in_the_comparison_of_interactions_but_those_for_new_items_alone():
+def test_every_network_is_in_the_comparison_of_interactions_but_those_for_new_items_or_users():
     models = {entry.study.model for entry in load_comparison(SHIPPED).entries}
     new = {name for name in NETWORKS if ".cold." in model_type(name).__module__}
-    assert {"marec", "svd", "als", "item_knn", "user_knn", "popularity", *NETWORKS} - new <= models
+    people = {name for name in NETWORKS if model_type(name).reads_users}
+    assert {"marec", "svd", "als", "item_knn", "user_knn", "popularity", *NETWORKS} - new - people <= models
+    newcomers = {entry.study.model for entry in load_comparison(SHIPPED.with_name("compare_newcomers.yaml")).entries}
+    assert {name for name in MODELS if model_type(name).reads_users} <= newcomers
     for name in ("compare_cold.yaml", "compare_recsys_cold.yaml"):
         assert new <= {entry.study.model for entry in load_comparison(SHIPPED.with_name(name)).entries}
     assert len(new) == 5

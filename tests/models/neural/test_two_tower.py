@@ -17,9 +17,9 @@ from coldray.models.neural.two_tower import (
     _LEAST_TEMPERATURE,
     TwoTower,
     TwoTowerConfig,
+    TwoTowers,
+    TwoTowerTask,
     _log_shares,
-    _TwoTowers,
-    _TwoTowerTask,
 )
 from contracts.problems import clicks_alone, genre_groups, random_training_set, vector_feature
 from contracts.recommender import ColdItemContract, all_items
@@ -49,7 +49,7 @@ class TestTwoTowerThatStopsEarly(ColdItemContract):
 def task_of(train, **changes):
     """Return the training on `train`, and towers in evaluation mode: nothing is left out by chance."""
     config = TwoTowerConfig(**{**QUICK, **changes})
-    task = _TwoTowerTask(config, train, ItemAttributes.of(train), None)
+    task = TwoTowerTask(config, train, ItemAttributes.of(train), None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return task, task.build().eval()
@@ -230,7 +230,7 @@ def test_a_learned_temperature_moves_and_a_given_one_does_not():
 
 
 def test_a_temperature_is_not_learned_down_to_nothing():
-    towers = _TwoTowers(TwoTowerConfig(temperature=1e-6), ItemAttributes.of(random_training_set(1)), np.arange(3))
+    towers = TwoTowers(TwoTowerConfig(temperature=1e-6), ItemAttributes.of(random_training_set(1)), np.arange(3))
     assert towers.temperature.item() == pytest.approx(_LEAST_TEMPERATURE)
 
 

@@ -139,7 +139,7 @@ def test_the_ndcg_of_users_by_plain_loops(seed):
     known[clicks > 0] = 0
     candidates = np.sort(generator.permutation(24)[:18])
     weights = generator.normal(size=(9, 24)).astype(np.float32)  # no two scores are equal
-    validation = Validation(sp.csr_array(known), sp.csr_array(clicks), candidates)
+    validation = Validation(sp.csr_array(known), sp.csr_array(clicks), candidates, np.arange(9))
     asked = slice(2, 8)
     found = validation.ndcg(lambda histories: weights[asked][:, candidates], asked)
     expected = []
@@ -150,5 +150,5 @@ def test_the_ndcg_of_users_by_plain_loops(seed):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     rated = sp.csr_array(known)
     rated.data[:] = 0  # a rating of 0 is known too
-    of_ratings = Validation(rated, sp.csr_array(clicks), candidates)
+    of_ratings = Validation(rated, sp.csr_array(clicks), candidates, np.arange(9))
     np.testing.assert_array_equal(of_ratings.ndcg(lambda histories: weights[asked][:, candidates], asked), found)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from coldray.bundle.fit import fit_on_worker
 from coldray.cli.devices import check_this_process, check_workers
-from coldray.cli.lines import from_here, other_command, tool, typed
+from coldray.cli.lines import from_here, other_command, tool, typed, with_option
 from coldray.cli.options.studies import JobOptions, RegisteredRunOptions, RunOptions, StudyOptions
 from coldray.cli.progress.study import StudyProgress
 from coldray.cli.promotion import decide
@@ -316,6 +316,6 @@ def print_next_steps(
     if bundle.is_dir():
         steps.append(typed(*other_command("serve"), "--bundle", from_here(bundle)))
     if source.name == "sample":
-        steps.append(" ".join([*options.command, "--dataset", real_data]))
+        steps.append(" ".join(with_option(options.command, "--dataset", real_data)))
     for step in steps:
         console.print(f"  {step}", soft_wrap=True, highlight=False, markup=False)

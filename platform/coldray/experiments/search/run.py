@@ -86,8 +86,9 @@ def search(
     started = time.perf_counter()
     for variable, value in _TUNE_SETTINGS.items():
         os.environ.setdefault(variable, value)
-    # It misses, and says so, the files in which Ray Tune would have kept what trials report.
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    # One misses the files in which Ray Tune would have kept what trials report; one tells of a machine that is busy.
+    for source in ("ray.tune.analysis.experiment_analysis", "ray.tune.utils.util"):
+        logging.getLogger(source).setLevel(logging.ERROR)
     watcher, record = listener or StudyListener(), record or StudyRecord()
     events = TuneEvents(watcher, config, len(splits), record)
     allowed = config.failures.allowed(config.n_trials)

@@ -91,7 +91,7 @@ class TwoTowerConfig(NeuralConfig):
     it is clicks, as a new item could not be told from another."""
 
 
-class _TwoTowers(Network):
+class TwoTowers(Network):
     """Vectors of users and items.
 
     Parameters
@@ -137,7 +137,7 @@ class _TwoTowers(Network):
         Parameters
         ----------
         batch
-            What :meth:`~coldray.models.neural.two_tower._TwoTowerTask.batch` makes.
+            What :meth:`~coldray.models.neural.two_tower.TwoTowerTask.batch` makes.
 
         Returns
         -------
@@ -155,7 +155,20 @@ class _TwoTowers(Network):
         others = torch.where((read[:, None] > known)[..., None], summed[:, None] - without, 0)
         kept = (self.id_dropout(torch.ones_like(without[..., 0])) > 0)[..., None]  # [b, m, 1]
         items = told[positives] + kept * self.own(self.places[listed])[positives]
-        return self.users(others), functional.normalize(items, dim=-1), self.temperature
+        users = self.asked(others, read[:, None] - known.to(read.dtype), batch)
+        return users, functional.normalize(items, dim=-1), self.temperature
+
+    def asked(self, histories: torch.Tensor, counts: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return unit vectors of the users of a batch ``[b, m, d]``.
+
+        Parameters
+        ----------
+        histories
+            What their clicks add up to but for the positive that is to be found ``[b, m, d]``.
+        counts
+            How many clicks these are ``[b, m]``.
+        """
+        return self.users(histories)
 
     def told(self, items: torch.Tensor, rows: Batch) -> torch.Tensor:
         """Return what the attributes of items say ``[n, d]``; `rows` are those of their bags."""
@@ -179,10 +192,14 @@ class _TwoTowers(Network):
 
     def user_vectors(self, histories: sp.csr_array, clicked: torch.Tensor) -> torch.Tensor:
         """Return unit vectors of users ``[b, d]``, given what a click on each item adds ``[I, d]``."""
+        return self.users(self.added_up(histories, clicked))
+
+    def added_up(self, histories: sp.csr_array, clicked: torch.Tensor) -> torch.Tensor:
+        """Return what histories add up to ``[b, d]``, given what a click on each item adds ``[I, d]``."""
         device = clicked.device
         items = torch.from_numpy(histories.indices.astype(np.int64)).to(device)
         starts = torch.from_numpy(histories.indptr[:-1].astype(np.int64)).to(device)
-        return self.users(_sums(clicked, items, starts))
+        return _sums(clicked, items, starts)
 
     def scorer(self, items: Items) -> Scorer:
         """Return the function from histories to cosines with `items`."""
@@ -209,7 +226,7 @@ def _sums(rows: torch.Tensor, items: torch.Tensor, starts: torch.Tensor) -> torc
     return functional.embedding_bag(items, rows, starts, mode="sum")
 
 
-class _TwoTowerTask(NeuralTask):
+class TwoTowerTask(NeuralTask):
     """The training of two towers.
 
     Parameters
@@ -241,9 +258,9 @@ class _TwoTowerTask(NeuralTask):
         self.negatives = InBatchNegatives(clicks)
         self.log_shares = torch.from_numpy(_log_shares(clicks))
 
-    def build(self) -> _TwoTowers:
+    def build(self) -> TwoTowers:
         """Return new towers."""
-        return _TwoTowers(self.config, self.attributes, self.warm)
+        return TwoTowers(self.config, self.attributes, self.warm)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return what users clicked, some of it to be found, and the attributes of all items in that.
@@ -308,6 +325,18 @@ _CLICKS = 256
 """Clicks of a user in a batch that it reckons with."""
 
 
+def towers_bytes(config: TwoTowerConfig, n_users: int, n_items: int) -> int:
+    """Return what weights with their moments, attributes of items, and the logits and towers of a step take."""
+    dim, users = config.embedding_dim, min(config.batch_size, n_users)
+    listed = min(n_items, users * (_CLICKS + config.positives))
+    weights = 5 * (TERMS * n_items * config.hidden_dim + 2 * n_items * dim)
+    attributes = 3 * 3 * ENTRIES * n_items
+    logits = 34 * (users * config.positives) ** 2  # with what the gradient keeps
+    units = config.n_layers * config.hidden_dim + dim
+    towers = 6 * units * (listed + 2 * users * config.positives)
+    return 4 * (weights + attributes + logits + towers)
+
+
 class TwoTower(NeuralModel[TwoTowerConfig]):
     """Cosines of users and items."""
 
@@ -327,13 +356,13 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
         """Return the encoded attributes, and which items have vectors of their own."""
         return {**ItemAttributes.of(train).arrays(), "warm": train.warm_items}
 
-    def network(self, inputs: Arrays, n_items: int) -> _TwoTowers:
+    def network(self, inputs: Arrays, n_items: int) -> TwoTowers:
         """Return new towers."""
-        return _TwoTowers(self.config, ItemAttributes.from_arrays(inputs), inputs["warm"])
+        return TwoTowers(self.config, ItemAttributes.from_arrays(inputs), inputs["warm"])
 
-    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> _TwoTowerTask:
+    def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> TwoTowerTask:
         """Return the training on `train`."""
-        return _TwoTowerTask(self.config, train, ItemAttributes.from_arrays(inputs), validation)
+        return TwoTowerTask(self.config, train, ItemAttributes.from_arrays(inputs), validation)
 
     def stops_by_items(self, train: TrainingSet) -> bool:
         """Tell whether whole items are held out to stop by."""
@@ -358,15 +387,7 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
         """Return what weights with their moments, attributes, and the logits and towers of a step take."""
-        config, dim = self.config, self.config.embedding_dim
-        users = min(config.batch_size, n_users)
-        listed = min(n_items, users * (_CLICKS + config.positives))
-        weights = 5 * (TERMS * n_items * config.hidden_dim + 2 * n_items * dim)
-        attributes = 3 * 3 * ENTRIES * n_items
-        logits = 6 * (users * config.positives) ** 2
-        units = config.n_layers * config.hidden_dim + dim
-        towers = 6 * units * (listed + 2 * users * config.positives)
-        return 4 * (weights + attributes + logits + towers)
+        return towers_bytes(self.config, n_users, n_items)
 
     def item_vectors(self, items: Items) -> Scores:
         """Return the unit vectors of items, float32 ``[n, d]``: scores are their inner products with those of users."""
@@ -399,10 +420,10 @@ class TwoTower(NeuralModel[TwoTowerConfig]):
         return self.extended({**longer.arrays(), "warm": inputs["warm"]}, features.n_items)
 
     @property
-    def fitted_network(self) -> _TwoTowers:
+    def fitted_network(self) -> TwoTowers:
         """The trained towers."""
         network = super().fitted_network
-        if not isinstance(network, _TwoTowers):  # pragma: no cover  network() makes no other
+        if not isinstance(network, TwoTowers):  # pragma: no cover  network() makes no other
             raise TypeError("These are no two towers.")
         return network
 

@@ -5,7 +5,8 @@ Notation used for shapes: U' validation users, I items, n candidates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ import scipy.sparse as sp
 
 from coldray.data.dataset import keep_entries
 from coldray.evaluation.metrics import ranking_metrics
-from coldray.evaluation.ranking import Scorer, rank
+from coldray.evaluation.ranking import rank
 from coldray.evaluation.ratings import ones_where_stored
-from coldray.models.base import TrainingSet
+from coldray.models.base import Scores, TrainingSet
 
 _CUTOFF = 10
 METRIC = f"ndcg@{_CUTOFF}"
@@ -32,21 +33,34 @@ class Validation:
     """What is to be found ``[U', I]``."""
     candidates: npt.NDArray[np.integer[Any]]
     """Items that compete ``[n]``."""
+    users: npt.NDArray[np.integer[Any]]
+    """Who they are among all users ``[U']``, ascending."""
 
     def __len__(self) -> int:
         """Return U'."""
         return int(self.clicks.shape[0])
 
-    def ndcg(self, scorer: Scorer, users: slice) -> npt.NDArray[np.floating[Any]]:
+    def of(self, places: npt.NDArray[np.integer[Any]]) -> Validation:
+        """Return that of some of the users, by their places, ascending."""
+        histories, clicks = (sp.csr_array(rows[places]) for rows in (self.histories, self.clicks))
+        return replace(self, histories=histories, clicks=clicks, users=self.users[places])
+
+    def ndcg(
+        self, scorer: Callable[..., Scores], users: slice, profiles: sp.csr_array | None = None
+    ) -> npt.NDArray[np.floating[Any]]:
         """Return the ndcg of the users in that range, whose known items compete no more.
 
         Parameters
         ----------
         scorer
-            Scores of the candidates.
+            Scores of the candidates, for histories, and what else is known of the users if `profiles` are given.
+        profiles
+            What is known of all users beside their clicks ``[U, F]``.
         """
-        histories = sp.csr_array(self.histories[users])
-        ranking = rank(scorer, histories, self.candidates, k=_CUTOFF, exclude=ones_where_stored(histories), n_threads=1)
+        histories, those = sp.csr_array(self.histories[users]), self.users[users]
+        known = None if profiles is None else lambda rows: sp.csr_array(profiles[those[rows]])
+        exclude = ones_where_stored(histories)
+        ranking = rank(scorer, histories, self.candidates, k=_CUTOFF, exclude=exclude, profiles=known, n_threads=1)
         found = ranking_metrics(
             ranking, sp.csr_array(self.clicks[users]), (_CUTOFF,), ("ndcg",), n_candidates=len(self.candidates)
         )
@@ -107,10 +121,31 @@ def hold_out_items(
     if validation is None or len(validation) <= most_users:
         return rest, validation
     users = np.sort(generator.permutation(len(validation))[:most_users])
-    asked = Validation(
-        sp.csr_array(validation.histories[users]), sp.csr_array(validation.clicks[users]), validation.candidates
-    )
-    return rest, asked
+    return rest, validation.of(users)
+
+
+def hold_out_users(
+    train: TrainingSet, share: float, most_users: int, generator: np.random.Generator
+) -> tuple[TrainingSet, Validation | None]:
+    """Hold out all clicks of some users, as if these had just arrived.
+
+    Parameters
+    ----------
+    share
+        Of the users with clicks.
+    most_users
+        How many users are held out at most.
+
+    Returns
+    -------
+    tuple
+        As of :func:`hold_out_clicks`; the histories are empty.
+    """
+    clicks = train.interactions
+    users = generator.permutation(np.flatnonzero(np.diff(clicks.indptr)))
+    asked = np.zeros(clicks.shape[0], bool)
+    asked[users[: min(round(share * len(users)), most_users)]] = True
+    return _parted(train, np.repeat(asked, np.diff(clicks.indptr)), lambda rest: rest.warm_items, newcomers=True)
 
 
 def hold_out_last(
@@ -139,13 +174,16 @@ def hold_out_last(
     return _parted(train, held, lambda rest: rest.warm_items)
 
 
-def _parted(train: TrainingSet, held: npt.NDArray[np.bool_], candidates: Any) -> tuple[TrainingSet, Validation | None]:
+def _parted(
+    train: TrainingSet, held: npt.NDArray[np.bool_], candidates: Any, *, newcomers: bool = False
+) -> tuple[TrainingSet, Validation | None]:
     key = f"{train.key} / without what is validated"
-    rest = TrainingSet(keep_entries(train.interactions, ~held), train.features, key)
+    rest = replace(train, interactions=keep_entries(train.interactions, ~held), key=key)
     wanted = keep_entries(train.interactions, held)
-    users = np.flatnonzero((np.diff(rest.interactions.indptr) > 0) & (np.diff(wanted.indptr) > 0))
-    if len(users) == 0:
-        return train, None
+    asked = np.diff(wanted.indptr) > 0
+    users = np.flatnonzero(asked if newcomers else asked & (np.diff(rest.interactions.indptr) > 0))
     compete = candidates(rest)
+    if len(users) == 0 or len(compete) == 0:
+        return train, None
     clicks = ones_where_stored(sp.csr_array(wanted[users]))
-    return rest, Validation(sp.csr_array(rest.interactions[users]), clicks, compete)
+    return rest, Validation(sp.csr_array(rest.interactions[users]), clicks, compete, users)
