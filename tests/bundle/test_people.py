@@ -1,6 +1,7 @@
 """Lists for people who have just arrived: in Python, from a stored bundle, by the service's engine and in a study."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -92,7 +93,7 @@ def test_a_model_that_reads_no_profiles_says_so(data):
     with pytest.raises(ConfigError, match="reads no attributes of users"):
         coldray.fit("ease", data).recommend(profiles=[NORTH])
     with pytest.raises(MissingFieldError, match="knows nothing of its users"):
-        coldray.fit("kernel_align_users", coldray.load_dataset("sample"))
+        coldray.fit("kernel_align_users", replace(data, user_attributes={}))
 
 
 def test_all_who_make_lists_make_the_same(bundle, tmp_path):
@@ -195,6 +196,6 @@ def test_people_who_have_just_arrived_are_measured_in_a_study(data):
 
 def test_a_study_refuses_data_without_users_and_attributes_that_they_lack(data):
     with pytest.raises(MissingFieldError, match="knows nothing of its users"):
-        prepare_study(study(), coldray.load_dataset("sample"))
+        prepare_study(study(), replace(data, user_attributes={}))
     with pytest.raises(UnknownAttributeError, match="twon"):
         prepare_study(study(user_features={"attributes": ["twon"]}), data)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import webbrowser
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import requests
 from rich.console import Console
 from rich.text import Text
 
 import coldray
+from coldray.bundle.model import Bundle
+from coldray.bundle.people import Profile
 from coldray.cli.jobs.serve import fast_serve, serving, wait_for_the_end
 from coldray.cli.lines import from_here, timed
 from coldray.cli.options.init import DemoOptions
@@ -23,13 +27,18 @@ from coldray.serving.api.settings import ServiceSettings
 _COMPARED = ("popularity", "content_knn", "kernel_align")
 _ONE_SPLIT = {"splits.n_splits": 1}
 _NEW_ITEM = "film-of-tomorrow"
+_PEOPLE = "people"
+"""Name of the folder of the bundle that reads who asks."""
+_PROFILES: tuple[Profile, ...] = ({"occupation": "farmer", "age": 68}, {"occupation": "engineer", "age": 24})
+_TITLES = 3
+"""Films that are shown of each list."""
 _TIMEOUT = 30.0
 _PLACES = 50
 """Length of the list in which the new item is looked for."""
 
 
 def show_demo(options: DemoOptions, console: Console) -> None:
-    """Tune, compare and serve, and recommend an item that nobody has clicked.
+    """Tune, compare and serve, and recommend an item that nobody has clicked, and to people who have clicked nothing.
 
     Raises
     ------
@@ -76,9 +85,17 @@ def show_demo(options: DemoOptions, console: Console) -> None:
             step(5, "a new item, which nobody has clicked", f"POST {address}/v1/items")
             user, like, rank = _recommended(address)
             found(f"{_NEW_ITEM} has the attributes of {like}; in the list of {user} it is number {rank} of {_PLACES}")
+            people = study.folder / _PEOPLE
+            command = f"coldray fit kernel_align_users --output {from_here(people)}"
+            step(6, "two who have just signed up, by a model of users' attributes", command)
+            newcomers = coldray.fit("kernel_align_users", films)
+            newcomers.save(people)
+            for profile, titles in _lists_of(newcomers, _PROFILES):
+                found(f"{profile}: {', '.join(titles)}")
+            found(f"coldray serve --bundle {from_here(people)} has a page with a form to sign up")
             if options.once:
                 return
-            step(6, "the page: try it; Ctrl-C ends the demonstration", address)
+            step(7, "the page: try it; Ctrl-C ends the demonstration", address)
             if not options.no_browser:
                 webbrowser.open(address)
             wait_for_the_end()
@@ -100,6 +117,14 @@ def _recommended(address: str) -> tuple[str, str, int]:
     if _NEW_ITEM not in listed:
         raise ClusterError(f"The service at {address} does not list {_NEW_ITEM} for {user}, though it is like {best}.")
     return user, best, listed.index(_NEW_ITEM) + 1
+
+
+def _lists_of(bundle: Bundle, profiles: Sequence[Profile]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each profile in words, and the titles of the first items for it."""
+    listed = bundle.recommend(profiles=profiles, k=_TITLES)
+    for row, profile in enumerate(profiles):
+        words = ", ".join(f"{name} {value}" for name, value in profile.items())
+        yield words, listed.filter(pl.col("user") == row)["title"].to_list()
 
 
 def _ask(address: str, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 import re
 import time
+import zlib
 
 import numpy as np
 import pytest
 
 from coldray.core.errors import ConfigError
 from coldray.data.dataset import LabelAttribute
-from coldray.data.sources.sample import _MIN_CLICKS, sample_dataset
+from coldray.data.sources.sample import _MIN_CLICKS, _OCCUPATIONS, sample_dataset
 from coldray.data.splits.items import cold_item_splits
 
 
@@ -48,6 +49,40 @@ def test_every_item_has_every_attribute():
             assert np.diff(attribute.matrix.indptr).min() >= 1
     assert np.isfinite(dataset.attributes["year"].values).all()
     assert all(dataset.attributes["description"].texts)
+
+
+def test_clicks_and_items_are_what_they_were_before_users_had_attributes():
+    clicks = sample_dataset(0).interactions
+    assert clicks.nnz == 19_041
+    assert zlib.crc32(clicks.indices.astype("<i4").tobytes() + clicks.indptr.astype("<i4").tobytes()) == CLICKS
+
+
+CLICKS = 306819741
+"""Checksum of the clicks of seed 0."""
+
+
+@pytest.mark.parametrize(("n_users", "n_items"), [(600, 500), (1, 24), (300, 30)])
+def test_every_user_has_one_occupation_and_an_age(n_users, n_items):
+    people = sample_dataset(2, n_users, n_items).user_attributes
+    assert list(people) == ["occupation", "age"]
+    assert (np.diff(people["occupation"].matrix.indptr) == 1).all()
+    ages = people["age"].values
+    assert ((ages >= 14) & (ages <= 90) & (ages == np.round(ages))).all()
+
+
+def test_occupation_and_age_go_with_what_is_clicked():
+    """Farmers click westerns more than others do, and whoever is older clicks older films."""
+    dataset = sample_dataset(0)
+    people, clicks = dataset.user_attributes, dataset.interactions
+    shares = clicks @ dataset.attributes["genres"].matrix.toarray() / clicks.sum(axis=1)[:, None]
+    genres = dataset.attributes["genres"].labels.tolist()
+    for genre in genres:
+        column = people["occupation"].labels.tolist().index(_OCCUPATIONS[genre])
+        own = people["occupation"].matrix.toarray()[:, column] > 0
+        of_genre = shares[:, genres.index(genre)]
+        assert of_genre[own].mean() > of_genre[~own].mean()
+    years = clicks @ dataset.attributes["year"].values / clicks.sum(axis=1)
+    assert np.corrcoef(years, people["age"].values)[0, 1] < -0.5
 
 
 def hit_rate(scores, truth, k=10):

@@ -2,7 +2,8 @@
 
 Nothing in it is real. Every item has a genre mix, a director, actors, a year and a text; every user has a taste over
 the very same labels, and clicks are drawn from taste × item popularity. Most of the popularity is noise that no
-attribute explains, as in real catalogues.
+attribute explains, as in real catalogues. Every user has an occupation, mostly that of the genre they like best, and an
+age, the higher the older the films they like.
 
 Notation used for shapes: U users, I items, d labels of an attribute.
 """
@@ -41,6 +42,15 @@ _THEMES: dict[str, tuple[str, ...]] = {
     "western": ("sheriff", "saloon", "desert", "horse", "outlaw", "railroad", "canyon", "duel"),
 }
 """Genres, and the words their descriptions are made of."""
+_OCCUPATIONS = {
+    "adventure": "pilot", "animation": "illustrator", "comedy": "barkeeper", "crime": "lawyer",
+    "documentary": "journalist", "drama": "nurse", "fantasy": "librarian", "horror": "night porter",
+    "romance": "florist", "science fiction": "engineer", "thriller": "accountant", "western": "farmer",
+}  # fmt: skip
+"""Of those who like a genre best."""
+_TYPICAL = 0.8
+"""Share of the users whose occupation is that of their genre; that of the others is drawn."""
+_MEDIAN_AGE, _AGES = 40.0, (14.0, 90.0)
 _FILLER = ("a", "the", "and", "with", "story", "about", "one", "life", "day", "finds", "must", "world", "young", "old")
 
 
@@ -50,7 +60,7 @@ def sample_dataset(seed: int = 0, n_users: int = 600, n_items: int = 500) -> Dat
     Parameters
     ----------
     seed
-        Seed of the one generator that every draw comes from.
+        Seed of the generator that every draw comes from, but for those of users' attributes, which have their own.
     n_users, n_items
         Size; at least 1 user and twice the 12 clicks each user has at the least.
 
@@ -81,6 +91,7 @@ def sample_dataset(seed: int = 0, n_users: int = 600, n_items: int = 500) -> Dat
         interactions=interactions,
         attributes=attributes,
         default_attributes=("genres", "directors", "actors", "year", "description"),
+        user_attributes=_persons(np.random.default_rng([seed, 1]), utilities, labels["genres"], year),
         synthetic=True,
         provenance={"source": "sample", "seed": seed, "n_users": n_users, "n_items": n_items},
     )
@@ -137,6 +148,29 @@ def _clicks(rng: np.random.Generator, utilities: FloatArray, *, popularity: Floa
     order = np.argsort(-keys, axis=1)[:, :most]
     users, position = np.nonzero(np.arange(most) < counts[:, None])
     return binary_matrix(users, order[users, position], (n_users, n_items))
+
+
+def _persons(
+    rng: np.random.Generator, utilities: FloatArray, genres: LabelAttribute, year: FloatArray
+) -> dict[str, Attribute]:
+    """Return occupations and ages that go with what users like."""
+    n_users = len(utilities)
+    by_genre = _standardised(utilities @ genres.matrix.toarray() / np.maximum(genres.matrix.sum(axis=0), 1))  # [U, d]
+    drawn = rng.integers(len(_OCCUPATIONS), size=n_users)
+    chosen = np.where(rng.random(n_users) < _TYPICAL, by_genre.argmax(axis=1), drawn)
+    names, columns = np.unique([_OCCUPATIONS[str(genres.labels[genre])] for genre in chosen], return_inverse=True)
+    occupation = LabelAttribute(binary_matrix(np.arange(n_users), columns, (n_users, len(names))), names)
+    recent = _standardised((utilities - utilities.mean(axis=1, keepdims=True)) @ (year - year.mean())[:, None])[:, 0]
+    ages = np.clip(np.round(_MEDIAN_AGE - 12 * recent + rng.normal(0, 6, n_users)), *_AGES)
+    return {"occupation": occupation, "age": NumberAttribute(ages.astype(np.float64))}
+
+
+def _standardised(values: FloatArray) -> FloatArray:
+    """Return columns with mean 0 and deviation 1; those that are all equal are 0."""
+    centred = values - values.mean(axis=0)
+    deviation = centred.std(axis=0)
+    result: FloatArray = centred / np.where(deviation > 0, deviation, 1)
+    return result
 
 
 def _texts(rng: np.random.Generator, genres: LabelAttribute) -> tuple[TextAttribute, TextAttribute]:
