@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import ray
 import scipy.sparse as sp
-from sklearn.decomposition import PCA
 
 from coldray.core.errors import ColdrayError, StudyError
 from coldray.core.masking import masked
@@ -223,6 +222,8 @@ def _standardised(profiles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _plane(rows: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the first two principal components ``[n, 2]``, and the share of the variance along each."""
+    from sklearn.decomposition import PCA  # takes a worker most of a second, and the first fold alone is drawn
+
     model = PCA(n_components=2, svd_solver="arpack" if sp.issparse(rows) else "full", random_state=0)
     return model.fit_transform(rows), model.explained_variance_ratio_
 
