@@ -1,7 +1,8 @@
 """Reader of Amazon reviews in the 5-core layout: a parquet file for each part of each category.
 
 The files are ``<CATEGORY>.5core.{train,valid,test}[.<size>].parquet`` with the columns `user_id`, `parent_asin`,
-`rating` and `timestamp`; a ``/`` in the name of a category is written ``-``.
+`rating` and `timestamp`; a ``/`` in the name of a category is written ``-``. Beside them may lie what is known of the
+products, ``meta_<CATEGORY>.jsonl`` (:mod:`~coldray.data.sources.amazon.metadata`).
 :func:`coldray.data.sources.amazon.core.write_five_core` makes them from raw ratings.
 
 Source: Hou et al., *Bridging Language and Items for Retrieval and Recommendation* (Amazon Reviews 2023), 2024.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import polars as pl
 
 from coldray.core.errors import DataFileError, DataFormatError
 from coldray.core.spelling import choices, nearest
+from coldray.data.catalogue import MATCHES, Catalogue, match_items
+from coldray.data.sources.amazon.metadata import ATTRIBUTES, Metadata, metadata_path, read_metadata
 from coldray.data.splits.published import Part, PredefinedSplit, assemble_split
 from coldray.data.tables.files import require_columns
 from coldray.data.tables.streaming import collect_typed, readable, with_seconds
@@ -53,7 +57,8 @@ def amazon_categories(folder: Path, size: str | None = None) -> tuple[str, ...]:
 def read_amazon(folder: Path, category: str, *, size: str | None = None, strict: bool = False) -> PredefinedSplit:
     """Read a category: its interactions with ratings and times (seconds since 1970), and the part of each.
 
-    Ids are text. Times in milliseconds become seconds, which is noted. Ratings beyond 1 to 5 are clipped, warned of and
+    Products have attributes where the folder has their metadata; those of other products are counted and left out. Ids
+    are text. Times in milliseconds become seconds, which is noted. Ratings beyond 1 to 5 are clipped, warned of and
     counted in ``provenance["ratings_clipped"]``. Users and items without a train interaction are warned of and counted.
 
     Parameters
@@ -72,6 +77,8 @@ def read_amazon(folder: Path, category: str, *, size: str | None = None, strict:
         beyond its limits.
     LeakageError
         If a pair is in two parts.
+    UnmatchedItemsError
+        If there are metadata, and of none of the products.
     EmptyDatasetError
         If the train or the test part is empty.
     """
@@ -93,15 +100,31 @@ def read_amazon(folder: Path, category: str, *, size: str | None = None, strict:
         "ratings_clipped": clipped,
         "notes": notes,
     }
+    metadata = _metadata(folder, category, parts, provenance)
     return assemble_split(
         parts,
-        lambda _: {},
+        metadata.attributes if metadata is not None else lambda _: {},
         name=f"amazon {category}",
         split=category,
         file=f"{file_stem(category)}.5core",
-        default_attributes=(),
+        default_attributes=ATTRIBUTES if metadata is not None else (),
         provenance=provenance,
     )
+
+
+def _metadata(
+    folder: Path, category: str, parts: Mapping[Part, pl.DataFrame], provenance: dict[str, Any]
+) -> Metadata | None:
+    """Return what is known of the products, and say in the provenance of how many; None if nothing is."""
+    path = metadata_path(folder, file_stem(category))
+    if path is None:
+        return None
+    clicked = pl.concat([table.select("item") for table in parts.values()]).group_by("item").len("clicks")
+    metadata = read_metadata(path, set(clicked["item"]))
+    match = match_items(clicked, Catalogue(metadata.ids, path.name), f"{file_stem(category)}.5core")
+    notes = [*provenance["notes"], *metadata.notes]
+    provenance |= match.noted({**provenance, "metadata_file": path.name, "notes": notes}, MATCHES[0])
+    return metadata
 
 
 def clip_ratings(table: pl.DataFrame, file: str, *, strict: bool) -> tuple[pl.DataFrame, int]:
