@@ -171,6 +171,30 @@ def test_the_baseline_is_marec_itself(result, tasks):
         assert dict(fold.metrics) == pytest.approx(alone, abs=1e-6)
 
 
+def test_what_is_to_be_found_is_what_the_study_says(dataset):
+    """The rule of positives holds on validation and test folds, and is a part of what stored results are named by."""
+    ratings = dataset.interactions.copy()
+    ratings.data = np.random.default_rng(0).integers(1, 6, ratings.nnz).astype(np.float32)
+    fields = {**CONFIG.model_dump(mode="json"), "positives": {"rating": ">=4"}}
+    fields["space"] |= {"lambda_1": 100.0, "ca_weight": 0, "ua_weight": 0, "ge_weight": 0}
+    config = StudyConfig.model_validate(fields)
+    rated = replace(dataset, ratings=ratings)
+    found = run(prepare_ablation(config, rated))
+    assert "rating >= 4" in found.protocol["positives"].replace(">=4", ">= 4")
+    for fold, split in zip(found.modes[0].folds, draw_splits(rated, config), strict=True):
+        task = prepare_task(split.test_fold, config.features, positives=config.positives)
+        every = prepare_task(split.test_fold, config.features)
+        assert 0 < task.held_out.nnz < every.held_out.nnz
+        model = MARec(MARecConfig(lambda_1=100.0, order=1, delta=5.0)).fit(task.train)
+        alone = evaluate(model, task, candidates="cold", cutoffs=_CURVE_CUTOFFS).means()
+        assert dict(fold.metrics) == pytest.approx(alone, abs=1e-6)
+    plans = [
+        FoldPlan("", "", config.features, "cold", (10,), METRIC, positives=rule) for rule in (None, config.positives)
+    ]
+    assert plans[0].key() != plans[1].key()
+    assert "positives" not in plans[0].key()
+
+
 def test_the_modes_are_tested_as_they_were_tuned(result, tasks):
     full = result.modes[-1]
     for fold, task in zip(full.folds, tasks[1], strict=True):

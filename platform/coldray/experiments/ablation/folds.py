@@ -19,6 +19,7 @@ from coldray.core.errors import ColdrayError, StudyError
 from coldray.core.masking import masked
 from coldray.core.ray_errors import in_words
 from coldray.data.splits.items import Fold
+from coldray.data.splits.positives import Positives
 from coldray.experiments.evaluation import Candidates, EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.listeners import StudyListener
@@ -53,12 +54,18 @@ class FoldPlan:
     """What the stages are tuned by."""
     fit: FitConfig = FitConfig()
     """How the model is fitted, on which no result depends."""
+    positives: Positives | None = None
+    """Of what is held out, what is to be found; None is all of it."""
 
     def key(self) -> dict[str, Any]:
         """Return what results depend on, whatever is computed, as plain values."""
         values = {**asdict(self), "features": self.features.model_dump(mode="json")}
-        del values["fit"]
-        return values
+        del values["fit"], values["positives"]
+        return values if self.positives is None else {**values, "positives": self.positives.model_dump(mode="json")}
+
+    def prepared(self, fold: Fold) -> EvaluationFold:
+        """Return a fold made ready."""
+        return prepare_task(fold, self.features, positives=self.positives)
 
 
 @ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)
@@ -76,14 +83,14 @@ class _FoldWorker:
     def validate(self, fold: Fold, parameters: Mapping[str, Any]) -> tuple[float, str]:
         """Return the validation metric of a configuration, or NaN and the reason it failed."""
         if fold.name not in self.prepared:
-            self.prepared[fold.name] = (prepare_task(fold, self.plan.features), Computations())
+            self.prepared[fold.name] = (self.plan.prepared(fold), Computations())
         task, shared = self.prepared[fold.name]
         return _validated(task, parameters, self.plan, shared)
 
     def test(self, fold: Fold, modes: Mapping[str, Mapping[str, Any]], diagnose: bool) -> tuple[dict[str, Any], Arrays]:
         """Fit every mode on train and measure it on the test items, once: see :func:`_tested_modes`."""
         self.prepared.clear()  # no stage will follow
-        return _tested_modes(prepare_task(fold, self.plan.features), modes, self.plan, diagnose)
+        return _tested_modes(self.plan.prepared(fold), modes, self.plan, diagnose)
 
 
 class FoldWorkers:

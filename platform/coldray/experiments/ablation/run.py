@@ -209,7 +209,14 @@ def run_ablation(
     cutoffs = tuple(sorted({*_CURVE_CUTOFFS, *config.cutoffs}))
     drawn = f"{config.splits.protocol}, {config.splits.n_splits} a seed"
     plan = FoldPlan(
-        dataset.fingerprint, drawn, config.features, config.candidates, cutoffs, config.selection.metric, config.fit
+        dataset.fingerprint,
+        drawn,
+        config.features,
+        config.candidates,
+        cutoffs,
+        config.selection.metric,
+        config.fit,
+        config.positives,
     )
     with FoldWorkers(plan, len(splits)) as workers:
         modes = _tune(config, [split.fold for split in study.tuning], workers, kept, watcher)
