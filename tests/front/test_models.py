@@ -1,10 +1,13 @@
 """Models fitted and measured from a notebook."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import coldray
-from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
+from coldray.core.errors import ConfigError, EmptyDatasetError, LeakageError, MissingFieldError
+from coldray.data.splits.positives import Positives
 from coldray.experiments.evaluation import evaluate as measure
 from coldray.experiments.folds import prepare_task
 from coldray.features.builder import FeatureConfig
@@ -44,6 +47,25 @@ def test_what_is_measured_is_what_a_study_measures(cold, marec, part):
     assert found.frame["low"].is_null().to_list() == [False, False, True]
     assert f"{part} part" in repr(found)
     assert f"{found['ndcg@10']:.4f}" in found._repr_html_()
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_what_is_to_be_found_may_be_a_part_of_what_is_held_out(films, part):
+    ratings = films.interactions.copy()
+    ratings.data = np.random.default_rng(0).integers(1, 6, ratings.nnz).astype(np.float32)
+    split = coldray.split(replace(films, ratings=ratings), "holdout", seed=1)
+    model = coldray.fit("ease", split, regularization=20.0)
+    fold = split.for_tuning().fold if part == "validation" else split.test_fold
+    task = prepare_task(fold, None, positives=Positives(rating=">=4"))
+    plain = EASE(EASEConfig(regularization=20.0)).fit(task.train)
+    expected = measure(plain, task, candidates="all", cutoffs=(10,)).means()["recall@10"]
+    found = coldray.evaluate(model, split, "recall@10", part=part, positives={"rating": ">=4"})
+    assert found["recall@10"] == pytest.approx(expected)
+    assert found["recall@10"] != coldray.evaluate(model, split, "recall@10", part=part)["recall@10"]
+    with pytest.raises(EmptyDatasetError, match="is >5"):
+        coldray.evaluate(model, split, part=part, positives={"rating": ">5"})
+    with pytest.raises(ConfigError, match="unknown field 'stars'"):
+        coldray.evaluate(model, split, part=part, positives={"rating": ">=4", "stars": ">=4"})
 
 
 def test_the_fit_sees_nothing_of_the_test_items(cold, marec):

@@ -110,11 +110,7 @@ def check_model(config: StudyConfig, dataset: Dataset) -> tuple[StudyConfig, Set
         )
     config.reads.of(dataset)
     if config.positives is not None:
-        if model.predicts_ratings:
-            raise ConfigError(
-                f"positives: the model {config.model!r} predicts every held-out rating, whatever it is. Leave them out."
-            )
-        config.positives.check(dataset)
+        config.positives.check(dataset, config.model, predicts_ratings=model.predicts_ratings)
     if config.encoded_users is not None:
         dataset.require_user_attributes()
         choose_methods(dataset.of_users, config.encoded_users)

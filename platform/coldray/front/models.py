@@ -17,6 +17,7 @@ from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset
 from coldray.data.splits.items import Fold, Split, TuningSplit
+from coldray.data.splits.positives import Positives
 from coldray.data.splits.protocols import ColdItemProtocol, MixedProtocol, Protocol
 from coldray.evaluation.metrics import check_metric
 from coldray.evaluation.ratings import ones_where_stored
@@ -131,6 +132,7 @@ def evaluate(
     *,
     part: Part = "validation",
     candidates: Candidates | None = None,
+    positives: Mapping[str, Any] | None = None,
     seed: int = 0,
     options: FitOptions = FitOptions(),
 ) -> Evaluation:
@@ -149,6 +151,8 @@ def evaluate(
     candidates
         What is ranked: ``cold``, the held-out cold items, or ``all`` items; by default ``cold`` where a split holds out
         items.
+    positives
+        Of what is held out, what is to be found, as in a study: ``{"rating": ">=4"}``. By default all of it.
     seed
         Of the bootstrap.
     options
@@ -157,7 +161,10 @@ def evaluate(
     Raises
     ------
     ConfigError
-        If a metric is unknown, or the candidates do not go with the split.
+        If a metric is unknown, or the candidates do not go with the split, or positives with a model that predicts
+        ratings.
+    MissingFieldError, EmptyDatasetError
+        If there are no ratings for the rule of the positives, or it leaves nothing to be found.
     LeakageError
         If the model was fitted on other interactions than the train part of the split.
 
@@ -181,6 +188,10 @@ def evaluate(
             f"The model {bundle.model.name!r} knows items by their clicks alone and cannot rank cold ones. Use "
             "candidates='all', or hold out interactions: split(dataset, 'holdout')."
         )
+    rule = None if positives is None else validated(Positives, positives)
+    if rule is not None:
+        rule.check(split.dataset, bundle.model.name, predicts_ratings=bundle.model.predicts_ratings)
+        rule.check_splits((split,))
     fold = split.for_tuning().fold
     _check_fitted_on(bundle, fold, split.protocol)
     if part == "test":
@@ -200,6 +211,7 @@ def evaluate(
             None if bundle.people is None else bundle.people.features,
         ),
         ratings=bundle.model.predicts_ratings,
+        positives=rule,
     )
     measured = evaluate_fold(bundle.model, task, candidates=chosen, cutoffs=cutoffs, options=options)
     intervals = {

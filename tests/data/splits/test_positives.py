@@ -91,9 +91,11 @@ def test_another_column_is_refused():
 
 def test_a_rule_that_leaves_nothing_is_refused():
     with pytest.raises(MissingFieldError, match="has no ratings"):
-        Positives(rating=">=4").check(sample_dataset(0, 40, 30))
+        Positives(rating=">=4").check(sample_dataset(0, 40, 30), "ease", predicts_ratings=False)
     with pytest.raises(EmptyDatasetError, match=r"no rating of dataset .* is >5; they are from 0 to 5"):
-        Positives(rating=">5").check(DATA)
+        Positives(rating=">5").check(DATA, "ease", predicts_ratings=False)
+    with pytest.raises(ConfigError, match="the model 'mf' predicts every held-out rating"):
+        Positives(rating=">=4").check(DATA, "mf", predicts_ratings=True)
     split = SPLITS["holdout"]
     low = sp.csr_array(split.dataset.ratings)
     low.data = np.where(split.parts == 2, 1, low.data).astype(np.float32)  # every test rating is 1

@@ -41,16 +41,22 @@ class Positives(BaseModel):
             )
         return "".join(parts.groups())
 
-    def check(self, dataset: Dataset) -> None:
-        """Find out whether a dataset has anything that is to be found.
+    def check(self, dataset: Dataset, model: str, *, predicts_ratings: bool) -> None:
+        """Find out whether a dataset has anything that is to be found, by a model of that name.
 
         Raises
         ------
+        ConfigError
+            If the model predicts ratings, each of which is one to be found.
         MissingFieldError
             If it has no ratings.
         EmptyDatasetError
             If none of them is as the rule says.
         """
+        if predicts_ratings:
+            raise ConfigError(
+                f"positives: the model {model!r} predicts every held-out rating, whatever it is. Leave them out."
+            )
         ratings = _ratings(dataset)
         if not self._holds(ratings).any():
             raise EmptyDatasetError(
