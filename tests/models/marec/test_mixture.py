@@ -95,6 +95,22 @@ def test_few_clicks_are_summed_up_and_many_go_through_a_factor(monkeypatch):
     assert ways == ["_moments_of_few_clicks", "_moments_cpu"]
 
 
+def test_the_clicks_of_a_training_set_are_factorised_once_for_every_delta(monkeypatch):
+    made, factorise = [], mixture._pivoted_cholesky
+    monkeypatch.setattr(mixture, "_pivoted_cholesky", lambda gram: made.append(len(gram)) or factorise(gram))
+    one, other = random_training_set(2), random_training_set(2)
+    found = [sums_of(regression_moments(train, delta=delta, order=2)) for train in (one, other) for delta in (1.0, 3.0)]
+    assert len(made) == 2
+    for again, first in zip(found[2:], found[:2], strict=True):
+        assert_sums(again, first)
+    assert_sums(found[1], slow_moments(one, 3.0, 2))
+    monkeypatch.setattr(mixture, "_KEPT_BYTES", 0)  # too large to be kept
+    third = random_training_set(2)
+    for delta in (1.0, 3.0):
+        assert_sums(sums_of(regression_moments(third, delta=delta, order=2)), slow_moments(one, delta, 2))
+    assert len(made) == 4
+
+
 def test_items_clicked_by_the_same_users_leave_a_rank_of_three():
     generator = np.random.default_rng(0)
     patterns = generator.random((20, 3)) < 0.5

@@ -21,6 +21,7 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,9 @@ _USERS_PER_BLOCK = 256
 """Users whose dense regressors a GPU holds at once."""
 _BLOCK_FLOATS = 2**22
 """float32 values of the terms held at once by a thread (16 MiB)."""
+_KEPT_BYTES = 2**26
+"""A factor of the clicks is kept with its training set up to this size, as several δ are asked for."""
+_FACTORS: WeakKeyDictionary[TrainingSet, tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]] = WeakKeyDictionary()
 _CONDITION_LIMIT = 2e-7
 """Smallest eigenvalue of the scaled normal equations, relative to the largest, that counts as regular.
 
@@ -113,8 +117,10 @@ def regression_moments(
     size, count = len(warm), len(terms)
     if where == "cpu":
         _require_moments_memory(size, count)
-        few = _DENSE_GAIN * clicks.nnz < size * min(clicks.shape)
-        sums = (_moments_of_few_clicks if few else _moments_cpu)(clicks, features, delta, order)
+        if _DENSE_GAIN * clicks.nnz < size * min(clicks.shape):
+            sums = _moments_of_few_clicks(clicks, features, delta, order)
+        else:
+            sums = _moments_cpu(clicks, features, delta, order, *_click_factor(train, clicks))
     else:
         import torch
 
@@ -145,11 +151,25 @@ def _require_moments_memory(n_items: int, n_terms: int) -> None:
     )
 
 
+def _click_factor(train: TrainingSet, clicks: sp.csr_array) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Return the factor of ``C``, and its pivots: those of before where the training set was asked for another δ."""
+    found = _FACTORS.get(train)
+    if found is None:
+        found = _pivoted_cholesky((clicks.T @ clicks).toarray().astype(np.float64))
+        if found[0].nbytes <= _KEPT_BYTES:
+            _FACTORS[train] = found
+    return found
+
+
 def _moments_cpu(
-    clicks: sp.csr_array, features: Any, delta: Delta, order: Order
+    clicks: sp.csr_array,
+    features: Any,
+    delta: Delta,
+    order: Order,
+    factor: npt.NDArray[np.float32],
+    pivots: npt.NDArray[np.intp],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     size = clicks.shape[1]
-    factor, pivots = _pivoted_cholesky((clicks.T @ clicks).toarray().astype(np.float64))
     # Everything is renumbered by the pivots, so that the factor is a triangle.
     rows = sp.csr_array(clicks[:, pivots])
     rows.sort_indices()
