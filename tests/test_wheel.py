@@ -96,7 +96,7 @@ def imports_of(file):
 
 def test_the_demonstration_tells_every_step_and_ends_by_itself(demonstrated):
     folder, told = demonstrated
-    assert re.findall(r"\d\d:\d\d:\d\d (\d)\. ", told) == ["1", "2", "3", "4", "5"]
+    assert re.findall(r"\d\d:\d\d:\d\d (\d)\. ", told) == ["1", "2", "3", "4", "5", "6"]
     for command in ("datasets sample", "tune marec", "compare compare_cold", "serve --bundle"):
         assert f"coldray {command}" in told
     assert re.search(r"the list of user-\d+ it is number (\d+) of 50", told)

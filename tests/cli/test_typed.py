@@ -76,9 +76,10 @@ def test_what_to_type_next(patched, folder, study, database):
     [[], ["--dataset", "sample"], ["--dataset=sample"], ["--dataset", "sample", "--dataset", "csv"], ["--cpus", "2"]],
 )
 def test_an_option_is_given_once(before):
-    command = with_option(["coldray", "tune", *before, "--offline"], "--dataset", "it's")
+    command = with_option(["coldray", "tune", *before, "--offline"], "--dataset", "amazon --data-dir FOLDER")
     own = before if before[:1] == ["--cpus"] else []
-    assert shlex.split(" ".join(command)) == ["coldray", "tune", *own, "--offline", "--dataset", "it's"]
+    real = ["--dataset", "amazon", "--data-dir", "FOLDER"]
+    assert shlex.split(" ".join(command)) == ["coldray", "tune", *own, "--offline", *real]
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from coldray.models.registry import NETWORKS, model_type
 from coldray.training.batches import share
 from coldray.training.row_random import BatchRows, batch_rows, row_uniforms
 from coldray.training.task import Step
-from contracts.problems import as_read, random_training_set
+from contracts.problems import as_read, random_training_set, with_users
 
 CONFIGS = {
     "two_tower": {"history_dropout": 0.3, "dropout": 0.3, "id_dropout": 0.3},
+    "two_tower_users": {"history_dropout": 0.3},
     "text_graph": {"hidden_share": 0.3},
     "session_gru": {"dropout": 0.4},
     "vae": {"n_layers": 1},
@@ -99,6 +100,12 @@ def step_of(task, module, examples, n_workers, seed, dtype=torch.float32):
     return torch.cat(found).detach(), gradients
 
 
+def trained_on(model):
+    """Return clicks as a model reads them, with attributes of users if it reads these."""
+    train = as_read(random_training_set(5, n_users=34), model.reads)
+    return with_users(train) if model.reads_users else train
+
+
 @pytest.mark.parametrize(
     ("name", "changes"), VARIANTS, ids=lambda given: given if isinstance(given, str) else str(given)
 )
@@ -108,7 +115,7 @@ def test_workers_compute_what_one_would(name, changes, n_workers):
     known = kind.config_type.model_fields
     config = {field: value for field, value in CONFIGS.get(name, {}).items() if field in known}
     model = kind(kind.config_type(**{**config, **changes}))
-    train = as_read(random_training_set(5, n_users=34), model.reads)
+    train = trained_on(model)
     task = model.task(train, model.inputs(train), None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -131,7 +138,7 @@ def test_a_step_in_half_precision_is_nearly_that_in_single(name, changes):
     """As on a GPU; a network whose parts do not go together in mixed types would raise."""
     kind = model_type(name)
     model = kind(kind.config_type(**changes))
-    train = as_read(random_training_set(5, n_users=34), model.reads)
+    train = trained_on(model)
     task = model.task(train, model.inputs(train), None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -60,13 +60,16 @@ def command_line(arguments: Sequence[str]) -> list[str]:
 
 
 def with_option(command: Sequence[str], name: str, value: str) -> list[str]:
-    """Return a command, as it is typed, with the value of an option that it may have had before."""
+    """Return a command, as it is typed, with another value of an option that it may have had before.
+
+    The value is typed as it is given: it may bring other options.
+    """
     kept, skip = [], False
     for word in command:
         if not skip and word != name and not word.startswith(f"{name}="):
             kept.append(word)
         skip = not skip and word == name
-    return [*kept, name, shlex.quote(value)]
+    return [*kept, name, value]
 
 
 def _program() -> list[str]:
