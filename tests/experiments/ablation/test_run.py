@@ -177,6 +177,7 @@ def test_what_is_to_be_found_is_what_the_study_says(dataset):
     ratings.data = np.random.default_rng(0).integers(1, 6, ratings.nnz).astype(np.float32)
     fields = {**CONFIG.model_dump(mode="json"), "positives": {"rating": ">=4"}}
     fields["space"] |= {"lambda_1": 100.0, "ca_weight": 0, "ua_weight": 0, "ge_weight": 0}
+    fields["selection"]["tolerance"] = 0
     config = StudyConfig.model_validate(fields)
     rated = replace(dataset, ratings=ratings)
     found = run(prepare_ablation(config, rated))

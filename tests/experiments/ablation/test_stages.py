@@ -211,6 +211,22 @@ def test_a_sample_of_users_is_refused():
         _check_stages(config.model_copy(update={"splits": sampled}))
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("scheduler", {"scheduler": {"by": "splits"}}),
+        ("search.first", {"search": {"first": [{}]}}),
+        ("selection.tolerance", {"selection": {"tolerance": 0.05}}),
+        ("selection.simplest", {"selection": {"simplest": [{"delta": "low"}]}}),
+    ],
+)
+def test_what_no_stage_reads_is_refused(name, fields):
+    config = StudyConfig.model_validate({"name": "small", "model": "marec_plus", "space": SPACE, **fields})
+    with pytest.raises(ConfigError, match=f"{name}: an ablation tries all of a stage"):
+        _check_stages(config)
+    _check_stages(study())
+
+
 def test_too_few_trials_to_try_a_refinement_are_refused():
     with pytest.raises(ConfigError, match=r"search\.trials: 1 .*Use 2 or more"):
         _check_stages(study(trials=1))

@@ -62,7 +62,7 @@ def _check_stages(config: StudyConfig) -> None:
     ------
     ConfigError
         If it is of another model, a parameter has a range instead of listed values or is none that a stage could
-        choose, or too few configurations are asked for to try a refinement.
+        choose, a field says what no stage reads, or too few configurations are asked for to try a refinement.
     """
     if config.model != MARecPlus.name:
         raise ConfigError(
@@ -80,6 +80,15 @@ def _check_stages(config: StudyConfig) -> None:
                 f"space.{name}: it belongs to the training of all refinements, and the baseline, tuned first, cannot "
                 f"choose among {spec['choice']!r}. Give one value."
             )
+    selection = config.selection
+    unread = {
+        "scheduler": config.scheduler,
+        "search.first": config.search.first,
+        "selection.simplest": selection.simplest,
+        "selection.tolerance": "tolerance" in selection.model_fields_set and selection.tolerance,
+    }
+    for name in (name for name, value in unread.items() if value):
+        raise ConfigError(f"{name}: an ablation tries all of a stage and takes the best. Leave it out.")
     if config.splits.users is not None:
         raise ConfigError("splits.users: an ablation measures all users of a split. Leave it out.")
     if config.search.trials < 2:
@@ -208,16 +217,8 @@ def run_ablation(
         watcher.stage(f"form of every fit: {form.told}")
     cutoffs = tuple(sorted({*_CURVE_CUTOFFS, *config.cutoffs}))
     drawn = f"{config.splits.protocol}, {config.splits.n_splits} a seed"
-    plan = FoldPlan(
-        dataset.fingerprint,
-        drawn,
-        config.features,
-        config.candidates,
-        cutoffs,
-        config.selection.metric,
-        config.fit,
-        config.positives,
-    )
+    metric, rules = config.selection.metric, (config.fit, config.positives)
+    plan = FoldPlan(dataset.fingerprint, drawn, config.features, config.candidates, cutoffs, metric, *rules)
     with FoldWorkers(plan, len(splits)) as workers:
         modes = _tune(config, [split.fold for split in study.tuning], workers, kept, watcher)
         tested = _test([split.test_fold for split in splits], modes, workers, kept, watcher)
