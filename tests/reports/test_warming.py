@@ -102,3 +102,12 @@ def test_an_export_has_the_figures_of_every_part(comparison):
     written = comparison_report(result).files
     assert written["results.csv"].filter(metric="overall.n5.ndcg@10", part="test").height == 24
     assert "overall.n5.ndcg@10" in written["results.json"]["entries"]["marec"]["test"][0]["metrics"]
+
+
+def test_a_single_number_of_a_single_task_is_the_test_itself_and_told_once(comparison):
+    """As of `user-cold`: a curve would have one point, and a table the number of the test."""
+    report = comparison_report(warmed_comparison(comparison, tasks=("overall",), clicks=(0,)))
+    assert "compare models at the same n" not in words(report)
+    assert not [found for found in tables(report) if "clicks of each cold" in found.caption]
+    several = comparison_report(warmed_comparison(comparison, tasks=("overall",), clicks=(0, 5)))
+    assert "compare models at the same n" in words(several)

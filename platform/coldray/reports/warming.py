@@ -107,6 +107,8 @@ def _shown(models: Sequence[Measured]) -> _Shown | None:
         return None
     tasks = {task for task, _, _ in found}
     clicks = tuple(sorted({int(n) for _, n, _ in found}))
+    if len(tasks) == len(clicks) == 1:  # all of it is the test itself, and a curve of one point
+        return None
     cutoff = short_cutoff(sorted({int(k) for *_, k in found}))
     return _Shown(tuple(task for task in TASKS if task in tasks), clicks, cutoff)
 
