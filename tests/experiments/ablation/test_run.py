@@ -349,7 +349,7 @@ def test_a_finished_ablation_is_read_back_without_a_worker(result, dataset, stat
 def test_another_ablation_finds_nothing_in_the_same_store(dataset, state, result, tmp_path, change):
     data = sample_dataset(1, 120, 100) if change == "dataset" else dataset
     update = {"candidates": {"candidates": "all"}, "features": {"features": {"attributes": ["genres"]}}}
-    config = StudyConfig.model_validate({**CONFIG.model_dump(), **update.get(change, {})})
+    config = StudyConfig.model_validate({**CONFIG.model_dump(exclude_unset=True), **update.get(change, {})})
     store = AblationStore(shutil.copytree(state, tmp_path / "copy"))
     with pytest.raises(KeyboardInterrupt):
         run(prepare_ablation(config, data), store, Breaks("tuning +CA: "))
