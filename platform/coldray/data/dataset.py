@@ -97,6 +97,11 @@ class Dataset:
     events: sp.csr_array | None = None
     """float32 weight ``[U, I]``, above 0, of the strongest event of each pair, such as a purchase after views, on the
     pattern of `interactions`; None where interactions are of one kind. See :mod:`~coldray.data.events`."""
+    context: Mapping[str, Attribute] = field(default_factory=dict)
+    """What was known when an interaction began, such as the device, by name: each describes the r rows of a table that
+    `context_rows` leads to. See :mod:`~coldray.data.moments`."""
+    context_rows: sp.csr_array | None = None
+    """int64 row of the table of contexts ``[U, I]``, on the pattern of `interactions`; None without context."""
     synthetic: bool = False
     """True for generated data; every report says so."""
     user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
@@ -122,6 +127,7 @@ class Dataset:
             )
         if self.events is not None and not bool((np.isfinite(self.events.data) & (self.events.data > 0)).all()):
             raise DataFormatError(f"Dataset {self.name!r}: weights of events must be above 0 and finite.")
+        self._check_context()
         sides = (("users", self.user_attributes, expected[0]), ("items", self.attributes, expected[1]))
         for noun, attributes, count in sides:
             for name, attribute in attributes.items():
@@ -132,10 +138,23 @@ class Dataset:
                     )
         self.check_attributes(self.default_attributes)
 
+    def _check_context(self) -> None:
+        """Raise DataFormatError unless each interaction with a context leads to a row that all its columns have."""
+        if bool(self.context) != (self.context_rows is not None):
+            raise DataFormatError(f"Dataset {self.name!r}: columns of context and rows of interactions go together.")
+        rows = np.zeros(0) if self.context_rows is None else self.context_rows.data
+        for name, attribute in self.context.items():
+            if len(rows) and not 0 <= rows.min() <= rows.max() < attribute_length(attribute):
+                raise DataFormatError(
+                    f"Dataset {self.name!r}: context {name!r} describes {attribute_length(attribute)} moments, and "
+                    f"interactions lead to rows from {rows.min()} to {rows.max()}."
+                )
+
     @property
     def of_pairs(self) -> dict[str, sp.csr_array]:
         """What is known of each pair of user and item, by the name of the field."""
-        named = {name: getattr(self, name) for name in ("interactions", "ratings", "timestamps", "events")}
+        names = ("interactions", "ratings", "timestamps", "events", "context_rows")
+        named = {name: getattr(self, name) for name in names}
         return {name: matrix for name, matrix in named.items() if matrix is not None}
 
     def with_pairs(self, change: Callable[[sp.csr_array], sp.csr_array], **fields: Any) -> Dataset:
@@ -181,12 +200,14 @@ class Dataset:
         unclicked = f" ({self.n_unclicked_items:,} without interactions)" if self.n_unclicked_items else ""
         counts = f"{self.n_users:,} users, {self.n_items:,} items{unclicked}, {self.interactions.nnz:,} interactions"
         users = f"; users: {of_users}" if of_users else ""
-        return f"Dataset {self.name!r}: {counts}; {known or 'no attributes'}{users}"
+        of_context = ", ".join(f"{name} ({described})" for name, described in _described(self.context))
+        context = f"; context: {of_context}" if of_context else ""
+        return f"Dataset {self.name!r}: {counts}; {known or 'no attributes'}{users}{context}"
 
     @property
     def facts(self) -> list[tuple[str, object]]:
         """What there is, by name: users, items, interactions, and what is known of items."""
-        values = [name for name in self.of_pairs if name != "interactions"]
+        values = [name for name in self.of_pairs if name not in ("interactions", "context_rows")]
         extra = f" with {' and '.join(values)}" if values else ""
         return [
             ("users", self.n_users),
@@ -195,6 +216,7 @@ class Dataset:
             ("interactions", f"{self.interactions.nnz:,}{extra}"),
             *((f"item attribute {name}", described) for name, described in _described(self.attributes)),
             *((f"user attribute {name}", described) for name, described in _described(self.user_attributes)),
+            *((f"context {name}", described) for name, described in _described(self.context)),
         ]
 
     def _repr_html_(self) -> str:
@@ -208,12 +230,7 @@ class Dataset:
 
     def check_attributes(self, names: Iterable[str]) -> None:
         """Raise :class:`UnknownAttributeError` for the first name the dataset does not have."""
-        for name in names:
-            if name not in self.attributes:
-                raise UnknownAttributeError(
-                    f"Dataset {self.name!r} has no attribute {name!r}.{nearest(name, self.attributes)} "
-                    f"It has: {choices(self.attributes)}."
-                )
+        check_named(names, self.attributes, f"Dataset {self.name!r} has")
 
     @property
     def of_users(self) -> Dataset:
@@ -263,7 +280,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of everything a model could read: ids, interactions and attributes."""
+        """SHA-256 (64 hex digits) of everything a model could read: ids, interactions, attributes and context."""
         digest = hashlib.sha256()
         for part in (self.user_ids, self.item_ids):
             _update(digest, part)
@@ -276,7 +293,20 @@ class Dataset:
         if self.events is not None:
             digest.update(b"events")
             _update_matrix(digest, self.events)
+        if self.context_rows is not None:
+            digest.update(b"context")
+            rows = self.context_rows.sorted_indices().data
+            _update_attributes(digest, {name: attribute.take(rows) for name, attribute in self.context.items()})
         return digest.hexdigest()
+
+
+def check_named(names: Iterable[str], attributes: Mapping[str, Attribute], whose: str) -> None:
+    """Raise :class:`UnknownAttributeError` for the first name that is none of the attributes of what `whose` names."""
+    for name in names:
+        if name not in attributes:
+            raise UnknownAttributeError(
+                f"{whose} no attribute {name!r}.{nearest(name, attributes)} It has: {choices(attributes)}."
+            )
 
 
 def _used(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:

@@ -7,7 +7,7 @@ stores clicks need not know of it. Where code says rating of a click, the weight
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -33,18 +33,23 @@ class Reads:
 
     events: bool = False
     """The weight of its strongest event. Nothing reads ratings too: they stand in one place."""
+    moments: bool = False
+    """When and in which context it was, as its row among the moments of a training set, 1 the first: see
+    :class:`~coldray.data.moments.Moments`. Nothing else is read then, as that is found by the row."""
 
     def __post_init__(self) -> None:
         if self.ratings and self.events:
             raise ConfigError("A model reads ratings of clicks, or weights of their events, not both.")
+        if self.moments and (self.ratings or self.events or self.order):
+            raise ConfigError("A model reads moments of clicks, or their ratings, events or order, not both.")
 
     def __or__(self, other: Reads) -> Reads:
         """Return what either reads."""
-        return Reads(self.ratings or other.ratings, self.order or other.order, self.events or other.events)
+        return Reads(*(a or b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __bool__(self) -> bool:
         """Tell whether there is more to read than ones."""
-        return self.worth or self.order
+        return self.worth or self.order or self.moments
 
     @property
     def worth(self) -> bool:
@@ -67,9 +72,13 @@ class Reads:
         ------
         MissingFieldError
             If it has no ratings, no events or no timestamps, and they are read.
+        ConfigError
+            If there are more interactions than moments can be told apart.
         """
         if not self:
             return dataset
+        if self.moments:
+            return _numbered(dataset)
         rated = dataset.interactions
         if self.worth:
             rated = _worth(dataset, "ratings" if self.ratings else "events")
@@ -94,6 +103,30 @@ _LACKING = {
     "--event-column and what each kind is worth with --event-weights.",
 }
 """What a dataset has not, and the way out."""
+
+
+_MOST_MOMENTS = 1 << 24
+"""Whole numbers that float32 tells apart."""
+
+
+def numbered(clicks: sp.csr_array) -> sp.csr_array:
+    """Return clicks with their place among all that are stored, 1 the first, in place of ones.
+
+    Raises
+    ------
+    ConfigError
+        If there are more than float32 can number.
+    """
+    if clicks.nnz > _MOST_MOMENTS:
+        raise ConfigError(
+            f"A model that reads the moments of clicks takes {_MOST_MOMENTS:,} of them at most, and there are "
+            f"{clicks.nnz:,}. Use fewer users or items through the filters."
+        )
+    return sp.csr_array((np.arange(1, clicks.nnz + 1, dtype=np.float32), clicks.indices, clicks.indptr), clicks.shape)
+
+
+def _numbered(dataset: Dataset) -> Dataset:
+    return replace(dataset, interactions=numbered(dataset.interactions))
 
 
 def _worth(dataset: Dataset, field: Literal["ratings", "events"]) -> sp.csr_array:

@@ -19,6 +19,7 @@ from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import Ranking, rank
 from coldray.evaluation.ratings import RatingMetrics, ones_where_stored, rating_metrics
 from coldray.evaluation.topk import merge_top_k
+from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Recommender, TrainingSet
 
 
@@ -55,6 +56,8 @@ class EvaluationFold:
     """True if cold items stand beside warm ones, and lists of each, and of both, are measured."""
     unranked: sp.csr_array | None = None
     """Clicks ``[U, I]`` that are neither known nor to be found, and not ranked for their users."""
+    asked: FeatureSet | None = None
+    """Features of the moments at which users ask ``[U]``, for a model that reads them."""
     graded: bool = False
     """True if what is to be found is worth the weight of its event; else all of it is alike."""
 
@@ -62,6 +65,12 @@ class EvaluationFold:
     def histories(self) -> sp.csr_array:
         """Known clicks of every user ``[U, I]``; what a user has clicked is not recommended again."""
         return self.train.interactions if self.given is None else self.given
+
+    @property
+    def askers(self) -> FeatureSet | None:
+        """What is known of who asks beside the history ``[U]``: attributes of users, and the moment."""
+        users, asked = self.train.users, self.asked
+        return users.beside(asked) if users is not None and asked is not None else users or asked
 
     @property
     def known(self) -> sp.csr_array:
@@ -267,8 +276,8 @@ def rank_items(
     model: Recommender[Any], task: EvaluationFold, items: npt.NDArray[np.int32], k: int, *, exclude: bool
 ) -> Ranking:
     """Return the top `k` of `items` of every user of the task; with `exclude` without what the user has clicked."""
-    never, users = task.never_ranked if exclude else None, task.train.users
-    if users is None or not model.reads_users:
+    never, askers = task.never_ranked if exclude else None, task.askers
+    if askers is None or not model.reads_askers():
         return rank(model.scorer(items), task.histories, items, k=k, exclude=never, users=task.users)
     scorer = model.profile_scorer(items)
-    return rank(scorer, task.histories, items, k=k, exclude=never, users=task.users, profiles=users.take)
+    return rank(scorer, task.histories, items, k=k, exclude=never, users=task.users, profiles=askers.take)

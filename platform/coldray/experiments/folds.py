@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -10,6 +11,7 @@ from ray.actor import ActorHandle
 
 from coldray.core.device import load_torch_aside
 from coldray.core.ray_errors import of_ray
+from coldray.data.moments import Moments, asked_moments
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold
 from coldray.data.splits.positives import Positives
@@ -17,6 +19,7 @@ from coldray.experiments.evaluation import EvaluationFold, known_key
 from coldray.experiments.space import StudyConfig
 from coldray.features.builder import FeatureConfig, encoded
 from coldray.features.feature_set import FeatureSet
+from coldray.features.moments import ReadMoments
 from coldray.models.base import TrainingSet, users_key
 
 _CLICKS = Reads()
@@ -30,14 +33,16 @@ def prepare_task(
     predicts: bool = False,
     users: int | None = None,
     profiles: FeatureConfig | None = None,
+    moments: FeatureConfig | None = None,
     positives: Positives | None = None,
 ) -> EvaluationFold:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
     Without `features` nothing is known of the items but their clicks. What is to be found is clicks, or events by
     their weights, whatever is read of those that are known; ratings, if the model `predicts` them. So many `users` are
-    measured at most. With `profiles` the attributes of users are encoded, too. With `positives`, what they take of what
-    is held out is to be found.
+    measured at most. With `profiles` the attributes of users are encoded, too, and with `moments` those of the moments
+    of clicks: a list is then asked for at the first of a user's held-out clicks. With `positives`, what they take of
+    what is held out is to be found.
 
     Raises
     ------
@@ -49,9 +54,17 @@ def prepare_task(
     fold = fold.as_read(reads)
     data = fold.dataset
     of_items = FeatureSet({}, data.n_items) if features is None else encoded(features, data, f"items of {fold.name}")[1]
+    # A model of moments reads attributes of users where there are any.
+    profiles = None if moments is not None and not data.user_attributes else profiles
     of_users = None if profiles is None else encoded(profiles, data.of_users, f"users of {fold.name}")[1]
-    train = TrainingSet(fold.train, of_items, fold.name, of_users)
-    return EvaluationFold.of(fold, train, ratings=predicts, limit=users, positives=positives)
+    if moments is None:
+        train, asked = TrainingSet(fold.train, of_items, fold.name, of_users), None
+    else:
+        read = ReadMoments.of(moments, data, fold.train)
+        train = TrainingSet(read.clicks, of_items, fold.name, of_users, read.features)
+        asked = read.asked(asked_moments(Moments.of(data), fold.held_out), data, fold.given)
+    made = EvaluationFold.of(fold, train, ratings=predicts, limit=users, positives=positives)
+    return made if asked is None else replace(made, asked=asked)
 
 
 @ray.remote(num_cpus=0, num_returns=2)
@@ -59,6 +72,7 @@ def _prepare(
     fold: Fold,
     features: FeatureConfig | None,
     profiles: FeatureConfig | None,
+    moments: FeatureConfig | None,
     reads: Reads,
     predicts: bool,
     users: int | None,
@@ -72,7 +86,14 @@ def _prepare(
     """
     load_torch_aside()  # what comes next on this worker needs it: shared computations, the test
     task = prepare_task(
-        fold, features, reads=reads, predicts=predicts, users=users, profiles=profiles, positives=positives
+        fold,
+        features,
+        reads=reads,
+        predicts=predicts,
+        users=users,
+        profiles=profiles,
+        moments=moments,
+        positives=positives,
     )
     return task, None
 
@@ -85,7 +106,8 @@ def begin_tasks(folds: Sequence[Fold], config: StudyConfig) -> dict[str, ray.Obj
     dict
         The references by fold name, for :func:`wait_for_tasks`.
     """
-    features, users = (config.encoded_features, config.encoded_users), config.splits.users
+    features = config.encoded_features, config.encoded_users, config.encoded_moments
+    users = config.splits.users
     read = config.reads, config.kind.predicts_ratings
     at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     references: dict[str, ray.ObjectRef[EvaluationFold]] = {}

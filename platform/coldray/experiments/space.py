@@ -29,9 +29,9 @@ from coldray.experiments.evaluation import Candidates
 from coldray.experiments.settings import Section, WithData, explain, read_settings, replace_settings
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import OF_USERS, FeatureConfig
-from coldray.models.base import ModelConfig, Recommender, current_names
+from coldray.models.base import ModelConfig, Recommender
 from coldray.models.registry import model_type
-from coldray.training.options import FitConfig, option_words
+from coldray.training.options import FitConfig, current_names, option_words
 
 Algorithm: TypeAlias = Literal["optuna", "random", "grid"]
 Preference: TypeAlias = Literal["low", "high"] | list[Any]
@@ -129,6 +129,9 @@ class StudyConfig(WithData):
     features: FeatureConfig = FeatureConfig()
     user_features: FeatureConfig = OF_USERS
     """Which attributes of users are read, and how, by a model that reads any; the same fields as of `features`."""
+    moment_features: FeatureConfig = FeatureConfig()
+    """Which features of a click's moment are read, and how, by a model that reads any; the same fields as of
+    `features`. Hour, weekday, activity and all columns of context if no `attributes` are named."""
     filters: FilterConfig | None = None
     """Filters on the dataset; by default those of its published protocol, or none."""
     positives: Positives | None = Field(default=None, exclude_if=lambda rule: rule is None)
@@ -164,6 +167,11 @@ class StudyConfig(WithData):
             raise ConfigError(
                 f"candidates: 'cold' ranks held-out items, and the protocol {self.splits.protocol!r} holds out "
                 "interactions. Use candidates: all, or the protocol notebook, balanced, item-warming or recsys-cold."
+            )
+        if self.kind.reads_moments and self.splits.protocol in ("item-warming", "user-warming"):
+            raise ConfigError(
+                f"splits.protocol: the model {self.model!r} reads the moments of clicks, and by "
+                f"{self.splits.protocol!r} clicks become known without a moment of their own. Use another protocol."
             )
         if self.scheduler and self.scheduler.by == "epochs" and not self.kind.trains_by_epochs:
             raise ConfigError(
@@ -227,7 +235,12 @@ class StudyConfig(WithData):
     @property
     def encoded_users(self) -> FeatureConfig | None:
         """How users are encoded for the model; None for one that knows them by their clicks alone."""
-        return self.user_features if self.kind.reads_users else None
+        return self.user_features if self.kind.reads_askers() else None
+
+    @property
+    def encoded_moments(self) -> FeatureConfig | None:
+        """How moments of clicks are encoded for the model; None for one that reads nothing of them."""
+        return self.moment_features if self.kind.reads_moments else None
 
     @property
     def n_trials(self) -> int:

@@ -6,7 +6,7 @@ Notation used for shapes: I items.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeAlias
@@ -86,6 +86,25 @@ class _Encoder(Protocol):
         """Restore a fitted encoder."""
 
 
+class Described(Protocol):
+    """What attributes are read from: a dataset, or the moments of its clicks."""
+
+    @property
+    def attributes(self) -> Mapping[str, Attribute]:
+        """By name."""
+
+    @property
+    def default_attributes(self) -> tuple[str, ...]:
+        """Those that are read unless others are named."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How they came to be."""
+
+    def check_attributes(self, names: Iterable[str]) -> None:
+        """Raise :class:`UnknownAttributeError` for the first name there is not."""
+
+
 class _Method(NamedTuple):
     """One way to encode an attribute."""
 
@@ -149,7 +168,7 @@ class FeatureEncoder:
         """What each attribute to be read holds: what :func:`attributes_from_records` needs to read new items."""
         return {name: _METHODS[method].kind for name, method in self.methods.items() if method != _COUNT}
 
-    def fit(self, dataset: Dataset) -> Self:
+    def fit(self, dataset: Described) -> Self:
         """Learn the vocabulary of each attribute from all items of `dataset`; a second fit forgets the first.
 
         Raises
@@ -351,7 +370,7 @@ def attributes_from_records(
     return {name: _READERS[kind]([record.get(name) for record in records], name, whose) for name, kind in kinds.items()}
 
 
-def attribute_names(dataset: Dataset, config: FeatureConfig) -> tuple[str, ...]:
+def attribute_names(dataset: Described, config: FeatureConfig) -> tuple[str, ...]:
     """Return the attributes that are read, in order.
 
     ``all`` leaves out those that the dataset's provenance lists under ``later_attributes``: they come with an audience.
@@ -362,7 +381,7 @@ def attribute_names(dataset: Dataset, config: FeatureConfig) -> tuple[str, ...]:
     return dataset.default_attributes if config.attributes is None else config.attributes
 
 
-def choose_methods(dataset: Dataset, config: FeatureConfig) -> dict[str, str]:
+def choose_methods(dataset: Described, config: FeatureConfig) -> dict[str, str]:
     """Return how each attribute is to be encoded, in order; errors as in :meth:`FeatureEncoder.fit`."""
     names = attribute_names(dataset, config)
     text: dict[str, str] = {}

@@ -76,6 +76,12 @@ class FeatureSet:
                 taken[name] = ScalarFeature(feature.values[items], feature.span)
         return FeatureSet(taken, len(items))
 
+    def beside(self, other: FeatureSet) -> FeatureSet:
+        """Return these features and those of `other`, of the same items and under other names."""
+        if self.n_items != other.n_items or self.features.keys() & other.features.keys():
+            raise ValueError(f"{self.n_items} and {other.n_items} items cannot be described side by side.")
+        return FeatureSet({**self.features, **other.features}, self.n_items)
+
     def append(self, other: FeatureSet) -> FeatureSet:
         """Return these items followed by those of `other`, which must be encoded in the same way."""
         joined: dict[str, Feature] = {}

@@ -26,24 +26,13 @@ from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
 from coldray.models.computations import Computations
 from coldray.models.forms import Form, StudyOutlook
-from coldray.training.options import ONCE_PARAMETERS, FitConfig, FitOptions, option_words
+from coldray.training.options import ONCE_PARAMETERS, FitConfig, FitOptions, current_names, option_words
 
 logger = logging.getLogger(__name__)
 Items: TypeAlias = npt.NDArray[np.integer[Any]]
 Scores: TypeAlias = npt.NDArray[np.float32]
 ProfileScorer: TypeAlias = Callable[[sp.csr_array, FeatureSet], Scores]
 """From histories ``[b, I]`` and the features of those b users to scores ``[b, n]`` of fixed items."""
-
-
-_EARLIER_SEEDS = ("train_seed", "learning_seed", "kernel_seed", "start_seed", "forest_seed")
-"""What `seed` was called; of several in a stored configuration the first counts."""
-
-
-def current_names(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters of a model as they are called now, of a file that was written before."""
-    earlier = [parameters[name] for name in _EARLIER_SEEDS if name in parameters]
-    seed = {"seed": earlier[0]} if earlier else {}
-    return seed | {name: value for name, value in parameters.items() if name not in _EARLIER_SEEDS}
 
 
 class ModelConfig(BaseModel):
@@ -97,6 +86,9 @@ class TrainingSet:
     """Unique among the training sets that share computations."""
     users: FeatureSet | None = None
     """Features of all U users, for a model that :attr:`~Recommender.reads_users`."""
+    moments: FeatureSet | None = None
+    """Features of the moments of clicks, to whose rows the values of `interactions` lead, for a model that
+    :attr:`~Recommender.reads_moments`: see :mod:`~coldray.features.moments`."""
 
     def __post_init__(self) -> None:
         if self.users is not None and self.users.n_items != self.interactions.shape[0]:
@@ -163,6 +155,9 @@ class Recommender(ABC, Generic[ConfigT]):
     """Names of the options in :class:`~coldray.training.options.FitConfig` that a fit heeds."""
     reads_users: ClassVar[bool] = False
     """True if it learns from attributes of users, and scores for a user of whom nothing else is known."""
+    reads_moments: ClassVar[bool] = False
+    """True if it learns from when and in which context clicks were, and from attributes of users where there are any;
+    features of who asks then are those of both."""
     predicts_ratings: ClassVar[bool] = False
     """True if it predicts how users rate items; it then reads ratings, and its errors are measured beside its lists."""
 
@@ -235,14 +230,19 @@ class Recommender(ABC, Generic[ConfigT]):
                 logger.warning("%s on %s: %s", self.name, train.key, form.told)
         return self.config
 
+    @classmethod
+    def reads_askers(cls) -> bool:
+        """Tell whether scores depend on more of who asks than their clicks: then :meth:`profile_scorer` gives them."""
+        return cls.reads_users or cls.reads_moments
+
     @property
     def reads(self) -> Reads:
-        """What stands for clicks in training sets and histories; by default ones.
+        """What stands for clicks in training sets and histories; by default ones, or rows of moments.
 
         It may depend on the configuration. A training set that holds more than a configuration reads is fine with it,
         as those of a study hold what any of its configurations reads.
         """
-        return Reads()
+        return Reads(moments=self.reads_moments)
 
     @abstractmethod
     def fit(
@@ -273,11 +273,11 @@ class Recommender(ABC, Generic[ConfigT]):
         """
 
     def profile_scorer(self, items: Items) -> ProfileScorer:
-        """Return the function that scores `items` for a block of histories and the features of those users.
+        """Return the function that scores `items` for a block of histories and the features of those who ask.
 
-        Only for models with `reads_users`.
+        Only for models with `reads_users` or `reads_moments`.
         """
-        raise NotImplementedError(f"{type(self).__name__} reads nothing of users but their clicks.")
+        raise NotImplementedError(f"{type(self).__name__} reads nothing of who asks but their clicks.")
 
     def score(self, histories: sp.csr_array, items: Items) -> Scores:
         """Score `items` for users described by their clicks.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +61,17 @@ TRAINING_OPTIONS = tuple(FitConfig.model_fields)
 """What a model heeds that is trained: all of it."""
 ONCE_PARAMETERS = (*FitConfig.model_fields, "use_gpu")
 """What earlier versions had among the parameters of models."""
+
+
+_EARLIER_SEEDS = ("train_seed", "learning_seed", "kernel_seed", "start_seed", "forest_seed")
+"""What `seed` was called; of several in a stored configuration the first counts."""
+
+
+def current_names(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters of a model as they are called now, of a file that was written before."""
+    earlier = [parameters[name] for name in _EARLIER_SEEDS if name in parameters]
+    seed = {"seed": earlier[0]} if earlier else {}
+    return seed | {name: value for name, value in parameters.items() if name not in _EARLIER_SEEDS}
 
 
 def option_words(name: str) -> str:

@@ -82,6 +82,7 @@ def probe_study(study: PreparedStudy) -> Probe:
         predicts=config.kind.predicts_ratings,
         users=config.splits.users,
         profiles=config.encoded_users,
+        moments=config.encoded_moments,
         positives=config.positives,
     )
     ready = time.perf_counter()
