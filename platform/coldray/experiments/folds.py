@@ -61,7 +61,7 @@ def prepare_task(
         train, asked = TrainingSet(fold.train, of_items, fold.name, of_users), None
     else:
         read = ReadMoments.of(moments, data, fold.train)
-        train = TrainingSet(read.clicks, of_items, fold.name, of_users, read.features)
+        train = TrainingSet(read.clicks, of_items, fold.name, of_users, read.moments)
         asked = read.asked(asked_moments(Moments.of(data), fold.held_out), data, fold.given)
     made = EvaluationFold.of(fold, train, ratings=predicts, limit=users, positives=positives)
     return made if asked is None else replace(made, asked=asked)

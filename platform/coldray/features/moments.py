@@ -183,6 +183,29 @@ class MomentEncoder:
 
 
 @dataclass(frozen=True, eq=False)
+class ClickMoments:
+    """What a model that reads moments learns from beside the clicks: a row a click of a training set."""
+
+    features: FeatureSet
+    """Of the moments, with :data:`TIME` among them."""
+    ratings: npt.NDArray[np.float64]
+    """Of the clicks ``[m]``, NaN where there is none: of the past they may be read, of the click itself never."""
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        """Seconds since 1970 ``[m]``, NaN where unknown."""
+        return time_of(self.features)
+
+
+def time_of(features: FeatureSet) -> npt.NDArray[np.float64]:
+    """Return the times of moments ``[m]``, NaN where unknown."""
+    feature = features.features[TIME]
+    if not isinstance(feature, ScalarFeature):
+        raise TypeError(f"{TIME} is a number.")
+    return feature.values
+
+
+@dataclass(frozen=True, eq=False)
 class ReadMoments:
     """Moments of the clicks that a model is fitted on, and what reads those of who asks."""
 
@@ -191,9 +214,9 @@ class ReadMoments:
     rows: npt.NDArray[np.intp]
     """Places of the clicks among all interactions of the dataset, 0 the first."""
     clicks: sp.csr_array
-    """Clicks ``[U, I]``, whose values are the rows of `features`, 1 the first."""
-    features: FeatureSet
-    """Of the moments of these clicks."""
+    """Clicks ``[U, I]``, whose values are the rows of `moments`, 1 the first."""
+    moments: ClickMoments
+    """Of these clicks."""
 
     @classmethod
     def of(cls, config: FeatureConfig, dataset: Dataset, train: sp.csr_array) -> ReadMoments:
@@ -205,7 +228,8 @@ class ReadMoments:
         moments = Moments.of(dataset).take(rows)
         known = KnownClicks.of(dataset, rows, moments)
         encoder = MomentEncoder.fit(config, moments, known)
-        return cls(encoder, known, rows, numbered(train), encoder.encode(moments, known))
+        read = ClickMoments(encoder.encode(moments, known), known.ratings)
+        return cls(encoder, known, rows, numbered(train), read)
 
     def asked(self, moments: Moments, dataset: Dataset, given: sp.csr_array | None = None) -> FeatureSet:
         """Return the features of moments at which lists are asked for, from what is known of clicks before each.

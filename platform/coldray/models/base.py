@@ -24,6 +24,7 @@ from coldray.data.signals import Reads
 from coldray.evaluation.ranking import Scorer
 from coldray.features.builder import AttributeKind
 from coldray.features.feature_set import FeatureSet
+from coldray.features.moments import ClickMoments
 from coldray.models.computations import Computations
 from coldray.models.forms import Form, StudyOutlook
 from coldray.training.options import ONCE_PARAMETERS, FitConfig, FitOptions, current_names, option_words
@@ -86,8 +87,8 @@ class TrainingSet:
     """Unique among the training sets that share computations."""
     users: FeatureSet | None = None
     """Features of all U users, for a model that :attr:`~Recommender.reads_users`."""
-    moments: FeatureSet | None = None
-    """Features of the moments of clicks, to whose rows the values of `interactions` lead, for a model that
+    moments: ClickMoments | None = None
+    """The moments of clicks, to whose rows the values of `interactions` lead, for a model that
     :attr:`~Recommender.reads_moments`: see :mod:`~coldray.features.moments`."""
 
     def __post_init__(self) -> None:
