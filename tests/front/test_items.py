@@ -139,7 +139,7 @@ def test_labels_that_the_model_was_not_fitted_with_are_told(caplog):
         "2 labels of 'genres' are unknown to the model, which makes nothing of them; the first is 'no such'."
     ]
     caplog.clear()
-    genre = sorted(small_bundle().labels_read["genres"])[0]
+    genre = sorted(small_bundle().encoder.labels_read["genres"])[0]
     small_bundle().add_items({"item_id": ["n"], "genres": [[genre]]})
     assert caplog.records == []
 

@@ -17,10 +17,11 @@ from threadpoolctl import threadpool_limits
 
 from coldray.bundle.fitting import even_bundle, fit_bundle
 from coldray.bundle.io import save_bundle
+from coldray.bundle.people import BY_DEFAULT, OfAskers
 from coldray.core.device import cpu_count
 from coldray.core.errors import BundleFitError, ColdrayError, ModelError
 from coldray.data.dataset import Dataset
-from coldray.features.builder import OF_USERS, FeatureConfig, FeatureEncoder
+from coldray.features.builder import FeatureConfig, FeatureEncoder
 from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
 from coldray.training.cluster.mailbox import Delivery, Forwarding, ListenerOf, new_mailbox
@@ -46,7 +47,7 @@ def fit_on_worker(
     fit: FitConfig = FitConfig(),
     even: bool = False,
     gpus: float = 0.0,
-    profiles: FeatureConfig = OF_USERS,
+    askers: OfAskers = BY_DEFAULT,
 ) -> tuple[str, ...]:
     """Fit `winner` on every interaction of `dataset`, on this node, and write the bundle to `folder`.
 
@@ -60,8 +61,8 @@ def fit_on_worker(
         As of :func:`~coldray.bundle.fitting.even_bundle`.
     gpus
         GPUs that are reserved for it.
-    profiles
-        What is read of users, if anything is.
+    askers
+        What is read of who asks, if anything is.
 
     Returns
     -------
@@ -80,7 +81,7 @@ def fit_on_worker(
     mailbox = new_mailbox()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     fitting = _fit.options(scheduling_strategy=here, num_gpus=gpus).remote(
-        winner, [ray.put(dataset)], (features, profiles), dict(manifest), fit, even, folder, crash, mailbox
+        winner, [ray.put(dataset)], (features, askers), dict(manifest), fit, even, folder, crash, mailbox
     )
     try:
         with Delivery(mailbox, listener_of or (lambda _: TrainingListener())):
@@ -119,7 +120,7 @@ def _cause(error: ray.exceptions.RayError, crash: Path) -> str:
 def _fit(
     winner: Recommender[Any],
     data: list[ray.ObjectRef[Dataset]],
-    features: tuple[FeatureConfig, FeatureConfig],
+    features: tuple[FeatureConfig, OfAskers],
     manifest: dict[str, Any],
     fit: FitConfig,
     even: bool,

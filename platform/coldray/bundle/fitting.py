@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from coldray.bundle.model import Bundle
-from coldray.bundle.people import read_people
+from coldray.bundle.people import BY_DEFAULT, OfAskers, kept_clicks, training_set
 from coldray.data.dataset import Dataset
-from coldray.features.builder import OF_USERS, FeatureConfig, FeatureEncoder
-from coldray.models.base import Recommender, TrainingSet
+from coldray.features.builder import FeatureEncoder
+from coldray.models.base import Recommender
 from coldray.training.options import FitOptions
 
 
@@ -20,9 +20,9 @@ def fit_bundle(
     encoder: FeatureEncoder,
     manifest: Mapping[str, Any],
     options: FitOptions = FitOptions(),
-    profiles: FeatureConfig = OF_USERS,
+    askers: OfAskers = BY_DEFAULT,
 ) -> Bundle:
-    """Fit `model` on every interaction of `dataset`, for serving; `profiles` says what is read of users, if anything.
+    """Fit `model` on every interaction of `dataset`, for serving; `askers` says what is read of who asks, if anything.
 
     Raises
     ------
@@ -31,9 +31,8 @@ def fit_bundle(
     """
     interactions = model.reads.of(dataset).interactions
     features = encoder.fit(dataset).transform(dataset.attributes, dataset.n_items)
-    people = read_people(model, profiles, dataset)
-    of_users = None if people is None else people.features
-    model.fit(TrainingSet(interactions, features, "all interactions", of_users), options=options)
+    train, people = training_set(model, dataset, interactions, features, "all interactions", askers)
+    model.fit(train, options=options)
     return Bundle(
         model,
         encoder,
@@ -41,7 +40,7 @@ def fit_bundle(
         dataset.item_ids,
         dataset.attributes,
         features,
-        interactions,
+        kept_clicks(model, train),
         manifest,
         people=people,
     )

@@ -19,7 +19,7 @@ from coldray.data.tables.frames import is_frame
 
 if TYPE_CHECKING:
     from coldray.bundle.model import Bundle, History
-    from coldray.bundle.people import Profile
+    from coldray.bundle.people import Context, Profile
     from coldray.features.feature_set import FeatureSet
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _POPULAR, _LEFT_OUT = "They get the items with the most clicks.", "They are left
 
 def list_frame(
     bundle: Bundle,
-    asked: tuple[Sequence[Any] | None, Sequence[History] | None, Sequence[Profile] | None],
+    asked: tuple[Sequence[Any] | None, Sequence[History] | None, Sequence[Profile] | None, Sequence[Context] | None],
     k: int,
     *,
     candidates: Candidates,
@@ -40,21 +40,22 @@ def list_frame(
     policy: Policy,
 ) -> pl.DataFrame:
     """Return lists as :meth:`~coldray.bundle.model.Bundle.recommend` says, for users, histories or profiles."""
-    users, histories, profiles = asked
+    users, histories, profiles, contexts = asked
     if (users is None) == (histories is None and profiles is None):
         raise ConfigError("recommend takes users or histories, or profiles, alone or beside histories; not both.")
     acts = _acts(policy)
     if isinstance(users, str) or isinstance(candidates, list):
         wrong, right = ("users", "a list") if isinstance(users, str) else ("candidates", "a tuple")
         raise ConfigError(f"{wrong} takes {right} of ids, or is left out.")
-    for name, given_ones in (("histories", histories), ("profiles", profiles)):
+    for name, given_ones in (("histories", histories), ("profiles", profiles), ("contexts", contexts)):
         if isinstance(given_ones, str) or is_frame(given_ones):
             raise ConfigError(f"{name} takes a list with one for each user, not a {type(given_ones).__name__}.")
-    known, people = users is not None, _people(bundle, users, histories, profiles)
+    known = users is not None
+    given: Sequence[History] = [[] for _ in profiles or ()] if histories is None else histories
+    people = _people(bundle, users, given, profiles, contexts)
     if users is not None:
         clicked = _histories_of(bundle, users, acts["users"])
     else:
-        given: Sequence[History] = [[] for _ in profiles or ()] if histories is None else histories
         clicked = _known_parts(bundle, given, acts, people)
     if not isinstance(candidates, str):
         candidates = _usable(bundle, candidates, acts["items"])
@@ -109,7 +110,7 @@ def explained_frame(bundle: Bundle, user: Any, item: Any, history: History | Non
     place = _index_of(bundle, item)
     maker = bundle.list_maker((item,))
     read = bundle.by_index(0, bundle.history(user) if history is None else history)
-    people = None if user is None else _people(bundle, [user], None, None)
+    people = None if user is None else _people(bundle, [user], [])
     score = float(maker.scores(maker.rows([maker.read(read)]), people)[0, 0])
     found = explain(bundle, maker, read, [Place(bundle.plain_ids[place], score, cold=bool(bundle.clicks[place] == 0))])
     parts = found.items[0].parts if found.items else {}
@@ -179,19 +180,39 @@ def _histories_of(bundle: Bundle, users: Sequence[Any], act: _Act) -> list[Histo
 def _people(
     bundle: Bundle,
     users: Sequence[Any] | None,
-    histories: Sequence[History] | None,
-    profiles: Sequence[Profile] | None,
+    histories: Sequence[History],
+    profiles: Sequence[Profile] | None = None,
+    contexts: Sequence[Context] | None = None,
 ) -> FeatureSet | None:
     """Return what is known of those who are asked for beside their clicks, if the model reads any of it."""
-    if profiles is None:
-        if bundle.people is None or users is None:
-            return None
-        return bundle.people.rows([bundle.user_places.get(user) for user in users])
-    if bundle.people is None:
-        raise ConfigError(f"The model {bundle.model.name!r} reads no attributes of users: leave profiles out.")
-    if histories is not None and len(histories) != len(profiles):
-        raise ConfigError(f"There are {len(histories):,} histories and {len(profiles):,} profiles. Give one of each.")
-    return bundle.people.read_telling(profiles)
+    people, name = bundle.people, bundle.model.name
+    if profiles is not None and (people is None or not people.encoder.kinds):
+        raise ConfigError(f"The model {name!r} reads no attributes of users: leave profiles out.")
+    if contexts is not None and (people is None or people.moments is None):
+        raise ConfigError(f"The model {name!r} reads no context: leave contexts out.")
+    n_asked = len(histories) if users is None else len(users)
+    for what, given in (("profiles", profiles), ("contexts", contexts)):
+        if given is not None and len(given) != n_asked:
+            whose = "histories" if users is None else "users"
+            raise ConfigError(f"There are {n_asked:,} {whose} and {len(given):,} {what}. Give one of each.")
+    if people is None or (people.moments is None and users is None and profiles is None):
+        return None
+    if profiles is not None:
+        people.read(profiles)  # one that is None says nothing of whom it is
+        people.tell_unread(profiles)
+    if people.moments is not None:
+        people.moments.tell(contexts, n_asked)
+    if users is not None:
+        return people.asking([bundle.user_places.get(user) for user in users], None, contexts)
+    rated = [_rated_places(bundle, history) for history in histories]
+    return people.asking([None] * n_asked, profiles, contexts, rated)
+
+
+def _rated_places(bundle: Bundle, history: History) -> dict[int, float | None]:
+    """Return the ratings of a history by the index of the items that are known."""
+    rated = history if isinstance(history, Mapping) else dict.fromkeys(history)
+    places = bundle.item_places
+    return {places[item]: rating for item, rating in rated.items() if item in places}
 
 
 def _known_parts(

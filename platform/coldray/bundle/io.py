@@ -6,8 +6,8 @@ A folder of plain files, read without unpickling anything:
   SHA-256 of every other file;
 - ``arrays.safetensors``: the model's arrays, those of the encoders, and embeddings of texts;
 - ``items.parquet``: item ids and attributes, those that no model reads included; ``users.parquet``: user ids and their
-  clicks, as item indices, with the ratings and the places in their order, and the attributes of users, if the model
-  reads them.
+  clicks, as item indices, with the ratings, the places in their order or the times, and the attributes of users, if
+  the model reads them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from pydantic import ValidationError
 from coldray import __version__
 from coldray.bundle.item_table import attribute_columns, attributes_of, item_table
 from coldray.bundle.model import Bundle, History
-from coldray.bundle.people import People
+from coldray.bundle.people import People, PeopleMoments
 from coldray.core.errors import BundleError, ColdrayError, ConfigError
 from coldray.core.files import replacing_folder
 from coldray.data.dataset import Ids
 from coldray.data.signals import Reads, places_in, ratings_in
 from coldray.features.builder import FeatureEncoder
 from coldray.features.feature_set import VectorFeature
+from coldray.features.moments import KnownClicks, MomentEncoder
 from coldray.models.registry import MODELS, model_type
 
 __all__ = [
@@ -53,8 +54,11 @@ __all__ = [
 """Models that earlier versions registered hold code that imports Bundle and History from here."""
 _SCHEMA_VERSION = 1
 FILES = ("arrays.safetensors", "items.parquet", "users.parquet")
-RATINGS, _PLACES = "ratings", "places"
-"""The column of users.parquet beside their items, for a model that reads ratings, or the order of clicks."""
+RATINGS, _PLACES, _TIMES, _RATED = "ratings", "places", "times", "rated"
+"""The columns of users.parquet beside their items, for a model that reads ratings, or the order of clicks; or moments,
+whose features are made of the times and the ratings of clicks before, NaN where unknown."""
+_PEOPLE, MOMENTS = "people", "moments"
+"""Parts of the manifest, and what names of arrays begin with: how attributes of users, and moments, are encoded."""
 
 
 def check_free_for_bundle(folder: Path) -> None:
@@ -79,10 +83,9 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
     arrays = {f"model/{name}": np.ascontiguousarray(value) for name, value in bundle.model.state().items()}
     arrays |= {f"encoder/{name}": np.ascontiguousarray(value) for name, value in encoder_arrays.items()}
     arrays |= {f"embedding/{name}": matrix for name, matrix in _embeddings(bundle).items()}
-    people_state = {} if bundle.people is None else bundle.people.encoder.state()
-    people_arrays = {key: value for key, value in people_state.items() if isinstance(value, np.ndarray)}
-    arrays |= {f"people/{name}": np.ascontiguousarray(value) for name, value in people_arrays.items()}
-    people = {key: value for key, value in people_state.items() if key not in people_arrays}
+    described = {name: _divided(state) for name, state in _asker_states(bundle).items()}
+    for name, (of_encoder, _) in described.items():
+        arrays |= {f"{name}/{key}": np.ascontiguousarray(value) for key, value in of_encoder.items()}
     with replacing_folder(folder) as temporary:
         safetensors.numpy.save_file(arrays, temporary / FILES[0])
         items = item_table(bundle.item_ids, bundle.attributes, bundle.encoder.kinds)
@@ -97,7 +100,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
             **({"package": package} if (package := MODELS.package_of(bundle.model.name)) else {}),
             "config": bundle.model.config.model_dump(mode="json"),
             "encoder": {key: value for key, value in encoder_state.items() if key not in encoder_arrays},
-            **({"people": people} if people else {}),
+            **{name: values for name, (_, values) in described.items()},
             "files": {name: _sha256(temporary / name) for name in FILES},
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -142,7 +145,7 @@ def load_bundle(folder: str | Path) -> Bundle:
         embedded = {name: _embedding(matrix) for name, matrix in _part(arrays, "embedding/").items()}
         features = encoder.transform(attributes, items.height, encoded=embedded)
         model = kind.from_state(config, _part(arrays, "model/"), features)
-        people = _people({**manifest["people"], **_part(arrays, "people/")}, users) if "people" in manifest else None
+        people = _people(manifest, arrays, users) if _PEOPLE in manifest else None
     except (KeyError, ValidationError, ColdrayError) as error:
         raise BundleError(f"The bundle {folder} cannot be restored: {error}.") from error
     return Bundle(
@@ -158,10 +161,33 @@ def load_bundle(folder: str | Path) -> Bundle:
     )
 
 
-def _people(state: Mapping[str, Any], users: pl.DataFrame) -> People:
-    encoder = FeatureEncoder.from_state(state)
+def _asker_states(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    """Return the states of what encodes who asks, by the name of their part of the manifest and the arrays."""
+    people = bundle.people
+    if people is None:
+        return {}
+    moments = people.moments
+    return {_PEOPLE: people.encoder.state(), **({} if moments is None else {MOMENTS: moments.encoder.state()})}
+
+
+def _divided(state: Mapping[str, Any]) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Return the arrays of a state, and the rest of it."""
+    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+    return arrays, {name: value for name, value in state.items() if name not in arrays}
+
+
+def _people(manifest: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], users: pl.DataFrame) -> People:
+    encoder = FeatureEncoder.from_state({**manifest[_PEOPLE], **_part(arrays, f"{_PEOPLE}/")})
     attributes = attributes_of(users, encoder.kinds)
-    return People(encoder, attributes, encoder.transform(attributes, users.height))
+    features = encoder.transform(attributes, users.height)
+    if MOMENTS not in manifest:
+        return People(encoder, attributes, features)
+    of_moments = MomentEncoder.from_state({**manifest[MOMENTS], **_part(arrays, f"{MOMENTS}/")})
+    ends = np.concatenate([[0], np.cumsum(users["items"].list.len().to_numpy(), dtype=np.int64)])
+    items, times, ratings = (users[name].explode(empty_as_null=False).to_numpy() for name in ("items", _TIMES, _RATED))
+    rows = np.repeat(np.arange(users.height), np.diff(ends))
+    known = KnownClicks(rows, items.astype(np.intp), times.astype(np.float64), ratings.astype(np.float64))
+    return People(encoder, attributes, features, PeopleMoments(of_moments, known, ends))
 
 
 def _embeddings(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
@@ -210,10 +236,12 @@ def _users_frame(bundle: Bundle) -> pl.DataFrame:
     reads = bundle.model.reads
     read = {RATINGS: ratings_in} if reads.worth else {}
     read |= {_PLACES: places_in} if reads.order else {}
+    columns: dict[str, npt.NDArray[Any]] = {name: part(clicks.data).astype(np.float32) for name, part in read.items()}
+    if bundle.people is not None and bundle.people.moments is not None:
+        columns |= {_TIMES: bundle.people.moments.known.times, _RATED: bundle.people.moments.known.ratings}
     ends = clicks.indptr.astype(np.int64)
     return frame.with_columns(
-        pl.Series(name, pa.LargeListArray.from_arrays(ends, part(clicks.data).astype(np.float32)))
-        for name, part in read.items()
+        pl.Series(name, pa.LargeListArray.from_arrays(ends, values)) for name, values in columns.items()
     )
 
 

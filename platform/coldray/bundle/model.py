@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from coldray.bundle.frames import Policy, ScoreParts, explained_frame, list_frame, similar_frame
 from coldray.bundle.lists import Candidates, Indices, ListMaker, ListOrigin, Place
 from coldray.bundle.new_items import with_items
-from coldray.bundle.people import People, Profile
+from coldray.bundle.people import Context, People, PeopleMoments, Profile
 from coldray.bundle.similar import SimilaritySearch
 from coldray.core.errors import ConfigError, UnknownIdError
 from coldray.core.notebook import facts_html
@@ -25,7 +25,7 @@ from coldray.data.dataset import Attribute, Ids
 from coldray.data.signals import places_in, ratings_in
 from coldray.data.tables.frames import Frame
 from coldray.features.builder import AttributeKind, FeatureEncoder, attribute_kinds
-from coldray.features.feature_set import FeatureSet, VectorFeature
+from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Recommender
 from coldray.models.forms import Form
 from coldray.models.linalg.vector_index import VectorIndex, settled_index
@@ -100,15 +100,10 @@ class Bundle:
         """The row of each user by their id."""
         return {user: row for row, user in enumerate(self.user_ids.tolist())}
 
-    @cached_property
-    def labels_read(self) -> dict[str, frozenset[str]]:
-        """The labels that the model was fitted with, by attribute that it reads."""
-        features = self.features.features
-        return {
-            name: frozenset(feature.terms)
-            for name, method in self.encoder.methods.items()
-            if method == "multi_hot" and isinstance(feature := features[name], VectorFeature)
-        }
+    @property
+    def moments(self) -> PeopleMoments | None:
+        """How the moments of those who ask are read, where the model reads them."""
+        return None if self.people is None else self.people.moments
 
     @cached_property
     def similarity(self) -> SimilaritySearch:
@@ -213,6 +208,7 @@ class Bundle:
         *,
         histories: Sequence[History] | None = None,
         profiles: Sequence[Profile] | None = None,
+        contexts: Sequence[Context] | None = None,
         candidates: Candidates = "all",
         exclude: Sequence[Any] = (),
         policy: Policy = "warn",
@@ -231,6 +227,8 @@ class Bundle:
         profiles
             Instead of `users`, alone or beside `histories`: attributes by name of each user, for a model that reads
             them. Those of `users` are known.
+        contexts
+            Of the moment at which each asks, for a model that reads it: columns of context by name, and ``time``.
         candidates
             Items that may be listed: ``all``, ``warm``, ``cold``, or a tuple of ids.
         exclude
@@ -264,7 +262,7 @@ class Bundle:
         >>> bundle.recommend(["user-0001", "user-0002"], k=2).columns
         ['user', 'rank', 'item', 'score', 'cold', 'origin', 'title']
         """
-        asked = (users, histories, profiles)
+        asked = (users, histories, profiles, contexts)
         return list_frame(self, asked, k, candidates=candidates, exclude=exclude, policy=policy)
 
     def similar(self, item: Any, k: int = 10) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ def with_items(
         records, notes = _records_of(bundle, items, id_column, separator)
         for note in notes:
             logger.warning("%s", note)
-    for name, labels in unread_labels(bundle, records.values()).items():
+    for name, labels in bundle.encoder.unread_labels(records.values()).items():
         logger.warning(
             "%d labels of %r are unknown to the model, which makes nothing of them; the first is %r.",
             len(labels), name, labels[0],
@@ -136,19 +136,3 @@ def refuse_text_lists(bundle: Bundle, record: Mapping[str, object]) -> None:
         attribute = bundle.attributes.get(name)
         if isinstance(attribute, LabelAttribute):
             refuse_list_text(value, set(attribute.labels.tolist()), name)
-
-
-def unread_labels(bundle: Bundle, records: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
-    """Return the labels of items that the model was not fitted with, by attribute: it makes nothing of them.
-
-    Attributes that the model does not read at all are left out.
-    """
-    found: dict[str, dict[str, None]] = {}
-    for record in records:
-        for name, value in record.items():
-            known = bundle.labels_read.get(name)
-            if known is None:
-                continue
-            labels = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
-            found.setdefault(name, {}).update(dict.fromkeys(str(label) for label in labels if label not in known))
-    return {name: list(labels) for name, labels in found.items() if labels}

@@ -16,7 +16,7 @@ from coldray.bundle.people import Profile
 from coldray.core.errors import ConfigError, DataFormatError, UnknownIdError
 from coldray.features.feature_set import FeatureSet
 
-_PROFILES = "user_attributes"
+_PROFILES, _CONTEXT = "user_attributes", "context"
 
 
 class BundleModel(PythonModel):
@@ -26,6 +26,8 @@ class BundleModel(PythonModel):
     reads their order the first one first. For a model that reads attributes of users a column ``user_attributes`` may
     stand beside either, or alone: a row's dict of them by name, as the service takes them, or None where the bundle's
     own are meant, if it has the user. Labels that nobody in the fit has are told in a warning. For a model that reads
+    moments a column ``context`` may stand beside these: a row's dict of what is known of the moment, and ``time``. For
+    a model that reads
     ratings a column ``ratings`` may stand beside ``history``: a row's list of as many floats (MLflow refuses integers),
     NaN where one is unknown, or None where all are. An unknown rating is what the model takes it to be, see
     :meth:`~coldray.bundle.model.Bundle.recommend`; of an item that is twice in a history the last one counts. Who calls
@@ -56,7 +58,7 @@ class BundleModel(PythonModel):
         UnknownAttributeError
             If a row has an attribute that no user has.
         ConfigError
-            If there are attributes of users, and the model reads none.
+            If there are attributes of users or contexts, and the model reads none.
         """
         if "history" in model_input:
             given = model_input["history"].tolist()
@@ -71,7 +73,7 @@ class BundleModel(PythonModel):
                 "The input needs a column 'user_id', or 'history' with a list of item ids a row, or 'user_attributes' "
                 "with a dict a row."
             )
-        people = self._people(model_input)
+        people = self._people(model_input, histories)
         k, known = int((params or {}).get("k", 10)), "history" not in model_input
         rows = [
             {"row": row, "rank": rank, "item": place.item, "score": place.score, "cold": place.cold, "path": origin}
@@ -80,24 +82,27 @@ class BundleModel(PythonModel):
         ]
         return pd.DataFrame(rows, columns=["row", "rank", "item", "score", "cold", "path"])
 
-    def _people(self, model_input: pd.DataFrame) -> FeatureSet | None:
+    def _people(self, model_input: pd.DataFrame, histories: list[History]) -> FeatureSet | None:
         """Return what is known of the users of the rows beside their clicks, if the model reads it."""
-        people = self.bundle.people
-        given = [_profile(one) for one in model_input[_PROFILES].tolist()] if _PROFILES in model_input else []
+        people, name = self.bundle.people, self.bundle.model.name
+        profiles, contexts = (_given(model_input, column) for column in (_PROFILES, _CONTEXT))
+        if profiles is not None and (people is None or not people.encoder.kinds):
+            raise ConfigError(f"{_PROFILES}: the model {name!r} reads none. Leave them out.")
+        if contexts is not None and (people is None or people.moments is None):
+            raise ConfigError(f"{_CONTEXT}: the model {name!r} reads none. Leave it out.")
         if people is None:
-            if any(one is not None for one in given):
-                raise ConfigError(f"{_PROFILES}: the model {self.bundle.model.name!r} reads none. Leave them out.")
             return None
         if "history" in model_input or "user_id" not in model_input:
-            known: list[int | None] = [None] * len(model_input)
+            given = [self.bundle.by_index(row, history) for row, history in enumerate(histories)]
+            asking = people.asking([None] * len(model_input), profiles, contexts, given)
         else:
             known = [self.bundle.user_places.get(user) for user in model_input["user_id"].tolist()]
-        own = people.rows(known)
-        if not given:
-            return own
-        read = people.read_telling([one or {} for one in given])
-        rows = np.arange(len(given)) + np.array([len(given) if one is None else 0 for one in given])
-        return read.append(own).take(rows)
+            asking = people.asking(known, profiles, contexts)
+        if profiles is not None:
+            people.tell_unread(profiles)
+        if people.moments is not None:
+            people.moments.tell(contexts, len(model_input))
+        return asking
 
     def _rated(self, row: int, history: Any, ratings: Any) -> History:
         """Return the history of a row, with its ratings if there are any."""
@@ -122,9 +127,12 @@ class BundleModel(PythonModel):
             return []
 
 
-def _profile(given: Any) -> Profile | None:
-    """Return the attributes of a row; pandas may write None as NaN."""
-    return None if isinstance(given, float) and np.isnan(given) else given
+def _given(model_input: pd.DataFrame, column: str) -> list[Profile | None] | None:
+    """Return the dicts of a column, if any row has one; pandas may write None as NaN."""
+    if column not in model_input:
+        return None
+    rows = [None if isinstance(one, float) and np.isnan(one) else one for one in model_input[column].tolist()]
+    return rows if any(one is not None for one in rows) else None
 
 
 mlflow.models.set_model(BundleModel())

@@ -127,6 +127,7 @@ def _champion_study(champion: Champion, config: StudyConfig) -> StudyConfig:
             "fit": told["fit"] if champion.model == config.model else {},
             "features": {**champion.features, **cache},
             "user_features": champion.user_features or told["user_features"],
+            "moment_features": champion.moment_features or told["moment_features"],
             "search": {"seed": config.search.seed, "gpus_per_trial": config.search.gpus_per_trial},
             "selection": {"metric": config.selection.metric},
         }

@@ -11,7 +11,6 @@ from ray.actor import ActorHandle
 
 from coldray.core.device import load_torch_aside
 from coldray.core.ray_errors import of_ray
-from coldray.data.moments import Moments, asked_moments
 from coldray.data.signals import Reads
 from coldray.data.splits.items import Fold
 from coldray.data.splits.positives import Positives
@@ -19,7 +18,7 @@ from coldray.experiments.evaluation import EvaluationFold, known_key
 from coldray.experiments.space import StudyConfig
 from coldray.features.builder import FeatureConfig, encoded
 from coldray.features.feature_set import FeatureSet
-from coldray.features.moments import ReadMoments
+from coldray.features.moments import ReadMoments, asked_features
 from coldray.models.base import TrainingSet, users_key
 
 _CLICKS = Reads()
@@ -62,7 +61,7 @@ def prepare_task(
     else:
         read = ReadMoments.of(moments, data, fold.train)
         train = TrainingSet(read.clicks, of_items, fold.name, of_users, read.moments)
-        asked = read.asked(asked_moments(Moments.of(data), fold.held_out), data, fold.given)
+        asked = asked_features(read.encoder, data, train=fold.train, given=fold.given, held_out=fold.held_out)
     made = EvaluationFold.of(fold, train, ratings=predicts, limit=users, positives=positives)
     return made if asked is None else replace(made, asked=asked)
 

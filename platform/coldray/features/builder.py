@@ -191,6 +191,27 @@ class FeatureEncoder:
         self._methods = {**methods, **dict.fromkeys(counted, _COUNT)}
         return self
 
+    @property
+    def labels_read(self) -> dict[str, frozenset[str]]:
+        """The labels that were on enough items of :meth:`fit`, by attribute of labels; others say nothing."""
+        encoders = self._encoders.items()
+        return {name: frozenset(one.labels) for name, one in encoders if isinstance(one, MultiHotEncoder)}
+
+    def unread_labels(self, records: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
+        """Return the labels of new items, or users, that say nothing, by attribute: the fit did not keep them.
+
+        Attributes that are not read at all are left out.
+        """
+        found: dict[str, dict[str, None]] = {}
+        read = self.labels_read
+        for record in records:
+            for name, value in record.items():
+                labels = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+                if name in read:
+                    unread = (str(label) for label in labels if label not in read[name])
+                    found.setdefault(name, {}).update(dict.fromkeys(unread))
+        return {name: list(labels) for name, labels in found.items() if labels}
+
     def check_usable(self) -> None:
         """Raise ConfigError if the items of :meth:`fit` can be compared by no attribute, saying why for each."""
         if len(self._empty) == len(self.kinds):

@@ -9,7 +9,7 @@ Notation used for shapes: m moments, n known clicks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,9 +21,9 @@ import scipy.sparse as sp
 from coldray.core.errors import ConfigError, UnknownAttributeError
 from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Attribute, Dataset, NumberAttribute, check_named
-from coldray.data.moments import Moments
+from coldray.data.moments import Moments, asked_moments
 from coldray.data.signals import numbered
-from coldray.features.builder import FeatureConfig, FeatureEncoder
+from coldray.features.builder import AttributeKind, FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet, ScalarFeature
 
 PREFIX = "at:"
@@ -31,6 +31,7 @@ PREFIX = "at:"
 TIME = "at:time"
 """The time itself, in seconds since 1970, NaN where unknown: what is before what is read from it."""
 _DAY = 86_400.0
+_NAMES = "moment_names"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,14 @@ class KnownClicks:
         """Return those of a dataset's interactions that `rows` name, of their `moments`."""
         ratings = np.full(len(rows), np.nan) if dataset.ratings is None else dataset.ratings.data[rows]
         return cls(moments.users, dataset.interactions.indices[rows], moments.times, ratings)
+
+    @classmethod
+    def joined(cls, several: Sequence[KnownClicks]) -> KnownClicks:
+        """Return the clicks of several, one after another."""
+        none = np.zeros(0, np.intp), np.zeros(0)
+        parts = [cls(none[0], none[0], none[1], none[1]), *several]
+        names = ("users", "items", "times", "ratings")
+        return cls(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
 
     @cached_property
     def by_user(self) -> npt.NDArray[np.intp]:
@@ -168,6 +177,27 @@ class MomentEncoder:
     encoder: FeatureEncoder
     names: tuple[str, ...]
 
+    @property
+    def config(self) -> FeatureConfig:
+        """What was asked for, by names of words and columns."""
+        return self.encoder.config.model_copy(update={"attributes": self.names})
+
+    @property
+    def context_kinds(self) -> dict[str, AttributeKind]:
+        """What each column of context that is read holds."""
+        kinds = self.encoder.kinds
+        return {name: kinds[PREFIX + name] for name in self.names if name not in _WORDS}
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`from_state` needs: arrays and JSON values."""
+        return {**self.encoder.state(), _NAMES: list(self.names)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> MomentEncoder:
+        """Restore it."""
+        rest = {name: value for name, value in state.items() if name != _NAMES}
+        return cls(FeatureEncoder.from_state(rest), tuple(state[_NAMES]))
+
     @classmethod
     def fit(cls, config: FeatureConfig, clicks: Moments, known: KnownClicks) -> MomentEncoder:
         """Learn how moments are encoded from those of the clicks that a model is fitted on."""
@@ -211,8 +241,6 @@ class ReadMoments:
 
     encoder: MomentEncoder
     known: KnownClicks
-    rows: npt.NDArray[np.intp]
-    """Places of the clicks among all interactions of the dataset, 0 the first."""
     clicks: sp.csr_array
     """Clicks ``[U, I]``, whose values are the rows of `moments`, 1 the first."""
     moments: ClickMoments
@@ -229,17 +257,29 @@ class ReadMoments:
         known = KnownClicks.of(dataset, rows, moments)
         encoder = MomentEncoder.fit(config, moments, known)
         read = ClickMoments(encoder.encode(moments, known), known.ratings)
-        return cls(encoder, known, rows, numbered(train), read)
+        return cls(encoder, known, numbered(train), read)
 
-    def asked(self, moments: Moments, dataset: Dataset, given: sp.csr_array | None = None) -> FeatureSet:
-        """Return the features of moments at which lists are asked for, from what is known of clicks before each.
 
-        Parameters
-        ----------
-        given
-            Clicks ``[U, I]`` that describe users the model is not fitted on, as `train` of :meth:`of`.
-        """
-        if given is None:
-            return self.encoder.encode(moments, self.known)
-        rows = np.union1d(self.rows, given.data.astype(np.intp) - 1)
-        return self.encoder.encode(moments, KnownClicks.of(dataset, rows, Moments.of(dataset).take(rows)))
+def asked_features(
+    encoder: MomentEncoder,
+    dataset: Dataset,
+    *,
+    train: sp.csr_array,
+    given: sp.csr_array | None,
+    held_out: sp.csr_array,
+) -> FeatureSet:
+    """Return the features of the moments at which lists are asked for ``[U]``, from the clicks known before each.
+
+    All matrices are clicks ``[U, I]`` whose values are places among the dataset's interactions, 1 the first.
+
+    Parameters
+    ----------
+    train, given
+        Clicks that models are fitted on, and those that describe users they are not fitted on.
+    held_out
+        Clicks to be found: the first of each user's is when the list is asked for.
+    """
+    moments = Moments.of(dataset)
+    rows = np.unique(np.concatenate([one.data for one in (train, given) if one is not None]).astype(np.intp)) - 1
+    known = KnownClicks.of(dataset, rows, moments.take(rows))
+    return encoder.encode(asked_moments(moments, held_out), known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -12,7 +12,7 @@ import polars as pl
 
 from coldray.bundle.fitting import fit_bundle
 from coldray.bundle.model import Bundle
-from coldray.bundle.people import read_people
+from coldray.bundle.people import OfAskers, kept_clicks, training_set
 from coldray.core.errors import ConfigError, LeakageError, MissingFieldError
 from coldray.core.notebook import facts_html
 from coldray.data.dataset import Dataset
@@ -25,6 +25,7 @@ from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.evaluation import Candidates, EvaluationFold
 from coldray.experiments.tasks.measured import evaluate_fold
 from coldray.features.builder import OF_USERS, FeatureConfig, FeatureEncoder, attribute_kinds, choose_methods
+from coldray.features.moments import asked_features
 from coldray.front.configs import validated
 from coldray.models.base import Recommender, TrainingSet
 from coldray.models.registry import model_type
@@ -40,6 +41,7 @@ def fit(
     *,
     features: FeatureConfig | Mapping[str, Any] | None = None,
     user_features: FeatureConfig | Mapping[str, Any] | None = None,
+    moment_features: FeatureConfig | Mapping[str, Any] | None = None,
     options: FitOptions = FitOptions(),
     **parameters: Any,
 ) -> Bundle:
@@ -55,6 +57,8 @@ def fit(
         Which item attributes are read and how, see :class:`~coldray.features.builder.FeatureConfig`.
     user_features
         The same of attributes of users, for a model that reads them; by default all.
+    moment_features
+        The same of the moments of clicks, for a model that reads them, see :mod:`~coldray.features.moments`.
     options
         How the fit runs: workers, device, who is told of its epochs.
 
@@ -75,16 +79,19 @@ def fit(
     Bundle of ease: 600 users, 500 items (0 cold), fitted on all interactions of sample
     """
     unfitted = _model(model, parameters)
-    read = features if isinstance(features, FeatureConfig) else validated(FeatureConfig, features or {})
-    of_users = OF_USERS if user_features is None else user_features
-    people = of_users if isinstance(of_users, FeatureConfig) else validated(FeatureConfig, of_users)
+    read = _features(features)
+    askers = OfAskers(OF_USERS if user_features is None else _features(user_features), _features(moment_features))
     if isinstance(data, Dataset):
         _check(unfitted, data, read)
         trained = f"all interactions of {data.name}"
         manifest = {"trained_on": trained, "notes": list(data.notes)}
-        return fit_bundle(unfitted, data, FeatureEncoder(read), manifest, options, people)
+        return fit_bundle(unfitted, data, FeatureEncoder(read), manifest, options, askers)
     tuning = data if isinstance(data, TuningSplit) else data.for_tuning()
-    return _fit_on(unfitted, tuning.fold, (read, people), tuning.protocol, options)
+    return _fit_on(unfitted, tuning.fold, (read, askers), tuning.protocol, options)
+
+
+def _features(given: FeatureConfig | Mapping[str, Any] | None) -> FeatureConfig:
+    return given if isinstance(given, FeatureConfig) else validated(FeatureConfig, given or {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,21 +205,11 @@ def evaluate(
         logger.warning("The test part is measured: the model is fitted again, with the test items known.")
         fold = split.test_fold
         unfitted = type(bundle.model)(bundle.model.config)
-        people = OF_USERS if bundle.people is None else bundle.people.encoder.config
-        bundle = _fit_on(unfitted, fold, (bundle.encoder.config, people), split.protocol, options)
+        askers = OfAskers() if bundle.people is None else bundle.people.configs
+        bundle = _fit_on(unfitted, fold, (bundle.encoder.config, askers), split.protocol, options)
     elif part != "validation":
         raise ConfigError(f"part is {part!r}; it is 'validation' or 'test'.")
-    task = EvaluationFold.of(
-        fold.as_read(bundle.model.reads),
-        TrainingSet(
-            bundle.interactions,
-            bundle.features,
-            fold.name,
-            None if bundle.people is None else bundle.people.features,
-        ),
-        ratings=bundle.model.predicts_ratings,
-        positives=rule,
-    )
+    task = _task(bundle, fold.as_read(bundle.model.reads), rule)
     measured = evaluate_fold(bundle.model, task, candidates=chosen, cutoffs=cutoffs, options=options)
     intervals = {
         name: bootstrap_interval(measured.per_user[name], generator=np.random.default_rng(seed))
@@ -224,6 +221,18 @@ def evaluate(
         intervals |= {name: every[name] for name in wanted if name in every}
     means = measured.means()
     return Evaluation(part, {name: means[name] for name in wanted}, intervals, len(measured.users))
+
+
+def _task(bundle: Bundle, fold: Fold, positives: Positives | None) -> EvaluationFold:
+    """Return what a bundle that was fitted on the train part of a fold is measured on."""
+    people = bundle.people
+    of_users = None if people is None or not people.encoder.kinds else people.features
+    train = TrainingSet(bundle.interactions, bundle.features, fold.name, of_users)
+    task = EvaluationFold.of(fold, train, ratings=bundle.model.predicts_ratings, positives=positives)
+    if people is None or people.moments is None:
+        return task
+    clicks = {"train": fold.train, "given": fold.given, "held_out": fold.held_out}
+    return replace(task, asked=asked_features(people.moments.encoder, fold.dataset, **clicks))
 
 
 def _model(model: str | Recommender[Any], parameters: Mapping[str, Any]) -> Recommender[Any]:
@@ -255,24 +264,24 @@ def _check(model: Recommender[Any], data: Dataset, features: FeatureConfig) -> N
 def _fit_on(
     model: Recommender[Any],
     fold: Fold,
-    read: tuple[FeatureConfig, FeatureConfig],
+    read: tuple[FeatureConfig, OfAskers],
     protocol: Protocol,
     options: FitOptions,
 ) -> Bundle:
     """Fit on the train part of a fold alone; its items all are in the bundle, known by their attributes."""
-    data, (features, profiles) = fold.dataset, read
+    data, (features, askers) = fold.dataset, read
     _check(model, data, features)
     encoder = FeatureEncoder(features).fit(data)
     if model.scores_cold_items:
         encoder.check_usable()
     encoded = encoder.transform(data.attributes, data.n_items)
-    train = fold.as_read(model.reads).train
-    people = read_people(model, profiles, data)
-    of_users = None if people is None else people.features
-    model.fit(TrainingSet(train, encoded, fold.name, of_users), options=options)
+    clicks = fold.as_read(model.reads).train
+    train, people = training_set(model, data, clicks, encoded, fold.name, askers)
+    model.fit(train, options=options)
     manifest = {"trained_on": _train_part(fold, protocol), "notes": list(data.notes)}
     ids = data.user_ids, data.item_ids
-    return Bundle(model, encoder, *ids, data.attributes, encoded, train, manifest, people=people)
+    kept = kept_clicks(model, train)
+    return Bundle(model, encoder, *ids, data.attributes, encoded, kept, manifest, people=people)
 
 
 def _train_part(fold: Fold, protocol: Protocol) -> str:

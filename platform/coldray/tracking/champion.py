@@ -57,6 +57,12 @@ class Champion:
         people = self.manifest.get("people")
         return None if people is None else dict(people["config"])
 
+    @property
+    def moment_features(self) -> dict[str, Any] | None:
+        """How moments of clicks are encoded, the same fields; None if it reads nothing of them."""
+        moments = self.manifest.get("moments")
+        return None if moments is None else {**moments["config"], "attributes": moments["moment_names"]}
+
 
 def champion_version(tracking_uri: str, name: str) -> tuple[str, str] | None:
     """Return the number and the key of the champion of a registered model; None if there is none.

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -313,7 +313,7 @@ class MlflowServer:
         if not bundle.is_dir():
             raise FileNotFoundError(str(bundle))
         signature = _signature(
-            *map(DataType.__getitem__, ids), ratings=_reads_ratings(bundle), users=_reads_users(bundle)
+            *map(DataType.__getitem__, ids), ratings=_reads_ratings(bundle), given=_read_of_askers(bundle)
         )
         with warnings.catch_warnings():
             # An example would be scored while logging; the signature says all it would.
@@ -360,12 +360,14 @@ def _reads_ratings(bundle: Path) -> bool:
         raise RefusedError(f"The bundle {bundle} cannot be logged: its {_USERS} is damaged ({error}).") from error
 
 
-def _reads_users(bundle: Path) -> bool:
-    """Tell whether the model of a bundle reads attributes of users."""
-    return "people" in json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+def _read_of_askers(bundle: Path) -> list[str]:
+    """Return the columns of dicts that the model of a bundle reads: of attributes of users, and of moments."""
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    described = manifest.get("people", {}).get("methods")
+    return [*(["user_attributes"] if described else []), *(["context"] if "moments" in manifest else [])]
 
 
-def _signature(user_id: DataType, item_id: DataType, *, ratings: bool, users: bool) -> ModelSignature:
+def _signature(user_id: DataType, item_id: DataType, *, ratings: bool, given: Sequence[str]) -> ModelSignature:
     """Return what the model takes: users or histories, see :class:`~coldray.bundle.pyfunc.BundleModel`."""
     columns: list[ColSpec | TensorSpec] = [
         ColSpec(user_id, "user_id", required=False),
@@ -373,6 +375,6 @@ def _signature(user_id: DataType, item_id: DataType, *, ratings: bool, users: bo
     ]
     if ratings:
         columns.append(ColSpec(Array(DataType.double), "ratings", required=False))
-    if users:  # whose kinds the model checks, with the nearest name of one that is misspelt
-        columns.append(ColSpec(AnyType(), "user_attributes", required=False))  # type: ignore[no-untyped-call]
+    # Of dicts the model checks the kinds, and tells the nearest name of one that is misspelt.
+    columns += [ColSpec(AnyType(), name, required=False) for name in given]  # type: ignore[no-untyped-call]
     return ModelSignature(inputs=Schema(columns), params=ParamSchema([ParameterSpec("k", DataType.integer, 10)]))

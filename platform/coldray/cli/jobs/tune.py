@@ -13,6 +13,7 @@ from mlflow.types import DataType
 from rich.console import Console
 
 from coldray.bundle.fit import fit_on_worker
+from coldray.bundle.people import OfAskers
 from coldray.cli.devices import check_this_process, check_workers
 from coldray.cli.lines import from_here, other_command, tool, typed, with_option
 from coldray.cli.options.studies import JobOptions, RegisteredRunOptions, RunOptions, StudyOptions
@@ -269,7 +270,7 @@ def register_winner(study: PreparedStudy, result: StudyResult, to: Publication, 
         fit=config.fit,
         even=config.candidates == "cold",
         gpus=gpus,
-        profiles=config.user_features,
+        askers=OfAskers(config.user_features, config.moment_features),
     )
     for note in notes:
         progress.stage(f"note: {note}")

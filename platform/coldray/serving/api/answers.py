@@ -21,6 +21,8 @@ def answer_json(live: LiveModel, answer: Answer, explained: Explained | None = N
         why = f',"explanation":{json.dumps({"kind": explained.kind, "note": explained.note})}'
     if answer.exploration is not None:
         why += f',"exploration":"{answer.exploration}"'
+    if answer.unknown_context:
+        why += f',"unknown_context":{json.dumps(answer.unknown_context)}'
     return f'{{"items":[{items}],"path":"{answer.path}","model":{_model(live)}{why}}}'
 
 

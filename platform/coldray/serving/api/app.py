@@ -17,7 +17,6 @@ from ray.util.metrics import Counter
 from starlette.background import BackgroundTask
 
 import coldray
-from coldray.bundle.new_items import unread_labels
 from coldray.bundle.reasons import Explained, explain
 from coldray.core.errors import DataFormatError
 from coldray.serving.admission.limits import Admission
@@ -193,7 +192,7 @@ class RecommendService(CatalogueEndpoints):
     def _details(self, item_id: ItemId) -> ItemDetails:
         engine = self.live.engine
         item = found_item(engine, item_id)
-        unread = unread_labels(engine.bundle, [item.attributes])
+        unread = engine.bundle.encoder.unread_labels([item.attributes])
         return ItemDetails(**item.model_dump(), unread_labels=unread)
 
     @_api.get("/v1/items/{item_id:path}", response_model=ItemDetails)

@@ -65,7 +65,8 @@ def _described(live: LiveModel) -> Catalogue:
         AttributeKind(name=name, kind=kind, read=name in read, labels=_frequent(bundle.attributes[name]))
         for name, kind in bundle.kinds.items()
     ]
-    people = bundle.people
+    people, moments = bundle.people, bundle.moments
+    columns = [] if moments is None else [(name, kind, moments.labels_of(name)) for name, kind in moments.kinds.items()]
     profile = (
         []
         if people is None
@@ -85,6 +86,7 @@ def _described(live: LiveModel) -> Catalogue:
         name=engine.names.attribute,
         attributes=attributes,
         user_attributes=profile,
+        context=[AttributeKind(name=name, kind=kind, read=True, labels=labels) for name, kind, labels in columns],
     )
 
 

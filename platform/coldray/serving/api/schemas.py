@@ -88,6 +88,11 @@ class RecommendRequest(Schema):
         description="Who asks: attributes of the user by name, for a model that reads them. Instead of what is known "
         "of the user; alone, it is enough for a list.",
     )
+    context: Annotated[dict[str, Any], Field(max_length=100)] | None = Field(
+        default=None,
+        description="When and where: columns of context by name, for a model that reads them, and `time`, in seconds "
+        "since 1970 or as of ISO 8601; now unless given.",
+    )
     k: int = Field(default=10, ge=1, le=_MAX_K, description="Length of the list.")
     exclude: list[Id] = Field(default=[], max_length=MAX_HISTORY, description="Items that must not be in the list.")
     candidates: Literal["all", "warm", "cold"] | Annotated[list[Id], Field(min_length=1, max_length=MAX_HISTORY)] = (
@@ -126,6 +131,7 @@ class RecommendRequest(Schema):
             self.user_id,
             history,
             self.user_attributes,
+            self.context,
             tuple(self.exclude),
             candidates,
             conditions,
@@ -231,6 +237,9 @@ class RecommendResponse(Schema):
         "profile: nothing but the user's attributes."
     )
     model: Model
+    unknown_context: list[str] = Field(
+        default=[], description="Columns of context that the model reads and the request did not have, if any."
+    )
     exploration: ExplorationMethod | None = Field(
         default=None,
         description="If items were tried out: how. Then the list does not have the order of the scores.",
@@ -281,6 +290,9 @@ class Catalogue(Schema):
     attributes: list[AttributeKind]
     user_attributes: list[AttributeKind] = Field(
         description="What may be said of who asks; empty where the model reads nothing of users."
+    )
+    context: list[AttributeKind] = Field(
+        description="What may be said of the moment beside its time; empty where the model reads no such thing."
     )
 
 

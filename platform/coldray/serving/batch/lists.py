@@ -151,7 +151,8 @@ class BatchLists:
             yield self._table(users[start : start + at_once], made, origins)
 
     def _people(self, users: pl.Series) -> FeatureSet | None:
-        return None if self.people is None else self.people.rows([*map(self.user_places.get, users.to_list())])
+        """Return what is known of users of the bundle; of the moment at which they will read their lists, nothing."""
+        return None if self.people is None else self.people.asking([*map(self.user_places.get, users.to_list())])
 
     def _histories(self, rows: pl.DataFrame, counts: Counts) -> tuple[pl.Series, sp.csr_array]:
         """Return the users, ascending, and what they clicked or rated ``[m, I]``."""

@@ -8,6 +8,7 @@ Notation used for shapes: b queries, I items.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -22,6 +23,7 @@ from coldray.bundle.item_space import item_vectors
 from coldray.bundle.lists import ListMaker, Lists, Mask, Place, Scores
 from coldray.bundle.model import Bundle
 from coldray.bundle.new_items import knowing
+from coldray.bundle.people import TIME_OF_CONTEXT
 from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeError, UnknownIdError
 from coldray.core.spelling import nearest
 from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
@@ -226,17 +228,20 @@ class Engine:
                 self.place(item, "candidates")
         self.bundle.check_candidates(query.candidates)
         if query.profile is not None:
-            if self.bundle.people is None:
+            if self.bundle.people is None or not self.bundle.people.encoder.kinds:
                 raise ConfigError(
                     f"user_attributes: the model {self.bundle.model.name!r} reads none. Leave them out, or promote one "
                     "that does, such as kernel_align_users."
                 )
             self.bundle.people.read([query.profile])
-            for name, labels in self.bundle.people.unread([query.profile]).items():
-                raise DataFormatError(
-                    f"user_attributes: nobody the model was fitted on has the label {labels[0]!r} of {name!r}. "
-                    "Leave it out."
+            _refuse_unread("user_attributes: nobody", self.bundle.people.unread([query.profile]))
+        if query.context is not None:
+            if (moments := self.bundle.moments) is None:
+                raise ConfigError(
+                    f"context: the model {self.bundle.model.name!r} reads none. Leave it out, or promote one that does."
                 )
+            moments.read([query.context])
+            _refuse_unread("context: no click", moments.unread([query.context]))
         for name, condition in query.conditions.items():
             self._meeting(name, condition)
 
@@ -269,26 +274,34 @@ class Engine:
         explorer = self.explorer if asked.query.explore and left else None
         places = self._chosen(Best(items[:left], lists.scores[row, :left], scores), asked.query, history, explorer)
         path = lists.origin(row, known=asked.profile.known)
-        return Answer(places, path, history, None if explorer is None else explorer.method)
+        method = None if explorer is None else explorer.method
+        return Answer(places, path, history, self._unknown_context(asked.query), method)
+
+    def _unknown_context(self, query: Query) -> tuple[str, ...]:
+        moments = self.bundle.moments
+        return () if moments is None else moments.missing(query.context or {})
 
     def _profile(self, query: Query) -> Profile:
         row = None
         if query.history is None and query.profile is None and not self._done(query.user_id):
             row = self.row_of(query.user_id)
+        if self.bundle.moments is not None:  # the same user's scores are others at another moment
+            row = None
         kept = None if row is None else self._kept.get(row)
         if kept is not None:
             return kept
         history, known = self._history(query)
-        return Profile(history, self.maker.read(history), known, row=row, person=self._person(query))
+        return Profile(history, self.maker.read(history), known, row=row, person=self._person(query, history))
 
-    def _person(self, query: Query) -> FeatureSet | None:
-        """Return what is known of the user beside the history, if the model reads it."""
+    def _person(self, query: Query, history: Mapping[int, float | None]) -> FeatureSet | None:
+        """Return what is known of the user beside the history, and of the moment, if the model reads it."""
         people = self.bundle.people
         if people is None:
             return None
-        if query.profile is not None:
-            return people.read([query.profile])
-        return people.rows([None if query.user_id is None else self.row_of(query.user_id)])
+        row = None if query.user_id is None or query.history is not None else self.row_of(query.user_id)
+        context = {TIME_OF_CONTEXT: time.time(), **(query.context or {})}
+        of_moments = (None, None) if people.moments is None else ([context], [history])
+        return people.asking([row], None if query.profile is None else [query.profile], *of_moments)
 
     def _pool(self, query: Query) -> int:
         """Return among how many of the best items a list is chosen."""
@@ -361,7 +374,7 @@ class Engine:
         """Return the context in which a user is shown an item, as it is now: to learn from what became of it."""
         query = Query(user_id=user)
         history, _ = self._history(query)
-        (scores,) = self.maker.scores(self.rows([history]), self._person(query))
+        (scores,) = self.maker.scores(self.rows([history]), self._person(query, history))
         return context_of(self.place(item), scores, self._open(history), len(history))
 
     def find(self, item: ItemId) -> int | None:
@@ -418,3 +431,9 @@ class Engine:
         if place is None:
             raise UnknownIdError(f"{field}: there is no item {item!r:.80}.")
         return place
+
+
+def _refuse_unread(who: str, unread: Mapping[str, Sequence[str]]) -> None:
+    """Raise DataFormatError for the first label that says nothing to the model."""
+    for name, labels in unread.items():
+        raise DataFormatError(f"{who} the model was fitted on has the label {labels[0]!r} of {name!r}. Leave it out.")

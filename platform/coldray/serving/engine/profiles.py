@@ -43,7 +43,7 @@ class Profile:
     row: int | None = None
     """The user's row in the bundle, if the history is what the bundle has of them."""
     person: FeatureSet | None = None
-    """What is known of the user beside the history, for a model that reads it ``[1]``."""
+    """What is known of the user beside the history, and of the moment, for a model that reads it ``[1]``."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,6 +34,8 @@ class Query:
     """Items, with ratings where there are any; in the place of what is known of the user."""
     profile: Mapping[str, object] | None = None
     """Attributes of the user; in the place of what is known of them."""
+    context: Mapping[str, object] | None = None
+    """What is known of the moment, by column, and ``time``; that is now unless it is given."""
     exclude: tuple[ItemId, ...] = ()
     candidates: Candidates = "all"
     conditions: Mapping[str, Condition] = field(default_factory=dict)
@@ -54,6 +56,8 @@ class Answer:
     path: ListOrigin
     history: Mapping[int, float | None]
     """What the list was made from: the index of each item of the user's history, and their rating."""
+    unknown_context: tuple[str, ...] = ()
+    """Columns of context that the model reads, and that the query did not have."""
     exploration: ExplorationMethod | None = None
     """By what items were tried out; None if the list has the order of the scores."""
 

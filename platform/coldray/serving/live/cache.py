@@ -201,9 +201,11 @@ def _list_key(live: LiveModel, request: RecommendRequest) -> str:
     if user is not None:  # who is named in two ways is one
         user = live.engine.named_user(user)
         request = request if user == request.user_id else request.model_copy(update={"user_id": user})
+    # What depends on when it is asked for is kept for a minute.
+    minute = None if live.engine.bundle.moments is None else int(time.time() // 60)
     parts = (
         __version__, live.version.name, live.version.version, live.fingerprint, known.catalogue,
-        known.of(user), canonical(request),
+        known.of(user), canonical(request), minute,
     )  # fmt: skip
     return blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
