@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from coldray.core.errors import DataFileError, DataFormatError, UnmatchedItemsError
 from coldray.data.sources.registry import SourceConfig, load_dataset, load_predefined
 from coldray.data.sources.sample import sample_dataset
-from coldray.data.texts import _MOST_TEXTS, with_texts
+from coldray.data.texts import MOST_TEXTS, with_texts
 from coldray.features.builder import FeatureConfig, choose_methods
 from contracts.jobs import options_of
 
@@ -53,7 +53,7 @@ def test_texts_are_those_of_a_loop_over_the_rows(tmp_path_factory, rows):
     found = with_texts(DATASET, path)
     names = [name for name in found.attributes if name not in DATASET.attributes]
     longest = max(map(len, expected.values()))
-    most = max(1, min(longest, _MOST_TEXTS))
+    most = max(1, min(longest, MOST_TEXTS))
     assert names == (["review"] if most == 1 else [f"review_{place + 1}" for place in range(most)])
     for item, id_ in enumerate(IDS):
         texts = [found.attributes[name].texts[item] for name in names]
@@ -63,7 +63,7 @@ def test_texts_are_those_of_a_loop_over_the_rows(tmp_path_factory, rows):
         "texts_of_no_item": sum(id_ == "no item" for id_, _ in rows),
         "items_without_texts": sum(not texts for texts in expected.values()),
     }
-    assert found.provenance["texts_beyond_those_kept"] == sum(max(0, len(t) - _MOST_TEXTS) for t in expected.values())
+    assert found.provenance["texts_beyond_those_kept"] == sum(max(0, len(t) - MOST_TEXTS) for t in expected.values())
     assert found.default_attributes == DATASET.default_attributes
 
 

@@ -25,7 +25,7 @@ from coldray.data.tables.ids import of_one_type, read_ids
 logger = logging.getLogger(__name__)
 
 _ITEM_COLUMN = "item_id"
-_MOST_TEXTS = 10
+MOST_TEXTS = 10
 """Texts of one column that an item may have; later rows of it are left out, and counted."""
 
 
@@ -62,12 +62,8 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
     texts: dict[str, TextAttribute] = {}
     beyond = 0
     for name in columns:
-        of_items = _texts(rows, f"text {name}", known)
-        beyond += sum(max(0, len(found) - _MOST_TEXTS) for found in of_items)
-        most = min(max(map(len, of_items), default=0), _MOST_TEXTS)
-        for place in range(max(most, 1)):
-            of_place = tuple(found[place] if place < len(found) else "" for found in of_items)
-            texts[f"{name}_{place + 1}" if most > 1 else name] = TextAttribute(of_place)
+        found, left_out = numbered_texts(rows.select("item", text=f"text {name}"), name, known)
+        texts, beyond = texts | found, beyond + left_out
     if taken := sorted(texts.keys() & dataset.attributes.keys()):
         raise DataFormatError(
             f"{path.name} has a column for {choices(taken)}, and so has {dataset.name!r} itself. Rename the column."
@@ -82,7 +78,7 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
     if any(counts.values()):
         notes.append(
             f"{path.name}: {counts['items_without_texts']:,} of {dataset.n_items:,} items have no text, "
-            f"{counts['texts_of_no_item']:,} rows are of no item, and {beyond:,} texts beyond {_MOST_TEXTS} of an item "
+            f"{counts['texts_of_no_item']:,} rows are of no item, and {beyond:,} texts beyond {MOST_TEXTS} of an item "
             "are left out."
         )
         logger.warning("%s", notes[-1])
@@ -117,9 +113,28 @@ def _with_items(dataset: Dataset, known: pl.Series, ids: pl.Series) -> Dataset:
     return dataset.with_pairs(moved, item_ids=item_ids)
 
 
-def _texts(rows: pl.DataFrame, column: str, known: pl.DataFrame) -> list[list[str]]:
-    """Return the texts of each item that are not blank, in the order of the rows."""
-    kept = rows.select("item", text=pl.col(column).cast(pl.String).str.strip_chars()).filter(pl.col("text") != "")
+def numbered_texts(rows: pl.DataFrame, name: str, known: pl.DataFrame) -> tuple[dict[str, TextAttribute], int]:
+    """Return the texts of items as attributes, and how many are left out beyond :data:`MOST_TEXTS` of an item.
+
+    The first text of each item that is not blank, in the order of the rows, is ``NAME_1``, the next ``NAME_2``; where
+    no item has several, there is one attribute, ``NAME``.
+
+    Parameters
+    ----------
+    rows
+        A row a text: `item` and `text`.
+    known
+        The items, `item`, in the order of the dataset.
+    """
+    kept = rows.select("item", text=pl.col("text").cast(pl.String).str.strip_chars()).filter(pl.col("text") != "")
     grouped = kept.group_by("item", maintain_order=True).agg("text")
-    found = known.join(grouped, on="item", how="left", maintain_order="left")["text"]
-    return [list(texts) if texts is not None else [] for texts in found.to_list()]
+    lists = known.join(grouped, on="item", how="left", maintain_order="left")["text"]
+    of_items = [list(texts) if texts is not None else [] for texts in lists.to_list()]
+    beyond = sum(max(0, len(found) - MOST_TEXTS) for found in of_items)
+    most = max(1, min(max(map(len, of_items), default=0), MOST_TEXTS))
+    places = {f"{name}_{place + 1}" if most > 1 else name: place for place in range(most)}
+    texts = {
+        named: TextAttribute(tuple(found[place] if place < len(found) else "" for found in of_items))
+        for named, place in places.items()
+    }
+    return texts, beyond

@@ -17,6 +17,7 @@ import polars as pl
 
 from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
+from coldray.data.sources.friends import friend_lists
 from coldray.data.sources.tabular import (
     Described,
     Profiles,
@@ -105,10 +106,9 @@ def _friends(files: DataFiles) -> Profiles | None:
     table = files.table(_FRIEND_FILE, ("userID", "friendID"))
     if table is None:
         return None
-    one, other = (parse_numbers(table, column, pl.Int64(), _FRIEND_FILE) for column in ("userID", "friendID"))
-    sides = [pl.DataFrame({"item": a, "label": b}) for a in (one, other) for b in (one, other)]
-    edges = pl.concat(sides).unique().sort("item", "label")
-    rows = edges.group_by("item", maintain_order=True).agg(pl.col("label").cast(pl.String).alias("attribute friends"))
+    columns = {"user": "userID", "friend": "friendID"}
+    numbers = {name: parse_numbers(table, column, pl.Int64(), _FRIEND_FILE) for name, column in columns.items()}
+    rows = friend_lists(pl.DataFrame(numbers))
     return Profiles(rows, _FRIEND_FILE, Described("users", "user", ("friends",), (), ()))
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
 from coldray.core.errors import ConfigError, DataFileError
 from coldray.core.plugins import Plugins
@@ -30,7 +30,7 @@ from coldray.data.sources.tabular import TabularConfig, read_tabular
 from coldray.data.sources.taobao import TEST_FILE, read_taobao
 from coldray.data.sources.yelp import read_yelp
 from coldray.data.splits.published import PredefinedSplit
-from coldray.data.texts import with_texts
+from coldray.data.texts import MOST_TEXTS, with_texts
 from coldray.data.uninformative import with_oddities_noted
 
 _HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
@@ -60,6 +60,9 @@ class SourceConfig(BaseModel):
     tags: Path | None = None
     """Folder with ``movie_tags.dat`` and ``tags.dat`` of HetRec, for ``ml1m-hetrec``, whose own folder may lack them.
     It is looked for in the folder of the file that names it, then in that of the data."""
+    reviews: Annotated[int, Field(ge=0, le=MOST_TEXTS)] = 0
+    """How many reviews of a business of ``yelp`` are texts of it, its first; none by default, as every fold holds
+    them."""
     seed: NonNegativeInt = 0
     """Seed of ``sample``; without effect on real data."""
     download: bool = True
@@ -87,10 +90,15 @@ class SourceConfig(BaseModel):
         return name
 
     @model_validator(mode="after")
-    def _tags_are_read(self) -> Self:
+    def _fields_are_read(self) -> Self:
         if self.tags is not None and self.name != "ml1m-hetrec":
             raise ConfigError(
                 f"data.tags: {self.tags} is read by 'ml1m-hetrec' alone, not by {self.name!r}. Leave it out."
+            )
+        if self.reviews and self.name != "yelp":
+            raise ConfigError(
+                f"data.reviews: {self.reviews} reviews a business are read by 'yelp' alone, not by {self.name!r}. "
+                "Leave it out."
             )
         return self
 
@@ -336,8 +344,11 @@ _OWN: dict[str, Source] = {
         Location("taobao-cart-buy", "taobao-cart-buy", TEST_FILE, "cart.csv, buy.train.txt and buy.test.txt"),
         published=lambda source, split: read_taobao(_find(source)) if split is None else None,
     ),
-    "yelp": _found(
-        read_yelp, Location("yelp", "yelp", "yelp_academic_dataset_review.json", _YELP_FILES, zipped=False), _STARS
+    "yelp": Source(
+        lambda source: read_yelp(_find(source), source.reviews),
+        Location("yelp", "yelp", "yelp_academic_dataset_review.json", _YELP_FILES, zipped=False),
+        _find,
+        scale=_STARS,
     ),
     "amazon": Source(
         lambda source: _amazon(source).dataset,
