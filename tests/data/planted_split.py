@@ -1,5 +1,7 @@
 """Small splits whose every fact is known, for the checks of data."""
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -33,3 +35,10 @@ def planted_split(rows, *, ratings=True, times=True, unsorted=False, protocol="p
         timestamps=matrix([NOON + DAY * row[3] for row in rows], np.int64) if times else None,
     )
     return PartAssignment(dataset, np.array([row[4] for row in rows], np.uint8), protocol, "planted", **changes)
+
+
+def with_kinds(split, weights=None, read=None):
+    """Return a split whose ratings are the weights of events, with what the data tell of their kinds."""
+    told = {"events": {"weights": weights, **({} if read is None else {"read": read})}} if weights else {}
+    dataset = replace(split.dataset, events=split.dataset.ratings, ratings=None, provenance=told)
+    return replace(split, dataset=dataset)

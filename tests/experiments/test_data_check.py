@@ -8,12 +8,13 @@ import pytest
 from coldray.core.errors import CatalogTooLargeError
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.assignment import drawn_parts, published_parts
+from coldray.data.splits.positives import Positives
 from coldray.data.splits.protocols import DrawnProtocol
 from coldray.experiments import data_check
 from coldray.experiments.data_check import check_split
 from coldray.experiments.data_findings import LEVELS, Finding, factor_findings, share_label, worst_first
 from coldray.models.linear.factor_facts import FactorFacts, Magnitudes
-from data.planted_split import planted_split
+from data.planted_split import planted_split, with_kinds
 
 N = 120
 
@@ -163,6 +164,84 @@ def test_each_condition_is_told(name):
     told = texts(found(**options), level)
     assert any(text in sentence for sentence in told), told
     assert not any(text in sentence for sentence in texts(found()))
+
+
+def of_kinds(rows):
+    return texts(check_split(with_kinds(planted_split(rows), {"buy": 5.0, "view": 1.0}), n_factors=3))
+
+
+def bought(row):
+    """Tell whether every second user bought what was held out, and one thing before."""
+    return int(row[0][1:]) % 2 == 0 and row[3] >= 3
+
+
+KINDS = [(*row[:2], 5.0 if bought(row) else 1.0, *row[3:]) for row in CLEAN]
+
+
+def test_users_of_the_weakest_kind_alone_are_told():
+    assert of_kinds(KINDS) == [
+        "60 of 120 (50.0 %) users have interactions of the weakest kind, view, alone. What they want most is not "
+        "known: their figures are of that kind."
+    ]
+    assert of_kinds([row if int(row[0][1:]) < 100 else (*row[:2], 5.0, *row[3:]) for row in KINDS])[0].startswith(
+        "50 of"
+    )
+    assert of_kinds([(*row[:2], 5.0 if row[3] < 1 or bought(row) else 1.0, *row[3:]) for row in KINDS]) == []
+
+
+def test_a_kind_that_a_held_out_part_lacks_is_told():
+    rows = [row if row[4] != 2 else (*row[:2], 1.0, *row[3:]) for row in KINDS]
+    assert any("The test part has no interaction of the kind buy." in text for text in of_kinds(rows))
+    rows = [row if row[4] != 2 else (*row[:2], 5.0, *row[3:]) for row in KINDS]
+    assert any("The test part has no interaction of the kind view." in text for text in of_kinds(rows))
+
+
+def test_kinds_of_one_alone_are_told():
+    (text,) = of_kinds([(*row[:2], 5.0, *row[3:]) for row in CLEAN])
+    assert text.startswith("All interactions are of the kind buy.")
+
+
+def positive(rule, rows=CLEAN, **options):
+    check = check_split(planted_split(rows, **options), positives=Positives(rating=rule), n_factors=3)
+    return check, texts(check)
+
+
+def test_what_a_rule_of_positives_takes_is_no_finding_where_it_leaves_everybody_something():
+    rows = [(*row[:2], 5.0 if row[4] else row[2], *row[3:]) for row in CLEAN]
+    for user in range(N):  # what is not to be found is in test as well
+        rows += [(f"u{user:03}", f"x{user % 2}", 1.0, 0.5, 0), (f"u{user:03}", f"x{(user + 1) % 2}", 1.0, 5.5, 2)]
+    check, told = positive(">=4", rows)
+    assert told == [
+        "positives.rating >=4: all 120 validation interactions are to be found. The rule changes nothing there."
+    ]
+    assert check.protocol["positives"] == "rating >=4"
+    assert check.quality.part("test").positives.users == N
+
+
+@pytest.mark.parametrize(
+    ("rule", "level", "text"),
+    [
+        (">5", "problem", "positives.rating: no rating of dataset 'planted' is >5; they are from 1 to 5."),
+        (">=1", "note", "positives.rating >=1: all 120 test interactions are to be found."),
+        (">=4", "warning", "positives.rating >=4: 72 of 120 (60.0 %) users of test have nothing to be found."),
+        (">=2", "note", "positives.rating >=2: 24 of 120 (20.0 %) users of test have nothing to be found."),
+        (">=4", "warning", "positives.rating >=4: 48 users of test have something to be found."),
+    ],
+)
+def test_what_is_degenerate_in_a_rule_of_positives_is_told(rule, level, text):
+    assert any(text in told for told in texts(positive(rule)[0], level))
+
+
+def test_a_held_out_part_without_a_positive_is_a_problem():
+    rows = [(*row[:2], 1.0 if row[4] == 2 else 5.0, *row[3:]) for row in CLEAN]
+    check, _ = positive(">=4", rows)
+    (problem,) = check.of_level("problem")
+    assert problem.text == "positives.rating >=4: none of 120 test interactions is to be found."
+
+
+def test_a_rule_for_data_without_ratings_is_a_problem():
+    check, _ = positive(">=4", ratings=False)
+    assert "has no ratings" in check.of_level("problem")[0].text
 
 
 def test_clipped_ratings_are_told():

@@ -1,5 +1,6 @@
 """Checks of small data in every shape that their reports can have."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -8,10 +9,23 @@ import scipy.sparse as sp
 from coldray.data.dataset import Dataset
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.assignment import PartAssignment, drawn_parts
+from coldray.data.splits.positives import Positives
 from coldray.experiments.data_check import DataCheck, check_split
 
 HOSTILE = "<script>alert('x')</script> & [red]data[/red]"
-SHAPES = ("plain", "published", "clicks", "one rating", "plays", "five parts", "unsplit", "no factors", "tiny", "even")
+SHAPES = (
+    "plain",
+    "published",
+    "clicks",
+    "one rating",
+    "plays",
+    "five parts",
+    "unsplit",
+    "no factors",
+    "tiny",
+    "even",
+    "kinds",
+)
 
 
 def build(
@@ -54,6 +68,13 @@ def quality_check(shape: str = "plain") -> DataCheck:
     if shape == "plays":
         data = build(values=tuple(np.geomspace(1, 400_000, 60)), times=False)
         return check_split(drawn_parts(data), n_factors=6)
+    if shape == "kinds":  # of three kinds, one of them hostile, with a rule of what is to be found
+        data = build()
+        weights = np.where(data.ratings.data > 4, 5, np.where(data.ratings.data > 2, 2, 1)).astype(np.float32)
+        told = {"weights": {"buy": 5.0, HOSTILE: 2.0, "view": 1.0}, "read": {"buy": 200, HOSTILE: 9_000, "view": 1}}
+        events = sp.csr_array((weights, data.interactions.indices, data.interactions.indptr), data.interactions.shape)
+        split = drawn_parts(replace(data, events=events, provenance={"events": told}))
+        return check_split(split, positives=Positives(rating=">=4"), **options)
     if shape == "tiny":
         data = build(n_users=3, n_items=4, each=3, years=0.01)
         return check_split(drawn_parts(data), n_factors=1)

@@ -9,12 +9,19 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from coldray.core.errors import CatalogTooLargeError, DataError
+from coldray.core.errors import CatalogTooLargeError, DataError, EmptyDatasetError, MissingFieldError
 from coldray.data.dataset import Dataset, keep_entries
 from coldray.data.quality.facts import DataQuality, Scale, data_quality
 from coldray.data.splits.assignment import PartAssignment
 from coldray.data.splits.parts import TRAIN
-from coldray.experiments.data_findings import Finding, data_findings, factor_findings, worst_first
+from coldray.data.splits.positives import Positives
+from coldray.experiments.data_findings import (
+    Finding,
+    data_findings,
+    factor_findings,
+    positive_findings,
+    worst_first,
+)
 from coldray.experiments.prepared import describe_dataset, split_words
 from coldray.experiments.split_config import SplitConfig
 from coldray.models.linear.factor_facts import FactorFacts, factor_facts
@@ -43,7 +50,13 @@ class DataCheck:
 
 
 def check_split(
-    split: PartAssignment, *, scale: Scale | None = None, n_factors: int = 50, most_users: int = 10_000, seed: int = 42
+    split: PartAssignment,
+    *,
+    scale: Scale | None = None,
+    positives: Positives | None = None,
+    n_factors: int = 50,
+    most_users: int = 10_000,
+    seed: int = 42,
 ) -> DataCheck:
     """Look at a dataset and its split; nothing that is wrong with them is raised, all of it is told.
 
@@ -51,12 +64,20 @@ def check_split(
     ----------
     scale
         Lowest and highest rating there should be; None where nobody knows.
+    positives
+        The rule by which a study would say what is to be found; None for everything that is held out.
     n_factors, most_users
         As in :func:`~coldray.models.linear.factor_facts.factor_facts`.
     seed
         Seed of the sample of users.
     """
-    quality = data_quality(split, scale)
+    taken, unfit = None, None
+    if positives is not None:
+        try:
+            taken = positives.holding(split.dataset)
+        except (MissingFieldError, EmptyDatasetError) as error:
+            unfit = str(error)
+    quality = data_quality(split, scale, taken)
     factors, reason = None, None
     try:
         train, matrix = _train_matrix(split)
@@ -66,9 +87,11 @@ def check_split(
     except (DataError, CatalogTooLargeError) as error:
         reason = str(error)
     found = [*data_findings(split, quality), *factor_findings(factors, reason)]
+    if positives is not None:
+        found += positive_findings(positives, quality, unfit)
     return DataCheck(
         dataset=_describe(split.dataset),
-        protocol=_protocol(split, quality, factors, seed),
+        protocol=_protocol(split, quality, factors, positives, seed),
         split=split.name,
         quality=quality,
         factors=factors,
@@ -90,12 +113,16 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     return {**describe_dataset(dataset), **has}
 
 
-def _protocol(split: PartAssignment, quality: DataQuality, factors: FactorFacts | None, seed: int) -> dict[str, str]:
+def _protocol(
+    split: PartAssignment, quality: DataQuality, factors: FactorFacts | None, positives: Positives | None, seed: int
+) -> dict[str, str]:
     name = split.name if split.name == split.protocol else f"{split.protocol} ({split.name})"
     words = split_words(SplitConfig(protocol=split.protocol, n_splits=split.n_splits))
     described = {"split": f"{name}: {words}", "seed": str(seed)}
     if quality.scale is not None:
         described["rating scale"] = f"{quality.scale[0]:g} to {quality.scale[1]:g}"
+    if positives is not None:
+        described["positives"] = f"rating {positives.rating}"
     if factors is not None:
         described["factors"] = f"truncated SVD of the train {factors.matrix}, zero where nothing is known"
         drawn = "all" if factors.listed_users == factors.train_users else f"a random {factors.listed_users:,} of the"

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from coldray.core.spelling import choices
 from coldray.data.catalogue import AS_TEXT, MATCHES
 from coldray.data.implausible import implausible_numbers
 from coldray.data.quality.facts import ALL, DataQuality, PartFacts, TimeFacts
 from coldray.data.splits.assignment import PartAssignment
 from coldray.data.splits.parts import CHRONOLOGICAL, PART_WORDS, TEST, VALIDATION
+from coldray.data.splits.positives import Positives
 from coldray.data.tables.swapped import SWAPPED
 from coldray.data.uninformative import equal_ratings, equal_times, uninformative_attributes
 from coldray.models.linear.factor_facts import FactorFacts
@@ -25,6 +27,7 @@ _FEW_TESTED = 100
 _MUCH_UNSEEN = 0.05
 _MANY_SINGLES = 0.25
 _MANY_KEPT = 0.25
+_MANY_WEAK = 0.25
 _MANY_TIED = 0.1
 _HEAVY_TOP = 0.3
 _LOW_COVERAGE = 0.1
@@ -60,6 +63,7 @@ def data_findings(split: PartAssignment, quality: DataQuality) -> list[Finding]:
         *_of_pairs(quality),
         *_of_times(split, quality),
         *_of_ratings(split, quality),
+        *_of_kinds(quality),
         *_of_unseen(split, quality),
         *_of_activity(split, quality),
         *_of_attributes(split),
@@ -213,6 +217,36 @@ def _of_ratings(split: PartAssignment, quality: DataQuality) -> Iterator[Finding
         yield Finding("note", equal, "They tell nothing: treat the interactions as clicks.")
 
 
+def _of_kinds(quality: DataQuality) -> Iterator[Finding]:
+    kinds, whole = quality.kinds, quality.part(ALL)
+    if kinds is None or whole.events is None:
+        return
+    there = [place for place, count in enumerate(whole.events) if count]
+    if len(there) == 1:
+        yield Finding(
+            "note",
+            f"All interactions are of the kind {kinds.names[there[0]]}.",
+            "Its weight tells nothing: leave the column of events out, or look for rows of other kinds.",
+        )
+        return
+    if kinds.weakest_users >= _MANY_WEAK * kinds.users:
+        yield Finding(
+            "note",
+            f"{share_label(kinds.weakest_users, kinds.users)} users have interactions of the weakest kind, "
+            f"{kinds.names[-1]}, alone.",
+            "What they want most is not known: their figures are of that kind.",
+        )
+    for name in PART_WORDS[VALIDATION : TEST + 1]:
+        part = quality.part(name)
+        lacking = [kinds.names[place] for place in there if part.events and not part.events[place]]
+        if part.interactions and lacking:
+            yield Finding(
+                "warning" if kinds.names[there[0]] in lacking else "note",
+                f"The {name} part has no interaction of the kind {choices(lacking)}.",
+                "Its figures say nothing of that kind: hold out more, or by another protocol.",
+            )
+
+
 def _of_attributes(split: PartAssignment) -> Iterator[Finding]:
     for text in uninformative_attributes(split.dataset):
         yield Finding("warning", text, "Leave it out, or look at how its column is written.")
@@ -257,6 +291,43 @@ def _of_activity(split: PartAssignment, quality: DataQuality) -> Iterator[Findin
             f"The most popular 1 % of the items have {100 * quality.items.top_share:.0f} % of the interactions.",
             "Compare every model with popularity, and read its coverage beside its accuracy.",
         )
+
+
+def positive_findings(positives: Positives, quality: DataQuality, unfit: str | None) -> Iterator[Finding]:
+    """Yield what is degenerate in what a rule of positives takes, or, `unfit`, why it takes nothing at all."""
+    if unfit is not None:
+        yield Finding("problem", unfit, "No study runs by this rule.")
+        return
+    rule = f"positives.rating {positives.rating}"
+    for name in PART_WORDS[VALIDATION : TEST + 1]:
+        part = quality.part(name)
+        if part.positives is None or not part.interactions:
+            continue
+        if not part.positives.interactions:
+            yield Finding(
+                "problem",
+                f"{rule}: none of {part.interactions:,} {name} interactions is to be found.",
+                "A study refuses this: use another limit, or another split.",
+            )
+        elif part.positives.interactions == part.interactions:
+            yield Finding(
+                "note",
+                f"{rule}: all {part.interactions:,} {name} interactions are to be found.",
+                "The rule changes nothing there.",
+            )
+        elif part.positives.users < part.users:
+            left_out = part.users - part.positives.users
+            yield Finding(
+                "warning" if left_out >= _MANY_KEPT * part.users else "note",
+                f"{rule}: {share_label(left_out, part.users)} users of {name} have nothing to be found.",
+                "No figure speaks for them: name them beside it, or use another limit.",
+            )
+        if 0 < part.positives.users < _FEW_TESTED <= part.users:
+            yield Finding(
+                "warning",
+                f"{rule}: {part.positives.users:,} users of {name} have something to be found.",
+                "Figures are mostly chance: use another limit, several splits or seeds, and read the intervals.",
+            )
 
 
 def factor_findings(factors: FactorFacts | None, reason: str | None) -> Iterator[Finding]:

@@ -155,6 +155,35 @@ def test_data_that_cannot_be_split_are_described(job, tmp_path):
     assert job.run(*few, "--strict")[0] == 1
 
 
+@pytest.mark.usefixtures("quick")
+def test_what_is_to_be_found_is_counted_and_a_rule_that_takes_nothing_is_a_problem(job, table):
+    status, printed, told = job.run(*own(table), "--positives", ">= 4")
+    assert (status, told) == (0, "")
+    values = job.values("check-own-leave-last")
+    assert values["protocol"]["positives"] == "rating >=4"
+    stars = pl.read_csv(table)["stars"]
+    assert values["facts"]["all"]["positives"] == (stars >= 4).sum()
+    assert 0 < values["facts"]["test"]["positive_users"] < 40
+    assert "Positives: rating >=4" in printed
+    status, printed, _ = job.run(*own(table), "--positives", ">11", "--strict")
+    assert status == 1
+    assert "problem: positives.rating: no rating of dataset 'own' is >11" in printed
+
+
+@pytest.mark.usefixtures("quick")
+def test_kinds_of_events_are_counted(job, tmp_path):
+    rows = [(user, item, "buy" if item == user % 4 else "view") for user in range(30) for item in range(6)]
+    table = pl.DataFrame([*rows, (0, 0, "view")], schema=["user_id", "item_id", "kind"], orient="row")
+    table.write_csv(tmp_path / "shop.csv")
+    kinds = ("--event-column", "kind", "--event-weights", "buy=5,view=1")
+    status, printed, told = job.run("--dataset", "csv", "--interactions", tmp_path / "shop.csv", *kinds)
+    assert (status, told) == (0, "")
+    facts = job.values("check-shop-holdout")["facts"]["all"]
+    assert (facts["events_read buy"], facts["events_read view"]) == (30, 151)
+    assert (facts["events_of buy"], facts["events_of view"], facts["weakest_event_users"]) == (30, 150, 0)
+    assert "Kinds of events" in printed
+
+
 def test_the_published_split_of_movielens(job, real_data):
     folder = real_data("ml-100k")
     status, printed, _ = job.run("--dataset", "ml-100k", "--data-dir", folder, "--split", "u1")
@@ -212,6 +241,7 @@ def test_what_is_wrong_with_the_only_category_is_an_error(job, tmp_path):
     [
         (("--split", "u1"), "--split is read by --dataset ml-100k alone, not by 'sample'"),
         (("--dataset", "ml-100k", "--split", "u1", "--protocol", "temporal"), "--split u1 takes published parts"),
+        (("--positives", "4"), "positives.rating: '4' is no comparison with a number"),
         (("--rating-scale", "5", "1"), "--rating-scale 5 1: the lowest rating comes first"),
         (("--dataset", "smaple"), "Unknown data source 'smaple'. Did you mean 'sample'"),
         (("--category", "Toys"), "--category is read by --dataset amazon alone"),

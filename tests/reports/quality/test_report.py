@@ -20,6 +20,7 @@ from coldray.reports.quality.report import (
     summary_table,
     values_of,
 )
+from coldray.reports.quality.wanted import event_table, positive_table
 from coldray.reports.quality.words import amount_label, headline, level_labels
 from reports.quality_checks import HOSTILE, SHAPES, quality_check
 from reports.reading import cells, printed, words
@@ -67,6 +68,33 @@ def test_the_tables_hold_what_was_counted():
     assert shares[0] == f"{100 * train.ratings.counts[2] / train.interactions:.2f} %"
 
 
+def test_kinds_and_positives_are_told_in_terminal_page_and_export():
+    check = quality_check("kinds")
+    report = quality_report(check)
+    kinds, found = event_table(check), positive_table(check)
+    for place in ("terminal", "page"):
+        shown = [part for section in report.on(place) for part in section.parts]
+        assert kinds in shown
+        assert found in shown
+    assert [row[0].text for row in kinds.rows] == ["buy", HOSTILE, "view"]
+    assert [row[1].text for row in kinds.rows] == ["200", "9,000", "1"]
+    test, at = check.quality.part("test"), [column.text for column in kinds.header].index("test")
+    assert [row[at].text for row in kinds.rows] == [f"{count}" for count in test.events]
+    assert kinds.rows[0][at].note.endswith(f"of {test.interactions}")
+    assert f"users with view alone: {check.quality.kinds.weakest_users} of 60" in kinds.caption
+    rows = cells(found)
+    assert rows["interactions"][-1] == f"{test.positives.interactions}"
+    assert rows["users with one"][-1] == f"{test.positives.users}"
+    assert rows["users without"][-1] == f"{test.users - test.positives.users}"
+    facts = values_of(check)["facts"]
+    assert facts["test"]["events_of buy"] == test.events[0]
+    assert facts["all"]["events_read view"] == facts["all"]["event_weight view"] == 1
+    assert facts["all"]["weakest_event_users"] == check.quality.kinds.weakest_users
+    assert (facts["test"]["positives"], facts["test"]["positive_users"]) == (
+        test.positives.interactions, test.positives.users
+    )  # fmt: skip
+
+
 def test_the_factors_beside_no_factors():
     check = quality_check()
     rows, found = cells(_factor_table(check)), check.factors
@@ -77,7 +105,7 @@ def test_the_factors_beside_no_factors():
 
 def test_what_is_not_known_has_no_row_or_table():
     clicks = quality_check("clicks")
-    assert _rating_table(clicks) is _order_table(clicks) is None
+    assert _rating_table(clicks) is _order_table(clicks) is event_table(clicks) is positive_table(clicks) is None
     assert not {"mean rating ± std", "first day"} & set(cells(_parts_table(clicks)))
     assert _factor_table(quality_check("no factors")) is None
 

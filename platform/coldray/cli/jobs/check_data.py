@@ -72,6 +72,7 @@ def _check_one(name: str, source: SourceConfig, options: CheckOptions, console: 
     check = check_split(
         split,
         scale=options.rating_scale or SOURCES[source.name].scale,
+        positives=options.rule,
         n_factors=options.n_factors,
         most_users=options.most_users,
         seed=options.seed,

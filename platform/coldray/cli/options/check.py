@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
@@ -11,6 +12,9 @@ from coldray.cli.options.base import OfSource, OutputOptions
 from coldray.cli.options.data import DataOptions
 from coldray.core.errors import ConfigError
 from coldray.data.splits.protocols import DrawnProtocol
+
+if TYPE_CHECKING:
+    from coldray.data.splits.positives import Positives
 
 _SPLIT = "Split"
 
@@ -44,6 +48,14 @@ class CheckOptions(DataOptions, OutputOptions):
             help="ratings there should be; known of MovieLens, HetRec, Yelp and Amazon",
         ),
     ] = None
+    positives: Annotated[
+        str | None,
+        Option(
+            metavar="RULE",
+            help="ratings that are to be found, such as '>=4', while histories keep all; counted and judged",
+            rich_help_panel=_SPLIT,
+        ),
+    ] = None
     strict: Annotated[
         bool, Option("--strict", help="exit with 1 if there is a leak, an empty part or a category left out")
     ] = False
@@ -55,6 +67,7 @@ class CheckOptions(DataOptions, OutputOptions):
     def check(self) -> None:
         """Find out whether the options describe a split of a source."""
         super().check()
+        _ = self.rule
         if self.split is not None and self.protocol is not None:
             raise ConfigError(
                 f"--split {self.split} takes published parts, --protocol {self.protocol} draws others. Name one "
@@ -66,6 +79,13 @@ class CheckOptions(DataOptions, OutputOptions):
                 raise ConfigError(
                     f"--rating-scale {low:g} {high:g}: the lowest rating comes first and is below the highest."
                 )
+
+    @cached_property
+    def rule(self) -> Positives | None:
+        """What is to be found; ConfigError if it is no comparison of ratings."""
+        from coldray.data.splits.positives import Positives  # splits take a while to load
+
+        return None if self.positives is None else Positives(rating=self.positives)
 
     def status(self, clean: bool) -> int:
         """Return 1 for a problem that is not to be passed over."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from coldray.data.dataset import Ids, rows_of
+from coldray.data.dataset import Dataset, Ids, rows_of
 from coldray.data.quality.activity import (
     Activity,
     HeatMap,
@@ -22,6 +22,7 @@ from coldray.data.quality.activity import (
     timeline,
     user_activity,
 )
+from coldray.data.quality.kinds import EventKinds, event_kinds
 from coldray.data.quality.levels import RatingFacts, RatingLevels, rating_facts, rating_levels
 from coldray.data.splits.assignment import PartAssignment
 from coldray.data.splits.parts import (
@@ -42,6 +43,15 @@ EARLIEST, LATEST = 631_152_000, 4_102_444_800
 """1990-01-01 and 2100-01-01: a time beyond them was hardly one of a click."""
 
 Scale: TypeAlias = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Positive:
+    """What a rule of positives takes of a part: what is to be found there, if the part is held out."""
+
+    interactions: int
+    users: int
+    """Users with one of them."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,10 @@ class PartFacts:
     """Earliest time, in seconds since 1970; None without times, or of an empty part."""
     last: int | None
     """Latest time."""
+    events: tuple[int, ...] | None
+    """Interactions of each kind of :class:`~coldray.data.quality.kinds.EventKinds`; None where they are of one."""
+    positives: Positive | None
+    """What a rule of positives takes of the part; None without one."""
 
     @property
     def density(self) -> float:
@@ -120,6 +134,8 @@ class DataQuality:
     users: Activity
     items: Activity
     map: HeatMap
+    kinds: EventKinds | None
+    """None where interactions are of one kind."""
     timeline: Timeline | None
     """None without times, or if they are not seconds since 1970."""
 
@@ -133,7 +149,7 @@ class DataQuality:
         return self.part(PART_WORDS[VALIDATION]).interactions + self.part(PART_WORDS[TEST]).interactions
 
 
-def data_quality(split: PartAssignment, scale: Scale | None = None) -> DataQuality:
+def data_quality(split: PartAssignment, scale: Scale | None = None, positives: BoolArray | None = None) -> DataQuality:
     """Return the facts of a dataset and its split.
 
     Memory grows with the interactions: less than 60 bytes each beside the dataset.
@@ -142,18 +158,20 @@ def data_quality(split: PartAssignment, scale: Scale | None = None) -> DataQuali
     ----------
     scale
         Lowest and highest rating there should be; None where nobody knows.
+    positives
+        Which interactions a rule of positives takes, bool ``[n]``; None without one.
     """
     dataset, clicks = split.dataset, split.dataset.interactions
     rows = rows_of(clicks)
-    levels = None if dataset.ratings is None else rating_levels(dataset.ratings.data)
+    measures = _measures(split, rows, positives)
     two_parts, repeated = _shared_pairs(split, rows)
     times = None if dataset.timestamps is None else dataset.timestamps.data.astype(np.int64, copy=False)
     outside = None
     if scale is not None and dataset.ratings is not None:
         outside = int(((dataset.ratings.data < scale[0]) | (dataset.ratings.data > scale[1])).sum())
     return DataQuality(
-        parts=_all_parts(split, rows, levels),
-        levels=levels,
+        parts=_all_parts(split, measures),
+        levels=measures.levels,
         outside_scale=outside,
         scale=scale,
         pairs_in_two_parts=two_parts,
@@ -164,6 +182,7 @@ def data_quality(split: PartAssignment, scale: Scale | None = None) -> DataQuali
         users=user_activity(clicks),
         items=item_activity(clicks),
         map=heat_map(clicks),
+        kinds=measures.kinds,
         timeline=None if times is None else timeline(times, split.parts),
     )
 
@@ -176,31 +195,47 @@ def _alike_ids(ids: Ids) -> int:
     return int(texts.str.replace(r"^0+(.)", "$1").is_duplicated().sum())
 
 
-def _all_parts(split: PartAssignment, rows: npt.NDArray[np.intp], levels: RatingLevels | None) -> tuple[PartFacts, ...]:
-    known_users = np.bincount(rows[np.isin(split.parts, _KNOWN)], minlength=split.dataset.n_users) > 0
-    train_items = split.dataset.interactions.indices[split.parts == TRAIN]
-    known_items = np.bincount(train_items, minlength=split.dataset.n_items) > 0
+@dataclass(frozen=True, eq=False)
+class _Measures:
+    """What each part is described by."""
+
+    rows: npt.NDArray[np.intp]
+    """User of each interaction ``[n]``."""
+    known_users: BoolArray
+    known_items: BoolArray
+    levels: RatingLevels | None
+    kinds: EventKinds | None
+    positives: BoolArray | None
+
+
+def _measures(split: PartAssignment, rows: npt.NDArray[np.intp], positives: BoolArray | None) -> _Measures:
+    dataset = split.dataset
+    train_items = dataset.interactions.indices[split.parts == TRAIN]
+    return _Measures(
+        rows,
+        known_users=np.bincount(rows[np.isin(split.parts, _KNOWN)], minlength=dataset.n_users) > 0,
+        known_items=np.bincount(train_items, minlength=dataset.n_items) > 0,
+        levels=None if dataset.ratings is None else rating_levels(dataset.ratings.data),
+        kinds=event_kinds(dataset),
+        positives=positives,
+    )
+
+
+def _all_parts(split: PartAssignment, by: _Measures) -> tuple[PartFacts, ...]:
     found = []
     for number, name in ((None, ALL), *enumerate(PART_WORDS)):
-        members = np.ones(len(rows), bool) if number is None else split.parts == number
+        members = np.ones(len(by.rows), bool) if number is None else split.parts == number
         if number is None or number <= TEST or members.any():
-            found.append(_part(name, split, rows, members, (known_users, known_items), levels))
+            found.append(_part(name, split.dataset, members, by))
     return tuple(found)
 
 
-def _part(
-    name: str,
-    split: PartAssignment,
-    rows: npt.NDArray[np.intp],
-    members: BoolArray,
-    known: tuple[BoolArray, BoolArray],
-    levels: RatingLevels | None,
-) -> PartFacts:
-    dataset = split.dataset
-    users = np.bincount(rows[members], minlength=dataset.n_users)
+def _part(name: str, dataset: Dataset, members: BoolArray, by: _Measures) -> PartFacts:
+    users = np.bincount(by.rows[members], minlength=dataset.n_users)
     items = np.bincount(dataset.interactions.indices[members], minlength=dataset.n_items)
-    new_users, new_items = users * ~known[0], items * ~known[1]
-    ratings, times, size = dataset.ratings, dataset.timestamps, int(members.sum())
+    new_users, new_items = users * ~by.known_users, items * ~by.known_items
+    ratings, times, events, size = dataset.ratings, dataset.timestamps, dataset.events, int(members.sum())
+    taken = None if by.positives is None else by.rows[members & by.positives]
     return PartFacts(
         name,
         interactions=size,
@@ -210,9 +245,11 @@ def _part(
         unseen_items=int((new_items > 0).sum()),
         of_unseen_users=int(new_users.sum()),
         of_unseen_items=int(new_items.sum()),
-        ratings=rating_facts(ratings.data[members], levels) if ratings is not None and levels and size else None,
+        ratings=rating_facts(ratings.data[members], by.levels) if ratings is not None and by.levels and size else None,
         first=int(times.data[members].min()) if times is not None and size else None,
         last=int(times.data[members].max()) if times is not None and size else None,
+        events=None if events is None or by.kinds is None else by.kinds.counts(events.data[members]),
+        positives=None if taken is None else Positive(len(taken), len(np.unique(taken))),
     )
 
 

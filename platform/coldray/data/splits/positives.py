@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from coldray.core.errors import ConfigError, EmptyDatasetError, MissingFieldError
 from coldray.data.dataset import Dataset, keep_entries, rows_of, without_pairs
 from coldray.data.splits.items import Fold, Split
+from coldray.data.splits.parts import BoolArray
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
 _RULE = re.compile(r"\s*(>=|<=|==|>|<)\s*([+-]?\d+(?:\.\d*)?)\s*")
@@ -57,12 +58,24 @@ class Positives(BaseModel):
             raise ConfigError(
                 f"positives: the model {model!r} predicts every held-out rating, whatever it is. Leave them out."
             )
+        self.holding(dataset)
+
+    def holding(self, dataset: Dataset) -> BoolArray:
+        """Tell which interactions of a dataset are as the rule says, bool ``[n]``.
+
+        Raises
+        ------
+        MissingFieldError, EmptyDatasetError
+            As :meth:`check`.
+        """
         ratings = _ratings(dataset)
-        if not self._holds(ratings).any():
+        found = self._holds(ratings)
+        if not found.any():
             raise EmptyDatasetError(
                 f"positives.rating: no rating of dataset {dataset.name!r} is {self.rating}; they are from "
                 f"{ratings.data.min():g} to {ratings.data.max():g}. Use another limit."
             )
+        return found
 
     def check_splits(self, splits: Sequence[Split]) -> None:
         """Raise :class:`EmptyDatasetError` for a split with nothing to be found in its validation or its test."""
@@ -93,12 +106,10 @@ class Positives(BaseModel):
             f"splits; {users} with test interactions, but none to be found, left out; every rating is known and learned"
         )
 
-    def _holds(self, ratings: sp.csr_array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _holds(self, ratings: sp.csr_array) -> BoolArray:
         """Tell which of the ratings are as the rule says ``[n]``."""
         sign = next(sign for sign in _OPERATORS if self.rating.startswith(sign))
-        found: np.ndarray[tuple[int], np.dtype[np.bool_]] = _OPERATORS[sign](
-            ratings.data, np.float32(self.rating.removeprefix(sign))
-        )
+        found: BoolArray = _OPERATORS[sign](ratings.data, np.float32(self.rating.removeprefix(sign)))
         return found
 
 

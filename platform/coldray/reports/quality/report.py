@@ -18,6 +18,7 @@ from coldray.experiments.data_findings import LEVELS, share_label
 from coldray.models.linear.factor_facts import FactorFacts, Magnitudes
 from coldray.reports.labels import DASH, is_synthetic
 from coldray.reports.quality.figures import FIGURES, left_out, quality_pictures
+from coldray.reports.quality.wanted import counted_cell, event_table, positive_table
 from coldray.reports.quality.words import amount_label, filled_parts, headline, level_labels
 from coldray.reports.report import Callout, Cell, Columns, Gallery, Report, Section, Table, Text, number
 from coldray.reports.tables import origin
@@ -72,11 +73,16 @@ def _findings_in_short(check: DataCheck, level: str) -> Section:
 
 
 def _in_short(check: DataCheck) -> Section:
-    return Section("", (_parts_table(check), _factor_table(check)), "terminal")
+    tables = (_parts_table(check), event_table(check), positive_table(check), _factor_table(check))
+    return Section("", tables, "terminal")
 
 
 def _parts(check: DataCheck) -> Section:
     return Section("Parts of the split", (_parts_table(check), _overlap_table(check), _order_table(check)), "page")
+
+
+def _wanted(check: DataCheck) -> Section:
+    return Section("What is to be found", (event_table(check), positive_table(check)), "page")
 
 
 def _activity(check: DataCheck) -> Section:
@@ -104,7 +110,7 @@ def _protocol(check: DataCheck) -> Section:
     return Section("Protocol and data", (origin(check.protocol, known, "Dataset"),), "page")
 
 
-_SECTIONS = (_in_short, _parts, _activity, _factors, _figures, _protocol)
+_SECTIONS = (_in_short, _parts, _wanted, _activity, _factors, _figures, _protocol)
 """All sections but the findings, in their order."""
 
 
@@ -122,10 +128,10 @@ def _overlap_table(check: DataCheck) -> Table:
     quality = check.quality
     parts = [quality.part(name) for name in PART_WORDS[VALIDATION : TEST + 1]]
     rows = (
-        (Cell("users unseen in train"), *(_counted(part.unseen_users, part.users) for part in parts)),
-        (Cell("their interactions"), *(_counted(part.of_unseen_users, part.interactions) for part in parts)),
-        (Cell("items unseen in train"), *(_counted(part.unseen_items, part.items) for part in parts)),
-        (Cell("their interactions"), *(_counted(part.of_unseen_items, part.interactions) for part in parts)),
+        (Cell("users unseen in train"), *(counted_cell(part.unseen_users, part.users) for part in parts)),
+        (Cell("their interactions"), *(counted_cell(part.of_unseen_users, part.interactions) for part in parts)),
+        (Cell("items unseen in train"), *(counted_cell(part.unseen_items, part.items) for part in parts)),
+        (Cell("their interactions"), *(counted_cell(part.of_unseen_items, part.interactions) for part in parts)),
     )
     shared = f"pairs in two parts: {quality.pairs_in_two_parts:,}"
     return Table(f"Overlap with train; {shared}", (Cell("Fact"), *(number(part.name) for part in parts)), rows)
@@ -143,7 +149,7 @@ def _order_table(check: DataCheck) -> Table | None:
         ("before 1990 or after 2099", times.implausible, check.quality.part("all").interactions),
         ("users with several interactions, all at one time", times.one_time_users, times.users),
     )
-    cells = tuple((Cell(name), _counted(count, whole)) for name, count, whole in rows)
+    cells = tuple((Cell(name), counted_cell(count, whole)) for name, count, whole in rows)
     return Table("Order of times", (Cell("Fact"), number("Count")), cells)
 
 
@@ -209,12 +215,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _counted(count: int, whole: int) -> Cell:
-    """Return a count, with its share of the whole below."""
-    share, _, of_whole = share_label(count, whole).rpartition(" (")
-    return number(f"{count:,}", note=f"{of_whole.rstrip(')')} of {share.rpartition(' ')[2]}") if whole else number(DASH)
-
-
 def _spread(ratings: RatingFacts) -> str:
     if ratings.highest >= _LARGE:
         return f"{amount_label(ratings.mean)} ± {amount_label(ratings.std)}"
@@ -271,6 +271,12 @@ def _facts(check: DataCheck) -> Iterator[tuple[str, str, float]]:
     for name in ("pairs_in_two_parts", "repeated_pairs", "alike_users", "alike_items", "outside_scale"):
         if getattr(quality, name) is not None:
             yield ALL, name, getattr(quality, name)
+    if quality.kinds is not None:
+        yield ALL, "weakest_event_users", quality.kinds.weakest_users
+        for place, name in enumerate(quality.kinds.names):
+            yield ALL, f"event_weight {name}", float(quality.kinds.weights[place])
+            if quality.kinds.read is not None:
+                yield ALL, f"events_read {name}", quality.kinds.read[place]
     if quality.times is not None:
         yield from ((ALL, f"times_{name}", value) for name, value in asdict(quality.times).items())
     for prefix, activity in (("user", quality.users), ("item", quality.items)):
@@ -298,6 +304,11 @@ def _part_facts(part: PartFacts, check: DataCheck) -> dict[str, float | None]:
         facts |= {f"rating_{name}": getattr(rated, name) for name in ("mean", "std", "lowest", "highest")}
         labels = level_labels(check.quality.levels)
         facts |= {f"ratings_of {label}": count for label, count in zip(labels, rated.counts, strict=True)}
+    if part.events is not None and check.quality.kinds is not None:
+        names = check.quality.kinds.names
+        facts |= {f"events_of {name}": count for name, count in zip(names, part.events, strict=True)}
+    if part.positives is not None:
+        facts |= {"positives": part.positives.interactions, "positive_users": part.positives.users}
     return facts
 
 
