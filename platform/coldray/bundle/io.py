@@ -38,7 +38,8 @@ from coldray.data.dataset import Ids
 from coldray.data.signals import Reads, places_in, ratings_in
 from coldray.features.builder import FeatureEncoder
 from coldray.features.feature_set import VectorFeature
-from coldray.features.moments import KnownClicks, MomentEncoder
+from coldray.features.known_clicks import KnownClicks
+from coldray.features.moments import MomentEncoder
 from coldray.models.registry import MODELS, model_type
 
 __all__ = [

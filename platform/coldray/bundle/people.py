@@ -30,7 +30,8 @@ from coldray.features.builder import (
     encoded,
 )
 from coldray.features.feature_set import FeatureSet
-from coldray.features.moments import PREFIX, KnownClicks, MomentEncoder, ReadMoments
+from coldray.features.known_clicks import KnownClicks
+from coldray.features.moments import PREFIX, MomentEncoder, ReadMoments
 from coldray.models.base import Recommender, TrainingSet
 
 logger = logging.getLogger(__name__)

@@ -9,143 +9,96 @@ Notation used for shapes: m moments, n known clicks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.core.errors import ConfigError, UnknownAttributeError
+from coldray.core.errors import ConfigError, MissingFieldError, UnknownAttributeError
 from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Attribute, Dataset, NumberAttribute, check_named
 from coldray.data.moments import Moments, asked_moments
 from coldray.data.signals import numbered
 from coldray.features.builder import AttributeKind, FeatureConfig, FeatureEncoder
 from coldray.features.feature_set import FeatureSet, ScalarFeature
+from coldray.features.item_moments import ITEM_WORDS
+from coldray.features.known_clicks import KnownClicks
+from coldray.features.moment_words import TASTE, WORDS, Past, Taste, default_labels
 
 PREFIX = "at:"
 """What names of features of moments begin with, beside those of users."""
 TIME = "at:time"
 """The time itself, in seconds since 1970, NaN where unknown: what is before what is read from it."""
-_DAY = 86_400.0
-_NAMES = "moment_names"
-
-
-@dataclass(frozen=True, eq=False)
-class KnownClicks:
-    """What may be read of the past: clicks, in any order."""
-
-    users: npt.NDArray[np.intp]
-    """``[n]``."""
-    items: npt.NDArray[np.intp]
-    """``[n]``."""
-    times: npt.NDArray[np.float64]
-    """Seconds since 1970 ``[n]``, NaN where unknown."""
-    ratings: npt.NDArray[np.float64]
-    """``[n]``, NaN where there is none."""
-
-    @classmethod
-    def of(cls, dataset: Dataset, rows: npt.NDArray[np.intp], moments: Moments) -> KnownClicks:
-        """Return those of a dataset's interactions that `rows` name, of their `moments`."""
-        ratings = np.full(len(rows), np.nan) if dataset.ratings is None else dataset.ratings.data[rows]
-        return cls(moments.users, dataset.interactions.indices[rows], moments.times, ratings)
-
-    @classmethod
-    def joined(cls, several: Sequence[KnownClicks]) -> KnownClicks:
-        """Return the clicks of several, one after another."""
-        none = np.zeros(0, np.intp), np.zeros(0)
-        parts = [cls(none[0], none[0], none[1], none[1]), *several]
-        names = ("users", "items", "times", "ratings")
-        return cls(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
-
-    @cached_property
-    def by_user(self) -> npt.NDArray[np.intp]:
-        """Places of clicks by user, and of a user by time ``[n]``."""
-        return np.lexsort((self.times, self.users))
-
-    def earlier(self, moments: Moments) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Return where in :attr:`by_user` clicks of each moment's user begin, and where those before it end ``[m]``.
-
-        Clicks of the same second are not before it, and one whose time is unknown is before no moment that has one.
-        """
-        users, times = self.users[self.by_user], self.times[self.by_user]
-        begin = np.searchsorted(users, moments.users, side="left")
-        end = np.searchsorted(users, moments.users, side="right")
-        seconds, whole = np.unique(np.concatenate([times, moments.times]), return_inverse=True)
-        width = len(seconds) + 1
-        places, asked = whole[: len(times)], whole[len(times) :]
-        before = np.searchsorted(users * width + places, moments.users * width + asked, side="left")
-        return begin, np.where(np.isnan(moments.times), end, before)
-
-
-_Maker = Callable[[Moments, KnownClicks], npt.NDArray[np.float64]]
-
-
-def _hour_part(wave: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> _Maker:
-    def part(moments: Moments, known: KnownClicks) -> npt.NDArray[np.float64]:
-        return np.asarray(wave(2 * np.pi * (moments.times % _DAY) / _DAY), np.float64)
-
-    return part
-
-
-def _weekday_part(wave: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> _Maker:
-    def part(moments: Moments, known: KnownClicks) -> npt.NDArray[np.float64]:
-        return np.asarray(wave(2 * np.pi * (moments.times // _DAY % 7) / 7), np.float64)
-
-    return part
-
-
-def _activity(moments: Moments, known: KnownClicks) -> npt.NDArray[np.float64]:
-    begin, end = known.earlier(moments)
-    return np.asarray(np.log1p(end - begin), np.float64)
-
-
-_WORDS: dict[str, dict[str, _Maker]] = {
-    "hour": {"hour:sin": _hour_part(np.sin), "hour:cos": _hour_part(np.cos)},
-    "weekday": {"weekday:sin": _weekday_part(np.sin), "weekday:cos": _weekday_part(np.cos)},
-    "activity": {"activity": _activity},
-}
-"""The words of `moment_features.attributes`, and the numbers that each is made into."""
+_NAMES, _TASTE = "moment_names", "moment_taste"
 _DEFAULT = ("hour", "weekday", "activity")
 
+_WORDS = (*WORDS, TASTE, *ITEM_WORDS)
+_OF_RATINGS = ("rating_mean", "rating_spread", "item_rating_mean", "item_rating_variance")
+_OF_TIMES = tuple(word for word in _WORDS if word not in ("activity", TASTE, *_OF_RATINGS))
 
-def moment_names(config: FeatureConfig, context: Mapping[str, Attribute]) -> tuple[str, ...]:
+
+def moment_names(
+    config: FeatureConfig, context: Mapping[str, Attribute], known: KnownClicks, *, labelled: bool
+) -> tuple[str, ...]:
     """Return the features of moments that are read, in order: words, and columns of context.
+
+    Where none are named, words that the known clicks say nothing for are left out.
+
+    Parameters
+    ----------
+    labelled
+        Whether items have labels that a taste can be told by.
 
     Raises
     ------
     UnknownAttributeError
         If one is neither.
+    MissingFieldError
+        If one that is named is made of times, ratings or labels, and there are none.
     ConfigError
         If a column of context is called like a word.
     """
     if doubled := sorted(set(context) & set(_WORDS)):
         raise ConfigError(f"The context column {doubled[0]!r} is called like a feature of moments. Rename the column.")
-    if config.attributes is None:
-        return (*_DEFAULT, *context)
-    if config.attributes == "all":
-        return (*_WORDS, *context)
+    lacking = _lacking(known, labelled)
+    if config.attributes is None or config.attributes == "all":
+        words = _WORDS if config.attributes == "all" else _DEFAULT
+        return (*(word for word in words if word not in lacking), *context)
     for name in config.attributes:
         if name not in _WORDS and name not in context:
-            known = (*_WORDS, *context)
+            there = (*_WORDS, *context)
             raise UnknownAttributeError(
-                f"moment_features: there is no feature of moments {name!r}.{nearest(name, known)} There are "
-                f"{choices(known)}; columns of your own are named by --context-columns."
+                f"moment_features: there is no feature of moments {name!r}.{nearest(name, there)} There are "
+                f"{choices(there)}; columns of your own are named by --context-columns."
             )
+        if name in lacking:
+            raise MissingFieldError(f"moment_features: {name!r} is made of {lacking[name]} Leave it out.")
     return config.attributes
 
 
-def moment_attributes(moments: Moments, known: KnownClicks, names: tuple[str, ...]) -> dict[str, Attribute]:
-    """Return features of moments, not encoded yet, by name: those of words from what was `known` before each."""
+def _lacking(known: KnownClicks, labelled: bool) -> dict[str, str]:
+    """Return the words that nothing is known for, and what is not there."""
+    lacking: dict[str, str] = {}
+    if not known.timed:
+        lacking |= dict.fromkeys(_OF_TIMES, "times of clicks, and none is known (--timestamp-column).")
+    if not known.rated:
+        lacking |= dict.fromkeys(_OF_RATINGS, "ratings of clicks, and there are none (--rating-column).")
+    if not labelled:
+        lacking[TASTE] = "labels of items, and none are among the default attributes (--label-columns)."
+    return lacking
+
+
+def moment_attributes(past: Past, names: tuple[str, ...]) -> dict[str, Attribute]:
+    """Return features of moments, not encoded yet, by name: those of words from what was known before each."""
     made: dict[str, Attribute] = {}
     for name in names:
-        if name in moments.context:
-            made[PREFIX + name] = moments.context[name]
-        for part, maker in _WORDS.get(name, {}).items():
-            made[PREFIX + part] = NumberAttribute(maker(moments, known))
+        if name in past.moments.context:
+            made[PREFIX + name] = past.moments.context[name]
+        for part, maker in WORDS.get(name, {}).items():
+            made[PREFIX + part] = NumberAttribute(maker(past))
     return made
 
 
@@ -176,6 +129,17 @@ class MomentEncoder:
 
     encoder: FeatureEncoder
     names: tuple[str, ...]
+    taste: Taste | None
+    """What a taste is told by; None if it is not asked for."""
+
+    @classmethod
+    def fit(cls, config: FeatureConfig, clicks: Moments, known: KnownClicks, dataset: Dataset) -> MomentEncoder:
+        """Learn how moments are encoded from those of the clicks that a model is fitted on."""
+        names = moment_names(config, clicks.context, known, labelled=bool(default_labels(dataset)))
+        attributes = moment_attributes(Past(clicks, known), names)
+        plain = config.model_copy(update={"attributes": tuple(attributes)})
+        taste = Taste.of(dataset, known) if TASTE in names else None
+        return cls(FeatureEncoder(plain).fit(_Columns(attributes)), names, taste)
 
     @property
     def config(self) -> FeatureConfig:
@@ -190,26 +154,28 @@ class MomentEncoder:
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`from_state` needs: arrays and JSON values."""
-        return {**self.encoder.state(), _NAMES: list(self.names)}
+        tastes = {} if self.taste is None else {f"{_TASTE}/{part}": one for part, one in self.taste.state().items()}
+        return {**self.encoder.state(), _NAMES: list(self.names), **tastes}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> MomentEncoder:
         """Restore it."""
-        rest = {name: value for name, value in state.items() if name != _NAMES}
-        return cls(FeatureEncoder.from_state(rest), tuple(state[_NAMES]))
+        tastes = {name.removeprefix(f"{_TASTE}/"): state[name] for name in state if name.startswith(f"{_TASTE}/")}
+        taste = Taste.from_state(tastes) if tastes else None
+        rest = {name: value for name, value in state.items() if name.partition("/")[0] not in (_NAMES, _TASTE)}
+        return cls(FeatureEncoder.from_state(rest), tuple(state[_NAMES]), taste)
 
-    @classmethod
-    def fit(cls, config: FeatureConfig, clicks: Moments, known: KnownClicks) -> MomentEncoder:
-        """Learn how moments are encoded from those of the clicks that a model is fitted on."""
-        names = moment_names(config, clicks.context)
-        attributes = moment_attributes(clicks, known, names)
-        plain = config.model_copy(update={"attributes": tuple(attributes)})
-        return cls(FeatureEncoder(plain).fit(_Columns(attributes)), names)
+    @property
+    def of_items(self) -> tuple[str, ...]:
+        """The words that tell of items at a moment."""
+        return tuple(name for name in self.names if name in ITEM_WORDS)
 
     def encode(self, moments: Moments, known: KnownClicks) -> FeatureSet:
         """Return features of moments by name, with :data:`TIME` the first."""
-        read = self.encoder.transform(moment_attributes(moments, known, self.names), len(moments))
-        return FeatureSet({TIME: ScalarFeature(moments.times, 1.0), **read.features}, len(moments))
+        past = Past(moments, known)
+        read = self.encoder.transform(moment_attributes(past, self.names), len(moments))
+        tastes = {} if self.taste is None else {PREFIX + TASTE: self.taste.shares(past)}
+        return FeatureSet({TIME: ScalarFeature(moments.times, 1.0), **read.features, **tastes}, len(moments))
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +186,9 @@ class ClickMoments:
     """Of the moments, with :data:`TIME` among them."""
     ratings: npt.NDArray[np.float64]
     """Of the clicks ``[m]``, NaN where there is none: of the past they may be read, of the click itself never."""
+    of_items: tuple[str, ...] = ()
+    """The words of features that an item has at a moment, which the model makes itself: see
+    :class:`~coldray.features.item_moments.ItemMoments`."""
 
     @property
     def times(self) -> npt.NDArray[np.float64]:
@@ -255,8 +224,8 @@ class ReadMoments:
         rows = train.data.astype(np.intp) - 1
         moments = Moments.of(dataset).take(rows)
         known = KnownClicks.of(dataset, rows, moments)
-        encoder = MomentEncoder.fit(config, moments, known)
-        read = ClickMoments(encoder.encode(moments, known), known.ratings)
+        encoder = MomentEncoder.fit(config, moments, known, dataset)
+        read = ClickMoments(encoder.encode(moments, known), known.ratings, encoder.of_items)
         return cls(encoder, known, numbered(train), read)
 
 
