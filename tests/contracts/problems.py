@@ -6,12 +6,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from coldray.data.dataset import keep_entries
-from coldray.data.signals import Reads
+from coldray.data.signals import Reads, numbered
 from coldray.data.splits.items import Warming
 from coldray.evaluation.ratings import ones_where_stored
 from coldray.experiments.evaluation import EvaluationFold
 from coldray.features.builder import FeatureEncoder
 from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
+from coldray.features.moments import TIME, ClickMoments
 from coldray.models.base import TrainingSet
 
 
@@ -85,6 +86,17 @@ def rated(train, values, key):
 def with_users(train, seed=5):
     """Return a training set whose users have attributes."""
     return replace(train, users=random_features(np.random.default_rng(seed), train.interactions.shape[0]))
+
+
+def with_moments(train, seed=6):
+    """Return a training set whose clicks have a moment each, some at unknown times and some at the same."""
+    clicks, generator = train.interactions, np.random.default_rng(seed)
+    times = generator.integers(0, clicks.nnz, clicks.nnz).astype(float)
+    times[generator.random(clicks.nnz) < 0.1] = np.nan
+    device = vector_feature(np.eye(3)[generator.integers(0, 3, clicks.nnz)])
+    features = {TIME: scalar_feature(times), "at:hour": scalar_feature(times % 24), "at:device": device}
+    moments = ClickMoments(FeatureSet(features, clicks.nnz), np.full(clicks.nnz, np.nan))
+    return replace(train, interactions=numbered(clicks), moments=moments)
 
 
 def warming_task(train, *, ratings=False):

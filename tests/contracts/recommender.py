@@ -17,10 +17,12 @@ from pydantic import ValidationError
 from coldray.core.errors import CatalogTooLargeError, MissingFieldError, NotFittedError
 from coldray.experiments.tasks.warming import TASKS, evaluate_warming
 from coldray.features.feature_set import FeatureSet
+from coldray.features.moments import TIME
 from coldray.models.base import ModelConfig, Recommender, TrainingSet
 from coldray.models.forms import StudyOutlook
 from coldray.models.linalg.vector_index import VectorModel
 from coldray.models.registry import model_type
+from coldray.models.state import unknown_user
 from contracts.problems import (
     as_read,
     genre_groups,
@@ -30,6 +32,7 @@ from contracts.problems import (
     rated_genre_groups,
     vector_feature,
     warming_task,
+    with_moments,
     with_users,
 )
 
@@ -132,8 +135,8 @@ class RecommenderContract:
         assert isinstance(self, ClicksContract) != self.model.predicts_ratings
         assert isinstance(self, WarmItemContract) != self.model.scores_cold_items
 
-    def test_it_scores_by_features_of_users_if_it_reads_them(self):
-        assert (self.model.profile_scorer is not Recommender.profile_scorer) == self.model.reads_users
+    def test_it_scores_by_features_of_who_asks_if_it_reads_them(self):
+        assert (self.model.profile_scorer is not Recommender.profile_scorer) == self.model.reads_askers()
 
     # ---- configuration
 
@@ -481,3 +484,53 @@ class ColdItemContract(ClicksContract):
 
 class ProfiledColdItemContract(_ProfileTests, ColdItemContract):
     """A model that knows users and items by their attributes, too."""
+
+
+class ContextContract(ColdItemContract):
+    """A model that reads when and in which context clicks were, and attributes of users where there are any."""
+
+    def problem(self, seed, **sizes):
+        return with_moments(with_users(super().problem(seed, **sizes)))
+
+    @staticmethod
+    def askers(train):
+        """Return what is known of the users of a training set when they ask, at the moments of some clicks."""
+        return train.users.beside(train.moments.features.take(np.arange(train.interactions.shape[0])))
+
+    def test_a_block_of_askers_equals_its_rows_one_by_one(self, train, fitted):
+        scorer, every = fitted.profile_scorer(all_items(fitted)), np.arange(train.interactions.shape[0])
+        askers = self.askers(train)
+        block = scorer(train.interactions, askers)
+        rows = [scorer(train.interactions[[user]], askers.take(every[[user]])) for user in every]
+        self.assert_close(np.concatenate(rows), block)
+        assert scorer(train.interactions[:0], askers.take(every[:0])).shape == (0, fitted.n_items)
+
+    def test_askers_are_scored_alike_after_storage(self, train, fitted):
+        again, askers = self.rebuilt(fitted, train.features), self.askers(train)
+        found, expected = (
+            model.profile_scorer(all_items(model))(train.interactions, askers) for model in (again, fitted)
+        )
+        np.testing.assert_array_equal(found, expected)
+
+    def test_what_is_missing_of_who_asks_is_unknown_and_the_rest_counts(self, train, fitted):
+        """Each feature by itself, in any order; one that the fit did not have says nothing."""
+        scorer, askers = fitted.profile_scorer(all_items(fitted)), self.askers(train)
+        n_users = askers.n_items
+        plain = fitted.score(train.interactions, all_items(fitted))
+        self.assert_close(scorer(train.interactions, FeatureSet({}, n_users)), plain)
+        unknown = unknown_user(askers).take(np.zeros(n_users, np.intp))
+        unread = vector_feature(np.eye(n_users))
+        for name in askers.features:
+            alone = {name: askers.features[name], "at:another": unread}
+            beside = {**unknown.features, name: askers.features[name]}
+            found = scorer(train.interactions, FeatureSet(alone, n_users))
+            self.assert_close(found, scorer(train.interactions, FeatureSet(dict(reversed(beside.items())), n_users)))
+            assert np.allclose(found, plain, rtol=1e-4) == (name == TIME), name
+
+    def test_nothing_need_be_known_of_users_or_of_moments(self, train):
+        for lacking in (replace(train, users=None), replace(train, moments=None)):
+            model = self.model(self.config.model_copy(update={"epochs": 1})).fit(lacking)
+            known = lacking.users or lacking.moments.features.take(np.arange(train.interactions.shape[0]))
+            scores = model.profile_scorer(all_items(model))(train.interactions, known)
+            assert np.isfinite(scores).all()
+            assert not np.allclose(scores, model.score(train.interactions, all_items(model)), rtol=1e-4)

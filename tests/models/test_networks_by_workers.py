@@ -13,7 +13,7 @@ from coldray.models.registry import NETWORKS, model_type
 from coldray.training.batches import share
 from coldray.training.row_random import BatchRows, batch_rows, row_uniforms
 from coldray.training.task import Step
-from contracts.problems import as_read, random_training_set, with_users
+from contracts.problems import as_read, random_training_set, with_moments, with_users
 
 CONFIGS = {
     "two_tower": {"history_dropout": 0.3, "dropout": 0.3, "id_dropout": 0.3},
@@ -35,6 +35,8 @@ VARIANTS = [
     ("text_graph", {"negatives_kind": "hard", "negatives": 3}),
     ("two_tower", {"learn_temperature": True}),
     ("two_tower", {"n_layers": 2}),
+    ("fm", {"loss": "pairwise"}),
+    ("dcn", {"cross_rank": 3}),
 ]
 
 
@@ -101,9 +103,10 @@ def step_of(task, module, examples, n_workers, seed, dtype=torch.float32):
 
 
 def trained_on(model):
-    """Return clicks as a model reads them, with attributes of users if it reads these."""
+    """Return clicks as a model reads them, with attributes of users and moments if it reads these."""
     train = as_read(random_training_set(5, n_users=34), model.reads)
-    return with_users(train) if model.reads_users else train
+    train = with_users(train) if model.reads_askers() else train
+    return with_moments(train) if model.reads_moments else train
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def vector_rows(fitted, vectors, warm):
 
 def number_rows(fitted, values, warm):
     known = [fitted[item] for item in warm if not math.isnan(fitted[item])]
-    mean = sum(known) / len(known)
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in known) / len(known)) or 1
+    mean = sum(known) / max(len(known), 1)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in known) / max(len(known), 1)) or 1
     rows = []
     for value in values:
         standard = min(max((value - mean) / deviation, -3), 3)

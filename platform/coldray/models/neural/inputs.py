@@ -52,14 +52,24 @@ class AttributeInputs:
         DataError
             If no attribute tells any of the warm items from the others.
         """
-        warm = train.features.take(train.warm_items)
+        return cls.fitted(train.features.take(train.warm_items), "items with clicks")
+
+    @classmethod
+    def fitted(cls, features: FeatureSet, whose: str) -> Self:
+        """Fit the encoding on all that `features` describe, as `whose` says in the plural.
+
+        Raises
+        ------
+        DataError
+            As of :meth:`of`.
+        """
         parameters = {
             name: _term_weights(feature) if isinstance(feature, VectorFeature) else _moments(feature)
-            for name, feature in warm.features.items()
+            for name, feature in features.features.items()
         }
-        if not any(isinstance(warm.features[name], ScalarFeature) or w.any() for name, w in parameters.items()):
+        if not any(isinstance(features.features[name], ScalarFeature) or w.any() for name, w in parameters.items()):
             raise DataError(
-                f"Nothing can be learnt from the attributes {choices(parameters)} of {warm.n_items} items with clicks: "
+                f"Nothing can be learnt from the attributes {choices(parameters)} of {features.n_items} {whose}: "
                 f"no term is in {MIN_ITEMS} of them or more, but not in all. Use more attributes, or filter less."
             )
         return cls(parameters)

@@ -149,14 +149,19 @@ def hold_out_users(
 
 
 def hold_out_last(
-    train: TrainingSet, most_users: int, generator: np.random.Generator
+    train: TrainingSet,
+    most_users: int,
+    generator: np.random.Generator,
+    times: npt.NDArray[np.floating[Any]] | None = None,
 ) -> tuple[TrainingSet, Validation | None]:
-    """Hold out the last click of users who have others, if the clicks are places in their order.
+    """Hold out the last click of users who have others.
 
     Parameters
     ----------
     most_users
         How many users are asked about at most; the clicks of others are not held out.
+    times
+        What clicks ascend by ``[c]``; unless given the clicks are places in their order.
 
     Returns
     -------
@@ -168,7 +173,7 @@ def hold_out_last(
     asked = np.zeros(clicks.shape[0], bool)
     asked[generator.permutation(users)[:most_users]] = True
     rows = np.repeat(np.arange(clicks.shape[0]), np.diff(clicks.indptr))
-    order = np.lexsort((clicks.indices, clicks.data, rows))
+    order = np.lexsort((clicks.indices, clicks.data if times is None else times, rows))
     held = np.zeros(clicks.nnz, bool)
     held[order[clicks.indptr[1:][asked] - 1]] = True
     return _parted(train, held, lambda rest: rest.warm_items)
