@@ -59,6 +59,13 @@ class AskerInputs:
             found[name] = features.features.get(name, unknown)
         return AttributeInputs(fitted).encode(FeatureSet(found, n))
 
+    def encode_some(self, features: FeatureSet, rows: npt.NDArray[np.integer[Any]]) -> sp.csr_array:
+        """Return the inputs of some rows, nothing for each -1."""
+        found = self.encode(features.take(rows[rows >= 0]))
+        ends = np.zeros(len(rows) + 1, found.indptr.dtype)
+        ends[1:][rows >= 0] = np.diff(found.indptr)
+        return sp.csr_array((found.data, found.indices, np.cumsum(ends)), shape=(len(rows), found.shape[1]))
+
     @property
     def n_inputs(self) -> int:
         """F."""
@@ -72,9 +79,3 @@ class AskerInputs:
 def _unknown_terms(n: int, width: int) -> VectorFeature:
     empty: sp.csr_array = sp.csr_array((n, width), dtype=np.float32)
     return VectorFeature(empty, tuple(map(str, range(width))))
-
-
-def rows_or_none(rows: sp.csr_array, wanted: npt.NDArray[np.integer[Any]]) -> sp.csr_array:
-    """Return some rows, an empty one for each -1."""
-    empty = sp.csr_array((1, rows.shape[1]), dtype=rows.dtype)
-    return sp.csr_array(sp.csr_array(sp.vstack([rows, empty], format="csr"))[wanted])

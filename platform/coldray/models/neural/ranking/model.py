@@ -93,7 +93,7 @@ class _Ranker(NeuralModel[ConfigT]):
             train,
             ItemAttributes.from_arrays(inputs),
             users.encode(train.users or FeatureSet({}, train.interactions.shape[0])),
-            moments.encode(FeatureSet({}, 1) if train.moments is None else train.moments.features),
+            moments,
             validation,
             asking,
         )

@@ -7,7 +7,7 @@ c clicks, m moments, U users, I items, F inputs of a field.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,12 @@ from torch import nn
 from torch.nn import functional
 
 from coldray.data.dataset import rows_of, without_pairs
+from coldray.features.feature_set import FeatureSet
 from coldray.models.base import TrainingSet
 from coldray.models.neural.base import NeuralTask
+from coldray.models.neural.inputs import bag
 from coldray.models.neural.item_attributes import ItemAttributes
-from coldray.models.neural.ranking.askers import rows_or_none
+from coldray.models.neural.ranking.askers import AskerInputs
 from coldray.models.neural.ranking.config import FMConfig
 from coldray.models.neural.ranking.network import BAG, ITEM, MOMENT, USER, RankingNetwork
 from coldray.models.neural.validation import METRIC, Validation
@@ -110,8 +112,10 @@ class RankingTask(NeuralTask):
         What is trained on.
     attributes
         Of all items.
-    users, moments
-        Encoded attributes of all users ``[U, F]``, and features of all moments ``[m, F]``.
+    users
+        Encoded attributes of all users ``[U, F]``.
+    moments
+        How moments are encoded. Those of clicks are encoded batch by batch, as all of them at once would be large.
     validation
         What is validated on; None trains for all epochs.
     asking
@@ -124,17 +128,18 @@ class RankingTask(NeuralTask):
         train: TrainingSet,
         attributes: ItemAttributes,
         users: sp.csr_array,
-        moments: sp.csr_array,
+        moments: AskerInputs,
         validation: Validation | None,
         asking: npt.NDArray[np.intp] | None,
     ) -> None:
         super().__init__(validation)
         self.name = type(config).__name__.removesuffix("Config")
         self.config, self.attributes, self.warm = config, attributes, train.warm_items
-        self.people, self.n_moments = users, moments.shape[1]
-        self.user_rows, self.moment_rows = Histories.of(users), Histories.of(moments)
+        self.people, self.user_rows = users, Histories.of(users)
+        self.encoder = moments
+        self.features = FeatureSet({}, 1) if train.moments is None else train.moments.features
         self.item_rows = Histories.of(attributes.rows)
-        self.asking = None if asking is None else rows_or_none(moments, asking)
+        self.asking = None if asking is None else moments.encode_some(self.features, asking)
         self.negatives = DrawnNegatives(NegativesConfig(count=config.negatives), train.interactions)
         clicks = Clicks.of(train, config.history, config.seed)
         self.items, self.rows = torch.from_numpy(clicks.items).long(), torch.from_numpy(clicks.moments).long()
@@ -143,7 +148,7 @@ class RankingTask(NeuralTask):
 
     def build(self) -> RankingNetwork:
         """Return a new network."""
-        return RankingNetwork(self.config, self.attributes, self.warm, self.people.shape[1], self.n_moments)
+        return RankingNetwork(self.config, self.attributes, self.warm, self.people.shape[1], self.encoder.n_inputs)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return what was known before clicks, these, and items drawn for each.
@@ -170,7 +175,7 @@ class RankingTask(NeuralTask):
             "chosen": chosen,
             **_bags(self.item_rows, listed, ITEM),
             **_bags(self.user_rows, users, USER),
-            **_bags(self.moment_rows, self.rows[places], MOMENT),
+            **_under(MOMENT, bag(self.encoder.encode(self.features.take(self.rows[places].numpy())))),
         }
 
     def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
@@ -198,7 +203,11 @@ class RankingTask(NeuralTask):
         return {METRIC: self.validation.ndcg(scores, users, known)}
 
 
-def _bags(rows: Histories, chosen: torch.Tensor, field: str) -> dict[str, Any]:
+def _bags(rows: Histories, chosen: torch.Tensor, field: str) -> dict[str, torch.Tensor]:
     bags = rows.bags(chosen)
     parts = bags["history"], bags["history_offsets"], bags["history_values"]
-    return {field + name: values for name, values in zip(BAG, parts, strict=True)}
+    return _under(field, dict(zip(BAG, parts, strict=True)))
+
+
+def _under(field: str, parts: Batch) -> dict[str, torch.Tensor]:
+    return {field + name: values for name, values in parts.items()}
