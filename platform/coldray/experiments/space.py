@@ -30,6 +30,7 @@ from coldray.experiments.settings import Section, WithData, explain, read_settin
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import OF_USERS, FeatureConfig
 from coldray.models.base import ModelConfig, Recommender
+from coldray.models.pipeline import with_pipeline
 from coldray.models.registry import model_type
 from coldray.training.options import FitConfig, current_names, option_words
 
@@ -112,6 +113,7 @@ class StudyConfig(WithData):
     name: str = Field(pattern=r"^\w[\w.-]*$")
     """Letters, digits, ``_``, ``.`` and ``-``: it becomes part of folder names."""
     model: str
+    """Its name; ``pipeline: {retrieve: …, rank: …}`` names two, see :mod:`~coldray.models.ranking.two_stage`."""
     space: dict[str, Any] = Field(min_length=1)
     """For each parameter a value, or ``{choice: […]}``, ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``,
     ``{int_uniform: [low, high]}``. Parameters left out keep the model's default."""
@@ -137,6 +139,11 @@ class StudyConfig(WithData):
     positives: Positives | None = Field(default=None, exclude_if=lambda rule: rule is None)
     """Which held-out interactions are to be found, ``{rating: ">=4"}``, while all are learned from; null for all."""
     selection: SelectionConfig = SelectionConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_model(cls, study: Any) -> Any:
+        return with_pipeline(study)
 
     @field_validator("space")
     @classmethod
@@ -170,8 +177,8 @@ class StudyConfig(WithData):
             )
         if self.kind.reads_moments and self.splits.protocol in ("item-warming", "user-warming"):
             raise ConfigError(
-                f"splits.protocol: the model {self.model!r} reads the moments of clicks, and by "
-                f"{self.splits.protocol!r} clicks become known without a moment of their own. Use another protocol."
+                f"splits.protocol: by {self.splits.protocol!r} clicks become known without the moments that the model "
+                f"{self.model!r} reads. Use another protocol."
             )
         if self.scheduler and self.scheduler.by == "epochs" and not self.kind.trains_by_epochs:
             raise ConfigError(
@@ -230,7 +237,7 @@ class StudyConfig(WithData):
     @property
     def encoded_features(self) -> FeatureConfig | None:
         """How items are encoded for the model; None for one that reads clicks alone, as it cannot score cold items."""
-        return self.features if self.kind.scores_cold_items else None
+        return self.features if self.kind.reads_items() else None
 
     @property
     def encoded_users(self) -> FeatureConfig | None:
@@ -417,10 +424,7 @@ def _check_first(points: Iterable[Mapping[str, Any]], space: Mapping[str, Any], 
 
 
 def _check_some_valid(config: StudyConfig) -> None:
-    """Refuse a space whose values exclude each other in every combination; where some go together, it can be searched.
-
-    A value drawn from a range lies inside it, so inside it the combinations are tried.
-    """
+    """Refuse a space whose values exclude each other in every combination; one where some go together is searched."""
     axes = [_samples(spec) for spec in config.space.values()]
     refusal: ConfigError | None = None
     for values in itertools.islice(itertools.product(*axes), _MAX_COMBINATIONS):

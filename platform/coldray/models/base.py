@@ -88,8 +88,7 @@ class TrainingSet:
     users: FeatureSet | None = None
     """Features of all U users, for a model that :attr:`~Recommender.reads_users`."""
     moments: ClickMoments | None = None
-    """The moments of clicks, to whose rows the values of `interactions` lead, for a model that
-    :attr:`~Recommender.reads_moments`: see :mod:`~coldray.features.moments`."""
+    """The moments of clicks, to whose rows the values of `interactions` lead, for a model that reads them."""
 
     def __post_init__(self) -> None:
         if self.users is not None and self.users.n_items != self.interactions.shape[0]:
@@ -157,8 +156,7 @@ class Recommender(ABC, Generic[ConfigT]):
     reads_users: ClassVar[bool] = False
     """True if it learns from attributes of users, and scores for a user of whom nothing else is known."""
     reads_moments: ClassVar[bool] = False
-    """True if it learns from when and in which context clicks were, and from attributes of users where there are any;
-    features of who asks then are those of both."""
+    """True if it learns from when and in which context clicks were, and from attributes of users if there are any."""
     predicts_ratings: ClassVar[bool] = False
     """True if it predicts how users rate items; it then reads ratings, and its errors are measured beside its lists."""
 
@@ -230,6 +228,11 @@ class Recommender(ABC, Generic[ConfigT]):
             if not form.exact and self.config != self._given:
                 logger.warning("%s on %s: %s", self.name, train.key, form.told)
         return self.config
+
+    @classmethod
+    def reads_items(cls) -> bool:
+        """Tell whether it learns from attributes of items; by default if it scores items by nothing else."""
+        return cls.scores_cold_items
 
     @classmethod
     def reads_askers(cls) -> bool:

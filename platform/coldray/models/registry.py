@@ -12,6 +12,7 @@ from coldray.core.errors import ConfigError
 from coldray.core.plugins import Plugins
 from coldray.core.spelling import choices, nearest
 from coldray.models.base import ModelConfig, Recommender
+from coldray.models.pipeline import JOINT
 
 _OWN = {
     "marec": "marec.model:MARec",
@@ -87,7 +88,7 @@ MODELS: Plugins[type[Recommender[Any]]] = Plugins(
 
 
 def model_type(name: str) -> type[Recommender[Any]]:
-    """Return the model class called `name`.
+    """Return the model class called `name`, or that of the pipeline of two models, ``two_tower+deepfm``.
 
     Raises
     ------
@@ -96,6 +97,10 @@ def model_type(name: str) -> type[Recommender[Any]]:
     PluginError
         If another package adds it, and it cannot be used.
     """
+    if JOINT in name:
+        from coldray.models.ranking.two_stage import two_stage_type  # asks for the classes of its stages here
+
+        return two_stage_type(name)
     if name not in MODELS:
         raise ConfigError(f"Unknown model {name!r}.{nearest(name, MODELS)} Known models: {choices(MODELS)}.")
     return MODELS[name]
