@@ -17,7 +17,7 @@ from coldray.core.errors import DataFormatError
 from coldray.core.spelling import choices
 from coldray.data.catalogue import Catalogue, match_items
 from coldray.data.dataset import Dataset, TextAttribute
-from coldray.data.sources.tabular import ascending, ids_table, positions
+from coldray.data.sources.assembly import ascending, ids_table, positions
 from coldray.data.tables.column_types import Role
 from coldray.data.tables.files import is_csv, read_columns, table_columns
 from coldray.data.tables.ids import of_one_type, read_ids

@@ -23,7 +23,7 @@ import polars as pl
 from coldray.core.errors import DataFormatError
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.tabular import assemble, label_attribute, plain_attribute
+from coldray.data.sources.assembly import assemble, label_attribute, plain_attribute
 from coldray.data.tables.archive import DataFiles, parse_numbers, refuse_values
 
 NAME = "citeulike-t"

@@ -19,7 +19,7 @@ import polars as pl
 from coldray.core.errors import DataFormatError
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.tabular import Described, Profiles, label_attribute
+from coldray.data.sources.assembly import Described, Profiles, label_attribute
 from coldray.data.splits.published import PredefinedSplit, assemble_split
 from coldray.data.tables.archive import DataFiles, parse_numbers, refuse_values
 

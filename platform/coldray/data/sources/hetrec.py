@@ -17,13 +17,13 @@ import polars as pl
 from coldray.core.errors import DataFormatError
 from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.movielens_releases import user_profiles
-from coldray.data.sources.tabular import (
+from coldray.data.sources.assembly import (
     assemble,
     label_attribute,
     plain_attribute,
     refuse_repeated,
 )
+from coldray.data.sources.movielens_releases import user_profiles
 from coldray.data.tables.archive import DataFiles, parse_numbers
 from coldray.data.tables.delimited import look_at
 from coldray.data.tables.files import require_columns

@@ -17,8 +17,7 @@ import polars as pl
 
 from coldray.data.catalogue import Catalogue, note_strays
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.friends import friend_lists
-from coldray.data.sources.tabular import (
+from coldray.data.sources.assembly import (
     Described,
     Profiles,
     assemble,
@@ -26,6 +25,7 @@ from coldray.data.sources.tabular import (
     plain_attribute,
     refuse_repeated,
 )
+from coldray.data.sources.friends import friend_lists
 from coldray.data.tables.archive import DataFiles, parse_numbers, refuse_values
 
 NAME = "lastfm"

@@ -19,7 +19,7 @@ from coldray.core.errors import ConfigError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.tabular import (
+from coldray.data.sources.assembly import (
     Described,
     Profiles,
     assemble,

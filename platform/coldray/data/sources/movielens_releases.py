@@ -18,8 +18,8 @@ from coldray.core.errors import ConfigError, DataFormatError
 from coldray.core.spelling import choices, nearest
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Dataset
+from coldray.data.sources.assembly import Profiles, assemble, refuse_repeated
 from coldray.data.sources.movielens import DEFAULT_ATTRIBUTES, YEAR_IN_TITLE, movie_attributes, person_profiles
-from coldray.data.sources.tabular import Profiles, assemble, refuse_repeated
 from coldray.data.tables.archive import LATIN, DataFiles, parse_numbers, refuse_values
 from coldray.data.tables.delimited import DelimitedFile
 from coldray.data.tables.files import require_columns

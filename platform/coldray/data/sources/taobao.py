@@ -16,7 +16,7 @@ import polars as pl
 
 from coldray.core.errors import LeakageError
 from coldray.data.events import with_strongest
-from coldray.data.sources.tabular import refuse_repeated
+from coldray.data.sources.assembly import refuse_repeated
 from coldray.data.splits.published import PredefinedSplit, assemble_split
 from coldray.data.tables.archive import DataFiles, parse_numbers
 

@@ -17,8 +17,7 @@ import polars as pl
 from coldray.core.errors import DataFileError
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids
-from coldray.data.sources.friends import friend_lists
-from coldray.data.sources.tabular import (
+from coldray.data.sources.assembly import (
     Described,
     Profiles,
     assemble,
@@ -27,6 +26,7 @@ from coldray.data.sources.tabular import (
     plain_attribute,
     refuse_repeated,
 )
+from coldray.data.sources.friends import friend_lists
 from coldray.data.tables.streaming import collect_typed, named_json_line, readable, scan_json_lines
 from coldray.data.texts import numbered_texts
 

@@ -14,7 +14,7 @@ import polars as pl
 from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError, UnmatchedItemsError
 from coldray.data.catalogue import alike_ids
 from coldray.data.dataset import Dataset, Ids, IntArray
-from coldray.data.sources.tabular import ids_table, refuse_repeated
+from coldray.data.sources.assembly import ids_table, refuse_repeated
 from coldray.data.splits.items import Split, listed_item_split
 from coldray.data.tables.column_types import Role
 from coldray.data.tables.files import is_csv, read_columns, table_columns

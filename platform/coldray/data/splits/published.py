@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from coldray.core.errors import ConfigError, DataFormatError, EmptyDatasetError, LeakageError
 from coldray.data.catalogue import Catalogue
 from coldray.data.dataset import Attribute, Dataset, Ids, keep_entries, rows_of
-from coldray.data.sources.tabular import Profiles, assemble, positions
+from coldray.data.sources.assembly import Profiles, assemble, positions
 from coldray.data.splits.parts import VALIDATION, InteractionSplit
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ def assemble_split(
 ) -> PredefinedSplit:
     """Build a split from a table of interactions a part, and warn of what it cannot be used for.
 
-    The tables have the columns of :func:`~coldray.data.sources.tabular.assemble`, to which the other arguments go.
+    The tables have the columns of :func:`~coldray.data.sources.assembly.assemble`, to which the other arguments go.
     The counts of the split and its time leaks are added to the provenance as ``split``.
 
     Raises

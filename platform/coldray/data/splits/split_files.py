@@ -25,7 +25,7 @@ import scipy.sparse as sp
 
 from coldray.core.errors import DataFileError, DataFormatError, LeakageError, UnmatchedItemsError
 from coldray.data.dataset import Dataset, IntArray, rows_of
-from coldray.data.sources.tabular import refuse_repeated
+from coldray.data.sources.assembly import refuse_repeated
 from coldray.data.splits.item_file import known_places
 from coldray.data.splits.parts import TEST, TRAIN, UNUSED, VALIDATION, Parts
 from coldray.data.tables.files import is_csv, read_columns

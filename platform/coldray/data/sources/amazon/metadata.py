@@ -24,7 +24,7 @@ import polars as pl
 from coldray.core.errors import DataFileError, DataFormatError
 from coldray.core.spelling import choices
 from coldray.data.dataset import Attribute, Ids
-from coldray.data.sources.tabular import label_attribute, plain_attribute
+from coldray.data.sources.assembly import label_attribute, plain_attribute
 from coldray.data.tables.lines import opened
 
 ATTRIBUTES = ("categories", "brand", "price", "title", "description")
