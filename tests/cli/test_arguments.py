@@ -45,6 +45,7 @@ def test_columns_of_own_data_reach_its_source():
         *("--dataset", "csv", "--interactions", "clicks.csv", "--items", "articles.csv"),
         *("--user-column", "user", "--item-column", "article", "--label-columns", "topics, authors"),
         *("--number-columns", "year", "--text-columns", "title"),
+        *("--context-label-columns", "device,page", "--context-number-columns", "heat"),
     )
     assert read.tabular == TabularConfig(
         interactions=Path("clicks.csv"),
@@ -54,6 +55,8 @@ def test_columns_of_own_data_reach_its_source():
         label_columns=("topics", "authors"),
         number_columns=("year",),
         text_columns=("title",),
+        context_label_columns=("device", "page"),
+        context_number_columns=("heat",),
     )
 
 

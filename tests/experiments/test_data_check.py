@@ -1,11 +1,14 @@
 """What a check finds suspicious: each condition planted alone, told with its level and its numbers."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from coldray.core.errors import CatalogTooLargeError
+from coldray.data.dataset import LabelAttribute, binary_matrix
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.assignment import drawn_parts, published_parts
 from coldray.data.splits.positives import Positives
@@ -242,6 +245,27 @@ def test_a_held_out_part_without_a_positive_is_a_problem():
 def test_a_rule_for_data_without_ratings_is_a_problem():
     check, _ = positive(">=4", ratings=False)
     assert "has no ratings" in check.of_level("problem")[0].text
+
+
+def with_devices(n_new):
+    """Return the clean split in which so many of the tested users come by a device that no train interaction has."""
+    split = planted_split(CLEAN)
+    clicks, tested = split.dataset.interactions, np.flatnonzero(split.parts == 2)
+    devices = np.zeros(clicks.nnz, int)
+    devices[tested[:n_new]] = 1
+    context = {"device": LabelAttribute(binary_matrix(np.arange(clicks.nnz), devices, (clicks.nnz, 2)), NAMES)}
+    rows = sp.csr_array((np.arange(clicks.nnz), clicks.indices, clicks.indptr), shape=clicks.shape)
+    return replace(split, dataset=replace(split.dataset, context=context, context_rows=rows))
+
+
+NAMES = np.array(["phone", "watch"])
+
+
+@pytest.mark.parametrize(("n_new", "level"), [(12, "warning"), (11, "note")])
+def test_contexts_that_train_has_not_are_told(n_new, level):
+    told = texts(check_split(with_devices(n_new), n_factors=3), level)
+    assert len(told) == 1
+    assert f"{n_new} of 240 ({n_new / 2.4:.1f} %) held-out interactions have a label of context 'device'" in told[0]
 
 
 def test_clipped_ratings_are_told():

@@ -203,5 +203,6 @@ def test_columns_of_context_are_read_and_may_not_be_called_like_a_word():
     found = read(data=films(ROWS, context={"device": device}, context_rows=rows)).moments.features.features
     assert isinstance(found["at:device"], ScalarFeature)
     np.testing.assert_array_equal(found["at:device"].values, [1, 2, 2, 1, 2])
-    with pytest.raises(ConfigError, match="'taste' is called like a feature of moments"):
-        read(data=films(ROWS, context={"taste": device}, context_rows=rows))
+    for name in ("taste", "time", "hour:sin"):
+        with pytest.raises(ConfigError, match=f"'{name}' is called like a feature of moments"):
+            read(data=films(ROWS, context={name: device}, context_rows=rows))

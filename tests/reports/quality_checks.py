@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import scipy.sparse as sp
 
-from coldray.data.dataset import Dataset
+from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute, TextAttribute, binary_matrix
 from coldray.data.sources.sample import sample_dataset
 from coldray.data.splits.assignment import PartAssignment, drawn_parts
 from coldray.data.splits.positives import Positives
@@ -25,6 +25,7 @@ SHAPES = (
     "tiny",
     "even",
     "kinds",
+    "contexts",
 )
 
 
@@ -55,6 +56,24 @@ def build(
     )
 
 
+def with_contexts(data: Dataset) -> Dataset:
+    """Return a dataset with contexts: half of the interactions by phone, a quarter on the web, the others unknown."""
+    n = data.interactions.nnz
+    known = np.flatnonzero(np.arange(n) % 4 != 3)
+    labels = np.array([HOSTILE * 3, "web"])
+    devices = binary_matrix(known, (known % 4 == 1).astype(int), (n, 2))
+    heat = np.where(np.arange(n) % 2, np.nan, np.arange(n) / 8.0)
+    context = {
+        "device": LabelAttribute(devices, labels),
+        f"heat {HOSTILE}": NumberAttribute(heat),
+        "one": LabelAttribute(binary_matrix(np.arange(n), np.zeros(n, int), (n, 1)), np.array(["x"])),
+        "asked": TextAttribute(tuple(f"text {row % 3}" for row in range(n))),
+    }
+    clicks = data.interactions
+    rows = sp.csr_array((np.arange(n), clicks.indices, clicks.indptr), shape=clicks.shape)
+    return replace(data, context=context, context_rows=rows)
+
+
 @cache
 def quality_check(shape: str = "plain") -> DataCheck:
     """Return the check of data of a shape."""
@@ -65,6 +84,8 @@ def quality_check(shape: str = "plain") -> DataCheck:
         return check_split(PartAssignment(data, parts, "predefined", HOSTILE), **options)
     if shape == "clicks":
         return check_split(drawn_parts(sample_dataset(0, 80, 60)), n_factors=6)
+    if shape == "contexts":  # of a long, hostile name and label, of one value, of numbers
+        return check_split(drawn_parts(with_contexts(build(n_users=24))), n_factors=6)
     if shape == "plays":
         data = build(values=tuple(np.geomspace(1, 400_000, 60)), times=False)
         return check_split(drawn_parts(data), n_factors=6)

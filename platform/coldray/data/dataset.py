@@ -275,8 +275,27 @@ class Dataset:
         )
 
     def without_unused_labels(self) -> Dataset:
-        """Return the dataset without the labels that no item, or user, has: not even their names are to be seen."""
-        return replace(self, attributes=_used(self.attributes), user_attributes=_used(self.user_attributes))
+        """Return the dataset without the labels that no item, or user, has: not even their names are to be seen.
+
+        Nor are contexts that no interaction is in.
+        """
+        known = {"attributes": _used(self.attributes), "user_attributes": _used(self.user_attributes)}
+        return replace(self.without_unused_contexts(), **known)  # type: ignore[arg-type]
+
+    def without_unused_contexts(self) -> Dataset:
+        """Return the dataset without the contexts that no interaction is in, and the labels that only they have."""
+        if self.context_rows is None:
+            return self
+        rows = self.context_rows.data
+        used = np.bincount(rows) > 0
+        places = (np.cumsum(used) - 1)[rows]
+        return replace(
+            self,
+            context=_used({name: attribute.take(np.flatnonzero(used)) for name, attribute in self.context.items()}),
+            context_rows=sp.csr_array(
+                (places, self.context_rows.indices, self.context_rows.indptr), shape=self.context_rows.shape
+            ),
+        )
 
     @cached_property
     def fingerprint(self) -> str:

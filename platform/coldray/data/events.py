@@ -64,14 +64,15 @@ def weighted_kinds(dataset: Dataset) -> list[str]:
 def with_strongest(
     pairs: pl.DataFrame, weights: Mapping[str, float], where: str, provenance: dict[str, Any]
 ) -> pl.DataFrame:
-    """Return a row a pair of user and item: `weight` of its strongest event, and `timestamp` of its latest.
+    """Return a row a pair of user and item: `weight` of its strongest event, `timestamp` and `context` of its latest.
 
-    How many events of each kind were read, and of how many pairs each is the strongest, is told in the provenance.
+    How many events of each kind were read, and of how many pairs each is the strongest, is told in the provenance; so
+    is how many pairs had events of several contexts.
 
     Parameters
     ----------
     pairs
-        A row an event: `user`, `item`, `event`, and maybe `timestamp`.
+        A row an event: `user`, `item`, `event`, and maybe `timestamp` and `context`, a number.
     where
         The file and the column, for errors and notes.
 
@@ -89,6 +90,9 @@ def with_strongest(
         place=pl.col("event").replace_strict(place, pl.int_range(len(kinds), eager=True), return_dtype=pl.Int32)
     )
     latest = [pl.col("timestamp").max()] if "timestamp" in pairs.columns else []
+    if "context" in pairs.columns:
+        ranked = ranked.sort("timestamp", maintain_order=True) if latest else ranked
+        latest += [pl.col("context").last(), pl.col("context").n_unique().alias("contexts")]
     kept = ranked.group_by("user", "item", maintain_order=True).agg(pl.col("place").min(), *latest)
     strongest = np.bincount(kept["place"].to_numpy(), minlength=len(kinds)).tolist()
     provenance["events"] = {
@@ -96,9 +100,9 @@ def with_strongest(
         "read": {kind: counts.get(kind, 0) for kind in kinds},
         "strongest": dict(zip(kinds, strongest, strict=True)),
     }
-    provenance["notes"] = [*provenance.get("notes", ()), *_notes(provenance["events"], pairs, kept.height, where)]
+    provenance.setdefault("notes", []).extend(_notes(provenance["events"], pairs, kept, where))
     values = np.array([weights[kind] for kind in kinds], np.float32)
-    return kept.with_columns(weight=pl.Series(values[kept["place"].to_numpy()])).drop("place")
+    return kept.with_columns(weight=pl.Series(values[kept["place"].to_numpy()])).drop("place", "contexts", strict=False)
 
 
 def _refuse_unweighted(counts: Mapping[str, int], weights: Mapping[str, float], where: str) -> None:
@@ -113,14 +117,21 @@ def _refuse_unweighted(counts: Mapping[str, int], weights: Mapping[str, float], 
     )
 
 
-def _notes(found: Mapping[str, Mapping[str, Any]], events: pl.DataFrame, n_pairs: int, where: str) -> list[str]:
+def _notes(found: Mapping[str, Mapping[str, Any]], events: pl.DataFrame, kept: pl.DataFrame, where: str) -> list[str]:
     """Return what became of the events, a sentence each."""
     told = ", ".join(f"{found['read'][kind]:,} {kind} (weight {found['weights'][kind]:g})" for kind in found["read"])
     pairs = ", ".join(f"{count:,} {kind}" for kind, count in found["strongest"].items())
     notes = [
-        f"{where}: {events.height:,} events, {told}, are {n_pairs:,} interactions, each of the weight of its strongest "
-        f"event ({pairs}){' and the time of its latest' if 'timestamp' in events.columns else ''}."
+        f"{where}: {events.height:,} events, {told}, are {kept.height:,} interactions, each of the weight of its "
+        f"strongest event ({pairs}){' and the time of its latest' if 'timestamp' in events.columns else ''}."
     ]
     if absent := [kind for kind, count in found["read"].items() if not count]:
         notes.append(f"{where}: no event is of the kind {choices(absent)}, which has a weight.")
+    several = int((kept["contexts"] > 1).sum()) if "contexts" in kept.columns else 0
+    if several:
+        kept_is = "of its latest event" if "timestamp" in events.columns else "of its last row, as there are no times"
+        notes.append(
+            f"{where}: {several:,} of {kept.height:,} interactions have events in several contexts; each has that "
+            f"{kept_is}."
+        )
     return notes

@@ -1,4 +1,4 @@
-"""Numbers of items and users that can hardly be: ages that nobody has, and values far beyond all others.
+"""Numbers of items, users and contexts that can hardly be: ages that nobody has, and values far beyond all others.
 
 They are told, not changed. Models compare numbers by their distance in units of the range of all, so that one age of
 1,900 makes all others look alike.
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldray.data.dataset import Dataset, NumberAttribute
+from coldray.data.moments import contexts_of
 
 _LIVES: tuple[tuple[str, tuple[float, float]], ...] = (
     (r"(^|[_\W])(ages?)($|[_\W])", (0, 120)),
@@ -28,13 +29,14 @@ _FARTHER = 10
 
 
 def implausible_numbers(dataset: Dataset) -> Iterator[str]:
-    """Yield a sentence for each number of items or users that has values which can hardly be.
+    """Yield a sentence for each number of items, users or contexts that has values which can hardly be.
 
     They are ages below 0 or above 120 and years of birth before 1880 or after 2100, of users, by the names of the
     columns; and of any number the outermost hundredth on either side, where all values lie ten times as wide apart as
     they do without it.
     """
-    sides = (("items", dataset.attributes), ("users", dataset.user_attributes))
+    contexts = contexts_of(dataset)
+    sides = (("items", dataset.attributes), ("users", dataset.user_attributes), ("interactions", contexts))
     for noun, attributes in sides:
         for name, attribute in attributes.items():
             if isinstance(attribute, NumberAttribute):
@@ -42,7 +44,7 @@ def implausible_numbers(dataset: Dataset) -> Iterator[str]:
                 ends = _ends_of_life(name) if noun == "users" else None
                 told = _beyond(known, ends, noun) if ends is not None else ""
                 if told := told or _far(known, noun):
-                    yield f"Attribute {name!r}: {told}"
+                    yield f"{'Context' if noun == 'interactions' else 'Attribute'} {name!r}: {told}"
 
 
 def _ends_of_life(name: str) -> tuple[float, float] | None:

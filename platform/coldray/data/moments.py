@@ -33,10 +33,9 @@ class Moments:
     @classmethod
     def of(cls, dataset: Dataset) -> Moments:
         """Return the moments of all interactions, in the order in which these are stored."""
-        clicks, times, rows = dataset.interactions, dataset.timestamps, dataset.context_rows
+        clicks, times = dataset.interactions, dataset.timestamps
         known = np.full(clicks.nnz, np.nan) if times is None else times.data.astype(np.float64)
-        taken = {} if rows is None else {name: one.take(rows.data) for name, one in dataset.context.items()}
-        return cls(rows_of(clicks), known, taken)
+        return cls(rows_of(clicks), known, contexts_of(dataset))
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -50,6 +49,12 @@ class Moments:
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> Moments:
         """Return some of them."""
         return Moments(self.users[rows], self.times[rows], {name: one.take(rows) for name, one in self.context.items()})
+
+
+def contexts_of(dataset: Dataset) -> dict[str, Attribute]:
+    """Return in which context each interaction was, by name, in the order in which these are stored."""
+    rows = dataset.context_rows
+    return {} if rows is None else {name: one.take(rows.data) for name, one in dataset.context.items()}
 
 
 def _and_unknown(attribute: Attribute) -> Attribute:

@@ -1,4 +1,7 @@
-"""What of a dataset says nothing: ratings and times that are all equal, attributes that do not tell items apart."""
+"""What of a dataset says nothing: ratings and times that are all equal, attributes that do not tell items apart.
+
+So are contexts that do not tell interactions apart, or are another in each.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import scipy.sparse as sp
 
 from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute
 from coldray.data.implausible import implausible_numbers
+from coldray.data.moments import contexts_of
 
 
 def with_oddities_noted(dataset: Dataset) -> Dataset:
@@ -32,16 +36,32 @@ def equal_times(dataset: Dataset) -> str:
 
 
 def uninformative_attributes(dataset: Dataset) -> Iterator[str]:
-    """Yield a sentence for each attribute that does not tell the items, or the users, of the dataset apart."""
+    """Yield a sentence for each attribute that does not tell the items, or the users, of the dataset apart.
+
+    And one for each context that tells no interactions apart, or in which no two are alike.
+    """
     sides = (("items", dataset.attributes, dataset.n_items), ("users", dataset.user_attributes, dataset.n_users))
     for noun, attributes, count in sides:
         for name, attribute in attributes.items():
             if count > 1 and (what := _without_difference(attribute)):
                 yield f"Attribute {name!r} tells no {noun} apart: {what}."
+    for name, attribute in contexts_of(dataset).items():
+        if dataset.interactions.nnz > 1 and (what := _without_difference(attribute)):
+            yield f"Context {name!r} tells no interactions apart: {what}."
+        elif several := _without_likeness(attribute):
+            yield f"Context {name!r} is another in each of {several:,} interactions, and says nothing of others."
 
 
 def _all_equal(values: sp.csr_array) -> bool:
     return values.nnz > 1 and bool((values.data == values.data[0]).all())
+
+
+def _without_likeness(attribute: Attribute) -> int:
+    """Return how many have a label, if no label is of two; 0 if one is, or a single one has any."""
+    if not isinstance(attribute, LabelAttribute):
+        return 0
+    counts = np.bincount(attribute.matrix.indices, minlength=1)
+    return int(counts.sum()) if counts.max() == 1 < counts.sum() else 0
 
 
 def _without_difference(attribute: Attribute) -> str:

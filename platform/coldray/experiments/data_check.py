@@ -110,7 +110,8 @@ def _train_matrix(split: PartAssignment) -> tuple[sp.csr_array, Literal["ratings
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
     has = {"ratings": dataset.ratings is not None, "timestamps": dataset.timestamps is not None}
-    return {**describe_dataset(dataset), **has}
+    context = {"context": list(dataset.context)} if dataset.context else {}
+    return {**describe_dataset(dataset), **has, **context}
 
 
 def _protocol(

@@ -67,6 +67,7 @@ def data_findings(split: PartAssignment, quality: DataQuality) -> list[Finding]:
         *_of_unseen(split, quality),
         *_of_activity(split, quality),
         *_of_attributes(split),
+        *_of_contexts(quality),
     ]
     told = {finding.text for finding in (*tables, *found)}
     notes = [note for note in split.dataset.notes if note not in told]
@@ -252,6 +253,18 @@ def _of_attributes(split: PartAssignment) -> Iterator[Finding]:
         yield Finding("warning", text, "Leave it out, or look at how its column is written.")
     for text in implausible_numbers(split.dataset):
         yield Finding("warning", text, "Models take them as they are: correct them, or leave their cells blank.")
+
+
+def _of_contexts(quality: DataQuality) -> Iterator[Finding]:
+    for context in quality.contexts:
+        if context.unseen:
+            yield Finding(
+                "warning" if context.unseen >= _MUCH_UNSEEN * context.held_out else "note",
+                f"{share_label(context.unseen, context.held_out)} held-out interactions have a label of context "
+                f"{context.name!r} that no train interaction has.",
+                "A model knows nothing of it, and takes it as unknown: give it coarser labels, or split by time alone "
+                "if that is how it will be.",
+            )
 
 
 def _of_unseen(split: PartAssignment, quality: DataQuality) -> Iterator[Finding]:

@@ -59,9 +59,10 @@ def moment_names(
     MissingFieldError
         If one that is named is made of times, ratings or labels, and there are none.
     ConfigError
-        If a column of context is called like a word.
+        If a column of context is called like a word, or like what one is made into.
     """
-    if doubled := sorted(set(context) & set(_WORDS)):
+    own = {TIME.removeprefix(PREFIX), *_WORDS, *(part for parts in WORDS.values() for part in parts)}
+    if doubled := sorted(own & set(context)):
         raise ConfigError(f"The context column {doubled[0]!r} is called like a feature of moments. Rename the column.")
     lacking = _lacking(known, labelled)
     if config.attributes is None or config.attributes == "all":
@@ -72,7 +73,8 @@ def moment_names(
             there = (*_WORDS, *context)
             raise UnknownAttributeError(
                 f"moment_features: there is no feature of moments {name!r}.{nearest(name, there)} There are "
-                f"{choices(there)}; columns of your own are named by --context-columns."
+                f"{choices(there)}; columns of your own are named by --context-label-columns and "
+                "--context-number-columns."
             )
         if name in lacking:
             raise MissingFieldError(f"moment_features: {name!r} is made of {lacking[name]} Leave it out.")

@@ -23,7 +23,8 @@ _ITEM_COLD = "item-cold"
 
 _OPTIONS = {
     "user_column": "user", "item_column": "item", "rating_column": "rating", "timestamp_column": "timestamp",
-    "event_column": "event", "event_weights": "event_weights",
+    "event_column": "event", "event_weights": "event_weights", "context_label_columns": "context_labels",
+    "context_number_columns": "context_numbers",
     "label_columns": "labels", "number_columns": "numbers", "text_columns": "texts",
     "label_separator": "label_separator", "user_label_columns": "user_labels", "user_number_columns": "user_numbers",
     "user_text_columns": "user_texts",
@@ -41,6 +42,8 @@ def load_dataset(
     timestamp: str | None = None,
     event: str | None = None,
     event_weights: Mapping[str, float] | str | None = None,
+    context_labels: Sequence[str] = (),
+    context_numbers: Sequence[str] = (),
     labels: Sequence[str] = (),
     numbers: Sequence[str] = (),
     texts: Sequence[str] = (),
@@ -69,6 +72,8 @@ def load_dataset(
     event, event_weights
         Column of `interactions` with the kind of each, and what each kind is worth: ``{"purchase": 5, "view": 1}``. A
         user may have several rows with an item then, see :mod:`~coldray.data.events`.
+    context_labels, context_numbers
+        Columns of `interactions` that were known before each, such as the device, see :mod:`~coldray.data.context`.
     labels, numbers, texts
         Columns of `items`: lists of labels (or text divided by `label_separator`), numbers, free text.
     users
@@ -101,6 +106,7 @@ def load_dataset(
     columns: dict[str, Any] = {"user_column": user, "item_column": item, "rating_column": rating}
     columns |= {"timestamp_column": timestamp, "label_separator": label_separator}
     columns |= {"event_column": event, "event_weights": event_weights}
+    columns |= {"context_label_columns": _names(context_labels), "context_number_columns": _names(context_numbers)}
     columns |= {"label_columns": _names(labels), "number_columns": _names(numbers), "text_columns": _names(texts)}
     columns |= {"user_label_columns": _names(user_labels), "user_number_columns": _names(user_numbers)}
     columns |= {"user_text_columns": _names(user_texts)}

@@ -144,12 +144,13 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(here, capsys, argume
     assert sorted(here.rglob("*")) == before
 
 
-@given(st.lists(NAMES, min_size=12, max_size=12, unique=True), st.text(string.printable, max_size=20))
+@given(st.lists(NAMES, min_size=14, max_size=14, unique=True), st.text(string.printable, max_size=20))
 def test_any_names_of_columns_are_written_so_that_they_are_read_back(names, reason):
     uses = ("user", "item", "rating", "timestamp", None)
     clicks = tuple(Guess(name, use, reason, sure=False) for name, use in zip(names, uses, strict=False))
+    clicks += tuple(Guess(name, "context", reason) for name in names[12:])
     items = tuple(Guess(name, use, reason) for name, use in zip(names[5:], ("labels", "number", "text"), strict=False))
-    users = tuple(Guess(name, use, reason) for name, use in zip(names[9:], ("labels", "number", "text"), strict=True))
+    users = tuple(Guess(name, use, reason) for name, use in zip(names[9:12], ("labels", "number", "text"), strict=True))
     key, described = Guess(names[8], "item", reason), {"users": Path("e:f.csv"), "n_users": 4, "of_users": users}
     tables = GuessedTables(Path("a b.csv"), Path("c#d.csv"), (3, 2), clicks, items, key, **described)
     study = named_file("marec", "study").read_text(encoding="utf-8")
@@ -178,6 +179,17 @@ def test_kinds_of_events_are_written_with_weights_to_be_looked_at(here, capsys):
     assert tables.event_weights == {"view": 1, "a: b": 2, "purchase": 3}
     data = read_tabular(tables, "csv")
     assert data.events.toarray().tolist() == [[1, 3], [1, 2], [2, 0]]
+
+
+def test_contexts_are_written_and_read_back(here, capsys):
+    frame = pl.DataFrame({"user": list("ppqqrr"), "item": list("xyxyxy"), "device": ["tv", "pc", None] * 2})
+    frame.write_csv(here / "clicks.csv")
+    assert main(["init", "clicks.csv"]) == 0
+    text = capsys.readouterr().out
+    assert "- device                          # named so; 2 different ones\n" in text
+    (here / "mine.yaml").write_text(text)
+    data = read_tabular(load_study(here / "mine.yaml").data.tabular, "csv")
+    assert data.context["device"].labels.tolist() == ["pc", "tv"]
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import DataFormatError, UnmatchedItemsError
+from coldray.data.guess.interactions import _CONTEXTS
 from coldray.data.guess.tables import guess_tables
 from coldray.data.sources.tabular import TabularConfig, read_tabular
+from coldray.features.moments import _WORDS
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
 N_ITEMS = 80
@@ -308,6 +310,39 @@ def test_tables_without_an_id_in_common_are_refused(tables, tmp_path):
     other = written(pl.DataFrame({"film": ["p", "q"], "year": [1, 2]}), tmp_path, "films", False)
     with pytest.raises(UnmatchedItemsError, match=r"No column of clicks\.csv \(item, user\) holds ids of films\.csv"):
         guess_tables(tables[0], other, NOW)
+
+
+CONTEXTS = {
+    "words": (["tv", "pc", "phone"], ("context", True)),
+    "codes": ([0, 1, 2], ("context", False)),
+    "one word": (["tv"], (None, True)),
+    "another word in each row": ([f"w{n}" for n in range(40)], (None, True)),
+    "numbers": ([0.5, 1.5, 2.5], ("rating", False)),
+}
+
+
+@pytest.mark.parametrize(("cells", "use"), CONTEXTS.values(), ids=CONTEXTS)
+def test_a_context_is_named_so_and_has_few_labels(tmp_path, cells, use):
+    device = [cells[(7 * n + n // 9) % len(cells)] for n in range(40)]
+    clicks = pl.DataFrame({"user": [n % 8 for n in range(40)], "item": [n % 5 for n in range(40)], "device": device})
+    found = {
+        guess.column: guess for guess in guess_tables(written(clicks, tmp_path, "a", True), None, NOW).of_interactions
+    }
+    assert (found["device"].use, found["device"].sure) == use
+
+
+def test_no_column_is_guessed_that_a_study_of_moments_refuses():
+    assert set(_CONTEXTS) & set(_WORDS) == set()
+
+
+@pytest.mark.parametrize("owner", ["user", "item"])
+def test_what_every_user_or_item_has_one_of_is_no_context(tmp_path, owner):
+    clicks = pl.DataFrame({"user": [n % 8 for n in range(40)], "item": [n % 5 for n in range(40)]})
+    clicks = clicks.with_columns(platform=pl.format("p{}", pl.col(owner) % 3), device=pl.Series(["tv", "pc"] * 20))
+    clicks = clicks.with_columns(device=pl.Series([("tv", "pc")[(n // 3) % 2] for n in range(40)]))
+    found = guess_tables(written(clicks, tmp_path, "a", False), None, NOW)
+    assert found.columns["context_label_columns"] == ["device"]
+    assert {guess.column: guess.use for guess in found.of_interactions}["platform"] is None
 
 
 @pytest.mark.data("ml-latest-small")

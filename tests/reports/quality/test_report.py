@@ -4,10 +4,12 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 
 from coldray.reports.export import export
+from coldray.reports.quality.contexts import context_table
 from coldray.reports.quality.figures import left_out
 from coldray.reports.quality.report import (
     _day_label,
@@ -108,6 +110,17 @@ def test_what_is_not_known_has_no_row_or_table():
     assert _rating_table(clicks) is _order_table(clicks) is event_table(clicks) is positive_table(clicks) is None
     assert not {"mean rating ± std", "first day"} & set(cells(_parts_table(clicks)))
     assert _factor_table(quality_check("no factors")) is None
+
+
+def test_contexts_are_told_a_column_a_row():
+    rows = cells(context_table(quality_check("contexts")))
+    entropy = -(2 * np.log(2 / 3) + np.log(1 / 3)) / 3 / np.log(2)
+    assert rows["device"] == ["2", "25.0%", f"{entropy:.3f}", f"{HOSTILE * 3} (50.0%)", "0"]
+    assert rows[f"heat {HOSTILE}"][:4] == ["144", "50.0%", "1.000", "0 to 35.75"]
+    assert rows["one"][:4] == ["1", "0.0%", "–", "x (100.0%)"]
+    assert rows["asked"][:4] == ["3", "0.0%", "1.000", "–"]
+    assert "Context" in [section.heading for section in quality_report(quality_check("contexts")).on("page")]
+    assert context_table(quality_check()) is None
 
 
 @pytest.mark.parametrize(

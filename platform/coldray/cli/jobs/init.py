@@ -97,6 +97,9 @@ def data_section(tables: GuessedTables, folder: Path) -> str:
         doubt = f"{_UNSURE}in their order alone: say what a kind is worth; of several of a pair the highest counts"
         lines.append(("    event_weights:", doubt))
         lines += [(f"      {_scalar(kind)}: {weight:g}", "") for kind, weight in fields["event_weights"].items()]
+    if "context_label_columns" in fields:
+        lines.append(("    context_label_columns:", "what was known before a click, as far as their names tell"))
+        lines += [(f"      - {_scalar(name)}", _comment(guesses[name])) for name in fields["context_label_columns"]]
     if "item_id_column" in fields and tables.key is not None:
         lines.append((f"    item_id_column: {_scalar(fields['item_id_column'])}", _comment(tables.key)))
     for of, owner in ((tables.of_items, ""), (tables.of_users, "user_")):

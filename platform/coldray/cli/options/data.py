@@ -107,6 +107,14 @@ class DataOptions(Options):
         Option(metavar="KIND=W,KIND=W", help="what each kind is worth: purchase=5,view=1", rich_help_panel=_OWN),
         OfSource(_TABLES),
     ] = None
+    context_label_columns: Annotated[
+        list[str] | None,
+        Option(help="labels that were known before each interaction, such as the device", **_NAMES),
+        OfSource(_TABLES),
+    ] = None
+    context_number_columns: Annotated[
+        list[str] | None, Option(help="numbers that were known before each interaction", **_NAMES), OfSource(_TABLES)
+    ] = None
     label_columns: Annotated[list[str] | None, Option(help="attributes with labels", **_NAMES), OfSource(_TABLES)] = (
         None
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-Use: TypeAlias = Literal["user", "item", "rating", "timestamp", "event", "labels", "number", "text"]
+Use: TypeAlias = Literal["user", "item", "rating", "timestamp", "event", "context", "labels", "number", "text"]
 
 
 @dataclass(frozen=True)

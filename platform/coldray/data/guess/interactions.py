@@ -1,4 +1,4 @@
-"""Which columns of a table of interactions are users, items, ratings and times."""
+"""Which columns of a table of interactions are users, items, ratings, times and contexts."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ _STRENGTHS = (
 """Words of kinds of events, the weakest first."""
 _MOST_KINDS = 12
 """Kinds of events that somebody may weigh."""
+_CONTEXTS = (
+    *("device", "platform", "os", "browser", "app", "channel", "page", "screen", "placement", "surface", "referrer"),
+    *("referer", "weather", "daypart", "occasion", "companion", "mood", "holiday"),
+)
+"""Words of what is known before a click, and is no feature that is made of its time."""
+_MOST_CONTEXTS = 50
+"""Different contexts of a column at most: where there are more, hardly two clicks are alike."""
 _LAST_DAY = 253_402_300_799
 """Of the year 9999, in seconds since 1970."""
 _FEW_VALUES = 21
@@ -82,7 +89,8 @@ def guess_interactions(
     taken = {guess.column for guess in found}
     left = [column for column in left if column.name not in taken]
     owners = [one for one in columns for guess in found if guess.column == one.name and guess.use in ("user", "item")]
-    found += _ratings_or_events(left, owners)
+    found += (contexts := _contexts(left, owners))
+    found += _ratings_or_events([one for one in left if one.name not in {guess.column for guess in contexts}], owners)
     known = {guess.column: guess for guess in found}
     (of_item,) = (column for column in columns if known.get(column.name, _NONE).use == "item")
     sure = all(guess.sure for guess in found)
@@ -228,6 +236,18 @@ def _by_strength(kinds: Iterable[str]) -> list[str]:
     return sorted(kinds, key=lambda kind: strengths[kind]) if strengths.keys() >= set(kinds) else list(kinds)
 
 
+def _contexts(columns: Sequence[Column], owners: Sequence[Column]) -> list[Guess]:
+    """Return the guesses of columns that say in which context a click was: few labels, which no owner has alone."""
+    return [
+        Guess(column.name, "context", f"named so; {column.distinct:,} different ones", column.kind == "text")
+        for column in columns
+        if column.named(_CONTEXTS) == 2
+        and column.kind in ("whole", "text")
+        and 1 < column.distinct <= min(_MOST_CONTEXTS, len(column.known) / 2)
+        and not any(_is_of(column, owner) for owner in owners)
+    ]
+
+
 def _is_of(column: Column, owner: Column) -> bool:
     """Whether each of several owners has one cell of a column in all its rows."""
     each = pl.DataFrame({"owner": owner.cells, "value": column.cells})
@@ -273,4 +293,6 @@ def _left_out(column: Column, item: Column, *, sure: bool) -> Guess:
         return Guess(column.name, None, "it is the same in every row")
     if column.kind not in ("list", "other") and _is_of(column, item) and item.distinct < len(item.cells):
         return Guess(column.name, None, "every item has one: an attribute, for a table with a row an item", sure)
-    return Guess(column.name, None, "neither user, item, rating, kind nor time of a click", sure or _sentences(column))
+    return Guess(
+        column.name, None, "neither user, item, rating, kind, time nor context of a click", sure or _sentences(column)
+    )

@@ -59,6 +59,8 @@ class GuessedTables:
         }
         if self.event is not None:
             fields["event_weights"] = dict(self.event.weights)
+        if contexts := [guess.column for guess in self.of_interactions if guess.use == "context"]:
+            fields["context_label_columns"] = contexts
         if self.key is not None and self.key.column != fields["item_column"]:
             fields["item_id_column"] = self.key.column
         for guesses, owner in ((self.of_items, ""), (self.of_users, "user_")):

@@ -22,6 +22,7 @@ from coldray.data.quality.activity import (
     timeline,
     user_activity,
 )
+from coldray.data.quality.contexts import ContextFacts, context_facts
 from coldray.data.quality.kinds import EventKinds, event_kinds
 from coldray.data.quality.levels import RatingFacts, RatingLevels, rating_facts, rating_levels
 from coldray.data.splits.assignment import PartAssignment
@@ -138,6 +139,8 @@ class DataQuality:
     """None where interactions are of one kind."""
     timeline: Timeline | None
     """None without times, or if they are not seconds since 1970."""
+    contexts: tuple[ContextFacts, ...]
+    """One a column of context."""
 
     def part(self, name: str) -> PartFacts:
         """Return the facts of a part; KeyError if there is none of that name."""
@@ -184,6 +187,7 @@ def data_quality(split: PartAssignment, scale: Scale | None = None, positives: B
         map=heat_map(clicks),
         kinds=measures.kinds,
         timeline=None if times is None else timeline(times, split.parts),
+        contexts=context_facts(dataset, split.parts == TRAIN, np.isin(split.parts, (VALIDATION, TEST))),
     )
 
 

@@ -5,7 +5,7 @@ Notation used for shapes: U users, I items, d labels of an attribute.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ from coldray.data.tables.numbers import numbers
 
 @dataclass(frozen=True)
 class Described:
-    """What the columns of a table of items, or of users, mean."""
+    """What the columns of a table of items, of users, or of the contexts of interactions, mean."""
 
     noun: str
     id_column: str
@@ -80,6 +80,7 @@ def assemble(
     provenance: dict[str, Any],
     catalogue: Catalogue | None = None,
     profiles: Profiles | None = None,
+    context: Mapping[str, Attribute] | None = None,
 ) -> Dataset:
     """Build a dataset whose users and items are in ascending order of their ids.
 
@@ -87,7 +88,7 @@ def assemble(
     (seconds) and `weight`, that of the strongest event. `attributes` is called with the item ids; those of
     `default_attributes` that it returns become the default. The items of the `catalogue` are items of the dataset,
     whether anybody clicked them or not; how it fits the pairs becomes ``provenance["catalogue"]``. Of `profiles` those
-    of users with a pair are kept.
+    of users with a pair are kept, and of `context` those that the column `context` of the pairs leads to.
 
     Raises
     ------
@@ -132,7 +133,9 @@ def assemble(
         ratings=values("rating", np.float32),
         timestamps=values("timestamp", np.int64),
         events=values("weight", np.float32),
-    )
+        context=context or {},
+        context_rows=values("context", np.int64),
+    ).without_unused_contexts()
 
 
 def label_attribute(edges: pl.DataFrame, item_ids: Ids) -> LabelAttribute:

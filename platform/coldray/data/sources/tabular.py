@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from coldray.core.errors import ConfigError, EmptyDatasetError
 from coldray.data.catalogue import AS_TEXT, Catalogue
+from coldray.data.context import Contexts, check_context_columns
 from coldray.data.dataset import Attribute, Dataset, Ids
 from coldray.data.events import EventWeights, check_event_columns, with_strongest
 from coldray.data.sources.assembly import Described, Profiles, assemble, described_attributes, refuse_repeated
@@ -44,6 +45,11 @@ class TabularColumns(BaseModel):
     timestamp_column: str | None = None
     """Column of `interactions` with a time: a number since 1970, whose unit is told by its size, a date type of
     parquet, or ISO 8601 text (UTC)."""
+    context_label_columns: tuple[str, ...] = ()
+    """Columns of `interactions` with labels, as `label_columns`, that were known before each: the device, the page. Of
+    several rows of a user with an item the latest says it, see :mod:`~coldray.data.context`."""
+    context_number_columns: tuple[str, ...] = ()
+    """Columns of `interactions` with one number that was known before each; empty, null and NaN mean unknown."""
     item_id_column: str | None = None
     """Column of `items` with the item's id; null means the name in `item_column`."""
     label_columns: tuple[str, ...] = ()
@@ -73,12 +79,24 @@ class TabularColumns(BaseModel):
         columns = self.user_label_columns, self.user_number_columns, self.user_text_columns
         return Described("users", self.user_column, *columns)
 
+    @property
+    def of_contexts(self) -> Described:
+        """What the columns of a table of interactions mean that say in which context each was."""
+        return Described("interactions", "", self.context_label_columns, self.context_number_columns, ())
+
+    @property
+    def of_pairs(self) -> dict[str, str]:
+        """The columns of a table of interactions, by what they are: ``user``, ``item`` and what else there is."""
+        given = {role: getattr(self, f"{role}_column") for role in _PAIR_ROLES}
+        return {role: name for role, name in given.items() if name is not None}
+
     @model_validator(mode="after")
     def _named_once(self) -> Self:
-        for names in (self.of_items.names, self.of_users.names):
+        for names in (self.of_items.names, self.of_users.names, self.of_contexts.names):
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise ConfigError(f"Column {repeated[0]!r} is given as an attribute twice; name it once.")
         check_event_columns(self.event_column, self.event_weights, self.rating_column)
+        check_context_columns(self.of_contexts.names, self.of_pairs)
         return self
 
     def require_tables(self, *, items: bool, users: bool) -> None:
@@ -164,9 +182,15 @@ def _dataset(
         logger.warning("%s", swapped)
         notes.append(swapped)
         provenance[SWAPPED] = swapped
+    contexts = None
+    if columns.of_contexts.names:
+        contexts = Contexts.read(pairs, columns.of_contexts, columns.label_separator, file, notes)
+        pairs = pairs.select(*columns.of_pairs, contexts.rows)
     if columns.event_column is not None and columns.event_weights is not None:
         where = f"{file}, column {columns.event_column!r}"
         pairs = with_strongest(pairs, columns.event_weights, where, provenance)
+    if contexts is not None:
+        notes += contexts.unknown(pairs["context"], file)
     profiles = None
     if users is not None:
         rows = _read_described(columns.of_users, users, notes)
@@ -181,6 +205,7 @@ def _dataset(
             default_attributes=default,
             provenance=provenance,
             profiles=profiles,
+            context=None if contexts is None else contexts.attributes,
         )
     table, rows = items.name, _read_described(columns.of_items, items, notes)
     clicked, ids = of_one_type(pairs["item"], rows["item"])
@@ -204,16 +229,14 @@ def _dataset(
         provenance=provenance,
         catalogue=Catalogue(ids, table),
         profiles=profiles,
+        context=None if contexts is None else contexts.attributes,
     )
 
 
 def _read_pairs(columns: TabularColumns, source: Table, notes: list[str]) -> pl.DataFrame:
-    given = (
-        *(columns.user_column, columns.item_column, columns.rating_column, columns.timestamp_column),
-        columns.event_column,
-    )
-    names = {role: name for role, name in zip(_PAIR_ROLES, given, strict=True) if name is not None}
-    read = source.read(names, {role: _PAIR_ROLES[role] for role in names})
+    names, contexts = columns.of_pairs, columns.of_contexts
+    roles: dict[str, Role] = {role: _PAIR_ROLES[role] for role in names} | _roles(contexts)
+    read = source.read(names | {f"attribute {name}": name for name in contexts.names}, roles)
     table = read.rows
     notes += read.notes
     for role, name in names.items():
@@ -228,15 +251,19 @@ def _read_pairs(columns: TabularColumns, source: Table, notes: list[str]) -> pl.
     return table
 
 
+def _roles(columns: Described) -> dict[str, Role]:
+    """Return what each column ``attribute NAME`` is read as."""
+    kinds: tuple[tuple[tuple[str, ...], Role], ...] = (
+        (columns.labels, "labels"), (columns.numbers, "number"), (columns.texts, "text")
+    )  # fmt: skip
+    return {f"attribute {name}": role for group, role in kinds for name in group}
+
+
 def _read_described(columns: Described, source: Table, notes: list[str]) -> pl.DataFrame:
     """Return a row an item, or a user: `item`, its id, and a column ``attribute NAME`` for each attribute."""
     # Attributes are renamed because one may be called "item".
     names = {"item": columns.id_column} | {f"attribute {name}": name for name in columns.names}
-    kinds: tuple[tuple[tuple[str, ...], Role], ...] = (
-        (columns.labels, "labels"), (columns.numbers, "number"), (columns.texts, "text")
-    )  # fmt: skip
-    roles: dict[str, Role] = {"item": "id"}
-    roles |= {f"attribute {name}": role for group, role in kinds for name in group}
+    roles: dict[str, Role] = {"item": "id", **_roles(columns)}
     read, where = source.read(names, roles), f"{source.name}, column {columns.id_column!r}"
     notes += read.notes
     if read.rows.is_empty():

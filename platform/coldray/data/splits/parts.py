@@ -201,6 +201,9 @@ def check_pairs(dataset: Dataset) -> None:
 
 
 def take_interactions(dataset: Dataset, keep: BoolArray, *, every_user: bool = False) -> Dataset:
-    """Return the dataset of some interactions ``[n]``, and of the users who have one of them, or of all."""
-    taken = dataset.with_pairs(lambda matrix: keep_entries(matrix, keep))
+    """Return the dataset of some interactions ``[n]``, and of the users who have one of them, or of all.
+
+    The contexts of others are not in it.
+    """
+    taken = dataset.with_pairs(lambda matrix: keep_entries(matrix, keep)).without_unused_contexts()
     return taken if every_user else taken.take_users(np.unique(rows_of(dataset.interactions)[keep]))

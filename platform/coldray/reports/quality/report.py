@@ -17,6 +17,7 @@ from coldray.experiments.data_check import DataCheck
 from coldray.experiments.data_findings import LEVELS, share_label
 from coldray.models.linear.factor_facts import FactorFacts, Magnitudes
 from coldray.reports.labels import DASH, is_synthetic
+from coldray.reports.quality.contexts import context_table
 from coldray.reports.quality.figures import FIGURES, left_out, quality_pictures
 from coldray.reports.quality.wanted import counted_cell, event_table, positive_table
 from coldray.reports.quality.words import amount_label, filled_parts, headline, level_labels
@@ -73,7 +74,10 @@ def _findings_in_short(check: DataCheck, level: str) -> Section:
 
 
 def _in_short(check: DataCheck) -> Section:
-    tables = (_parts_table(check), event_table(check), positive_table(check), _factor_table(check))
+    tables = (
+        *(_parts_table(check), event_table(check), positive_table(check)),
+        *(context_table(check), _factor_table(check)),
+    )
     return Section("", tables, "terminal")
 
 
@@ -89,6 +93,15 @@ def _activity(check: DataCheck) -> Section:
     ratings = _rating_table(check)
     tables = (_activity_table(check), *((ratings,) if ratings else ()))
     return Section("Activity and ratings", (Columns(tables),), "page")
+
+
+def _contexts(check: DataCheck) -> Section:
+    said = (
+        "What was known before each interaction. The evenness is the entropy of how often each value comes, over that "
+        "of values which all come as often: 1 where they do, towards 0 where one is in nearly all."
+    )
+    table = context_table(check)
+    return Section("Context", (Text(said), table) if table else (), "page")
 
 
 def _factors(check: DataCheck) -> Section:
@@ -110,7 +123,7 @@ def _protocol(check: DataCheck) -> Section:
     return Section("Protocol and data", (origin(check.protocol, known, "Dataset"),), "page")
 
 
-_SECTIONS = (_in_short, _parts, _wanted, _activity, _factors, _figures, _protocol)
+_SECTIONS = (_in_short, _parts, _wanted, _activity, _contexts, _factors, _figures, _protocol)
 """All sections but the findings, in their order."""
 
 
@@ -281,6 +294,11 @@ def _facts(check: DataCheck) -> Iterator[tuple[str, str, float]]:
         yield from ((ALL, f"times_{name}", value) for name, value in asdict(quality.times).items())
     for prefix, activity in (("user", quality.users), ("item", quality.items)):
         yield from ((ALL, f"{prefix}_interactions_{name}", value) for name, value in _activity_facts(activity).items())
+    for context in quality.contexts:
+        facts = {name: getattr(context, name) for name in _CONTEXT_FACTS}
+        yield from (
+            (ALL, f"context_{context.name}_{name}", value) for name, value in facts.items() if value is not None
+        )
     if check.factors is not None:
         yield from (("train", name, value) for name, value in _factor_facts(check.factors).items())
 
@@ -290,6 +308,7 @@ _PART_FACTS = (
     *("unseen_users", "unseen_items", "of_unseen_users", "of_unseen_items"),
 )
 _ACTIVITY_FACTS = ("least", "median", "mean", "most", "singles", "top_share", "gini")
+_CONTEXT_FACTS = ("values", "unknown", "evenness", "of_commonest", "held_out", "unseen")
 _FACTOR_FACTS = (
     *("n_factors", "energy", "rmse", "mae", "rmse_without", "mae_without"),
     *("coverage", "list_length", "listed_users"),
