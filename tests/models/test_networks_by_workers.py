@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,7 +107,10 @@ def trained_on(model):
     """Return clicks as a model reads them, with attributes of users and moments if it reads these."""
     train = as_read(random_training_set(5, n_users=34), model.reads)
     train = with_users(train) if model.reads_askers() else train
-    return with_moments(train) if model.reads_moments else train
+    if not model.reads_moments:
+        return train
+    train = with_moments(train)
+    return replace(train, moments=replace(train.moments, of_items=("item_popularity", "item_age")))
 
 
 @pytest.mark.parametrize(

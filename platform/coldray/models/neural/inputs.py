@@ -26,6 +26,8 @@ _NUMBER_CENTRES = np.linspace(-3.0, 3.0, 13)
 """A number is told by its nearness to these, in standard deviations, so that a network sees it like labels."""
 _NUMBER_WIDTH = 0.5
 """Standard deviation of such a bump, in the same unit."""
+N_BUMPS = len(_NUMBER_CENTRES)
+"""Inputs of a number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ class AttributeInputs:
             As of :meth:`of`.
         """
         parameters = {
-            name: _term_weights(feature) if isinstance(feature, VectorFeature) else _moments(feature)
+            name: _term_weights(feature) if isinstance(feature, VectorFeature) else mean_and_spread(feature.values)
             for name, feature in features.features.items()
         }
         if not any(isinstance(features.features[name], ScalarFeature) or w.any() for name, w in parameters.items()):
@@ -83,7 +85,7 @@ class AttributeInputs:
                 used = np.flatnonzero(weights)
                 blocks.append(feature.matrix[:, used] @ sp.diags_array(weights[used]))
             else:
-                blocks.append(_bumps(feature, self.parameters[name]))
+                blocks.append(sp.csr_array(bumps(feature.values, self.parameters[name])))
         return sp.csr_array(sp.hstack([_unit_rows(block) for block in blocks], format="csr"))
 
 
@@ -105,17 +107,27 @@ def _term_weights(feature: VectorFeature) -> npt.NDArray[np.float32]:
     return np.where(frequency >= MIN_ITEMS, weights, 0).astype(np.float32)
 
 
-def _moments(feature: ScalarFeature) -> npt.NDArray[np.float32]:
-    known = feature.values[np.isfinite(feature.values)]
+def mean_and_spread(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+    """Return mean and standard deviation of the known ones of some numbers, by which :func:`bumps` tells them."""
+    known = values[np.isfinite(values)]
     if len(known) == 0:
         return np.array([0.0, 1.0], np.float32)
     return np.array([known.mean(), known.std() or 1.0], np.float32)
 
 
-def _bumps(feature: ScalarFeature, moments: npt.NDArray[np.float32]) -> sp.csr_array:
-    standard = np.clip((feature.values - moments[0]) / moments[1], _NUMBER_CENTRES[0], _NUMBER_CENTRES[-1])
-    bumps = np.exp(-0.5 * ((standard[:, None] - _NUMBER_CENTRES) / _NUMBER_WIDTH) ** 2)
-    return sp.csr_array(np.nan_to_num(bumps))
+def bumps(values: npt.NDArray[np.floating[Any]], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:
+    """Return the nearness of numbers to each centre ``[…, bumps]``, all 0 of an unknown one.
+
+    Parameters
+    ----------
+    values
+        ``[…]``, NaN where unknown.
+    scales
+        Mean and standard deviation ``[2]``, or those of the last dimension of the values ``[f, 2]``.
+    """
+    standard = np.clip((values - scales[..., 0]) / scales[..., 1], _NUMBER_CENTRES[0], _NUMBER_CENTRES[-1])
+    nearness = np.exp(-0.5 * ((standard[..., None] - _NUMBER_CENTRES) / _NUMBER_WIDTH) ** 2)
+    return np.where(np.isnan(nearness), 0, nearness)
 
 
 def _unit_rows(block: Any) -> sp.csr_array:

@@ -15,7 +15,7 @@ from coldray.models.base import TrainingSet
 from coldray.models.neural.item_attributes import ItemAttributes
 from coldray.models.neural.ranking import crosses
 from coldray.models.neural.ranking.config import DCNConfig, DeepFMConfig, FMConfig
-from coldray.models.neural.ranking.model import DCN, FM, DeepFM, _encoders
+from coldray.models.neural.ranking.model import DCN, FM, DeepFM, _encoder
 from coldray.models.transfer.similarity import arrays_under
 from contracts.problems import random_training_set, scalar_feature, vector_feature, with_moments, with_users
 from contracts.recommender import ContextContract
@@ -62,6 +62,16 @@ class TestDCN(ContextContract):
 class TestDCNOfLowRank(ContextContract):
     model = DCN
     config = CONFIGS[3]
+
+
+class TestDeepFMOfItemsAtMoments(ContextContract):
+    model = DeepFM
+    config = CONFIGS[1]
+
+    def problem(self, seed, **sizes):
+        train = super().problem(seed, **sizes)
+        of_items = "item_popularity", "item_rating_mean", "item_age"
+        return replace(train, moments=replace(train.moments, of_items=of_items))
 
 
 @pytest.fixture(scope="module")
@@ -124,18 +134,24 @@ def by_loops(model, fields, dim):
     return score
 
 
+@pytest.mark.parametrize("of_items", [(), ("item_popularity", "item_rating_mean")], ids=["plain", "items at moments"])
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
-def test_scores_by_loops_over_features(train, config):
+def test_scores_by_loops_over_features(train, config, of_items):
+    train = replace(train, moments=replace(train.moments, of_items=of_items))
     model = KINDS[type(config)](config.model_copy(update={"epochs": 2})).fit(train)
-    users, moments = _encoders(arrays_under("inputs.", model.state()))
+    encoder = _encoder(arrays_under("inputs.", model.state()))
     askers = train.users.beside(train.moments.features.take(np.arange(20)))
     found = model.profile_scorer(np.arange(19))(train.interactions, askers)
-    encoded = users.encode(askers), moments.encode(askers)
+    users, moments, times = encoder.encode(askers)
     for asker in range(0, 20, 6):
         history = train.interactions[[asker]].indices
-        user, moment = ((rows[[asker]].indices, rows[[asker]].data) for rows in encoded)
+        user, moment = ((rows[[asker]].indices, rows[[asker]].data) for rows in (users, moments))
         for item in range(0, 19, 2):
             fields = features_of(model, history, user, moment, item)
+            if encoder.of_items is not None:
+                table = model.fitted_network.at.weight.detach().double().numpy()
+                at = encoder.of_items.encode(np.array(item), times[asker])
+                fields.append([(x, *split(row)) for x, row in zip(at, table, strict=True)])
             expected = by_loops(model, fields, config.embedding_dim)
             assert found[asker, item] == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
@@ -197,6 +213,30 @@ def test_what_is_clicked_by_day_and_by_night_is_found_by_the_moment_alone(config
         shares[context] = (labels[best] == np.array([0, 0, 0, 1, 1, 1])[:, None]).mean()
     assert shares[True] > 0.95
     assert shares[False] < 0.75
+
+
+def test_what_is_clicked_much_of_late_is_found_by_what_items_have_at_a_moment():
+    """In each of 12 spans of two months another third of the items is clicked; people ask at the end of each."""
+    generator = np.random.default_rng(1)
+    n_users, n_items, span = 150, 24, 60 * 86_400.0
+    clicks = sp.csr_array((generator.random((n_users, n_items)) < 0.5).astype(np.float32))
+    liked = np.arange(12) % 3
+    of_thirds = [np.flatnonzero(liked == third) for third in range(3)]
+    when = np.array([generator.choice(of_thirds[item % 3]) for item in clicks.indices])
+    times = (when + generator.random(clicks.nnz)) * span
+    shares = {}
+    for of_items in ((), ("item_popularity",)):
+        features = FeatureSet({TIME: scalar_feature(times, 1.0)}, clicks.nnz)
+        moments = ClickMoments(features, np.full(clicks.nnz, np.nan), of_items)
+        bare = FeatureSet({}, n_items)
+        train = TrainingSet(numbered(clicks), bare, f"spans {of_items}", moments=moments)
+        model = FM(CONFIGS[0].model_copy(update={"epochs": 40, "batch_size": 256})).fit(train)
+        asking = FeatureSet({TIME: scalar_feature((np.arange(3, 12) + 0.9) * span, 1.0)}, 9)
+        scores = model.profile_scorer(np.arange(n_items))(sp.csr_array((9, n_items), dtype=np.float32), asking)
+        best = np.argsort(-scores, axis=1)[:, :8]
+        shares[of_items] = (best % 3 == liked[3:, None]).mean()
+    assert shares["item_popularity",] > 0.95
+    assert shares[()] < 0.6
 
 
 # ---- what is refused

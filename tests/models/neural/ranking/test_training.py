@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ def timed(train, times):
     """Return a training set whose clicks are at these times, which are all that is known of their moments."""
     train = with_moments(train)
     features = FeatureSet({TIME: scalar_feature(times, 1.0), "at:hour": scalar_feature(times % 24, 24.0)}, len(times))
-    return replace(train, moments=ClickMoments(features, train.moments.ratings))
+    return replace(train, moments=ClickMoments(features, train.moments.ratings, ("item_popularity", "item_age")))
 
 
 def random_times(train, generator):
@@ -85,7 +86,9 @@ def test_what_comes_later_changes_nothing_that_a_click_is_learned_from():
 
     def inputs_before(of):
         model = FM(FMConfig(**QUICK))
-        arrays = model.inputs(train)  # how features are encoded is fitted on all that is known, as items are
+        # How features are scaled is fitted on all that is known, as items are; what is read is of the past.
+        past = {name: values for name, values in model.inputs(of).items() if ".past." in name}
+        arrays = {**model.inputs(train), **past}
         task = model.task(of, arrays, None)
         batch = task.batch(torch.arange(task.n_examples), torch.Generator().manual_seed(0))
         found = {}
@@ -100,12 +103,13 @@ def test_what_comes_later_changes_nothing_that_a_click_is_learned_from():
                 batch["history"][history].tolist(),
                 batch["moment_indices"][moment].tolist(),
                 batch["moment_weights"][moment].tolist(),
+                batch["at"][place, 0].tolist(),
             )
         return found
 
     expected = inputs_before(train)
     assert len(expected) > 20
-    assert any(history for history, _, _ in expected.values())
+    assert any(history for history, *_ in expected.values())
     assert inputs_before(other) == expected
 
 
@@ -128,8 +132,10 @@ def test_the_loss_agrees_with_the_loop(loss):
         assert value == pytest.approx(np.mean(terms), rel=1e-4)
 
 
-def test_drawn_items_are_none_of_the_users_and_an_example_is_scored_as_it_will_be_served():
+@pytest.mark.parametrize("of_items", [(), ("item_popularity", "item_age")])
+def test_drawn_items_are_none_of_the_users_and_an_example_is_scored_as_it_will_be_served(of_items):
     train = with_moments(with_users(random_training_set(4)))
+    train = replace(train, moments=replace(train.moments, of_items=of_items))
     model = FM(FMConfig(**QUICK))
     task = model.task(train, model.inputs(train), None)
     batch = task.batch(torch.arange(task.n_examples), torch.Generator().manual_seed(0))
@@ -146,20 +152,15 @@ def test_drawn_items_are_none_of_the_users_and_an_example_is_scored_as_it_will_b
             user, moment = int(task.users[example]), int(task.rows[task.places[example]])
             history = np.zeros((1, 30), np.float32)
             history[0, batch["history"][int(batch["history_offsets"][example]) : ends[example]]] = 1
-            rows = sp_rows(history), task.people[[user]], encoded_moments(model, train)[[moment]]
-            np.testing.assert_allclose(scores[example], scorer(*rows)[0, items[example]], rtol=1e-3, atol=1e-5)
+            asking = asked_by(task, train, [user], [moment])
+            expected = scorer(sp.csr_array(history), asking)[0, items[example]]
+            np.testing.assert_allclose(scores[example], expected, rtol=1e-3, atol=1e-5)
 
 
-def sp_rows(dense):
-    import scipy.sparse as sp
-
-    return sp.csr_array(dense)
-
-
-def encoded_moments(model, train):
-    from coldray.models.neural.ranking.model import _encoders
-
-    return _encoders(model.inputs(train))[1].encode(train.moments.features)
+def asked_by(task, train, users, moments):
+    """Return who asks, by rows of users and of moments."""
+    features = train.moments.features.take(np.asarray(moments))
+    return task.encoder.encode(train.users.take(np.asarray(users)).beside(features))
 
 
 # ---- what it is stopped by
@@ -194,19 +195,20 @@ def test_without_times_clicks_are_held_out_by_chance_and_items_where_that_is_ask
     assert set(model.history) >= {"loss", "ndcg@10"}
 
 
-def test_lists_of_a_validation_are_those_that_are_served_at_its_moments():
+@pytest.mark.parametrize("of_items", [(), ("item_popularity",)])
+def test_lists_of_a_validation_are_those_that_are_served_at_its_moments(of_items):
     train = with_moments(with_users(random_training_set(3, n_users=20)))
+    train = replace(train, moments=replace(train.moments, of_items=of_items))
     model = FM(FMConfig(**QUICK))
     rest, validation = model.hold_out(train)
     inputs = model.inputs(rest)
     task = model.task(rest, inputs, validation)
     module = task.build().eval()
     found = task.validate(module, slice(None))["ndcg@10"]
-    users, moments = task.people, encoded_moments(model, train)
-    asking = validation.asking[validation.users]
+    asking = asked_by(task, train, validation.users, validation.asking[validation.users])
     scorer = module.asker_scorer(validation.candidates)
     with torch.no_grad():
-        scores = scorer(validation.histories, users[validation.users], moments[asking])
+        scores = scorer(validation.histories, asking)
     known = validation.histories.toarray()[:, validation.candidates] > 0
     order = np.argsort(-np.where(known, -np.inf, scores), axis=1, kind="stable")[:, :10]
     hits = np.take_along_axis(validation.clicks.toarray()[:, validation.candidates] > 0, order, axis=1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,16 @@ import scipy.sparse as sp
 
 from coldray.features.feature_set import Feature, FeatureSet, ScalarFeature, VectorFeature
 from coldray.features.moments import TIME
+from coldray.models.base import TrainingSet
 from coldray.models.neural.inputs import AttributeInputs
+from coldray.models.neural.ranking.item_moments import ItemMomentInputs
 from coldray.models.state import Arrays
+from coldray.models.transfer.similarity import arrays_under
 
 _TERMS, _NUMBER = "terms.", "number."
 """What the name of an array begins with, by the kind of the feature."""
+_USERS, _MOMENTS, _ITEMS = "users.", "moments.", "items_at."
+"""The same, by what the feature is of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,58 @@ class AskerInputs:
     def arrays(self) -> Arrays:
         """Return everything, by name."""
         return {name: np.asarray(values) for name, values in self.parameters.items()}
+
+
+class Asking(NamedTuple):
+    """Who asks, as it is encoded."""
+
+    users: sp.csr_array
+    """Their attributes ``[n, F]``."""
+    moments: sp.csr_array
+    """Features of the moments ``[n, F]``."""
+    times: npt.NDArray[np.float64]
+    """Of the moments, seconds since 1970 ``[n]``, NaN where unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class AskerEncoder:
+    """How all that is known of who asks is encoded, and what items have at a moment."""
+
+    users: AskerInputs
+    moments: AskerInputs
+    of_items: ItemMomentInputs | None
+    """None where no feature of an item depends on the moment."""
+
+    @classmethod
+    def of(cls, train: TrainingSet, seed: int) -> Self:
+        """Fit the encoding; `seed` is of the clicks by which features of items are scaled.
+
+        Raises
+        ------
+        DataError
+            If there are attributes of users, or features of moments, but none tells any from the others.
+        """
+        moments = None if train.moments is None else train.moments.features
+        users, asked = AskerInputs.of(train.users, "users"), AskerInputs.of(moments, "clicks")
+        return cls(users, asked, ItemMomentInputs.of(train, seed))
+
+    def encode(self, askers: FeatureSet) -> Asking:
+        """Return what is known of who asks, attributes and features of the moment side by side."""
+        time = askers.features.get(TIME)
+        times = time.values if isinstance(time, ScalarFeature) else np.full(askers.n_items, np.nan)
+        return Asking(self.users.encode(askers), self.moments.encode(askers), times)
+
+    def arrays(self) -> Arrays:
+        """Return everything, by name."""
+        parts = {_USERS: self.users, _MOMENTS: self.moments, _ITEMS: self.of_items}
+        kept = {under: part.arrays() for under, part in parts.items() if part is not None}
+        return {under + name: values for under, arrays in kept.items() for name, values in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Rebuild it."""
+        users, moments, items = (arrays_under(under, arrays) for under in (_USERS, _MOMENTS, _ITEMS))
+        return cls(AskerInputs(users), AskerInputs(moments), ItemMomentInputs.from_arrays(items))
 
 
 def _unknown_terms(n: int, width: int) -> VectorFeature:

@@ -69,7 +69,7 @@ class Cross(nn.Module, ABC):
     def against(self, items: Fields) -> Against:
         """Return the function that scores who ask against the same items ``[n]``, some of them at a time."""
         shared = Fields(*(part[None] for part in items))
-        step = max(1, _BLOCK_FLOATS // max(len(items.weights) * self.units, 1))
+        step = block_of(len(items.weights) * self.units)
 
         def scores(askers: Fields) -> torch.Tensor:
             found = askers.weights.new_empty(len(askers.weights), len(items.weights))
@@ -79,6 +79,11 @@ class Cross(nn.Module, ABC):
             return found
 
         return scores
+
+
+def block_of(numbers: int) -> int:
+    """Return for how many who ask scores are computed at a time, if each takes so many numbers."""
+    return max(1, _BLOCK_FLOATS // max(numbers, 1))
 
 
 class Factorisation(Cross):

@@ -23,18 +23,19 @@ from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Items, ModelConfig, ProfileScorer, Scores, TrainingSet
 from coldray.models.neural.base import INPUTS, NeuralModel
 from coldray.models.neural.item_attributes import ItemAttributes
-from coldray.models.neural.ranking.askers import AskerInputs
+from coldray.models.neural.ranking.askers import AskerEncoder
 from coldray.models.neural.ranking.config import DCNConfig, DeepFMConfig, FMConfig
-from coldray.models.neural.ranking.network import AskerScorer, RankingNetwork
+from coldray.models.neural.ranking.network import RankingNetwork
 from coldray.models.neural.ranking.task import RankingTask, asking_rows
 from coldray.models.neural.validation import Validation, hold_out_clicks, hold_out_items, hold_out_last
 from coldray.models.state import Arrays
 from coldray.models.transfer.similarity import arrays_under
 
-_USERS, _MOMENTS = "users.", "moments."
-"""What the names of arrays begin with: of the encoding of users, and of moments."""
-_TERMS, _ENTRIES, _CONTEXT = 8, 48, 1000
-"""Terms and entries of the attributes of an item, and terms of who asks, that the check of memory reckons with."""
+_ASKERS = "askers."
+"""What the names of arrays begin with that say how who asks is encoded."""
+_TERMS, _ENTRIES, _CONTEXT, _AT = 8, 48, 1000, 104
+"""Terms and entries of attributes of an item, terms of who asks, and inputs of an item at a moment, that the check of
+memory reckons with."""
 _COPIES = 5
 """Arrays of the size of the weights while these are trained: themselves, the best so far, gradients, two averages."""
 _ACTIVATIONS = 3
@@ -69,34 +70,22 @@ class _Ranker(NeuralModel[ConfigT]):
         DataError
             If there are attributes of items, of users or of moments, but none tells any from the others.
         """
-        moments = None if train.moments is None else train.moments.features
-        users, asked = AskerInputs.of(train.users, "users"), AskerInputs.of(moments, "clicks")
+        asked = AskerEncoder.of(train, self.config.seed).arrays()
         return {
             **ItemAttributes.of(train).arrays(),
             "warm": train.warm_items,
-            **{_USERS + name: values for name, values in users.arrays().items()},
-            **{_MOMENTS + name: values for name, values in asked.arrays().items()},
+            **{_ASKERS + name: values for name, values in asked.items()},
         }
 
     def network(self, inputs: Arrays, n_items: int) -> RankingNetwork:
         """Return a new network."""
-        users, moments = _encoders(inputs)
-        attributes = ItemAttributes.from_arrays(inputs)
-        return RankingNetwork(self.config, attributes, inputs["warm"], users.n_inputs, moments.n_inputs)
+        return RankingNetwork(self.config, ItemAttributes.from_arrays(inputs), inputs["warm"], _encoder(inputs))
 
     def task(self, train: TrainingSet, inputs: Arrays, validation: Validation | None) -> RankingTask:
         """Return the training on `train`."""
-        users, moments = _encoders(inputs)
         asking = validation.asking if isinstance(validation, _MomentValidation) else None
-        return RankingTask(
-            self.config,
-            train,
-            ItemAttributes.from_arrays(inputs),
-            users.encode(train.users or FeatureSet({}, train.interactions.shape[0])),
-            moments,
-            validation,
-            asking,
-        )
+        attributes = ItemAttributes.from_arrays(inputs)
+        return RankingTask(self.config, train, attributes, _encoder(inputs), validation, asking)
 
     def hold_out(self, train: TrainingSet) -> tuple[TrainingSet, Validation | None]:
         """Return what is trained on at first, and what training is stopped by: lists at the moments of held-out clicks.
@@ -124,7 +113,7 @@ class _Ranker(NeuralModel[ConfigT]):
         size = 1 + config.embedding_dim
         weights = size * ((2 + _TERMS) * n_items + _CONTEXT) + self._layer_weights()
         pairs = config.batch_size * (1 + config.negatives)
-        batch = pairs * (4 * size + self._units()) + config.batch_size * (config.history + 8) * size
+        batch = pairs * (4 * size + _AT + self._units()) + config.batch_size * (config.history + 8) * size
         return 4 * (_COPIES * weights + 6 * _ENTRIES * n_items + _ACTIVATIONS * batch + _BLOCK)
 
     def _layer_weights(self) -> int:
@@ -137,20 +126,25 @@ class _Ranker(NeuralModel[ConfigT]):
 
     def scorer(self, items: Items) -> Scorer:
         """Return the function that scores `items` for users of whom nothing is known but their clicks."""
-        scores, users, moments = self._scores(items)
+        scores = self.profile_scorer(items)
 
         def of_clicks(histories: sp.csr_array) -> Scores:
-            nobody = FeatureSet({}, histories.shape[0])
-            return scores(histories, users.encode(nobody), moments.encode(nobody))
+            return scores(histories, FeatureSet({}, histories.shape[0]))
 
         return of_clicks
 
     def profile_scorer(self, items: Items) -> ProfileScorer:
         """Return the function that scores `items` for histories and what is known of who asks, and when."""
-        scores, users, moments = self._scores(items)
+        network = self.fitted_network
+        if not isinstance(network, RankingNetwork):  # pragma: no cover  network() makes no other
+            raise TypeError("This is no network of a ranker.")
+        encoder = _encoder(arrays_under(INPUTS, self._state))
+        with torch.no_grad():
+            scorer = network.asker_scorer(items)
 
         def of_all(histories: sp.csr_array, askers: FeatureSet) -> Scores:
-            return scores(histories, users.encode(askers), moments.encode(askers))
+            with torch.no_grad():
+                return np.ascontiguousarray(scorer(histories, encoder.encode(askers)), np.float32)
 
         return of_all
 
@@ -161,24 +155,9 @@ class _Ranker(NeuralModel[ConfigT]):
         longer = ItemAttributes.from_arrays(inputs).extended(features)
         return self.extended({**inputs, **longer.arrays()}, features.n_items)
 
-    def _scores(self, items: Items) -> tuple[AskerScorer, AskerInputs, AskerInputs]:
-        """Return the function from encoded inputs to scores, and the encodings of users and of moments."""
-        network = self.fitted_network
-        if not isinstance(network, RankingNetwork):  # pragma: no cover  network() makes no other
-            raise TypeError("This is no network of a ranker.")
-        with torch.no_grad():
-            scorer = network.asker_scorer(items)
 
-        def scores(histories: sp.csr_array, users: sp.csr_array, moments: sp.csr_array) -> Scores:
-            with torch.no_grad():
-                return np.ascontiguousarray(scorer(histories, users, moments), np.float32)
-
-        return scores, *_encoders(arrays_under(INPUTS, self._state))
-
-
-def _encoders(inputs: Arrays) -> tuple[AskerInputs, AskerInputs]:
-    """Return those of users and of moments."""
-    return AskerInputs(arrays_under(_USERS, inputs)), AskerInputs(arrays_under(_MOMENTS, inputs))
+def _encoder(inputs: Arrays) -> AskerEncoder:
+    return AskerEncoder.from_arrays(arrays_under(_ASKERS, inputs))
 
 
 class FM(_Ranker[FMConfig]):

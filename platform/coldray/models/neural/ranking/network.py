@@ -1,6 +1,7 @@
 """The network of the context-aware rankers: tables of features, and how their fields are crossed.
 
-Who asks are three fields, their history, their attributes and the moment; an item is two, itself and its attributes. A
+Who asks are three fields, their history, their attributes and the moment; an item is two, itself and its
+attributes, and a third where features of it depend on the moment. A
 feature i has a weight w_i and a vector v_i. A history of n clicks has a feature for each of them, worth n^−ρ, so that a
 user has no weights of their own.
 
@@ -25,8 +26,10 @@ from coldray.models.base import Items, Scores
 from coldray.models.neural.base import Network
 from coldray.models.neural.inputs import bag
 from coldray.models.neural.item_attributes import ItemAttributes
+from coldray.models.neural.ranking.askers import AskerEncoder, Asking
 from coldray.models.neural.ranking.config import DCNConfig, DeepFMConfig, FMConfig
-from coldray.models.neural.ranking.crosses import Cross, CrossLayers, Factorisation, Fields, Layers
+from coldray.models.neural.ranking.crosses import Cross, CrossLayers, Factorisation, Fields, Layers, block_of
+from coldray.models.neural.ranking.item_moments import ItemMomentInputs
 from coldray.training.row_random import RowDropout
 from coldray.training.task import Batch
 
@@ -36,8 +39,12 @@ USER, MOMENT, ITEM = "user_", "moment_", "item_"
 """What the names of a field's tensors begin with in a batch: the rows that :func:`~coldray.models.neural.inputs.bag`
 makes of it."""
 BAG = ("indices", "offsets", "weights")
-AskerScorer: TypeAlias = Callable[[sp.csr_array, sp.csr_array, sp.csr_array], Scores]
-"""From histories ``[b, I]``, attributes of users ``[b, F]`` and moments ``[b, F]`` to scores ``[b, n]``."""
+AT = "at"
+"""The tensor of a batch that has what items have at a moment."""
+AskerScorer: TypeAlias = Callable[[sp.csr_array, Asking], Scores]
+"""From histories ``[b, I]`` and who asks to scores ``[b, n]``."""
+_Against: TypeAlias = Callable[[Fields, npt.NDArray[np.float64]], torch.Tensor]
+"""From the fields of who asks and the times of their moments ``[b]`` to scores ``[b, n]``."""
 
 
 class RankingNetwork(Network):
@@ -51,8 +58,8 @@ class RankingNetwork(Network):
         Of all I items.
     warm
         Items with a feature of their own, int ``[W]``.
-    n_users, n_moments
-        F, of the attributes of users and of moments.
+    encoder
+        Of who asks.
     """
 
     places: torch.Tensor
@@ -62,18 +69,18 @@ class RankingNetwork(Network):
         config: FMConfig,
         attributes: ItemAttributes,
         warm: npt.NDArray[np.integer[Any]],
-        n_users: int,
-        n_moments: int,
+        encoder: AskerEncoder,
     ) -> None:
         super().__init__()
-        self.attributes, self.power = attributes, config.history_power
+        self.attributes, self.of_items, self.power = attributes, encoder.of_items, config.history_power
         size = 1 + config.embedding_dim
         self.clicked = _table(len(warm), size)
-        self.users, self.moments = _table(n_users, size), _table(n_moments, size)
+        self.users, self.moments = (_table(one.n_inputs, size) for one in (encoder.users, encoder.moments))
         self.own = _table(len(warm) + 1, size, padding=len(warm))
         self.told = _table(attributes.n_inputs, size)
+        self.at = None if encoder.of_items is None else _table(encoder.of_items.n_inputs, size)
         self.id_dropout, self.context_dropout = RowDropout(config.id_dropout), RowDropout(config.context_dropout)
-        self.crosses = nn.ModuleList(_crosses(config))
+        self.crosses = nn.ModuleList(_crosses(config, items=2 if self.at is None else 3))
         places = torch.full((attributes.n_items,), len(warm))
         places[torch.from_numpy(np.asarray(warm, np.int64))] = torch.arange(len(warm))
         self.register_buffer("places", places, persistent=False)  # [I], row of each item's own feature
@@ -93,17 +100,38 @@ class RankingNetwork(Network):
         listed, chosen = batch["listed"], batch["chosen"]  # [n], [b, w]
         told, squares = _read(self.told, *_bag_of(batch, ITEM))  # [n, 1 + d], [n]
         kept = self.id_dropout(told.new_ones(chosen.shape)) > 0
-        items = self._items(self.places[listed[chosen]], kept, (told[chosen], squares[chosen]))
+        items = self._items(self.places[listed[chosen]], kept, (told[chosen], squares[chosen]), batch.get(AT))
         known = self.context_dropout(told.new_ones(len(chosen), 2)) > 0  # [b, 2]
         bags = _bag_of(batch, USER), _bag_of(batch, MOMENT)
         askers = self._askers(self.places[batch["history"]], batch["history_offsets"], *bags, known)
-        scores: torch.Tensor = sum(cross.pairs(askers, items) for cross in self.each_cross())  # type: ignore[assignment]
-        return scores
+        return _added([cross.pairs(askers, items) for cross in self.each_cross()])
 
-    def _items(self, places: torch.Tensor, kept: torch.Tensor, told: tuple[torch.Tensor, torch.Tensor]) -> Fields:
-        """Return the fields of items ``[…]`` by rows of their own features, which of these to keep, and attributes."""
+    def _items(
+        self,
+        places: torch.Tensor,
+        kept: torch.Tensor,
+        told: tuple[torch.Tensor, torch.Tensor],
+        at: torch.Tensor | None = None,
+    ) -> Fields:
+        """Return the fields of items ``[…]``.
+
+        Parameters
+        ----------
+        places, kept
+            Rows of their own features, and which of these are read.
+        told
+            What their attributes say.
+        at
+            What they have at the moment ``[…, F]``, where anything is read of that.
+        """
         own = self.own(places) * kept[..., None]
-        return Fields.beside([(own, own[..., 1:].square().sum(dim=-1)), told])
+        parts = [(own, own[..., 1:].square().sum(dim=-1)), told]
+        if self.at is not None and at is not None:
+            weight = self.at.weight
+            said, squares = at @ weight, at.square() @ weight[:, 1:].square().sum(dim=1)
+            parts = [(one.expand(said.shape), square.expand(squares.shape)) for one, square in parts]
+            parts.append((said, squares))
+        return Fields.beside(parts)
 
     def _askers(
         self,
@@ -135,22 +163,49 @@ class RankingNetwork(Network):
         return Fields.beside(parts)
 
     def asker_scorer(self, items: Items) -> AskerScorer:
-        """Return the function from histories, attributes of users and moments to scores of items."""
-        device = self.places.device
-        wanted = torch.from_numpy(np.array(items, np.int64))
-        told = _read(self.told, *_moved(sp.csr_array(self.attributes.rows[wanted.numpy()]), device))
-        places = self.places[wanted.to(device)]
-        fields = self._items(places, torch.ones_like(places, dtype=torch.bool), told)
-        scorers = [cross.against(fields) for cross in self.each_cross()]
+        """Return the function from histories and who asks to scores of items."""
+        device, wanted = self.places.device, np.array(items, np.int64)
+        told = _read(self.told, *_moved(sp.csr_array(self.attributes.rows[wanted]), device))
+        against = self._against(wanted, told) if self.of_items is None else self._at(wanted, told, self.of_items)
 
-        def scores(histories: sp.csr_array, users: sp.csr_array, moments: sp.csr_array) -> Scores:
+        def scores(histories: sp.csr_array, asking: Asking) -> Scores:
             rows = self.places.cpu().numpy()[histories.indices]
             kept = np.flatnonzero(rows < len(self.clicked.weight))  # nothing was learned of the others
             clicked = torch.from_numpy(rows[kept]).to(device)
             offsets = torch.from_numpy(np.searchsorted(kept, histories.indptr[:-1]).astype(np.int64)).to(device)
-            askers = self._askers(clicked, offsets, _moved(users, device), _moved(moments, device))
-            total: torch.Tensor = sum(scorer(askers) for scorer in scorers)  # type: ignore[assignment]
-            return np.asarray(total.float().cpu().numpy(), np.float32)
+            askers = self._askers(clicked, offsets, _moved(asking.users, device), _moved(asking.moments, device))
+            return np.asarray(against(askers, asking.times).float().cpu().numpy(), np.float32)
+
+        return scores
+
+    def _against(self, wanted: npt.NDArray[np.int64], told: tuple[torch.Tensor, torch.Tensor]) -> _Against:
+        """Return the function that scores who ask against the same items at any moment, which is computed once."""
+        places = self.places[torch.from_numpy(wanted).to(self.places.device)]
+        fields = self._items(places, torch.ones_like(places, dtype=torch.bool), told)
+        scorers = [cross.against(fields) for cross in self.each_cross()]
+
+        def scores(askers: Fields, times: npt.NDArray[np.float64]) -> torch.Tensor:
+            return _added([scorer(askers) for scorer in scorers])
+
+        return scores
+
+    def _at(
+        self, wanted: npt.NDArray[np.int64], told: tuple[torch.Tensor, torch.Tensor], of_items: ItemMomentInputs
+    ) -> _Against:
+        """Return the function that scores who ask, some at a time, against items as each is at their moments."""
+        places = self.places[torch.from_numpy(wanted).to(self.places.device)]
+        every, crosses = torch.ones_like(places, dtype=torch.bool), self.each_cross()
+        numbers = of_items.n_inputs + 4 * self.own.weight.shape[1] + sum(cross.units for cross in crosses)
+        step = block_of(len(wanted) * numbers)
+
+        def scores(askers: Fields, times: npt.NDArray[np.float64]) -> torch.Tensor:
+            found = askers.weights.new_empty(len(times), len(wanted))
+            for start in range(0, len(times), step):
+                chosen = slice(start, start + step)
+                at = torch.from_numpy(of_items.encode(wanted, times[chosen, None])).to(places.device)  # [step, n, F]
+                items, asking = self._items(places, every, told, at), askers.rows(chosen)
+                found[chosen] = _added([cross.pairs(asking, items) for cross in crosses])
+            return found
 
         return scores
 
@@ -160,16 +215,23 @@ class RankingNetwork(Network):
 
         def scores(histories: sp.csr_array) -> Scores:
             nothing: sp.csr_array = sp.csr_array((histories.shape[0], 1), dtype=np.float32)
-            return scorer(histories, nothing, nothing)
+            return scorer(histories, Asking(nothing, nothing, np.full(histories.shape[0], np.nan)))
 
         return scores
 
 
-def _crosses(config: FMConfig) -> list[Cross]:
-    """Return how a configuration crosses fields: three of who asks, two of an item."""
+def _added(parts: list[torch.Tensor]) -> torch.Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _crosses(config: FMConfig, items: int) -> list[Cross]:
+    """Return how a configuration crosses fields: three of who asks, and so many of an item."""
     if not isinstance(config, DeepFMConfig):
         return [Factorisation()]
-    asked, offered = 3 * config.embedding_dim, 2 * config.embedding_dim
+    asked, offered = 3 * config.embedding_dim, items * config.embedding_dim
     layers = Layers(asked, offered, config.hidden_dim, config.n_layers, config.dropout)
     if not isinstance(config, DCNConfig):
         return [Factorisation(), layers]

@@ -18,13 +18,14 @@ from torch.nn import functional
 
 from coldray.data.dataset import rows_of, without_pairs
 from coldray.features.feature_set import FeatureSet
+from coldray.features.moments import TIME, time_of
 from coldray.models.base import TrainingSet
 from coldray.models.neural.base import NeuralTask
 from coldray.models.neural.inputs import bag
 from coldray.models.neural.item_attributes import ItemAttributes
-from coldray.models.neural.ranking.askers import AskerInputs
+from coldray.models.neural.ranking.askers import AskerEncoder, Asking
 from coldray.models.neural.ranking.config import FMConfig
-from coldray.models.neural.ranking.network import BAG, ITEM, MOMENT, USER, RankingNetwork
+from coldray.models.neural.ranking.network import AT, BAG, ITEM, MOMENT, USER, RankingNetwork
 from coldray.models.neural.validation import METRIC, Validation
 from coldray.training.histories import Histories
 from coldray.training.negatives import DrawnNegatives, NegativesConfig
@@ -112,10 +113,8 @@ class RankingTask(NeuralTask):
         What is trained on.
     attributes
         Of all items.
-    users
-        Encoded attributes of all users ``[U, F]``.
-    moments
-        How moments are encoded. Those of clicks are encoded batch by batch, as all of them at once would be large.
+    encoder
+        How who asks is encoded. Moments of clicks are so batch by batch, as all of them at once would be large.
     validation
         What is validated on; None trains for all epochs.
     asking
@@ -127,28 +126,31 @@ class RankingTask(NeuralTask):
         config: FMConfig,
         train: TrainingSet,
         attributes: ItemAttributes,
-        users: sp.csr_array,
-        moments: AskerInputs,
+        encoder: AskerEncoder,
         validation: Validation | None,
         asking: npt.NDArray[np.intp] | None,
     ) -> None:
         super().__init__(validation)
         self.name = type(config).__name__.removesuffix("Config")
         self.config, self.attributes, self.warm = config, attributes, train.warm_items
-        self.people, self.user_rows = users, Histories.of(users)
-        self.encoder = moments
+        self.encoder = encoder
+        self.people = encoder.users.encode(train.users or FeatureSet({}, train.interactions.shape[0]))
+        self.user_rows = Histories.of(self.people)
         self.features = FeatureSet({}, 1) if train.moments is None else train.moments.features
         self.item_rows = Histories.of(attributes.rows)
-        self.asking = None if asking is None else moments.encode_some(self.features, asking)
+        self.asking = None if asking is None else self._asked(asking)
         self.negatives = DrawnNegatives(NegativesConfig(count=config.negatives), train.interactions)
         clicks = Clicks.of(train, config.history, config.seed)
         self.items, self.rows = torch.from_numpy(clicks.items).long(), torch.from_numpy(clicks.moments).long()
+        self.times = np.full(len(clicks.moments), np.nan)
+        if train.moments is not None:
+            self.times = train.moments.times[clicks.moments]
         taken = clicks.take(self.negatives.possible.numpy()[clicks.users])
         self.users, self.places, self.starts, self.lengths, self.ends, self.counts = taken
 
     def build(self) -> RankingNetwork:
         """Return a new network."""
-        return RankingNetwork(self.config, self.attributes, self.warm, self.people.shape[1], self.encoder.n_inputs)
+        return RankingNetwork(self.config, self.attributes, self.warm, self.encoder)
 
     def batch(self, examples: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return what was known before clicks, these, and items drawn for each.
@@ -157,8 +159,8 @@ class RankingTask(NeuralTask):
         -------
         Batch
             ``history`` and ``history_offsets``, the clicks before; ``listed`` ``[n]``, the distinct items of the batch,
-            and ``chosen`` ``[b, w]``, places among them of each click and of what is drawn for it; and the bags of
-            attributes of users and of the listed items, and of moments.
+            and ``chosen`` ``[b, w]``, places among them of each click and of what is drawn for it; the bags of
+            attributes of users and of the listed items, and of moments; and what the chosen items have at them.
         """
         users, places, counts = self.users[examples], self.places[examples], self.counts[examples]
         offsets = counts.cumsum(0) - counts
@@ -168,14 +170,19 @@ class RankingTask(NeuralTask):
         drawn = self.negatives.candidates(users, generator, rows=examples)
         items = torch.cat([self.items[places][:, None], drawn], dim=1)  # [b, w]
         listed, chosen = torch.unique(items, return_inverse=True)
+        at = {}
+        if self.encoder.of_items is not None:
+            encoded = self.encoder.of_items.encode(items.numpy(), self.times[places.numpy(), None])
+            at = {AT: torch.from_numpy(encoded)}  # [b, w, F]
         return {
+            **at,
             "history": self.items[starts + (ends - 1 - back) % lengths],
             "history_offsets": offsets,
             "listed": listed,
             "chosen": chosen,
             **_bags(self.item_rows, listed, ITEM),
             **_bags(self.user_rows, users, USER),
-            **_under(MOMENT, bag(self.encoder.encode(self.features.take(self.rows[places].numpy())))),
+            **_under(MOMENT, bag(self.encoder.moments.encode(self.features.take(self.rows[places].numpy())))),
         }
 
     def loss(self, module: nn.Module, batch: Batch, step: Step) -> Loss:
@@ -195,12 +202,20 @@ class RankingTask(NeuralTask):
             scorer = module.asker_scorer(self.validation.candidates)
         width = self.people.shape[1]
 
-        def scores(histories: sp.csr_array, asking: sp.csr_array) -> npt.NDArray[np.float32]:
+        def scores(histories: sp.csr_array, known: sp.csr_array) -> npt.NDArray[np.float32]:
+            people, moments = sp.csr_array(known[:, :width]), sp.csr_array(known[:, width:-1])
             with torch.no_grad():
-                return scorer(histories, sp.csr_array(asking[:, :width]), sp.csr_array(asking[:, width:]))
+                return scorer(histories, Asking(people, moments, known[:, [-1]].toarray()[:, 0]))
 
-        known = sp.csr_array(sp.hstack([self.people, self.asking], format="csr"))
-        return {METRIC: self.validation.ndcg(scores, users, known)}
+        return {METRIC: self.validation.ndcg(scores, users, self.asking)}
+
+    def _asked(self, rows: npt.NDArray[np.intp]) -> sp.csr_array:
+        """Return who asks at the moments of these rows: attributes, features of the moment, and its time ``[U, F]``."""
+        times = np.full(len(rows), np.nan)
+        if TIME in self.features.features:
+            times[rows >= 0] = time_of(self.features)[rows[rows >= 0]]
+        asked = self.encoder.moments.encode_some(self.features, rows)
+        return sp.csr_array(sp.hstack([self.people, asked, sp.csr_array(times[:, None])], format="csr"))
 
 
 def _bags(rows: Histories, chosen: torch.Tensor, field: str) -> dict[str, torch.Tensor]:
