@@ -61,6 +61,8 @@ print(coldray.load_bundle(bundle.save("bundle")).model.name)
     [
         ("graph", 'coldray.fit("text_graph", coldray.load_dataset("sample"))'),
         ("text", 'coldray.fit("marec", coldray.load_dataset("sample"), features=EMBEDDED)'),
+        ("stopwords", 'coldray.fit("marec", coldray.load_dataset("sample"), features={"stop_words": ["english"]})'),
+        ("sentiment", 'coldray.fit("marec", coldray.load_dataset("sample"), features={"sentiment": ["title"]})'),
     ],
 )
 def test_what_is_missing_is_told_with_the_name_of_the_extra(extra, code, tmp_path):

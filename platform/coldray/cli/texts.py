@@ -7,7 +7,7 @@ import ray
 from coldray.cli.progress.study import StudyProgress
 from coldray.data.dataset import TextAttribute
 from coldray.experiments.prepared import PreparedStudy
-from coldray.features.builder import choose_methods
+from coldray.features.builder import choose_methods, read_attributes
 from coldray.features.text_embeddings import EmbeddingConfig
 
 _FEW_TEXTS = 2000
@@ -20,7 +20,8 @@ def embedded_texts(study: PreparedStudy) -> dict[str, tuple[str, ...]]:
     if config.encoded_features is None:
         return {}
     methods = choose_methods(dataset, config.features)
-    found = {name: dataset.attributes[name] for name, method in methods.items() if method == "embedding"}
+    read = read_attributes(dataset, config.features) if "embedding" in methods.values() else {}
+    found = {name: read[name] for name, method in methods.items() if method == "embedding"}
     return {name: attribute.texts for name, attribute in found.items() if isinstance(attribute, TextAttribute)}
 
 

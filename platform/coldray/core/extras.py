@@ -7,9 +7,11 @@ from typing import Literal, TypeAlias
 
 from coldray.core.errors import MissingExtraError
 
-Extra: TypeAlias = Literal["text", "graph", "serve"]
+Extra: TypeAlias = Literal["text", "stopwords", "sentiment", "graph", "serve"]
 EXTRAS: dict[Extra, tuple[str, ...]] = {
     "text": ("sentence_transformers",),
+    "stopwords": ("stop_words",),
+    "sentiment": ("vaderSentiment",),
     "graph": ("torch_geometric",),
     "serve": ("watchfiles", "redis"),
 }

@@ -22,7 +22,7 @@ from coldray.experiments.selection import select
 from coldray.experiments.space import StudyConfig, listed_values
 from coldray.experiments.split_config import drawn_splits
 from coldray.experiments.winner import WinnerMetrics, measure_winner
-from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods
+from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods, read_attributes
 from coldray.features.counts import count_attributes
 from coldray.models.forms import Form
 
@@ -94,9 +94,9 @@ def check_model(config: StudyConfig, dataset: Dataset) -> tuple[StudyConfig, Set
     UnknownAttributeError, ConfigError, MissingFieldError, CatalogTooLargeError
         As :func:`prepare_study`.
     """
-    names = choose_methods(dataset, config.features)
+    read = read_attributes(dataset, config.features)
     model, cold = config.kind, config.splits.holds_out_items  # where cold items warm up, clicks alone may do
-    if not names and (cold or model.scores_cold_items):
+    if not read and (cold or model.scores_cold_items):
         reason = "cold items have nothing else" if cold else f"the model {config.model!r} learns from them"
         raise MissingFieldError(
             f"The study uses no item attribute of dataset {dataset.name!r}, and {reason}. Name some "
@@ -114,8 +114,8 @@ def check_model(config: StudyConfig, dataset: Dataset) -> tuple[StudyConfig, Set
     if config.encoded_users is not None:
         dataset.require_user_attributes()
         choose_methods(dataset.of_users, config.encoded_users)
-    read = {name: dataset.attributes[name] for name in names}
-    counts = count_attributes(read, read) if config.features.counts else {}
+    listed = [name for name in read if name in dataset.attributes]
+    counts = count_attributes(read, listed) if config.features.counts else {}
     _check_values(config, attribute_kinds({**read, **counts}))
     named, settled = settled_study(config, dataset)
     check_fits(named, dataset)

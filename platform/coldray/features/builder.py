@@ -9,20 +9,22 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from coldray.core.errors import ConfigError, DataFormatError, NotFittedError, UnknownAttributeError
 from coldray.core.spelling import choices, nearest
-from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, TextAttribute, attribute_length
+from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, attribute_length
 from coldray.features.counts import count_attributes
+from coldray.features.derived import Derived
+from coldray.features.described import Described, Encoder
 from coldray.features.feature_set import Feature, FeatureSet
 from coldray.features.multi_hot import MultiHotConfig, MultiHotEncoder, read_labels
 from coldray.features.scalar import ScalarEncoder, read_numbers
 from coldray.features.text_embeddings import EmbeddingConfig, EmbeddingEncoder
-from coldray.features.tfidf import TfidfConfig, TfidfEncoder, read_texts
+from coldray.features.tfidf import TfidfConfig, TfidfEncoder, check_languages, read_texts
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,14 @@ class FeatureConfig(BaseModel):
     """Terms kept of a text that is encoded by TF-IDF: the most frequent ones."""
     text: dict[str, Literal["tfidf", "embedding"]] = Field(default_factory=dict)
     """How each text attribute is encoded, by name or by a pattern such as ``review_*``; TF-IDF for those not named."""
+    joined: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """Texts made of several attributes of an item, ``{about: [title, genres, "review_*"]}``: they are read beside
+    `attributes`, whether or not their parts are, and encoded as `text` says."""
+    sentiment: tuple[str, ...] = ()
+    """Texts, by name or by a pattern such as ``review_*``, whose sentiment is a number, from −1 to 1, of each name or
+    pattern: VADER's mean over sentences, of English texts. Read beside `attributes`."""
+    stop_words: tuple[str, ...] = ()
+    """Languages whose stop words are no terms of TF-IDF: ``[english]``."""
     embedding_model: str = EmbeddingConfig().model
     """A sentence-transformers model: its id on the Hugging Face hub, or a local folder."""
     embedding_cache: Path | None = None
@@ -69,49 +79,13 @@ OF_USERS = FeatureConfig(attributes="all")
 """What is read of users unless something else is named."""
 
 
-class _Encoder(Protocol):
-    """What learns one attribute's vocabulary and encodes items with it; it accepts one kind of attribute."""
-
-    def fit(self, attribute: Any) -> Self:
-        """Learn from the dataset's items; a second fit forgets the first."""
-
-    def transform(self, attribute: Any) -> Feature:
-        """Encode any items."""
-
-    def state(self) -> dict[str, Any]:
-        """Return arrays of numbers and JSON values only, for :meth:`from_state`."""
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """Restore a fitted encoder."""
-
-
-class Described(Protocol):
-    """What attributes are read from: a dataset, or the moments of its clicks."""
-
-    @property
-    def attributes(self) -> Mapping[str, Attribute]:
-        """By name."""
-
-    @property
-    def default_attributes(self) -> tuple[str, ...]:
-        """Those that are read unless others are named."""
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """How they came to be."""
-
-    def check_attributes(self, names: Iterable[str]) -> None:
-        """Raise :class:`UnknownAttributeError` for the first name there is not."""
-
-
 class _Method(NamedTuple):
     """One way to encode an attribute."""
 
-    encoder: type[_Encoder]
+    encoder: type[Encoder]
     kind: AttributeKind
     """Of the attributes that it encodes."""
-    new: Callable[[FeatureConfig], _Encoder]
+    new: Callable[[FeatureConfig], Encoder]
 
 
 _METHODS = {
@@ -120,7 +94,11 @@ _METHODS = {
         "labels",
         lambda config: MultiHotEncoder(MultiHotConfig(min_items=config.min_items, max_share=config.max_share)),
     ),
-    "tfidf": _Method(TfidfEncoder, "text", lambda config: TfidfEncoder(TfidfConfig(max_terms=config.max_terms))),
+    "tfidf": _Method(
+        TfidfEncoder,
+        "text",
+        lambda config: TfidfEncoder(TfidfConfig(max_terms=config.max_terms, stop_words=config.stop_words)),
+    ),
     "scalar": _Method(ScalarEncoder, "number", lambda _: ScalarEncoder()),
     "embedding": _Method(
         EmbeddingEncoder,
@@ -131,6 +109,8 @@ _METHODS = {
     ),
     _COUNT: _Method(ScalarEncoder, "number", lambda _: ScalarEncoder()),
 }
+_CHOSEN: dict[AttributeKind, str] = {"labels": "multi_hot", "number": "scalar", "text": "tfidf"}
+"""The method of each kind unless another is named."""
 _READERS: dict[AttributeKind, Callable[..., Attribute]] = {
     "labels": read_labels,
     "number": read_numbers,
@@ -150,8 +130,9 @@ class FeatureEncoder:
     def __init__(self, config: FeatureConfig | None = None) -> None:
         self.config = config or FeatureConfig()
         self._methods: dict[str, str] | None = None
-        self._encoders: dict[str, _Encoder] = {}
+        self._encoders: dict[str, Encoder] = {}
         self._empty: dict[str, str] = {}
+        self._derived, self._parts = Derived({}, {}), dict[str, AttributeKind]()
 
     @property
     def methods(self) -> Mapping[str, str]:
@@ -166,7 +147,14 @@ class FeatureEncoder:
     @property
     def kinds(self) -> dict[str, AttributeKind]:
         """What each attribute to be read holds: what :func:`attributes_from_records` needs to read new items."""
-        return {name: _METHODS[method].kind for name, method in self.methods.items() if method != _COUNT}
+        made = self._derived.names
+        read = {name: _METHODS[method].kind for name, method in self._read.items() if name not in made}
+        return {**read, **self._parts}
+
+    @property
+    def _read(self) -> dict[str, str]:
+        """How each attribute is encoded that is no count."""
+        return {name: method for name, method in self.methods.items() if method != _COUNT}
 
     def fit(self, dataset: Described) -> Self:
         """Learn the vocabulary of each attribute from all items of `dataset`; a second fit forgets the first.
@@ -179,14 +167,16 @@ class FeatureEncoder:
             If `text` names an attribute that is not a text or not encoded, or the embedding model cannot be loaded.
         """
         self._methods, self._encoders, self._empty = None, {}, {}
-        methods = choose_methods(dataset, self.config)
+        methods, read = choose_methods(dataset, self.config), read_attributes(dataset, self.config)
+        self._derived = _derived(dataset, self.config)
+        self._parts = {name: _kind_of(dataset.attributes[name]) for name in self._derived.parts if name not in methods}
         counted = count_attributes(dataset.attributes, methods) if self.config.counts else {}
         for name in counted:
             if name in dataset.attributes:
                 raise ConfigError(f"Counts are on, and the dataset has an attribute {name!r} itself. Rename that one.")
         for name, method in methods.items():
-            self._encoders[name] = _METHODS[method].new(self.config).fit(dataset.attributes[name])
-            self._note_if_empty(name, dataset.attributes[name])
+            self._encoders[name] = _METHODS[method].new(self.config).fit(read[name])
+            self._note_if_empty(name, read[name])
         self._encoders |= {name: ScalarEncoder().fit(count) for name, count in counted.items()}
         self._methods = {**methods, **dict.fromkeys(counted, _COUNT)}
         return self
@@ -214,7 +204,7 @@ class FeatureEncoder:
 
     def check_usable(self) -> None:
         """Raise ConfigError if the items of :meth:`fit` can be compared by no attribute, saying why for each."""
-        if len(self._empty) == len(self.kinds):
+        if len(self._empty) == len(self._read):
             raise ConfigError(" ".join(["There is nothing to compare items by.", *self._empty.values()]))
 
     def transform(
@@ -237,11 +227,9 @@ class FeatureEncoder:
         DataFormatError
             If an attribute describes another number of items, or is not of the kind the encoder was fitted on.
         """
-        features: dict[str, Feature] = {}
-        read: dict[str, Attribute] = {}
+        given, read = encoded or {}, dict[str, Attribute]()
         for name, kind in self.kinds.items():
-            if encoded and name in encoded:
-                features[name] = encoded[name]
+            if name in given:
                 read |= {name: attributes[name]} if name in attributes else {}
                 continue
             read[name] = attributes[name] if name in attributes else _READERS[kind]([None] * n_items, name)
@@ -253,21 +241,27 @@ class FeatureEncoder:
                 raise DataFormatError(
                     f"Attribute {name!r} describes {attribute_length(read[name])} items, not {n_items}."
                 )
-            features[name] = self._encoders[name].transform(read[name])
-        counts = count_attributes(read, read) if _COUNT in self.methods.values() else {}
+        described = {**read, **self._derived.without(given).made(read)}
+        features = {
+            name: given[name] if name in given else self._encoders[name].transform(described[name])
+            for name in self._read
+        }
+        counts = count_attributes(read, self.methods) if _COUNT in self.methods.values() else {}
         features |= {name: self._encoders[name].transform(count) for name, count in counts.items()}
         return FeatureSet(features, n_items)
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`from_state` needs, flat: arrays of numbers, and JSON values, under string keys.
 
-        The keys are ``config``, ``methods`` and ``<attribute>/<part of its encoder's state>``. The embedding cache
-        belongs to a machine and stays out.
+        The keys are ``config``, ``methods`` and ``<attribute>/<part of its encoder's state>``, with ``derived`` and
+        ``parts`` where attributes are made of others. The embedding cache belongs to a machine and stays out.
         """
         state: dict[str, Any] = {
             "config": self.config.model_dump(mode="json", exclude={"embedding_cache"}),
             "methods": [[name, method] for name, method in self.methods.items()],
         }
+        if self._derived.names:
+            state |= {"derived": self._derived.state(), "parts": self._parts}
         for name, encoder in self._encoders.items():
             state |= {f"{name}/{part}": value for part, value in encoder.state().items()}
         return state
@@ -292,10 +286,12 @@ class FeatureEncoder:
         try:
             encoder = cls(FeatureConfig.model_validate({**state["config"], **changed}))
             encoder._methods = {str(name): str(method) for name, method in state["methods"]}
+            if "derived" in state:
+                encoder._derived, encoder._parts = Derived.from_state(state["derived"]), dict(state["parts"])
             for name, method in encoder._methods.items():
                 prefix = f"{name}/"
                 part = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-                restored: _Encoder
+                restored: Encoder
                 if method == "embedding":
                     restored = EmbeddingEncoder.from_state(part, model=embedding_model, cache_folder=embedding_cache)
                 else:
@@ -401,24 +397,38 @@ def attribute_names(dataset: Described, config: FeatureConfig) -> tuple[str, ...
     if config.attributes == "all":
         of_users = dataset.provenance.get("later_user_attributes", ())
         later = dataset.provenance.get("later_attributes", of_users)
-        return tuple(name for name in dataset.attributes if name not in later)
-    return dataset.default_attributes if config.attributes is None else config.attributes
+        names = tuple(name for name in dataset.attributes if name not in later)
+    else:
+        names = dataset.default_attributes if config.attributes is None else config.attributes
+    return tuple(dict.fromkeys((*names, *_derived(dataset, config).names)))
+
+
+def _derived(dataset: Described, config: FeatureConfig) -> Derived:
+    return Derived.of(config.joined, config.sentiment, dataset.attributes)
+
+
+def read_attributes(dataset: Described, config: FeatureConfig) -> dict[str, Attribute]:
+    """Return the attributes that are read, in order, those among them that are made of others; errors as of a fit."""
+    methods, derived = choose_methods(dataset, config), _derived(dataset, config)
+    described = {**dataset.attributes, **derived.made(dataset.attributes)}
+    return {name: described[name] for name in methods}
 
 
 def choose_methods(dataset: Described, config: FeatureConfig) -> dict[str, str]:
     """Return how each attribute is to be encoded, in order; errors as in :meth:`FeatureEncoder.fit`."""
-    names = attribute_names(dataset, config)
+    names, derived = attribute_names(dataset, config), _derived(dataset, config)
     text: dict[str, str] = {}
     for pattern, method in config.text.items():
         text |= dict.fromkeys([name for name in names if fnmatchcase(name, pattern)] or [pattern], method)
-    dataset.check_attributes((*names, *text))
+    dataset.check_attributes(name for name in (*names, *text) if name not in derived.names)
+    kinds = {**attribute_kinds(dataset.attributes), **derived.kinds}
     for name in text:
-        if not isinstance(dataset.attributes[name], TextAttribute):
-            raise ConfigError(f"`text` names {name!r}, which holds {_kind_of(dataset.attributes[name])}. Leave it out.")
+        if kinds[name] != "text":
+            raise ConfigError(f"`text` names {name!r}, which holds {kinds[name]}. Leave it out.")
         if name not in names:
             raise ConfigError(f"`text` names {name!r}, which is not encoded. Add it to `attributes` or leave it out.")
-    chosen = {"labels": "multi_hot", "number": "scalar", "text": "tfidf"}
-    return {name: text.get(name) or chosen[_kind_of(dataset.attributes[name])] for name in names}
+    check_languages(config.stop_words)
+    return {name: text.get(name) or _CHOSEN[kinds[name]] for name in names}
 
 
 def _kind_of(attribute: Attribute) -> AttributeKind:

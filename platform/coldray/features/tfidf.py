@@ -6,7 +6,7 @@ Notation used for shapes: I items, m terms kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -14,7 +14,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
-from coldray.core.errors import DataFormatError, NotFittedError
+from coldray.core.errors import ConfigError, DataFormatError, NotFittedError
+from coldray.core.extras import require_extra
+from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import TextAttribute
 from coldray.features.feature_set import VectorFeature
 
@@ -48,6 +50,9 @@ class TfidfConfig(BaseModel):
     """What is a word in scripts without blanks between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese): each pair
     of characters side by side, or a whole run of them, as in bundles made before there was a choice."""
 
+    stop_words: tuple[str, ...] = ()
+    """Languages whose stop words are no terms."""
+
     @model_validator(mode="after")
     def _range_ascends(self) -> Self:
         low, high = self.ngram_range
@@ -70,6 +75,40 @@ def words(text: str) -> list[str]:
         else:
             found += _WORD.findall(run)
     return found
+
+
+def check_languages(languages: Iterable[str]) -> None:
+    """Find out whether there are stop words of these languages.
+
+    Raises
+    ------
+    MissingExtraError
+        If the extra that brings them is not installed.
+    ConfigError
+        If there are none of a language.
+    """
+    languages = tuple(languages)
+    if not languages:
+        return
+    require_extra("stopwords", "Stop words")
+    from stop_words import AVAILABLE_LANGUAGES
+
+    for language in languages:
+        if language not in AVAILABLE_LANGUAGES:
+            raise ConfigError(
+                f"stop_words: there are none of {language!r}.{nearest(language, AVAILABLE_LANGUAGES)} Languages: "
+                f"{choices(sorted(AVAILABLE_LANGUAGES))}."
+            )
+
+
+def stop_words(languages: tuple[str, ...]) -> set[str]:
+    """Return the stop words of some languages, as terms are read: of *don't* there is left *don*."""
+    if not languages:
+        return set()
+    check_languages(languages)
+    from stop_words import get_stop_words
+
+    return {word for language in languages for one in get_stop_words(language) for word in words(one.lower())}
 
 
 class TfidfEncoder:
@@ -107,7 +146,8 @@ class TfidfEncoder:
         attribute
             Texts of the I items.
         """
-        vectorizer = self._vectorizer(max_features=self.config.max_terms)
+        left_out = sorted(stop_words(self.config.stop_words)) or None
+        vectorizer = self._vectorizer(max_features=self.config.max_terms, stop_words=left_out)
         analyse = vectorizer.build_analyzer()
         if not any(analyse(text) for text in attribute.texts):
             # scikit-learn refuses an empty vocabulary; here it is as legal as a label attribute of rare labels only.

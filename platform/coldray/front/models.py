@@ -24,7 +24,7 @@ from coldray.evaluation.ratings import ones_where_stored
 from coldray.evaluation.significance import bootstrap_interval
 from coldray.experiments.evaluation import Candidates, EvaluationFold
 from coldray.experiments.tasks.measured import evaluate_fold
-from coldray.features.builder import OF_USERS, FeatureConfig, FeatureEncoder, attribute_kinds, choose_methods
+from coldray.features.builder import OF_USERS, FeatureConfig, FeatureEncoder, attribute_kinds, read_attributes
 from coldray.features.moments import asked_features
 from coldray.front.configs import validated
 from coldray.models.base import Recommender, TrainingSet
@@ -249,15 +249,15 @@ def _model(model: str | Recommender[Any], parameters: Mapping[str, Any]) -> Reco
 
 def _check(model: Recommender[Any], data: Dataset, features: FeatureConfig) -> None:
     """Find out what can be wrong before the fit."""
-    names = choose_methods(data, features)
-    if model.scores_cold_items and not names:
+    read = read_attributes(data, features)
+    if model.scores_cold_items and not read:
         raise MissingFieldError(
             f"The model {model.name!r} learns from item attributes, and dataset {data.name!r} has none that are read. "
             "Give load_dataset the items with labels=, numbers= or texts=."
         )
     if model.reads_users:
         data.require_user_attributes()
-    model.check_attributes(attribute_kinds({name: data.attributes[name] for name in names}))
+    model.check_attributes(attribute_kinds(read))
     model.check_size(data.n_users, data.n_items)
 
 
