@@ -115,10 +115,10 @@ def test_what_is_not_known_has_no_row_or_table():
 def test_contexts_are_told_a_column_a_row():
     rows = cells(context_table(quality_check("contexts")))
     entropy = -(2 * np.log(2 / 3) + np.log(1 / 3)) / 3 / np.log(2)
-    assert rows["device"] == ["2", "25.0%", f"{entropy:.3f}", f"{HOSTILE * 3} (50.0%)", "0"]
-    assert rows[f"heat {HOSTILE}"][:4] == ["144", "50.0%", "1.000", "0 to 35.75"]
-    assert rows["one"][:4] == ["1", "0.0%", "–", "x (100.0%)"]
-    assert rows["asked"][:4] == ["3", "0.0%", "1.000", "–"]
+    assert rows["device"] == ["2", "25.0 %", f"{entropy:.3f}", f"{HOSTILE * 3} (50.0 %)", "0"]
+    assert rows[f"heat {HOSTILE}"] == ["144", "50.0 %", "1.000", "0 to 35.75", "–"]
+    assert rows["one"][:4] == ["1", "0.0 %", "–", "x (100.0 %)"]
+    assert rows["asked"][:4] == ["3", "0.0 %", "1.000", "–"]
     assert "Context" in [section.heading for section in quality_report(quality_check("contexts")).on("page")]
     assert context_table(quality_check()) is None
 

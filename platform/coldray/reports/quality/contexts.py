@@ -16,10 +16,10 @@ def context_table(check: DataCheck) -> Table | None:
         (
             Cell(one.name),
             number(f"{one.values:,}"),
-            number(f"{one.unknown / one.interactions:.1%}"),
+            number(f"{100 * one.unknown / one.interactions:.1f} %"),
             number(DASH if one.evenness is None else f"{one.evenness:.3f}"),
             Cell(_commonest(one)),
-            counted_cell(one.unseen, one.held_out),
+            number(DASH) if one.commonest is None else counted_cell(one.unseen, one.held_out),
         )
         for one in check.quality.contexts
     )
@@ -33,4 +33,4 @@ def _commonest(context: ContextFacts) -> str:
         return f"{amount_label(context.ends[0])} to {amount_label(context.ends[1])}"
     if context.commonest is None:
         return DASH
-    return f"{context.commonest} ({context.of_commonest / context.interactions:.1%})"
+    return f"{context.commonest} ({100 * context.of_commonest / context.interactions:.1f} %)"
