@@ -200,12 +200,14 @@ def _people(
     if profiles is not None:
         people.read(profiles)  # one that is None says nothing of whom it is
         people.tell_unread(profiles)
+    if users is not None:
+        asking = people.asking([bundle.user_places.get(user) for user in users], None, contexts)
+    else:
+        rated = [_rated_places(bundle, history) for history in histories]
+        asking = people.asking([None] * n_asked, profiles, contexts, rated)
     if people.moments is not None:
         people.moments.tell(contexts, n_asked)
-    if users is not None:
-        return people.asking([bundle.user_places.get(user) for user in users], None, contexts)
-    rated = [_rated_places(bundle, history) for history in histories]
-    return people.asking([None] * n_asked, profiles, contexts, rated)
+    return asking
 
 
 def _rated_places(bundle: Bundle, history: History) -> dict[int, float | None]:

@@ -106,7 +106,7 @@ class ListMaker:
             Of the items that lists may hold unless others are named.
         """
         vectors = model if index is not None and isinstance(model, VectorModel) else None
-        by_profile = model.profile_scorer(items) if model.reads_users else None
+        by_profile = model.profile_scorer(items) if model.reads_askers() else None
         return cls(model.scorer(items), items, clicks, model.reads, model.click_value, index, vectors, by_profile)
 
     # ---- histories

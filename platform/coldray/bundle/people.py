@@ -90,7 +90,10 @@ class PeopleMoments:
         DataFormatError
             If a value is not of its column's kind, or the time is none.
         """
-        columns = [{name: value for name, value in one.items() if name != TIME_OF_CONTEXT} for one in contexts]
+        columns = [
+            {name: value for name, value in one.items() if name != TIME_OF_CONTEXT} if isinstance(one, Mapping) else one
+            for one in contexts
+        ]
         attributes = attributes_from_records(columns, self.kinds, "Context")
         times = np.array([_seconds(one.get(TIME_OF_CONTEXT), place) for place, one in enumerate(contexts)], np.float64)
         return Moments(np.arange(len(times)), times, attributes)

@@ -85,8 +85,9 @@ def explain(
         Ratings by the index of the item, the first click first.
     """
     model = bundle.model
-    if model.reads_users:
-        return Explained("none", f"The model {model.name!r} scores by who a user is, too: that is not taken apart.", ())
+    if model.reads_askers():
+        what = "by who asks, and when," if model.reads_moments else "by who a user is,"
+        return Explained("none", f"The model {model.name!r} scores {what} too: that is not taken apart.", ())
     if not history:
         return Explained("none", "Nothing is known of this user, so there is nothing to give as a reason.", ())
     if not model.personalised:

@@ -79,7 +79,7 @@ def _reads(kind: type[Recommender[Any]]) -> str:
     """Return what a model reads in words, by its default configuration."""
     reads = kind(kind.config_type()).reads
     told = {"clicks": True, "their order": reads.order, "ratings": reads.ratings, "attributes": kind.scores_cold_items}
-    told["user attributes"] = kind.reads_users
+    told |= {"user attributes": kind.reads_askers(), "moments": kind.reads_moments}
     return ", ".join(name for name, read in told.items() if read)
 
 

@@ -113,7 +113,7 @@ class StudyConfig(WithData):
     name: str = Field(pattern=r"^\w[\w.-]*$")
     """Letters, digits, ``_``, ``.`` and ``-``: it becomes part of folder names."""
     model: str
-    """Its name; ``pipeline: {retrieve: …, rank: …}`` names two, see :mod:`~coldray.models.ranking.two_stage`."""
+    """Its name; ``pipeline: {retrieve: …, rank: …}`` names two, see :mod:`~coldray.models.two_stage`."""
     space: dict[str, Any] = Field(min_length=1)
     """For each parameter a value, or ``{choice: […]}``, ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``,
     ``{int_uniform: [low, high]}``. Parameters left out keep the model's default."""

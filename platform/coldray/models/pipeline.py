@@ -1,6 +1,6 @@
 """A pipeline of two models in a study file, ``pipeline: {retrieve: two_tower, k: 500, rank: deepfm}``, and its name.
 
-What it does is in :mod:`~coldray.models.ranking.two_stage`, which takes the second that torch takes to load.
+What it does is in :mod:`~coldray.models.two_stage`, which takes the second that torch takes to load.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def model_type(name: str) -> type[Recommender[Any]]:
         If another package adds it, and it cannot be used.
     """
     if JOINT in name:
-        from coldray.models.ranking.two_stage import two_stage_type  # asks for the classes of its stages here
+        from coldray.models.two_stage import two_stage_type  # asks for the classes of its stages here
 
         return two_stage_type(name)
     if name not in MODELS:

@@ -326,10 +326,10 @@ def check_track(entry: Entry, dataset: Dataset) -> None:
     ConfigError
         Naming the entry, and the attributes.
     """
-    if entry.track != "full" and entry.study.kind.reads_users:
+    if entry.track != "full" and entry.study.kind.reads_askers():
         raise ConfigError(
             f"The entry {entry.name!r} is on the {entry.track} track, which reads nothing of users but their clicks, "
-            f"and the model {entry.study.model!r} reads their attributes. Put it on the full track."
+            f"and the model {entry.study.model!r} reads more of them. Put it on the full track."
         )
     if entry.track == "clicks" and entry.study.kind.scores_cold_items:
         raise ConfigError(

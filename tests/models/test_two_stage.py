@@ -11,8 +11,8 @@ import coldray
 from coldray.core.errors import ConfigError
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.space import StudyConfig
-from coldray.models.ranking.two_stage import two_stage_type
 from coldray.models.registry import model_type
+from coldray.models.two_stage import two_stage_type
 from contracts.problems import random_features, random_training_set
 from contracts.recommender import ClickedItemContract, ColdItemContract, all_items
 
