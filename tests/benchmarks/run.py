@@ -15,6 +15,7 @@ import marec_figures  # noqa: F401 - importing registers its figures
 import mutation_figures  # noqa: F401
 import neural_figures  # noqa: F401
 import neural_worker_figures  # noqa: F401
+import pipeline_figures  # noqa: F401
 import ranking_figures  # noqa: F401
 import rating_figures  # noqa: F401
 import retrieval_figures  # noqa: F401

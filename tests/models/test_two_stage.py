@@ -43,8 +43,9 @@ def in_order(first, second, seen, config):
 
 
 def standard(scores):
-    spread = scores.std() if len(scores) else 0
-    return (scores - scores.mean()) / spread if spread > 1e-7 else np.zeros(len(scores))
+    wide = scores.astype(np.float64)
+    spread = wide.std() if len(wide) else 0
+    return (wide - wide.mean()) / spread if spread > 1e-6 * np.abs(wide).max(initial=0) else np.zeros(len(wide))
 
 
 class TestContentBehindEase(TwoStageContract, ClickedItemContract):

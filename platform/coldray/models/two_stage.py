@@ -41,6 +41,8 @@ from coldray.models.transfer.similarity import arrays_under
 from coldray.training.options import FitConfig, FitOptions
 
 _Kinds: TypeAlias = Mapping[Stage, type[Recommender[Any]]]
+_ROUNDING = 1e-6
+"""Standard deviation, relative to the largest score, below which candidates are taken to be equal."""
 _Scored: TypeAlias = Callable[[sp.csr_array, FeatureSet | None], Scores]
 """From histories ``[b, I]`` and what is known of who asks to scores ``[b, n]``."""
 
@@ -148,17 +150,16 @@ class TwoStage(Recommender[TwoStageConfig]):
     def fit(
         self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
     ) -> Self:
-        """Fit both stages, each on all clicks."""
+        """Fit both stages, each on all clicks; pipelines that differ in `k` and `weight` alone share the fits."""
         self.settle_on(train, options)
+        shared = Computations() if computations is None else computations
         fitted: dict[Stage, Recommender[Any]] = {}
-        for stage in STAGES:
-            model = self._new(stage)
-            given, shared = train, computations
-            if train.moments is not None and not model.reads_moments:
-                # What is shared is of clicks that lead to moments, which this stage takes for ones.
-                clicks = ones_where_stored(train.interactions)
-                given, shared = replace(train, interactions=clicks, moments=None), None
-            fitted[stage] = model.fit(given, shared, options.model_copy(update=_not_heeded(self.kinds[stage])))
+        for stage, kind in self.kinds.items():
+            config = self.config.of(stage)
+            heeded = options.model_copy(update=_not_heeded(kind))
+            told = {"model": kind.name, "parameters": config.model_dump_json()}
+            arrays = shared.get(fitted_stage, train, **told, options=heeded)
+            fitted[stage] = kind.from_state(config, arrays, train.features)
         self._stages = fitted
         return self
 
@@ -251,6 +252,17 @@ class TwoStage(Recommender[TwoStageConfig]):
         return model
 
 
+def fitted_stage(data: TrainingSet, *, model: str, parameters: str, options: FitOptions) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a model, of these parameters as JSON, that is fitted on its own."""
+    from coldray.models.registry import model_type
+
+    kind = model_type(model)
+    if data.moments is not None and not kind.reads_moments:
+        data = replace(data, interactions=ones_where_stored(data.interactions), moments=None)
+    stage = kind(kind.config_type.model_validate_json(parameters))
+    return dict(stage.fit(data, None, options).state())
+
+
 def _scored(model: Recommender[Any], items: Items) -> _Scored:
     """Return the function that scores items by all that the model reads of who asks."""
     plain = model.scorer(items)
@@ -290,12 +302,13 @@ def _in_two_tiers(
 
 
 def _standard(scores: Scores, candidates: npt.NDArray[np.bool_]) -> Scores:
-    """Return the scores of candidates less their mean, over their standard deviation; 0 where all are equal."""
+    """Return the scores of candidates less their mean, over their standard deviation; 0 where rounding tells them apart."""
     count = np.maximum(candidates.sum(axis=1, keepdims=True), 1)
     wide = np.where(candidates, scores, 0).astype(np.float64)
     centred = np.where(candidates, wide - wide.sum(axis=1, keepdims=True) / count, 0)
     spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
-    even: npt.NDArray[np.float64] = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+    told = spread > _ROUNDING * np.abs(wide).max(axis=1, keepdims=True)
+    even: npt.NDArray[np.float64] = np.divide(centred, spread, out=np.zeros_like(centred), where=told)
     return even.astype(np.float32)
 
 

@@ -44,6 +44,7 @@ _LABELS = {
     "item_blocks": "blocks of items",
     "residual_vectors": "singular vectors",
     "similarly_rated": "neighbours",
+    "fitted_stage": "stages of pipelines",
 }
 
 
