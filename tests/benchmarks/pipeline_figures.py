@@ -14,7 +14,7 @@ from coldray.experiments.space import load_study
 METRIC = "ndcg@10"
 SINGLE = ("ease", "deepfm", "item_knn", "als")
 """Models that might be best alone, each searched by its own study file with as many trials as the pipeline."""
-TRIALS = 24
+TRIALS = 8
 
 
 @figure("two_stage_over_single", unit="×", bar=1.03, better="higher")

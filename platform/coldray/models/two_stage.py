@@ -302,7 +302,7 @@ def _in_two_tiers(
 
 
 def _standard(scores: Scores, candidates: npt.NDArray[np.bool_]) -> Scores:
-    """Return the scores of candidates less their mean, over their standard deviation; 0 where rounding tells them apart."""
+    """Return the scores of candidates less their mean, over their standard deviation; 0 if only rounding differs."""
     count = np.maximum(candidates.sum(axis=1, keepdims=True), 1)
     wide = np.where(candidates, scores, 0).astype(np.float64)
     centred = np.where(candidates, wide - wide.sum(axis=1, keepdims=True) / count, 0)
