@@ -67,6 +67,25 @@ def test_a_published_split_is_searched_and_tested_by_what_was_liked(published, r
     assert f"{int(wanted.sum())} of {published.test.nnz} test interactions" in result.protocol["positives"]
 
 
+def test_the_shipped_study_of_texts_and_a_graph_looks_for_what_was_liked_by_histories_of_every_rating(
+    published, ray_cluster
+):
+    path = Path(__file__).parents[2] / "tune_spaces" / "text_graph.yaml"
+    small = {"heads": 1, "head_dim": 2, "epochs": 1, "stop_by": "clicks", "rating_embedding": True}
+    overrides = {"splits.protocol": "predefined", "splits.n_splits": 1, "candidates": "all", "search.trials": 1}
+    written = {"space": small, "selection.simplest": [], "search.algorithm": "random", "search.first": []}
+    config = load_study(path, {**overrides, **written, "positives": {"rating": ">=4"}})
+    study = prepare_study(config, published.dataset, published)
+    task = prepare_task(study.splits[0].test_fold, config.features, reads=config.reads, positives=config.positives)
+    ratings = published.dataset.ratings.toarray()
+    known = published.train.toarray() > 0
+    np.testing.assert_array_equal(task.histories.toarray()[known], ratings[known])
+    assert (ratings[known] < 4).any()
+    assert task.held_out.nnz == (ratings[published.test.toarray() > 0] >= 4).sum()
+    (fold,) = run_study(study, study_id="texts").test
+    assert 0 < fold.metrics["ndcg@50"] < 1
+
+
 def test_a_study_without_a_rule_is_recorded_as_before():
     plain = StudyConfig.model_validate(STUDY)
     assert "positives" not in plain.model_dump(mode="json")
