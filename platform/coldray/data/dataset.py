@@ -246,7 +246,7 @@ class Dataset:
             attributes=self.user_attributes,
             default_attributes=tuple(self.user_attributes),
             user_attributes=self.attributes,
-            provenance={name: value for name, value in self.provenance.items() if name != "later_attributes"},
+            provenance=_swapped(self.provenance),
         )
 
     def take_users(self, users: npt.NDArray[np.integer[Any]]) -> Dataset:
@@ -317,6 +317,12 @@ class Dataset:
             rows = self.context_rows.sorted_indices().data
             _update_attributes(digest, {name: attribute.take(rows) for name, attribute in self.context.items()})
         return digest.hexdigest()
+
+
+def _swapped(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the provenance with the attributes that come with an audience, and those that come with what users did."""
+    lists = provenance.get("later_user_attributes", []), provenance.get("later_attributes", [])
+    return {**provenance, "later_attributes": lists[0], "later_user_attributes": lists[1]}
 
 
 def check_named(names: Iterable[str], attributes: Mapping[str, Attribute], whose: str) -> None:

@@ -391,12 +391,11 @@ def attribute_names(dataset: Described, config: FeatureConfig) -> tuple[str, ...
     """Return the attributes that are read, in order.
 
     ``all`` leaves out those that the dataset's provenance lists under ``later_attributes``, as they come with an
-    audience; of users (:attr:`~coldray.data.dataset.Dataset.of_users`, which knows no such items) those under
-    ``later_user_attributes``, as they come with what a user has done.
+    audience; of users (:attr:`~coldray.data.dataset.Dataset.of_users`) that are those under ``later_user_attributes``,
+    as they come with what a user has done.
     """
     if config.attributes == "all":
-        of_users = dataset.provenance.get("later_user_attributes", ())
-        later = dataset.provenance.get("later_attributes", of_users)
+        later = dataset.provenance.get("later_attributes", ())
         names = tuple(name for name in dataset.attributes if name not in later)
     else:
         names = dataset.default_attributes if config.attributes is None else config.attributes
