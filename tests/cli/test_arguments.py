@@ -81,6 +81,13 @@ def test_kinds_of_events_come_with_weights():
         source("--dataset", "lastfm", "--event-weights", "view=1")
 
 
+def test_the_first_labels_are_named_by_their_column():
+    named = ("--interactions", "clicks.csv", "--items", "films.csv", "--label-columns", "cast")
+    assert source(*named, "--first-labels", "cast=5").tabular.first_labels == {"cast": 5}
+    with pytest.raises(ConfigError, match="first_labels names 'crew', which is no column of labels"):
+        source(*named, "--first-labels", "crew=5")
+
+
 @pytest.mark.parametrize(("kind", "many"), [("tune", False), ("check", True)])
 def test_several_categories_are_read_where_each_is_worked_on(kind, many):
     given = ("--dataset", "amazon", "--category", "Toys", "--category", "Books")

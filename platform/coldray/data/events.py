@@ -20,23 +20,11 @@ from coldray.core.errors import ConfigError, UnweightedEventError
 from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.tables.ids import BLANKS
+from coldray.data.tables.named_values import named_values
 
 
 def _weights_read(value: Any) -> Any:
-    """Return ``purchase=5,view=1`` as a mapping; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    found: dict[str, str] = {}
-    for part in value.split(","):
-        kind, sign, weight = (text.strip() for text in part.rpartition("="))
-        if not (sign and kind and weight):
-            raise ConfigError(f"event_weights: {part!r} is no kind with a weight. Write purchase=5,view=1.")
-        if kind in found:
-            raise ConfigError(
-                f"event_weights: the kind {kind!r} has two weights, {found[kind]} and {weight}. Name one."
-            )
-        found[kind] = weight
-    return found
+    return named_values(value, "event_weights", "kind", "weight", "purchase=5,view=1")
 
 
 _Weight: TypeAlias = Annotated[float, Field(gt=0.0, le=1e6, allow_inf_nan=False)]

@@ -26,8 +26,8 @@ _OPTIONS = {
     "event_column": "event", "event_weights": "event_weights", "context_label_columns": "context_labels",
     "context_number_columns": "context_numbers",
     "label_columns": "labels", "number_columns": "numbers", "text_columns": "texts",
-    "label_separator": "label_separator", "user_label_columns": "user_labels", "user_number_columns": "user_numbers",
-    "user_text_columns": "user_texts",
+    "label_separator": "label_separator", "first_labels": "first_labels", "user_label_columns": "user_labels",
+    "user_number_columns": "user_numbers", "user_text_columns": "user_texts",
 }  # fmt: skip
 """What the fields of :class:`TabularColumns` are called here."""
 
@@ -52,6 +52,7 @@ def load_dataset(
     user_numbers: Sequence[str] = (),
     user_texts: Sequence[str] = (),
     label_separator: str = "|",
+    first_labels: Mapping[str, int] | str | None = None,
     name: str | None = None,
     filters: FilterConfig | Mapping[str, Any] | None = None,
     **source: Any,
@@ -80,6 +81,8 @@ def load_dataset(
         A file or a frame with a row a user, for data of your own; ids are in the column `user`.
     user_labels, user_numbers, user_texts
         Columns of `users`.
+    first_labels
+        Of columns of labels, how many of an item, or user, are read, the first ones: ``{"cast": 5}``.
     name
         Name of a dataset of your own; that of the file by default.
     filters
@@ -105,7 +108,7 @@ def load_dataset(
     """
     columns: dict[str, Any] = {"user_column": user, "item_column": item, "rating_column": rating}
     columns |= {"timestamp_column": timestamp, "label_separator": label_separator}
-    columns |= {"event_column": event, "event_weights": event_weights}
+    columns |= {"first_labels": first_labels, "event_column": event, "event_weights": event_weights}
     columns |= {"context_label_columns": _names(context_labels), "context_number_columns": _names(context_numbers)}
     columns |= {"label_columns": _names(labels), "number_columns": _names(numbers), "text_columns": _names(texts)}
     columns |= {"user_label_columns": _names(user_labels), "user_number_columns": _names(user_numbers)}

@@ -119,6 +119,11 @@ class DataOptions(Options):
         None
     )
     label_separator: Annotated[str, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = "|"
+    first_labels: Annotated[
+        str | None,
+        Option(metavar="COLUMN=N,…", help="how many labels are read, the first ones: cast=5", rich_help_panel=_OWN),
+        OfSource(_TABLES),
+    ] = None
     number_columns: Annotated[list[str] | None, Option(help="attributes with numbers", **_NAMES), OfSource(_TABLES)] = (
         None
     )

@@ -6,7 +6,7 @@ Notation used for shapes: U users, I items, d labels of an attribute.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from coldray.data.dataset import (
     binary_matrix,
 )
 from coldray.data.tables.ids import BLANKS, of_one_type
-from coldray.data.tables.labels import label_lists
+from coldray.data.tables.labels import first_labels, label_lists
 from coldray.data.tables.numbers import numbers
 
 
@@ -39,6 +39,8 @@ class Described:
     labels: tuple[str, ...]
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
+    first: Mapping[str, int] = field(default_factory=dict)
+    """Of columns of labels, how many of a row are read, the first ones; all of others."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -194,6 +196,8 @@ def described_attributes(
     for name in columns.labels:
         cells = rows.get_column(f"attribute {name}")
         lists = label_lists(cells, separator, f"{file}, column {name!r}", notes)
+        if name in columns.first:
+            lists = first_labels(lists, columns.first[name], f"{file}, column {name!r}", notes)
         built[name] = label_attribute(rows.select("item", label=lists).explode("label"), item_ids)
     for name in columns.numbers:
         cells = rows.get_column(f"attribute {name}")

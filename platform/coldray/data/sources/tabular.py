@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 from coldray.core.errors import ConfigError, EmptyDatasetError
+from coldray.core.spelling import nearest
 from coldray.data.catalogue import AS_TEXT, Catalogue
 from coldray.data.context import Contexts, check_context_columns
 from coldray.data.dataset import Attribute, Dataset, Ids
@@ -18,12 +19,20 @@ from coldray.data.sources.assembly import Described, Profiles, assemble, describ
 from coldray.data.tables.column_types import Role
 from coldray.data.tables.files import FileFormat, Table, TableFile, TableFrame
 from coldray.data.tables.ids import of_one_type, read_ids
+from coldray.data.tables.named_values import named_values
 from coldray.data.tables.numbers import numbers, times
 from coldray.data.tables.swapped import SWAPPED, swapped_note
 
 logger = logging.getLogger(__name__)
 _PAIR_ROLES: dict[str, Role] = {"user": "id", "item": "id", "rating": "rating", "timestamp": "time", "event": "text"}
 """Columns of an interaction, and what they are read as."""
+
+
+def _first_read(value: Any) -> Any:
+    return named_values(value, "first_labels", "column", "number", "cast=5,crew=2")
+
+
+FirstLabels: TypeAlias = Annotated[dict[str, PositiveInt], BeforeValidator(_first_read), Field(min_length=1)]
 
 
 class TabularColumns(BaseModel):
@@ -56,6 +65,9 @@ class TabularColumns(BaseModel):
     """Columns of `items` with labels: a parquet list, a list written as text, or text divided by `label_separator`."""
     label_separator: str = Field(default="|", min_length=1)
     """What divides the labels in a text column."""
+    first_labels: FirstLabels | None = None
+    """Of columns of labels, how many labels of an item, or user, are read, the first ones in the order of the cell:
+    ``{cast: 5}``. What is left out is counted."""
     number_columns: tuple[str, ...] = ()
     """Columns of `items` with one number; empty, null and NaN mean unknown."""
     text_columns: tuple[str, ...] = ()
@@ -71,13 +83,14 @@ class TabularColumns(BaseModel):
     def of_items(self) -> Described:
         """What the columns of a table of items mean."""
         id_column = self.item_id_column or self.item_column
-        return Described("items", id_column, self.label_columns, self.number_columns, self.text_columns)
+        columns = self.label_columns, self.number_columns, self.text_columns
+        return Described("items", id_column, *columns, self._first_of(self.label_columns))
 
     @property
     def of_users(self) -> Described:
         """What the columns of a table of users mean."""
         columns = self.user_label_columns, self.user_number_columns, self.user_text_columns
-        return Described("users", self.user_column, *columns)
+        return Described("users", self.user_column, *columns, self._first_of(self.user_label_columns))
 
     @property
     def of_contexts(self) -> Described:
@@ -90,11 +103,21 @@ class TabularColumns(BaseModel):
         given = {role: getattr(self, f"{role}_column") for role in _PAIR_ROLES}
         return {role: name for role, name in given.items() if name is not None}
 
+    def _first_of(self, columns: tuple[str, ...]) -> dict[str, int]:
+        return {name: most for name, most in (self.first_labels or {}).items() if name in columns}
+
     @model_validator(mode="after")
     def _named_once(self) -> Self:
         for names in (self.of_items.names, self.of_users.names, self.of_contexts.names):
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise ConfigError(f"Column {repeated[0]!r} is given as an attribute twice; name it once.")
+        labelled = (*self.label_columns, *self.user_label_columns)
+        for name in self.first_labels or ():
+            if name not in labelled:
+                raise ConfigError(
+                    f"first_labels names {name!r}, which is no column of labels of items or users."
+                    f"{nearest(name, labelled)} Name it among the label columns, or leave it out."
+                )
         check_event_columns(self.event_column, self.event_weights, self.rating_column)
         check_context_columns(self.of_contexts.names, self.of_pairs)
         return self

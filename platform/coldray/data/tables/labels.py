@@ -11,6 +11,7 @@ from collections.abc import Collection
 import polars as pl
 
 from coldray.core.errors import DataFormatError
+from coldray.data.tables.ids import BLANKS
 from coldray.data.tables.numbers import MISSING, refuse_first
 
 _BRACKETED = r"(?s)^\s*[\[{(].*[\]})]\s*$"
@@ -118,6 +119,16 @@ def label_lists(cells: pl.Series, separator: str, source: str, notes: list[str])
     )
     taken = texts.to_frame("text").join(table, on="text", how="left", maintain_order="left")["labels"]
     return taken.zip_with(are, divided)
+
+
+def first_labels(lists: pl.Series, most: int, source: str, notes: list[str]) -> pl.Series:
+    """Return the first labels of each list, in its order, and tell how many are left out; blank ones count as none."""
+    named = lists.list.eval(pl.element().str.strip_chars(BLANKS)).list.eval(pl.element().filter(pl.element() != ""))
+    distinct = named.list.unique(maintain_order=True)
+    kept = distinct.list.head(most)
+    if left := int((distinct.list.len() - kept.list.len()).sum() or 0):
+        notes.append(f"{source}: {left:,} labels beyond the first {most} of a row are left out.")
+    return kept
 
 
 def _separator(distinct: pl.Series, given: str, source: str, notes: list[str]) -> str:
