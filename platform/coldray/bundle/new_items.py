@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -36,6 +37,10 @@ def with_items(
     """Return a bundle that also knows new items, as :meth:`~coldray.bundle.model.Bundle.add_items` says."""
     if isinstance(items, Mapping) and all(isinstance(record, Mapping) for record in items.values()):
         records: Mapping[Any, Mapping[str, object]] = items
+        text = bundle.item_ids.dtype.kind == "U"
+        for given in records:
+            if isinstance(given, bool) or not isinstance(given, str if text else Integral):
+                _refuse_type(text, f"; the first of another type is {given!r:.60}")
     else:
         records, notes = _records_of(bundle, items, id_column, separator)
         for note in notes:
@@ -104,8 +109,7 @@ def _records_of(
     ids = read_ids(table[id_column], f"{_WHAT}, column {id_column!r}", notes)
     text = bundle.item_ids.dtype.kind == "U"
     if (ids.dtype == pl.String) != text:
-        mine, theirs = ("numbers", "text") if text else ("text", "numbers")
-        raise DataFormatError(f"The ids of new items are {mine}, and those of the bundle are {theirs}. Give {theirs}.")
+        _refuse_type(text)
     if (doubled := ids.filter(ids.is_duplicated())).len():
         raise DataFormatError(f"{_WHAT} have the id {doubled[0]!r} more than once. Give an item one row.")
     attributes = table.drop(id_column)
@@ -122,6 +126,13 @@ def _records_of(
         for row in attributes.iter_rows(named=True)
     ]
     return dict(zip(ids.to_list(), rows or [{} for _ in ids], strict=True)), notes
+
+
+def _refuse_type(text: bool, first: str = "") -> NoReturn:
+    mine, theirs = ("numbers", "text") if text else ("text", "numbers")
+    raise DataFormatError(
+        f"The ids of new items are {mine}, and those of the bundle are {theirs}{first}. Give {theirs}."
+    )
 
 
 def refuse_text_lists(bundle: Bundle, record: Mapping[str, object]) -> None:
