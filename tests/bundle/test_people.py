@@ -204,7 +204,8 @@ def test_a_study_refuses_data_without_users_and_attributes_that_they_lack(data):
 @pytest.mark.parametrize(
     ("given", "first"), [({"new": {}}, "'new'"), ({24: {}, "25": {}}, "'25'"), ({True: {}}, "True")]
 )
-def test_new_items_have_ids_of_the_type_that_the_others_have(bundle, given, first):
+def test_new_items_have_ids_of_the_type_that_the_others_have(data, given, first):
+    bundle = coldray.fit("popularity", data)
     with pytest.raises(DataFormatError, match=f"those of the bundle are numbers; the first of another type is {first}"):
         bundle.add_items(given)
     assert bundle.add_items({np.int64(24): {}}).item_ids[-1] == 24
