@@ -14,6 +14,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from coldray.core.environment import yield_waiting_threads
+
 if TYPE_CHECKING:
     from coldray.bundle.frames import ScoreParts
     from coldray.bundle.io import load_bundle
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from coldray.front.studies import Study, tune
     from coldray.models.base import Recommender
     from coldray.training.options import FitOptions
+
+yield_waiting_threads()
 
 try:
     __version__ = version("coldray")

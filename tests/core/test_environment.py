@@ -1,4 +1,7 @@
 import ast
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +36,22 @@ def test_the_environment_is_read_in_one_place():
             if place is not None and ast.unparse(place) in ("os.environ", "os.environ.get", "os.getenv"):
                 reading.append(path.name)
     assert reading == ["environment.py"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, "None"),
+        ({"OMP_WAIT_POLICY": ""}, "10000"),
+    ],
+)
+def test_waiting_threads_leave_the_core_soon_unless_told_otherwise(given, expected):
+    """The package says it when it is loaded, which is before it loads torch."""
+    outside = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    lines = "import os, sys, coldray; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run(
+        [sys.executable, "-c", lines], env={**outside, **given}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected

@@ -66,6 +66,23 @@ def _and_unknown(attribute: Attribute) -> Attribute:
     return TextAttribute((*attribute.texts, ""))
 
 
+def first_rows(clicks: sp.csr_array, times: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Return the row of the earliest click of each user, of those at the same time the first ``[U]``; -1 for none.
+
+    Parameters
+    ----------
+    clicks
+        Clicks ``[U, I]``, whose values are rows of `times`, 1 the first.
+    times
+        Seconds since 1970, NaN where unknown: such a click is the earliest only where no other is.
+    """
+    rows, users = clicks.data.astype(np.intp) - 1, rows_of(clicks)
+    order = np.lexsort((rows, times[rows], users))[::-1]  # NaN sorts last, and so is written first
+    first = np.full(clicks.shape[0], -1, np.intp)
+    first[users[order]] = rows[order]
+    return first
+
+
 def asked_moments(moments: Moments, held_out: sp.csr_array) -> Moments:
     """Return when each user asks for the list that held-out clicks are held against: at the earliest of these.
 
@@ -84,10 +101,6 @@ def asked_moments(moments: Moments, held_out: sp.csr_array) -> Moments:
     Moments
         One a user ``[U]``.
     """
-    rows = held_out.data.astype(np.intp) - 1
-    users = rows_of(held_out)
-    order = np.lexsort((rows, moments.times[rows], users))[::-1]  # NaN sorts last, and so is written first
-    first = np.full(held_out.shape[0], -1, np.intp)
-    first[users[order]] = rows[order]
+    first = first_rows(held_out, moments.times)
     asking = moments.and_unknown().take(first)
     return replace(asking, users=np.arange(len(first)))

@@ -19,6 +19,7 @@ from coldray.experiments.record.record import StudyRecord
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.split_config import SplitConfig
 from coldray.features.builder import attribute_names
+from coldray.features.moments import names_of_moments
 from coldray.models.forms import Form
 
 EVENTS, EVENTS_LEARNED = "events", "events learned"
@@ -67,9 +68,9 @@ class PreparedStudy:
 
 def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dict[str, Any]:
     """Return what a report says about the data: of the attributes those that a study reads, all without a study."""
-    read, people = tuple(dataset.attributes), None
+    read, people, moments = tuple(dataset.attributes), None, None
     if config is not None:
-        people = config.encoded_users
+        people, moments = config.encoded_users, config.encoded_moments
         read = attribute_names(dataset, config.features) if config.encoded_features else ()
     return {
         "name": dataset.name,
@@ -82,6 +83,7 @@ def describe_dataset(dataset: Dataset, config: StudyConfig | None = None) -> dic
         "fingerprint": dataset.fingerprint,
         "attributes": list(read),
         **({"user_attributes": list(attribute_names(dataset.of_users, people))} if people else {}),
+        **({"moment_features": list(names_of_moments(moments, dataset))} if moments else {}),
         **({"events": weighted_kinds(dataset)} if dataset.events is not None else {}),
         **({"notes": list(dataset.notes)} if dataset.notes else {}),
     }

@@ -24,6 +24,7 @@ from coldray.experiments.split_config import drawn_splits
 from coldray.experiments.winner import WinnerMetrics, measure_winner
 from coldray.features.builder import AttributeKind, attribute_kinds, choose_methods, read_attributes
 from coldray.features.counts import count_attributes
+from coldray.features.moments import names_of_moments
 from coldray.models.forms import Form
 
 
@@ -111,9 +112,12 @@ def check_model(config: StudyConfig, dataset: Dataset) -> tuple[StudyConfig, Set
     config.reads.of(dataset)
     if config.positives is not None:
         config.positives.check(dataset, config.model, predicts_ratings=model.predicts_ratings)
-    if config.encoded_users is not None:
+    if model.reads_users:
         dataset.require_user_attributes()
+    if config.encoded_users is not None:
         choose_methods(dataset.of_users, config.encoded_users)
+    if config.encoded_moments is not None:
+        names_of_moments(config.encoded_moments, dataset)
     listed = [name for name in read if name in dataset.attributes]
     counts = count_attributes(read, listed) if config.features.counts else {}
     _check_values(config, attribute_kinds({**read, **counts}))

@@ -81,6 +81,13 @@ def moment_names(
     return config.attributes
 
 
+def names_of_moments(config: FeatureConfig, dataset: Dataset) -> tuple[str, ...]:
+    """Return the features of moments that are read of a dataset, before any is made; errors as :func:`moment_names`."""
+    moments = Moments.of(dataset)
+    known = KnownClicks.of(dataset, np.arange(len(moments)), moments)
+    return moment_names(config, dataset.context, known, labelled=bool(default_labels(dataset)))
+
+
 def _lacking(known: KnownClicks, labelled: bool) -> dict[str, str]:
     """Return the words that nothing is known for, and what is not there."""
     lacking: dict[str, str] = {}

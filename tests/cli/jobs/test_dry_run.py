@@ -108,3 +108,13 @@ def test_what_the_study_would_refuse_is_refused(here, capsys, monkeypatch, argum
     assert main(arguments) == status
     assert message in " ".join(capsys.readouterr().err.split())
     assert list(here.iterdir()) == []
+
+
+def test_a_fit_that_takes_long_is_not_silent_and_the_features_of_moments_are_named(here, capsys):
+    alone = ("--set", "splits.protocol=holdout", "--set", "splits.n_splits=1")
+    assert main(["tune", "fm", *alone, "--set", "space.epochs=2", "--dry-run"]) == 0
+    told = said(capsys)
+    assert "the first configuration: training FM" in told
+    assert "the first configuration, refit: training FM" in told
+    assert "features of moments: activity" in told
+    assert "time: all fits take about" in told

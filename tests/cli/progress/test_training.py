@@ -109,3 +109,12 @@ def test_time_left_is_known_once_something_is_done(clock):
     assert pace.left(0.5) is None
     assert pace.words(0.75, "{} left") == "10.0 s left"
     assert pace.left(1.0) == 0
+
+
+def test_what_follows_in_the_same_fit_is_a_refit(training, said):
+    training.epoch_done(record(0, 0.25))
+    training.training_ended(result())
+    training.training_started(TrainingPlan("two-tower", None, 10, 0, 1500, 1_500_000, 1, "cpu"))
+    assert said[-1].startswith("test, seed 42 / split 0, refit: training two-tower, 1,500,000 examples, up to")
+    training.epoch_done(record(0))
+    assert "best" not in training.words

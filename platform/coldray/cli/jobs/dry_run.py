@@ -31,6 +31,7 @@ from coldray.experiments.space import load_study
 from coldray.experiments.study import prepare_study
 from coldray.features.text_embeddings import EmbeddingConfig, Rehearsal, rehearse
 from coldray.reports.labels import counted, duration_label
+from coldray.training.progress import TrainingPlace
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def _cost(name: str, study: PreparedStudy, cpus: int | None, progress: StudyProg
             probed = replace(study, config=config.model_copy(update={"features": stand_ins}))
         progress.stage(f"fitting {name} once, with the first configuration on the first split")
         try:
-            return _Cost(study, memory, slots, probe_study(probed), texts=rehearsal)
+            probe = probe_study(probed, progress.training_of(TrainingPlace("the first configuration")))
+            return _Cost(study, memory, slots, probe, texts=rehearsal)
         except ColdrayError as error:
             return _Cost(study, memory, slots, None, f"the first fit failed: {error}", rehearsal)
 
@@ -160,7 +162,9 @@ def _print_data(console: Console, dataset: Dataset, study: PreparedStudy) -> Non
     words += f"{facts['n_interactions']:,} interactions, density {facts['density']:.3%}"
     read = {"attributes": ", ".join(facts["attributes"]) or "none is read"}
     if "user_attributes" in facts:
-        read["attributes of users"] = ", ".join(facts["user_attributes"])
+        read["attributes of users"] = ", ".join(facts["user_attributes"]) or "none is known"
+    if "moment_features" in facts:
+        read["features of moments"] = ", ".join(facts["moment_features"]) or "none is read"
     protocol = {key: text for key, text in study.protocol().items() if key not in ("form", "metrics")}
     _print_facts(console, {f"dataset {dataset.name}": words, **read, **protocol})
 

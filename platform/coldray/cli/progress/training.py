@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from coldray.reports.labels import duration_label
 from coldray.training.history import EpochRecord, TrainingResult
@@ -56,7 +57,9 @@ class ShownTraining(TrainingListener):
 
     def training_started(self, plan: TrainingPlan) -> None:
         """Say what is trained."""
-        again = self.plan is not None
+        again = self.plan is not None and not self.ended
+        if self.ended:  # the next of the same fit: a refit on what the first held out
+            self.place, self.best = replace(self.place, nth=self.place.nth + 1), None
         self.plan, self.step, self.record, self.ended, self.pace = plan, None, None, False, Pace()
         for record in plan.history:
             self._keep(record)

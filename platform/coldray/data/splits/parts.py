@@ -179,7 +179,8 @@ def timestamps_of(dataset: Dataset, protocol: str) -> npt.NDArray[np.int64]:
     if dataset.timestamps is None:
         raise ConfigError(
             f"Dataset {dataset.name!r} has no timestamps, so the protocol {protocol!r} cannot tell what came last. Use "
-            "holdout, user-holdout or k-fold; of your own data, name the column with --timestamp-column."
+            "holdout (--set splits.protocol=holdout), user-holdout or k-fold; of your own data, name the column with "
+            "--timestamp-column."
         )
     times: npt.NDArray[Any] = dataset.timestamps.data
     return times.astype(np.int64, copy=False)

@@ -12,6 +12,7 @@ from coldray.experiments.prepared import PreparedStudy
 from coldray.experiments.search.proposals import Parameters, proposer
 from coldray.experiments.tasks.measured import evaluate_fold
 from coldray.models.computations import Computations, D, P, T
+from coldray.training.progress import TrainingListener
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ class _TimedComputations(Computations):
                 self.seconds += time.perf_counter() - started
 
 
-def probe_study(study: PreparedStudy) -> Probe:
+def probe_study(study: PreparedStudy, listener: TrainingListener | None = None) -> Probe:
     """Fit the first configuration of a study on the train part of its first split, and measure it on validation.
 
-    It is fitted by one worker, however many the study asks for.
+    It is fitted by one worker, however many the study asks for, and a `listener` hears of its trainings.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def probe_study(study: PreparedStudy) -> Probe:
     )
     ready = time.perf_counter()
     parameters, shared = proposer(config).propose(0), _TimedComputations()
-    alone = config.fit.model_copy(update={"workers": 1}).options()  # there is no cluster yet
+    alone = config.fit.model_copy(update={"workers": 1}).options(listener)  # there is no cluster yet
     fitted = config.configured(parameters).fit(task.train, shared, alone)
     asked: dict[str, Any] = {"candidates": config.candidates, "cutoffs": config.cutoffs}
     evaluate_fold(fitted, task, **asked, computations=shared, options=alone)

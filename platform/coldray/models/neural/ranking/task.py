@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from coldray.data.dataset import rows_of, without_pairs
+from coldray.data.moments import first_rows
 from coldray.features.feature_set import FeatureSet
 from coldray.features.moments import TIME, time_of
 from coldray.models.base import TrainingSet
@@ -94,12 +95,7 @@ def asking_rows(train: TrainingSet, rest: TrainingSet) -> npt.NDArray[np.intp]:
     """Return the row of the moment of the first click of each user that is not in `rest` any more ``[U]``, or -1."""
     if train.moments is None:
         return np.full(train.interactions.shape[0], -1)
-    held = without_pairs(train.interactions, rest.interactions)
-    rows, users = _moments_of(train, held), rows_of(held)
-    order = np.lexsort((rows, train.moments.times[rows], users))[::-1]  # NaN sorts last, and so is written first
-    first = np.full(held.shape[0], -1)
-    first[users[order]] = rows[order]
-    return first
+    return first_rows(without_pairs(train.interactions, rest.interactions), train.moments.times)
 
 
 class RankingTask(NeuralTask):
