@@ -105,7 +105,7 @@ def misspelt(names):
     return pairs.filter(lambda pair: pair[0] not in names and not pair[0].startswith("-"))
 
 
-FEW = settings(max_examples=25)
+FEW = settings(max_examples=10)
 """A command line takes a twentieth of a second and more."""
 
 
@@ -168,16 +168,16 @@ def test_a_misspelt_comparison_or_model_is_told_with_the_nearest(pair):
     assert told.line.startswith(f"error: There is no comparison or model {pair[0]!r}. Did you mean ")
 
 
+@pytest.mark.parametrize("command", [("tune", "marec"), ("check",), ("fit", "ease", "--output", "nowhere")])
+@settings(max_examples=5)
+@given(pair=misspelt({name for name in SOURCES if len(name) > 4}))
+def test_a_misspelt_dataset_is_told_with_the_nearest(command, pair):
+    told = Told(*command, "--dataset", pair[0])
+    assert told.status == 2
+    assert told.line.startswith(f"error: Unknown data source {pair[0]!r}. Did you mean ")
+
+
 @FEW
-@given(misspelt({name for name in SOURCES if len(name) > 4}))
-def test_a_misspelt_dataset_is_told_with_the_nearest(pair):
-    for command in (["tune", "marec"], ["check"], ["fit", "ease", "--output", "nowhere"]):
-        told = Told(*command, "--dataset", pair[0])
-        assert told.status == 2
-        assert told.line.startswith(f"error: Unknown data source {pair[0]!r}. Did you mean ")
-
-
-@settings(max_examples=20)
 @given(misspelt(StudyConfig.model_fields), misspelt({f"{name}@10" for name in ("ndcg", "recall", "precision")}))
 def test_a_misspelt_field_or_metric_of_a_study_is_told_with_the_nearest(field, metric):
     settings = {f"{field[0]}=1": "unknown field", f"selection.metric={metric[0]}": f"{metric[0]!r} is not computed"}
@@ -220,17 +220,32 @@ def test_jobs_take_as_options_what_commands_take_as_arguments(capsys, tmp_path):
 # Completion by a shell.
 
 
+def asked(words):
+    """Return the environment in which bash asks for the last of some words."""
+    return {"_COLDRAY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+
+
 def completed(words):
     """Return what bash is offered for the last of some words."""
-    asked = {"_COLDRAY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as out:
+        for name, value in asked(words).items():
+            patch.setenv(name, value)
+        patch.setattr("sys.argv", ["coldray"])
+        patch.setattr("sys.stdout", out)
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(main())
+        assert ended.value.code == 0
+        return out.getvalue().split()
+
+
+def test_a_shell_asks_the_program():
     code = "import sys; from coldray.command.app import main; sys.argv[0] = 'coldray'; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    environment = {**os.environ, **asked("coldray com")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["compare"]), done.stderr
 
 
 def test_a_shell_completes_commands_studies_models_and_options():
-    assert completed("coldray com") == ["compare"]
     kernels = ["kernel_align", "kernel_align_full", "kernel_align_users", "kernel_align_warming"]
     assert completed("coldray tune kern") == kernels
     assert completed("coldray compare cold") == ["coldstart"]
