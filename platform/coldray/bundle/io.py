@@ -201,7 +201,7 @@ def _embeddings(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def _embedding(matrix: npt.NDArray[np.float32]) -> VectorFeature:
-    return VectorFeature(sp.csr_array(matrix), tuple(str(number) for number in range(matrix.shape[1])))
+    return VectorFeature(sp.csr_array(matrix), tuple(str(number) for number in range(matrix.shape[1])), dense=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from coldray.data.dataset import Attribute, Ids, LabelAttribute, NumberAttribute, TextAttribute, binary_matrix
+from coldray.data.attributes import Attribute, LabelAttribute, NumberAttribute, TextAttribute, VectorAttribute
+from coldray.data.dataset import Ids, binary_matrix
 from coldray.features.builder import AttributeKind, attributes_from_records
 
 READ, SHOWN = "attribute:", "display:"
@@ -37,6 +38,8 @@ def _column(attribute: Attribute) -> pl.Series:
         return pl.Series(listed, dtype=pl.List(pl.String))
     if isinstance(attribute, NumberAttribute):
         return pl.Series(np.where(np.isfinite(attribute.values), attribute.values, np.nan)).fill_nan(None)
+    if isinstance(attribute, VectorAttribute):
+        return pl.Series(attribute.vectors, dtype=pl.Array(pl.Float32, attribute.dim))
     return pl.Series(attribute.texts, dtype=pl.String)
 
 
@@ -64,7 +67,12 @@ def attributes_of(table: pl.DataFrame, read: Mapping[str, AttributeKind]) -> dic
     for name in read:
         if name not in kinds:
             raise KeyError(f"{READ}{name}")
-    return attributes_from_records(table.select(**chosen).to_dicts(), kinds) if kinds else {}
+    vectors = [name for name, kind in kinds.items() if kind == "vector"]
+    rest = {name: kind for name, kind in kinds.items() if name not in vectors}
+    records = table.select(**{name: chosen[name] for name in rest}).to_dicts() if rest else []
+    found = attributes_from_records(records, rest)
+    found |= {name: VectorAttribute(table.select(chosen[name]).to_series().to_numpy()) for name in vectors}
+    return {name: found[name] for name in kinds}
 
 
 def column_kinds(schema: Mapping[str, pl.DataType]) -> dict[str, AttributeKind]:
@@ -75,6 +83,8 @@ def column_kinds(schema: Mapping[str, pl.DataType]) -> dict[str, AttributeKind]:
 def _kind(dtype: pl.DataType) -> AttributeKind:
     if isinstance(dtype, pl.List):
         return "labels"
+    if isinstance(dtype, pl.Array):
+        return "vector"
     return "number" if dtype.is_numeric() else "text"
 
 
@@ -89,6 +99,8 @@ def joined(known: Attribute, added: Attribute) -> Attribute:
             return NumberAttribute(np.concatenate([known.values, added.values]))
         case TextAttribute(), TextAttribute():
             return TextAttribute((*known.texts, *added.texts))
+        case VectorAttribute(), VectorAttribute():
+            return known.followed_by(added)
         case _:
             raise TypeError(f"A {type(known).__name__} cannot be joined with a {type(added).__name__}.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from numbers import Integral
@@ -16,11 +16,12 @@ import scipy.sparse as sp
 from coldray.bundle.item_table import joined
 from coldray.core.errors import DataFormatError, UnknownAttributeError, UnknownIdError
 from coldray.core.spelling import choices, nearest
-from coldray.data.dataset import LabelAttribute
+from coldray.data.attributes import Attribute, LabelAttribute, VectorAttribute
 from coldray.data.tables.frames import Frame, as_polars
 from coldray.data.tables.ids import read_ids
 from coldray.data.tables.labels import refuse_list_text
 from coldray.features.builder import attributes_from_records
+from coldray.features.vectors import check_dim
 from coldray.models.base import Recommender
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def with_items(
     repeated = [item for item in records if item in bundle.item_places]
     if repeated:
         raise UnknownIdError(f"Item {repeated[0]!r} is in the bundle already; new items need new ids.")
-    new = attributes_from_records(list(records.values()), bundle.kinds)
+    new = new_attributes(bundle, list(records.values()))
     features = bundle.encoder.transform(new, len(records))
     known, clicks = bundle.item_ids, bundle.interactions
     added = np.asarray(list(records)).astype(known.dtype.kind if known.dtype.kind == "U" else int)
@@ -69,6 +70,24 @@ def with_items(
         interactions=sp.csr_array((clicks.data, clicks.indices, clicks.indptr), shape=(clicks.shape[0], width)),
         before=bundle.before or bundle,
     )
+
+
+def new_attributes(bundle: Bundle, records: Sequence[Mapping[str, object]]) -> dict[str, Attribute]:
+    """Read attributes of new items, given as plain dicts, as those of the bundle's items are.
+
+    Raises
+    ------
+    UnknownAttributeError
+        If a record has an attribute that these do not have.
+    DataFormatError
+        If a value is not of its attribute's kind, or a vector of another length than theirs.
+    """
+    new = attributes_from_records(records, bundle.kinds)
+    for name, attribute in bundle.attributes.items():
+        added = new[name]
+        if isinstance(attribute, VectorAttribute) and isinstance(added, VectorAttribute):
+            check_dim(f"New items: {name!r}", added, attribute.dim)
+    return new
 
 
 def knowing(bundle: Bundle, model: Recommender[Any]) -> Bundle:

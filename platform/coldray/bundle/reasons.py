@@ -145,7 +145,7 @@ def _by_attribute(bundle: Bundle, explanation: Explanation) -> ItemReasons:
 def _shared(bundle: Bundle, part: str, one: int, other: int) -> tuple[str, ...]:
     """Return the labels or words that two items share in an attribute, those that count most first."""
     feature = bundle.features.features.get(part)
-    if not isinstance(feature, VectorFeature) or bundle.encoder.methods[part] == "embedding":
+    if not isinstance(feature, VectorFeature) or feature.dense:
         return ()
     common: Any = feature.matrix[[one]].multiply(feature.matrix[[other]]).tocoo()
     order = np.argsort(-common.data, kind="stable")[:_SHARED]

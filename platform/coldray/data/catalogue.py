@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 MATCHES = ("catalogue", "texts_match")
 """Where the provenance has the matches of the table of items, and of that of texts."""
+VECTORS_MATCH = "vectors_match "
+"""What the name begins with where it has that of a file of vectors; the name of the attribute ends it."""
 AS_TEXT = "ids_as_text"
 """Where it says why ids are text, if those of one table would be numbers."""
 _FEW = 0.1

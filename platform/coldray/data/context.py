@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from coldray.core.errors import ConfigError
-from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
+from coldray.data.attributes import Attribute, NumberAttribute, is_known
 from coldray.data.sources.assembly import Described, label_attribute
 from coldray.data.tables.ids import BLANKS
 from coldray.data.tables.labels import label_lists
@@ -90,12 +89,3 @@ def _cells(cells: pl.Series, name: str, columns: Described, separator: str, file
     lists = label_lists(cells, separator, where, notes).alias(cells.name).to_frame()
     known = pl.col(cells.name).list.eval(label.filter(label != "").unique().sort())
     return lists.select(known.fill_null(pl.lit([], pl.List(pl.String)))).to_series()
-
-
-def is_known(attribute: Attribute) -> npt.NDArray[np.bool_]:
-    """Return of which of those that an attribute describes it says anything."""
-    if isinstance(attribute, LabelAttribute):
-        return np.asarray(np.diff(attribute.matrix.indptr) > 0)
-    if isinstance(attribute, NumberAttribute):
-        return np.asarray(~np.isnan(attribute.values))
-    return np.array([bool(text.strip()) for text in attribute.texts])

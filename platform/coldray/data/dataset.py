@@ -18,52 +18,36 @@ import scipy.sparse as sp
 from coldray.core.errors import DataFormatError, EmptyDatasetError, MissingFieldError, UnknownAttributeError
 from coldray.core.notebook import facts_html
 from coldray.core.spelling import choices, nearest
+from coldray.data.attributes import (
+    Attribute as Attribute,
+)
+from coldray.data.attributes import (
+    LabelAttribute as LabelAttribute,
+)
+from coldray.data.attributes import (
+    NumberAttribute as NumberAttribute,
+)
+from coldray.data.attributes import (
+    TextAttribute as TextAttribute,
+)
+from coldray.data.attributes import (
+    VectorAttribute as VectorAttribute,
+)
+from coldray.data.attributes import (
+    attribute_length as attribute_length,
+)
+from coldray.data.attributes import (
+    digest_array,
+    digest_matrix,
+    held_by,
+    of_labels_used,
+    update_digest,
+)
 
 Ids: TypeAlias = npt.NDArray[Any]
 """External ids: a one-dimensional array of int64 or of str, ascending and unique."""
 IntArray: TypeAlias = npt.NDArray[np.int32]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class LabelAttribute:
-    """An attribute with any number of labels an item, such as genres or actors."""
-
-    matrix: sp.csr_array
-    """Membership ``[I, d]``, float32 zeros and ones."""
-    labels: npt.NDArray[np.str_]
-    """Label names ``[d]``, ascending."""
-
-    def take(self, items: npt.NDArray[np.integer[Any]]) -> LabelAttribute:
-        """Return the attribute of `items` alone; the label vocabulary is kept."""
-        return LabelAttribute(self.matrix[items], self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class NumberAttribute:
-    """One number an item, such as the year; NaN where it is unknown."""
-
-    values: FloatArray
-    """float64 ``[I]``."""
-
-    def take(self, items: npt.NDArray[np.integer[Any]]) -> NumberAttribute:
-        """Return the attribute of `items` alone."""
-        return NumberAttribute(self.values[items])
-
-
-@dataclass(frozen=True, eq=False)
-class TextAttribute:
-    """Free text an item, such as a title or a plot; empty where it is unknown."""
-
-    texts: tuple[str, ...]
-    """Length I."""
-
-    def take(self, items: npt.NDArray[np.integer[Any]]) -> TextAttribute:
-        """Return the attribute of `items` alone."""
-        return TextAttribute(tuple(self.texts[i] for i in items))
-
-
-Attribute: TypeAlias = LabelAttribute | NumberAttribute | TextAttribute
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,12 +179,12 @@ class Dataset:
         return replace(self, name=name)
 
     def __repr__(self) -> str:
-        known = ", ".join(f"{name} ({described})" for name, described in _described(self.attributes))
-        of_users = ", ".join(f"{name} ({described})" for name, described in _described(self.user_attributes))
+        known = ", ".join(f"{name} ({described})" for name, described in held_by(self.attributes))
+        of_users = ", ".join(f"{name} ({described})" for name, described in held_by(self.user_attributes))
         unclicked = f" ({self.n_unclicked_items:,} without interactions)" if self.n_unclicked_items else ""
         counts = f"{self.n_users:,} users, {self.n_items:,} items{unclicked}, {self.interactions.nnz:,} interactions"
         users = f"; users: {of_users}" if of_users else ""
-        of_context = ", ".join(f"{name} ({described})" for name, described in _described(self.context))
+        of_context = ", ".join(f"{name} ({described})" for name, described in held_by(self.context))
         context = f"; context: {of_context}" if of_context else ""
         return f"Dataset {self.name!r}: {counts}; {known or 'no attributes'}{users}{context}"
 
@@ -214,9 +198,9 @@ class Dataset:
             ("items", self.n_items),
             ("items without interactions", self.n_unclicked_items),
             ("interactions", f"{self.interactions.nnz:,}{extra}"),
-            *((f"item attribute {name}", described) for name, described in _described(self.attributes)),
-            *((f"user attribute {name}", described) for name, described in _described(self.user_attributes)),
-            *((f"context {name}", described) for name, described in _described(self.context)),
+            *((f"item attribute {name}", described) for name, described in held_by(self.attributes)),
+            *((f"user attribute {name}", described) for name, described in held_by(self.user_attributes)),
+            *((f"context {name}", described) for name, described in held_by(self.context)),
         ]
 
     def _repr_html_(self) -> str:
@@ -279,8 +263,11 @@ class Dataset:
 
         Nor are contexts that no interaction is in.
         """
-        known = {"attributes": _used(self.attributes), "user_attributes": _used(self.user_attributes)}
-        return replace(self.without_unused_contexts(), **known)  # type: ignore[arg-type]
+        return replace(
+            self.without_unused_contexts(),
+            attributes=of_labels_used(self.attributes),
+            user_attributes=of_labels_used(self.user_attributes),
+        )
 
     def without_unused_contexts(self) -> Dataset:
         """Return the dataset without the contexts that no interaction is in, and the labels that only they have."""
@@ -291,7 +278,7 @@ class Dataset:
         places = (np.cumsum(used) - 1)[rows]
         return replace(
             self,
-            context=_used({name: attribute.take(np.flatnonzero(used)) for name, attribute in self.context.items()}),
+            context=of_labels_used({name: one.take(np.flatnonzero(used)) for name, one in self.context.items()}),
             context_rows=sp.csr_array(
                 (places, self.context_rows.indices, self.context_rows.indptr), shape=self.context_rows.shape
             ),
@@ -302,20 +289,20 @@ class Dataset:
         """SHA-256 (64 hex digits) of everything a model could read: ids, interactions, attributes and context."""
         digest = hashlib.sha256()
         for part in (self.user_ids, self.item_ids):
-            _update(digest, part)
+            digest_array(digest, part)
         for matrix in (self.interactions, self.ratings, self.timestamps):
-            _update_matrix(digest, matrix)
-        _update_attributes(digest, self.attributes)
+            digest_matrix(digest, matrix)
+        update_digest(digest, self.attributes)
         if self.user_attributes:
             digest.update(b"users")
-            _update_attributes(digest, self.user_attributes)
+            update_digest(digest, self.user_attributes)
         if self.events is not None:
             digest.update(b"events")
-            _update_matrix(digest, self.events)
+            digest_matrix(digest, self.events)
         if self.context_rows is not None:
             digest.update(b"context")
             rows = self.context_rows.sorted_indices().data
-            _update_attributes(digest, {name: attribute.take(rows) for name, attribute in self.context.items()})
+            update_digest(digest, {name: attribute.take(rows) for name, attribute in self.context.items()})
         return digest.hexdigest()
 
 
@@ -332,34 +319,6 @@ def check_named(names: Iterable[str], attributes: Mapping[str, Attribute], whose
             raise UnknownAttributeError(
                 f"{whose} no attribute {name!r}.{nearest(name, attributes)} It has: {choices(attributes)}."
             )
-
-
-def _used(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """Return the attributes without the labels that nothing has."""
-    used: dict[str, Attribute] = dict(attributes)
-    for name, attribute in attributes.items():
-        if isinstance(attribute, LabelAttribute):
-            found = np.unique(attribute.matrix.indices)
-            used[name] = LabelAttribute(sp.csr_array(attribute.matrix[:, found]), attribute.labels[found])
-    return used
-
-
-def _described(attributes: Mapping[str, Attribute]) -> list[tuple[str, str]]:
-    """Return the name of each attribute with what it holds."""
-
-    def held(attribute: Attribute) -> str:
-        if isinstance(attribute, LabelAttribute):
-            return f"{len(attribute.labels):,} labels"
-        return "number" if isinstance(attribute, NumberAttribute) else "text"
-
-    return [(name, held(attribute)) for name, attribute in attributes.items()]
-
-
-def attribute_length(attribute: Attribute) -> int:
-    """Return the number of items an attribute describes."""
-    if isinstance(attribute, LabelAttribute):
-        return int(attribute.matrix.shape[0])
-    return len(attribute.values if isinstance(attribute, NumberAttribute) else attribute.texts)
 
 
 def binary_matrix(
@@ -407,38 +366,3 @@ def _take_columns(matrix: sp.csr_array, items: npt.NDArray[np.integer[Any]]) -> 
     taken = sp.csr_array(matrix[:, items])
     taken.sort_indices()
     return taken
-
-
-def _update_matrix(digest: Any, matrix: sp.csr_array | None) -> None:
-    if matrix is None:
-        digest.update(b"none")
-        return
-    canonical = matrix if matrix.has_sorted_indices else matrix.sorted_indices()
-    digest.update(repr(matrix.shape).encode())
-    _update(digest, canonical.indptr.astype(np.int64))
-    _update(digest, canonical.indices.astype(np.int32))
-    _update(digest, canonical.data)
-
-
-def _update_attributes(digest: Any, attributes: Mapping[str, Attribute]) -> None:
-    for name in sorted(attributes):
-        digest.update(name.encode())
-        attribute = attributes[name]
-        if isinstance(attribute, LabelAttribute):
-            _update(digest, attribute.labels)
-            _update_matrix(digest, attribute.matrix)
-        elif isinstance(attribute, NumberAttribute):
-            _update(digest, attribute.values)
-        else:
-            _update(digest, np.asarray(attribute.texts, dtype=object))
-
-
-def _update(digest: Any, array: npt.NDArray[Any]) -> None:
-    if array.dtype.kind in "UO":
-        for text in array:
-            encoded = str(text).encode()
-            digest.update(len(encoded).to_bytes(8, "little"))
-            digest.update(encoded)
-    else:
-        digest.update(str(array.dtype).encode())
-        digest.update(np.ascontiguousarray(array).data)

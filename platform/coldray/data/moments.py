@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, TextAttribute, rows_of
+from coldray.data.attributes import Attribute, LabelAttribute, NumberAttribute, TextAttribute, VectorAttribute
+from coldray.data.dataset import Dataset, rows_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,8 @@ def _and_unknown(attribute: Attribute) -> Attribute:
         return LabelAttribute(sp.csr_array(sp.vstack([attribute.matrix, none], format="csr")), attribute.labels)
     if isinstance(attribute, NumberAttribute):
         return NumberAttribute(np.append(attribute.values, np.nan))
+    if isinstance(attribute, VectorAttribute):
+        return attribute.followed_by(VectorAttribute(np.full((1, attribute.dim), np.nan, np.float32)))
     return TextAttribute((*attribute.texts, ""))
 
 

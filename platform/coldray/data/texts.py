@@ -56,7 +56,7 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
     read = read_columns(path, {"item": _ITEM_COLUMN, **{f"text {name}": name for name in columns}}, roles=roles)
     source, notes = f"{path.name}, column {_ITEM_COLUMN!r}", list(read.notes)
     ids = read_ids(read.rows.get_column("item"), source, notes, untyped=is_csv(path, "parquet"))
-    dataset, known, ids = _matched(dataset, ids, path.name)
+    dataset, known, ids = matched_items(dataset, ids, path.name, "texts_match")
     table = read.rows.with_columns(ids.alias("item"))
     rows = table.join(known, on="item", how="semi", maintain_order="left")
     texts: dict[str, TextAttribute] = {}
@@ -86,16 +86,24 @@ def with_texts(dataset: Dataset, path: Path) -> Dataset:
     return replace(dataset, attributes={**dataset.attributes, **texts}, provenance=provenance)
 
 
-def _matched(dataset: Dataset, ids: pl.Series, file: str) -> tuple[Dataset, pl.DataFrame, pl.Series]:
+def matched_items(
+    dataset: Dataset, ids: pl.Series, file: str, match_name: str
+) -> tuple[Dataset, pl.DataFrame, pl.Series]:
     """Return the dataset, with the items that only the table has if it is the catalogue, its ids and those of the rows.
 
-    The ids are in one type, and those of the items a table of the column `item` in their order.
+    The ids are in one type, and those of the items a table of the column `item` in their order. How the file fits the
+    clicks is in the provenance under `match_name`.
+
+    Raises
+    ------
+    UnmatchedItemsError
+        If none of its ids is of a clicked item.
     """
     known, ids = of_one_type(ids_table(dataset.item_ids)["item"], ids.rename("item"))
     clicks = np.bincount(dataset.interactions.indices, minlength=dataset.n_items)
     clicked = pl.DataFrame({"item": known, "clicks": clicks}).filter(pl.col("clicks") > 0)
     match = match_items(clicked, Catalogue(ids.unique(), file), dataset.name)
-    dataset = replace(dataset, provenance=match.noted(dataset.provenance, "texts_match"))
+    dataset = replace(dataset, provenance=match.noted(dataset.provenance, match_name))
     if dataset.attributes or "catalogue" in dataset.provenance:
         return dataset, known.to_frame(), ids
     dataset = _with_items(dataset, known, ids)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse as sp
 
-from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute
+from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, VectorAttribute
 from coldray.data.implausible import implausible_numbers
 from coldray.data.moments import contexts_of
 
@@ -77,6 +77,11 @@ def _without_difference(attribute: Attribute) -> str:
         if not len(known):
             return "the number of none is known"
         return f"it is {known[0]:g} of every one whose number is known" if (known == known[0]).all() else ""
+    if isinstance(attribute, VectorAttribute):
+        vectors = attribute.vectors[attribute.known]
+        if not len(vectors):
+            return "none has a vector"
+        return "all that have a vector have the same" if (vectors == vectors[0]).all() else ""
     texts = set(attribute.texts)
     if len(texts) > 1:
         return ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from coldray.core.spelling import choices
-from coldray.data.catalogue import AS_TEXT, MATCHES
+from coldray.data.catalogue import AS_TEXT, MATCHES, VECTORS_MATCH
 from coldray.data.implausible import implausible_numbers
 from coldray.data.quality.facts import ALL, DataQuality, PartFacts, TimeFacts
 from coldray.data.splits.assignment import PartAssignment
@@ -84,7 +84,7 @@ def share_label(part: int, whole: int) -> str:
 def _of_tables(split: PartAssignment) -> Iterator[Finding]:
     """Yield what of the tables of items and of texts hardly fits the clicks."""
     provenance = split.dataset.provenance
-    for match in (provenance[name] for name in MATCHES if name in provenance):
+    for match in (provenance[name] for name in provenance if name in MATCHES or name.startswith(VECTORS_MATCH)):
         if match["suspicious"]:
             yield Finding(
                 "warning", match["text"], "Write ids in one way in all tables; a model of attributes knows no others."

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from coldray.core.errors import ConfigError, DataFormatError, NotFittedError, UnknownAttributeError
 from coldray.core.spelling import choices, nearest
-from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute, attribute_length
+from coldray.data.attributes import Attribute, LabelAttribute, NumberAttribute, VectorAttribute, attribute_length
+from coldray.data.dataset import Dataset
 from coldray.features.counts import count_attributes
 from coldray.features.derived import Derived
 from coldray.features.described import Described, Encoder
@@ -25,13 +26,14 @@ from coldray.features.multi_hot import MultiHotConfig, MultiHotEncoder, read_lab
 from coldray.features.scalar import ScalarEncoder, read_numbers
 from coldray.features.text_embeddings import EmbeddingConfig, EmbeddingEncoder
 from coldray.features.tfidf import TfidfConfig, TfidfEncoder, check_languages, read_texts
+from coldray.features.vectors import VectorEncoder, check_dim, read_vector_values
 
 logger = logging.getLogger(__name__)
 
 _COUNT = "count"
 """The method of counts: numbers that are made of other attributes, not read."""
-AttributeKind: TypeAlias = Literal["labels", "number", "text"]
-"""What an attribute holds for an item: any number of labels, one number, one text."""
+AttributeKind: TypeAlias = Literal["labels", "number", "text", "vector"]
+"""What an attribute holds for an item: any number of labels, one number, one text, one vector."""
 
 
 class FeatureConfig(BaseModel):
@@ -100,6 +102,7 @@ _METHODS = {
         lambda config: TfidfEncoder(TfidfConfig(max_terms=config.max_terms, stop_words=config.stop_words)),
     ),
     "scalar": _Method(ScalarEncoder, "number", lambda _: ScalarEncoder()),
+    "vector": _Method(VectorEncoder, "vector", lambda _: VectorEncoder()),
     "embedding": _Method(
         EmbeddingEncoder,
         "text",
@@ -109,12 +112,15 @@ _METHODS = {
     ),
     _COUNT: _Method(ScalarEncoder, "number", lambda _: ScalarEncoder()),
 }
-_CHOSEN: dict[AttributeKind, str] = {"labels": "multi_hot", "number": "scalar", "text": "tfidf"}
+_CHOSEN: dict[AttributeKind, str] = {
+    "labels": "multi_hot", "number": "scalar", "text": "tfidf", "vector": "vector"
+}  # fmt: skip
 """The method of each kind unless another is named."""
 _READERS: dict[AttributeKind, Callable[..., Attribute]] = {
     "labels": read_labels,
     "number": read_numbers,
     "text": read_texts,
+    "vector": read_vector_values,
 }
 
 
@@ -136,7 +142,7 @@ class FeatureEncoder:
 
     @property
     def methods(self) -> Mapping[str, str]:
-        """How each attribute is encoded, in order: multi_hot, tfidf, scalar, embedding or count.
+        """How each attribute is encoded, in order: multi_hot, tfidf, scalar, vector, embedding or count.
 
         NotFittedError before fit.
         """
@@ -241,6 +247,9 @@ class FeatureEncoder:
                 raise DataFormatError(
                     f"Attribute {name!r} describes {attribute_length(read[name])} items, not {n_items}."
                 )
+            encoder, given_one = self._encoders.get(name), read[name]
+            if isinstance(encoder, VectorEncoder) and isinstance(given_one, VectorAttribute):
+                check_dim(f"Attribute {name!r}", given_one, encoder.dim)
         described = {**read, **self._derived.without(given).made(read)}
         features = {
             name: given[name] if name in given else self._encoders[name].transform(described[name])
@@ -316,6 +325,8 @@ class FeatureEncoder:
             self._empty[name] = f"Attribute {name!r} has no columns: no text holds a word. Leave the attribute out."
         elif isinstance(attribute, NumberAttribute) and not np.isfinite(attribute.values).any():
             self._empty[name] = f"Attribute {name!r} has no values: no number is known. Leave the attribute out."
+        elif isinstance(attribute, VectorAttribute) and not np.nan_to_num(attribute.vectors).any():
+            self._empty[name] = f"Attribute {name!r} has no vectors: no item has one. Leave the attribute out."
         if name in self._empty:
             logger.warning("%s", self._empty[name])
 
@@ -354,8 +365,8 @@ def attributes_from_records(
     Parameters
     ----------
     records
-        Attribute values by name: labels as a list of str or one str, a number as an int or a float, a text as a str.
-        A field that is missing or None is unknown.
+        Attribute values by name: labels as a list of str or one str, a number as an int or a float, a text as a str, a
+        vector as a list of numbers. A field that is missing or None is unknown.
     kinds
         What each attribute holds: :attr:`FeatureEncoder.kinds`, or :func:`attribute_kinds` of a dataset.
     whose
@@ -433,4 +444,6 @@ def choose_methods(dataset: Described, config: FeatureConfig) -> dict[str, str]:
 def _kind_of(attribute: Attribute) -> AttributeKind:
     if isinstance(attribute, LabelAttribute):
         return "labels"
+    if isinstance(attribute, VectorAttribute):
+        return "vector"
     return "number" if isinstance(attribute, NumberAttribute) else "text"

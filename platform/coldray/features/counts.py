@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
+from coldray.data.attributes import Attribute, LabelAttribute, NumberAttribute, VectorAttribute
 from coldray.features.tfidf import UNSPACED, words
 
 _PREFIX = "number of "
@@ -27,7 +27,7 @@ def count_attributes(attributes: Mapping[str, Attribute], names: Iterable[str]) 
     Parameters
     ----------
     names
-        Attributes to count; numbers have nothing to count but say whether an item is known.
+        Attributes to count; numbers and vectors have nothing to count but say whether an item is known.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def count_attributes(attributes: Mapping[str, Attribute], names: Iterable[str]) 
     return {
         _PREFIX + name: NumberAttribute(np.log1p(np.where(known, size, np.nan)))
         for name, size in sizes.items()
-        if not isinstance(chosen[name], NumberAttribute)
+        if not isinstance(chosen[name], NumberAttribute | VectorAttribute)
     }
 
 
@@ -49,6 +49,8 @@ def _sizes(attribute: Attribute) -> npt.NDArray[np.float64]:
         return np.asarray(np.diff(attribute.matrix.indptr), np.float64)
     if isinstance(attribute, NumberAttribute):
         return np.asarray(np.isfinite(attribute.values), np.float64)
+    if isinstance(attribute, VectorAttribute):
+        return attribute.known.astype(np.float64)
     return np.array([_length(text) for text in attribute.texts], np.float64)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from coldray.core.errors import ConfigError, UnknownAttributeError
 from coldray.core.extras import require_extra
 from coldray.core.spelling import choices, nearest
-from coldray.data.dataset import Attribute, NumberAttribute, TextAttribute
+from coldray.data.attributes import Attribute, NumberAttribute, TextAttribute, VectorAttribute
 
 SENTIMENT = "sentiment of "
 """``sentiment of review_*`` is the sentiment of the attributes that the pattern names."""
@@ -45,7 +45,8 @@ class Derived:
         UnknownAttributeError
             If one names no attribute.
         ConfigError
-            If what is made is called like an attribute, or a sentiment is asked for of what is no text.
+            If what is made is called like an attribute, or a sentiment is asked for of what is no text, or words of a
+            vector.
         MissingExtraError
             If a sentiment is asked for, and the extra is not installed.
         """
@@ -61,11 +62,14 @@ class Derived:
                     raise ConfigError(f"`sentiment` names {name!r}, which is no text. Leave it out.")
         if texts:
             require_extra("sentiment", "The sentiment of texts")
-        return cls(
-            {name: tuple(dict.fromkeys(part for one in parts for part in _named(one, "joined", attributes)))
-             for name, parts in joined.items()},
-            texts,
-        )  # fmt: skip
+        made = {
+            name: tuple(dict.fromkeys(part for one in parts for part in _named(one, "joined", attributes)))
+            for name, parts in joined.items()
+        }
+        for part in (part for parts in made.values() for part in parts):
+            if isinstance(attributes[part], VectorAttribute):
+                raise ConfigError(f"`joined` names {part!r}, which is a vector and has no words. Leave it out.")
+        return cls(made, texts)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -134,6 +138,8 @@ def _words(attribute: Attribute) -> list[str]:
         return [text.strip().removesuffix(".") for text in attribute.texts]
     if isinstance(attribute, NumberAttribute):
         return [f"{value:.15g}" if np.isfinite(value) else "" for value in attribute.values.tolist()]
+    if isinstance(attribute, VectorAttribute):
+        raise TypeError("A vector has no words.")
     matrix, labels = attribute.matrix, [str(label) for label in attribute.labels]
     return [", ".join(labels[column] for column in matrix.indices[at:end]) for at, end in pairwise(matrix.indptr)]
 

@@ -22,11 +22,18 @@ class VectorFeature:
     """float32 ``[I, d]``; multi-hot, TF-IDF weights or a dense embedding stored as CSR."""
     terms: tuple[str, ...]
     """What each column means (a label, a word); for embeddings their dimension number."""
+    dense: bool = False
+    """Whether it is made as an embedding is: of a text by a model, or a vector that was computed elsewhere."""
 
     @property
     def is_label(self) -> bool:
         """Whether it holds labels: ones, where words and embeddings have weights."""
-        return bool((self.matrix.data == 1).all())
+        return not self.dense and bool((self.matrix.data == 1).all())
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether its columns are the dimensions of a space: nothing else has negative values."""
+        return self.dense or bool(self.matrix.data.min(initial=0) < 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +78,7 @@ class FeatureSet:
         taken: dict[str, Feature] = {}
         for name, feature in self.features.items():
             if isinstance(feature, VectorFeature):
-                taken[name] = VectorFeature(feature.matrix[items], feature.terms)
+                taken[name] = VectorFeature(feature.matrix[items], feature.terms, feature.dense)
             else:
                 taken[name] = ScalarFeature(feature.values[items], feature.span)
         return FeatureSet(taken, len(items))
@@ -89,7 +96,7 @@ class FeatureSet:
             added = other.features[name]
             if isinstance(feature, VectorFeature) and isinstance(added, VectorFeature):
                 stacked = sp.csr_array(sp.vstack([feature.matrix, added.matrix], format="csr"))
-                joined[name] = VectorFeature(stacked, feature.terms)
+                joined[name] = VectorFeature(stacked, feature.terms, feature.dense)
             elif isinstance(feature, ScalarFeature) and isinstance(added, ScalarFeature):
                 joined[name] = ScalarFeature(np.concatenate([feature.values, added.values]), feature.span)
             else:

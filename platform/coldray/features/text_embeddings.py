@@ -162,7 +162,7 @@ class EmbeddingEncoder:
         for row, text in enumerate(attribute.texts):
             if text.strip():
                 dense[row] = vectors[_key(text)]
-        return VectorFeature(sp.csr_array(dense), tuple(str(number) for number in range(dim)))
+        return VectorFeature(sp.csr_array(dense), tuple(str(number) for number in range(dim)), dense=True)
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`from_state` needs, as JSON values; the cache folder belongs to a machine and stays out."""

@@ -15,6 +15,7 @@ from coldray.data.sources.registry import load_dataset as read_source
 from coldray.data.sources.tabular import TabularColumns, TabularConfig, dataset_of_frames
 from coldray.data.splits.items import Split
 from coldray.data.tables.frames import Frame, as_polars, is_frame
+from coldray.data.vectors import with_vectors
 from coldray.experiments.split_config import SplitConfig, drawn_splits
 from coldray.front.configs import validated
 
@@ -53,6 +54,8 @@ def load_dataset(
     user_texts: Sequence[str] = (),
     label_separator: str = "|",
     first_labels: Mapping[str, int] | str | None = None,
+    vectors: Mapping[str, str | Path] | None = None,
+    user_vectors: Mapping[str, str | Path] | None = None,
     name: str | None = None,
     filters: FilterConfig | Mapping[str, Any] | None = None,
     **source: Any,
@@ -83,6 +86,9 @@ def load_dataset(
         Columns of `users`.
     first_labels
         Of columns of labels, how many of an item, or user, are read, the first ones: ``{"cast": 5}``.
+    vectors, user_vectors
+        Files with a vector an item, or a user, by the name of the attribute they become, of any dataset:
+        ``{"image": "images.npz"}``, see :func:`~coldray.data.vector_files.read_vectors`.
     name
         Name of a dataset of your own; that of the file by default.
     filters
@@ -113,13 +119,14 @@ def load_dataset(
     columns |= {"label_columns": _names(labels), "number_columns": _names(numbers), "text_columns": _names(texts)}
     columns |= {"user_label_columns": _names(user_labels), "user_number_columns": _names(user_numbers)}
     columns |= {"user_text_columns": _names(user_texts)}
+    files = {"item_vectors": vectors or {}, "user_vectors": user_vectors or {}}
     if isinstance(interactions, str) and not _is_path(interactions):
-        dataset = _known(interactions, {"items": items, "users": users}, columns, source)
+        dataset = _known(interactions, {"items": items, "users": users}, columns, {**files, **source})
         chosen = filters if filters is not None else SOURCES[interactions].filters
     else:
         if source:
             raise ConfigError(f"{next(iter(source))!r} is read for a dataset with a name, not for files and frames.")
-        dataset, chosen = _own(interactions, items, users, columns, name), filters
+        dataset, chosen = _own(interactions, items, users, columns, name, files), filters
     if chosen is None:
         return dataset
     return apply_filters(dataset, chosen if isinstance(chosen, FilterConfig) else validated(FilterConfig, chosen))
@@ -196,7 +203,9 @@ def _known(name: str, tables: Mapping[str, Any], columns: Mapping[str, Any], sou
     return read_source(validated(SourceConfig, {"name": name, **source}))
 
 
-def _own(interactions: Any, items: Any, users: Any, columns: Mapping[str, Any], name: str | None) -> Dataset:
+def _own(
+    interactions: Any, items: Any, users: Any, columns: Mapping[str, Any], name: str | None, files: Mapping[str, Any]
+) -> Dataset:
     described = {what: table for what, table in (("items", items), ("users", users)) if table is not None}
     for what, table in (("interactions", interactions), *described.items()):
         if not (is_frame(table) or isinstance(table, str | Path)):
@@ -211,9 +220,11 @@ def _own(interactions: Any, items: Any, users: Any, columns: Mapping[str, Any], 
     if frames:
         read = {what: as_polars(table, what) for what, table in described.items()}
         clicks, meaning = as_polars(interactions, "interactions"), validated(TabularColumns, columns)
-        return dataset_of_frames(clicks, read.get("items"), meaning, name or "frame", users=read.get("users"))
+        made = dataset_of_frames(clicks, read.get("items"), meaning, name or "frame", users=read.get("users"))
+        named = validated(SourceConfig, {"name": "parquet", **files})
+        return with_vectors(made, named.item_vectors, named.user_vectors)
     config = validated(TabularConfig, {**columns, "interactions": interactions, **described})
-    dataset = read_source(SourceConfig(name="parquet", tabular=config))
+    dataset = read_source(validated(SourceConfig, {"name": "parquet", "tabular": config, **files}))
     return dataset.named(name) if name else dataset
 
 

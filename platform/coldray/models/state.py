@@ -85,7 +85,7 @@ def unknown_user(users: FeatureSet) -> FeatureSet:
     for name, feature in users.features.items():
         if isinstance(feature, VectorFeature):
             empty = sp.csr_array((1, feature.matrix.shape[1]), dtype=np.float32)
-            features[name] = VectorFeature(empty, feature.terms)
+            features[name] = VectorFeature(empty, feature.terms, feature.dense)
         else:
             features[name] = ScalarFeature(np.array([np.nan]), feature.span)
     return FeatureSet(features, 1)
@@ -96,7 +96,8 @@ def _arrays(feature: Feature) -> dict[str, npt.NDArray[Any]]:
         return {"values": feature.values, "span": np.array([feature.span])}
     matrix = feature.matrix
     width = np.array([matrix.shape[1]])
-    return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "width": width}
+    dense = {"dense": np.array([True])} if feature.dense else {}
+    return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "width": width, **dense}
 
 
 def _feature(parts: Mapping[str, npt.NDArray[Any]]) -> Feature:
@@ -105,4 +106,4 @@ def _feature(parts: Mapping[str, npt.NDArray[Any]]) -> Feature:
     width = int(parts["width"][0])
     shape = (len(parts["indptr"]) - 1, width)
     matrix = sp.csr_array((parts["data"], parts["indices"], parts["indptr"]), shape=shape)
-    return VectorFeature(matrix, tuple(map(str, range(width))))
+    return VectorFeature(matrix, tuple(map(str, range(width))), "dense" in parts)

@@ -73,6 +73,19 @@ class DataOptions(Options):
             rich_help_panel=_DATA,
         ),
     ] = None
+    item_vectors: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME=FILE",
+            help="attribute of items from a file of vectors by id (.pt, .npz, .parquet): image=images.npz; may be "
+            "repeated",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    user_vectors: Annotated[
+        list[str] | None,
+        Option(metavar="NAME=FILE", help="the same of users; may be repeated", rich_help_panel=_DATA),
+    ] = None
     no_download: Annotated[
         bool, Option("--no-download", help="do not fetch a missing dataset", rich_help_panel=_DATA)
     ] = False
@@ -177,6 +190,8 @@ class DataOptions(Options):
             strict=self.strict_ratings,
             tabular=self._tables(name) if name in _TABLES else None,
             texts=self.texts,
+            item_vectors=_named_files("--item-vectors", self.item_vectors),
+            user_vectors=_named_files("--user-vectors", self.user_vectors),
             download=not self.no_download,
         )
         for option, readers in sources_of(type(self)).items():
@@ -217,6 +232,25 @@ class DataOptions(Options):
             problem = error.errors()[0]
             option = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
             raise ConfigError(f"{option}: {problem['msg']}, got {problem['input']!r}.") from error
+
+
+def _named_files(option: str, given: list[str] | None) -> dict[str, Path]:
+    """Return files by name.
+
+    Raises
+    ------
+    ConfigError
+        If one has no name, or a name has two.
+    """
+    found: dict[str, Path] = {}
+    for text in given or ():
+        name, _, path = (part.strip() for part in text.partition("="))
+        if not (name and path):
+            raise ConfigError(f"{option} takes NAME=FILE, such as image=images.npz, not {text!r}.")
+        if name in found:
+            raise ConfigError(f"{option}: {name!r} has two files, {found[name]} and {path}. Name each once.")
+        found[name] = Path(path)
+    return found
 
 
 def source_name(dataset: str | None, interactions: Path | str | None) -> str:

@@ -123,7 +123,11 @@ def _addresses_of_mail(column: Column) -> bool:
 
 
 def _list(column: Column, of: Owners) -> Guess:
-    """Return a guess of lists: of a user, one named for clicks is what they clicked."""
+    """Return a guess of lists: of fractions they are vectors; of a user, one named for clicks is what they clicked."""
+    dtype = column.cells.dtype
+    if isinstance(dtype, pl.List | pl.Array) and dtype.inner in (pl.Float32, pl.Float64):
+        reads = f"{of.noun}_vectors (--{of.noun}-vectors {column.name}=FILE)"
+        return Guess(column.name, None, f"its cells are vectors: {reads} reads ids and vectors of a file")
     if of is OF_USERS and column.words & {*of.audience, *ITEMS, "history", "clicked", "seen", "favorite", "favourite"}:
         return Guess(column.name, None, f"by its name it {of.why}, which a new {of.noun} has not", sure=False)
     return Guess(column.name, "labels", "its cells are lists")

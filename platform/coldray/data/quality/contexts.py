@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coldray.data.context import is_known
-from coldray.data.dataset import Attribute, Dataset, LabelAttribute, NumberAttribute
+from coldray.data.attributes import Attribute, LabelAttribute, NumberAttribute, VectorAttribute, is_known
+from coldray.data.dataset import Dataset
 from coldray.data.moments import contexts_of
 from coldray.data.splits.parts import BoolArray
 
@@ -79,6 +79,8 @@ def _counts(attribute: Attribute, known: BoolArray) -> npt.NDArray[np.intp]:
         return counts[counts > 0]
     if isinstance(attribute, NumberAttribute):
         return np.unique(attribute.values[known], return_counts=True)[1]
+    if isinstance(attribute, VectorAttribute):
+        return np.unique(attribute.vectors[known], axis=0, return_counts=True)[1]
     texts = np.array(attribute.texts, dtype=object)[known]
     return np.unique(texts.astype(str), return_counts=True)[1]
 

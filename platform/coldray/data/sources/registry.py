@@ -32,6 +32,7 @@ from coldray.data.sources.yelp import read_yelp
 from coldray.data.splits.published import PredefinedSplit
 from coldray.data.texts import MOST_TEXTS, with_texts
 from coldray.data.uninformative import with_oddities_noted
+from coldray.data.vectors import with_vectors
 
 _HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
 _ML1M_FOLDER = "ml1m-hetrec"
@@ -51,6 +52,11 @@ class SourceConfig(BaseModel):
     """Tables and columns of ``csv`` and ``parquet``."""
     texts: Path | None = None
     """Table with texts of items, see :func:`~coldray.data.texts.with_texts`."""
+    item_vectors: dict[str, Path] = Field(default_factory=dict)
+    """Files with a vector an item, such as the embedding of its picture, by the name of the attribute they become:
+    ``{image: images.npz}``, see :func:`~coldray.data.vector_files.read_vectors`."""
+    user_vectors: dict[str, Path] = Field(default_factory=dict)
+    """The same of users."""
     category: str | None = None
     """Category of ``amazon``; null means the only one there."""
     size: str | None = None
@@ -76,7 +82,9 @@ class SourceConfig(BaseModel):
             moved = {name: folder / path for name, path in paths.items() if path is not None}
             tables = tables.model_copy(update=moved)
         named = {"data_dir": self.data_dir, "texts": self.texts}
-        found = {name: None if path is None else folder / path for name, path in named.items()}
+        found: dict[str, Any] = {name: None if path is None else folder / path for name, path in named.items()}
+        for name in ("item_vectors", "user_vectors"):
+            found[name] = {key: folder / path for key, path in getattr(self, name).items()}
         found["tags"] = None if self.tags is None else found_below(self.tags, folder)
         return self.model_copy(update={**found, "tabular": tables})
 
@@ -150,8 +158,9 @@ def load_filtered(source: SourceConfig, filters: FilterConfig | None = None) -> 
 
 
 def _complete(dataset: Dataset, source: SourceConfig) -> Dataset:
-    """Return the dataset with the texts of `source`, and with notes of what says nothing or can hardly be."""
-    return with_oddities_noted(dataset if source.texts is None else with_texts(dataset, source.texts))
+    """Return the dataset with texts and vectors of `source`, and with notes of what says nothing or can hardly be."""
+    dataset = dataset if source.texts is None else with_texts(dataset, source.texts)
+    return with_oddities_noted(with_vectors(dataset, source.item_vectors, source.user_vectors))
 
 
 def load_predefined(source: SourceConfig, split: str | None = None) -> PredefinedSplit:

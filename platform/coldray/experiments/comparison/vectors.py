@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
-from coldray.core.errors import DataFileError, DataFormatError, NumericalError
+from coldray.core.errors import DataFileError, DataFormatError
 from coldray.data.dataset import Dataset, Ids
 from coldray.data.splits.item_file import listed_places
 from coldray.data.splits.items import Fold, Split
+from coldray.data.vector_files import Matrix, read_matrix
 from coldray.evaluation.metrics import RankingMetrics, ranking_metrics
 from coldray.evaluation.ranking import rank
 from coldray.experiments.comparison.config import VectorsConfig, VectorsEntry
@@ -29,8 +29,6 @@ from coldray.experiments.prepared import describe_dataset, describe_protocol
 from coldray.experiments.results import FoldMetrics, Selection, StudyResult, TrialResult
 from coldray.experiments.space import StudyConfig
 from coldray.experiments.winner import metric_intervals
-
-Matrix = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,25 +122,12 @@ def _of_dataset(path: Path, id_path: Path, known: Ids, what: str) -> tuple[Matri
 
 def _read(path: Path) -> Matrix:
     try:
-        found = np.load(path, allow_pickle=False)
-    except OSError as error:
+        return read_matrix(path)
+    except DataFileError as error:
         raise DataFileError(
-            f"The vectors {path} cannot be read: {error}. Name them from the folder of the comparison file, or put "
-            "them in the folder that COLDRAY_DATA names."
+            f"{error} Name them from the folder of the comparison file, or put them in the folder that COLDRAY_DATA "
+            "names."
         ) from error
-    except (ValueError, EOFError) as error:
-        raise DataFormatError(f"{path.name} is no .npy file of numbers: {error}.") from error
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "fiu":
-        kind = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else "several arrays"
-        raise DataFormatError(f"{path.name} holds {kind}; numbers [rows, dimensions] are needed, as numpy.save writes.")
-    vectors = found.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise NumericalError(
-            f"{path.name}: {len(bad):,} of {len(vectors):,} vectors are not finite, the first is that of row {bad[0]} "
-            "(counted from 0). Save them again, without NaN and within single precision."
-        )
-    return vectors
 
 
 def vectors_study(

@@ -186,7 +186,9 @@ def _kinds(feature: VectorFeature) -> list[Kind]:
     """Return the kernels of an attribute; none if it is empty for the warm items."""
     if feature.matrix.nnz == 0:
         return []
-    if not (feature.matrix.data == 1).all():  # words or an embedding: weighted already
+    if feature.dense:
+        return ["centred"]
+    if not feature.is_label:  # words, or an embedding that is not told: weighted already
         full = np.diff(feature.matrix.indptr) >= 0.9 * feature.matrix.shape[1]
         described = np.diff(feature.matrix.indptr) > 0
         return ["centred" if feature.matrix.shape[1] >= _EMBEDDING_DIM and full[described].all() else "plain"]

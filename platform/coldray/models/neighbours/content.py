@@ -132,7 +132,7 @@ def _weighted(items: FeatureSet, warm: FeatureSet) -> FeatureSet:
     features: dict[str, Feature] = {}
     for name, feature in items.features.items():
         known = warm.features[name]
-        if isinstance(feature, VectorFeature) and isinstance(known, VectorFeature) and (known.matrix.data == 1).all():
+        if isinstance(feature, VectorFeature) and isinstance(known, VectorFeature) and known.is_label:
             frequency = np.bincount(known.matrix.indices, minlength=known.matrix.shape[1])
             rarity = np.log((warm.n_items + 1) / (frequency + 1)).astype(np.float32)
             weighted = sp.csr_array(feature.matrix @ sp.diags_array(rarity), dtype=np.float32)

@@ -35,8 +35,8 @@ class AttributeInputs:
     """The encoding of attributes, fitted on the warm items.
 
     Labels and words are weighted by their inverse document frequency ``log((n + 1) / (df + 1))``; those of fewer than
-    two warm items are left out, as nothing can be learnt from them, and those of all of them weigh nothing. Embeddings,
-    told by their negative values, are taken as they are. Numbers are spread over Gaussian bumps. Each attribute of an
+    two warm items are left out, as nothing can be learnt from them, and those of all of them weigh nothing. Embeddings
+    are taken as they are. Numbers are spread over Gaussian bumps. Each attribute of an
     item is then scaled to unit length, so that one with many terms does not drown the others; a missing one is all
     zeros.
     """
@@ -100,7 +100,7 @@ def bag(inputs: sp.csr_array) -> Batch:
 
 def _term_weights(feature: VectorFeature) -> npt.NDArray[np.float32]:
     matrix = feature.matrix
-    if matrix.data.min(initial=0) < 0:  # every item has every dimension of an embedding: frequencies say nothing
+    if feature.is_embedding:  # every item has every dimension of an embedding: frequencies say nothing
         return np.ones(matrix.shape[1], np.float32)
     frequency = np.bincount(matrix.indices, minlength=matrix.shape[1])
     weights = np.log((matrix.shape[0] + 1) / (frequency + 1))

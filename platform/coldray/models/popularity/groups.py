@@ -149,9 +149,9 @@ def _groups(users: FeatureSet, edges: Mapping[str, npt.NDArray[np.float64]]) -> 
     columns = []
     for name, feature in sorted(users.features.items()):
         if isinstance(feature, VectorFeature):
-            if feature.matrix.data.min(initial=0) < 0:
+            if feature.is_embedding:
                 raise ConfigError(
-                    f"The dimensions of the attribute {name!r} are no groups. Encode it by its words "
+                    f"The dimensions of the attribute {name!r} are no groups. Encode a text by its words "
                     "(user_features.text: tfidf), or leave it out of user_features.attributes."
                 )
             columns.append(sp.csr_array(feature.matrix > 0, dtype=np.float32))

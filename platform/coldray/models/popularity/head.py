@@ -127,8 +127,8 @@ class _PopularityDesign:
                 numbers[name] = np.array([mean, float(not known.all())])
                 continue
             few = feature.matrix.shape[1] <= _FEW_TERMS
-            plain[name] = bool(few and (feature.matrix.data == 1).all())
-            if feature.matrix.data.min(initial=0) >= 0:  # every item has every dimension of an embedding
+            plain[name] = few and feature.is_label
+            if not feature.is_embedding:  # every item has every dimension of an embedding
                 encodings[name] = label_encodings(feature.matrix, target, folds, shrinkage)
         inputs, parts = _learn_ridge(train, warm, target, folds, ridge)
         return cls(numbers, plain, encodings, inputs, parts)

@@ -178,7 +178,7 @@ class Item(Schema):
     item_id: KnownId
     name: str = Field(description="What the item is called; its id if it has no name.")
     cold: bool = Field(description="True if nobody had clicked the item when the model was fitted.")
-    attributes: dict[str, Any]
+    attributes: dict[str, Any] = Field(description="Those that are known, but for vectors.")
 
 
 class ItemDetails(Item):
@@ -272,7 +272,7 @@ class AttributeKind(Schema):
     """What is known of items, or of users, under a name."""
 
     name: str
-    kind: Literal["labels", "number", "text"]
+    kind: Literal["labels", "number", "text", "vector"]
     read: bool = Field(description="True if the model reads it; the rest is shown only.")
     labels: list[str] = Field(description="The most frequent ones.")
 
@@ -309,7 +309,8 @@ class BatchResponse(Schema):
 
 
 Text: TypeAlias = Annotated[StrictStr, Field(max_length=100_000)]
-Value: TypeAlias = list[Text] | Text | Annotated[FiniteFloat, Field(strict=True)] | None
+Number: TypeAlias = Annotated[FiniteFloat, Field(strict=True)]
+Value: TypeAlias = list[Text] | list[Number] | Text | Number | None
 
 
 class NewItem(Schema):
@@ -318,7 +319,8 @@ class NewItem(Schema):
     item_id: Id
     attributes: dict[Text, Value] = Field(
         max_length=200,
-        description="By name: labels as a list of text, a number, or a text. What is left out is unknown.",
+        description="By name: labels as a list of text, a number, a text, or a vector as a list of numbers. What is "
+        "left out is unknown.",
     )
 
 

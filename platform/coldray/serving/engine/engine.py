@@ -26,7 +26,7 @@ from coldray.bundle.new_items import knowing
 from coldray.bundle.people import TIME_OF_CONTEXT
 from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeError, UnknownIdError
 from coldray.core.spelling import nearest
-from coldray.data.dataset import Attribute, LabelAttribute, NumberAttribute
+from coldray.data.attributes import Attribute, LabelAttribute, NumberAttribute, VectorAttribute
 from coldray.data.item_names import ItemNames
 from coldray.features.feature_set import FeatureSet
 from coldray.models.base import Recommender
@@ -60,7 +60,8 @@ def _meeting(attributes: Mapping[str, Attribute], name: str, condition: Conditio
         return np.asarray((attribute.values >= low) & (attribute.values <= high))
     wanted = "any: a list of labels" if isinstance(attribute, LabelAttribute) else "at_least or at_most: numbers"
     if not isinstance(attribute, LabelAttribute | NumberAttribute):
-        raise ConfigError(f"filters: {name!r} is a text, and texts cannot be filtered on.")
+        kind = "vector" if isinstance(attribute, VectorAttribute) else "text"
+        raise ConfigError(f"filters: {name!r} is a {kind}, and {kind}s cannot be filtered on.")
     raise ConfigError(f"filters: {name!r} takes {wanted}.")
 
 
@@ -94,7 +95,10 @@ def _diverse(vectors: sp.csr_array, values: npt.NDArray[np.floating[Any]], weigh
 
 
 def _known_attributes(bundle: Bundle, place: int) -> dict[str, Any]:
-    """Return the attributes of an item by name: labels, a number or a text; those that are not known are left out."""
+    """Return the attributes of an item by name: labels, a number or a text.
+
+    Those that are not known are left out, and so are vectors.
+    """
     found: dict[str, Any] = {}
     for name, attribute in bundle.attributes.items():
         if isinstance(attribute, LabelAttribute):
@@ -106,6 +110,8 @@ def _known_attributes(bundle: Bundle, place: int) -> dict[str, Any]:
             value = float(attribute.values[place])
             if np.isfinite(value):
                 found[name] = int(value) if value.is_integer() else value
+        elif isinstance(attribute, VectorAttribute):
+            continue  # hundreds of numbers that nobody reads, in every place of a list
         elif attribute.texts[place]:
             found[name] = attribute.texts[place]
     return found

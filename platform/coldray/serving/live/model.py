@@ -13,10 +13,9 @@ from typing import Any
 
 from coldray.bundle.family import Family
 from coldray.bundle.model import Bundle
-from coldray.bundle.new_items import refuse_text_lists
+from coldray.bundle.new_items import new_attributes, refuse_text_lists
 from coldray.core.errors import ColdrayError, ConfigError, DataFormatError, UnknownIdError
 from coldray.data.item_names import ItemNames
-from coldray.features.builder import attributes_from_records
 from coldray.models.forms import Form
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.ids import has_numbers, refuse_new_id, warn_of_odd_ids, whole_number
@@ -131,7 +130,7 @@ class LiveModel:
         kind = int if has_numbers(self._base.item_ids) else str
         if type(whole_number(item) if kind is int else item) is not kind:
             raise DataFormatError(f"item_id: ids of this catalogue are {kind.__name__}, not {type(item).__name__}.")
-        attributes_from_records([attributes], self._base.kinds)
+        new_attributes(self._base, [attributes])
 
     def check_written(self, attributes: Mapping[str, Any]) -> None:
         """Refuse labels of a new item that are lists written as text, unless there are such labels."""

@@ -4,6 +4,7 @@ function field(attribute) {
   const hints = [];
   if (attribute.kind === "labels") hints.push(`such as ${attribute.labels.slice(0, 3).join(", ")}`);
   if (attribute.kind === "number") hints.push("a number");
+  if (attribute.kind === "vector") hints.push("numbers, divided by commas");
   if (!attribute.read) hints.push("shown only");
   const label = hints.join("; ");
   const input = element(attribute.kind === "text" && attribute.name !== state.catalogue.name ? "textarea" : "input", {
@@ -25,7 +26,7 @@ function showForm() {
   at("profile-field").replaceChildren(...state.catalogue.user_attributes.map(personalField));
   at("profile-choice").hidden = !state.catalogue.user_attributes.length;
   // What it is called first, then what the model reads; short ones before texts.
-  const order = one => one.name === state.catalogue.name ? 0 : (one.read ? 1 : 4) + ["number", "labels", "text"].indexOf(one.kind);
+  const order = one => one.name === state.catalogue.name ? 0 : (one.read ? 1 : 4) + ["number", "labels", "text", "vector"].indexOf(one.kind);
   const all = [...state.catalogue.attributes].sort((one, other) => order(one) - order(other));
   at("fields").replaceChildren(...all.slice(0, FIRST_FIELDS).map(field));
   at("rest-fields").replaceChildren(...all.slice(FIRST_FIELDS).map(field));
@@ -45,6 +46,7 @@ function entered(form) {
     const text = input.value.trim(), { name, kind } = input.dataset;
     if (!text) continue;
     if (kind === "labels") attributes[name] = [...new Set(text.split(",").map(label => label.trim()).filter(Boolean))];
+    else if (kind === "vector") attributes[name] = text.split(/[\s,]+/).filter(Boolean).map(Number);
     else attributes[name] = kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
   }
   return attributes;

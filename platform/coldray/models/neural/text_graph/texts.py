@@ -86,8 +86,8 @@ def new_text_arrays(arrays: Arrays, features: FeatureSet) -> Arrays:
 
 
 def _is_embedding(feature: Any) -> bool:
-    """Return whether an attribute is a text embedding: nothing else has negative values."""
-    return isinstance(feature, VectorFeature) and bool(feature.matrix.data.min(initial=0) < 0)
+    """Return whether an attribute is an embedding: of a text, or of what else there is."""
+    return isinstance(feature, VectorFeature) and feature.is_embedding
 
 
 def without_text(arrays: Arrays) -> tuple[int, int]:
