@@ -81,6 +81,14 @@ def test_kinds_of_events_come_with_weights():
         source("--dataset", "lastfm", "--event-weights", "view=1")
 
 
+def test_tags_and_reviews_are_of_one_source_each(tmp_path):
+    assert source("--dataset", "yelp", "--reviews", "10").reviews == 10
+    assert source("--dataset", "ml1m-hetrec", "--tags", str(tmp_path)).tags == tmp_path
+    for option, value, reader in (("--reviews", "3", "yelp"), ("--tags", "folder", "ml1m-hetrec")):
+        with pytest.raises(ConfigError, match=f"{option} is read by --dataset {reader} alone, not by 'sample'"):
+            source(option, value)
+
+
 def test_the_first_labels_are_named_by_their_column():
     named = ("--interactions", "clicks.csv", "--items", "films.csv", "--label-columns", "cast")
     assert source(*named, "--first-labels", "cast=5").tabular.first_labels == {"cast": 5}

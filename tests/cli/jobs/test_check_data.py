@@ -198,6 +198,18 @@ def test_the_published_split_of_movielens(job, real_data):
     assert "problem: Time leak: 19,437 of 20,000 (97.2 %)" in printed
 
 
+def test_the_published_split_is_taken_where_there_is_one_and_named(job, real_data):
+    folder = real_data("coat")
+    status, printed, _ = job.run("--dataset", "coat", "--data-dir", folder)
+    assert status == 0
+    (name,) = job.folders
+    facts = job.values(name)["facts"]
+    assert (facts["train"]["interactions"], facts["test"]["interactions"]) == (6_960, 16 * 290 - 366)
+    assert "the split is the one that coat is published with; --protocol draws another" in printed
+    assert job.run("--dataset", "coat", "--data-dir", folder, "--protocol", "holdout")[0] == 0
+    assert job.values("check-coat-holdout")["facts"]["test"]["interactions"] != 16 * 290 - 366
+
+
 @pytest.mark.usefixtures("quick")
 def test_each_category_has_its_report_and_one_without_data_is_left_out(job, tmp_path):
     data = tmp_path / "amazon"

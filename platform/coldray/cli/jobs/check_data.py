@@ -14,7 +14,7 @@ from coldray.cli.options.check import CheckOptions
 from coldray.core.errors import DataError
 from coldray.core.files import writable_folder
 from coldray.data.sources.amazon.categories import category_sources
-from coldray.data.sources.registry import SOURCES, SourceConfig, load_dataset, load_predefined
+from coldray.data.sources.registry import SOURCES, SourceConfig, load_dataset, load_predefined, published_split
 from coldray.data.splits.assignment import PartAssignment, drawn_parts, published_parts
 from coldray.experiments.data_check import DataCheck, check_split
 from coldray.reports.console import terminal
@@ -62,6 +62,8 @@ def _check_one(name: str, source: SourceConfig, options: CheckOptions, console: 
     _say(console, f"reading {name}")
     split = _read_split(source, options)
     dataset = split.dataset
+    if split.protocol == "predefined":
+        _say(console, f"the split is the one that {name} is published with; --protocol draws another")
     tell_notes(dataset, partial(_say, console))
     unclicked = f" ({dataset.n_unclicked_items:,} of them without clicks)" if dataset.n_unclicked_items else ""
     _say(
@@ -87,8 +89,11 @@ def _check_one(name: str, source: SourceConfig, options: CheckOptions, console: 
 
 def _read_split(source: SourceConfig, options: CheckOptions) -> PartAssignment:
     """Return the data in the parts they are published in, or in those that the protocol draws."""
-    if options.protocol is None and (source.name == "amazon" or options.split is not None):
-        return published_parts(load_predefined(source, options.split))
+    if options.protocol is None:
+        named = None if options.split is None else load_predefined(source, options.split)
+        published = named or published_split(source)
+        if published is not None:
+            return published_parts(published)
     return drawn_parts(load_dataset(source), options.protocol, options.seed)
 
 

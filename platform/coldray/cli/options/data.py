@@ -86,6 +86,25 @@ class DataOptions(Options):
         list[str] | None,
         Option(metavar="NAME=FILE", help="the same of users; may be repeated", rich_help_panel=_DATA),
     ] = None
+    tags: Annotated[
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="folder with movie_tags.dat and tags.dat of HetRec, for --dataset ml1m-hetrec",
+            rich_help_panel=_DATA,
+        ),
+        OfSource(("ml1m-hetrec",)),
+    ] = None
+    reviews: Annotated[
+        int,
+        Option(
+            min=0,
+            max=10,
+            help="reviews of a business of --dataset yelp that are texts of it, its first",
+            rich_help_panel=_DATA,
+        ),
+        OfSource(("yelp",)),
+    ] = 0
     no_download: Annotated[
         bool, Option("--no-download", help="do not fetch a missing dataset", rich_help_panel=_DATA)
     ] = False
@@ -170,6 +189,7 @@ class DataOptions(Options):
         ConfigError
             If the source is unknown, its own files are not named, or something is given that it does not read.
         """
+        from coldray.data.sources.locations import found_below
         from coldray.data.sources.registry import (  # reads tables, half a second to load
             FOLDER_SOURCES,
             SOURCES,
@@ -181,7 +201,7 @@ class DataOptions(Options):
             raise ConfigError(
                 f"--interactions, --items and --users are read by --dataset csv and parquet alone, not by {name!r}."
             )
-        categories = self.category or []
+        categories, readers = self.category or [], sources_of(type(self))
         source = SourceConfig(
             name=name,
             data_dir=self.data_dir,
@@ -192,12 +212,14 @@ class DataOptions(Options):
             texts=self.texts,
             item_vectors=_named_files("--item-vectors", self.item_vectors),
             user_vectors=_named_files("--user-vectors", self.user_vectors),
+            tags=None if self.tags is None or name not in readers["tags"] else found_below(self.tags, Path()),
+            reviews=self.reviews if name in readers["reviews"] else 0,
             download=not self.no_download,
         )
-        for option, readers in sources_of(type(self)).items():
-            if name not in readers and getattr(self, option) != type(self).__dataclass_fields__[option].default:
+        for option, those in readers.items():
+            if name not in those and getattr(self, option) != type(self).__dataclass_fields__[option].default:
                 raise ConfigError(
-                    f"--{option.replace('_', '-')} is read by --dataset {' and '.join(readers)} alone, not by "
+                    f"--{option.replace('_', '-')} is read by --dataset {' and '.join(those)} alone, not by "
                     f"{name!r}. Leave it out."
                 )
         if len(categories) > 1 and not self._several_categories:

@@ -179,15 +179,27 @@ def load_predefined(source: SourceConfig, split: str | None = None) -> Predefine
     DataError
         If the files are missing or malformed.
     """
-    published = SOURCES[source.name].published
-    found = None if published is None else published(source, split)
+    found = published_split(source, split)
     if found is not None:
-        return replace(found, dataset=_complete(found.dataset, source))
+        return found
     asked = "without a name" if split is None else repr(split)
     raise ConfigError(
         f"Source {source.name!r} has no predefined split {asked}. amazon, coat and taobao-cart-buy have one without a "
         "name, ml-100k has u1 to u5, ua and ub. Use another source, or split by the program."
     )
+
+
+def published_split(source: SourceConfig, split: str | None = None) -> PredefinedSplit | None:
+    """Return the split of :func:`load_predefined`, or None where the data are published without one of that name.
+
+    Raises
+    ------
+    DataError
+        If the files are missing or malformed.
+    """
+    published = SOURCES[source.name].published
+    found = None if published is None else published(source, split)
+    return None if found is None else replace(found, dataset=_complete(found.dataset, source))
 
 
 def find_dataset(name: str, data_dir: Path | None) -> Path:
