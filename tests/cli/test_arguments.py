@@ -89,6 +89,17 @@ def test_tags_and_reviews_are_of_one_source_each(tmp_path):
             source(option, value)
 
 
+def test_the_first_actors_of_hetrec_are_named_like_the_first_labels_of_a_column():
+    assert source("--dataset", "hetrec", "--first-labels", "actors=5").first_labels == {"actors": 5}
+    for named, said in (
+        (("--dataset", "hetrec", "--first-labels", "genres=5"), "of 'actors', which have a rank"),
+        (("--dataset", "ml1m-hetrec", "--first-labels", "actors=0"), "--first-labels-actors: Input should be greater"),
+        (("--dataset", "ml-100k", "--first-labels", "actors=5"), "is read by --dataset csv and parquet and hetrec"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            source(*named)
+
+
 def test_the_first_labels_are_named_by_their_column():
     named = ("--interactions", "clicks.csv", "--items", "films.csv", "--label-columns", "cast")
     assert source(*named, "--first-labels", "cast=5").tabular.first_labels == {"cast": 5}

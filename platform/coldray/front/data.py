@@ -85,7 +85,8 @@ def load_dataset(
     user_labels, user_numbers, user_texts
         Columns of `users`.
     first_labels
-        Of columns of labels, how many of an item, or user, are read, the first ones: ``{"cast": 5}``.
+        Of columns of labels, how many of an item, or user, are read, the first ones: ``{"cast": 5}``. Of ``hetrec`` and
+        ``ml1m-hetrec`` ``{"actors": 5}``, by their rank in the credits.
     vectors, user_vectors
         Files with a vector an item, or a user, by the name of the attribute they become, of any dataset:
         ``{"image": "images.npz"}``, see :func:`~coldray.data.vector_files.read_vectors`.
@@ -195,12 +196,15 @@ def _known(name: str, tables: Mapping[str, Any], columns: Mapping[str, Any], sou
             f"There is no dataset {name!r}, and no file of that name.{nearest(name, SOURCES)} Datasets: "
             f"{choices(SOURCES)}."
         )
+    # Of a known dataset the source itself knows which labels have an order.
+    first = {} if columns["first_labels"] is None else {"first_labels": columns["first_labels"]}
+    columns = {key: value for key, value in columns.items() if key != "first_labels"}
     changed = {key: value for key, value in columns.items() if value != TabularColumns.model_fields[key].default}
     given = [table for table, value in tables.items() if value is not None]
     if given or changed:
         option = given[0] if given else _OPTIONS[next(iter(changed))]
         raise ConfigError(f"{option!r} describes data of your own; the dataset {name!r} comes as it is.")
-    return read_source(validated(SourceConfig, {"name": name, **source}))
+    return read_source(validated(SourceConfig, {"name": name, **first, **source}))
 
 
 def _own(

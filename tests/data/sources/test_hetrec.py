@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
+import coldray
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
 from coldray.data.sources.hetrec import read_hetrec
 
@@ -75,6 +76,24 @@ def test_attributes_are_read_by_movie(folder):
     assert labels_of(dataset, "location2", 10) == ["Queensland"]
     assert labels_of(dataset, "location3", 10) == []
     np.testing.assert_array_equal(dataset.attributes["year"].values, [2001, np.nan, 1986])
+
+
+def test_the_first_actors_are_those_of_the_credits_and_the_others_counted(folder):
+    rows = ["10\tlk\tL\t3", "10\tph\tP\t1", "2\tat\tA\t", "10\tzz\tZ\t", "10\tph\tP\t4", "10\taa\tA\t2"]
+    (folder / "movie_actors.dat").write_text("movieID\tactorID\tactorName\tranking\n" + "\n".join(rows) + "\n")
+    assert labels_of(read_hetrec(folder), "actors", 10) == ["aa", "lk", "ph", "zz"]
+    dataset = read_hetrec(folder, first_actors=2)
+    assert labels_of(dataset, "actors", 10) == ["aa", "ph"]
+    assert labels_of(dataset, "actors", 2) == ["at"]
+    told = "movie_actors.dat: 2 actors beyond the first 2 of a film, by ranking, are left out."
+    assert told in dataset.notes
+    named = coldray.load_dataset("hetrec", data_dir=folder, first_labels={"actors": 3}, filters={})
+    assert labels_of(named, "actors", 10) == ["aa", "lk", "ph"]
+
+
+def test_the_first_actors_need_a_ranking(folder):
+    with pytest.raises(DataFormatError, match="no column 'ranking'"):
+        read_hetrec(folder, first_actors=2)
 
 
 def test_movies_that_nobody_rated_are_items_known_by_their_attributes(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 from typer import Option
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from coldray.data.sources.registry import SourceConfig
     from coldray.data.sources.tabular import TabularConfig
 
+_Config = TypeVar("_Config", "SourceConfig", "TabularConfig")
 _DATA = "Data"
 _OWN = "Data of your own"
 _TABLES = ("csv", "parquet")
@@ -153,8 +154,12 @@ class DataOptions(Options):
     label_separator: Annotated[str, Option(rich_help_panel=_OWN), OfSource(_TABLES)] = "|"
     first_labels: Annotated[
         str | None,
-        Option(metavar="COLUMN=N,…", help="how many labels are read, the first ones: cast=5", rich_help_panel=_OWN),
-        OfSource(_TABLES),
+        Option(
+            metavar="COLUMN=N,…",
+            help="how many labels are read, the first ones: cast=5; of HetRec by the rank of actors: actors=5",
+            rich_help_panel=_OWN,
+        ),
+        OfSource((*_TABLES, "hetrec", "ml1m-hetrec")),
     ] = None
     number_columns: Annotated[list[str] | None, Option(help="attributes with numbers", **_NAMES), OfSource(_TABLES)] = (
         None
@@ -202,7 +207,8 @@ class DataOptions(Options):
                 f"--interactions, --items and --users are read by --dataset csv and parquet alone, not by {name!r}."
             )
         categories, readers = self.category or [], sources_of(type(self))
-        source = SourceConfig(
+        source = _built(
+            SourceConfig,
             name=name,
             data_dir=self.data_dir,
             category=None if self._several_categories or not categories else categories[0],
@@ -213,6 +219,7 @@ class DataOptions(Options):
             item_vectors=_named_files("--item-vectors", self.item_vectors),
             user_vectors=_named_files("--user-vectors", self.user_vectors),
             tags=None if self.tags is None or name not in readers["tags"] else found_below(self.tags, Path()),
+            first_labels=None if name in _TABLES or name not in readers["first_labels"] else self.first_labels,
             reviews=self.reviews if name in readers["reviews"] else 0,
             download=not self.no_download,
         )
@@ -239,8 +246,6 @@ class DataOptions(Options):
 
     def _tables(self, name: str) -> TabularConfig:
         """Return the tables of one's own data, and what their columns mean."""
-        from pydantic import ValidationError
-
         from coldray.data.sources.tabular import TabularConfig
 
         if self.interactions is None:
@@ -248,12 +253,19 @@ class DataOptions(Options):
                 f"--dataset {name} needs --interactions FILE (and --items FILE, --users FILE for attributes)."
             )
         values = {field: getattr(self, field, None) for field in TabularConfig.model_fields}
-        try:
-            return TabularConfig(**{field: value for field, value in values.items() if value is not None})
-        except ValidationError as error:
-            problem = error.errors()[0]
-            option = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
-            raise ConfigError(f"{option}: {problem['msg']}, got {problem['input']!r}.") from error
+        return _built(TabularConfig, **{field: value for field, value in values.items() if value is not None})
+
+
+def _built(kind: type[_Config], **values: Any) -> _Config:
+    """Return a config of options; ConfigError with the option whose value it does not take."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
+        raise ConfigError(f"{option}: {problem['msg']}, got {problem['input']!r}.") from error
 
 
 def _named_files(option: str, given: list[str] | None) -> dict[str, Path]:

@@ -54,7 +54,7 @@ _PUBLISHED_RATINGS = 855_598
 """Ratings in the published hetrec2011-movielens-2k-v2."""
 
 
-def read_hetrec(path: Path, name: str = "hetrec", tags: Path | None = None) -> Dataset:
+def read_hetrec(path: Path, name: str = "hetrec", tags: Path | None = None, first_actors: int | None = None) -> Dataset:
     """Read a dataset in the HetRec 2011 layout.
 
     Items are the movies of ``movies.dat``, whether anybody rated them or not, and those that are rated; what
@@ -68,13 +68,16 @@ def read_hetrec(path: Path, name: str = "hetrec", tags: Path | None = None) -> D
         Name of the dataset; ``hetrec`` also notes in the provenance whether all published ratings are there.
     tags
         A folder with ``movie_tags.dat`` and ``tags.dat``, or a ``.zip`` of them, in the place of those in `path`.
+    first_actors
+        How many actors of a film are read, by their ``ranking``, as the credits have them; all of them by default.
 
     Raises
     ------
     DataFileError
         If the ratings or ``movies.dat`` are missing, `tags` is named and has none, or a file cannot be read.
     DataFormatError
-        If a column is missing, a value is not of its type, or a movie or a (user, item) pair is repeated.
+        If a column is missing, a value is not of its type, or a movie or a (user, item) pair is repeated; or the first
+        actors are asked for and there is no ranking, without which their order says nothing.
     """
     files = DataFiles(path, "HetRec")
     rating_file = next((file for file in RATING_FILES if files.content(file) is not None), RATING_FILES[1])
@@ -87,7 +90,7 @@ def read_hetrec(path: Path, name: str = "hetrec", tags: Path | None = None) -> D
         provenance["complete"] = pairs.height == _PUBLISHED_RATINGS
     return assemble(
         pairs,
-        lambda item_ids: _attributes(files, tag_files, movies, item_ids, provenance),
+        lambda item_ids: _attributes(files, tag_files, movies, item_ids, provenance, first_actors),
         name=name,
         file=rating_file,
         default_attributes=_DEFAULT_ATTRIBUTES,
@@ -140,11 +143,17 @@ def _movies(files: DataFiles) -> pl.DataFrame:
 
 
 def _attributes(
-    files: DataFiles, tag_files: DataFiles, movies: pl.DataFrame, item_ids: Ids, provenance: dict[str, Any]
+    files: DataFiles,
+    tag_files: DataFiles,
+    movies: pl.DataFrame,
+    item_ids: Ids,
+    provenance: dict[str, Any],
+    first_actors: int | None,
 ) -> dict[str, Attribute]:
     built: dict[str, Attribute] = {}
     for name, (file, column) in _LABEL_FILES.items():
-        edges = _edges(files, file, (column,))
+        first = first_actors if name == "actors" else None
+        edges = _edges(files, file, (column,)) if first is None else _first_actors(files, first)
         if edges is not None:
             note_strays(provenance, file, edges["item"], item_ids)
             built[name] = label_attribute(edges.rename({column: "label"}), item_ids)
@@ -177,6 +186,20 @@ def _edges(
         return None
     item = parse_numbers(table, "movieID", pl.Int64(), file).alias("item")
     return table.select(item, pl.exclude("line", "movieID"))
+
+
+def _first_actors(files: DataFiles, most: int) -> pl.DataFrame:
+    """Return the actors of each film that its credits name first, those without a rank last; others are counted."""
+    file, column = _LABEL_FILES["actors"]
+    table = files.required_table(file, ("movieID", column, "ranking"))
+    item = parse_numbers(table, "movieID", pl.Int64(), file).alias("item")
+    rank = parse_numbers(table, "ranking", pl.Int32(), file, optional=True)
+    ordered = table.select(item, column, rank).sort("item", "ranking", nulls_last=True, maintain_order=True)
+    ordered = ordered.unique(("item", column), keep="first", maintain_order=True)
+    kept = ordered.filter(pl.int_range(pl.len()).over("item") < most)
+    if left := ordered.height - kept.height:
+        files.notes.append(f"{file}: {left:,} actors beyond the first {most} of a film, by ranking, are left out.")
+    return kept.select("item", column)
 
 
 def _location_texts(locations: pl.DataFrame) -> pl.DataFrame:

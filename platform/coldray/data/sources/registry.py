@@ -26,7 +26,7 @@ from coldray.data.sources.locations import DATA_VARIABLE, Location, data_root, f
 from coldray.data.sources.movielens import read_movielens, read_movielens_split
 from coldray.data.sources.movielens_releases import read_movielens_release
 from coldray.data.sources.sample import sample_dataset
-from coldray.data.sources.tabular import TabularConfig, read_tabular
+from coldray.data.sources.tabular import FirstLabels, TabularConfig, read_tabular
 from coldray.data.sources.taobao import TEST_FILE, read_taobao
 from coldray.data.sources.yelp import read_yelp
 from coldray.data.splits.published import PredefinedSplit
@@ -36,6 +36,7 @@ from coldray.data.vectors import with_vectors
 
 _HETREC_FOLDER = "hetrec2011-movielens-2k-v2"
 _ML1M_FOLDER = "ml1m-hetrec"
+_RANKED = ("hetrec", "ml1m-hetrec")
 
 
 class SourceConfig(BaseModel):
@@ -66,6 +67,9 @@ class SourceConfig(BaseModel):
     tags: Path | None = None
     """Folder with ``movie_tags.dat`` and ``tags.dat`` of HetRec, for ``ml1m-hetrec``, whose own folder may lack them.
     It is looked for in the folder of the file that names it, then in that of the data."""
+    first_labels: FirstLabels | None = None
+    """How many actors of a film of ``hetrec`` and ``ml1m-hetrec`` are read, the first ones by the ranking of
+    ``movie_actors.dat``: ``{actors: 5}``. Of tables of your own `tabular` has it."""
     reviews: Annotated[int, Field(ge=0, le=MOST_TEXTS)] = 0
     """How many reviews of a business of ``yelp`` are texts of it, its first; none by default, as every fold holds
     them."""
@@ -102,6 +106,11 @@ class SourceConfig(BaseModel):
         if self.tags is not None and self.name != "ml1m-hetrec":
             raise ConfigError(
                 f"data.tags: {self.tags} is read by 'ml1m-hetrec' alone, not by {self.name!r}. Leave it out."
+            )
+        if self.first_labels is not None and (self.name not in _RANKED or list(self.first_labels) != ["actors"]):
+            raise ConfigError(
+                f"data.first_labels: {self.first_labels} is read by {' and '.join(_RANKED)} alone, of 'actors', which "
+                f"have a rank; not by {self.name!r}. Of tables of your own it is data.tabular.first_labels."
             )
         if self.reviews and self.name != "yelp":
             raise ConfigError(
@@ -309,6 +318,10 @@ def _find_ml1m_hetrec(data_dir: Path | None) -> Path:
     )
 
 
+def _first_actors(source: SourceConfig) -> int | None:
+    return (source.first_labels or {}).get("actors")
+
+
 def _holds_files(folder: Path) -> bool:
     return any((folder / name).is_file() for name in RATING_FILES)
 
@@ -330,14 +343,18 @@ _STARS, _HALVES = (1.0, 5.0), (0.5, 5.0)
 _OWN: dict[str, Source] = {
     "sample": Source(lambda source: sample_dataset(source.seed), in_folder=False),
     "hetrec": Source(
-        lambda source: read_hetrec(_find_hetrec(source.data_dir, download=source.download)),
+        lambda source: read_hetrec(
+            _find_hetrec(source.data_dir, download=source.download), first_actors=_first_actors(source)
+        ),
         find=lambda source: _find_hetrec(source.data_dir, download=False),
         downloads=True,
         scale=_HALVES,
         filters=_HETREC_FILTERS,
     ),
     "ml1m-hetrec": Source(
-        lambda source: read_hetrec(_find_ml1m_hetrec(source.data_dir), name="ml1m-hetrec", tags=source.tags),
+        lambda source: read_hetrec(
+            _find_ml1m_hetrec(source.data_dir), "ml1m-hetrec", source.tags, first_actors=_first_actors(source)
+        ),
         find=lambda source: _find_ml1m_hetrec(source.data_dir),
         scale=_STARS,
     ),
