@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.bundle.family import Family, refusal
@@ -85,6 +85,7 @@ def test_real_data_follow_generated_ones_whatever_their_ids(real, champions):
     assert refusal(Family.of_dataset(generated), Family.of_dataset(generated)) is None
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 100), st.floats(0, 1))
 def test_the_overlap_is_the_share_of_the_champions_items_that_are_known(kept, wanted):
     real = replace(sample_dataset(0, 120, 100), synthetic=False)

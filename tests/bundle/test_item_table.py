@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.bundle.item_table import attributes_of, item_table, joined
@@ -33,6 +33,7 @@ def said(attributes, n_items):
     ]
 
 
+@settings(max_examples=40)
 @given(records, records)
 def test_joined_attributes_are_those_of_all_records_together(known, added):
     parts = [attributes_from_records(part, KINDS) for part in (known, added)]

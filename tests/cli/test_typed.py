@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -58,6 +58,7 @@ def test_the_command_that_sends_what_waits(patched, folder, study, output):
     assert found == [sys.executable, f"/{folder}/jobs/sync_runs.py", study, "--output-dir", str(Path("/") / output)]
 
 
+@settings(max_examples=25)
 @given(folder=NAMES, study=NAMES, database=NAMES)
 def test_what_to_type_next(patched, folder, study, database):
     patched.setattr(sys, "executable", f"/{folder}/bin/python")

@@ -138,7 +138,7 @@ def right_or_unsure(guesses, truth):
     assert wrong == []
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.data())
 def test_a_guess_is_right_or_said_to_be_unsure(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("tables")
@@ -157,7 +157,7 @@ def test_a_guess_is_right_or_said_to_be_unsure(tmp_path_factory, data):
     assert all(guess.reason for guess in (*found.of_interactions, *found.of_items))
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.data())
 def test_with_names_that_tell_the_data_are_read_as_they_are(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("tables")

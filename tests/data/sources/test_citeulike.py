@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import coldray
@@ -156,6 +156,7 @@ def test_it_has_no_time_so_a_split_by_time_is_refused_with_the_way_out(tmp_path)
         coldray.split(read_citeulike(write(tmp_path)), "leave-last")
 
 
+@settings(max_examples=30)
 @given(st.lists(st.dictionaries(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=6))
 def test_the_bag_of_an_article_is_what_was_counted(bags):
     lines = "\n".join(" ".join([str(len(bag)), *(f"{word}:{n}" for word, n in bag.items())]) for bag in bags)

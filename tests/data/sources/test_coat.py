@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import DataFileError, DataFormatError
@@ -55,6 +55,7 @@ def test_the_split_is_the_published_one_and_what_is_in_both_parts_is_of_train(tm
     assert any("1 of 3 ratings are of coats that the user has rated in train.ascii" in x for x in split.dataset.notes)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_ratings_are_those_of_the_matrices(tmp_path_factory, seed):
     generator = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
@@ -71,6 +71,7 @@ def test_friends_are_labels_from_either_side_and_one_is_a_label_of_oneself(tmp_p
         read_lastfm(tmp_path)
 
 
+@settings(max_examples=30)
 @given(st.sets(st.tuples(st.integers(0, 6), st.integers(0, 6)).filter(lambda pair: pair[0] != pair[1]), min_size=1))
 def test_two_have_a_label_in_common_who_are_friends_or_have_one(tmp_path_factory, pairs):
     folder = write(tmp_path_factory.mktemp("friends"), user_artists=PLAYS + "".join(f"{u}\t7\t1\n" for u in range(7)))

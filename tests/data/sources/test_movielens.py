@@ -4,7 +4,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError, LeakageError
@@ -264,6 +264,7 @@ def movie_line(item, movie):
     return "|".join([str(item), title, released, "", "http://x", *(str(int(flag)) for flag in movie["flags"])])
 
 
+@settings(max_examples=30)
 @given(
     movies=st.dictionaries(st.integers(1, 10**9), MOVIES, min_size=1, max_size=6),
     data=st.data(),

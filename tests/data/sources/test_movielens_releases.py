@@ -4,7 +4,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError, DataFileError, DataFormatError, EmptyDatasetError
@@ -143,6 +143,7 @@ def test_no_rating_is_an_error(tmp_path, name):
         read_movielens_release(write(tmp_path, name, ratings=[]), name)
 
 
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(list(_RELEASES)),
     clicks=st.dictionaries(

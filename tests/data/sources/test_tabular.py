@@ -263,7 +263,7 @@ def test_item_ids_of_two_kinds_have_nothing_in_common(tmp_path):
 WHOLE = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 2**64 - 1) | st.integers(-20, 20)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(WHOLE, WHOLE), min_size=1, max_size=6, unique=True), st.sets(WHOLE, max_size=3), st.data())
 def test_whole_numbers_of_64_bits_are_the_same_ids_in_every_kind_of_file(tmp_path_factory, pairs, others, data):
     """Of clicks and items, with and without a sign; those of a file that is of no use to the other are items too."""

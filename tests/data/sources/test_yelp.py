@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -185,6 +185,7 @@ def test_a_user_without_a_row_or_a_friend_is_counted(tmp_path):
     assert "1 of 2 users have no row" in rows
 
 
+@settings(max_examples=30)
 @given(st.sets(st.tuples(st.integers(0, 5), st.integers(0, 7)).filter(lambda pair: pair[0] != pair[1]), min_size=1))
 def test_two_users_have_a_label_in_common_who_are_friends_or_have_one_with_a_review(tmp_path_factory, pairs):
     reviews = [review(f"u{number}", "b1", 3.0, "2015-01-01") for number in range(6)]
@@ -238,6 +239,7 @@ def test_how_many_reviews_are_texts_is_asked_of_yelp_alone(tmp_path):
         SourceConfig(name="yelp", reviews=11)
 
 
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(

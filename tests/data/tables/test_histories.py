@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError, OutputError
@@ -49,6 +49,7 @@ def spread(histories, folder, n_partitions):
     return [pl.read_parquet(partition_file(folder, number)) for number in range(n_partitions)]
 
 
+@settings(max_examples=40)
 @given(ROWS, st.integers(1, 3), st.integers(1, 5), st.integers(1, 7))
 def test_each_user_is_in_one_partition_and_no_row_is_lost(rows, n_files, n_partitions, batch_rows):
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
@@ -90,6 +91,7 @@ def test_ids_of_several_widths_and_encodings_are_of_one_kind(tmp_path):
 WHOLE = st.integers(0, 2**64 - 1) | st.integers(2**63 - 2, 2**63 + 1) | st.integers(0, 9)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(WHOLE, WHOLE), min_size=1, max_size=8), st.booleans())
 def test_whole_numbers_without_a_sign_are_read_whole(rows, statistics):
     """As numbers if all of a column fit into 64 bits with a sign, else as text; whatever the footer says."""

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -239,6 +239,7 @@ def slow_core(rows, least):
 PAIRS = st.dictionaries(st.tuples(st.integers(0, 7), st.integers(0, 7)), st.integers(0, 5), max_size=64)
 
 
+@settings(max_examples=40)
 @given(PAIRS, st.integers(3, 4), st.randoms(use_true_random=False))
 def test_core_and_split_are_those_of_a_plain_loop_whatever_the_order(tmp_path_factory, times, core, random):
     block = {(u, i): u * i % 5 for u in range(core) for i in range(core)}  # a core of its own
@@ -256,6 +257,7 @@ def test_core_and_split_are_those_of_a_plain_loop_whatever_the_order(tmp_path_fa
     assert parts_of(report) == expected
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.tuples(st.integers(0, 20), st.integers(0, 1)), st.integers(0, 5), min_size=1))
 def test_ratings_without_a_core_are_refused(tmp_path_factory, times):
     folder = tmp_path_factory.mktemp("core")
