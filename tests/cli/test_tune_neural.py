@@ -1,5 +1,6 @@
 """The tuning job of networks from the command line: whole runs on the sample, and bad input."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def test_a_network_is_tuned_tested_registered_and_recommends(ray_cluster, tracki
     found = MlflowClient(tracking_uri, tracking_uri).get_run(version.run_id).data
     assert found.metrics
     page = (bundle_folder.parent / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"[1-9][\d,]* parameters were trained", page)
+    assert bundle.manifest["n_parameters"] == sum(one.numel() for one in bundle.model.fitted_network.parameters())
     if model == "text_graph":
         # What a fit in a worker fell back on reaches everyone who looks at its figures.
         (note,) = (note for note in bundle.manifest["notes"] if "No text is embedded" in note)

@@ -134,3 +134,11 @@ def test_what_changes_no_step_may_change(tmp_path):
     first, second = snapshot().identity, snapshot(config=other).identity
     require_same(tmp_path, first, second)
     assert first == second
+
+
+def test_parameters_that_do_nothing_are_no_part_of_what_a_training_is_of():
+    """Checkpoints of before there were restarts and an L1 penalty go on."""
+    named = identify("one", 10, TrainingConfig(), "auto", {}).config
+    assert not {"l1", "restart_epochs", "restart_factor"} & set(named)
+    given = identify("one", 10, TrainingConfig(schedule="restarts", l1=0.1), "auto", {}).config
+    assert {"l1", "restart_epochs", "restart_factor"} <= set(given)

@@ -68,3 +68,25 @@ def test_an_improvement_below_min_delta_is_none():
     assert progress.judge(1.0, config)
     assert not progress.judge(1.1, config)
     assert progress.judge(1.11, config)
+
+
+@pytest.mark.parametrize(("first", "factor", "warmup_epochs"), [(2, 1, 0), (2, 2, 0), (3, 3, 2)])
+def test_warm_restarts_are_those_of_torch(first, factor, warmup_epochs):
+    plan = {"restart_epochs": first, "restart_factor": factor, "warmup_epochs": warmup_epochs, "epochs": 30}
+    config = TrainingConfig(schedule="restarts", learning_rate=0.3, **plan)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.learning_rate)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, first * EPOCH_STEPS, factor)
+    warmup, expected = warmup_epochs * EPOCH_STEPS, []
+    for _ in range(config.epochs * EPOCH_STEPS - warmup):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates(config)[warmup:] == pytest.approx(expected, rel=1e-9)
+    assert expected.count(0.3) > 1
+
+
+def test_a_period_may_end_within_an_epoch():
+    found = rates(
+        TrainingConfig(schedule="restarts", learning_rate=0.3, restart_epochs=0.5, restart_factor=1, epochs=3)
+    )
+    assert [step for step, rate in enumerate(found) if rate > found[step - 1]] == [0, 4, 7, 11, 14, 18]

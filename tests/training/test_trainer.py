@@ -23,7 +23,7 @@ from coldray.training.checkpoint import latest_checkpoint, position_of, read_che
 from coldray.training.cluster.workers import OneWorker
 from coldray.training.config import TrainingConfig
 from coldray.training.options import FitOptions
-from coldray.training.progress import TrainingListener, TrainingListeners
+from coldray.training.progress import ParameterCount, TrainingListener, TrainingListeners
 from coldray.training.task import Loss
 from coldray.training.trainer import train
 from coldray.training.validation import evaluate_module
@@ -110,6 +110,25 @@ def test_the_gradient_is_that_of_the_mean_loss_of_the_batch():
     gradient = np.concatenate([2 * task.inputs.T @ error, [2 * error.sum()]]) / 53
     expected = np.concatenate([weight, bias]) * (1 - 0.05 * 0.1) - 0.05 * gradient / (np.abs(gradient) + 1e-8)
     assert np.concatenate([found["1.weight"][0], found["1.bias"]]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("optimizer", "clip_norm"), [("adam", None), ("adamw", 0.1)])
+def test_the_l1_penalty_is_the_soft_threshold_of_each_step(optimizer, clip_norm):
+    task = Regression()
+    plan = {"batch_size": 53, "epochs": 1, "optimizer": optimizer, "clip_norm": clip_norm}
+    plain = train(task, CONFIG.model_copy(update=plan)).weights
+    found = train(task, CONFIG.model_copy(update={**plan, "l1": 4.0})).weights
+    for name, kept in plain.items():
+        values = kept.numpy()
+        expected = np.sign(values) * np.maximum(np.abs(values) - 0.05 * 4.0, 0)
+        assert found[name].numpy() == pytest.approx(expected, abs=1e-6)
+        assert ((found[name].numpy() == 0) == (np.abs(values) <= 0.2)).all()
+
+
+def test_weights_that_tell_nothing_are_exactly_zero_by_l1():
+    task = Regression()
+    found = train(task, CONFIG.model_copy(update={"epochs": 40, "l1": 100.0})).weights
+    assert all(not values.any() for values in found.values())
 
 
 @pytest.mark.parametrize("interruption", [(2, None), (2, 2), (2, 3), (0, 2)], ids=str)
@@ -518,3 +537,12 @@ def test_another_error_of_torch_is_not_taken_for_one_of_memory():
 
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         train(Broken(), CONFIG)
+
+
+def test_what_is_trained_is_counted():
+    task, count, recorder = Regression(), ParameterCount(), Recorder()
+    options = FitOptions(listener=TrainingListeners(count, recorder))
+    for refit in (False, True):
+        result = train(task, CONFIG.model_copy(update={"epochs": 1}), options, refit=refit)
+    assert count.total == sum(values.numel() for values in result.weights.values()) > 0
+    assert recorder.events[0][1].n_parameters == count.total

@@ -26,7 +26,7 @@ from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
 from coldray.training.cluster.mailbox import Delivery, Forwarding, ListenerOf, new_mailbox
 from coldray.training.options import FitConfig
-from coldray.training.progress import TrainingListener, TrainingPlace
+from coldray.training.progress import ParameterCount, TrainingListener, TrainingListeners, TrainingPlace
 
 _CRASH = "bundle-fit.crash"
 """The file, beside the bundle, where the process says where it was when a signal ended it."""
@@ -137,9 +137,11 @@ def _fit(
         stack.callback(faulthandler.enable)
         stack.enter_context(threadpool_limits(cpu_count()))
         notes = stack.enter_context(kept_warnings())
-        options = fit.options(Forwarding(mailbox, TrainingPlace("bundle")))
+        count = ParameterCount()
+        options = fit.options(TrainingListeners(Forwarding(mailbox, TrainingPlace("bundle")), count))
         bundle = fit_bundle(winner, ray.get(data[0]), FeatureEncoder(features[0]), manifest, options, features[1])
         bundle, note = even_bundle(bundle) if even else (bundle, None)
         form = bundle.lists_form
-        save_bundle(replace(bundle, manifest={**bundle.manifest, "lists": asdict(form)}), folder)
+        trained = {"n_parameters": count.total} if count.total else {}
+        save_bundle(replace(bundle, manifest={**bundle.manifest, "lists": asdict(form), **trained}), folder)
     return [*notes, *([] if note is None else [note]), *([] if form.exact else [form.told])]

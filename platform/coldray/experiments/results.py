@@ -37,6 +37,8 @@ class FoldMetrics:
     parts: Mapping[str, float] = field(default_factory=dict)
     """Metrics of parts of what was held out, such as ``cold_among_all.n5.ndcg@10``: at 5 known clicks, see
     :mod:`~coldray.experiments.tasks.warming`."""
+    n_parameters: int = 0
+    """Numbers that were trained by gradient descent."""
 
     @property
     def every(self) -> dict[str, float]:

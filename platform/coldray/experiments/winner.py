@@ -30,7 +30,7 @@ from coldray.models.base import Recommender
 from coldray.models.notes import kept_warnings
 from coldray.training.cluster.mailbox import Delivery, Forwarding, new_mailbox
 from coldray.training.options import FitConfig
-from coldray.training.progress import TrainingPlace
+from coldray.training.progress import ParameterCount, TrainingListeners, TrainingPlace
 
 logger = logging.getLogger(__name__)
 
@@ -158,14 +158,16 @@ def _measure(task: EvaluationFold, wanted: _Wanted, mailbox: Any, mapped: bool) 
     if wanted.inspection is not None:
         import torch  # noqa: F401 - which a fit would otherwise load, at the price of its memory
     place = TrainingPlace("test", fold=task.train.key)
+    count = ParameterCount()
     with kept_warnings() as notes, FitMeter() as fit:
-        model.fit(task.train, options=wanted.fit.options(Forwarding(mailbox, place)))
+        model.fit(task.train, options=wanted.fit.options(TrainingListeners(Forwarding(mailbox, place), count)))
     asked: dict[str, Any] = {"candidates": wanted.candidates, "cutoffs": wanted.cutoffs}
     with kept_warnings() as later:
         metrics = evaluate_fold(model, task, **asked, options=wanted.fit.options())
     notes = list(dict.fromkeys((*notes, *later)))
     seconds = time.perf_counter() - started
-    fold = FoldMetrics(task.seed, task.split, metrics.means(), seconds, parts=metrics.part_means())
+    means, parts = metrics.means(), metrics.part_means()
+    fold = FoldMetrics(task.seed, task.split, means, seconds, parts=parts, n_parameters=count.total)
     found = None
     if wanted.inspection is not None:
         found = inspect(model, task, fit, metrics, config=wanted.inspection, mapped=mapped, **asked)

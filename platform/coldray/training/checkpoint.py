@@ -69,6 +69,8 @@ def identify(
 ) -> Identity:
     """Return what a training is of."""
     free = _FREE_TO_CHANGE - {"epochs"} if config.schedule == "cosine" else _FREE_TO_CHANGE
+    unused = set() if config.schedule == "restarts" else {"restart_epochs", "restart_factor"}
+    free = free | unused | (set() if config.l1 else {"l1"})  # as in checkpoints of before there were any
     chosen = {key: value for key, value in config.model_dump(mode="json").items() if key not in free}
     chosen["precision"] = precision
     return Identity(name, n_examples, chosen, _shapes_of(model))

@@ -20,9 +20,17 @@ class TrainingConfig(BaseModel):
     """Weight decay of the optimizer."""
     clip_norm: PositiveFloat | None = None
     """Largest norm of the gradient over all parameters; None leaves it as it is."""
-    schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    """After the warm-up: the same rate, half a cosine down to zero at the last step, or `plateau_factor` times the rate
-    whenever `plateau_patience` validations in a row are no better."""
+    l1: NonNegativeFloat = 0.0
+    """L1 penalty: after each step every weight comes this much times the learning rate nearer to zero, and stays there
+    once it is (the soft threshold of proximal gradient descent)."""
+    schedule: Literal["constant", "cosine", "restarts", "plateau"] = "constant"
+    """After the warm-up: the same rate, half a cosine down to zero at the last step, such cosines one after another
+    (warm restarts, Loshchilov & Hutter, ICLR 2017, Eq. 5), or `plateau_factor` times the rate whenever
+    `plateau_patience` validations in a row are no better."""
+    restart_epochs: PositiveFloat = 10.0
+    """Epochs of the first cosine of the schedule ``restarts``. A `patience` below it may end a training in a dip."""
+    restart_factor: float = Field(default=2.0, ge=1)
+    """How many times as long as the one before each next cosine of ``restarts`` is."""
     plateau_factor: float = Field(default=0.5, gt=0, lt=1)
     """What the plateau schedule multiplies the learning rate by."""
     plateau_patience: PositiveInt = 2

@@ -50,7 +50,7 @@ class GradientStep:
     ) -> None:
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.module, self.workers, self.device = module, workers, device
-        self.clip_norm = config.clip_norm
+        self.clip_norm, self.l1 = config.clip_norm, config.l1
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         self.optimizer: torch.optim.Optimizer = kind(
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -151,6 +151,10 @@ class GradientStep:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
         self.scaler.step(self.optimizer)  # leaves out a step whose float16 gradients overflowed, and lowers its scale
         self.scaler.update()
+        if self.l1 and finite:
+            with torch.no_grad():
+                for parameter in self.parameters:
+                    parameter.copy_(torch.nn.functional.softshrink(parameter, learning_rate * self.l1))
 
     def _buffer_versions(self) -> list[tuple[int, int]]:
         """Return marks that differ after a buffer is written to, such as the running means of a batch norm.

@@ -64,7 +64,8 @@ def learning_rate(config: TrainingConfig, step: int, epoch_steps: int, reduction
     Notes
     -----
     With W steps of warm-up out of T: step ``s < W`` has ``(s + 1) / W`` of the full rate, so that no step is wasted on
-    a rate of zero. A cosine has ``(1 + cos(π (s - W) / (T - W))) / 2`` of it.
+    a rate of zero. A cosine has ``(1 + cos(π (s - W) / (T - W))) / 2`` of it; with warm restarts the place in the
+    period and its length stand for s - W and T - W.
     """
     warmup = _warmup_steps(config, epoch_steps)
     if step < warmup:
@@ -72,9 +73,19 @@ def learning_rate(config: TrainingConfig, step: int, epoch_steps: int, reduction
     if config.schedule == "cosine":
         done = (step - warmup) / (config.epochs * epoch_steps - warmup)
         return config.learning_rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+    if config.schedule == "restarts":
+        return config.learning_rate * (1 + math.cos(math.pi * _of_period(config, step - warmup, epoch_steps))) / 2
     if config.schedule == "plateau":
         return config.learning_rate * config.plateau_factor**reductions
     return config.learning_rate
+
+
+def _of_period(config: TrainingConfig, step: int, epoch_steps: int) -> float:
+    """Return what is done of the cosine that a step, counted from the end of the warm-up, is in."""
+    done, period = float(step), config.restart_epochs * epoch_steps
+    while done >= period:
+        done, period = done - period, period * config.restart_factor
+    return done / period
 
 
 Keep: TypeAlias = Callable[[Callable[[], Snapshot]], None]
@@ -198,6 +209,7 @@ class TrainingLoop:
                 workers=self.workers.size,
                 device=self.device.type,
                 history=tuple(self.progress.history),
+                n_parameters=sum(parameter.numel() for parameter in self.descend.parameters),
             )
         )
         with self._told_of_memory():

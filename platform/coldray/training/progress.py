@@ -57,6 +57,8 @@ class TrainingPlan:
     device: str
     history: tuple[EpochRecord, ...] = ()
     """The epochs before the resume."""
+    n_parameters: int = 0
+    """Numbers that are trained."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,22 @@ class TrainingListeners(TrainingListener):
         """Pass on."""
         for listener in self.listeners:
             listener.training_ended(result)
+
+
+class ParameterCount(TrainingListener):
+    """Counts the numbers that the trainings of one fit train, those of a refit once."""
+
+    def __init__(self) -> None:
+        self._of_tasks: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        """Over all tasks; 0 where nothing was trained."""
+        return sum(self._of_tasks.values())
+
+    def training_started(self, plan: TrainingPlan) -> None:
+        """Count."""
+        self._of_tasks[plan.name] = plan.n_parameters
 
 
 class RateLimit:

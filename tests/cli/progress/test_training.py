@@ -111,6 +111,14 @@ def test_time_left_is_known_once_something_is_done(clock):
     assert pace.left(1.0) == 0
 
 
+def test_how_large_the_network_is_is_said(said):
+    made = ShownTraining(TrainingPlace("bundle"), lambda training: None, said.append)
+    made.training_started(TrainingPlan("vae", None, 3, 0, 2, 20, 1, "cpu", n_parameters=12_345))
+    assert (
+        said[-1] == "bundle: training vae of 12,345 parameters, 20 examples, up to 3 epochs of 2 steps, 1 worker on cpu"
+    )
+
+
 def test_what_follows_in_the_same_fit_is_a_refit(training, said):
     training.epoch_done(record(0, 0.25))
     training.training_ended(result())

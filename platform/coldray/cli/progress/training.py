@@ -66,7 +66,8 @@ class ShownTraining(TrainingListener):
         self.pace.left(self.share)
         where = f"{plan.workers} worker{'s' if plan.workers > 1 else ''} on {plan.device}"
         begin = f", from epoch {plan.first_epoch + 1}" if plan.first_epoch else ""
-        verb = "workers were replaced: training goes on" if again else f"training {plan.name}"
+        size = f" of {plan.n_parameters:,} parameters" if plan.n_parameters else ""
+        verb = "workers were replaced: training goes on" if again else f"training {plan.name}{size}"
         self._say(
             f"{self.place.words}: {verb}, {plan.n_examples:,} examples, up to {plan.epochs} epochs of "
             f"{plan.steps_per_epoch:,} steps, {where}{begin}"

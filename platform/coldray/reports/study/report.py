@@ -67,6 +67,8 @@ def _tested(result: StudyResult) -> Section:
         if result.test
         else "The selected configuration was not tested."
     )
+    if trained := max((fold.n_parameters for fold in result.test), default=0):
+        said += f" {trained:,} parameters were trained{', on the largest split' if len(result.test) > 1 else ''}."
     tables = (_tested_metrics(result), _tested_splits(result)) if result.test else ()
     return Section("Test of the selected configuration", (Text(said), *tables), "page")
 
