@@ -198,6 +198,15 @@ def test_a_row_without_a_vector_is_told(tmp_path):
     assert notes == ["v.parquet: 1 of 2 rows have no vector."]
 
 
+def test_of_several_columns_the_one_called_like_the_attribute_is_read(tmp_path):
+    ids = DATASET.item_ids.tolist()
+    path = table(tmp_path, item=ids, image=np.eye(30).tolist(), sound=[[1.0, 2.0]] * 30, genre=[["g"]] * 30)
+    found = with_vectors(DATASET, {"image": path, "sound": path}, {})
+    assert [found.attributes[name].dim for name in ("image", "sound")] == [30, 2]
+    with pytest.raises(DataFormatError, match="2 columns of lists of numbers and 2 others"):
+        with_vectors(DATASET, {"picture": path}, {})
+
+
 def test_files_of_other_items_and_names_that_are_taken_are_refused(tmp_path):
     path = written(tmp_path, "npz", ["x", "y"], np.eye(2))
     with pytest.raises(UnmatchedItemsError, match="no item in common"):

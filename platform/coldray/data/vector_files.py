@@ -34,7 +34,7 @@ _COPIES = 3
 """Of the vectors, in single precision, that lie in memory while they are read and put in the order of the items."""
 
 
-def read_vectors(path: Path, notes: list[str]) -> tuple[pl.Series, Matrix]:
+def read_vectors(path: Path, notes: list[str], name: str = "") -> tuple[pl.Series, Matrix]:
     """Read vectors and the ids they are of.
 
     Parameters
@@ -42,9 +42,11 @@ def read_vectors(path: Path, notes: list[str]) -> tuple[pl.Series, Matrix]:
     path
         ``.pt``: a mapping of ``ids`` (a list, or a tensor of whole numbers) and ``vectors`` (a tensor ``[n, d]``), or
         of each id to its vector ``[d]``. ``.npz``: arrays of these two names. ``.parquet``, or a folder of such files:
-        the one column of lists has the vectors, the first other column the ids.
+        the column of lists that is called `name`, or the only one, has the vectors, the first without lists the ids.
     notes
         What is to be known of the reading is added, a sentence each.
+    name
+        What the vectors are.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def read_vectors(path: Path, notes: list[str]) -> tuple[pl.Series, Matrix]:
     elif suffix in _NUMPY:
         ids, vectors = _of_numpy(path)
     elif suffix in _PARQUET or path.is_dir():
-        ids, vectors = _of_parquet(path, notes)
+        ids, vectors = _of_parquet(path, notes, name)
     else:
         raise DataFileError(
             f"{path.name} ends in {suffix or 'nothing'!r}; vectors are read from {', '.join(_TORCH + _NUMPY)} and "
@@ -227,17 +229,18 @@ def _unpacked_bytes(path: Path) -> int:
 # ---- parquet
 
 
-def _of_parquet(path: Path, notes: list[str]) -> tuple[pl.Series, npt.NDArray[Any]]:
+def _of_parquet(path: Path, notes: list[str], name: str) -> tuple[pl.Series, npt.NDArray[Any]]:
     with explained(path):
         scan = scan_files(parquet_files(path, notes), path)
         schema = scan.collect_schema()
-        lists = [name for name, dtype in schema.items() if _of_numbers(dtype)]
-        others = [name for name in schema if name not in lists]
+        lists = [column for column, dtype in schema.items() if _of_numbers(dtype)]
+        others = [column for column in schema if column not in lists]
+        lists = [name] if name in lists else lists
         if len(lists) != 1 or not others:
-            held = ", ".join(f"{name} ({dtype})" for name, dtype in schema.items())
+            held = ", ".join(f"{column} ({dtype})" for column, dtype in schema.items())
             raise DataFormatError(
                 f"{path.name} has {len(lists)} columns of lists of numbers and {len(others)} others: {held}. Give it "
-                "one with ids and one with vectors."
+                "one with ids and one with vectors; of several the one that is called as the attribute is read."
             )
         lengths = pl.col(lists[0]).list.len() if isinstance(schema[lists[0]], pl.List) else pl.col(lists[0]).arr.len()
         sizes = scan.select(id=others[0], size=lengths).collect(engine="streaming")

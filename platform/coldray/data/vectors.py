@@ -57,7 +57,7 @@ def with_vectors(dataset: Dataset, items: Mapping[str, Path], users: Mapping[str
 def _of_items(dataset: Dataset, name: str, path: Path) -> Dataset:
     _check_free(name, path, dataset.attributes, dataset.name)
     notes: list[str] = []
-    ids, vectors = read_vectors(path, notes)
+    ids, vectors = read_vectors(path, notes, name)
     dataset, known, ids = matched_items(dataset, ids, path.name, f"{VECTORS_MATCH}{name}")
     attribute = _in_order(known["item"], ids, vectors, path.name)
     absent = dataset.n_items - int(attribute.known.sum())
@@ -78,7 +78,7 @@ def _of_items(dataset: Dataset, name: str, path: Path) -> Dataset:
 def _of_users(dataset: Dataset, name: str, path: Path) -> Dataset:
     _check_free(name, path, dataset.user_attributes, dataset.name)
     notes: list[str] = []
-    ids, vectors = read_vectors(path, notes)
+    ids, vectors = read_vectors(path, notes, name)
     known, ids = of_one_type(ids_table(dataset.user_ids)["item"], ids.rename("item"))
     provenance = dict(dataset.provenance)
     note_profiles(provenance, path.name, ids, known, dataset.name)
