@@ -6,6 +6,7 @@ import batch_figures  # noqa: F401 - importing registers its figures
 import classical_figures  # noqa: F401 - importing registers its figures
 import command_figures  # noqa: F401
 import docs_figures  # noqa: F401
+import feature_figures  # noqa: F401 - importing registers its figures
 import figures
 import gram_figures  # noqa: F401
 import ingest_figures  # noqa: F401
