@@ -97,7 +97,7 @@ def study_of(**space):
     return StudyConfig.model_validate(
         {
             "name": "texts", "model": "text_graph", "search": {"algorithm": "grid", "max_concurrent": 1},
-            "candidates": "all", "splits": {"protocol": "holdout"}, "selection": {"metric": "ndcg@10"},
+            "candidates": "all", "splits": {"protocol": "holdout", "n_splits": 1}, "selection": {"metric": "ndcg@10"},
             "space": {"epochs": 1, "heads": 2, "head_dim": 4, "validation_share": 0.0, **space},
         }
     )  # fmt: skip

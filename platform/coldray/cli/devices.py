@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ray
-import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coldray.core.device import resolve_device
@@ -70,4 +69,6 @@ def _workers_with_cuda() -> list[bool]:
 
 @ray.remote(num_cpus=0)
 def _finds_cuda() -> bool:
+    import torch  # here, as a job of other models does without it
+
     return torch.cuda.is_available()
