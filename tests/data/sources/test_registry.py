@@ -192,6 +192,10 @@ FOUND = {
             "item_features_map.txt": "color:red\n",
         },
     ),
+    "amazon-beauty-sequences": (
+        "amazon-beauty-sequences",
+        {"Beauty.txt": "1 2\n", "Beauty_item2attributes.json": '{"2": [3]}'},
+    ),
     "yelp": (
         "yelp",
         {

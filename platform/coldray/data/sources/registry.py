@@ -26,6 +26,7 @@ from coldray.data.sources.locations import DATA_VARIABLE, Location, data_root, f
 from coldray.data.sources.movielens import read_movielens, read_movielens_split
 from coldray.data.sources.movielens_releases import read_movielens_release
 from coldray.data.sources.sample import sample_dataset
+from coldray.data.sources.sequences import SEQUENCE_FILE, read_sequences
 from coldray.data.sources.tabular import FirstLabels, TabularConfig, read_tabular
 from coldray.data.sources.taobao import TEST_FILE, read_taobao
 from coldray.data.sources.yelp import read_yelp
@@ -330,6 +331,7 @@ _MOVIES_DAT, _MOVIES_CSV = "movies.dat and ratings.dat", "movies.csv and ratings
 _CITEULIKE_FILES = "users.dat, mult.dat, vocabulary.dat, tag-item.dat, tags.dat and citations.dat"
 _COAT_FILES = "train.ascii, test.ascii and the *_features.ascii with their *_features_map.txt"
 _LASTFM_FILES = "user_artists.dat, artists.dat, user_taggedartists.dat and tags.dat"
+_SEQUENCE_FILES = "Beauty.txt and Beauty_item2attributes.json"
 _YELP_FILES = "yelp_academic_dataset_review.json and yelp_academic_dataset_business.json"
 _AMAZON_FILES = "the <CATEGORY>.5core.{train,valid,test}.parquet"
 _HETREC_FILTERS = FilterConfig(
@@ -381,6 +383,10 @@ _OWN: dict[str, Source] = {
         lambda path: read_taobao(path).dataset,
         Location("taobao-cart-buy", "taobao-cart-buy", TEST_FILE, "cart.csv, buy.train.txt and buy.test.txt"),
         published=lambda source, split: read_taobao(_find(source)) if split is None else None,
+    ),
+    "amazon-beauty-sequences": _found(
+        read_sequences,
+        Location("amazon-beauty-sequences", "amazon-beauty-sequences", SEQUENCE_FILE, _SEQUENCE_FILES),
     ),
     "yelp": Source(
         lambda source: read_yelp(_find(source), source.reviews),
