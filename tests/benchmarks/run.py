@@ -21,6 +21,7 @@ import ranking_figures  # noqa: F401
 import rating_figures  # noqa: F401
 import retrieval_figures  # noqa: F401
 import scale_figures  # noqa: F401
+import sequence_figures  # noqa: F401
 import serving_figures  # noqa: F401
 import sparse_figures  # noqa: F401
 import study_figures  # noqa: F401

@@ -21,6 +21,7 @@ CONFIGS = {
     "two_tower_users": {"history_dropout": 0.3},
     "text_graph": {"hidden_share": 0.3},
     "session_gru": {"dropout": 0.4},
+    "sasrec": {"id_dropout": 0.3},
     "vae": {"n_layers": 1},
     "lightgcn": {"candidates": 9},
 }
@@ -30,6 +31,8 @@ VARIANTS = [
     ("text_graph", {"neighbours": 2}),
     ("text_graph", {"rating_embedding": True, "time_buckets": 3}),
     ("session_gru", {"negatives": 4}),
+    ("sasrec", {"n_negatives": 9}),
+    ("sasrec", {"objective": "masked", "loss": "gbce", "n_negatives": 9}),
     ("lightgcn", {"kind": "gcn"}),
     ("lightgcn", {"loss": "bpr"}),
     ("lightgcn", {"loss": "bpr", "negatives_kind": "hard"}),

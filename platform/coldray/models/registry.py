@@ -38,6 +38,7 @@ _OWN = {
     "two_tower_users": "neural.two_tower_users:TwoTowerUsers",
     "lightgcn": "neural.lightgcn:LightGCN",
     "session_gru": "neural.session_gru:SessionGRU",
+    "sasrec": "neural.sequences.model:SASRec",
     "vae": "neural.vae:VAE",
     "vae_marec": "neural.vae_marec:VAEMARec",
     "ncf": "neural.ncf:NCF",

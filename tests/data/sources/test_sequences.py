@@ -67,7 +67,7 @@ def test_a_malformed_line_is_named(tmp_path, sequences, message):
         ("[1]", "is a list, not lists of attributes by item"),
         ("{", "is not JSON"),
         ('{"5": ["a"]}', r"'5' has \['a'\], not a list of whole numbers"),
-        ('{"b": [1]}', r"'b' has \[1\], not a list of whole numbers by the number of an item"),
+        ('{"b": [1]}', r"'b' has \[1\], not a list of whole numbers by that of an item"),
     ],
 )
 def test_malformed_attributes_are_named(tmp_path, attributes, message):

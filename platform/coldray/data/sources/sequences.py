@@ -1,8 +1,8 @@
 """Reader of the sequences of Amazon Beauty that the literature on the next item compares models on.
 
 ``Beauty.txt`` has a line a user, divided by blanks: the user's number, then the items in the order of time. When each
-was bought is not published. ``Beauty_item2attributes.json`` lists the numbers of categories and brand of each item; what
-they are called is not published.
+was bought is not published. ``Beauty_item2attributes.json`` lists the numbers of categories and brand of each item;
+what they are called is not published.
 
 Source: McAuley, Targett, Shi and van den Hengel, *Image-based Recommendations on Styles and Substitutes*, SIGIR 2015;
 these files: Zhou et al., *S³-Rec: Self-Supervised Learning for Sequential Recommendation with Mutual Information
@@ -74,9 +74,7 @@ def read_sequences(path: Path) -> Dataset:
 
 def _sequences(files: DataFiles) -> pl.DataFrame:
     """Return a row an item of a line: `user`, `item` and the `timestamp`, its place."""
-    lines = files.rows(SEQUENCE_FILE, "\n", ("text",)).select(
-        "line", fields=pl.col("text").str.extract_all(r"\S+")
-    )
+    lines = files.rows(SEQUENCE_FILE, "\n", ("text",)).select("line", fields=pl.col("text").str.extract_all(r"\S+"))
     users = lines.select("line", user=pl.col("fields").list.first())
     numbered = lines.select("line", user=parse_numbers(users, "user", pl.Int64(), SEQUENCE_FILE), fields="fields")
     refuse_repeated(numbered, ("user",), SEQUENCE_FILE)
@@ -111,7 +109,7 @@ def _labels(files: DataFiles) -> tuple[pl.DataFrame, pl.Series]:
     for item, numbers in found.items():
         if not (item.isdecimal() and isinstance(numbers, list) and all(type(number) is int for number in numbers)):
             raise DataFormatError(
-                f"{_ATTRIBUTE_FILE}: {item!r} has {numbers!r:.60}, not a list of whole numbers by the number of an item."
+                f"{_ATTRIBUTE_FILE}: {item!r} has {numbers!r:.60}, not a list of whole numbers by that of an item."
             )
     rows = [(int(item), str(number)) for item, numbers in found.items() for number in numbers]
     items = pl.Series("item", [int(item) for item in found], pl.Int64)

@@ -22,13 +22,13 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from coldray.core.errors import DataError, EmptyDatasetError
 from coldray.data.signals import Reads
 from coldray.evaluation.ranking import Scorer
 from coldray.models.base import Items, ModelConfig, Scores, TrainingSet
 from coldray.models.computations import Computations
 from coldray.models.neural.base import Network, NeuralConfig, NeuralModel, NeuralTask
-from coldray.models.neural.validation import Validation, hold_out_last
+from coldray.models.neural.sequences.order import hold_out_next, require_order
+from coldray.models.neural.validation import Validation
 from coldray.models.state import Arrays
 from coldray.training.histories import Histories
 from coldray.training.negatives import DrawnNegatives, NegativesConfig, summed_powers
@@ -247,13 +247,7 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
 
     def hold_out(self, train: TrainingSet) -> tuple[TrainingSet, Validation | None]:
         """Hold out the last clicks; nothing where too few are left to learn from."""
-        if self.config.validation_share == 0:
-            return train, None
-        generator = np.random.default_rng(self.config.seed)
-        rest, validation = hold_out_last(train, self.config.validation_users, generator)
-        if not (np.diff(rest.interactions.indptr) > 1).any():
-            return train, None
-        return rest, validation
+        return hold_out_next(train, self.config)
 
     def fit(
         self, train: TrainingSet, computations: Computations | None = None, options: FitOptions = FitOptions()
@@ -271,17 +265,7 @@ class SessionGRU(NeuralModel[SessionGRUConfig]):
         DivergedError
             If the loss is not finite any more.
         """
-        clicks = train.interactions
-        if not (np.diff(clicks.indptr) > 1).any():
-            raise EmptyDatasetError(
-                f"{train.key}: nobody has clicked twice, so there is no click that follows another. Use a model that "
-                "reads no order, or filter less."
-            )
-        if clicks.data.max() == clicks.data.min():
-            raise DataError(
-                f"{train.key}: all {clicks.nnz:,} clicks have the same place, so nobody knows what came after what. "
-                "Give the model places (with_order of a dataset with timestamps)."
-            )
+        require_order(train)
         return super().fit(train, computations, options)
 
     def memory_bytes(self, n_users: int, n_items: int) -> int:
