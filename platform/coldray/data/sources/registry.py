@@ -17,6 +17,7 @@ from coldray.core.spelling import choices, nearest
 from coldray.data.dataset import Dataset
 from coldray.data.filters import FilterConfig, apply_filters
 from coldray.data.sources.amazon.layout import amazon_categories, read_amazon
+from coldray.data.sources.amazon.sequences import SEQUENCE_FILE, read_sequences
 from coldray.data.sources.citeulike import TAG_FILE, read_citeulike
 from coldray.data.sources.coat import TRAIN_FILE, read_coat, read_coat_split
 from coldray.data.sources.download import fetch_hetrec
@@ -26,7 +27,6 @@ from coldray.data.sources.locations import DATA_VARIABLE, Location, data_root, f
 from coldray.data.sources.movielens import read_movielens, read_movielens_split
 from coldray.data.sources.movielens_releases import read_movielens_release
 from coldray.data.sources.sample import sample_dataset
-from coldray.data.sources.sequences import SEQUENCE_FILE, read_sequences
 from coldray.data.sources.tabular import FirstLabels, TabularConfig, read_tabular
 from coldray.data.sources.taobao import TEST_FILE, read_taobao
 from coldray.data.sources.yelp import read_yelp

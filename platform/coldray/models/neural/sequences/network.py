@@ -85,12 +85,13 @@ class SASRecNetwork(Network):
 
     def vectors(self, listed: torch.Tensor, rows: Batch) -> torch.Tensor:
         """Return the vectors of items ``[n, d]``; `rows` are those of the bags of their attributes."""
-        own = self.own(self.own_rows[listed])
+        own: torch.Tensor = self.own(self.own_rows[listed])
         if self.told is None:
-            return own  # type: ignore[no-any-return]
+            return own
         kept = self.id_dropout(torch.ones_like(own[:, 0]), listed) > 0
         told: torch.Tensor = self.told(rows["indices"], rows["offsets"], per_sample_weights=rows["weights"])
-        return told + kept[:, None] * own
+        vectors: torch.Tensor = told + kept[:, None] * own
+        return vectors
 
     def states(
         self, vectors: torch.Tensor, items: torch.Tensor, at: torch.Tensor, lengths: torch.Tensor, keys: torch.Tensor

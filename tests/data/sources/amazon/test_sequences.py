@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import coldray
 from coldray.core.errors import DataFileError, DataFormatError, EmptyDatasetError
 from coldray.data.signals import Reads
-from coldray.data.sources.sequences import read_sequences
+from coldray.data.sources.amazon.sequences import read_sequences
 
 SEQUENCES, ATTRIBUTES = "Beauty.txt", "Beauty_item2attributes.json"
 
