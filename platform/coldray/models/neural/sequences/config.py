@@ -48,7 +48,7 @@ class SASRecConfig(NeuralConfig):
     batch_size: PositiveInt = 128
     """Sessions of a step over all workers together; all of them where there are fewer."""
     clip_norm: PositiveFloat | None = 5.0
-    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    schedule: Literal["constant", "cosine", "restarts", "plateau"] = "cosine"
     epochs: PositiveInt = 20
     patience: PositiveInt | None = 4
     validation_users: PositiveInt = 5000
