@@ -98,7 +98,7 @@ class SASRec(NeuralModel[SASRecConfig]):
         weights = 5 * dim * ((TERMS + 1) * n_items + config.max_length + 12 * config.n_layers * dim)
         attributes = 3 * 3 * ENTRIES * n_items
         clicks = min(config.batch_size, n_users) * min(config.max_length, n_items)
-        kept = 3 * dim * (4 + 16 * config.n_layers) + 2 * config.n_heads * config.n_layers * config.max_length
+        kept = 5 * dim * (4 + 16 * config.n_layers) + 2 * config.n_heads * config.n_layers * config.max_length
         logits = 3 * (n_items if config.n_negatives is None else config.n_negatives + dim)
         scored = min(_BLOCK_SESSIONS, n_users) * min(config.max_length, n_items) * (12 * dim + config.max_length)
         return 4 * (weights + attributes + 3 * dim * n_items + max(clicks * (kept + logits), scored))
