@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import ray
 import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from coldray.core.errors import ConfigError, StudyError
 from coldray.data.sources.sample import sample_dataset
 from coldray.experiments.ablation import run as ablation
-from coldray.experiments.ablation.folds import FoldPlan, FoldWorkers, as_completed
+from coldray.experiments.ablation.folds import FoldPlan, FoldWorkers, _distance, as_completed
 from coldray.experiments.ablation.run import (
     _CURVE_CUTOFFS,
     _stage_configurations,
@@ -495,3 +497,18 @@ def test_a_stage_that_lists_more_than_it_tries_goes_on_from_the_best_of_them(dat
     ]
     assert own >= (1 - ablation._PLATEAU) * max(near) - 1e-6
     assert any("configurations beside the best" in line for line in recorder.lines)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9))
+@settings(max_examples=15, deadline=None)
+def test_the_distance_of_a_cold_item_is_the_mean_to_the_five_nearest(seed, n_warm):
+    generator = np.random.default_rng(seed)
+    rows = generator.random((n_warm + 4, 6)) * (generator.random((n_warm + 4, 6)) < 0.5)
+    warm, cold = np.split(generator.permutation(n_warm + 4).astype(np.int32), [n_warm])
+    found = _distance(sp.csr_array(rows), warm, cold)
+    for value, item in zip(found, cold, strict=True):
+        lengths = [np.linalg.norm(rows[item]) * np.linalg.norm(rows[other]) for other in warm]
+        alike = [
+            rows[item] @ rows[other] / length if length else 0 for other, length in zip(warm, lengths, strict=True)
+        ]
+        assert value == pytest.approx(1 - np.mean(sorted(alike)[-5:]), abs=1e-9)

@@ -20,6 +20,7 @@ from coldray.core.masking import masked
 from coldray.core.ray_errors import in_words
 from coldray.data.splits.items import Fold
 from coldray.data.splits.positives import Positives
+from coldray.experiments.ablation.result import NEAREST
 from coldray.experiments.evaluation import Candidates, EvaluationFold, evaluate
 from coldray.experiments.folds import prepare_task
 from coldray.experiments.listeners import StudyListener
@@ -29,6 +30,8 @@ from coldray.models.marec.plus import MARecPlus, MARecPlusConfig
 from coldray.models.neural.inputs import AttributeInputs
 from coldray.training.options import FitConfig
 
+_BLOCK = 512
+"""Cold items whose similarities to warm ones are computed at once."""
 _PROFILE_USERS = 500
 """Users whose scores make an item's score profile in the diagnostics."""
 TERMS = {"InfoNCE": "ca", "Gaussian NLL": "ua", "reconstruction": "ge", "KL": "ge"}
@@ -238,8 +241,12 @@ def _plane(rows: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 def _distance(
     inputs: sp.csr_array, warm: npt.NDArray[np.int32], cold: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.float64]:
-    """Return the cosine distance of each cold item to its nearest warm one."""
+    """Return the mean cosine distance of each cold item to its :data:`NEAREST` nearest warm ones, or all of fewer."""
     norms = np.sqrt(np.asarray(inputs.multiply(inputs).sum(axis=1)).ravel())
     unit = sp.csr_array(sp.diags_array(1 / np.where(norms > 0, norms, 1)) @ inputs)
-    nearest = (unit[cold] @ unit[warm].T).max(axis=1)
-    return 1 - np.asarray(nearest.toarray() if sp.issparse(nearest) else nearest, np.float64).ravel()
+    against, count = unit[warm].T, min(NEAREST, len(warm))
+    found = np.zeros(len(cold))
+    for start in range(0, len(cold), _BLOCK):
+        alike = (unit[cold[start : start + _BLOCK]] @ against).toarray()  # [block, warm]
+        found[start : start + _BLOCK] = 1 - np.partition(alike, -count, axis=1)[:, -count:].mean(axis=1)
+    return found

@@ -16,6 +16,8 @@ from coldray.experiments.edges import Edge
 from coldray.experiments.results import FoldMetrics, Lift
 
 FloatArray = npt.NDArray[np.floating[Any]]
+NEAREST = 5
+"""Warm items whose mean distance says how near a cold item is to what is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ class AblationResult:
     scores: Mapping[str, Cloud]
     """Score profiles of the items of the first fold, by mode: the baseline and the full stack."""
     neighbour_distance: FloatArray
-    """Cosine distance of each held-out cold item of the first fold to its nearest warm item."""
+    """Mean cosine distance of each held-out cold item of the first fold to its :data:`NEAREST` nearest warm items."""
     correction: str
     """Name of the correction for many comparisons."""
     seconds: float

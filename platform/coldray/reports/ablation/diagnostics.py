@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from coldray.experiments.ablation.result import AblationResult
+from coldray.experiments.ablation.result import NEAREST, AblationResult
 from coldray.reports.ablation.panels import (
     ablation_long_list,
     ablation_short_list,
@@ -156,7 +156,7 @@ def _words(result: AblationResult) -> dict[str, tuple[str, str]]:
         ),
         "hit_rate_by_length": ("HR@k by length of the list, 95 % interval shaded.", _at(result, f"hr@{short}")),
         "published_numbers": (
-            "Published results and those measured here, where the dataset is the same.",
+            "Published results and those measured here; hatched where those are of other data, and not comparable.",
             "Bars of published results, the baseline and the full stack, or why none is comparable; see below.",
         ),
     }
@@ -186,7 +186,7 @@ def _space_words(result: AblationResult) -> dict[str, tuple[str, str]]:
             f"Scatter plots of {items} by the scores of {names}.",
         ),
         "neighbour_distances": (
-            "Cosine distance of each held-out cold item of the first fold to its nearest warm item.",
+            f"Mean cosine distance of each held-out cold item of the first fold to its {NEAREST} nearest warm items.",
             f"Histogram of {len(result.neighbour_distance):,} distances with the median marked.",
         ),
     }

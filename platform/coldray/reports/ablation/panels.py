@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from coldray.experiments.ablation.result import AblationResult, Cloud, FloatArray, LossCurve, ModeResult
+from coldray.experiments.ablation.result import NEAREST, AblationResult, Cloud, FloatArray, LossCurve, ModeResult
 from coldray.experiments.results import std_metric
 from coldray.reports.ablation.words import change, leading_metric
 from coldray.reports.labels import SIGNIFICANT, counted, metric_label, metric_number, shortened
@@ -34,9 +34,12 @@ from coldray.reports.style import (
 from coldray.reports.tables import has_metric, known_mean, long_cutoff, short_cutoff
 
 _MEASURES = (("hr", BLUE, "o", -0.15), ("ndcg", VERMILION, "s", 0.15))
-_TICK_DISTANCE = 0.09  # share of the axis between two labelled list lengths
+_DIGIT, _GAP = 0.045, 0.035  # shares of the axis that a digit of a list length takes, and that two labels are apart
+_OTHER = "#C9C9C9"
 _NAME_CHARACTERS = 14
-_LEGEND_CHARACTERS = 10  # two names share a row
+_BOLD_CHARACTERS = 11  # with an asterisk behind them
+_LEGEND_CHARACTERS, _ROW_CHARACTERS = 10, 16  # of a name, and of the two that share a row
+_BOTH_LONG = 7  # of each where they are more
 
 
 def ablation_short_list(axes: Axes, result: AblationResult) -> None:
@@ -133,6 +136,8 @@ def hit_rate_by_length(axes: Axes, result: AblationResult) -> None:
 
 
 def _draw_by_length(axes: Axes, result: AblationResult, base: str, unit: float, *, shaded: bool) -> None:
+    longest = sum(sorted(len(mode.name) for mode in result.modes)[-2:])
+    characters = _LEGEND_CHARACTERS if longest <= _ROW_CHARACTERS else _BOTH_LONG
     for position, mode in enumerate(result.modes):
         lengths = [k for k in sorted(result.cutoffs) if has_metric(mode.folds, f"{base}@{k}")]
         if not lengths:
@@ -147,7 +152,7 @@ def _draw_by_length(axes: Axes, result: AblationResult, base: str, unit: float, 
             linestyle=mark.linestyle,
             linewidth=1.6,
             markersize=4.5,
-            label=shortened(mode.name, _LEGEND_CHARACTERS),
+            label=shortened(mode.name, characters),
         )
         ends = [mode.intervals.get(f"{base}@{k}") for k in lengths]
         between = [(k, *pair) for k, pair in zip(lengths, ends, strict=True) if pair is not None]
@@ -169,7 +174,7 @@ def _scale_lengths(axes: Axes, cutoffs: Sequence[int]) -> None:
     width = math.log(lengths[-1] / lengths[0]) or 1.0
     ticks = lengths[:1]
     for length in lengths[1:-1]:
-        if min(math.log(length / ticks[-1]), math.log(lengths[-1] / length)) >= _TICK_DISTANCE * width:
+        if all(abs(math.log(length / other)) >= _room(length, other) * width for other in (ticks[-1], lengths[-1])):
             ticks.append(length)
     ticks += lengths[1:][-1:]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
@@ -178,13 +183,24 @@ def _scale_lengths(axes: Axes, cutoffs: Sequence[int]) -> None:
     axes.set_xlabel("list length k (log scale)")
 
 
+def _room(one: int, other: int) -> float:
+    """Return how far apart the labels of two list lengths have to be, as a share of the axis."""
+    return _DIGIT * (len(str(one)) + len(str(other))) / 2 + _GAP
+
+
 def published_numbers(axes: Axes, result: AblationResult) -> None:
-    """Draw published results beside the baseline and the full stack, or say why none is comparable."""
+    """Draw published results beside the baseline and the full stack, hatched where they are of other data.
+
+    Beside generated data none is drawn: it is said why.
+    """
     metric = leading_metric(result)
     table = published_for(result.dataset)
+    elsewhere = table is None
     if table is None:
-        write_instead(axes, _no_comparison(result))
-        return
+        if result.dataset.get("synthetic", False):
+            write_instead(axes, _no_comparison(result))
+            return
+        table = HETREC
     measured = [mode for mode in dict.fromkeys((result.modes[0], result.modes[-1])) if has_metric(mode.folds, metric)]
     methods = {name: row[metric] for name, row in table.methods.items() if metric in row}
     if not methods or not measured:
@@ -192,16 +208,20 @@ def published_numbers(axes: Axes, result: AblationResult) -> None:
         return
     names = sorted(methods, key=methods.__getitem__)
     values = [methods[name] for name in names] + [known_mean(mode.folds, metric) for mode in measured]
-    colors = [SKY_BLUE] * len(names) + [VERMILION] * len(measured)
-    axes.barh(range(len(values)), values, color=colors, height=0.72)
+    colors = [_OTHER if elsewhere else SKY_BLUE] * len(names) + [VERMILION] * len(measured)
+    bars = axes.barh(range(len(values)), values, color=colors, height=0.72, edgecolor="white", linewidth=0)
+    for bar in bars[: len(names) if elsewhere else 0]:
+        bar.set_hatch("////")
     for row, value in enumerate(values):
         axes.annotate(metric_number(value), (value, row), (3, 0), textcoords="offset points", va="center", fontsize=9)
-    ours = [f"{shortened(mode.name, _NAME_CHARACTERS)} *" for mode in measured]
+    ours = [f"{shortened(mode.name, _BOLD_CHARACTERS)} *" for mode in measured]
     axes.set_yticks(range(len(values)), [*names, *ours])
     for tick in axes.get_yticklabels()[len(names) :]:
         tick.set(color=INK, fontweight="bold")
     axes.set_xlim(0, 1.45 * max(values))
-    axes.set_xlabel(f"test {metric_label(metric)}\n* here, {counted(len(measured[0].folds), 'fold')}")
+    here = f"here, {counted(len(measured[0].folds), 'fold')}"
+    words = f" (* {here})\nhatched: other data (HetRec)" if elsewhere else f"\n* {here}"
+    axes.set_xlabel(f"test {metric_label(metric)}{words}", loc="right" if elsewhere else "center")
     axes.locator_params(axis="x", nbins=4)
     axes.tick_params(axis="y", length=0)
     grid_along(axes, "x")
@@ -209,10 +229,9 @@ def published_numbers(axes: Axes, result: AblationResult) -> None:
 
 def _no_comparison(result: AblationResult) -> str:
     name = shortened(str(result.dataset.get("name", "this dataset")), 26)
-    kind = "generated data" if result.dataset.get("synthetic", False) else "not the published dataset"
     return (
-        f"No published number is comparable: {name} is {kind}. Published: {HETREC.title}, {HETREC.n_users:,} users × "
-        f"{HETREC.n_items:,} items."
+        f"No published number is comparable: {name} is generated data. Published: {HETREC.title}, "
+        f"{HETREC.n_users:,} users × {HETREC.n_items:,} items."
     )
 
 
@@ -369,7 +388,7 @@ def _handles() -> list[Line2D]:
 
 
 def neighbour_distances(axes: Axes, result: AblationResult) -> None:
-    """Draw how far each held-out cold item is from its nearest warm item, with the median marked."""
+    """Draw how far each held-out cold item is from its nearest warm items, with the median marked."""
     distances = result.neighbour_distance[np.isfinite(result.neighbour_distance)]
     if not len(distances):
         write_instead(axes, "The first fold has no cold item with a warm neighbour.")
@@ -377,7 +396,7 @@ def neighbour_distances(axes: Axes, result: AblationResult) -> None:
     end = max(float(distances.max()), 1e-6)
     bins = min(_BINS, max(5, math.isqrt(len(distances))))
     axes.hist(np.clip(distances, 0.0, None), bins=bins, range=(0.0, end), color=SKY_BLUE, edgecolor="white")
-    axes.set_xlabel("cosine distance to the\nnearest warm item")
+    axes.set_xlabel(f"mean cosine distance to the\n{NEAREST} nearest warm items")
     axes.set_ylabel("cold items")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.locator_params(axis="x", nbins=5)
