@@ -13,6 +13,7 @@ import coldray
 from coldray.bundle.pyfunc import BundleModel
 from coldray.core.errors import ConfigError, DataFormatError, UnknownAttributeError
 from coldray.data.dataset import LabelAttribute
+from coldray.features.graph.item_graph import GRAPH_WORDS
 from coldray.serving.batch.lists import BatchLists, Counts
 from coldray.serving.engine.engine import Engine
 from coldray.serving.engine.queries import Query
@@ -41,6 +42,12 @@ def data():
 @pytest.fixture(scope="module")
 def bundle(data):
     return coldray.fit("fm", data, moment_features={"attributes": ["part", "activity"]}, **PARAMETERS)
+
+
+@pytest.fixture(scope="module")
+def of_graph(data):
+    words = ["part", "pagerank", "item_degree", *GRAPH_WORDS]
+    return coldray.fit("fm", data, moment_features={"attributes": words}, **{**PARAMETERS, "epochs": 3})
 
 
 def evens(frame, user=0):
@@ -102,8 +109,10 @@ def asked(bundle, **columns):
     return model.predict(None, pd.DataFrame(columns), {"k": 5})
 
 
-def test_all_who_make_lists_make_the_same(bundle, tmp_path):
+@pytest.mark.parametrize("words", ["bundle", "of_graph"])
+def test_all_who_make_lists_make_the_same(words, request, tmp_path):
     """Of a bundle and of what is read back of it: Python, MLflow and the service's engine."""
+    bundle = request.getfixturevalue(words)
     time = 100.5 * DAY
     contexts = [{**MORNING, "time": time}, {**EVENING, "time": time}]
     stored = coldray.load_bundle(bundle.save(tmp_path / "bundle"))
@@ -132,6 +141,26 @@ def test_a_question_knows_the_clicks_before_it_alone(bundle):
     np.testing.assert_allclose(activity, np.log1p([0, len(times), len(times)]))
     given = bundle.people.asking([None], contexts=[{"time": early}], histories=[{1: None, 2: None}])
     assert given.features["at:activity"].values[0] == pytest.approx(np.log1p(2))
+
+
+def test_the_graph_is_read_with_a_given_history_and_with_the_clicks_before_the_moment(of_graph, data):
+    """Of somebody new who is given the clicks that a user had made, all that is known of the graph is the same."""
+    moments, row = of_graph.moments, 7
+    own = slice(moments.starts[row], moments.starts[row + 1])
+    times, items = moments.known.times[own], moments.known.items[own]
+    now = float(np.sort(times)[-2])
+    order = np.argsort(times)
+    before = {int(item): None for item in items[order][: np.count_nonzero(times < now)]}
+    asked = of_graph.people.asking([row, None], contexts=[{"time": now}] * 2, histories=[{}, before])
+    earlier = asked.features["at:earlier"].matrix.toarray()
+    assert sorted(np.flatnonzero(earlier[0])) == sorted(before)
+    np.testing.assert_array_equal(np.flatnonzero(earlier[1]), np.flatnonzero(earlier[0]))
+    rank = asked.features["at:pagerank"].values
+    assert rank[0] == pytest.approx(rank[1])
+    wider = of_graph.add_items({99: {"kind": ["old"]}})
+    frame = wider.recommend(histories=[[1, 99]], contexts=[MORNING], k=25)
+    assert frame["score"].is_finite().all()
+    assert 99 not in frame["item"].to_list()
 
 
 def test_the_service_says_what_of_the_context_it_was_not_told(bundle):

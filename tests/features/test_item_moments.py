@@ -17,6 +17,7 @@ def one_by_one(rows, item, time):
     past = [row for row in rows if row[1] == item and before(row, time)]
     ratings = [row[3] for row in past if not math.isnan(row[3])]
     found = {
+        "item_degree": math.log1p(len(past)),
         "item_rating_mean": mean(ratings) if ratings else math.nan,
         "item_rating_variance": pvariance(ratings) if len(ratings) > 1 else math.nan,
     }

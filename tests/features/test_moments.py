@@ -9,7 +9,8 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldray.core.errors import ConfigError, MissingFieldError, UnknownAttributeError
+from coldray.core import extras
+from coldray.core.errors import ConfigError, MissingExtraError, MissingFieldError, UnknownAttributeError
 from coldray.data.dataset import Dataset, LabelAttribute, NumberAttribute
 from coldray.features import moment_words
 from coldray.features.builder import FeatureConfig
@@ -168,10 +169,24 @@ def test_who_asks_is_described_by_what_was_known_before_the_first_click_held_out
     np.testing.assert_allclose(asked["at:rating_mean"].values, [4, 5, np.nan])
 
 
+def test_who_asks_brings_what_they_had_clicked_before_where_a_word_is_of_pairs():
+    made = read(FeatureConfig(attributes=("item_walk", "gap")))
+    assert "at:earlier" not in made.moments.features.features
+    given = (-np.inf, np.nan)
+    rows = [*ROWS, (2, 0, *given), (2, N_ITEMS, *given)]  # the last item came later
+    found = made.encoder.encode_asked(moments([0, 0, 2, -1], [2 * DAY + 1, np.nan, DAY, DAY]), known(rows))
+    earlier = found.features["at:earlier"].matrix
+    np.testing.assert_array_equal(earlier.toarray(), [[1, 0, 0, 0], [1, 2, 0, 3], [1, 0, 0, 0], [0, 0, 0, 0]])
+    plain = read(FeatureConfig(attributes=("gap",))).encoder
+    assert "at:earlier" not in plain.encode_asked(moments([0], [DAY]), known(rows)).features
+
+
 def test_all_words_are_those_that_something_is_known_for(caplog):
     full = read(FeatureConfig(attributes="all")).moments
-    assert len(full.features.features) == 1 + sum(map(len, WORDS.values())) + 1
-    assert len(full.of_items) == 6
+    assert len(full.features.features) == 1 + sum(map(len, WORDS.values())) + 2
+    assert len(full.of_items) == 12
+    assert "'at:pagerank' has no values" in caplog.text  # of five clicks there is no graph yet
+    caplog.clear()
     bare = read(FeatureConfig(attributes="all"), films(ROWS, timed=False, rated=False, labels=("year",)))
     assert list(bare.moments.features.features) == ["at:time", "at:activity"]
     assert bare.moments.of_items == ()
@@ -185,6 +200,8 @@ def test_all_words_are_those_that_something_is_known_for(caplog):
         (("gapp",), {}, UnknownAttributeError, "no feature of moments 'gapp'. Did you mean 'gap'"),
         (("item_trends",), {}, UnknownAttributeError, "Did you mean 'item_trend'"),
         (("gap",), {"timed": False}, MissingFieldError, "'gap' is made of times of clicks, and none is known"),
+        (("item_walk",), {"timed": False}, MissingFieldError, "'item_walk' is made of times of clicks"),
+        (("pagerank",), {"timed": False}, MissingFieldError, "'pagerank' is made of times of clicks"),
         (("item_age",), {"timed": False}, MissingFieldError, "'item_age' is made of times of clicks"),
         (("rating_spread",), {"rated": False}, MissingFieldError, "made of ratings of clicks, and there are none"),
         (("item_rating_mean",), {"rated": False}, MissingFieldError, "made of ratings of clicks"),
@@ -194,6 +211,14 @@ def test_all_words_are_those_that_something_is_known_for(caplog):
 def test_words_that_nothing_is_known_for_are_refused(words, lacking, error, said):
     with pytest.raises(error, match=said):
         read(FeatureConfig(attributes=words), films(ROWS, **lacking))
+
+
+@pytest.mark.parametrize("words", [("pagerank",), ("item_pagerank",), ("gap", "item_community"), "all"])
+def test_words_that_a_library_computes_need_its_extra(words, monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"needs sknetwork, .* pip install 'coldray\[graph\]'"):
+        read(FeatureConfig(attributes=words))
+    read(FeatureConfig(attributes=("gap", "item_walk")))
 
 
 def test_columns_of_context_are_read_and_may_not_be_called_like_a_word():

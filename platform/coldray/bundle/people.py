@@ -78,7 +78,7 @@ class PeopleMoments:
         own = [self._clicks_of(row, who) for who, row in enumerate(rows)]
         later = [_given_clicks(one or {}, own[who], who) for who, one in enumerate(histories or ())]
         moments = self.read([one or {} for one in contexts or [None] * len(rows)])
-        return self.encoder.encode(moments, KnownClicks.joined([*own, *later]))
+        return self.encoder.encode_asked(moments, KnownClicks.joined([*own, *later]))
 
     def read(self, contexts: Sequence[Context]) -> Moments:
         """Return moments as they are given, a user each.

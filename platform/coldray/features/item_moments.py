@@ -132,6 +132,9 @@ class ItemMoments:
     def _popularity(self, asked: _Asked, days: int) -> Floats:
         return np.log1p(self._clicks(asked, days))
 
+    def _degree(self, asked: _Asked) -> Floats:
+        return np.asarray(np.log1p(asked.end - asked.begin), np.float64)
+
     def _trend(self, asked: _Asked) -> Floats:
         short, long = self._clicks(asked, _SHORT), self._clicks(asked, _LONG)
         return np.where(long > 0, np.log1p(short) - np.log1p(long * _SHORT / _LONG), np.nan)
@@ -159,6 +162,7 @@ _Maker = Callable[[ItemMoments, _Asked], Floats]
 ITEM_WORDS: dict[str, dict[str, _Maker]] = {
     "item_popularity": {f"item_popularity:{days}": partial(ItemMoments._popularity, days=days) for days in _WINDOWS},
     "item_trend": {"item_trend": ItemMoments._trend},
+    "item_degree": {"item_degree": ItemMoments._degree},
     "item_rating_mean": {"item_rating_mean": ItemMoments._rating_mean},
     "item_rating_variance": {"item_rating_variance": ItemMoments._rating_variance},
     "item_recency": {"item_recency": ItemMoments._recency},

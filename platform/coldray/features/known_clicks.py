@@ -1,6 +1,6 @@
 """What may be read of the past: clicks, and which of them were before a moment.
 
-Notation used for shapes: m moments, n known clicks.
+Notation used for shapes: m moments, n known clicks, I items.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from coldray.data.dataset import Dataset
 from coldray.data.moments import Moments
@@ -76,6 +77,21 @@ class KnownClicks:
         places, asked = whole[: len(times)], whole[len(times) :]
         before = np.searchsorted(users * width + places, moments.users * width + asked, side="left")
         return begin, np.where(np.isnan(moments.times), end, before)
+
+    def items_before(self, moments: Moments, n_items: int) -> sp.csr_array:
+        """Return what each moment's user had clicked before it of the first I items, float32 ``[m, I]``.
+
+        The values are 1 for their first click, 2 for the second and so on.
+        """
+        begin, end = self.earlier(moments)
+        ends = np.cumsum(end - begin)
+        rows = np.repeat(np.arange(len(ends)), end - begin)
+        place = np.arange(len(rows)) - np.repeat(ends - end, end - begin)
+        items = self.items[self.by_user][place]
+        kept = items < n_items
+        numbers = (place - begin[rows] + 1).astype(np.float32)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(ends)))])
+        return sp.csr_array((numbers[kept], items[kept], indptr), shape=(len(ends), n_items))
 
 
 @dataclass(frozen=True, eq=False)

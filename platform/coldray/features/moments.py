@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ from coldray.data.dataset import Attribute, Dataset, NumberAttribute, check_name
 from coldray.data.moments import Moments, asked_moments
 from coldray.data.signals import numbered
 from coldray.features.builder import AttributeKind, FeatureConfig, FeatureEncoder
-from coldray.features.feature_set import FeatureSet, ScalarFeature
+from coldray.features.feature_set import FeatureSet, ScalarFeature, VectorFeature
+from coldray.features.graph.item_graph import COMMUNITY, GRAPH_WORDS, ITEM_PAGERANK, PAIR_WORDS
+from coldray.features.graph.measures import require_library
+from coldray.features.graph.user_ranks import PAGERANK, UserRanks
 from coldray.features.item_moments import ITEM_WORDS
 from coldray.features.known_clicks import KnownClicks
 from coldray.features.moment_words import TASTE, WORDS, Past, Taste, default_labels
@@ -32,10 +36,14 @@ PREFIX = "at:"
 """What names of features of moments begin with, beside those of users."""
 TIME = "at:time"
 """The time itself, in seconds since 1970, NaN where unknown: what is before what is read from it."""
-_NAMES, _TASTE = "moment_names", "moment_taste"
+EARLIER = "at:earlier"
+"""What who asks had clicked before, for features of pairs: see :meth:`KnownClicks.items_before`."""
+_NAMES, _ITEMS, _TASTE, _RANKS = "moment_names", "moment_items", "moment_taste", "moment_ranks"
 _DEFAULT = ("hour", "weekday", "activity")
 
-_WORDS = (*WORDS, TASTE, *ITEM_WORDS)
+_OF_ITEMS = (*ITEM_WORDS, *GRAPH_WORDS)
+_WORDS = (*WORDS, TASTE, PAGERANK, *_OF_ITEMS)
+_OF_LIBRARY = (PAGERANK, ITEM_PAGERANK, COMMUNITY)
 _OF_RATINGS = ("rating_mean", "rating_spread", "item_rating_mean", "item_rating_variance")
 _OF_TIMES = tuple(word for word in _WORDS if word not in ("activity", TASTE, *_OF_RATINGS))
 
@@ -60,14 +68,21 @@ def moment_names(
         If one that is named is made of times, ratings or labels, and there are none.
     ConfigError
         If a column of context is called like a word, or like what one is made into.
+    MissingExtraError
+        If one is computed by a library that is not installed.
     """
-    own = {TIME.removeprefix(PREFIX), *_WORDS, *(part for parts in WORDS.values() for part in parts)}
+    own = {
+        TIME.removeprefix(PREFIX),
+        EARLIER.removeprefix(PREFIX),
+        *_WORDS,
+        *(part for parts in WORDS.values() for part in parts),
+    }
     if doubled := sorted(own & set(context)):
         raise ConfigError(f"The context column {doubled[0]!r} is called like a feature of moments. Rename the column.")
     lacking = _lacking(known, labelled)
     if config.attributes is None or config.attributes == "all":
         words = _WORDS if config.attributes == "all" else _DEFAULT
-        return (*(word for word in words if word not in lacking), *context)
+        return (*_computed(word for word in words if word not in lacking), *context)
     for name in config.attributes:
         if name not in _WORDS and name not in context:
             there = (*_WORDS, *context)
@@ -78,7 +93,16 @@ def moment_names(
             )
         if name in lacking:
             raise MissingFieldError(f"moment_features: {name!r} is made of {lacking[name]} Leave it out.")
-    return config.attributes
+    return _computed(config.attributes)
+
+
+def _computed(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the same, where what computes them is installed."""
+    names = tuple(names)
+    for name in names:
+        if name in _OF_LIBRARY:
+            require_library(name)
+    return names
 
 
 def names_of_moments(config: FeatureConfig, dataset: Dataset) -> tuple[str, ...]:
@@ -100,7 +124,7 @@ def _lacking(known: KnownClicks, labelled: bool) -> dict[str, str]:
     return lacking
 
 
-def moment_attributes(past: Past, names: tuple[str, ...]) -> dict[str, Attribute]:
+def moment_attributes(past: Past, names: tuple[str, ...], ranks: UserRanks | None = None) -> dict[str, Attribute]:
     """Return features of moments, not encoded yet, by name: those of words from what was known before each."""
     made: dict[str, Attribute] = {}
     for name in names:
@@ -108,6 +132,8 @@ def moment_attributes(past: Past, names: tuple[str, ...]) -> dict[str, Attribute
             made[PREFIX + name] = past.moments.context[name]
         for part, maker in WORDS.get(name, {}).items():
             made[PREFIX + part] = NumberAttribute(maker(past))
+        if name == PAGERANK and ranks is not None:
+            made[PREFIX + name] = NumberAttribute(ranks.values(past))
     return made
 
 
@@ -140,15 +166,20 @@ class MomentEncoder:
     names: tuple[str, ...]
     taste: Taste | None
     """What a taste is told by; None if it is not asked for."""
+    ranks: UserRanks | None
+    """What PageRank is made of; None if it is not asked for."""
+    n_items: int
+    """Items that anything can be known of."""
 
     @classmethod
     def fit(cls, config: FeatureConfig, clicks: Moments, known: KnownClicks, dataset: Dataset) -> MomentEncoder:
         """Learn how moments are encoded from those of the clicks that a model is fitted on."""
         names = moment_names(config, clicks.context, known, labelled=bool(default_labels(dataset)))
-        attributes = moment_attributes(Past(clicks, known), names)
+        ranks = UserRanks.of(known, dataset.n_items) if PAGERANK in names else None
+        attributes = moment_attributes(Past(clicks, known), names, ranks)
         plain = config.model_copy(update={"attributes": tuple(attributes)})
         taste = Taste.of(dataset, known) if TASTE in names else None
-        return cls(FeatureEncoder(plain).fit(_Columns(attributes)), names, taste)
+        return cls(FeatureEncoder(plain).fit(_Columns(attributes)), names, taste, ranks, dataset.n_items)
 
     @property
     def config(self) -> FeatureConfig:
@@ -163,28 +194,51 @@ class MomentEncoder:
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`from_state` needs: arrays and JSON values."""
-        tastes = {} if self.taste is None else {f"{_TASTE}/{part}": one for part, one in self.taste.state().items()}
-        return {**self.encoder.state(), _NAMES: list(self.names), **tastes}
+        parts: dict[str, Taste | UserRanks | None] = {_TASTE: self.taste, _RANKS: self.ranks}
+        made = {name: one.state() for name, one in parts.items() if one is not None}
+        kept = {f"{name}/{part}": value for name, state in made.items() for part, value in state.items()}
+        return {**self.encoder.state(), _NAMES: list(self.names), _ITEMS: self.n_items, **kept}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> MomentEncoder:
         """Restore it."""
-        tastes = {name.removeprefix(f"{_TASTE}/"): state[name] for name in state if name.startswith(f"{_TASTE}/")}
-        taste = Taste.from_state(tastes) if tastes else None
-        rest = {name: value for name, value in state.items() if name.partition("/")[0] not in (_NAMES, _TASTE)}
-        return cls(FeatureEncoder.from_state(rest), tuple(state[_NAMES]), taste)
+        parts: dict[str, dict[str, Any]] = {_TASTE: {}, _RANKS: {}}
+        for name, value in state.items():
+            under, _, part = name.partition("/")
+            if under in parts:
+                parts[under][part] = value
+        own = (_NAMES, _ITEMS, *parts)
+        rest = {name: value for name, value in state.items() if name.partition("/")[0] not in own}
+        taste = Taste.from_state(parts[_TASTE]) if parts[_TASTE] else None
+        ranks = UserRanks.from_state(parts[_RANKS]) if parts[_RANKS] else None
+        # A bundle of an earlier version has no word of pairs, which alone need the number of items.
+        n_items = int(state.get(_ITEMS, 0))
+        return cls(FeatureEncoder.from_state(rest), tuple(state[_NAMES]), taste, ranks, n_items)
 
     @property
     def of_items(self) -> tuple[str, ...]:
         """The words that tell of items at a moment."""
-        return tuple(name for name in self.names if name in ITEM_WORDS)
+        return tuple(name for name in self.names if name in _OF_ITEMS)
 
     def encode(self, moments: Moments, known: KnownClicks) -> FeatureSet:
         """Return features of moments by name, with :data:`TIME` the first."""
         past = Past(moments, known)
-        read = self.encoder.transform(moment_attributes(past, self.names), len(moments))
+        read = self.encoder.transform(moment_attributes(past, self.names, self.ranks), len(moments))
         tastes = {} if self.taste is None else {PREFIX + TASTE: self.taste.shares(past)}
         return FeatureSet({TIME: ScalarFeature(moments.times, 1.0), **read.features, **tastes}, len(moments))
+
+    def encode_asked(self, moments: Moments, known: KnownClicks) -> FeatureSet:
+        """Return the same of moments at which lists are asked for, with :data:`EARLIER` where a word is of pairs."""
+        features = self.encode(moments, known)
+        if not set(self.names) & set(PAIR_WORDS):
+            return features
+        earlier = VectorFeature(known.items_before(moments, self.n_items), _numbers(self.n_items))
+        return features.beside(FeatureSet({EARLIER: earlier}, len(moments)))
+
+
+@lru_cache(maxsize=4)
+def _numbers(n: int) -> tuple[str, ...]:
+    return tuple(map(str, range(n)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +251,7 @@ class ClickMoments:
     """Of the clicks ``[m]``, NaN where there is none: of the past they may be read, of the click itself never."""
     of_items: tuple[str, ...] = ()
     """The words of features that an item has at a moment, which the model makes itself: see
-    :class:`~coldray.features.item_moments.ItemMoments`."""
+    :class:`~coldray.features.item_moments.ItemMoments` and :class:`~coldray.features.graph.item_graph.ItemGraph`."""
 
     @property
     def times(self) -> npt.NDArray[np.float64]:
@@ -260,4 +314,4 @@ def asked_features(
     moments = Moments.of(dataset)
     rows = np.unique(np.concatenate([one.data for one in (train, given) if one is not None]).astype(np.intp)) - 1
     known = KnownClicks.of(dataset, rows, moments.take(rows))
-    return encoder.encode(asked_moments(moments, held_out), known)
+    return encoder.encode_asked(asked_moments(moments, held_out), known)

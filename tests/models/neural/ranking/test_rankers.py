@@ -10,6 +10,7 @@ import torch
 from coldray.core.errors import DataError
 from coldray.data.signals import numbered
 from coldray.features.feature_set import FeatureSet
+from coldray.features.graph.item_graph import GRAPH_WORDS
 from coldray.features.moments import TIME, ClickMoments
 from coldray.models.base import TrainingSet
 from coldray.models.neural.item_attributes import ItemAttributes
@@ -70,7 +71,7 @@ class TestDeepFMOfItemsAtMoments(ContextContract):
 
     def problem(self, seed, **sizes):
         train = super().problem(seed, **sizes)
-        of_items = "item_popularity", "item_rating_mean", "item_age"
+        of_items = "item_popularity", "item_rating_mean", "item_age", *GRAPH_WORDS
         return replace(train, moments=replace(train.moments, of_items=of_items))
 
 
@@ -142,7 +143,8 @@ def test_scores_by_loops_over_features(train, config, of_items):
     encoder = _encoder(arrays_under("inputs.", model.state()))
     askers = train.users.beside(train.moments.features.take(np.arange(20)))
     found = model.profile_scorer(np.arange(19))(train.interactions, askers)
-    users, moments, times = encoder.encode(askers)
+    users, moments, times, _ = encoder.encode(askers)
+    earlier = sp.csr_array((1, 19))
     for asker in range(0, 20, 6):
         history = train.interactions[[asker]].indices
         user, moment = ((rows[[asker]].indices, rows[[asker]].data) for rows in (users, moments))
@@ -150,7 +152,7 @@ def test_scores_by_loops_over_features(train, config, of_items):
             fields = features_of(model, history, user, moment, item)
             if encoder.of_items is not None:
                 table = model.fitted_network.at.weight.detach().double().numpy()
-                at = encoder.of_items.encode(np.array(item), times[asker])
+                at = encoder.of_items.encode(np.array([item]), times[[asker]], earlier)[0, 0]
                 fields.append([(x, *split(row)) for x, row in zip(at, table, strict=True)])
             expected = by_loops(model, fields, config.embedding_dim)
             assert found[asker, item] == pytest.approx(expected, rel=1e-3, abs=1e-4)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldray.features.feature_set import FeatureSet
+from coldray.features.graph.item_graph import GRAPH_WORDS
 from coldray.features.moments import TIME, ClickMoments
 from coldray.models.neural.ranking.config import FMConfig
 from coldray.models.neural.ranking.model import FM
@@ -24,7 +25,7 @@ def timed(train, times):
     """Return a training set whose clicks are at these times, which are all that is known of their moments."""
     train = with_moments(train)
     features = FeatureSet({TIME: scalar_feature(times, 1.0), "at:hour": scalar_feature(times % 24, 24.0)}, len(times))
-    return replace(train, moments=ClickMoments(features, train.moments.ratings, ("item_popularity", "item_age")))
+    return replace(train, moments=ClickMoments(features, train.moments.ratings, ("item_popularity", *GRAPH_WORDS)))
 
 
 def random_times(train, generator):
@@ -132,7 +133,7 @@ def test_the_loss_agrees_with_the_loop(loss):
         assert value == pytest.approx(np.mean(terms), rel=1e-4)
 
 
-@pytest.mark.parametrize("of_items", [(), ("item_popularity", "item_age")])
+@pytest.mark.parametrize("of_items", [(), ("item_popularity", "item_age"), GRAPH_WORDS], ids=["none", "plain", "graph"])
 def test_drawn_items_are_none_of_the_users_and_an_example_is_scored_as_it_will_be_served(of_items):
     train = with_moments(with_users(random_training_set(4)))
     train = replace(train, moments=replace(train.moments, of_items=of_items))
@@ -152,7 +153,12 @@ def test_drawn_items_are_none_of_the_users_and_an_example_is_scored_as_it_will_b
             user, moment = int(task.users[example]), int(task.rows[task.places[example]])
             history = np.zeros((1, 30), np.float32)
             history[0, batch["history"][int(batch["history_offsets"][example]) : ends[example]]] = 1
-            asking = asked_by(task, train, [user], [moment])
+            earlier = task.clicks.earlier(task.places[[example]].numpy())
+            if np.isfinite(train.moments.times[moment]):
+                assert set(earlier.indices) == set(np.flatnonzero(history))
+            else:
+                assert earlier.nnz == 0, "what was before is not known"
+            asking = asked_by(task, train, [user], [moment])._replace(earlier=earlier)
             expected = scorer(sp.csr_array(history), asking)[0, items[example]]
             np.testing.assert_allclose(scores[example], expected, rtol=1e-3, atol=1e-5)
 
@@ -195,7 +201,7 @@ def test_without_times_clicks_are_held_out_by_chance_and_items_where_that_is_ask
     assert set(model.history) >= {"loss", "ndcg@10"}
 
 
-@pytest.mark.parametrize("of_items", [(), ("item_popularity",)])
+@pytest.mark.parametrize("of_items", [(), ("item_popularity",), GRAPH_WORDS], ids=["none", "plain", "graph"])
 def test_lists_of_a_validation_are_those_that_are_served_at_its_moments(of_items):
     train = with_moments(with_users(random_training_set(3, n_users=20)))
     train = replace(train, moments=replace(train.moments, of_items=of_items))

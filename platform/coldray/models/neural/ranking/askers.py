@@ -14,7 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from coldray.features.feature_set import Feature, FeatureSet, ScalarFeature, VectorFeature
-from coldray.features.moments import TIME
+from coldray.features.moments import EARLIER, TIME
 from coldray.models.base import TrainingSet
 from coldray.models.neural.inputs import AttributeInputs
 from coldray.models.neural.ranking.item_moments import ItemMomentInputs
@@ -43,7 +43,8 @@ class AskerInputs:
         DataError
             If there are features, but none tells any from the others.
         """
-        read = {} if features is None else {name: one for name, one in features.features.items() if name != TIME}
+        every = {} if features is None else features.features
+        read = {name: one for name, one in every.items() if name not in (TIME, EARLIER)}
         if features is None or not read:
             return cls({})
         fitted = AttributeInputs.fitted(FeatureSet(read, features.n_items), whose).parameters
@@ -90,6 +91,17 @@ class Asking(NamedTuple):
     """Features of the moments ``[n, F]``."""
     times: npt.NDArray[np.float64]
     """Of the moments, seconds since 1970 ``[n]``, NaN where unknown."""
+    earlier: sp.csr_array | None
+    """What had been clicked before them ``[n, I]``, see
+    :meth:`~coldray.features.known_clicks.KnownClicks.items_before`; None where that is the history, in the order in
+    which it is stored."""
+
+    def clicked(self, histories: sp.csr_array) -> sp.csr_array:
+        """Return what had been clicked before ``[n, I]``."""
+        if self.earlier is not None:
+            return self.earlier
+        place = np.arange(histories.nnz) - np.repeat(histories.indptr[:-1], np.diff(histories.indptr))
+        return sp.csr_array((place + 1.0, histories.indices, histories.indptr), shape=histories.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +130,9 @@ class AskerEncoder:
         """Return what is known of who asks, attributes and features of the moment side by side."""
         time = askers.features.get(TIME)
         times = time.values if isinstance(time, ScalarFeature) else np.full(askers.n_items, np.nan)
-        return Asking(self.users.encode(askers), self.moments.encode(askers), times)
+        before = askers.features.get(EARLIER)
+        earlier = before.matrix if isinstance(before, VectorFeature) else None
+        return Asking(self.users.encode(askers), self.moments.encode(askers), times, earlier)
 
     def arrays(self) -> Arrays:
         """Return everything, by name."""

@@ -33,7 +33,7 @@ from coldray.models.transfer.similarity import arrays_under
 
 _ASKERS = "askers."
 """What the names of arrays begin with that say how who asks is encoded."""
-_TERMS, _ENTRIES, _CONTEXT, _AT = 8, 48, 1000, 104
+_TERMS, _ENTRIES, _CONTEXT, _AT = 8, 48, 1000, 182
 """Terms and entries of attributes of an item, terms of who asks, and inputs of an item at a moment, that the check of
 memory reckons with."""
 _COPIES = 5

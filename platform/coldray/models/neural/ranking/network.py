@@ -43,8 +43,8 @@ AT = "at"
 """The tensor of a batch that has what items have at a moment."""
 AskerScorer: TypeAlias = Callable[[sp.csr_array, Asking], Scores]
 """From histories ``[b, I]`` and who asks to scores ``[b, n]``."""
-_Against: TypeAlias = Callable[[Fields, npt.NDArray[np.float64]], torch.Tensor]
-"""From the fields of who asks and the times of their moments ``[b]`` to scores ``[b, n]``."""
+_Against: TypeAlias = Callable[[Fields, npt.NDArray[np.float64], sp.csr_array], torch.Tensor]
+"""From the fields of who asks, the times of their moments ``[b]`` and what was clicked before to scores ``[b, n]``."""
 
 
 class RankingNetwork(Network):
@@ -174,7 +174,8 @@ class RankingNetwork(Network):
             clicked = torch.from_numpy(rows[kept]).to(device)
             offsets = torch.from_numpy(np.searchsorted(kept, histories.indptr[:-1]).astype(np.int64)).to(device)
             askers = self._askers(clicked, offsets, _moved(asking.users, device), _moved(asking.moments, device))
-            return np.asarray(against(askers, asking.times).float().cpu().numpy(), np.float32)
+            found = against(askers, asking.times, asking.clicked(histories))
+            return np.asarray(found.float().cpu().numpy(), np.float32)
 
         return scores
 
@@ -184,7 +185,7 @@ class RankingNetwork(Network):
         fields = self._items(places, torch.ones_like(places, dtype=torch.bool), told)
         scorers = [cross.against(fields) for cross in self.each_cross()]
 
-        def scores(askers: Fields, times: npt.NDArray[np.float64]) -> torch.Tensor:
+        def scores(askers: Fields, times: npt.NDArray[np.float64], earlier: sp.csr_array) -> torch.Tensor:
             return _added([scorer(askers) for scorer in scorers])
 
         return scores
@@ -198,11 +199,12 @@ class RankingNetwork(Network):
         numbers = of_items.n_inputs + 4 * self.own.weight.shape[1] + sum(cross.units for cross in crosses)
         step = block_of(len(wanted) * numbers)
 
-        def scores(askers: Fields, times: npt.NDArray[np.float64]) -> torch.Tensor:
+        def scores(askers: Fields, times: npt.NDArray[np.float64], earlier: sp.csr_array) -> torch.Tensor:
             found = askers.weights.new_empty(len(times), len(wanted))
             for start in range(0, len(times), step):
                 chosen = slice(start, start + step)
-                at = torch.from_numpy(of_items.encode(wanted, times[chosen, None])).to(places.device)  # [step, n, F]
+                encoded = of_items.encode(wanted, times[chosen], sp.csr_array(earlier[chosen]))  # [step, n, F]
+                at = torch.from_numpy(encoded).to(places.device)
                 items, asking = self._items(places, every, told, at), askers.rows(chosen)
                 found[chosen] = _added([cross.pairs(asking, items) for cross in crosses])
             return found
@@ -215,7 +217,7 @@ class RankingNetwork(Network):
 
         def scores(histories: sp.csr_array) -> Scores:
             nothing: sp.csr_array = sp.csr_array((histories.shape[0], 1), dtype=np.float32)
-            return scorer(histories, Asking(nothing, nothing, np.full(histories.shape[0], np.nan)))
+            return scorer(histories, Asking(nothing, nothing, np.full(histories.shape[0], np.nan), None))
 
         return scores
 

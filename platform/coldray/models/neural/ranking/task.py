@@ -7,7 +7,7 @@ c clicks, m moments, U users, I items, F inputs of a field.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from torch import nn
 from torch.nn import functional
 
 from coldray.data.dataset import rows_of, without_pairs
-from coldray.data.moments import first_rows
+from coldray.data.moments import Moments, first_rows
 from coldray.features.feature_set import FeatureSet
+from coldray.features.known_clicks import KnownClicks
 from coldray.features.moments import TIME, time_of
 from coldray.models.base import TrainingSet
 from coldray.models.neural.base import NeuralTask
@@ -53,6 +54,9 @@ class Clicks:
     """Where among these those end that are read, which wrap around from the first to the last."""
     counts: npt.NDArray[np.intp]
     """How many are read."""
+    times: npt.NDArray[np.float64]
+    """Seconds since 1970, NaN where unknown."""
+    n_items: int
 
     @classmethod
     def of(cls, train: TrainingSet, most: int, seed: int) -> Self:
@@ -72,7 +76,19 @@ class Clicks:
         known = np.isfinite(times)
         ends = np.where(known, first, place) - starts
         counts = np.minimum(np.where(known, ends, lengths - 1), most)
-        return cls(users, clicks.indices[order].astype(np.intp), rows[order], starts, lengths, ends, counts)
+        items = clicks.indices[order].astype(np.intp)
+        return cls(users, items, rows[order], starts, lengths, ends, counts, times, clicks.shape[1])
+
+    def earlier(self, places: npt.NDArray[np.integer[Any]]) -> sp.csr_array:
+        """Return all that was clicked before some clicks, in order: see :meth:`KnownClicks.items_before` ``[b, I]``.
+
+        Nothing is known of what was before one whose time is unknown.
+        """
+        counts = np.where(np.isfinite(self.times[places]), self.ends[places], 0)
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        order = np.arange(indptr[-1]) - np.repeat(indptr[:-1], counts)
+        items = self.items[np.repeat(self.starts[places], counts) + order]
+        return sp.csr_array((order + 1.0, items, indptr), shape=(len(places), self.n_items))
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> tuple[torch.Tensor, ...]:
         """Return users, places of the click and of its user, lengths, ends and counts of some clicks."""
@@ -134,13 +150,10 @@ class RankingTask(NeuralTask):
         self.user_rows = Histories.of(self.people)
         self.features = FeatureSet({}, 1) if train.moments is None else train.moments.features
         self.item_rows = Histories.of(attributes.rows)
-        self.asking = None if asking is None else self._asked(asking)
         self.negatives = DrawnNegatives(NegativesConfig(count=config.negatives), train.interactions)
-        clicks = Clicks.of(train, config.history, config.seed)
+        self.clicks = clicks = Clicks.of(train, config.history, config.seed)
+        self.asking = None if asking is None else self._asked(asking)
         self.items, self.rows = torch.from_numpy(clicks.items).long(), torch.from_numpy(clicks.moments).long()
-        self.times = np.full(len(clicks.moments), np.nan)
-        if train.moments is not None:
-            self.times = train.moments.times[clicks.moments]
         taken = clicks.take(self.negatives.possible.numpy()[clicks.users])
         self.users, self.places, self.starts, self.lengths, self.ends, self.counts = taken
 
@@ -168,7 +181,8 @@ class RankingTask(NeuralTask):
         listed, chosen = torch.unique(items, return_inverse=True)
         at = {}
         if self.encoder.of_items is not None:
-            encoded = self.encoder.of_items.encode(items.numpy(), self.times[places.numpy(), None])
+            rows = places.numpy()
+            encoded = self.encoder.of_items.encode(items.numpy(), self.clicks.times[rows], self.clicks.earlier(rows))
             at = {AT: torch.from_numpy(encoded)}  # [b, w, F]
         return {
             **at,
@@ -196,22 +210,27 @@ class RankingTask(NeuralTask):
             raise TypeError("There is nothing to validate on.")
         with torch.no_grad():
             scorer = module.asker_scorer(self.validation.candidates)
-        width = self.people.shape[1]
+        ends = np.cumsum([self.people.shape[1], self.encoder.moments.n_inputs, self.clicks.n_items])
 
         def scores(histories: sp.csr_array, known: sp.csr_array) -> npt.NDArray[np.float32]:
-            people, moments = sp.csr_array(known[:, :width]), sp.csr_array(known[:, width:-1])
+            people, moments, earlier = (
+                sp.csr_array(known[:, start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)
+            )
             with torch.no_grad():
-                return scorer(histories, Asking(people, moments, known[:, [-1]].toarray()[:, 0]))
+                return scorer(histories, Asking(people, moments, known[:, [-1]].toarray()[:, 0], earlier))
 
         return {METRIC: self.validation.ndcg(scores, users, self.asking)}
 
     def _asked(self, rows: npt.NDArray[np.intp]) -> sp.csr_array:
-        """Return who asks at the moments of these rows: attributes, features of the moment, and its time ``[U, F]``."""
+        """Return who asks at the moments of these rows: attributes, features, clicks before and times ``[U, F]``."""
         times = np.full(len(rows), np.nan)
         if TIME in self.features.features:
             times[rows >= 0] = time_of(self.features)[rows[rows >= 0]]
         asked = self.encoder.moments.encode_some(self.features, rows)
-        return sp.csr_array(sp.hstack([self.people, asked, sp.csr_array(times[:, None])], format="csr"))
+        clicks = self.clicks
+        known = KnownClicks(clicks.users, clicks.items, clicks.times, np.full(len(clicks.users), np.nan))
+        earlier = known.items_before(Moments(np.arange(len(rows)), times, {}), clicks.n_items)
+        return sp.csr_array(sp.hstack([self.people, asked, earlier, sp.csr_array(times[:, None])], format="csr"))
 
 
 def _bags(rows: Histories, chosen: torch.Tensor, field: str) -> dict[str, torch.Tensor]:

@@ -2,4 +2,4 @@
 
 from coldray.core.extras import require_extra
 
-require_extra("graph", "The model 'text_graph'")
+require_extra("graph", "The model 'text_graph'", ("torch_geometric",))
