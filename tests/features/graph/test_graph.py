@@ -91,7 +91,7 @@ WALKS = tuple(word for word in GRAPH_WORDS if word != "item_community")
 
 
 @given(ROWS, ASKED)
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_features_are_those_of_walks_and_clicks_looked_at_one_by_one(rows, asked):
     found = asked_values(ItemGraph.of(known(rows), N_ITEMS, WALKS), rows, asked)
     for row, (user, time) in zip(found, asked, strict=True):
@@ -100,7 +100,7 @@ def test_features_are_those_of_walks_and_clicks_looked_at_one_by_one(rows, asked
 
 
 @given(ROWS, ASKED)
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_the_rank_of_a_user_is_that_of_the_graph_and_of_one_whom_it_lacks_what_their_clicks_pass_on(rows, asked):
     ranks, data = UserRanks.of(known(rows), N_ITEMS), known(rows)
     found = ranks.values(Past(moments(*map(list, zip(*asked, strict=True))), data))
@@ -120,7 +120,7 @@ def test_the_rank_of_a_user_is_that_of_the_graph_and_of_one_whom_it_lacks_what_t
 
 
 @given(ROWS, rows_of(0, 20), ASKED, st.integers(2, 30).map(float))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_what_comes_at_a_moment_or_later_changes_nothing(rows, others, asked, now):
     asked = [(user, np.fmin(time, now)) for user, time in asked]
     past = [row for row in rows if row[2] < now]
@@ -136,7 +136,7 @@ def test_what_comes_at_a_moment_or_later_changes_nothing(rows, others, asked, no
 
 
 @given(ROWS, ASKED)
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_its_arrays_keep_it_and_blocks_change_nothing(rows, asked):
     words = ("user_neighbours", "item_community", "item_walk", "item_pagerank")
     made = ItemGraph.of(known(rows), N_ITEMS, words)
