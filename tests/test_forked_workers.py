@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -25,6 +26,9 @@ class _Drawn:
     def ids(self):
         return [ray.ObjectID.from_random().hex() for _ in range(3)]
 
+    def pid(self):
+        return os.getpid()
+
 
 def test_a_worker_is_forked_in_an_environment_of_its_own(ray_cluster):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -44,3 +48,25 @@ def test_no_two_workers_draw_the_same_ids(ray_cluster):
     assert len({one for ids in drawn for one in ids}) == 9
     for worker in workers:
         ray.kill(worker)
+
+
+def test_whoever_ends_the_program_that_ray_has_started_ends_its_worker(ray_cluster):
+    """Tests look for what a job has left by what Ray has started below it."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    before = _launched()
+    drawn = _Drawn.options(runtime_env={"env_vars": {"COLDRAY_TESTS_FORK": "two"}}).remote()
+    worker = psutil.Process(ray.get(drawn.pid.remote()))
+    assert os.getpgid(worker.pid) == worker.pid, "Ray ends the process group of a worker that has gone"
+    for process in _launched() - before:
+        process.kill()
+    assert psutil.wait_procs([worker], timeout=30)[1] == []
+
+
+def _launched():
+    """Return the processes that Ray has started in the place of workers."""
+    found = set()
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # or one that has just ended
+            if any(part.startswith("--node-ip-address") for part in one.cmdline()):
+                found.add(one)
+    return found

@@ -8,11 +8,13 @@ import time
 import psutil
 import pytest
 
+from coldray.command.app import main
+from contracts.forked_workers import forking
 from contracts.jobs import N_TRIALS, ROOT, StudyJob, check, descendants, end, gone, server_runs
 
 
-def test_a_killed_driver_goes_on_where_it_was_killed(tmp_path, tracking_uri, undisturbed):
-    job = StudyJob(tmp_path, tracking_uri, slow_seconds=0.3)
+def test_a_killed_driver_goes_on_where_it_was_killed(tmp_path, tracking_uri, undisturbed, capsys):
+    job = StudyJob(tmp_path, tracking_uri, slow_seconds=0.3, command=forking)
     process = job.start()
     try:
         job.wait_for(lambda: len(job.events("trial_ended")) >= 3, process)
@@ -22,12 +24,8 @@ def test_a_killed_driver_goes_on_where_it_was_killed(tmp_path, tracking_uri, und
         kept = {event["trial"] for event in job.events("trial_ended")}
     finally:
         end(process)
-    status = subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / "study_status.py"), "--output-dir", str(job.output)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    assert main(["status", "--output-dir", str(job.output)]) == 0
+    status = capsys.readouterr().out
     assert "interrupted" in status
     assert f"{len(kept)}/{N_TRIALS} trials" in status
     process = job.start("--resume")

@@ -39,6 +39,11 @@ N_TRIALS = 12
 """Of that study."""
 
 
+def plain(*command):
+    """Return the command of a Python program and its arguments: its Ray starts workers as everywhere."""
+    return [sys.executable, *map(str, command)]
+
+
 class StudyJob:
     """One study of a folder, started as often as it takes.
 
@@ -50,9 +55,12 @@ class StudyJob:
         The tracking server.
     slow_seconds
         What every fit takes longer, so that there is time to interrupt it.
+    command
+        What makes the command of the job and its arguments: `plain`, or ``contracts.forked_workers.forking``.
     """
 
-    def __init__(self, root, tracking_uri, *, study=STUDY, slow_seconds=0.0, arguments=()):
+    def __init__(self, root, tracking_uri, *, study=STUDY, slow_seconds=0.0, arguments=(), command=plain):
+        self.command = command
         self.root, self.tracking_uri, self.arguments = root, tracking_uri, list(arguments)
         self.study = root / "study.yaml"
         self.study.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
@@ -62,13 +70,12 @@ class StudyJob:
     def start(self, *arguments):
         """Start the job in a process group of its own; its output goes to a file."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-        command = [
-            *(sys.executable, str(ROOT / "jobs" / "tune_marec.py"), "--study", str(self.study)),
-            *("--output-dir", str(self.output), "--tracking-uri", self.tracking_uri, "--cpus", "2"),
-            *("--experiment", "chaos", *self.arguments, *arguments),
+        job = ROOT / "jobs" / "tune_marec.py"
+        given = [
+            *("--study", str(self.study), "--output-dir", str(self.output), "--tracking-uri", self.tracking_uri),
+            *("--cpus", "2", "--experiment", "chaos", *self.arguments, *arguments),
         ]
-        if self.slow_seconds:
-            command[1] = str(self._slowed(command[1]))
+        command = self.command(self._slowed(str(job)) if self.slow_seconds else job, *given)
         self.log = self.root / f"log-{len(list(self.root.glob('log-*')))}.txt"
         with self.log.open("w") as output:
             return subprocess.Popen(

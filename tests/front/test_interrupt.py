@@ -3,10 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
+
+from contracts.forked_workers import forking
 
 pytestmark = pytest.mark.long
 PROGRAM = """
@@ -23,11 +24,12 @@ print("left:", [one.name() for one in psutil.Process().children(recursive=True)]
 """
 
 
-def test_an_interrupt_ends_ray_and_says_how_to_go_on(tmp_path):
-    log = tmp_path / "said.txt"
+def test_an_interrupt_ends_ray_and_says_how_to_go_on(tmp_path, ray_cluster):
+    log, program = tmp_path / "said.txt", tmp_path / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
     with log.open("w") as said:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM], cwd=tmp_path, stdout=said, stderr=subprocess.STDOUT, env={**os.environ}
+            forking(program), cwd=tmp_path, stdout=said, stderr=subprocess.STDOUT, env={**os.environ}
         )
         try:
             while "searching" not in log.read_text() and process.poll() is None:
