@@ -16,7 +16,7 @@ from coldray.data.splits.items import Fold
 from coldray.data.splits.positives import Positives
 from coldray.experiments.evaluation import EvaluationFold, known_key
 from coldray.experiments.space import StudyConfig
-from coldray.features.builder import FeatureConfig, encoded
+from coldray.features.builder import FeatureConfig, attribute_names, encoded
 from coldray.features.feature_set import FeatureSet
 from coldray.features.moments import ReadMoments, asked_features
 from coldray.models.base import TrainingSet, users_key
@@ -37,11 +37,11 @@ def prepare_task(
 ) -> EvaluationFold:
     """Encode the items of a fold and collect what models are fitted on and measured with.
 
-    Without `features` nothing is known of the items but their clicks. What is to be found is clicks, or events by
-    their weights, whatever is read of those that are known; ratings, if the model `predicts` them. So many `users` are
-    measured at most. With `profiles` the attributes of users are encoded, too, and with `moments` those of the moments
-    of clicks: a list is then asked for at the first of a user's held-out clicks. With `positives`, what they take of
-    what is held out is to be found.
+    Without `features`, or attributes that they read, nothing is known of the items but their clicks. What is to be
+    found is clicks, or events by their weights, whatever is read of those that are known; ratings, if the model
+    `predicts` them. So many `users` are measured at most. With `profiles` the attributes of users are encoded, too, and
+    with `moments` those of the moments of clicks: a list is then asked for at the first of a user's held-out clicks.
+    With `positives`, what they take of what is held out is to be found.
 
     Raises
     ------
@@ -52,7 +52,10 @@ def prepare_task(
     """
     fold = fold.as_read(reads)
     data = fold.dataset
-    of_items = FeatureSet({}, data.n_items) if features is None else encoded(features, data, f"items of {fold.name}")[1]
+    if features is None or not attribute_names(data, features):
+        of_items = FeatureSet({}, data.n_items)
+    else:
+        of_items = encoded(features, data, f"items of {fold.name}")[1]
     # A model of moments reads attributes of users where there are any.
     profiles = None if moments is not None and not data.user_attributes else profiles
     of_users = None if profiles is None else encoded(profiles, data.of_users, f"users of {fold.name}")[1]

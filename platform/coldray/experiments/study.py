@@ -97,7 +97,7 @@ def check_model(config: StudyConfig, dataset: Dataset) -> tuple[StudyConfig, Set
     """
     read = read_attributes(dataset, config.features)
     model, cold = config.kind, config.splits.holds_out_items  # where cold items warm up, clicks alone may do
-    if not read and (cold or model.scores_cold_items):
+    if not read and (cold or model.needs_attributes()):
         reason = "cold items have nothing else" if cold else f"the model {config.model!r} learns from them"
         raise MissingFieldError(
             f"The study uses no item attribute of dataset {dataset.name!r}, and {reason}. Name some "

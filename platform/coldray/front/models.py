@@ -250,7 +250,7 @@ def _model(model: str | Recommender[Any], parameters: Mapping[str, Any]) -> Reco
 def _check(model: Recommender[Any], data: Dataset, features: FeatureConfig) -> None:
     """Find out what can be wrong before the fit."""
     read = read_attributes(data, features)
-    if model.scores_cold_items and not read:
+    if model.needs_attributes() and not read:
         raise MissingFieldError(
             f"The model {model.name!r} learns from item attributes, and dataset {data.name!r} has none that are read. "
             "Give load_dataset the items with labels=, numbers= or texts=."
@@ -272,7 +272,7 @@ def _fit_on(
     data, (features, askers) = fold.dataset, read
     _check(model, data, features)
     encoder = FeatureEncoder(features).fit(data)
-    if model.scores_cold_items:
+    if model.scores_cold_items and encoder.methods:
         encoder.check_usable()
     encoded = encoder.transform(data.attributes, data.n_items)
     clicks = fold.as_read(model.reads).train

@@ -230,6 +230,11 @@ class Recommender(ABC, Generic[ConfigT]):
         return self.config
 
     @classmethod
+    def needs_attributes(cls) -> bool:
+        """Tell whether it learns nothing where no attribute of items is read; by default if it scores cold ones."""
+        return cls.scores_cold_items
+
+    @classmethod
     def reads_items(cls) -> bool:
         """Tell whether it learns from attributes of items; by default if it scores items by nothing else."""
         return cls.scores_cold_items

@@ -115,6 +115,11 @@ class TwoStage(Recommender[TwoStageConfig]):
         return any(kind.reads_items() for kind in cls.kinds.values())
 
     @classmethod
+    def needs_attributes(cls) -> bool:
+        """Tell whether either stage cannot do without attributes of items."""
+        return any(kind.needs_attributes() for kind in cls.kinds.values())
+
+    @classmethod
     def settle(cls, config: TwoStageConfig, outlook: StudyOutlook) -> tuple[TwoStageConfig, tuple[Form, ...]]:
         """Decide for either stage what is left to be chosen by size."""
         forms: list[Form] = []

@@ -100,6 +100,15 @@ def test_a_new_item_with_the_attributes_of_what_comes_next_is_next():
     assert grown.score(longer, np.arange(len(kinds), grown.n_items))[0].argmax() == 3
 
 
+def test_an_item_of_which_nothing_is_known_is_a_mean_of_those_with_clicks():
+    """Most items score below zero, which is what an item without any vector would get."""
+    train = sessions_of(*round_trips(60, 12), n_items=14)
+    model = SASRec(SASRecConfig(**{**NO_STOP, "epochs": 3})).fit(train)
+    scores = model.score(train.interactions, all_items(model))
+    np.testing.assert_allclose(scores[:, 12:], scores[:, :12].mean(axis=1, keepdims=True).repeat(2, axis=1), atol=1e-5)
+    assert (scores[:, 12] < scores[:, :12].max(axis=1)).all()
+
+
 # ---- attention
 
 

@@ -51,6 +51,11 @@ class SASRec(NeuralModel[SASRecConfig]):
         super().__init__(config)
         self._vectors: torch.Tensor | None = None
 
+    @classmethod
+    def needs_attributes(cls) -> bool:
+        """Tell that items with clicks have vectors of their own, which do."""
+        return False
+
     @property
     def reads(self) -> Reads:
         """The order of clicks."""

@@ -121,10 +121,14 @@ class SASRecNetwork(Network):
         return out
 
     def all_items(self) -> torch.Tensor:
-        """Return the vectors of all items ``[I, d]``."""
+        """Return the vectors of all items ``[I, d]``; one of which nothing is known is a mean of those with clicks."""
         every = torch.arange(len(self.own_rows), device=self.own_rows.device)
         rows = {name: values.to(every.device) for name, values in bag(self.attributes.rows).items()}
-        return self.vectors(every, rows)
+        vectors = self.vectors(every, rows)
+        own = self.own_rows < len(self.own.weight) - 1
+        unknown = ~own & torch.from_numpy(np.diff(self.attributes.rows.indptr) == 0).to(own.device)
+        # Scores are negative for most items, and zeros would be at the top.
+        return torch.where(unknown[:, None], vectors[own].mean(dim=0), vectors)
 
     def scorer(self, items: Items) -> Scorer:
         """Return the function from histories, places or ones, to scores of `items`."""
