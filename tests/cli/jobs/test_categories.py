@@ -1,6 +1,7 @@
 """The job of several categories from the command line: real files, real searches, and each phase on its own."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -144,12 +145,13 @@ def test_a_category_without_data_is_reported_and_the_others_go_on(finished):
     assert "Books" in (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_final_phase_finds_the_choice_and_searches_nothing(finished, options, capsys):
+@pytest.mark.parametrize("phase", ["final", "auto"])
+def test_a_saved_choice_is_found_and_nothing_is_searched(finished, options, capsys, phase):
     folder = finished[2]
     saved = {path.name: path.read_bytes() for path in folder.glob("search_*.json")}
     before = pl.read_csv(folder / "final_test_results.csv")
     kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert run("--output-dir", folder.parent, *options, "--phase", "final") == 0
+    assert run("--output-dir", folder.parent, *options, "--phase", phase) == 0
     printed = capsys.readouterr().out
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == kept
     assert "found the 3 trials of Office" in printed
@@ -212,6 +214,10 @@ def test_a_saved_search_of_another_space_is_not_tested(finished, options, tmp_pa
     (place / "search_Office.json").write_text(json.dumps(values), encoding="utf-8")
     assert run("--output-dir", tmp_path, *options, "--category", "Office", "--phase", "final") == 1
     assert "is of another study: space was" in " ".join(capsys.readouterr().err.split())
+    assert run("--output-dir", tmp_path, *options, "--category", "Office", "--phase", "auto", "--offline") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"Office is searched: The saved search .* is of another study: space was", told)
+    assert "searching: 3 trials" in told
 
 
 def test_other_data_are_one_category(tmp_path, tracking_uri, ray_cluster, capsys):

@@ -142,9 +142,14 @@ def _study(
     saved = folder / f"search_{slug}.json"
     record = state.record(slug)
     found = None
-    if options.phase == "final":
-        found, settled = _found_search(output, saved.name, study.written, study.dataset)
-        record.settle(settled)
+    if options.phase in ("final", "auto"):
+        try:
+            found, settled = _found_search(output, saved.name, study.written, study.dataset)
+            record.settle(settled)
+        except StudyError as error:
+            if options.phase == "final":
+                raise
+            progress.stage(f"{category} is searched: {error}")
     with tracking(StudyTracker, state, options, progress, slug) as tracker:
         listener = Listeners(record, progress, tracker)
         study = begin_study(study, study_id, record, listener)

@@ -135,10 +135,11 @@ class StudyOptions(_DryRunOptions, JobOptions, RegisteredRunOptions):
     study: _StudyName
 
     phase: Annotated[
-        Literal["all", "tune", "final"] | None,
+        Literal["all", "tune", "final", "auto"] | None,
         Option(
             help="tune each category by itself. tune: search and save the choice; final: test the saved choice, "
-            "without a search; all: both",
+            "without a search; all: both; auto: test the saved choice where there is one of the same study and data, "
+            "search first where there is none",
         ),
     ] = None
 
