@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import statistics
+from dataclasses import replace
 
 from coldray.reports.study.report import _selection_reasons, study_report
 from reports.reading import cells, printed, table, tables, words
@@ -55,6 +56,39 @@ def test_the_ten_best_configurations_are_listed_with_their_settings(study):
         assert row[2].text in ("1000", "1e-05")
         assert row[3].text in ("0.2", "0.0005")
     assert shown.rows[shown.highlighted][-1].text == "finished, selected"
+
+
+def test_the_best_trial_of_each_metric_is_named_with_its_values(study):
+    result = study(parameters=("x", "y"), space={"x": [1000.0, 1e-5], "y": [0.2, 5e-4]}, n_trials=40)
+    shown = table(study_report(result), "Best trial by each validation metric")
+    winner, finished = result.selection.winner, result.ranked_trials()
+    assert len(shown.rows) == len(winner.folds[0].metrics)
+    for row, metric in zip(shown.rows, winner.folds[0].metrics, strict=True):
+        best = max(finished, key=lambda trial: trial.mean(metric))
+        assert row[1].text == f"{best.mean(metric):.4f} ± {best.std(metric):.4f}"
+        assert row[2].text == f"{winner.mean(metric):.4f} ± {winner.std(metric):.4f}"
+        assert row[3].text.partition(",")[0] == f"#{best.number}"
+        assert [float(cell.text) for cell in row[4:6]] == [best.config["x"], best.config["y"]]
+
+
+def test_of_an_error_the_lowest_is_the_best(study):
+    result = study()
+
+    def folds(trial):
+        return tuple(replace(fold, metrics={**fold.metrics, "rmse": 1 + trial.number}) for fold in trial.folds)
+
+    trials = tuple(replace(trial, folds=folds(trial)) for trial in result.trials)
+    chosen = {trial.number: trial for trial in trials}
+    selection = replace(result.selection, winner=chosen[result.selection.winner.number])
+    shown = table(study_report(replace(result, trials=trials, selection=selection)), "Best trial by each validation")
+    lowest = min(trial.number for trial in trials if trial.status == "finished")
+    (row,) = (row for row in shown.rows if row[0].text == "RMSE")
+    assert row[3].text.partition(",")[0] == f"#{lowest}"
+
+
+def test_one_trial_is_best_by_every_metric_without_a_table(study):
+    result = study(n_trials=1, n_failed=0, n_pruned=0, winner_rank=0)
+    assert not [one for one in tables(study_report(result)) if one.caption.startswith("Best trial by")]
 
 
 def test_the_message_of_a_failure_is_told_whole(study):

@@ -23,6 +23,7 @@ from coldray.reports.study.figures import published_picture, study_pictures, top
 from coldray.reports.tables import (
     Measured,
     beside_published,
+    has_metric,
     interval_label,
     measured_cell,
     metric_header,
@@ -182,7 +183,8 @@ def _search(result: StudyResult) -> Section:
     rows = (*ended, (Cell("all"), number(str(len(statuses)))))
     counts = Table("Trials by how they ended", (Cell("Status"), number("Trials")), rows)
     said = Text(f"The study took {duration_label(result.seconds)}.")
-    return Section("Search", (said, _best_configurations(result), counts, _failures(result)), "page")
+    tables = (_best_configurations(result), _best_by_metric(result), counts, _failures(result))
+    return Section("Search", (said, *tables), "page")
 
 
 def _best_configurations(result: StudyResult) -> Table:
@@ -205,6 +207,35 @@ def _best_configurations(result: StudyResult) -> Table:
     header = (*metric_header(metrics, "Rank", "Trial", *map(parameter_label, result.searched)), Cell("Status"))
     caption = "Best configurations by mean validation metric ± standard deviation over splits"
     return Table(caption, header, rows, chosen, "dense")
+
+
+def _best_by_metric(result: StudyResult) -> Table | None:
+    """Return the trial that is best by each metric, with its values and time; None where a single one has finished."""
+    finished, winner = result.ranked_trials(), result.selection.winner
+    if len(finished) < 2:
+        return None
+    rows = []
+    for metric in winner.folds[0].metrics:
+        if not all(has_metric(trial.folds, metric) for trial in finished):
+            continue
+        best = max(finished, key=lambda trial: (trial.quality(metric), -trial.number))
+        seconds = sum(fold.seconds for fold in best.folds) / len(best.folds)
+        rows.append(
+            (
+                Cell(metric_label(metric)),
+                number(trial_metric(best, metric)),
+                number(trial_metric(winner, metric)),
+                Cell(f"#{best.number}{', selected' if best.number == winner.number else ''}"),
+                *(Cell(value_label(best.config.get(name))) for name in result.searched),
+                number(duration_label(seconds)),
+            )
+        )
+    header = (
+        *(Cell("Metric"), number("Best"), number("Selected"), Cell("Trial")),
+        *(Cell(parameter_label(name)) for name in result.searched),
+        number("Time of a split"),
+    )
+    return Table("Best trial by each validation metric, beside the selected one", header, tuple(rows), look="dense")
 
 
 def _trial_cell(trial: TrialResult, metric: str, *, stacked: bool) -> Cell:
