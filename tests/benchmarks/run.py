@@ -13,6 +13,7 @@ import ingest_figures  # noqa: F401
 import job_figures  # noqa: F401 - importing registers its figures
 import kernel_figures  # noqa: F401 - importing registers its figures
 import marec_figures  # noqa: F401 - importing registers its figures
+import moment_figures  # noqa: F401
 import mutation_figures  # noqa: F401
 import neural_figures  # noqa: F401
 import neural_worker_figures  # noqa: F401
