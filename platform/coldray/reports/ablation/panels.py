@@ -34,7 +34,7 @@ from coldray.reports.style import (
 from coldray.reports.tables import has_metric, known_mean, long_cutoff, short_cutoff
 
 _MEASURES = (("hr", BLUE, "o", -0.15), ("ndcg", VERMILION, "s", 0.15))
-_DIGIT, _GAP = 0.045, 0.035  # shares of the axis that a digit of a list length takes, and that two labels are apart
+_DIGIT, _GAP = 0.065, 0.04  # shares of the axis that a digit of a list length takes, and that two labels are apart
 _OTHER = "#C9C9C9"
 _NAME_CHARACTERS = 14
 _BOLD_CHARACTERS = 11  # with an asterisk behind them
